@@ -1,0 +1,256 @@
+"""What a run is: the shape of the model, its text, its training; frozen, checked once, to and from JSON and YAML.
+
+The command line, the YAML file and the JSON in every checkpoint are all made from these four classes, so a setting
+has one name everywhere. The first seven fields of `ModelConfig` are the keys of the notebooks' dict.
+Proof: tests/test_config.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar, get_type_hints
+
+from llm_scratch.errors import UserError, unknown
+
+T = TypeVar("T")
+
+
+def _need(ok: bool, message: str) -> None:
+    if not ok:
+        raise UserError(message)
+
+
+@dataclass(frozen=True)
+class ModelConfig(Mapping[str, Any]):
+    """The shape of a model. `cfg.emb_dim` and `cfg["emb_dim"]` both work.
+
+    The first seven fields and their names are the notebooks' dict, key for key. Defaults are GPT-2 "small" (124 M parameters).
+    """
+
+    vocab_size: int = 50257
+    """V: how many different tokens there are"""
+    context_length: int = 1024
+    """how many tokens the model can see at once"""
+    emb_dim: int = 768
+    """C: width of the residual stream"""
+    n_heads: int = 12
+    """H: attention heads a layer; emb_dim is a multiple of it"""
+    n_layers: int = 12
+    """transformer blocks"""
+    drop_rate: float = 0.1
+    """share of activations set to 0 while training"""
+    qkv_bias: bool = False
+    """bias of the query, key and value projections (GPT-2's own weights have one)"""
+    tie_embeddings: bool = False
+    """the output head is the token embedding (GPT-2's own weights; saves V x C parameters)"""
+    init: Literal["torch", "gpt2"] = "torch"
+    """first weights: "torch" reproduces the notebooks' printed numbers, "gpt2" is normal(0, 0.02) with scaled-down outputs"""
+    architecture: str = "gpt"
+    """a name in `llm_scratch.model.MODELS`"""
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "context_length", "emb_dim", "n_heads", "n_layers"):
+            _need(getattr(self, name) >= 1, f"{name}={getattr(self, name)} must be at least 1")
+        _need(0 <= self.drop_rate < 1, f"drop_rate={self.drop_rate} must be at least 0 and below 1")
+        if self.emb_dim % self.n_heads:
+            near = max(self.emb_dim // self.n_heads, 1) * self.n_heads
+            raise UserError(f"emb_dim={self.emb_dim} is not a multiple of n_heads={self.n_heads}; try emb_dim={near}")
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self.__dataclass_fields__:
+            raise KeyError(key)
+        return getattr(self, key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.__dataclass_fields__)
+
+    def __len__(self) -> int:
+        return len(self.__dataclass_fields__)
+
+    @classmethod
+    def of(cls, cfg: Mapping[str, Any]) -> ModelConfig:
+        """This class from itself or from the notebooks' dict; an unknown key is an error with the nearest name."""
+        return cfg if isinstance(cfg, cls) else from_dict(cls, cfg)
+
+    @property
+    def n_params(self) -> int:
+        """Trainable numbers of the `gpt` architecture with this shape, counted by the formula and not by building it."""
+        C, V = self.emb_dim, self.vocab_size
+        block = 3 * (C * C + C * self.qkv_bias) + (C * C + C) + (8 * C * C + 5 * C) + 4 * C
+        return V * C * (1 if self.tie_embeddings else 2) + self.context_length * C + self.n_layers * block + 2 * C
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the text comes from and how it becomes batches."""
+
+    source: str = "stories"
+    """a name in `llm_scratch.data.sources.SOURCES`, with its argument after a colon: "verdict", "stories:20000", "file:books/*.txt" """
+    tokenizer: str = "bpe"
+    """a name in `llm_scratch.tokenizers.TOKENIZERS`"""
+    tokenizer_vocab: int | None = None
+    """how many tokens a trained tokenizer gets; None: the tokenizer's own size"""
+    val_fraction: float = 0.1
+    """share of the text held out"""
+    split: Literal["tokens", "characters"] = "tokens"
+    """what the share is measured in; the notebooks cut characters"""
+    order: Literal["shuffled", "documents", "epochs"] = "shuffled"
+    """rows: "shuffled" any window of the stream, "documents" windows that begin where a document begins, "epochs" the notebooks' loader"""
+    stride: int | None = None
+    """for order "epochs": tokens from one window to the next; None: no overlap"""
+
+    def __post_init__(self) -> None:
+        _need(0 < self.val_fraction < 1, f"val_fraction={self.val_fraction} must be between 0 and 1, e.g. 0.1")
+        _need(self.stride is None or self.stride >= 1, f"stride={self.stride} must be at least 1")
+        _need(self.tokenizer_vocab is None or self.tokenizer_vocab >= 1, f"tokenizer_vocab={self.tokenizer_vocab} must be at least 1")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How the weights are found."""
+
+    steps: int = 1000
+    """optimizer steps; with `epochs` set it follows from the data"""
+    epochs: int | None = None
+    """passes over the data, for data order "epochs" only"""
+    batch_size: int = 16
+    """rows of context_length tokens in one optimizer step"""
+    micro_batches: int = 1
+    """parts that a batch is cut into, to fit the memory; the result is the same"""
+    optimizer: str = "adamw"
+    """a name in `llm_scratch.training.optim.OPTIMIZERS`"""
+    lr: float = 1e-3
+    """highest learning rate"""
+    min_lr: float = 0.0
+    """learning rate at the end"""
+    warmup_steps: int = 0
+    """steps over which the learning rate rises from 0"""
+    schedule: str = "cosine"
+    """a name in `llm_scratch.training.schedule.SCHEDULES`"""
+    weight_decay: float = 0.1
+    """pull of the matrices towards 0"""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """memory of AdamW's two averages"""
+    max_norm: float | None = 1.0
+    """longest gradient; longer ones are scaled down; None: as they are"""
+    seed: int = 123
+    """of the first weights, the data order and dropout"""
+    eval_every: int = 100
+    """steps between two looks at the held-out loss, which is also when the best checkpoint is kept"""
+    eval_batches: int | None = 8
+    """batches a look takes; None: all of the held-out text"""
+    save_every: int = 500
+    """steps between two checkpoints"""
+    sample_every: int = 250
+    """steps between two samples; 0: none"""
+    prompt: str = "Once upon a time"
+    """what the samples begin with"""
+    log_every: int = 10
+    """steps between two lines of metrics.jsonl"""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "micro_batches", "eval_every", "save_every", "log_every"):
+            _need(getattr(self, name) >= 1, f"{name}={getattr(self, name)} must be at least 1")
+        _need(self.epochs is None or self.epochs >= 1, f"epochs={self.epochs} must be at least 1")
+        _need(self.lr > 0, f"lr={self.lr} must be above 0")
+        _need(self.batch_size % self.micro_batches == 0, f"batch_size={self.batch_size} is not a multiple of micro_batches={self.micro_batches}")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything a run needs; `llm-scratch train PRESET --print-config` prints it, and it lies in every run and checkpoint."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def with_model(self, **changes: Any) -> Self:
+        """The same run with fields of its model changed."""
+        return replace(self, model=replace(self.model, **changes))
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config as plain dicts, ready for JSON or YAML."""
+    return json.loads(json.dumps(asdict(config)))
+
+
+def from_dict(cls: type[T], values: Mapping[str, Any], base: T | None = None, path: str = "") -> T:
+    """A config from plain dicts; what is not named keeps `base`'s value (or the default).
+
+    Raises:
+        UserError: a key that does not exist (with the nearest name), or a value of another type.
+    """
+    hints = get_type_hints(cls)
+    known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+    changes: dict[str, Any] = {}
+    if not isinstance(values, Mapping):
+        raise UserError(f"setting {path or 'config'!r} holds {values!r}; expected keys like {', '.join(sorted(known)[:4])}")
+    for key, value in values.items():
+        if key not in known:
+            raise unknown("setting", f"{path}.{key}".lstrip("."), [f"{path}.{k}".lstrip(".") for k in known])
+        hint = hints[key]
+        if is_dataclass(hint) and not isinstance(value, hint):
+            value = from_dict(hint, value, getattr(base, key) if base is not None else None, f"{path}.{key}".lstrip("."))  # type: ignore[arg-type]
+        elif not is_dataclass(hint):
+            value = _checked(hint, value, f"{path}.{key}".lstrip("."))
+        changes[key] = value
+    return cls(**changes) if base is None else replace(base, **changes)  # type: ignore[type-var]
+
+
+def _checked(hint: Any, value: Any, name: str) -> Any:
+    """`value` as the type that the field says, or a UserError: YAML and JSON hold whatever somebody wrote."""
+    options = getattr(hint, "__args__", (hint,))
+    if getattr(hint, "__origin__", None) is tuple:
+        if isinstance(value, (list, tuple)) and len(value) == len(options):
+            return tuple(float(v) for v in value)
+    elif getattr(hint, "__origin__", None) is Literal:
+        if value in options:
+            return value
+        raise unknown(f"value of {name}", str(value), [str(o) for o in options])
+    elif value is None and type(None) in options:
+        return None
+    elif bool in options or str in options:
+        if type(value) in options:
+            return value
+    elif float in options and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML 1.1 reads 1e-3 as text
+        except ValueError:
+            pass
+    elif int in options and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    wanted = " or ".join("nothing" if o is type(None) else getattr(o, "__name__", str(o)) for o in options)
+    raise UserError(f"setting {name!r} is {value!r}; expected {wanted}")
+
+
+def config_hash(config: Any) -> str:
+    """Sixteen hex digits that change when any setting does: two runs with the same hash are the same run."""
+    return hashlib.sha256(json.dumps(to_dict(config), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def load_config(path: str | Path, base: RunConfig | None = None) -> RunConfig:
+    """A run's settings from a YAML or JSON file, over `base`.
+
+    Raises:
+        UserError: no such file, not YAML, an unknown key.
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as e:
+        raise UserError(f"cannot read the config file {path}: {e}; expected a YAML or JSON file") from e
+    except yaml.YAMLError as e:
+        raise UserError(f"{path} is not YAML: {' '.join(str(e).split())}") from e
+    return from_dict(RunConfig, values or {}, base or RunConfig())
+
+
+def dump_config(config: RunConfig) -> str:
+    """A run's settings as YAML, in the order of the classes."""
+    import yaml
+
+    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)

@@ -1,0 +1,74 @@
+"""Causal multi-head attention: each token gathers from the tokens before it.
+
+Read `attention_weights` for the formula, `MultiHeadAttention.forward` for what runs.
+Proof that they agree: tests/model/test_attention.py. Lesson: lessons/step2_attention.py.
+Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.2.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from llm_scratch.model.cache import KVCache
+
+
+def attention_weights(q: Tensor, k: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(D)) with the future hidden. q, k: [B, H, T, D] -> [B, H, T, T], rows sum to 1."""
+    scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5                    # [B, H, T, T]
+    future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
+    return scores.masked_fill(future, float("-inf")).softmax(-1)             # [B, H, T, T]
+
+
+class MultiHeadAttention(nn.Module):
+    """Several heads look back at once, each with its own question; their findings are joined and mixed.
+
+    Args:
+        d_in: size of a token coming in.
+        d_out: size going out (C); a multiple of num_heads.
+        context_length: longest sequence; kept for the notebooks' signature and for `mask`.
+        dropout: share of attention weights set to 0 while training.
+        num_heads: H.
+        qkv_bias: whether the three projections have a bias.
+        layer: which slot of the cache is this layer's.
+    """
+
+    def __init__(
+        self, d_in: int, d_out: int, context_length: int, dropout: float, num_heads: int, qkv_bias: bool = False, *, layer: int = 0
+    ) -> None:
+        super().__init__()
+        if d_out % num_heads:
+            raise ValueError(f"d_out={d_out} is not a multiple of num_heads={num_heads}")
+        self.num_heads, self.head_dim, self.context_length, self.layer = num_heads, d_out // num_heads, context_length, layer
+        self.W_query = nn.Linear(d_in, d_out, bias=qkv_bias)
+        self.W_key = nn.Linear(d_in, d_out, bias=qkv_bias)
+        self.W_value = nn.Linear(d_in, d_out, bias=qkv_bias)
+        self.out_proj = nn.Linear(d_out, d_out)
+        self.dropout = nn.Dropout(dropout)
+
+    @property
+    def mask(self) -> Tensor:
+        """1 where a token may not look (the future): [context_length, context_length]. To read only; the kernel needs no table."""
+        return torch.ones(self.context_length, self.context_length).triu(1)
+
+    def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
+        """[B, T, d_in] -> [B, T, d_out]; with a cache, the tokens in it are looked at too."""
+        B, T, _ = x.shape
+        q = self.W_query(x).view(B, T, self.num_heads, self.head_dim).transpose(1, 2)       # [B, H, T, D]
+        k = self.W_key(x).view(B, T, self.num_heads, self.head_dim).transpose(1, 2)         # [B, H, T, D]
+        v = self.W_value(x).view(B, T, self.num_heads, self.head_dim).transpose(1, 2)       # [B, H, T, D]
+        mask = None
+        if cache is not None:
+            k, v = cache.append(self.layer, k, v)                                           # [B, H, S, D]
+            mask = cache.mask(T)                                                            # [T, S]
+        y = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=cache is None, dropout_p=self.dropout.p if self.training else 0.0
+        )                                                                                   # [B, H, T, D]
+        return self.out_proj(y.transpose(1, 2).reshape(B, T, -1))                           # [B, T, C]
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        state_dict.pop(f"{prefix}mask", None)  # the notebooks' checkpoints hold the mask as a table
+        super()._load_from_state_dict(state_dict, prefix, *args)
