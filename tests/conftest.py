@@ -1,0 +1,40 @@
+"""What tests share: the folder of real texts and vocabularies where it is there, and one thread for equal numbers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = Path(os.environ.get("LLM_SCRATCH_DATA") or ROOT.parent / "shared" / "data")
+if (DATA / "tiktoken").is_dir():
+    os.environ.setdefault("TIKTOKEN_CACHE_DIR", str(DATA / "tiktoken"))
+os.environ["LLM_SCRATCH_OFFLINE"] = "1"
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real texts (the-verdict.txt, tinyshakespeare.txt) and of GPT-2's vocabulary; set LLM_SCRATCH_DATA to yours."""
+    if not (DATA / "the-verdict.txt").is_file():
+        pytest.skip(f"needs the-verdict.txt and tinyshakespeare.txt in {DATA}; set LLM_SCRATCH_DATA to a folder that has them")
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def verdict(data_dir: Path) -> str:
+    """The notebooks' text, 20,479 characters."""
+    return (data_dir / "the-verdict.txt").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def gpt2(data_dir: Path):
+    """GPT-2's tokenizer, from tiktoken's cache."""
+    if "TIKTOKEN_CACHE_DIR" not in os.environ:
+        pytest.skip("needs GPT-2's vocabulary in tiktoken's cache; set TIKTOKEN_CACHE_DIR")
+    import tiktoken
+
+    return tiktoken.get_encoding("gpt2")
