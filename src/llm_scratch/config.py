@@ -91,22 +91,16 @@ class DataConfig:
     source: str = "stories"
     """a name in `llm_scratch.data.sources.SOURCES`, with its argument after a colon: "verdict", "stories:20000", "file:books/*.txt" """
     tokenizer: str = "bpe"
-    """a name in `llm_scratch.tokenizers.TOKENIZERS`"""
-    tokenizer_vocab: int | None = None
-    """how many tokens a trained tokenizer gets; None: the tokenizer's own size"""
+    """a name in `llm_scratch.tokenizers.TOKENIZERS`; one that is trained gets model.vocab_size tokens"""
     val_fraction: float = 0.1
     """share of the text held out"""
     split: Literal["tokens", "characters"] = "tokens"
     """what the share is measured in; the notebooks cut characters"""
     order: Literal["shuffled", "documents", "epochs"] = "shuffled"
-    """rows: "shuffled" any window of the stream, "documents" windows that begin where a document begins, "epochs" the notebooks' loader"""
-    stride: int | None = None
-    """for order "epochs": tokens from one window to the next; None: no overlap"""
+    """rows: "shuffled" windows at a new offset each pass, "documents" windows that begin with a document, "epochs" the notebooks' loader"""
 
     def __post_init__(self) -> None:
         _need(0 < self.val_fraction < 1, f"val_fraction={self.val_fraction} must be between 0 and 1, e.g. 0.1")
-        _need(self.stride is None or self.stride >= 1, f"stride={self.stride} must be at least 1")
-        _need(self.tokenizer_vocab is None or self.tokenizer_vocab >= 1, f"tokenizer_vocab={self.tokenizer_vocab} must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -116,7 +110,7 @@ class TrainConfig:
     steps: int = 1000
     """optimizer steps; with `epochs` set it follows from the data"""
     epochs: int | None = None
-    """passes over the data, for data order "epochs" only"""
+    """passes over the data; when set, `steps` follows from it"""
     batch_size: int = 16
     """rows of context_length tokens in one optimizer step"""
     micro_batches: int = 1

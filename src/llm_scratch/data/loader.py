@@ -1,0 +1,82 @@
+"""Batches of token windows in an order that is a pure function of (seed, step): to resume, ask for the next step.
+
+Proof: tests/data/test_loader.py (each window once an epoch, no state, the notebooks' loader as a special case).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llm_scratch.errors import DATA, UserError
+
+Order = Literal["shuffled", "documents", "epochs", "in order"]
+
+
+class TokenLoader:
+    """Windows of a token stream, `batch_size` at a time; the target of each token is the one after it.
+
+    Args:
+        ids: the stream, [N].
+        context_length: T, tokens a window.
+        batch_size: B, windows a batch.
+        seed: of the order.
+        order: "shuffled": windows side by side at a new offset each pass; "documents": a window begins at each `eot`;
+            "epochs": side by side from the start, a ragged last batch dropped, as the notebooks' loader;
+            "in order": the same without shuffling or dropping, for evaluation.
+        eot: the token that begins a document, for "documents".
+    Raises:
+        UserError: not one whole window (or, for "epochs", batch) in the stream.
+    """
+
+    def __init__(
+        self, ids: np.ndarray, context_length: int, batch_size: int, seed: int = 0, order: Order = "shuffled", eot: int | None = None
+    ) -> None:
+        self.ids, self.context_length, self.batch_size, self.seed, self.order = ids, context_length, batch_size, seed, order
+        T, last = context_length, len(ids) - 1 - context_length              # last: the latest start of a whole window
+        if order == "documents":
+            self.starts = np.flatnonzero(ids == eot)
+            self.starts = self.starts[self.starts <= last]
+        else:
+            self.starts = np.arange(0, last + 1, T)
+            if order == "shuffled" and len(self.starts) > 1:
+                self.starts = self.starts[:-1]  # leaves room to shift all windows by up to T - 1
+        needed = batch_size if order == "epochs" else 1
+        if len(self.starts) < needed:
+            raise UserError(
+                f"{len(ids)} tokens hold {len(self.starts)} windows of {T}; {needed} are needed: use more text or a smaller context_length",
+                DATA,
+            )
+        self._epoch_starts = lru_cache(maxsize=2)(self._starts_of_epoch)
+
+    def __len__(self) -> int:
+        """Whole batches in one pass."""
+        return max(1, len(self.starts) // self.batch_size)
+
+    def _starts_of_epoch(self, epoch: int) -> np.ndarray:
+        if self.order == "in order":
+            return self.starts
+        rng = np.random.default_rng([self.seed, epoch])
+        starts = rng.permutation(self.starts)
+        if self.order == "shuffled" and len(starts) > 1:
+            starts = starts + rng.integers(self.context_length)
+        return starts
+
+    def starts_of(self, step: int) -> np.ndarray:
+        """Where the windows of batch `step` begin: [B] places in the stream."""
+        if self.order == "epochs":
+            epoch, within = divmod(step, len(self))
+            return self._epoch_starts(epoch)[within * self.batch_size : (within + 1) * self.batch_size]
+        places = range(step * self.batch_size, (step + 1) * self.batch_size)
+        pairs = [divmod(place, len(self.starts)) for place in places]
+        return np.array([self._epoch_starts(epoch)[within] for epoch, within in pairs])
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of one step, [B, T] each, int64."""
+        windows = self.starts_of(step)[:, None] + np.arange(self.context_length + 1)
+        tokens = torch.from_numpy(self.ids[windows].astype(np.int64))        # [B, T + 1]
+        return tokens[:, :-1], tokens[:, 1:]

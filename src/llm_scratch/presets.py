@@ -1,0 +1,76 @@
+"""Recipes: a name for a whole run. A preset is a function that returns a `RunConfig`; flags and files change single settings.
+
+Yours: write a function, then `PRESETS["mine"] = mine` and `llm-scratch train mine --import mine.py`.
+Proof: tests/test_presets.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from llm_scratch.errors import unknown
+
+
+def quickstart() -> RunConfig:
+    """Children's stories from a grammar with a known entropy: a GPT that learns to write in two minutes on a laptop."""
+    return RunConfig(
+        ModelConfig(vocab_size=1024, context_length=192, emb_dim=128, n_heads=4, n_layers=4, drop_rate=0.0, tie_embeddings=True, init="gpt2"),
+        DataConfig(source="stories:20000", tokenizer="bpe", val_fraction=0.02, order="documents"),
+        TrainConfig(
+            steps=800, batch_size=16, optimizer="muon", lr=0.02, weight_decay=0.0, schedule="linear", warmup_steps=20,
+            eval_every=100, eval_batches=6, save_every=400, sample_every=200,
+        ),
+    )  # fmt: skip
+
+
+def verdict() -> RunConfig:
+    """The notebooks' step 4: the 124M shape on a short story, ten passes. It learns the story by heart, and that is the lesson."""
+    return RunConfig(
+        ModelConfig(context_length=256),
+        DataConfig(source="verdict", tokenizer="gpt2", val_fraction=0.2, split="characters", order="epochs"),
+        TrainConfig(
+            epochs=10, batch_size=2, lr=4e-4, min_lr=4e-4, schedule="constant", betas=(0.9, 0.999), max_norm=None,
+            eval_every=5, eval_batches=None, save_every=40, sample_every=8, prompt="Every effort moves you", log_every=1,
+        ),
+    )  # fmt: skip
+
+
+def shakespeare() -> RunConfig:
+    """All of Shakespeare's best-known lines, letter by letter: 4 layers of 128, a few minutes."""
+    return RunConfig(
+        ModelConfig(vocab_size=66, context_length=64, emb_dim=128, n_heads=4, n_layers=4, drop_rate=0.0, tie_embeddings=True, init="gpt2"),
+        DataConfig(source="shakespeare", tokenizer="chars"),
+        TrainConfig(
+            steps=2000, batch_size=12, optimizer="muon", lr=0.02, weight_decay=0.0, schedule="linear", warmup_steps=50,
+            eval_every=250, eval_batches=40, save_every=1000, sample_every=500, prompt="ROMEO:",
+        ),
+    )  # fmt: skip
+
+
+def gpt2_small() -> RunConfig:
+    """GPT-2's 124M shape with its own choices, for your own text: `--data.source file:books/*.txt`."""
+    return RunConfig(
+        ModelConfig(qkv_bias=True, tie_embeddings=True, init="gpt2"),
+        DataConfig(source="python-docs", tokenizer="gpt2"),
+        TrainConfig(steps=10_000, batch_size=8, lr=6e-4, min_lr=6e-5, warmup_steps=200, eval_every=250, save_every=500, sample_every=500),
+    )
+
+
+PRESETS: dict[str, Callable[[], RunConfig]] = {
+    "quickstart": quickstart,
+    "verdict": verdict,
+    "shakespeare": shakespeare,
+    "gpt2-small": gpt2_small,
+}
+
+
+def preset(name: str) -> RunConfig:
+    """The settings of a preset.
+
+    Raises:
+        UserError: no such preset; names the nearest.
+    """
+    if name not in PRESETS:
+        raise unknown("preset", name, PRESETS)
+    return PRESETS[name]()

@@ -1,0 +1,226 @@
+"""Training: batches in, better weights out; stopped at any moment, it goes on as if it had not been.
+
+`train_step` is the whole idea in a dozen lines; `train` puts a run around it: evaluation, checkpoints, samples, metrics.
+Proof: tests/training/test_loop.py (micro-batches = one batch, resumed = uninterrupted, bit for bit).
+Lesson: lessons/step4_pretraining.py.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from llm_scratch import checkpoint
+from llm_scratch.config import RunConfig, TrainConfig, to_dict
+from llm_scratch.data.corpus import Corpus, prepare
+from llm_scratch.data.loader import TokenLoader
+from llm_scratch.errors import CHECKPOINT, DIVERGED, INTERRUPTED, UserError, unknown
+from llm_scratch.model import build
+from llm_scratch.model.loss import IGNORE, next_token_loss
+from llm_scratch.tokenizers import Tokenizer, save_tokenizer
+from llm_scratch.training.interrupt import stop_signals
+from llm_scratch.training.optim import OPTIMIZERS
+from llm_scratch.training.records import Quiet, Records, Watcher
+from llm_scratch.training.schedule import learning_rate
+from llm_scratch.training.state import optimizer_tensors, plain_weights, random_state, restore_optimizer, restore_random
+
+
+def train_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, batches: list[tuple[Tensor, Tensor]], max_norm: float | None
+) -> tuple[Tensor, Tensor]:
+    """One optimizer step over micro-batches, weighted by their tokens, so that N of them equal one large batch exactly.
+
+    Args:
+        batches: (inputs, targets), each [B, T].
+        max_norm: longest gradient; longer ones are scaled down to it. None: only measured.
+    Returns:
+        The loss in nats per token, and the gradient's length before clipping.
+    """
+    asked = torch.stack([(targets != IGNORE).sum() for _, targets in batches]).sum()
+    total = torch.zeros((), device=asked.device)
+    optimizer.zero_grad(set_to_none=True)
+    for inputs, targets in batches:
+        loss = next_token_loss(model(inputs), targets, "sum") / asked
+        loss.backward()
+        total += loss.detach()
+    norm = nn.utils.clip_grad_norm_(model.parameters(), math.inf if max_norm is None else max_norm)
+    if torch.isfinite(norm):  # a gradient that is not finite must not reach the weights
+        optimizer.step()
+    return total, norm
+
+
+@torch.no_grad()
+def mean_loss(model: nn.Module, loader: TokenLoader, batches: int, device: torch.device) -> float:
+    """Nats per token over the first `batches` of a loader, dropout off."""
+    was_training = model.training
+    model.eval()
+    losses = []
+    for step in range(batches):
+        inputs, targets = (t.to(device) for t in loader.batch(step))
+        losses.append(next_token_loss(model(inputs), targets))
+    model.train(was_training)
+    return torch.stack(losses).mean().item()
+
+
+@dataclass
+class Run:
+    """A run in progress: its parts, and where it is. `step` counts the optimizer steps that are done."""
+
+    config: RunConfig
+    folder: Path
+    device: torch.device
+    tokenizer: Tokenizer
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    train_loader: TokenLoader
+    val_loader: TokenLoader
+    bytes_per_token: float
+    steps: int
+    step: int = 0
+    best: float = math.inf
+    last_eval: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens learned from so far."""
+        return self.step * self.config.train.batch_size * self.config.model.context_length
+
+    def advance(self) -> dict[str, float]:
+        """Do one step; returns its row for metrics.jsonl.
+
+        Raises:
+            UserError: the loss or gradient is not finite (code 5).
+        """
+        cfg = self.config.train
+        rate = learning_rate(self.step, self.steps, cfg)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group.get("lr_scale", 1.0)
+        inputs, targets = (t.to(self.device) for t in self.train_loader.batch(self.step))
+        parts = list(zip(inputs.chunk(cfg.micro_batches), targets.chunk(cfg.micro_batches)))
+        loss, norm = (t.item() for t in train_step(self.model, self.optimizer, parts, cfg.max_norm))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise UserError(
+                f"the loss is {loss} at step {self.step + 1} with lr={rate:.3g}: training diverged; the last checkpoint is as it was. "
+                f"Try a lower --train.lr, a longer --train.warmup-steps or --train.max-norm 1.0",
+                DIVERGED,
+            )
+        self.step += 1
+        return {"step": self.step, "tokens": self.tokens, "loss": loss, "lr": rate, "grad_norm": norm}
+
+    def evaluate(self) -> dict[str, float]:
+        """Loss on learned and on held-out text, in nats per token, and the latter in bits per byte."""
+        n = self.config.train.eval_batches
+        count = lambda loader: len(loader) if n is None else min(n, len(loader))  # noqa: E731
+        train = mean_loss(self.model, self.train_loader, count(self.train_loader), self.device)
+        val = mean_loss(self.model, self.val_loader, count(self.val_loader), self.device)
+        bits = val / math.log(2) / self.bytes_per_token
+        self.last_eval = {"step": self.step, "tokens": self.tokens, "train_loss": train, "val_loss": val, "val_bits_per_byte": bits}
+        return self.last_eval
+
+    def save(self, best: bool = False) -> None:
+        """Write a checkpoint of this moment."""
+        state = {"step": self.step, "best": self.best, "steps": self.steps, "random": random_state(), "last_eval": self.last_eval}
+        state["threads"], state["torch"] = torch.get_num_threads(), torch.__version__
+        checkpoint.save(
+            self.folder, self.step, to_dict(self.config), plain_weights(self.model), optimizer_tensors(self.model, self.optimizer),
+            state, lambda folder: save_tokenizer(self.tokenizer, folder), best,
+        )  # fmt: skip
+
+    def restore(self, found: checkpoint.Checkpoint) -> None:
+        """Go back to the moment of a checkpoint."""
+        checkpoint.set_weights(self.model, found.weights, str(found.folder))
+        restore_optimizer(self.model, self.optimizer, found.optimizer)
+        restore_random(found.state["random"])
+        self.step, self.best, self.last_eval = found.state["step"], found.state["best"], found.state["last_eval"]
+
+
+def total_steps(cfg: TrainConfig, loader: TokenLoader) -> int:
+    """Steps of the whole run: `epochs` times the batches in a pass, or `steps`."""
+    return cfg.steps if cfg.epochs is None else cfg.epochs * len(loader)
+
+
+def start(config: RunConfig, folder: Path, device: torch.device, corpus: Corpus) -> Run:
+    """A run at step 0, its weights drawn from the seed.
+
+    Raises:
+        UserError: no such optimizer or architecture; names the nearest.
+    """
+    cfg, T = config.train, config.model.context_length
+    if cfg.optimizer not in OPTIMIZERS:
+        raise unknown("optimizer", cfg.optimizer, OPTIMIZERS)
+    torch.manual_seed(cfg.seed)
+    model = build(config.model).to(device)
+    loaders = (
+        TokenLoader(corpus.train, T, cfg.batch_size, cfg.seed, config.data.order, corpus.tokenizer.eot_token),
+        TokenLoader(corpus.val, T, cfg.batch_size, 0, "in order"),
+    )
+    steps = total_steps(cfg, loaders[0])
+    return Run(config, folder, device, corpus.tokenizer, model, OPTIMIZERS[cfg.optimizer](model, cfg), *loaders, corpus.bytes_per_token, steps)
+
+
+def train(
+    config: RunConfig, out: str | Path, *, device: str = "cpu", watcher: Watcher | None = None, corpus: Corpus | None = None
+) -> Run:
+    """Train a model into the run directory `out`; if one of the same settings is there, go on where it stopped.
+
+    Args:
+        config: everything that decides the result.
+        out: the run directory (see checkpoint.py and records.py for what lies in it).
+        device: "cpu", "cuda", "mps".
+        watcher: is told about steps, evaluations and samples (a progress bar, say).
+        corpus: the text, if it is prepared already.
+    Raises:
+        UserError: bad text or settings; a run of other settings in `out`; diverged; disk full; stopped by Ctrl-C (after saving).
+    """
+    folder, watcher = Path(out), watcher or Quiet()
+    corpus = corpus or prepare(config)
+    run = start(config, folder, torch.device(device), corpus)
+    found = checkpoint.newest(folder, watcher.warn, prefer="latest")
+    if found is not None:
+        if found.config != to_dict(config):
+            raise UserError(f"{folder} holds a run with other settings; choose another --out, or --fresh to start over", CHECKPOINT)
+        run.restore(found)
+    with Records(config, folder, run.step) as records, stop_signals() as stop:
+        watcher.started(run, resumed=found is not None)
+        _loop(run, records, watcher, stop)
+        watcher.finished(run)
+    return run
+
+
+def _loop(run: Run, records: Records, watcher: Watcher, stop: Any) -> None:
+    """Steps until the end; what is due every so many steps is done after the step."""
+    cfg = run.config.train
+    if run.step == 0:
+        _look(run, records, watcher)
+    run.model.train()
+    while run.step < run.steps:
+        began = time.perf_counter()
+        row = run.advance()
+        row["seconds"] = time.perf_counter() - began
+        watcher.step(run, row)
+        last = run.step == run.steps
+        if run.step % cfg.log_every == 0 or last:
+            records.metric(row)
+        better = (run.step % cfg.eval_every == 0 or last) and _look(run, records, watcher)
+        if cfg.sample_every and (run.step % cfg.sample_every == 0 or last):
+            records.sample(run, watcher)
+        if better or run.step % cfg.save_every == 0 or last or stop.asked:
+            run.save(best=better)
+        if stop.asked and not last:
+            raise UserError(f"stopped at step {run.step}, saved in {run.folder}; the same command goes on from there", INTERRUPTED)
+
+
+def _look(run: Run, records: Records, watcher: Watcher) -> bool:
+    """Evaluate; True when the held-out loss is the lowest so far."""
+    scores = run.evaluate()
+    records.metric(scores)
+    better = scores["val_loss"] < run.best
+    run.best = min(run.best, scores["val_loss"])
+    watcher.evaluated(run, scores)
+    return better and run.step > 0

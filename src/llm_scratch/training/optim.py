@@ -1,0 +1,122 @@
+"""Optimizers: how a gradient becomes a change of the weights.
+
+Yours: write `lion(model, cfg) -> Optimizer`, then `OPTIMIZERS["lion"] = lion` and train with `--train.optimizer lion`.
+The loop sets each group's `lr` to the schedule's rate times the group's `lr_scale` (1 if it has none).
+Proof: tests/training/test_optim.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.adamw import adamw as adamw_step
+
+from llm_scratch.config import TrainConfig
+
+
+def _parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Trainable parameters that a matrix product or a table look-up uses (2-D), and the rest (norms, biases)."""
+    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
+    return matrices, [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
+
+
+def adamw(model: nn.Module, cfg: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW: each weight moves by its average gradient over that gradient's usual size; decay on matrices only.
+
+    Source: Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101.
+    """
+    matrices, others = _parameters(model)
+    groups = [{"params": matrices, "weight_decay": cfg.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=cfg.lr, betas=cfg.betas, fused=True)
+
+
+def orthogonalize(gradient: Tensor, steps: int = 5) -> Tensor:
+    """The nearest matrix whose singular values are all about 1: every direction of the gradient gets the same weight.
+
+    Args:
+        gradient: [..., rows, columns].
+        steps: Newton-Schulz iterations; five bring all singular values to between 0.7 and 1.2.
+    Source: Jordan et al. 2024, "Muon", https://kellerjordan.github.io/posts/muon/ (the polynomial's three numbers are theirs).
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    tall = gradient.shape[-2] > gradient.shape[-1]
+    x = gradient.mT if tall else gradient
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(steps):
+        square = x @ x.mT
+        x = a * x + (b * square + c * square @ square) @ x
+    return x.mT if tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, orthogonalised, for groups with `matrix=True`; AdamW for the other groups.
+
+    A matrix [rows, columns] moves by lr x sqrt(max(1, rows / columns)) in every direction of its momentum.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], lr: float, betas: tuple[float, float], momentum: float = 0.95) -> None:
+        super().__init__(groups, {"lr": lr, "betas": betas, "momentum": momentum, "weight_decay": 0.0, "matrix": False})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Move every weight once."""
+        loss = None if closure is None else closure()
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            if group["matrix"]:
+                self._step_matrices(params, group)
+            elif params:
+                self._step_adamw(params, group)
+        return loss
+
+    def _step_matrices(self, params: list[nn.Parameter], group: dict[str, Any]) -> None:
+        by_shape: dict[torch.Size, list[nn.Parameter]] = {}
+        for p in params:
+            by_shape.setdefault(p.shape, []).append(p)
+        for shape, same in by_shape.items():  # equal shapes go through one batched product
+            for p in same:
+                if "momentum" not in self.state[p]:
+                    self.state[p]["momentum"] = torch.zeros_like(p)
+                self.state[p]["momentum"].lerp_(p.grad, 1 - group["momentum"])
+            ahead = torch.stack([p.grad.lerp(self.state[p]["momentum"], group["momentum"]) for p in same])  # type: ignore[union-attr]
+            scale = group["lr"] * max(1, shape[0] / shape[1]) ** 0.5
+            for p, direction in zip(same, orthogonalize(ahead)):
+                p.mul_(1 - group["lr"] * group["weight_decay"]).add_(direction, alpha=-scale)
+
+    def _step_adamw(self, params: list[nn.Parameter], group: dict[str, Any]) -> None:
+        for p in params:
+            if not self.state[p]:
+                zeros = (torch.zeros_like(p), torch.zeros_like(p), torch.zeros((), device=p.device))
+                self.state[p].update(zip(("exp_avg", "exp_avg_sq", "step"), zeros))
+        mean, square, step = ([self.state[p][key] for p in params] for key in ("exp_avg", "exp_avg_sq", "step"))
+        beta1, beta2 = group["betas"]
+        adamw_step(
+            params, [p.grad for p in params], mean, square, [], step, fused=True, amsgrad=False, maximize=False,
+            beta1=beta1, beta2=beta2, lr=group["lr"], weight_decay=group["weight_decay"], eps=1e-8,
+        )  # fmt: skip
+
+
+def muon(model: nn.Module, cfg: TrainConfig) -> torch.optim.Optimizer:
+    """Muon for the matrices inside the blocks, AdamW for embeddings, head, norms and biases: fewer tokens to the same loss.
+
+    `lr` is the matrices' rate (0.02 is usual); AdamW's is a tenth of it... see `ADAM_SHARE`.
+    """
+    matrices, others = _parameters(model)
+    tables = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    tables |= {id(p) for name, m in model.named_modules() if name == "out_head" for p in m.parameters()}
+    inner = [p for p in matrices if id(p) not in tables]
+    outer = [p for p in matrices if id(p) in tables]
+    groups = [
+        {"params": inner, "matrix": True, "weight_decay": cfg.weight_decay},
+        {"params": outer, "lr_scale": ADAM_SHARE, "weight_decay": 0.0},
+        {"params": others, "lr_scale": ADAM_SHARE, "weight_decay": 0.0},
+    ]
+    return Muon([g for g in groups if g["params"]], lr=cfg.lr, betas=cfg.betas)
+
+
+ADAM_SHARE = 0.25  # AdamW's learning rate as a share of Muon's
+
+OPTIMIZERS: dict[str, Callable[[nn.Module, TrainConfig], torch.optim.Optimizer]] = {"adamw": adamw, "muon": muon}

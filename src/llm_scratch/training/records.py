@@ -1,0 +1,145 @@
+"""What a run leaves on paper, and who may watch it: metrics.jsonl, samples.md, config.yaml, env.json, the loss plot.
+
+Proof: tests/training/test_records.py.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+from llm_scratch.config import RunConfig, config_hash, dump_config
+from llm_scratch.errors import CHECKPOINT, UserError
+from llm_scratch.files import write_whole
+from llm_scratch.generation.decode import stream
+from llm_scratch.training.plot import plot_runs
+
+if TYPE_CHECKING:
+    from llm_scratch.training.loop import Run
+
+
+class Watcher(Protocol):
+    """Someone who is told how a run goes; the command line's progress bar is one."""
+
+    def started(self, run: Run, resumed: bool) -> None:
+        """The first step is about to be done."""
+
+    def step(self, run: Run, row: dict[str, float]) -> None:
+        """A step is done; `row` has step, tokens, loss, lr, grad_norm, seconds."""
+
+    def evaluated(self, run: Run, scores: dict[str, float]) -> None:
+        """The held-out loss was measured; `scores` has train_loss, val_loss, val_bits_per_byte."""
+
+    def sampled(self, run: Run, text: str) -> None:
+        """The model wrote something."""
+
+    def warn(self, message: str) -> None:
+        """Something is not as it should be, and the run goes on."""
+
+    def finished(self, run: Run) -> None:
+        """The last step is done and saved."""
+
+
+class Quiet:
+    """A watcher that keeps to itself, but for warnings."""
+
+    def started(self, run: Run, resumed: bool) -> None:
+        """Nothing."""
+
+    def step(self, run: Run, row: dict[str, float]) -> None:
+        """Nothing."""
+
+    def evaluated(self, run: Run, scores: dict[str, float]) -> None:
+        """Nothing."""
+
+    def sampled(self, run: Run, text: str) -> None:
+        """Nothing."""
+
+    def warn(self, message: str) -> None:
+        """Print it."""
+        print(f"warning: {message}")
+
+    def finished(self, run: Run) -> None:
+        """Nothing."""
+
+
+def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a metrics.jsonl; a torn last line (the machine stopped while it was written) is left out."""
+    if not path.is_file():
+        return
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and "step" in row:
+            yield row
+
+
+def environment() -> dict[str, Any]:
+    """Where a run was made: versions, machine, the commit if there is one."""
+    try:
+        here = Path(__file__).resolve().parent
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        commit = ""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "machine": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "commit": commit or None,
+    }
+
+
+class Records:
+    """The papers of one run. On resume, what was written after the checkpoint is taken out, so that no step stands twice.
+
+    Args:
+        config: the run's settings; written as config.yaml.
+        folder: the run directory.
+        step: where the run goes on; 0 for a new one.
+    """
+
+    def __init__(self, config: RunConfig, folder: Path, step: int) -> None:
+        self.folder = folder
+        write_whole(folder / "config.yaml", f"# settings {config_hash(config)}\n{dump_config(config)}")
+        write_whole(folder / "env.json", json.dumps(environment(), indent=1) + "\n")
+        rows = [row for row in read_metrics(folder / "metrics.jsonl") if row["step"] <= step and step > 0]
+        write_whole(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        if step == 0:
+            write_whole(folder / "samples.md", "# What the model wrote as it learned\n")
+
+    def __enter__(self) -> Records:
+        self._metrics = (self.folder / "metrics.jsonl").open("a", encoding="utf-8")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._metrics.close()
+        plot_runs([self.folder], self.folder / "loss-plot")
+
+    def metric(self, row: dict[str, float]) -> None:
+        """Append one row to metrics.jsonl.
+
+        Raises:
+            UserError: the disk is full, or the run directory is gone.
+        """
+        try:
+            self._metrics.write(json.dumps(row) + "\n")
+            self._metrics.flush()
+        except OSError as e:
+            raise UserError(f"cannot write {self._metrics.name}: {e.strerror}; the last checkpoint is as it was", CHECKPOINT) from e
+
+    def sample(self, run: Run, watcher: Watcher) -> None:
+        """Let the model continue the run's prompt, into samples.md. Draws from a generator of its own, so training is not moved."""
+        pieces = stream(run.model, run.tokenizer, run.config.train.prompt, max_new_tokens=120, temperature=0.8, seed=run.step)
+        text = run.config.train.prompt + "".join(pieces)
+        with (self.folder / "samples.md").open("a", encoding="utf-8") as file:
+            file.write(f"\n## Step {run.step}, {run.tokens:,} tokens\n\n{text.strip()}\n")
+        watcher.sampled(run, text)

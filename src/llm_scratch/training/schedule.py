@@ -1,0 +1,46 @@
+"""How the learning rate moves: up for a while, then down.
+
+Each schedule is a function of how much of the way after the warm-up is done, 0 to 1, giving 1 (the highest rate) to 0 (the lowest).
+Yours: write `f(done) -> float`, then `SCHEDULES["mine"] = f` and train with `--train.schedule mine`.
+Proof: tests/training/test_schedule.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from llm_scratch.config import TrainConfig
+from llm_scratch.errors import unknown
+
+
+def constant(done: float) -> float:
+    """Stay at the highest rate."""
+    return 1.0
+
+
+def linear(done: float) -> float:
+    """Fall evenly."""
+    return 1 - done
+
+
+def cosine(done: float) -> float:
+    """Fall like half a wave: slowly, fast, slowly. Source: Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983."""
+    return 0.5 * (1 + math.cos(math.pi * done))
+
+
+SCHEDULES: dict[str, Callable[[float], float]] = {"constant": constant, "linear": linear, "cosine": cosine}
+
+
+def learning_rate(step: int, total: int, cfg: TrainConfig) -> float:
+    """The learning rate of one step, counted from 0.
+
+    Raises:
+        UserError: no such schedule; names the nearest.
+    """
+    if cfg.schedule not in SCHEDULES:
+        raise unknown("schedule", cfg.schedule, SCHEDULES)
+    if step < cfg.warmup_steps:
+        return cfg.lr * (step + 1) / cfg.warmup_steps
+    done = (step - cfg.warmup_steps) / max(1, total - cfg.warmup_steps)
+    return cfg.min_lr + (cfg.lr - cfg.min_lr) * SCHEDULES[cfg.schedule](min(done, 1.0))
