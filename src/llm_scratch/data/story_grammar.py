@@ -1,0 +1,220 @@
+"""The engine behind the stories: sentence patterns become pieces, pieces become text, and text becomes choices again.
+
+A pattern is plain English with three kinds of holes:
+
+    [went|ran|walked]   one of these, each as likely as the others
+    {kind}              one word of the list `WORDS["kind"]`; {Kind} writes it with a capital
+    {thing}             a word that the story remembers (`SKILL` lists them): drawn the first time, the same word ever after;
+                        {thing2} is another one, and a digit makes any word remembered, so {food1} and {food2} differ;
+                        {A} and {B} are the two children, {A:she} is a form of A's word and {n:more} a form of the number's
+
+Every choice is uniform and is made where the reader meets it, so a story's probability is the product of 1/options, and reading
+from left to right undoes the telling. Read `Telling.say` (choices to text) beside `match` (text to choices): same three cases.
+Proof that they agree: tests/data/test_stories.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+
+from llm_scratch.data.story_words import GIRLS, NUMBERS, WORDS
+
+SKILL = {
+    "name": "name", "number": "count", "thing": "object", "near": "object", "spot": "object", "nook": "object", "flock": "object",
+    "treat": "object", "garment": "order", "landmark": "order", "color": "order", "supply": "order", "beast": "order", "room": "order",
+}  # fmt: skip
+ALIAS = {"A": "name1", "B": "name2", "n": "number1"}
+HOLE = re.compile(r"\{(\w+?)(\d?)(?::(\w+))?\}|\[([^\[\]]*)\]")
+MAX_OTHERS = 3
+
+Mark = tuple[int, str, str, tuple[str, ...]]  # (where the answer ends, answer, skill, wrong answers)
+Memory = dict[str, str]  # role -> its word, for example "thing1" -> "kite"
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A choice: one of `options`, each a sequence of pieces."""
+
+    options: tuple[Pieces, ...]
+
+
+@dataclass(frozen=True)
+class Recall:
+    """A remembered word: `role` is drawn from `WORDS[kind]` the first time; afterwards it is known and only its `form` is written."""
+
+    role: str
+    kind: str
+    form: str = ""
+
+
+Piece = str | Pick | Recall
+Pieces = tuple[Piece, ...]
+
+
+def compile_pattern(pattern: str) -> Pieces:
+    """Turn a pattern into pieces. A name in braces that is no known list raises KeyError."""
+    pieces: list[Piece] = []
+    end = 0
+    for hole in HOLE.finditer(pattern):
+        pieces.append(pattern[end : hole.start()])
+        end = hole.end()
+        name, digit, form, options = hole.groups()
+        if options is not None:
+            pieces.append(Pick(tuple(compile_pattern(option) for option in options.split("|"))))
+            continue
+        role = ALIAS.get(name, name.lower() + (digit or "1"))
+        kind = role[:-1]
+        if digit or kind in SKILL:
+            pieces.append(Recall(role, kind, form or ("" if name.islower() or name in ALIAS else "Same")))
+        else:
+            pieces.append(Pick(tuple((word if name.islower() else word.capitalize(),) for word in WORDS[kind])))
+    pieces.append(pattern[end:])
+    return tuple(piece for piece in pieces if piece != "")
+
+
+@cache
+def drawable(kind: str, taken: frozenset[str]) -> tuple[str, ...]:
+    """The words of a kind that the story does not use yet, in the list's order."""
+    return tuple(word for word in WORDS[kind] if word not in taken)
+
+
+def free_words(memory: Memory, kind: str) -> tuple[str, ...]:
+    """The words that a new role of this kind may get: no two roles of a story share a word."""
+    return drawable(kind, frozenset(word for role, word in memory.items() if role[:-1] == kind))
+
+
+@cache
+def inflect(word: str, form: str) -> tuple[str, ...]:
+    """A form of a remembered word, cut where a skill decides what follows.
+
+    >>> inflect("Lily", "she"), inflect("four", "more"), inflect("three", "count")
+    (('she',), ('five',), ('one, two, ', 'three', '.'))
+    """
+    if form.lower() in PRONOUNS:
+        pronoun = PRONOUNS[form.lower()][word not in GIRLS]
+        return (pronoun if form.islower() else pronoun.capitalize(),)
+    if form in ("", "same"):
+        return (word,)
+    if form[0].isupper():
+        return tuple(part.capitalize() for part in inflect(word, form.lower()))
+    value = NUMBERS.index(word) + 1
+    if form in COUNTED:
+        steps = COUNTED[form](value)
+        return (", ".join(steps[:-1]) + ", ", steps[-1], ".")
+    return (NUMBERS[value - 1 + {"more": 1, "less": -1}[form]],)
+
+
+PRONOUNS = {"she": ("she", "he"), "her": ("her", "his"), "him": ("her", "him"), "girl": ("girl", "boy")}
+COUNTED: dict[str, Callable[[int], tuple[str, ...]]] = {
+    "count": lambda value: NUMBERS[:value],
+    "back": lambda value: NUMBERS[:value][::-1],
+    "upto": lambda value: NUMBERS[: value + 1],
+}
+
+
+def skill_and_others(piece: Recall, part: str, memory: Memory) -> tuple[str, tuple[str, ...]]:
+    """The skill that a recalled part needs, and wrong answers of its kind: first those that the story itself offers."""
+    if piece.form.lower() in PRONOUNS:
+        pair = PRONOUNS[piece.form.lower()]
+        wrong = pair[part.lower() == pair[0]]
+        return "pronoun", (wrong.capitalize() if piece.form[0].isupper() else wrong,)
+    if piece.kind == "number":
+        if part == ".":
+            return "count", (",",)
+        i = NUMBERS.index(part.lower())
+        near = [NUMBERS[j] for j in (i + 1, i - 1, i + 2, i - 2, i - 3) if 0 <= j < len(NUMBERS)][:MAX_OTHERS]
+        return "count", tuple(word.capitalize() if part[0].isupper() else word for word in near)
+    rivals = [word for role, word in memory.items() if role[:-1] == piece.kind and word != part]
+    if SKILL[piece.kind] == "order":
+        return "order", tuple(rivals)
+    words = WORDS[piece.kind]
+    start = words.index(part)
+    absent = [words[(start + 7 * step) % len(words)] for step in range(1, MAX_OTHERS + 2)]
+    return SKILL[piece.kind], tuple(dict.fromkeys([*rivals, *(word for word in absent if word != part)]))[:MAX_OTHERS]
+
+
+class Telling:
+    """One story being told: the text so far, the choices made, and the places where a skill decided what came next."""
+
+    def __init__(self, choose: Callable[[int], int]) -> None:
+        self.choose = choose  # n -> one of 0 .. n - 1
+        self.text = ""
+        self.memory: Memory = {}
+        self.choices: list[int] = []
+        self.sizes: list[int] = []  # how many options each choice had
+        self.marks: list[Mark] = []
+
+    def pick(self, n: int) -> int:
+        """Make one choice among n and note it."""
+        choice = self.choose(n)
+        self.choices.append(choice)
+        self.sizes.append(n)
+        return choice
+
+    def say(self, pieces: Pieces) -> None:
+        """Write the pieces, making choices on the way."""
+        for piece in pieces:
+            if isinstance(piece, str):
+                self.write(piece)
+            elif isinstance(piece, Pick):
+                self.say(piece.options[self.pick(len(piece.options))])
+            elif piece.role in self.memory:
+                self.recall(piece)
+            else:
+                words = free_words(self.memory, piece.kind)
+                self.memory[piece.role] = words[self.pick(len(words))]
+                self.write("".join(inflect(self.memory[piece.role], piece.form)))
+
+    def recall(self, piece: Recall) -> None:
+        """Write a word that the story already knows, and mark each part that a skill decides."""
+        for part in inflect(self.memory[piece.role], piece.form):
+            self.write(part)
+            if piece.kind in SKILL and not part.endswith(", "):
+                self.marks.append((len(self.text), part, *skill_and_others(piece, part, self.memory)))
+
+    def write(self, text: str) -> None:
+        """Add text; "a" becomes "an" before a vowel."""
+        if text[0] in "aeiou" and self.text.endswith((" a ", "A ")):
+            self.text = self.text[:-1] + "n "
+        self.text += text
+
+
+def match(pieces: Pieces, text: str, at: int, memory: Memory, partial: bool = False) -> Iterator[tuple[int, ...]]:
+    """Yield the choices of every way in which the pieces read as `text[at:]`; text comes from `without_an`.
+
+    With `partial`, the text may stop early: then a way is found when some story begins so.
+    """
+    for i, piece in enumerate(pieces):
+        if isinstance(piece, str):
+            if not text.startswith(piece, at):
+                if partial and piece.startswith(text[at:]):
+                    yield ()
+                return
+            at += len(piece)
+            continue
+        rest = pieces[i + 1 :]
+        if isinstance(piece, Pick):
+            for choice, option in enumerate(piece.options):
+                first = option[0] if option else ""
+                if partial or not isinstance(first, str) or text.startswith(first, at):
+                    for choices in match(option + rest, text, at, memory, partial):
+                        yield (choice, *choices)
+        elif piece.role in memory:
+            yield from match((*inflect(memory[piece.role], piece.form), *rest), text, at, memory, partial)
+        else:
+            for choice, word in enumerate(free_words(memory, piece.kind)):
+                written = inflect(word, piece.form)
+                if partial or text.startswith(written[0], at):
+                    for choices in match((*written, *rest), text, at, memory | {piece.role: word}, partial):
+                        yield (choice, *choices)
+        return
+    if at == len(text):
+        yield ()
+
+
+def without_an(text: str) -> str:
+    """The text with every "an" written "a", as the patterns write it."""
+    return re.sub(r"\b([Aa])n (?=[aeiou])", r"\1 ", text)
