@@ -1,0 +1,131 @@
+"""From scores to one token: bend the scores, drop the unlikely, draw.
+
+Each bend is a pure function `(logits [B, V], value) -> logits [B, V]`; what may no longer be drawn becomes -inf.
+`next_token` applies those that are set, in the order of `SAMPLERS`, and draws. Yours: write such a function, then
+`SAMPLERS["mine"] = mine` and call `next_token(logits, mine=0.5)`.
+Proof: tests/generation/test_sampling.py (equal to transformers' logits processors). Lesson: lessons/step4_pretraining.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from llm_scratch.errors import UserError
+
+
+def temperature(logits: Tensor, t: float) -> Tensor:
+    """Divide the scores by `t`: below 1 the favourites gain, above 1 the outsiders do. [B, V] -> [B, V].
+
+    The odds of two tokens, exp(difference of scores), are raised to the power 1/t: t -> 0 always takes the favourite (that limit is
+    `greedy`), t -> infinity draws all tokens alike.
+
+    Raises:
+        UserError: t is not above 0.
+    Source: Ackley, Hinton and Sejnowski 1985, "A Learning Algorithm for Boltzmann Machines", section 2.
+    """
+    if not t > 0:
+        raise UserError(f"temperature={t} must be above 0; 0 is meant as `greedy`, the limit")
+    return logits / t  # [B, V]
+
+
+def top_k(logits: Tensor, k: int) -> Tensor:
+    """Keep each row's k best tokens (and what ties with the last of them). [B, V] -> [B, V]; k > V keeps all.
+
+    A model spreads a little probability over thousands of absurd tokens, and a long text draws one of them sooner or later.
+
+    Raises:
+        UserError: k is below 1.
+    Source: Fan, Lewis and Dauphin 2018, "Hierarchical Neural Story Generation", https://arxiv.org/abs/1805.04833, section 5.
+    """
+    if k < 1:
+        raise UserError(f"top_k={k} must be at least 1; leave it out to keep every token")
+    worst_kept = logits.topk(min(k, logits.shape[-1])).values[..., -1:]
+    return logits.masked_fill(logits < worst_kept, float("-inf"))  # [B, V]
+
+
+def top_p(logits: Tensor, p: float) -> Tensor:
+    """Keep each row's best tokens until they hold the share `p` of the probability. [B, V] -> [B, V]; the best one always stays.
+
+    Where the model is sure this keeps two or three tokens, where it is not it keeps hundreds; `top_k` cannot tell the two apart.
+
+    Raises:
+        UserError: p is not in (0, 1].
+    Source: Holtzman et al. 2019, "The Curious Case of Neural Text Degeneration", https://arxiv.org/abs/1904.09751, section 3.1.
+    """
+    if not 0 < p <= 1:
+        raise UserError(f"top_p={p} must be above 0 and at most 1; leave it out to keep every token")
+    if p == 1:
+        return logits
+    best_first, order = logits.sort(descending=True, stable=True)  # [B, V]
+    share = best_first.softmax(-1)  # [B, V]
+    drop = share.cumsum(-1) - share >= p  # [B, V]
+    return logits.masked_fill(drop.scatter(-1, order, drop), float("-inf"))  # [B, V]
+
+
+def greedy(logits: Tensor) -> Tensor:
+    """The best token of each row: no chance, the same text every time. [B, V] -> [B, 1]."""
+    return logits.argmax(-1, keepdim=True)
+
+
+def sample(logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Draw one token a row, each as often as its probability says. [B, V] -> [B, 1].
+
+    Args:
+        generator: where the chance comes from; None: PyTorch's own, which `torch.manual_seed` sets.
+    """
+    return torch.multinomial(logits.float().softmax(-1), 1, generator=generator)
+
+
+SAMPLERS: dict[str, Callable[[Tensor, float], Tensor]] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}  # type: ignore[dict-item]
+
+
+def next_token(logits: Tensor, generator: torch.Generator | None = None, **settings: float | None) -> Tensor:
+    """Choose the next token of each row. [B, V] -> [B, 1].
+
+    Args:
+        settings: a value for each name of `SAMPLERS` that shall act, None for the others; they act in the order of that table
+            (transformers' order). `temperature=0` takes the best token, which no other setting can change.
+    Raises:
+        UserError: a value that its sampler refuses.
+        TypeError: a name that is not in `SAMPLERS`.
+    """
+    if strange := settings.keys() - SAMPLERS.keys():
+        raise TypeError(f"no sampler {', '.join(sorted(strange))}; known: {', '.join(SAMPLERS)}")
+    if settings.get("temperature") == 0:
+        return greedy(logits)
+    for name, bend in SAMPLERS.items():
+        value = settings.get(name)
+        if value is not None:
+            logits = bend(logits, value)  # [B, V]
+    return sample(logits, generator)
+
+
+# The toy vocabulary of lesson 4: nine words, and the scores that a small model gave them after "every effort moves you".
+TOY_VOCAB = {"closer": 0, "every": 1, "effort": 2, "forward": 3, "inches": 4, "moves": 5, "pizza": 6, "toward": 7, "you": 8}
+TOY_LOGITS = torch.tensor([4.51, 0.89, -1.90, 6.75, 1.63, -1.62, -1.89, 6.28, 1.79])
+
+
+def softmax_with_temperature(logits: Tensor, temperature: float) -> Tensor:
+    """Probabilities after `temperature`; rows sum to 1. [..., V] -> [..., V].
+
+    Raises:
+        UserError: temperature is not above 0.
+    """
+    return SAMPLERS["temperature"](logits, temperature).softmax(-1)
+
+
+def print_sampled_tokens(probas: Tensor, vocab: Mapping[str, int] | None = None, n_draws: int = 1000) -> None:
+    """Draw `n_draws` times with seed 123 and print how often each word came, as "582 x forward".
+
+    Args:
+        probas: [V], sums to 1.
+        vocab: word -> id; None: the toy vocabulary.
+    """
+    torch.manual_seed(123)
+    draws = torch.tensor([torch.multinomial(probas, 1).item() for _ in range(n_draws)])
+    words = {i: word for word, i in (vocab or TOY_VOCAB).items()}
+    for i, count in enumerate(draws.bincount(minlength=len(probas))):
+        print(f"{count} x {words[i]}")
