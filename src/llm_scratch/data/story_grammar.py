@@ -121,19 +121,21 @@ def skill_and_others(piece: Recall, part: str, memory: Memory) -> tuple[str, tup
         pair = PRONOUNS[piece.form.lower()]
         wrong = pair[part.lower() == pair[0]]
         return "pronoun", (wrong.capitalize() if piece.form[0].isupper() else wrong,)
+    if part == ".":
+        return "count", (",",)  # the count ends here or goes on
+    word = part if piece.kind == "name" else part.lower()
+    rivals = [other for role, other in memory.items() if role[:-1] == piece.kind and other != memory[piece.role]]
     if piece.kind == "number":
-        if part == ".":
-            return "count", (",",)
-        i = NUMBERS.index(part.lower())
-        near = [NUMBERS[j] for j in (i + 1, i - 1, i + 2, i - 2, i - 3) if 0 <= j < len(NUMBERS)][:MAX_OTHERS]
-        return "count", tuple(word.capitalize() if part[0].isupper() else word for word in near)
-    rivals = [word for role, word in memory.items() if role[:-1] == piece.kind and word != part]
-    if SKILL[piece.kind] == "order":
-        return "order", tuple(rivals)
-    words = WORDS[piece.kind]
-    start = words.index(part)
-    absent = [words[(start + 7 * step) % len(words)] for step in range(1, MAX_OTHERS + 2)]
-    return SKILL[piece.kind], tuple(dict.fromkeys([*rivals, *(word for word in absent if word != part)]))[:MAX_OTHERS]
+        i = NUMBERS.index(word)
+        others = [NUMBERS[j] for j in (i + 1, i - 1, i + 2, i - 2, i - 3) if 0 <= j < len(NUMBERS)]
+    elif SKILL[piece.kind] == "order":
+        others = rivals
+    else:
+        words = WORDS[piece.kind]
+        absent = [words[(words.index(word) + 7 * step) % len(words)] for step in range(1, MAX_OTHERS + 2)]
+        others = [*rivals, *(other for other in absent if other not in rivals and other != word)]
+    others = others[:MAX_OTHERS]
+    return SKILL[piece.kind], tuple(others if part == word else (other.capitalize() for other in others))
 
 
 class Telling:
