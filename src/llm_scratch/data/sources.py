@@ -1,0 +1,142 @@
+"""Where text comes from: a name, maybe with an argument after a colon, becomes a list of documents.
+
+    verdict          a short story by Edith Wharton (1908), the notebooks' text          downloaded once
+    shakespeare      40,000 lines of his plays                                           downloaded once
+    python-docs      the language reference that every Python carries                    on this machine
+    stories:20000    that many stories of a grammar whose entropy is known               made here
+    file:books/*.txt your own text, UTF-8: one document a file, or a line of a .jsonl    your files
+
+Yours: write `f(argument: str) -> list[str]`, then `SOURCES["mine"] = f` and train with `--data.source mine`.
+Proof: tests/data/test_sources.py. Lesson: lessons/step1_text.py.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from llm_scratch.download import FILES, fetch
+from llm_scratch.errors import DATA, UserError, unknown
+
+
+def read(source: str) -> list[str]:
+    """The documents of a source, each one text.
+
+    Args:
+        source: a name in `SOURCES`, with its argument after a colon: "verdict", "stories:20000", "file:books/*.txt".
+    Raises:
+        UserError: no such source; no such file; nothing in it, or no text (code 3); no network for what must be downloaded (code 3).
+    """
+    name, _, argument = source.partition(":")
+    if name not in SOURCES:
+        if Path(source).exists():
+            raise UserError(f"unknown source {source!r}; a file is written 'file:{source}'")
+        raise unknown("source", name, SOURCES)
+    documents = SOURCES[name](argument)
+    if not any(text.strip() for text in documents):
+        raise UserError(f"source {source!r} holds no text; expected at least one word", DATA)
+    return documents
+
+
+def _downloaded(name: str, file: str) -> Callable[[str], list[str]]:
+    """A source that is one pinned file of the table in `llm_scratch.download`."""
+
+    def source(argument: str) -> list[str]:
+        _no_argument(name, argument)
+        return [fetch(file, *FILES[file]).read_text(encoding="utf-8")]
+
+    return source
+
+
+def _no_argument(name: str, argument: str) -> None:
+    if argument:
+        raise UserError(f"source {name!r} takes nothing after a colon; got {argument!r}")
+
+
+def stories(argument: str) -> list[str]:
+    """Made-up children's stories, seeds 0 to N - 1; the argument is N, 20000 unless given."""
+    from llm_scratch.data.stories import HELD_OUT, tell
+
+    if not re.fullmatch("[0-9]{0,10}", argument) or not 0 < int(argument or 20_000) <= HELD_OUT:
+        raise UserError(f"stories:{argument} does not say how many stories; expected a number up to {HELD_OUT}, e.g. stories:20000")
+    return [tell(seed).text for seed in range(int(argument or 20_000))]
+
+
+def python_docs(argument: str) -> list[str]:
+    """The topics of Python's `help()`: language reference prose, about 300 kB, which differs a little from version to version.
+
+    Underlines, tables and grammar rules are left out, and so is a topic that longer ones repeat word for word.
+    """
+    _no_argument("python-docs", argument)
+    try:
+        from pydoc_data.topics import topics
+    except ImportError as e:
+        raise UserError("this Python comes without pydoc_data; install its standard library in full or choose another source", DATA) from e
+    said: set[str] = set()
+    documents = {}
+    for name in sorted(topics, key=lambda name: (-len(topics[name]), name)):
+        paragraphs = _prose(topics[name])
+        if sum(len(p) for p in paragraphs if p in said) <= sum(map(len, paragraphs)) / 2:
+            documents[name] = "\n\n".join(paragraphs)
+        said.update(paragraphs)
+    return [documents[name] for name in sorted(documents)]
+
+
+def _prose(topic: str) -> list[str]:
+    """The paragraphs of a topic that a person would read aloud."""
+    ruled = re.compile(r"[ \t]*[-=*~^\"'.:]{3,}[ \t]*|[ \t]*[+|].*")  # an underline, or a line of a table
+    lines = "\n".join("" if ruled.fullmatch(line) else line.rstrip() for line in topic.splitlines())
+    paragraphs = (p.strip("\n") for p in re.split(r"\n{2,}", lines))
+    return [p for p in paragraphs if p and "::=" not in p and not p.startswith("**Source code:**")]
+
+
+def files(argument: str) -> list[str]:
+    """Your own text: a path, or a pattern like books/*.txt or books/**/*.txt (in the order of their names)."""
+    if not argument:
+        raise UserError("source 'file:' names no file; expected file:PATH or file:'books/*.txt'", DATA)
+    paths = [Path(argument).expanduser()]
+    if not paths[0].exists() and glob.has_magic(argument):
+        paths = sorted(Path(p) for p in glob.glob(str(paths[0]), recursive=True) if Path(p).is_file())
+        if not paths:
+            raise UserError(f"no file matches {argument!r}; expected at least one, seen from {Path.cwd()}", DATA)
+    return [document for path in paths for document in _documents(path)]
+
+
+def _documents(path: Path) -> list[str]:
+    """One file's text, or the "text" of each line of a .jsonl file; a byte order mark goes, and line ends become \\n."""
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; write 'file:{path}/*.txt' for the text files in it", DATA)
+    try:
+        data = path.read_bytes()
+        text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except OSError as e:
+        raise UserError(f"cannot read {path}: {e.strerror or e}; expected a text file", DATA) from e
+    except UnicodeDecodeError as e:
+        raise UserError(f"{path} is not UTF-8 text (byte {e.start} is 0x{data[e.start]:02x}); convert it, e.g. with iconv", DATA) from e
+    if "\0" in text:
+        raise UserError(f"{path} is a binary file (byte {data.index(0)} is 0); expected text", DATA)
+    if not text.strip():
+        raise UserError(f"{path} is empty; expected text", DATA)
+    return [text] if path.suffix != ".jsonl" else [_text_of(path, i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
+
+
+def _text_of(path: Path, number: int, line: str) -> str:
+    """The "text" of one JSON line."""
+    try:
+        text = json.loads(line)["text"]
+        text.encode("utf-8")  # JSON can spell half a surrogate pair, which is no text
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+        raise UserError(f'{path} line {number} is not a JSON object with a "text"; expected {{"text": "..."}}', DATA) from e
+    return text
+
+
+SOURCES: dict[str, Callable[[str], list[str]]] = {
+    "verdict": _downloaded("verdict", "the-verdict.txt"),
+    "shakespeare": _downloaded("shakespeare", "tinyshakespeare.txt"),
+    "python-docs": python_docs,
+    "stories": stories,
+    "file": files,
+}
