@@ -1,0 +1,53 @@
+# Each target is one or two plain commands; README.md prints them for machines without make.
+#   make demo                 install, train a small GPT on stories (two minutes), let it write
+#   make test                 install with the developer's tools, run the default tests
+# On Linux without an NVIDIA GPU, a smaller torch:  make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+
+PYTHON    ?= python3
+PIP_FLAGS ?=
+RUN       ?= runs/quickstart
+BIN       := .venv/bin
+PIP       := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(PIP_FLAGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lessons bench check clean
+
+help:            ## what make can do
+	@awk -F ' *## ' '/^[a-z-]+:.*##/ { sub(":.*", "", $$1); printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: .venv/installed  ## train a small GPT on stories, then let it write three
+	$(BIN)/llm-scratch train quickstart --out $(RUN)
+	$(BIN)/llm-scratch generate $(RUN) "There was once a kind child called" "Late one Sunday, Anna" "This is a story about Max" --tokens 160 --temperature 0.7 --seed 1
+
+setup: .venv/installed-dev  ## install everything: the package, the lessons and the developer's tools
+
+test: setup      ## the default tests
+	$(BIN)/python -m pytest
+
+test-slow: setup  ## the tests of long sizes
+	$(BIN)/python -m pytest -m slow
+
+check: setup     ## format, lint, types
+	$(BIN)/ruff format --check . && $(BIN)/ruff check .
+	$(BIN)/mypy
+
+lessons: setup   ## make and execute notebook/step1..4.ipynb from lessons/step1..4_*.py
+	$(BIN)/python lessons/build.py
+
+bench: setup     ## the measurements behind benchmarks/RESULTS.md
+	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+
+clean:           ## remove what make installed; runs/ stays
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "$(PYTHON) is Python %d.%d; 3.11 or newer is needed: make PYTHON=python3.11 ..." % sys.version_info[:2])'
+	$(PYTHON) -m venv .venv
+
+.venv/installed: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) -e .
+	@touch $@
+
+.venv/installed-dev: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) -e ".[dev]"
+	@touch $@ .venv/installed
