@@ -1,0 +1,302 @@
+"""Decoding: the plain loop as reference, the cache, batches that end, whole characters, faults."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from llm_scratch.errors import UserError
+from llm_scratch.generation.decode import generate, generate_text_simple, stream, text_to_token_ids, token_ids_to_text
+from llm_scratch.model.gpt import GPTModel
+
+CFG = {"vocab_size": 61, "context_length": 12, "emb_dim": 24, "n_heads": 3, "n_layers": 2, "drop_rate": 0.5, "qkv_bias": True}
+
+
+class Bytes:
+    """A tokenizer whose tokens are the bytes, and 256 the end of text."""
+
+    n_vocab, eot_token = 257, 256
+
+    def encode(self, text, *, allowed_special=frozenset(), disallowed_special=()):
+        return list(text.encode())
+
+    def decode_bytes(self, ids):
+        return b"".join(b"<|endoftext|>" if i == 256 else bytes([i]) for i in ids)
+
+    def decode(self, ids):
+        return self.decode_bytes(ids).decode(errors="replace")
+
+
+class Words(Bytes):
+    """A tokenizer that joins its words with a space."""
+
+    words, n_vocab, eot_token = ["once", "there", "was", "a", "fox", "<eot>"], 6, 5
+
+    def encode(self, text, *, allowed_special=frozenset(), disallowed_special=()):
+        return [self.words.index(word) for word in text.split()]
+
+    def decode_bytes(self, ids):
+        return " ".join(self.words[i] for i in ids).encode()
+
+
+class Script(nn.Module):
+    """A model that says the same ids whatever it reads; row r of a batch says `script[r]`."""
+
+    def __init__(self, *script, vocab=300):
+        super().__init__()
+        self.script, self.vocab, self.start = script, vocab, None
+
+    def forward(self, in_idx):
+        self.start = in_idx.shape[1] if self.start is None else self.start
+        rows = torch.tensor([row[in_idx.shape[1] - self.start] for row in self.script])
+        return nn.functional.one_hot(rows, self.vocab)[:, None].expand(-1, in_idx.shape[1], -1) * 50.0
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(123)
+    return GPTModel(CFG)
+
+
+@pytest.fixture
+def idx():
+    return torch.randint(0, CFG["vocab_size"], (3, 5), generator=torch.Generator().manual_seed(1))
+
+
+def plainly(model, idx, n, context_size, choose):
+    """The notebooks' loop: the whole window through the model at each step, no cache, no batches that end."""
+    for _ in range(n):
+        with torch.no_grad():
+            idx = torch.cat([idx, choose(model(idx[:, -context_size:])[:, -1])], 1)
+    return idx
+
+
+def draw(logits, t=1.4, k=7):
+    logits = torch.where(logits < logits.topk(k).values[:, -1:], -torch.inf, logits) / t
+    return torch.multinomial(logits.softmax(-1), 1)
+
+
+@pytest.mark.parametrize("context_size", [4, 5, 9, 12])
+def test_greedy_ids_equal_the_plain_loop(model, idx, context_size):
+    """30 new tokens: the cache fills, then the window slides."""
+    want = plainly(model.eval(), idx, 30, context_size, lambda logits: logits.argmax(-1, keepdim=True))
+    assert torch.equal(generate_text_simple(model, idx, 30, context_size), want)
+    assert torch.equal(generate(model, idx, 30, context_size), want)
+
+
+@pytest.mark.parametrize("context_size", [3, 8, 12])
+def test_drawn_ids_equal_the_plain_loop_from_the_same_seed(model, idx, context_size):
+    torch.manual_seed(123)
+    want = plainly(model.eval(), idx, 30, context_size, draw)
+    torch.manual_seed(123)
+    assert torch.equal(generate(model, idx, 30, context_size, temperature=1.4, top_k=7), want)
+    ours = generate(model, idx, 30, context_size, temperature=1.4, top_k=7, generator=torch.Generator().manual_seed(123))
+    assert torch.equal(ours, want)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_ids_with_cache_equal_ids_without(model, idx, temperature):
+    plain = nn.Module()
+    plain.inner, plain.cfg, plain.forward = model, CFG, lambda ids: model(ids)
+    assert not hasattr(plain, "new_cache")
+    with_cache, without = (
+        generate(m, idx, 30, temperature=temperature, generator=torch.Generator().manual_seed(5)) for m in (model, plain)
+    )
+    assert torch.equal(with_cache, without)
+
+
+def test_the_cache_reads_each_token_once(model, idx, monkeypatch):
+    shapes = []
+    monkeypatch.setattr(model, "forward", lambda ids, cache=None: shapes.append(ids.shape[1]) or GPTModel.forward(model, ids, cache))
+    generate(model, idx, 10)
+    assert shapes == [5, 1, 1, 1, 1, 1, 1, 1, 12, 12]
+
+
+def test_rows_of_a_batch_do_not_disturb_each_other(model, idx):
+    together = generate(model, idx, 12)
+    for row in range(3):
+        assert torch.equal(generate(model, idx[row : row + 1], 12), together[row : row + 1])
+
+
+@pytest.mark.parametrize("context_size", [None, 13, 4096])
+def test_a_context_larger_than_the_models_is_cut_to_it(model, idx, context_size):
+    """The notebooks' generate_text_simple raised in pos_emb."""
+    assert torch.equal(generate(model, idx, 20, context_size), generate(model, idx, 20, CFG["context_length"]))
+
+
+def test_a_prompt_longer_than_the_context_is_kept_whole(model):
+    idx = torch.arange(40)[None]
+    out = generate(model, idx, 3)
+    assert torch.equal(out[:, :40], idx)
+    assert torch.equal(out[:, 40:], generate(model, idx[:, -12:], 3)[:, 12:])
+
+
+def test_a_model_with_nothing_but_logits_will_do():
+    assert generate(Script([7, 8, 9]), torch.zeros(1, 2, dtype=torch.long), 3).tolist() == [[0, 0, 7, 8, 9]]
+
+
+def test_a_batch_ends_row_by_row_and_keeps_the_end_token():
+    """The notebooks compared the whole batch with one id, which raised, and left the end token out."""
+    idx = torch.zeros(3, 1, dtype=torch.long)
+    script = [7, 2, 5, 5, 5, 5], [2, 9, 9, 9, 9, 9], [8, 8, 8, 2, 8, 8]
+    out = generate(Script(*script), idx, 6, eos_id=2)
+    assert out.tolist() == [[0, 7, 2, 2, 2], [0, 2, 2, 2, 2], [0, 8, 8, 8, 2]]
+
+
+def test_an_end_token_in_the_prompt_does_not_end():
+    assert generate(Script([7, 7, 2]), torch.tensor([[2]]), 5, eos_id=2).tolist() == [[2, 7, 7, 2]]
+
+
+def test_the_mode_of_every_part_is_restored(model, idx):
+    for train, frozen in ((True, False), (False, True)):
+        model.train(train)
+        model.trf_blocks[0].train(frozen)
+        before = [part.training for part in model.modules()]
+        generate(model, idx, 2)
+        list(stream(model, Bytes(), "\x01", max_new_tokens=1, temperature=0))
+        assert [part.training for part in model.modules()] == before
+
+
+def test_the_mode_is_restored_when_the_model_fails_or_the_reader_stops():
+    model = nn.Module()
+    model.forward = lambda ids: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        generate(model, torch.zeros(1, 1, dtype=torch.long), 1)
+    assert model.training
+    script = Script([65] * 10)
+    pieces = stream(script, Bytes(), "x")
+    assert next(pieces) == "A"
+    pieces.close()
+    assert script.training
+
+
+def test_no_gradient_is_kept(model, idx):
+    assert not generate(model, idx, 2).requires_grad
+    assert torch.is_grad_enabled()
+    pieces = stream(Script([65] * 9), Bytes(), "x", max_new_tokens=9)
+    next(pieces)
+    assert torch.is_grad_enabled(), "a half-read stream must not switch gradients off for its reader"
+
+
+def test_ids_can_be_trained_on(model, idx):
+    model(generate(model, idx, 2)).sum().backward()
+    assert model.tok_emb.weight.grad is not None
+
+
+def test_stream_gives_whole_characters():
+    text = "né ☃ 🦊!"
+    pieces = list(stream(Script(list(text.encode())), Bytes(), "x", max_new_tokens=len(text.encode())))
+    assert pieces == list(text)
+
+
+def test_stream_shows_bytes_that_are_no_character():
+    """A lone continuation byte, and a character cut off by the end: as `decode` shows them."""
+    ids = [0x41, 0x80, 0x42, 0xF0, 0x9F, 0x43, 0xE2, 0x98]
+    text = "".join(stream(Script(ids), Bytes(), "x", max_new_tokens=len(ids)))
+    assert text == Bytes().decode(ids) == "A\ufffdB\ufffdC\ufffd"
+
+
+def test_stream_ends_where_the_text_ends():
+    script = [72, 105, 256, 33]
+    assert "".join(stream(Script(script), Bytes(), "x")) == "Hi"
+    assert "".join(stream(Script(script), Bytes(), "x", max_new_tokens=4, stop_at_eot=False)) == "Hi!"
+
+
+def test_stream_joins_words_as_their_tokenizer_does():
+    assert list(stream(Script([1, 2, 3, 4, 5]), Words(), "once")) == [" there", " was", " a", " fox"]
+
+
+def test_stream_draws_only_tokens_that_the_tokenizer_has():
+    """A vocabulary is often rounded up for speed; the scores beyond the tokenizer's are of no token."""
+    model = nn.Module()
+    model.forward = lambda ids: torch.arange(300.0).expand(1, ids.shape[1], 300)
+    assert list(stream(model, Bytes(), "x", max_new_tokens=1, temperature=0, stop_at_eot=False)) == []
+    assert "".join(stream(model, Bytes(), "x", max_new_tokens=3, temperature=0)) == ""
+
+
+def test_stream_begins_an_empty_prompt_after_the_end_of_text():
+    seen = []
+    model = nn.Module()
+    model.forward = lambda ids: seen.append(ids.tolist()) or torch.zeros(1, ids.shape[1], 257)
+    list(stream(model, Bytes(), "", max_new_tokens=1))
+    assert seen == [[[256]]]
+
+
+def test_stream_repeats_a_seed_and_follows_manual_seed(model):
+    model = GPTModel(CFG | {"vocab_size": 257})
+
+    def text(**kwargs):
+        return "".join(stream(model, Bytes(), "fox", max_new_tokens=20, **kwargs))
+
+    assert text(seed=4) == text(seed=4) != text(seed=5)
+    torch.manual_seed(9)
+    first = text()
+    torch.manual_seed(9)
+    assert text() == first
+    assert text(temperature=0) == text(temperature=0, seed=1)
+
+
+def test_stream_equals_generate():
+    model = GPTModel(CFG | {"vocab_size": 257})
+    ids = generate(
+        model, text_to_token_ids("fox", Bytes()), 25, temperature=0.9, top_k=30, top_p=0.8, generator=torch.Generator().manual_seed(4)
+    )
+    pieces = stream(model, Bytes(), "fox", max_new_tokens=25, temperature=0.9, top_k=30, top_p=0.8, seed=4, stop_at_eot=False)
+    assert "fox" + "".join(pieces) == Bytes().decode([i for i in ids[0].tolist() if i != 256])
+
+
+def test_text_and_ids_are_each_others_inverse(gpt2):
+    ids = text_to_token_ids("Every effort<|endoftext|> moves you", gpt2)
+    assert ids.shape[0] == 1
+    assert gpt2.eot_token in ids
+    assert token_ids_to_text(ids, gpt2) == token_ids_to_text(ids[0], gpt2) == "Every effort<|endoftext|> moves you"
+
+
+def test_special_tokens_in_a_prompt_are_plain_text(gpt2):
+    seen = []
+    model = nn.Module()
+    model.forward = lambda ids: seen.append(ids[0].tolist()) or torch.zeros(1, ids.shape[1], gpt2.n_vocab)
+    list(stream(model, gpt2, "a<|endoftext|>b", max_new_tokens=1, seed=1))
+    assert gpt2.eot_token not in seen[0]
+    assert gpt2.decode(seen[0]) == "a<|endoftext|>b"
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        ({"temperature": -0.1}, "temperature=-0.1"),
+        ({"temperature": float("nan")}, "temperature=nan"),
+        ({"temperature": 1.0, "top_k": 0}, "top_k=0"),
+        ({"temperature": 1.0, "top_p": 2.0}, "top_p=2.0"),
+        ({"max_new_tokens": -1}, "max_new_tokens=-1"),
+    ],
+)
+def test_settings_out_of_range_are_named(model, idx, settings, word):
+    with pytest.raises(UserError, match=word):
+        generate(model, idx, **({"max_new_tokens": 2} | settings))
+    with pytest.raises(UserError, match=word):
+        list(stream(model, Bytes(), "\x01", **settings))
+
+
+def test_prompts_that_cannot_be_continued_are_named(model):
+    with pytest.raises(UserError, match="no token"):
+        generate(model, torch.empty(1, 0, dtype=torch.long), 1)
+    with pytest.raises(UserError, match="context_size=0"):
+        generate_text_simple(model, torch.zeros(1, 1, dtype=torch.long), 1, 0)
+    with pytest.raises(UserError, match="id 61 .* vocabulary of 61"):
+        generate(model, torch.tensor([[61]]), 1)
+    with pytest.raises(ValueError, match=r"\(5,\)"):
+        generate(model, torch.zeros(5, dtype=torch.long), 1)
+    with pytest.raises(ValueError, match="2 rows"):
+        token_ids_to_text(torch.zeros(2, 5, dtype=torch.long), Bytes())
+
+
+def test_stream_refuses_before_the_first_piece_is_asked_for(model):
+    with pytest.raises(UserError, match="vocabulary"):
+        stream(model, Bytes(), "fox")
+
+
+def test_no_new_tokens_is_the_prompt(model, idx):
+    assert torch.equal(generate(model, idx, 0), idx)
+    assert list(stream(model, Bytes(), "\x01", max_new_tokens=0)) == []

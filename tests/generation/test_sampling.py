@@ -1,0 +1,151 @@
+"""Sampling: equal to transformers' logits processors, then what each must keep, then faults."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from llm_scratch.errors import UserError
+from llm_scratch.generation import sampling
+from llm_scratch.generation.sampling import (
+    SAMPLERS,
+    TOY_LOGITS,
+    TOY_VOCAB,
+    greedy,
+    next_token,
+    print_sampled_tokens,
+    sample,
+    softmax_with_temperature,
+    temperature,
+    top_k,
+    top_p,
+)
+
+B, V = 5, 311
+
+
+@pytest.fixture
+def logits() -> torch.Tensor:
+    return torch.randn(B, V, generator=torch.Generator().manual_seed(7)) * 3
+
+
+@pytest.fixture(scope="module")
+def theirs():
+    return pytest.importorskip("transformers.generation.logits_process", reason="needs the extra `hf`")
+
+
+@pytest.mark.parametrize("t", [0.1, 0.7, 1.0, 5.0])
+def test_temperature_equals_transformers(logits, theirs, t):
+    assert torch.equal(temperature(logits, t), theirs.TemperatureLogitsWarper(t)(None, logits))
+
+
+@pytest.mark.parametrize("k", [1, 2, 50, V, V + 1000])
+def test_top_k_equals_transformers(logits, theirs, k):
+    assert torch.equal(top_k(logits, k), theirs.TopKLogitsWarper(k)(None, logits))
+
+
+@pytest.mark.parametrize("p", [0.001, 0.3, 0.9, 0.99, 1.0])
+def test_top_p_equals_transformers(logits, theirs, p):
+    assert torch.equal(top_p(logits, p), theirs.TopPLogitsWarper(p)(None, logits))
+
+
+def test_samplers_act_in_the_order_of_transformers(logits, theirs):
+    """Temperature before top-p: the other way round keeps other tokens."""
+    assert list(SAMPLERS) == ["temperature", "top_k", "top_p"]
+    bent = logits
+    for name, value in (("temperature", 2.0), ("top_k", 40), ("top_p", 0.6)):
+        bent = SAMPLERS[name](bent, value)
+    want = theirs.LogitsProcessorList([theirs.TemperatureLogitsWarper(2.0), theirs.TopKLogitsWarper(40), theirs.TopPLogitsWarper(0.6)])(
+        None, logits
+    )
+    assert torch.equal(bent, want)
+    torch.manual_seed(5)
+    ids = next_token(logits, top_p=0.6, temperature=2.0, top_k=40)
+    torch.manual_seed(5)
+    assert torch.equal(ids, torch.multinomial(want.softmax(-1), 1))
+
+
+def test_top_k_looks_at_each_row_alone():
+    """The notebooks compared a threshold for each row with the whole batch, which fails or keeps the wrong tokens for B > 1."""
+    rows = torch.tensor([[1.0, 2, 3, 4], [40, 30, 20, 10]])
+    assert top_k(rows, 2).isinf().tolist() == [[True, True, False, False], [False, False, True, True]]
+
+
+def test_top_k_keeps_ties():
+    assert top_k(torch.tensor([[1.0, 2, 2, 3]]), 2).isinf().tolist() == [[True, False, False, False]]
+
+
+@pytest.mark.parametrize("p", [0.05, 0.5, 0.95])
+def test_top_p_keeps_the_smallest_set_that_holds_p(logits, p):
+    probas = logits.softmax(-1)
+    kept = ~top_p(logits, p).isinf()
+    assert (((probas * kept).sum(-1)) >= p - 1e-6).all()
+    without_the_worst = (probas * kept).sum(-1) - probas.masked_fill(~kept, 2).min(-1).values
+    assert (without_the_worst < p).all()
+
+
+def test_nothing_is_changed_in_place(logits):
+    before = logits.clone()
+    next_token(logits, temperature=0.5, top_k=3, top_p=0.5)
+    assert torch.equal(logits, before)
+
+
+def test_temperature_zero_takes_the_best_and_needs_no_chance(logits):
+    state = torch.get_rng_state()
+    assert torch.equal(next_token(logits, temperature=0, top_k=5), greedy(logits))
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_sample_draws_as_often_as_the_probability_says():
+    logits = torch.tensor([[0.1, 0.2, 0.7]]).log().expand(20_000, 3)
+    draws = sample(logits, torch.Generator().manual_seed(0)).flatten().bincount() / 20_000
+    torch.testing.assert_close(draws, torch.tensor([0.1, 0.2, 0.7]), atol=0.01, rtol=0)
+
+
+def test_a_generator_repeats_the_draw_and_leaves_the_global_one_alone(logits):
+    state = torch.get_rng_state()
+    first, second = (sample(logits, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert first.shape == (B, 1)
+    assert torch.equal(first, second)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_half_precision_scores_can_be_drawn_from(logits):
+    assert sample(top_p(top_k(logits.bfloat16(), 9), 0.9)).shape == (B, 1)
+
+
+def test_a_sampler_from_outside_takes_one_line(logits, monkeypatch):
+    monkeypatch.setitem(
+        sampling.SAMPLERS, "only", lambda logits, i: torch.full_like(logits, -torch.inf).index_fill(-1, torch.tensor([i]), 0.0)
+    )
+    assert next_token(logits, only=17).tolist() == [[17]] * B
+
+
+def test_toy_vocabulary_gives_the_printed_counts(capsys):
+    assert greedy(TOY_LOGITS[None]).item() == TOY_VOCAB["forward"]
+    print_sampled_tokens(softmax_with_temperature(TOY_LOGITS, 1))
+    counts = {word: int(n) for n, word in (line.split(" x ") for line in capsys.readouterr().out.splitlines())}
+    assert counts == dict.fromkeys(TOY_VOCAB, 0) | {"closer": 73, "forward": 582, "inches": 2, "toward": 343}
+
+
+@pytest.mark.parametrize(
+    ("act", "word"),
+    [
+        (lambda x: temperature(x, 0), "temperature=0"),
+        (lambda x: temperature(x, -1), "temperature=-1"),
+        (lambda x: temperature(x, float("nan")), "temperature=nan"),
+        (lambda x: softmax_with_temperature(x, 0), "temperature=0"),
+        (lambda x: top_k(x, 0), "top_k=0"),
+        (lambda x: top_p(x, 0), "top_p=0"),
+        (lambda x: top_p(x, 1.5), "top_p=1.5"),
+        (lambda x: next_token(x, temperature=1.0, top_p=-1), "top_p=-1"),
+    ],
+)
+def test_settings_out_of_range_are_named(logits, act, word):
+    with pytest.raises(UserError, match=word):
+        act(logits)
+
+
+def test_an_unknown_setting_is_named(logits):
+    with pytest.raises(TypeError, match="topp"):
+        next_token(logits, topp=0.5)
