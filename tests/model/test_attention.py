@@ -1,0 +1,102 @@
+"""Attention: the kernel equals the formula, the formula equals torch's own module, and nobody sees the future."""
+
+import pytest
+import torch
+from torch import nn
+
+from llm_scratch.model.attention import MultiHeadAttention, attention_weights
+from llm_scratch.model.cache import KVCache
+
+B, T, C, H = 2, 7, 12, 3
+D = C // H
+
+
+@pytest.fixture(params=[False, True], ids=["no bias", "bias"])
+def attention(request):
+    torch.manual_seed(0)
+    return MultiHeadAttention(C, C, 16, 0.0, H, request.param).eval()
+
+
+@pytest.fixture
+def x():
+    return torch.randn(B, T, C, generator=torch.Generator().manual_seed(1))
+
+
+def by_the_formula(attention, x):
+    q, k, v = (part(x).view(B, -1, H, D).transpose(1, 2) for part in (attention.W_query, attention.W_key, attention.W_value))
+    return attention.out_proj((attention_weights(q, k) @ v).transpose(1, 2).flatten(2))
+
+
+def test_kernel_equals_formula(attention, x):
+    torch.testing.assert_close(attention(x), by_the_formula(attention, x), rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_equal_the_formulas(attention, x):
+    wrt = list(attention.parameters())
+    ours, theirs = (torch.autograd.grad(y.square().sum(), wrt) for y in (attention(x), by_the_formula(attention, x)))
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_equals_torch_multihead_attention(attention, x):
+    theirs = nn.MultiheadAttention(C, H, batch_first=True).eval()
+    parts = (attention.W_query, attention.W_key, attention.W_value)
+    zeros = torch.zeros(C)
+    theirs.load_state_dict(
+        {
+            "in_proj_weight": torch.cat([part.weight for part in parts]),
+            "in_proj_bias": torch.cat([zeros if part.bias is None else part.bias for part in parts]),
+            "out_proj.weight": attention.out_proj.weight,
+            "out_proj.bias": attention.out_proj.bias,
+        }
+    )
+    future = torch.ones(T, T, dtype=torch.bool).triu(1)
+    want, weights = theirs(x, x, x, attn_mask=future, average_attn_weights=False)
+    torch.testing.assert_close(attention(x), want, rtol=1e-5, atol=1e-6)
+    q, k = (part(x).view(B, T, H, D).transpose(1, 2) for part in parts[:2])
+    torch.testing.assert_close(attention_weights(q, k), weights, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_are_a_choice_among_the_past():
+    q, k = torch.randn(2, B, H, T, D)
+    weights = attention_weights(q, k)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(B, H, T))
+    assert (weights.triu(1) == 0).all()
+    assert (weights.tril() > 0).sum() == B * H * T * (T + 1) // 2
+
+
+@pytest.mark.parametrize("t", [0, 3, T - 1])
+def test_a_later_token_changes_nothing_before_it(attention, x, t):
+    other = x.clone()
+    other[:, t] += 1
+    before, after = attention(x), attention(other)
+    torch.testing.assert_close(before[:, :t], after[:, :t], rtol=0, atol=0)
+    assert not torch.allclose(before[:, t:], after[:, t:])
+
+
+@pytest.mark.parametrize("cuts", [[1] * T, [3, 4], [7], [2, 1, 4]])
+def test_with_cache_in_any_pieces_equals_without(attention, x, cuts):
+    cache = KVCache((1, B, H, 16, D), x.dtype, x.device)
+    pieces = []
+    for piece in x.split(cuts, dim=1):
+        pieces.append(attention(piece, cache))
+        cache.advance(piece.shape[1])
+    torch.testing.assert_close(torch.cat(pieces, 1), attention(x), rtol=1e-5, atol=1e-6)
+
+
+def test_dropout_only_while_training(x):
+    attention = MultiHeadAttention(C, C, 16, 0.5, H)
+    assert not torch.equal(attention(x), attention(x))
+    attention.eval()
+    assert torch.equal(attention(x), attention(x))
+
+
+def test_a_mask_in_an_old_checkpoint_is_dropped(attention):
+    state = dict(attention.state_dict())
+    assert "mask" not in state
+    attention.load_state_dict(state | {"mask": torch.ones(16, 16).triu(1)})
+    assert torch.equal(attention.mask, torch.ones(16, 16).triu(1))
+
+
+def test_width_must_be_a_multiple_of_heads():
+    with pytest.raises(ValueError, match="d_out=10 is not a multiple of num_heads=3"):
+        MultiHeadAttention(12, 10, 16, 0.0, 3)
