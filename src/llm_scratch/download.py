@@ -48,8 +48,7 @@ class Remote(NamedTuple):
 
     urls: tuple[str, ...]
     sha256: str
-    size: int
-    """bytes"""
+    size: int  # bytes
 
 
 FILES: dict[str, Remote] = {
@@ -115,9 +114,7 @@ def fetch(name: str, urls: Sequence[str], sha256: str, size: int, folder: str | 
             if not _is(path, remote):
                 _download(path, remote)
     except OSError as e:
-        raise UserError(
-            f"cannot write {path}: {e.strerror or e}; free some space or set LLM_SCRATCH_CACHE to another folder", RESOURCES
-        ) from e
+        raise UserError(f"cannot write {path}: {e.strerror or e}; free space, or set LLM_SCRATCH_CACHE to another folder", RESOURCES) from e
     return path
 
 
@@ -178,7 +175,7 @@ def _download(path: Path, remote: Remote) -> None:
             except _Failed as e:
                 why = f"{e} ({url})"
                 urls += [] if e.for_good else [url]
-                if e.start_over:
+                if e.start_over or not _size(part):
                     part.unlink(missing_ok=True)
             except OSError:
                 part.unlink(missing_ok=True)  # a full disk gets its space back
@@ -224,11 +221,9 @@ def _one_try(part: Path, url: str, remote: Remote, etags: dict[str, str], show: 
 
 def _answer(url: str, start: int, size: int, etags: dict[str, str]) -> http.client.HTTPResponse:
     """The server's answer to "the bytes from `start` on": status 206 with exactly these, or 200 with the file from its beginning."""
-    headers = {"User-Agent": "llm-scratch"}
-    if start:
-        headers["Range"] = f"bytes={start}-"
-        if etags.get(url, "").startswith('"'):  # not W/"...": a weak tag does not promise equal bytes
-            headers["If-Range"] = etags[url]
+    headers = {"User-Agent": "llm-scratch"} | ({"Range": f"bytes={start}-"} if start else {})
+    if start and etags.get(url, "").startswith('"'):  # not W/"...": a weak tag does not promise equal bytes
+        headers["If-Range"] = etags[url]
     try:
         _check_address(url)
         answer = urllib.request.build_opener(_Redirects).open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
@@ -248,7 +243,7 @@ def _answer(url: str, start: int, size: int, etags: dict[str, str]) -> http.clie
     answer.close()
     if answer.status == 206:
         raise _Failed("the file changed while it came", start_over=True)
-    raise _Failed(f"the server answers {answer.status} with {length} bytes, expected 200 with {size}", start_over=True)
+    raise _Failed(f"the server answers {answer.status} with {length} bytes, expected 200 with {size}")
 
 
 def _piece(answer: http.client.HTTPResponse) -> bytes:
@@ -269,11 +264,8 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follows a redirect only where `_check_address` lets it."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> urllib.request.Request | None:
-        try:
-            _check_address(newurl)
-        except _Failed:
-            fp.close()
-            raise
+        fp.close()
+        _check_address(newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

@@ -1,0 +1,94 @@
+"""A file is whole or not there, whatever happens on the way."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from llm_scratch.errors import RESOURCES, UserError
+from llm_scratch.files import whole_file, write_whole
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_the_file_appears_under_its_name_when_it_is_whole(tmp_path):
+    path = tmp_path / "a" / "b" / "file.bin"
+    with whole_file(path) as part:
+        assert part.parent == path.parent
+        assert part != path
+        part.write_bytes(b"half")
+        assert not path.exists()
+    assert path.read_bytes() == b"half"
+    assert names(path.parent) == ["file.bin"]
+
+
+@pytest.mark.parametrize(("data", "want"), [("žába\n", "žába\n".encode()), (b"\x00\xff\r\n", b"\x00\xff\r\n"), ("", b"")])
+def test_write_whole_writes_these_bytes(data, want, tmp_path):
+    write_whole(tmp_path / "file", data)
+    write_whole(str(tmp_path / "file"), data)
+    assert (tmp_path / "file").read_bytes() == want
+
+
+@pytest.mark.parametrize("raised", [ValueError, KeyboardInterrupt, UserError])
+def test_an_exception_inside_leaves_the_old_file_and_nothing_else(raised, tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def half_write() -> None:
+        with whole_file(path) as part:
+            part.write_text("ne")
+            raise raised("w")
+
+    with pytest.raises(raised):
+        half_write()
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_full_disk_leaves_the_old_file_and_says_what_to_do(tmp_path):
+    resource = pytest.importorskip("resource", reason="needs a limit on file sizes, which Windows lacks")
+    path = tmp_path / "file"
+    path.write_text("old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(UserError, match="cannot write .*file: File too large; free some space") as error:
+            write_whole(path, b"x" * 2000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert error.value.code == RESOURCES
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_an_error_of_the_disk_at_the_last_moment_leaves_no_part(call, tmp_path, monkeypatch):
+    def broken(*args) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, call, broken)
+    with pytest.raises(UserError, match="Input/output error"):
+        write_whole(tmp_path / "file", "x")
+    assert names(tmp_path) == []
+
+
+def test_the_bytes_reach_the_disk_before_the_name(tmp_path, monkeypatch):
+    calls = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (calls.append("fsync"), fsync(handle)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("replace"), replace(a, b)))
+    write_whole(tmp_path / "file", "x")
+    assert calls == ["fsync", "replace"]
+
+
+@pytest.mark.xfail(raises=NotADirectoryError, strict=True, reason="whole_file's clean-up raises over its own UserError")
+def test_a_folder_that_is_a_file(tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(UserError, match="choose another folder") as error:
+        write_whole(tmp_path / "taken" / "file", "x")
+    assert error.value.code == RESOURCES
+    assert names(tmp_path) == ["taken"]
