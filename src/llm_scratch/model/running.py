@@ -39,15 +39,20 @@ def context_length(model: nn.Module) -> int | None:
     return int(model.pos_emb.weight.shape[0]) if hasattr(model, "pos_emb") else None  # type: ignore[union-attr, index]
 
 
+def vocab_size(model: nn.Module) -> int | None:
+    """How many tokens the model knows, from its token embedding; None: it has none."""
+    return int(model.tok_emb.weight.shape[0]) if hasattr(model, "tok_emb") else None  # type: ignore[union-attr, index]
+
+
 def check_ids(model: nn.Module, ids: Tensor) -> None:
     """Refuse token ids that the model has no embedding for.
 
     Raises:
         UserError: names the id and the size of the vocabulary (code 3).
     """
-    if not hasattr(model, "tok_emb") or not ids.numel():
+    size = vocab_size(model)
+    if size is None or not ids.numel():
         return
-    size = int(model.tok_emb.weight.shape[0])  # type: ignore[union-attr, index]
     low, high = (int(end) for end in ids.aminmax())
     if low < 0 or high >= size:
         wrong = low if low < 0 else high

@@ -1,0 +1,22 @@
+"""The module name under which the notebooks know the attention of lesson 2. The code is in `llm_scratch`; importing this runs nothing."""
+
+from llm_scratch.model.attention import MultiHeadAttention, attention_weights
+from llm_scratch.model.stepping_stones import (
+    CausalAttention,
+    MultiHeadAttentionWrapper,
+    SelfAttention_v1,
+    SelfAttention_v2,
+    softmax_naive,
+    softmax_navie,
+)
+
+__all__ = [
+    "CausalAttention",
+    "MultiHeadAttention",
+    "MultiHeadAttentionWrapper",
+    "SelfAttention_v1",
+    "SelfAttention_v2",
+    "attention_weights",
+    "softmax_naive",
+    "softmax_navie",
+]

@@ -1,0 +1,142 @@
+"""How well a model foretells a text: nats per token, perplexity, and bits per byte, which compares models of different vocabularies.
+
+Every token but the first is scored exactly once, the short window at the end included. Proof: tests/evaluation/test_loss.py.
+Source: bits per byte as in Gao et al. 2020, "The Pile", https://arxiv.org/abs/2101.00027, section 3.1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from llm_scratch.errors import DATA, UserError
+from llm_scratch.model import running
+from llm_scratch.model.loss import IGNORE, next_token_loss
+from llm_scratch.model.running import check_ids, device_of, evaluating, vocab_size
+
+MAX_SCORES = 2**27  # B x T x V held at once; 512 MiB as float32
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a text cost a model. Two texts' losses can be added, and the sum is exact.
+
+    Attributes:
+        nats: the sum over all scored tokens of -ln(probability that the model gave to the token).
+        n_tokens: how many tokens were scored.
+        n_bytes: how many bytes of text these stand for; None: unknown.
+    """
+
+    nats: float
+    n_tokens: int
+    n_bytes: int | None = None
+
+    @property
+    def nats_per_token(self) -> float:
+        """The cross-entropy that training minimises. A model that spreads evenly scores ln(V)."""
+        return self.nats / self.n_tokens
+
+    @property
+    def perplexity(self) -> float:
+        """Among how many equally likely tokens the model is undecided, on average: e to the nats per token."""
+        return math.exp(self.nats_per_token) if self.nats_per_token < 709 else math.inf
+
+    @property
+    def bits_per_byte(self) -> float | None:
+        """The bits that it takes to store one byte of the text with the model's help; whatever the tokenizer, 8 is no help at all."""
+        return self.nats / math.log(2) / self.n_bytes if self.n_bytes else None
+
+    def __add__(self, other: Loss) -> Loss:
+        n_bytes = None if self.n_bytes is None or other.n_bytes is None else self.n_bytes + other.n_bytes
+        return Loss(self.nats + other.nats, self.n_tokens + other.n_tokens, n_bytes)
+
+
+def evaluate_tokens(
+    model: nn.Module,
+    ids: Sequence[int] | Tensor | np.ndarray,
+    context_length: int | None = None,
+    batch_size: int = 8,
+    *,
+    stride: int | None = None,
+    tokenizer: Any = None,
+) -> Loss:
+    """The exact loss of a model on a row of token ids.
+
+    The row is cut into windows. Inside a window a token is foretold from the tokens before it, so that the first ones of a window have
+    little to go by; a `stride` below `context_length` lets windows overlap and scores each token where it has most before it.
+
+    Args:
+        model: as `decode.generate` takes it; in eval mode while this runs.
+        ids: at least 2; a memory-mapped array is read window by window. The first id is not scored, as nothing comes before it.
+        context_length: tokens in a window; None: as many as the model can see.
+        batch_size: windows at once; fewer where their scores would not fit `MAX_SCORES`.
+        stride: tokens from one window to the next, at most `context_length`; None: windows do not overlap.
+        tokenizer: gives `n_bytes` from `decode_bytes`. An end-of-text token is no text, so it adds nats and no byte.
+    Raises:
+        UserError: fewer than 2 ids, an id outside the vocabulary (code 3), or a size that is not at least 1.
+    """
+    n_targets = len(ids) - 1
+    if n_targets < 1:
+        raise UserError(f"a loss needs at least 2 tokens, one to foretell from the other; the text has {len(ids)}", DATA)
+    limits = [size for size in (context_length, running.context_length(model), n_targets) if size is not None]
+    for name, value in (("context_length", context_length), ("batch_size", batch_size), ("stride", stride)):
+        if value is not None and value < 1:
+            raise UserError(f"{name}={value} must be at least 1")
+    if stride is not None and context_length is not None and stride > context_length:
+        raise UserError(f"stride={stride} leaves tokens out; it must be at most context_length={context_length}")
+    size = min(limits)
+    batch_size = max(1, min(batch_size, MAX_SCORES // (size * (vocab_size(model) or 1))))
+    nats, n_tokens, n_bytes, device = 0.0, 0, 0, device_of(model)
+    with evaluating(model), torch.inference_mode():
+        for inputs, targets in _batches(ids, size, min(stride or size, size), batch_size):
+            check_ids(model, inputs)
+            nats += next_token_loss(model(inputs.to(device)), targets.to(device), "none").double().sum().item()
+            scored = targets[targets != IGNORE].tolist()
+            n_tokens += len(scored)
+            n_bytes += 0 if tokenizer is None else _count_bytes(scored, tokenizer)
+    return Loss(nats, n_tokens, None if tokenizer is None else n_bytes)
+
+
+def evaluate_text(
+    model: nn.Module, tokenizer: Any, text: str, context_length: int | None = None, batch_size: int = 8, *, stride: int | None = None
+) -> Loss:
+    """The exact loss of a model on a text, every byte of it: the text is put after the end-of-text token, where a tokenizer has one.
+
+    A tokenizer that loses part of a text (words that it does not know) makes bits per byte look better than they are.
+
+    Raises:
+        UserError: as `evaluate_tokens`; special tokens in the text are read as plain text.
+    """
+    eot = getattr(tokenizer, "eot_token", None)
+    ids = tokenizer.encode(text, disallowed_special=())
+    loss = evaluate_tokens(
+        model, ids if eot is None else [eot, *ids], context_length, batch_size, stride=stride, tokenizer=tokenizer if eot is None else None
+    )
+    return loss if eot is None else Loss(loss.nats, loss.n_tokens, len(text.encode()))
+
+
+def _batches(ids: Sequence[int] | Tensor | np.ndarray, size: int, stride: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Windows over the ids in order, (inputs [B, T], targets [B, T]); every target stands in one window, and is `IGNORE` in the others."""
+    last = max(len(ids) - 1 - size, 0)  # where a window reaches the end
+    starts = range(0, last + stride, stride)
+    for first in range(0, len(starts), batch_size):
+        rows = starts[first : first + batch_size]
+        inputs = torch.zeros(len(rows), size, dtype=torch.long)  # [B, T]
+        targets = torch.full_like(inputs, IGNORE)  # [B, T]
+        for row, start in enumerate(rows):
+            window = torch.tensor(np.asarray(ids[start : start + size + 1], dtype=np.int64))
+            seen = size - stride if start else 0
+            inputs[row, : len(window) - 1] = window[:-1]
+            targets[row, seen : len(window) - 1] = window[seen + 1 :]
+        yield inputs, targets
+
+
+def _count_bytes(ids: list[int], tokenizer: Any) -> int:
+    eot = getattr(tokenizer, "eot_token", None)
+    return len(tokenizer.decode_bytes([i for i in ids if i != eot]))

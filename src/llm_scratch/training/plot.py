@@ -1,0 +1,170 @@
+"""Loss curves: what a run did, as one picture in PDF and PNG.
+
+`loss_figure` draws rows of numbers, of one run or of several for comparison; `read_metrics` gets them from a run's metrics.jsonl.
+The picture is made without pyplot, so it needs no display and leaves no state behind. Proof: tests/training/test_plot.py.
+Source of the colours: Okabe and Ito 2008, "Color Universal Design", https://jfly.uni-koeln.de/color/.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+from llm_scratch.errors import DATA, UserError
+from llm_scratch.files import whole_file
+
+Row = Mapping[str, Any]
+BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
+COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
+LOSSES = "val_loss", "train_loss", "loss"  # held out, learned from, of one step's batch; nats per token
+DASHED = (0, (4, 2))
+KINDS = {"pdf": {"CreationDate": None}, "png": {}, "svg": {"Date": None}}  # no dates: the same run gives the same file
+
+
+def read_metrics(run: str | Path) -> list[dict[str, Any]]:
+    """The rows of a run's metrics.jsonl, oldest first. A last line that is still being written is left out.
+
+    Raises:
+        UserError: there is no such file, or a line in it is not JSON (code 3).
+    """
+    path = Path(run) / "metrics.jsonl"
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as e:
+        raise UserError(f"cannot read {path}: {e}; expected the folder of a run, as `llm-scratch train` makes it", DATA) from e
+    rows = []
+    for number, line in enumerate(lines[:-1], 1):
+        try:
+            rows.append(dict(json.loads(line)))
+        except (ValueError, TypeError) as e:
+            raise UserError(f"{path} line {number} is not a JSON object: {line[:60]!r}; delete that line", DATA) from e
+    return rows
+
+
+def series(rows: Iterable[Row], x: str, y: str) -> np.ndarray:
+    """The points (x, y) of the rows that have both, finite: [2, n]."""
+    pairs = [(row[x], row[y]) for row in rows if row.get(x) is not None and row.get(y) is not None]
+    points = np.asarray(pairs, dtype=float).reshape(-1, 2).T
+    return points[:, np.isfinite(points).all(0)]
+
+
+def loss_figure(runs: Mapping[str, Sequence[Row]], x: str = "step", *, floor: float | None = None) -> Figure:
+    """Draw the training and validation loss of one or more runs.
+
+    Args:
+        runs: name -> rows, each with `x`, "tokens" and any of `LOSSES`. Without "train_loss", the mean of "loss" around each step is drawn.
+        x: the key of the lower axis, "step", "epoch", "tokens" or "seconds". The upper axis counts tokens. Runs whose steps hold different
+            numbers of tokens can be compared by tokens only, so these are then the lower axis.
+        floor: the loss that no model can beat, where it is known; drawn as a line.
+    Raises:
+        UserError: no row has a loss (code 3).
+    """
+    if not any(series(rows, x, y).size for rows in runs.values() for y in LOSSES):
+        raise UserError(f"no loss to draw yet in {', '.join(runs) or 'no run'}; let the run reach its first evaluation", DATA)
+    scale = _tokens_per(x, runs.values())
+    if x != "tokens" and scale is None and len(runs) > 1 and all(series(rows, x, "tokens").size for rows in runs.values()):
+        x = "tokens"
+    figure = Figure(figsize=(7.2, 4.4), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    for number, (name, rows) in enumerate(runs.items()):
+        _draw_run(axes, name if len(runs) > 1 else "", rows, x, COLOURS[number % len(COLOURS)])
+    if len(runs) > 1:
+        axes.plot([], [], color="0.5", lw=1.2, ls=DASHED, label="training")
+    if floor is not None:
+        axes.axhline(floor, color="0.35", lw=1, ls=(0, (1, 1.5)), label=f"floor of the text, {floor:.3g}")
+    axes.set_xlabel({"seconds": "seconds", "tokens": "tokens seen"}.get(x, f"{x}s"))
+    axes.set_ylabel("loss (nats per token)")
+    if x == "tokens":
+        axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if scale is not None:
+            _add_token_axis(axes, *scale)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="0.9", lw=0.8)
+    axes.set_axisbelow(True)
+    axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def _draw_run(axes: Axes, name: str, rows: Sequence[Row], x: str, colour: str) -> None:
+    """One run: alone, training and validation differ in colour; among others, a run is a colour and its training is pale and dashed."""
+    val, train, steps = (series(rows, x, loss) for loss in LOSSES)
+    if steps.size and not name:
+        axes.plot(*steps, color=BLUE, lw=0.8, alpha=0.25)
+    train = train if train.size else _running_mean(steps)
+    if train.size and not name:
+        axes.plot(*train, color=BLUE, lw=2, label=f"training, {train[1, -1]:.3g} at the end")
+    elif train.size:
+        axes.plot(*train, color=colour, lw=1.2, ls=DASHED, alpha=0.7, label=None if val.size else name)
+    if val.size:
+        best = val[:, val[1].argmin()]
+        colour, where = (colour, "") if name else (VERMILION, f" at {x} {best[0]:,.1f}".removesuffix(".0"))
+        axes.plot(*val, color=colour, lw=2, label=f"{name or 'validation'}, best {best[1]:.3g}{where}")
+        axes.plot(*best, "o", color=colour, ms=6, mec="white", mew=1.2)
+
+
+def _running_mean(points: np.ndarray) -> np.ndarray:
+    """The mean over a fiftieth of the points around each, [2, n] -> [2, fewer]; as they are where there are few."""
+    width = points.shape[1] // 50
+    if width < 2:
+        return points
+    window = np.full(width, 1 / width)
+    return np.stack([np.convolve(values, window, mode="valid") for values in points])
+
+
+def _tokens_per(x: str, runs: Iterable[Sequence[Row]]) -> tuple[float, float] | None:
+    """(start, slope) of tokens = start + slope * x where one straight line fits all runs, else None."""
+    points = np.concatenate([series(rows, x, "tokens") for rows in runs], axis=1)
+    if points.shape[1] < 2 or np.ptp(points[0]) == 0:
+        return None
+    first, last = points[:, points[0].argmin()], points[:, points[0].argmax()]
+    slope = (last[1] - first[1]) / (last[0] - first[0])
+    start = first[1] - slope * first[0]
+    fits = slope > 0 and np.allclose(start + slope * points[0], points[1], atol=0.02 * np.ptp(points[1]), rtol=0)
+    return (start, slope) if fits else None
+
+
+def _add_token_axis(axes: Axes, start: float, slope: float) -> None:
+    def tokens(x: Any) -> Any:
+        return start + slope * x
+
+    def x_of(tokens: Any) -> Any:
+        return (tokens - start) / slope
+
+    upper = axes.secondary_xaxis("top", functions=(tokens, x_of))
+    upper.set_xlabel("tokens seen")
+    upper.xaxis.set_major_formatter(EngFormatter(sep=" "))
+    upper.spines["top"].set_visible(False)
+
+
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """Write a picture whole or not at all; the ending of the name says which kind: .pdf, .png or .svg.
+
+    Raises:
+        UserError: another ending, or a folder that cannot be written.
+    """
+    path = Path(path)
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in KINDS:
+        raise UserError(f"cannot write a picture as {path.name!r}; expected a name that ends in .{', .'.join(KINDS)}")
+    with whole_file(path) as part:
+        figure.savefig(part, format=kind, metadata=KINDS[kind])
+    return path
+
+
+def plot_runs(runs: Sequence[str | Path], out: str | Path, x: str = "step", *, floor: float | None = None) -> list[Path]:
+    """Draw the losses of runs as `out`.pdf and `out`.png; returns the two paths.
+
+    Raises:
+        UserError: a run without metrics or without a loss (code 3).
+    """
+    figure = loss_figure({Path(run).resolve().name: read_metrics(run) for run in runs}, x, floor=floor)
+    return [save_figure(figure, f"{out}.{kind}") for kind in ("pdf", "png")]

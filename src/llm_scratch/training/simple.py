@@ -1,0 +1,125 @@
+"""Training as lesson 4 writes it: a loop that fits on one screen, on plain data loaders.
+
+`training/loop.py` does the same for real runs, with a schedule, clipping, checkpoints and resume.
+Proof: tests/training/test_simple.py and tests/seed/test_step4.py. Lesson: lessons/step4_pretraining.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from llm_scratch.generation.decode import generate_text_simple, text_to_token_ids, token_ids_to_text
+from llm_scratch.model.loss import IGNORE, next_token_loss
+from llm_scratch.model.running import context_length, evaluating
+from llm_scratch.training.plot import loss_figure, save_figure
+
+Batch = tuple[Tensor, Tensor]
+
+
+def calc_loss_batch(input_batch: Tensor, target_batch: Tensor, model: nn.Module, device: torch.device | str) -> Tensor:
+    """The mean loss of one batch, in nats per token, ready for `backward`. input_batch, target_batch: [B, T] token ids."""
+    return next_token_loss(model(input_batch.to(device)), target_batch.to(device))
+
+
+@torch.no_grad()
+def calc_loss_loader(data_loader: Iterable[Batch], model: nn.Module, device: torch.device | str, num_batches: int | None = None) -> float:
+    """The mean loss over a loader, in nats per token, every token counting the same; nan when there is none.
+
+    The notebooks took the mean of the batches' means. That is the same number where all batches are of one size; a short last batch
+    had too much weight there, and has its share here. The model stays in the mode it is in.
+
+    Args:
+        num_batches: look at so many batches only; None: all.
+    """
+    total, asked = 0.0, 0
+    for input_batch, target_batch in islice(data_loader, num_batches):
+        targets = target_batch.to(device)
+        total += next_token_loss(model(input_batch.to(device)), targets, "sum").item()
+        asked += int((targets != IGNORE).sum())
+    return total / asked if asked else math.nan
+
+
+def evaluate_model(
+    model: nn.Module, train_loader: Iterable[Batch], val_loader: Iterable[Batch], device: torch.device | str, eval_iter: int | None
+) -> tuple[float, float]:
+    """(training loss, validation loss) over the first `eval_iter` batches of each, without dropout."""
+    with evaluating(model):
+        return calc_loss_loader(train_loader, model, device, eval_iter), calc_loss_loader(val_loader, model, device, eval_iter)
+
+
+def generate_and_print_sample(model: nn.Module, tokenizer: Any, device: torch.device | str, start_context: str) -> None:
+    """Print how the model continues `start_context`: the best 50 tokens, on one line."""
+    ids = text_to_token_ids(start_context, tokenizer).to(device)
+    size = context_length(model) or 50 + ids.shape[1]
+    print(token_ids_to_text(generate_text_simple(model, ids, 50, size), tokenizer).replace("\n", " "))
+
+
+def train_model_simple(
+    model: nn.Module,
+    train_loader: Iterable[Batch],
+    val_loader: Iterable[Batch],
+    optimizer: torch.optim.Optimizer,
+    device: torch.device | str,
+    num_epochs: int,
+    eval_freq: int,
+    eval_iter: int | None,
+    start_context: str,
+    tokenizer: Any,
+) -> tuple[list[float], list[float], list[int]]:
+    """Show the model the whole text `num_epochs` times, and let the optimizer mend it after each batch.
+
+    Args:
+        eval_freq: steps between two looks at the losses, which are printed.
+        eval_iter: batches that a look takes from each loader; None: all.
+        start_context: what the model continues, printed after each epoch.
+    Returns:
+        (train_losses, val_losses, track_tokens_seen): nats per token at each look, and how many tokens it had been shown by then.
+    """
+    train_losses: list[float] = []
+    val_losses: list[float] = []
+    track_tokens_seen: list[int] = []
+    tokens_seen = step = 0
+    for epoch in range(1, num_epochs + 1):
+        model.train()
+        for input_batch, target_batch in train_loader:
+            optimizer.zero_grad()
+            calc_loss_batch(input_batch, target_batch, model, device).backward()
+            optimizer.step()
+            tokens_seen += input_batch.numel()
+            if step % eval_freq == 0:
+                train_loss, val_loss = evaluate_model(model, train_loader, val_loader, device, eval_iter)
+                train_losses.append(train_loss)
+                val_losses.append(val_loss)
+                track_tokens_seen.append(tokens_seen)
+                print(f"Ep {epoch} (Step {step:06d}): Train loss {train_loss:.3f}, Val loss {val_loss:.3f}")
+            step += 1
+        generate_and_print_sample(model, tokenizer, device, start_context)
+    return train_losses, val_losses, track_tokens_seen
+
+
+def plot_losses(
+    epochs_seen: Sequence[float] | Tensor,
+    tokens_seen: Sequence[int],
+    train_losses: Sequence[float],
+    val_losses: Sequence[float],
+    *,
+    path: str | Path = "loss-plot.pdf",
+) -> Figure:
+    """Draw both losses over epochs, with a second axis for the tokens seen, and save the picture as `path`.
+
+    Raises:
+        ValueError: the four are not of one length.
+    """
+    names = "epoch", "tokens", "train_loss", "val_loss"
+    points = zip((float(epoch) for epoch in epochs_seen), tokens_seen, train_losses, val_losses, strict=True)
+    figure = loss_figure({"": [dict(zip(names, point)) for point in points]}, "epoch")
+    save_figure(figure, path)
+    return figure
