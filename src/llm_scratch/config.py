@@ -149,9 +149,16 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "micro_batches", "eval_every", "save_every", "log_every"):
             _need(getattr(self, name) >= 1, f"{name}={getattr(self, name)} must be at least 1")
-        _need(self.epochs is None or self.epochs >= 1, f"epochs={self.epochs} must be at least 1")
+        for name in ("epochs", "eval_batches"):
+            value = getattr(self, name)
+            _need(value is None or value >= 1, f"{name}={value} must be at least 1")
+        for name in ("min_lr", "warmup_steps", "weight_decay", "sample_every"):
+            _need(getattr(self, name) >= 0, f"{name}={getattr(self, name)} must be at least 0")
         _need(self.lr > 0, f"lr={self.lr} must be above 0")
-        _need(self.batch_size % self.micro_batches == 0, f"batch_size={self.batch_size} is not a multiple of micro_batches={self.micro_batches}")
+        _need(self.max_norm is None or self.max_norm > 0, f"max_norm={self.max_norm} must be above 0")
+        _need(all(0 <= beta < 1 for beta in self.betas), f"betas={self.betas} must be at least 0 and below 1")
+        parts = f"batch_size={self.batch_size} is not a multiple of micro_batches={self.micro_batches}"
+        _need(self.batch_size % self.micro_batches == 0, parts)
 
 
 @dataclass(frozen=True)
@@ -200,7 +207,7 @@ def _checked(hint: Any, value: Any, name: str) -> Any:
     options = getattr(hint, "__args__", (hint,))
     if getattr(hint, "__origin__", None) is tuple:
         if isinstance(value, (list, tuple)) and len(value) == len(options):
-            return tuple(float(v) for v in value)
+            return tuple(_checked(option, part, name) for option, part in zip(options, value))
     elif getattr(hint, "__origin__", None) is Literal:
         if value in options:
             return value
@@ -217,7 +224,8 @@ def _checked(hint: Any, value: Any, name: str) -> Any:
             pass
     elif int in options and isinstance(value, int) and not isinstance(value, bool):
         return value
-    wanted = " or ".join("nothing" if o is type(None) else getattr(o, "__name__", str(o)) for o in options)
+    join = " and " if getattr(hint, "__origin__", None) is tuple else " or "
+    wanted = join.join("nothing" if o is type(None) else getattr(o, "__name__", str(o)) for o in options)
     raise UserError(f"setting {name!r} is {value!r}; expected {wanted}")
 
 
