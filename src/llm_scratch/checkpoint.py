@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -72,10 +73,11 @@ def save(
         write_whole(ckpt / "latest", folder.name + "\n")
         if best:
             write_whole(ckpt / "best", folder.name + "\n")
-    except OSError as e:
+    except (OSError, SafetensorError) as e:  # the safetensors library has its own error for a disk that is full
         shutil.rmtree(part, ignore_errors=True)
         free = shutil.disk_usage(run).free / 1e6 if run.exists() else 0
-        raise UserError(f"cannot save the checkpoint {folder}: {e.strerror or e}; {free:.0f} MB are free there", RESOURCES) from e
+        reason = getattr(e, "strerror", None) or e
+        raise UserError(f"cannot save the checkpoint {folder}: {reason}; {free:.0f} MB are free there", RESOURCES) from e
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
@@ -130,6 +132,8 @@ def problem(folder: Path) -> str | None:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         if manifest["format"] != FORMAT:
             return f"format {manifest['format']}, this version reads {FORMAT}"
+        if folder.name.startswith("step-") and folder.name != f"step-{manifest['step']:08d}":
+            return f"it is the checkpoint of step {manifest['step']}"
         files = {str(name): (said["bytes"], said["sha256"]) for name, said in manifest["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         return f"manifest.json cannot be read ({type(e).__name__})"
