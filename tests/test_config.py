@@ -1,0 +1,155 @@
+"""Settings: dict, JSON and YAML give back what went in; every mistake is one line that names the key and what to do."""
+
+import dataclasses
+import json
+
+import pytest
+
+from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig, config_hash, dump_config, from_dict, load_config, to_dict
+from llm_scratch.errors import USAGE, UserError
+from llm_scratch.presets import PRESETS, preset
+
+NOTEBOOK = {"vocab_size": 50257, "context_length": 256, "emb_dim": 768, "n_heads": 12, "n_layers": 12, "drop_rate": 0.1, "qkv_bias": False}
+
+
+def test_the_notebooks_keys_come_first():
+    assert list(ModelConfig())[:7] == list(NOTEBOOK)
+
+
+def test_of_takes_the_notebooks_dict_or_itself():
+    cfg = ModelConfig.of(NOTEBOOK)
+    assert dict(cfg) == dict(ModelConfig()) | NOTEBOOK
+    assert ModelConfig.of(cfg) is cfg
+
+
+def test_reads_as_a_mapping_and_as_attributes():
+    cfg = ModelConfig(emb_dim=24, n_heads=3)
+    assert cfg["emb_dim"] == cfg.emb_dim == 24
+    assert cfg.get("n_kv") is None
+    assert len(cfg) == len(list(cfg)) == len(dataclasses.fields(cfg))
+    with pytest.raises(KeyError):
+        cfg["n_params"]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_json_and_yaml_give_back_what_went_in(name, tmp_path):
+    config = preset(name)
+    assert from_dict(RunConfig, json.loads(json.dumps(to_dict(config)))) == config
+    (tmp_path / "run.yaml").write_text(dump_config(config), encoding="utf-8")
+    assert load_config(tmp_path / "run.yaml") == config
+    assert load_config(tmp_path / "run.yaml", base=preset("quickstart")) == config
+
+
+def test_a_file_changes_what_it_names_and_keeps_the_rest(tmp_path):
+    base = preset("quickstart")
+    (tmp_path / "mine.yaml").write_text("train:\n  lr: 1e-3\n  steps: 7\nmodel: {n_layers: 2}\n", encoding="utf-8")
+    config = load_config(tmp_path / "mine.yaml", base)
+    want = dataclasses.replace(base, train=dataclasses.replace(base.train, lr=0.001, steps=7))
+    assert config == want.with_model(n_layers=2)
+
+
+def test_an_empty_file_is_the_base(tmp_path):
+    (tmp_path / "empty.yaml").write_text("# nothing\n", encoding="utf-8")
+    assert load_config(tmp_path / "empty.yaml", preset("verdict")) == preset("verdict")
+
+
+def test_numbers_may_be_written_in_any_of_their_ways():
+    assert from_dict(TrainConfig, {"lr": 1, "max_norm": None, "betas": [0.9, 1 / 2]}) == TrainConfig(
+        lr=1.0, max_norm=None, betas=(0.9, 0.5)
+    )
+    assert from_dict(TrainConfig, {"lr": "6e-4"}).lr == 6e-4
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"train": {"lrr": 1}}, "unknown setting 'train.lrr'; did you mean 'train.lr'?"),
+        ({"trian": {}}, "unknown setting 'trian'; did you mean 'train'?"),
+        ({"model": {"emb_dim": "wide"}}, "setting 'model.emb_dim' is 'wide'; expected int"),
+        ({"model": {"n_layers": 2.5}}, "setting 'model.n_layers' is 2.5; expected int"),
+        ({"model": {"n_layers": True}}, "setting 'model.n_layers' is True; expected int"),
+        ({"model": {"qkv_bias": 1}}, "setting 'model.qkv_bias' is 1; expected bool"),
+        ({"model": {"init": "gpt3"}}, "unknown value of model.init 'gpt3'; did you mean 'gpt2'?"),
+        ({"data": {"source": 3}}, "setting 'data.source' is 3; expected str"),
+        ({"train": {"lr": "fast"}}, "setting 'train.lr' is 'fast'; expected float"),
+        ({"train": {"epochs": "ten"}}, "setting 'train.epochs' is 'ten'; expected int or nothing"),
+        ({"train": {"betas": [0.9]}}, "setting 'train.betas' is [0.9]; expected float and float"),
+        ({"train": {"betas": ["a", 1]}}, "setting 'train.betas' is 'a'; expected float"),
+        ({"train": 3}, "setting 'train' holds 3; expected keys like batch_size, betas, epochs, eval_batches"),
+    ],
+)
+def test_a_mistake_is_named(values, message):
+    with pytest.raises(UserError) as error:
+        from_dict(RunConfig, values)
+    assert str(error.value) == message
+    assert error.value.code == USAGE
+
+
+@pytest.mark.parametrize(
+    ("cls", "values", "message"),
+    [
+        (ModelConfig, {"emb_dim": 770}, "emb_dim=770 is not a multiple of n_heads=12; try emb_dim=768"),
+        (ModelConfig, {"emb_dim": 5}, "emb_dim=5 is not a multiple of n_heads=12; try emb_dim=12"),
+        (ModelConfig, {"n_heads": 0}, "n_heads=0 must be at least 1"),
+        (ModelConfig, {"drop_rate": 1.0}, "drop_rate=1.0 must be at least 0 and below 1"),
+        (DataConfig, {"val_fraction": 1.0}, "val_fraction=1.0 must be between 0 and 1"),
+        (TrainConfig, {"steps": 0}, "steps=0 must be at least 1"),
+        (TrainConfig, {"epochs": 0}, "epochs=0 must be at least 1"),
+        (TrainConfig, {"lr": 0.0}, "lr=0.0 must be above 0"),
+        (TrainConfig, {"lr": float("nan")}, "lr=nan must be above 0"),
+        (TrainConfig, {"min_lr": -1.0}, "min_lr=-1.0 must be at least 0"),
+        (TrainConfig, {"warmup_steps": -1}, "warmup_steps=-1 must be at least 0"),
+        (TrainConfig, {"weight_decay": -0.1}, "weight_decay=-0.1 must be at least 0"),
+        (TrainConfig, {"max_norm": 0.0}, "max_norm=0.0 must be above 0"),
+        (TrainConfig, {"eval_batches": 0}, "eval_batches=0 must be at least 1"),
+        (TrainConfig, {"betas": (0.9, 1.0)}, r"betas=\(0.9, 1.0\) must be at least 0 and below 1"),
+        (TrainConfig, {"batch_size": 10, "micro_batches": 4}, "batch_size=10 is not a multiple of micro_batches=4"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_at_once(cls, values, message):
+    with pytest.raises(UserError, match=message):
+        cls(**values)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"train: [", "is not YAML"),
+        (b"\xff\xfe\x00", "cannot read the config file"),
+        (b"- 1\n- 2\n", "expected keys like"),
+        (b"train: !!python/object/apply:os.getcwd []\n", "is not YAML"),
+        (b"just words", "expected keys like"),
+    ],
+)
+def test_a_file_that_is_no_config_is_refused(tmp_path, text, message):
+    (tmp_path / "bad.yaml").write_bytes(text)
+    with pytest.raises(UserError, match=message) as error:
+        load_config(tmp_path / "bad.yaml")
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match="nowhere.yaml"):
+        load_config(tmp_path / "nowhere.yaml")
+
+
+def test_the_hash_changes_with_every_setting_and_with_nothing_else():
+    base = preset("quickstart")
+    hashes = {config_hash(base)}
+    changed = 0
+    for part in ("model", "data", "train"):
+        for name, value in to_dict(base)[part].items():
+            settings = to_dict(base)
+            kinds = {bool: lambda v: not v, int: lambda v: 2 * v or 1, float: lambda v: v / 2 or 0.5, str: "x{}".format}
+            others = {"init": "torch", "split": "characters", "order": "epochs", "betas": [0.1, 0.2]}
+            settings[part][name] = others.get(name) or kinds.get(type(value), lambda v: 3)(value)
+            hashes.add(config_hash(from_dict(RunConfig, settings)))
+            changed += 1
+    assert len(hashes) == changed + 1
+    assert config_hash(base) == config_hash(preset("quickstart"))
+    assert len(config_hash(base)) == 16
+
+
+def test_configs_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        preset("verdict").train.lr = 1.0

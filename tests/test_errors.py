@@ -1,0 +1,31 @@
+"""UserError carries the command line's code; `unknown` names the nearest or all."""
+
+import pytest
+
+from llm_scratch.errors import CHECKPOINT, DATA, DIVERGED, INTERRUPTED, RESOURCES, USAGE, UserError, unknown
+
+
+def test_the_codes_are_the_documented_ones():
+    assert (USAGE, DATA, CHECKPOINT, DIVERGED, RESOURCES, INTERRUPTED) == (2, 3, 4, 5, 6, 130)
+    assert UserError("no").code == USAGE
+    assert UserError("no", DATA).code == DATA
+    assert str(UserError("no such file")) == "no such file"
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "message"),
+    [
+        ("verdct", ["verdict", "quickstart"], "unknown preset 'verdct'; did you mean 'verdict'?"),
+        ("zzz", ["verdict", "quickstart"], "unknown preset 'zzz'; known: quickstart, verdict"),
+        ("", ["b", "a"], "unknown preset ''; known: a, b"),
+    ],
+)
+def test_unknown_names_the_nearest_or_all(name, known, message):
+    error = unknown("preset", name, known)
+    assert str(error) == message
+    assert error.code == USAGE
+    assert "\n" not in str(error)
+
+
+def test_unknown_takes_a_table_and_a_code():
+    assert unknown("source", "x", {"stories": 1}, DATA).code == DATA
