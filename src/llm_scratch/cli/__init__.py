@@ -1,0 +1,132 @@
+"""The command line: one small file a verb, and here the way from words to a verb and from an error to one line.
+
+A verb is a frozen dataclass (its fields are its flags, its docstring is its help) with a method `run`. torch is imported inside
+`run`, so that `--help` answers at once. Errors are one line on stderr and an exit code (see errors.py); `--debug` shows the traceback.
+Proof: tests/cli/.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+from llm_scratch import __version__
+from llm_scratch.errors import INTERRUPTED, RESOURCES, UserError, unknown
+
+VERBS: dict[str, tuple[str, str]] = {
+    "train": ("train.Train", "train a model from a preset, or go on with one"),
+    "generate": ("generate.Generate", "continue a text"),
+    "evaluate": ("evaluate.Evaluate", "loss, perplexity, bits per byte, skills"),
+    "tokenizer train": ("tokenizer.TrainTokenizer", "learn a vocabulary from a text"),
+    "tokenizer show": ("tokenizer.ShowTokens", "see how a text becomes tokens"),
+    "tokenizer compare": ("tokenizer.CompareTokenizers", "tokens and bytes per token, side by side"),
+    "data list": ("data.ListSources", "where text can come from"),
+    "data get": ("data.GetSource", "download a source once"),
+    "data show": ("data.ShowSource", "documents, size and a sample of a source"),
+    "plot": ("plot.Plot", "draw the loss of one run or of several"),
+    "runs list": ("runs.ListRuns", "the runs of a folder"),
+    "runs show": ("runs.ShowRun", "one run: settings, curve, last sample"),
+    "config": ("config.Config", "the presets, or the settings of one as YAML"),
+    "doctor": ("doctor.Doctor", "what this machine has, and what is missing"),
+}
+BUG, BROKEN_PIPE = 1, 141
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code, 0 when all went well.
+
+    Args:
+        argv: the words after `llm-scratch`; None takes this process's.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal that has no "é" shows "?" and not a traceback
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(logging.Formatter("llm-scratch: %(levelname)s: %(message)s"))
+    try:
+        _dispatch(words)
+        sys.stdout.flush()
+    except SystemExit as e:
+        return e.code if isinstance(e.code, int) else 0
+    except BrokenPipeError:  # `llm-scratch runs list | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return BROKEN_PIPE
+    except BaseException as e:
+        if "--debug" in words:
+            raise
+        line, code = explain(e)
+        print(f"llm-scratch: {line}", file=sys.stderr)
+        return code
+    return 0
+
+
+def explain(error: BaseException) -> tuple[str, int]:
+    """One line for a person, and the exit code."""
+    if isinstance(error, UserError):
+        return " ".join(str(error).split()), error.code
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", INTERRUPTED
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):
+        return "out of memory; try a smaller --train.batch-size, more --train.micro-batches or a smaller model", RESOURCES
+    if isinstance(error, OSError) and error.filename is not None:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return f"{error.filename}: {error.strerror}; check the path, its permissions and the free space", RESOURCES if full else BUG
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{error.strerror}; free some space or choose another folder", RESOURCES
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"unexpected {what}; this is a bug: run it again with --debug and report what it prints", BUG
+
+
+def _dispatch(words: list[str]) -> None:
+    """Find the verb, read its flags, run it."""
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(overview())
+        return
+    if words[0] in ("-V", "--version"):
+        print(f"llm-scratch {__version__}")
+        return
+    verb, rest = _verb(words)
+    if verb is None:
+        print(overview(words[0]))
+        return
+    module, name = VERBS[verb][0].split(".")
+    command: Any = getattr(import_module(f"{__name__}.{module}"), name)
+    from llm_scratch.cli.flags import parse
+
+    parse(command, rest, f"llm-scratch {verb}").run()
+
+
+def _verb(words: list[str]) -> tuple[str | None, list[str]]:
+    """The verb at the start of `words`, and what follows it; no verb for `tokenizer --help`, which asks for a group's list."""
+    first, rest = words[0], words[1:]
+    if first in VERBS:
+        return first, rest
+    inside = [verb.split()[1] for verb in VERBS if verb.split()[0] == first and " " in verb]
+    if not inside:
+        raise unknown("command", first, {verb.split()[0] for verb in VERBS})
+    if not rest or rest[0] in ("-h", "--help"):
+        return None, []
+    if rest[0] not in inside:
+        raise unknown(f"{first} command", rest[0], inside)
+    return f"{first} {rest[0]}", rest[1:]
+
+
+def overview(group: str = "") -> str:
+    """The help of the whole command, or of a group of verbs such as `tokenizer`."""
+    verbs = {verb: about for verb, (_, about) in VERBS.items() if verb.split()[0] == group or not group}
+    lines = [f"usage: llm-scratch {group + ' ' if group else ''}COMMAND ...", ""]
+    if not group:
+        lines += ["Understand, build, train and look inside a GPT.", ""]
+    lines += ["commands:", *(f"  {verb:<18} {about}" for verb, about in verbs.items()), "", "examples:"]
+    if group:
+        lines += [f"  llm-scratch {verb} --help" for verb in list(verbs)[:2]]
+    else:
+        lines += ["  llm-scratch train quickstart", '  llm-scratch generate quickstart "Once upon a time"', ""]
+        lines += ["Each command has --help. llm-scratch --version prints the version."]
+    return "\n".join(lines)

@@ -1,0 +1,167 @@
+"""Words of a command line to the dataclass of a verb: tyro does the work, this file words its errors in one line.
+
+Both `--train.eval-every` and `--train.eval_every` are understood, and a flag that does not exist is answered with the nearest that does.
+Proof: tests/cli/test_flags.py.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import inspect
+import io
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+import tyro
+from tyro.conf import Positional, arg
+
+from llm_scratch.errors import UserError
+
+T = TypeVar("T")
+_POSITIONAL = Positional[str].__metadata__[0]  # type: ignore[attr-defined]
+
+
+def option(metavar: str, name: str | None = None) -> Any:
+    """How a flag that may be left out shows in the help: `--out FOLDER`, and no "(default: None)"."""
+    return arg(name=name, metavar=metavar, help_behavior_hint="")
+
+
+Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")]
+"""A flag that is given or not, such as `--fresh`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verb:
+    """What every verb takes."""
+
+    import_: Annotated[str | None, option("FILE", "import")] = None
+    """a Python file to run first; it may add models, sources, optimizers, presets of yours"""
+    debug: Switch = False
+    """show the traceback of an error"""
+
+
+def number_of_values(cls: type, prefix: str = "") -> dict[str, int]:
+    """Each flag of a dataclass, such as `--model.emb-dim`, and how many words it takes."""
+    flags = {}
+    hints = get_type_hints(cls, include_extras=True)
+    for f in fields(cls):
+        hint, name = hints[f.name], prefix + f.name.rstrip("_").replace("_", "-")
+        marks = getattr(hint, "__metadata__", ())
+        if marks:
+            hint = hint.__origin__
+        if is_dataclass(hint):
+            flags.update(number_of_values(hint, f"{name}."))  # type: ignore[arg-type]
+        elif hint is bool:
+            pair = () if tyro.conf.FlagCreatePairsOff in marks else (f"--{prefix}no-{name.removeprefix(prefix)}",)
+            flags.update(dict.fromkeys((f"--{name}", *pair), 0))
+        elif _POSITIONAL not in marks:
+            flags[f"--{name}"] = len(hint.__args__) if getattr(hint, "__origin__", None) is tuple else 1
+    return flags
+
+
+def scan(cls: type, argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The words of a command line that belong to no flag, and the first value of each flag that is given.
+
+    Raises:
+        UserError: a flag that does not exist; names the nearest.
+    """
+    known = number_of_values(cls)
+    words: list[str] = []
+    given: dict[str, str] = {}
+    rest = list(argv)
+    while rest:
+        word = rest.pop(0)
+        flag, has_value, value = word.partition("=")
+        flag = flag.replace("_", "-")
+        if not re.fullmatch(r"--[a-zA-Z][\w.-]*", flag) or flag == "--help":
+            words += [word] if word != "-h" and word != "--help" else []
+        elif flag not in known:
+            raise _unknown(flag, list(known))
+        elif has_value:
+            given[flag] = value
+        else:
+            values, rest = rest[: known[flag]], rest[known[flag] :]
+            given[flag] = values[0] if values else ""
+    return words, given
+
+
+def _unknown(flag: str, known: list[str]) -> UserError:
+    """The error for a flag that does not exist; `--lr` finds `--train.lr`."""
+    near = difflib.get_close_matches(flag, known, n=1, cutoff=0.75)
+    if not near:
+        last = {name.split(".")[-1].lstrip("-"): name for name in reversed(known)}
+        near = [last[name] for name in difflib.get_close_matches(flag.split(".")[-1].lstrip("-"), last, n=1)]
+    kind, shown = ("setting", flag.lstrip("-")) if "." in flag else ("option", flag)
+    if near and "." in near[0] and kind == "setting":
+        near = [near[0].lstrip("-")]
+    hint = f"did you mean {near[0]!r}?" if near else "--help lists what there is"
+    return UserError(f"unknown {kind} {shown!r}; {hint}")
+
+
+def parse(cls: type[T], argv: Sequence[str], prog: str) -> T:
+    """The dataclass of a verb from its words. A class with `defaults(words, given)` says itself what flags change.
+
+    Raises:
+        UserError: an unknown flag, a value of the wrong kind, a missing word; one line.
+        SystemExit: with code 0, after `--help`.
+    """
+    words, given = scan(cls, argv)
+    if given.get("--import"):
+        run_first(given["--import"])
+    asks = "-h" in argv or "--help" in argv
+    start = {"default": cls.defaults(words, given, asks)} if hasattr(cls, "defaults") else {}
+    complaint = io.StringIO()
+    try:
+        with redirect_stderr(complaint):
+            return tyro.cli(cls, args=list(argv), prog=prog, description=inspect.getdoc(cls), **start)  # type: ignore[no-any-return, call-overload]
+    except SystemExit as e:
+        if not e.code:
+            raise
+        raise UserError(f"{_in_one_line(complaint.getvalue())}; see `{prog} --help`") from None
+
+
+_REWORDED: Mapping[str, str] = {
+    r"Error parsing (\S+): invalid literal for int\(\) with base 10: (.*)": r"\1 is \2; expected a whole number",
+    r"Error parsing (\S+): could not convert string to float: (.*)": r"\1 is \2; expected a number",
+    r"Error parsing (\S+): (.*)": r"\1: \2",
+    r"invalid choice (.*) for argument '(.*)'\. Expected one of \((.*)\)\.": r"\2 is \1; expected one of \3",
+    r"Missing value for argument '(.*)'\. Expected 1 values\.": r"\1 needs a value",
+    r"Missing value for argument '(.*)'\. Expected (\d+) values\.": r"\1 needs \2 values",
+    r"Unrecognized options: (.*)": r"unexpected \1",
+    r"Required options?:? ?(.*)": r"missing: \1",
+}
+
+
+def _in_one_line(box: str) -> str:
+    """The message in one of tyro's boxes, without the box and without the help under it."""
+    lines = [line.strip("│| ") for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()]
+    inside = [line for line in lines if not re.match(r"[╭╰+]", line)]
+    rule = next((i for i, line in enumerate(inside) if re.fullmatch(r"[─-]{3,}", line)), len(inside))
+    message = " ".join(inside[:rule]).strip()
+    for pattern, plain in _REWORDED.items():
+        if re.fullmatch(pattern, message):
+            return re.sub(pattern, plain, message)
+    return message
+
+
+def run_first(file: str) -> None:
+    """Run a Python file of the user's, the one that `--import` names.
+
+    Raises:
+        UserError: no such file, or an error inside it.
+    """
+    path = Path(file)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise UserError(f"--import {file}: no such Python file")
+    try:
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    except UserError:
+        raise
+    except Exception as e:
+        raise UserError(f"--import {file}: {type(e).__name__}: {e}; --debug shows where") from e

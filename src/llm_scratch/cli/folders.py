@@ -1,0 +1,97 @@
+"""Run directories as the command line sees them: found, listed, named; read from their small files, so no torch is needed.
+
+Proof: tests/cli/test_folders.py.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llm_scratch.config import RunConfig, load_config, to_dict
+from llm_scratch.errors import CHECKPOINT, UserError
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run directory. `step` of `steps` optimizer steps are in its last checkpoint; `scores` is its last look at held-out text."""
+
+    path: Path
+    config: RunConfig
+    step: int
+    steps: int
+    best: float
+    scores: dict[str, float]
+    changed: float
+    """seconds since 1970"""
+
+    @property
+    def preset(self) -> str:
+        """What the run was made from, as its folder's name says: "quickstart" of "2026-07-01-quickstart-2"."""
+        return re.sub(r"^\d{4}-\d\d-\d\d-|(?<=.)-\d+$", "", self.path.name)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all its steps are done."""
+        return 0 < self.steps <= self.step
+
+
+def read_run(path: Path) -> RunFolder | None:
+    """The run in a folder; None if it is none, or its config.yaml is not readable."""
+    try:
+        config = load_config(path / "config.yaml")
+    except UserError:
+        return None
+    state = _state(path)
+    changed = max((p.stat().st_mtime for p in (path / "metrics.jsonl", path / "config.yaml") if p.is_file()), default=0.0)
+    steps = state.get("steps", config.train.steps if config.train.epochs is None else 0)
+    return RunFolder(path, config, state.get("step", 0), steps, state.get("best", float("inf")), state.get("last_eval", {}), changed)
+
+
+def _state(path: Path) -> dict[str, Any]:
+    """The counters of a run's last checkpoint; nothing if there is none."""
+    try:
+        name = (path / "ckpt" / "latest").read_text(encoding="utf-8").strip()
+        state = json.loads((path / "ckpt" / name / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
+def find_runs(root: Path = RUNS) -> list[RunFolder]:
+    """The runs in a folder, the newest last."""
+    found = [run for path in sorted(root.iterdir()) if path.is_dir() and (run := read_run(path))] if root.is_dir() else []
+    return sorted(found, key=lambda run: run.changed)
+
+
+def resolve(name: str) -> Path:
+    """The path of what a user calls a run: a path, a folder in `runs`, or a preset (its newest run).
+
+    Raises:
+        UserError: no such run (code 4).
+    """
+    if Path(name).exists() or "/" in name:
+        return Path(name)
+    runs = find_runs()
+    match = [run.path for run in runs if run.path.name == name] or [run.path for run in runs if run.preset == name]
+    if match:
+        return match[-1]
+    raise UserError(f"no run {name!r} here or in {RUNS}/; `llm-scratch runs list` shows what there is", CHECKPOINT)
+
+
+def folder_for(config: RunConfig, name: str, today: str, fresh: bool) -> tuple[Path, str]:
+    """Where a run without `--out` goes, and why: its own unfinished run if there is one, else a new folder for today."""
+    if not fresh:
+        for run in reversed(find_runs()):
+            if run.preset == name and not run.finished and to_dict(run.config) == to_dict(config):
+                return run.path, f"goes on in {run.path}, stopped at step {run.step}; --fresh starts anew" if run.step else f"{run.path}"
+    folder, number = RUNS / f"{today}-{name}", 1
+    while folder.exists():
+        number += 1
+        folder = RUNS / f"{today}-{name}-{number}"
+    return folder, f"{folder}"

@@ -1,0 +1,158 @@
+"""Who watches a run from the command line: a progress bar on a terminal, a line every few seconds elsewhere, log.txt beside.
+
+Proof: tests/cli/test_progress.py.
+"""
+
+from __future__ import annotations
+
+import textwrap
+import time
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Self, TextIO
+
+from rich.console import Console, RenderableType
+from rich.panel import Panel
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.text import Text
+
+from llm_scratch.cli.terminal import count, duration, printable
+from llm_scratch.errors import RESOURCES, UserError
+
+if TYPE_CHECKING:
+    from llm_scratch.training.loop import Run
+
+SAMPLE_LETTERS = 480
+
+
+class Bar(Progress):
+    """A progress bar with a line of numbers under it."""
+
+    status = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """The bar, then the numbers."""
+        yield self.make_tasks_table(self.tasks)
+        yield Text(self.status, style="dim", no_wrap=True, overflow="ellipsis")
+
+
+class Watch:
+    """The command line's watcher of a run (see `llm_scratch.training.records.Watcher`).
+
+    Args:
+        console: where to show it; a bar if it is a terminal, else lines.
+        every: seconds between two lines.
+    """
+
+    def __init__(self, console: Console, every: float = 10.0) -> None:
+        self.console, self.every = console, every
+        self.bar: Bar | None = None
+        self.log: TextIO | None = None
+        self.recent: deque[dict[str, float]] = deque(maxlen=20)  # rows of the last steps
+        self.began = self.said = 0.0  # time.perf_counter()
+        self.first_step = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+        if self.log is not None:
+            self.log.close()
+
+    def started(self, run: Run, resumed: bool) -> None:
+        """Open log.txt and show where the run stands."""
+        self.log = (run.folder / "log.txt").open("a", encoding="utf-8", errors="replace", buffering=1)
+        self.began = self.said = time.perf_counter()
+        self.first_step = run.step
+        if run.step >= run.steps:
+            self._say(f"all {run.steps:,} steps are done already; --fresh starts over")
+            return
+        if resumed:
+            self._say(f"goes on at step {run.step:,} of {run.steps:,}")
+        if self.console.is_terminal:
+            self.bar = Bar(
+                TextColumn("step {task.completed:,}/{task.total:,}"), BarColumn(None), TextColumn("{task.fields[clock]}"),
+                console=self.console, expand=True, refresh_per_second=8,
+            )  # fmt: skip
+            self.bar.add_task("", total=run.steps, completed=run.step, clock="")
+            self.bar.start()
+
+    def step(self, run: Run, row: dict[str, float]) -> None:
+        """Move the bar, or print a line if the last is old."""
+        self.recent.append(row)
+        if self.bar is not None:
+            self.bar.status = self._numbers(run)
+            self.bar.update(self.bar.task_ids[0], completed=run.step, clock=self._clock(run))
+        now = time.perf_counter()
+        if now - self.said >= self.every or run.step == run.steps:
+            self.said = now
+            self._say(self._line(run, row), quiet=self.bar is not None)
+
+    def evaluated(self, run: Run, scores: dict[str, float]) -> None:
+        """A line that stays: loss on held-out text."""
+        self._say(
+            f"step {run.step:>5,}  held-out loss {scores['val_loss']:.4f}  {scores['val_bits_per_byte']:.4f} bits/byte  "
+            f"(learned text {scores['train_loss']:.4f})"
+        )
+
+    def sampled(self, run: Run, text: str) -> None:
+        """What the model wrote, in a box on a terminal."""
+        text = printable(text).strip()
+        text = text if len(text) <= SAMPLE_LETTERS else text[:SAMPLE_LETTERS].rsplit(" ", 1)[0] + " …"
+        if self.console.is_terminal:
+            title = f"step {run.step:,} · {count(run.tokens)} tokens"
+            self.console.print(Panel(Text(text), title=title, title_align="left", border_style="cyan", width=min(self.console.width, 88)))
+        wrapped = [part for line in text.splitlines() for part in textwrap.wrap(line, 76) or [""]]
+        self._say("\n".join([f"step {run.step:>5,}  the model writes:", *(f"    {line}".rstrip() for line in wrapped)]), self.console.is_terminal)
+
+    def warn(self, message: str) -> None:
+        """Say it, and go on."""
+        self._say(f"warning: {message}")
+
+    def finished(self, run: Run) -> None:
+        """Take the bar away."""
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+    def _say(self, line: str, quiet: bool = False) -> None:
+        """Print a line and write it to log.txt; `quiet`: only the latter."""
+        if not quiet:
+            self.console.print(Text(line), soft_wrap=True)
+        if self.log is not None:
+            try:
+                self.log.write(line + "\n")
+            except OSError as e:
+                raise UserError(f"cannot write {self.log.name}: {e.strerror}; the last checkpoint is as it was", RESOURCES) from e
+
+    def _speed(self) -> float:
+        """Tokens a second over the last steps, evaluation not counted."""
+        tokens = self.recent[-1]["tokens"] / self.recent[-1]["step"] * len(self.recent)
+        return tokens / max(sum(row["seconds"] for row in self.recent), 1e-9)
+
+    def _loss(self) -> float:
+        """The mean of the last steps' losses, nats per token."""
+        return sum(row["loss"] for row in self.recent) / len(self.recent)
+
+    def _clock(self, run: Run) -> str:
+        """Time gone and, by the speed so far, time left."""
+        gone = time.perf_counter() - self.began
+        left = gone / max(1, run.step - self.first_step) * (run.steps - run.step)
+        return f"{duration(gone)} gone, {duration(left)} left"
+
+    def _numbers(self, run: Run) -> str:
+        """The line under the bar, at most 80 letters."""
+        scores: Any = run.last_eval
+        held_out = f"held-out {scores['val_loss']:.3f} = {scores['val_bits_per_byte']:.3f} bits/byte · " if scores else ""
+        return f"loss {self._loss():.3f} · {held_out}{count(self._speed())} tok/s · {count(run.tokens)} tokens"
+
+    def _line(self, run: Run, row: dict[str, float]) -> str:
+        """The log's line: where, loss, rate, gradient, time a step, speed, tokens, clock."""
+        width = len(str(run.steps))
+        return (
+            f"step {run.step:0{width}}/{run.steps} ({run.step / run.steps:.2%}) | loss {self._loss():.4f} | lr {row['lr']:.3g} | "
+            f"grad norm {row['grad_norm']:.3g} | {row['seconds'] * 1000:.0f} ms | {self._speed():,.0f} tok/s | "
+            f"{run.tokens:,} tokens | {run.last_eval.get('val_bits_per_byte', float('nan')):.4f} bits/byte | {self._clock(run)}"
+        )

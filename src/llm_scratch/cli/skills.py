@@ -1,0 +1,32 @@
+"""What a model of the stories can do: its bits per byte beside the grammar's floor, and each skill beside chance, as a table.
+
+Proof: tests/cli/test_train.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from llm_scratch.cli.terminal import table
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from llm_scratch.tokenizers import Tokenizer
+
+
+def show_skills(console: Console, model: nn.Module, tokenizer: Tokenizer) -> dict[str, Any]:
+    """Measure on stories that were never trained on, print, and return the numbers for skills.json."""
+    from llm_scratch.evaluation.skills import measure_skills, story_bits_per_byte
+
+    bits, floor = story_bits_per_byte(model, tokenizer)
+    skills = measure_skills(model, tokenizer)
+    grid = table("skill", "right", "chance", "questions")
+    for name, score in skills.items():
+        grid.add_row(name, f"{score.accuracy:.1%} ± {score.stderr:.1%}", f"{score.chance:.1%}", f"{score.n:,}")
+    console.print(f"\nNew stories: {bits:.4f} bits per byte; the grammar's floor is {floor:.4f}, so {bits / floor - 1:.1%} above it.\n")
+    console.print(grid)
+    return {"bits_per_byte": bits, "floor_bits_per_byte": floor, "skills": {name: asdict(score) for name, score in skills.items()}}

@@ -1,0 +1,64 @@
+"""What the verbs share on a terminal: a console that knows NO_COLOR and pipes, and numbers as people read them.
+
+Proof: tests/cli/test_terminal.py.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+def console(stderr: bool = False) -> Console:
+    """A console on stdout (or stderr): colours only on a terminal and without NO_COLOR, nothing guessed from the text."""
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+def table(*columns: str, left: int = 1) -> Table:
+    """A table without a cage: the first `left` columns stand to the left, numbers after them to the right."""
+    grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for number, name in enumerate(columns):
+        grid.add_column(name, justify="left" if number < left else "right", overflow="fold")
+    return grid
+
+
+def short(text: str, width: int) -> Text:
+    """A cell of at most `width` letters, on one line."""
+    line = " ".join(printable(text).split())
+    return Text(line if len(line) <= width else line[: width - 1] + "…", overflow="ellipsis", no_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 0:07, 12:34 or 1:02:03."""
+    whole = round(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
+def count(number: float) -> str:
+    """A number in at most five letters or so: 999, 12.3k, 1.64 M, 7.2 G."""
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e4, "k")):
+        if number >= size:
+            scaled = number / (1e3 if unit == "k" else size)
+            return f"{scaled:.3g}{unit}" if scaled < 1000 else f"{scaled:.0f}{unit}"
+    return f"{number:.0f}"
+
+
+def printable(text: str) -> str:
+    """A model's text without control characters, which a terminal would obey; line breaks and tabs stay."""
+    return "".join(c if c in "\n\t" or c.isprintable() else "\ufffd" for c in text)
+
+
+def command(*words: str | Path) -> str:
+    """A command line to copy, spaces in paths quoted: `llm-scratch generate 'my runs/x'`."""
+    return " ".join(["llm-scratch", *(shlex.quote(str(word)) for word in words)])
+
+
+def on_terminal() -> bool:
+    """Whether stdout is a screen and not a pipe or a file."""
+    return sys.stdout.isatty()

@@ -1,0 +1,184 @@
+"""Train a model: preset, then file, then flags; go on where a run stopped; say where everything lies.
+
+Proof: tests/cli/test_train.py.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from rich.console import Console
+from tyro.conf import Positional
+
+from llm_scratch.cli.flags import Switch, Verb, option
+from llm_scratch.cli.folders import folder_for, read_run
+from llm_scratch.cli.terminal import command, console, count, duration
+from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig, dump_config, load_config, to_dict
+from llm_scratch.errors import CHECKPOINT, RESOURCES, USAGE, UserError, unknown
+from llm_scratch.presets import PRESETS, preset
+
+if TYPE_CHECKING:
+    from llm_scratch.training.loop import Run
+
+
+@dataclass(frozen=True)
+class Train(Verb):
+    """Train a model. PRESET says how (`llm-scratch config` lists them), a file and flags change single settings.
+
+    The same command goes on where it stopped: Ctrl-C saves first.
+
+    examples:
+      llm-scratch train quickstart
+      llm-scratch train shakespeare --out runs/bard --train.steps 500 --model.emb-dim 64
+    """
+
+    preset: Positional[Annotated[str, option("PRESET")]] = ""
+    """quickstart, verdict, shakespeare, gpt2-small, or one that --import adds"""
+    config: Annotated[str | None, option("FILE")] = None
+    """a YAML file of settings, over the preset's (`llm-scratch config PRESET` prints one to begin with)"""
+    out: Annotated[str | None, option("FOLDER")] = None
+    """the run directory; runs/DATE-PRESET unless given, or the unfinished run of these settings there"""
+    fresh: Switch = False
+    """start over: removes the run in --out, if there is one"""
+    device: str = "auto"
+    """auto, cpu, cuda, mps"""
+    print_config: Switch = False
+    """print exactly what would run, as YAML, and stop"""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    @classmethod
+    def defaults(cls, words: Sequence[str], given: Mapping[str, str], asks: bool) -> Train:
+        """What flags change: the preset's settings, with the file's over them."""
+        if not words and "--config" not in given and not asks:
+            raise UserError(f"which preset? known: {', '.join(PRESETS)}; `llm-scratch config` says what they do", USAGE)
+        base = preset(words[0]) if words else RunConfig()
+        if given.get("--config"):
+            base = load_config(given["--config"], base)
+        return cls(model=base.model, data=base.data, train=base.train)
+
+    def run(self) -> None:
+        """Train, then say how it went."""
+        config = RunConfig(self.model, self.data, self.train)
+        if self.print_config:
+            print(dump_config(config), end="")
+            return
+        screen = console()
+        folder = self._folder(config, screen)
+        _check_names(config)
+        from llm_scratch.cli.device import choose
+        from llm_scratch.cli.progress import Watch
+        from llm_scratch.data.corpus import prepare
+        from llm_scratch.training.loop import train
+
+        device, why = choose(self.device)
+        screen.print(f"device: {why}")
+        with screen.status(f"reading {config.data.source} …"):
+            corpus = prepare(config)
+        screen.print(
+            f"text: {config.data.source}, {count(len(corpus.train))} tokens to learn from, {count(len(corpus.val))} held out, "
+            f"{corpus.bytes_per_token:.2f} bytes a token"
+        )
+        screen.print(f"model: {config.model.architecture}, {count(config.model.n_params)} parameters")
+        began = time.perf_counter()
+        with Watch(screen) as watch:
+            run = train(config, folder, device=device, watcher=watch, corpus=corpus)
+        _sum_up(run, screen, time.perf_counter() - began)
+
+    def _folder(self, config: RunConfig, screen: Console) -> Path:
+        """The run directory; `--fresh` has emptied it, and it can be written."""
+        if self.out is None:
+            name = self.preset or Path(self.config or "run").stem
+            folder, why = folder_for(config, name, date.today().isoformat(), self.fresh)
+            screen.print(f"run: {why}", soft_wrap=True)
+        else:
+            folder = Path(self.out)
+            _make_room(folder, config, self.fresh, screen)
+        parent = next(p for p in [folder, *folder.absolute().parents] if p.exists())
+        if not os.access(parent, os.W_OK):
+            raise UserError(f"{parent} cannot be written; choose another --out", RESOURCES)
+        return folder
+
+
+def _make_room(folder: Path, config: RunConfig, fresh: bool, screen: Console) -> None:
+    """See that `folder` is new, empty, or a run of the same settings; with `fresh`, remove a run that is there.
+
+    Raises:
+        UserError: it is something else, which stays as it is.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UserError(f"--out {folder} is a file; expected a folder, or a name that is free")
+    is_run = (folder / "config.yaml").is_file() and (folder / "ckpt").is_dir()
+    if fresh and is_run:
+        shutil.rmtree(folder)
+        screen.print(f"removed the run that was in {folder}", soft_wrap=True)
+    elif is_run and (old := read_run(folder)) is not None and old.config != config:
+        raise UserError(
+            f"{folder} holds a run with other settings ({_difference(old.config, config)}); choose another --out, or --fresh to start over",
+            CHECKPOINT,
+        )
+    elif not is_run and not (folder / "config.yaml").is_file() and any(folder.iterdir()):
+        raise UserError(f"--out {folder} is a folder of other things; expected a run directory, an empty folder, or a name that is free")
+
+
+def _difference(old: RunConfig, new: RunConfig) -> str:
+    """The first setting in which two runs differ: "train.lr is 0.02 there, 0.01 here"."""
+    there, here = to_dict(old), to_dict(new)
+    pairs = [(f"{part}.{key}", there[part][key], here[part][key]) for part in here for key in here[part]]
+    return next(f"{name} is {a} there, {b} here" for name, a, b in pairs if a != b)
+
+
+def _check_names(config: RunConfig) -> None:
+    """Every name that a table answers, before any work is done.
+
+    Raises:
+        UserError: a name that is in no table; names the nearest.
+    """
+    from llm_scratch.data.sources import SOURCES
+    from llm_scratch.model import MODELS
+    from llm_scratch.tokenizers import TOKENIZERS
+    from llm_scratch.training.optim import OPTIMIZERS
+    from llm_scratch.training.schedule import SCHEDULES
+
+    for kind, name, known in (
+        ("source", config.data.source.partition(":")[0], SOURCES),
+        ("tokenizer", config.data.tokenizer, TOKENIZERS),
+        ("architecture", config.model.architecture, MODELS),
+        ("optimizer", config.train.optimizer, OPTIMIZERS),
+        ("schedule", config.train.schedule, SCHEDULES),
+    ):
+        if name not in known:
+            raise unknown(kind, name, known)
+
+
+def _sum_up(run: Run, screen: Console, seconds: float) -> None:
+    """How it went, where everything lies, what to do next."""
+    folder, best = run.folder, run.best
+    bits = best / math.log(2) / run.bytes_per_token
+    screen.print(f"\nDone in {duration(seconds)}. Best held-out loss: {best:.4f} nats per token, {bits:.4f} bits per byte.")
+    if run.config.data.source.partition(":")[0] == "stories":
+        from llm_scratch.cli.skills import show_skills
+        from llm_scratch.files import write_whole
+        from llm_scratch.loading import load
+
+        with screen.status("measuring skills on new stories …"):
+            measured = show_skills(screen, *load(folder, str(run.device)))
+        write_whole(folder / "skills.json", json.dumps(measured, indent=1) + "\n")
+    prompt = run.config.train.prompt
+    for what, where in (
+        ("model", folder), ("loss", folder / "loss-plot.png"), ("samples", folder / "samples.md"), ("log", folder / "log.txt"),
+        ("next", command("generate", folder, prompt)), ("", command("evaluate", folder)), ("", command("plot", folder)),
+    ):  # fmt: skip
+        screen.print(f"{what:>8}  {where}", soft_wrap=True)
