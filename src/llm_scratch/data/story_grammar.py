@@ -3,7 +3,8 @@
 A pattern is plain English with three kinds of holes:
 
     [went|ran|walked]   one of these, each as likely as the others
-    {kind}              one word of the list `WORDS["kind"]`; {Kind} writes it with a capital
+    {kind}              one word of the list `WORDS["kind"]`; {Kind} writes it with a capital; {kind?} and {?kind} write it, with a
+                        space after or before, in half of the cases
     {thing}             a word that the story remembers (`SKILL` lists them): drawn the first time, the same word ever after;
                         {thing2} is another one, and a digit makes any word remembered, so {food1} and {food2} differ;
                         {A} and {B} are the two children, {A:she} is a form of A's word and {n:more} a form of the number's
@@ -20,14 +21,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from llm_scratch.data.story_words import GIRLS, NUMBERS, WORDS
+from llm_scratch.data.story_words import NUMBERS, WORDS
 
 SKILL = {
     "name": "name", "number": "count", "thing": "object", "near": "object", "spot": "object", "nook": "object", "flock": "object",
     "treat": "object", "garment": "order", "landmark": "order", "color": "order", "supply": "order", "beast": "order", "room": "order",
 }  # fmt: skip
 ALIAS = {"A": "name1", "B": "name2", "n": "number1"}
-HOLE = re.compile(r"\{(\w+?)(\d?)(?::(\w+))?\}|\[([^\[\]]*)\]")
+HOLE = re.compile(r"\{(\??)(\w+?)(\d?)(?::(\w+))?(\??)\}|\[([^\[\]]*)\]")
 MAX_OTHERS = 3
 
 Mark = tuple[int, str, str, tuple[str, ...]]  # (where the answer ends, answer, skill, wrong answers)
@@ -59,20 +60,24 @@ def compile_pattern(pattern: str) -> Pieces:
     pieces: list[Piece] = []
     end = 0
     for hole in HOLE.finditer(pattern):
-        pieces.append(pattern[end : hole.start()])
+        pieces += [pattern[end : hole.start()], _piece(*hole.groups())]
         end = hole.end()
-        name, digit, form, options = hole.groups()
-        if options is not None:
-            pieces.append(Pick(tuple(compile_pattern(option) for option in options.split("|"))))
-            continue
-        role = ALIAS.get(name, name.lower() + (digit or "1"))
-        kind = role[:-1]
-        if digit or kind in SKILL:
-            pieces.append(Recall(role, kind, form or ("" if name.islower() or name in ALIAS else "Same")))
-        else:
-            pieces.append(Pick(tuple((word if name.islower() else word.capitalize(),) for word in WORDS[kind])))
     pieces.append(pattern[end:])
     return tuple(piece for piece in pieces if piece != "")
+
+
+def _piece(before: str, name: str, digit: str, form: str, after: str, options: str) -> Piece:
+    """The piece of a hole: `options` of a bracket, or what stands between braces."""
+    if options is not None:
+        return Pick(tuple(compile_pattern(option) for option in options.split("|")))
+    if before or after:
+        word = _piece("", name, digit, form, "", options)
+        return Pick(((), (" ", word) if before else (word, " ")))
+    role = ALIAS.get(name, name.lower() + (digit or "1"))
+    kind = role[:-1]
+    if digit or kind in SKILL:
+        return Recall(role, kind, form or ("" if name.islower() or name in ALIAS else "Same"))
+    return Pick(tuple(compile_pattern(word if name.islower() else word[0].upper() + word[1:]) for word in WORDS[kind]))
 
 
 @cache
@@ -94,7 +99,7 @@ def inflect(word: str, form: str) -> tuple[str, ...]:
     (('she',), ('five',), ('one, two, ', 'three', '.'))
     """
     if form.lower() in PRONOUNS:
-        pronoun = PRONOUNS[form.lower()][word not in GIRLS]
+        pronoun = PRONOUNS[form.lower()][word not in WORDS["girl"]]
         return (pronoun if form.islower() else pronoun.capitalize(),)
     if form in ("", "same"):
         return (word,)
