@@ -1,0 +1,148 @@
+"""Tokenizers: text to ids and back. `TOKENIZERS` is the table of them; add your own with one line.
+
+    words   words and punctuation marks, to see the idea          words.py
+    chars   characters: a tiny vocabulary, long sequences         chars.py
+    bpe     byte-pair encoding learned from your text             bpe.py, bpe_train.py
+    gpt2    GPT-2's, ready made                                   gpt2.py
+
+Proof: tests/tokenizers/test_table.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+
+from llm_scratch.errors import DATA, UserError, unknown
+from llm_scratch.tokenizers import bpe_files
+from llm_scratch.tokenizers.bpe import ByteBPE
+from llm_scratch.tokenizers.chars import CharTokenizer
+from llm_scratch.tokenizers.gpt2 import N_VOCAB, load_gpt2
+from llm_scratch.tokenizers.words import SimpleTokenizerV1, SimpleTokenizerV2, build_vocab, split_words
+
+if TYPE_CHECKING:
+    import tiktoken
+
+__all__ = [
+    "TOKENIZERS",
+    "ByteBPE",
+    "CharTokenizer",
+    "SimpleTokenizerV1",
+    "SimpleTokenizerV2",
+    "Tokenizer",
+    "build_vocab",
+    "load_tokenizer",
+    "save_tokenizer",
+    "split_words",
+]
+
+
+class Tokenizer(Protocol):
+    """What training, decoding and evaluation ask of a tokenizer; tiktoken's encodings have it too."""
+
+    @property
+    def n_vocab(self) -> int:
+        """How many ids a model needs."""
+        ...
+
+    @property
+    def eot_token(self) -> int:
+        """The id of `<|endoftext|>`, which stands between documents."""
+        ...
+
+    def encode(
+        self,
+        text: str,
+        *,
+        allowed_special: Literal["all"] | AbstractSet[str] = ...,
+        disallowed_special: Literal["all"] | Collection[str] = ...,
+    ) -> list[int]:
+        """Text to ids."""
+        ...
+
+    def decode(self, tokens: Any, /) -> str:
+        """Ids to text."""
+        ...
+
+    def decode_bytes(self, tokens: Any, /) -> bytes:
+        """Ids to bytes; a text may end in the middle of a character, bytes do not care."""
+        ...
+
+
+def _chars(texts: Iterable[str], vocab_size: int | None = None) -> Tokenizer:
+    tokenizer = CharTokenizer.train(texts)
+    if vocab_size not in (None, tokenizer.n_vocab):
+        raise UserError(f"vocab_size={vocab_size} has no meaning for chars: this text gives {tokenizer.n_vocab}; leave it out")
+    return tokenizer
+
+
+def _bpe(texts: Iterable[str], vocab_size: int | None = None) -> Tokenizer:
+    return ByteBPE.train(texts, 4096 if vocab_size is None else vocab_size)
+
+
+def _gpt2(texts: Iterable[str] = (), vocab_size: int | None = None) -> Tokenizer:
+    if vocab_size not in (None, N_VOCAB):
+        raise UserError(f"vocab_size={vocab_size} has no meaning for gpt2, which has {N_VOCAB} tokens; leave it out, or use bpe")
+    return load_gpt2()
+
+
+TOKENIZERS: dict[str, Callable[..., Tokenizer]] = {
+    "words": SimpleTokenizerV2.train,
+    "chars": _chars,
+    "bpe": _bpe,
+    "gpt2": _gpt2,
+}
+"""Name -> function of (texts, vocab_size) that gives a tokenizer; vocab_size None lets the tokenizer decide."""
+
+
+def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
+    """Write `tokenizer.json` into a folder, whole or not at all.
+
+    For bpe and gpt2 it is the format of the `tokenizers` library; for words and chars it is our own.
+    """
+    if isinstance(tokenizer, (SimpleTokenizerV1, CharTokenizer)):
+        bpe_files.write_tokenizer_json(folder, {"version": "1.0", "model": tokenizer.to_json()})
+    elif isinstance(tokenizer, ByteBPE):
+        tokenizer.save(folder)
+    elif hasattr(tokenizer, "_mergeable_ranks"):
+        ByteBPE.from_tiktoken(cast("tiktoken.Encoding", tokenizer)).save(folder)
+    elif callable(save := getattr(tokenizer, "save", None)):
+        save(folder)
+    else:
+        raise UserError(f"cannot save a {type(tokenizer).__name__}: it has no save(folder)", DATA)
+
+
+def load_tokenizer(folder: str | Path) -> Tokenizer:
+    """Read the tokenizer that `save_tokenizer` wrote, or a byte-level BPE of the `tokenizers` library.
+
+    Args:
+        folder: the folder of a `tokenizer.json`, or its own path.
+    Raises:
+        UserError: there is none, or it is damaged, or of a kind that is not known here (code 3).
+    """
+    data, path = bpe_files.read_tokenizer_json(folder)
+    kind = data["model"].get("type", "BPE")
+    if kind not in MODEL_TYPES:
+        raise unknown(f"tokenizer model in {path}:", kind, MODEL_TYPES, DATA)
+    return MODEL_TYPES[kind](data, path)
+
+
+def _read_own(cls: Any) -> Callable[[dict[str, Any], Path], Tokenizer]:
+    def read(data: dict[str, Any], path: Path) -> Tokenizer:
+        try:
+            return cls.from_json(data["model"])
+        except (KeyError, TypeError, ValueError, AttributeError) as e:
+            raise UserError(f"{path} is damaged ({type(e).__name__}: {e}); train the tokenizer again", DATA) from None
+
+    return read
+
+
+MODEL_TYPES: dict[str, Callable[[dict[str, Any], Path], Tokenizer]] = {
+    "BPE": lambda data, path: ByteBPE(**bpe_files.from_json(data, path)),
+    "words": _read_own(SimpleTokenizerV2),
+    "words-v1": _read_own(SimpleTokenizerV1),
+    "chars": _read_own(CharTokenizer),
+}
+"""The "type" in a `tokenizer.json` -> a function of (its content, its path)."""

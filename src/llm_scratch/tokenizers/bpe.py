@@ -1,0 +1,286 @@
+"""Byte-pair encoding: any text as a short list of ids, any list of ids back as bytes.
+
+A text is UTF-8 bytes, and each of the 256 bytes is a token, so nothing is ever unknown. Pairs of tokens that occurred often in
+the training text were made tokens of their own (`bpe_train.py`), the most frequent first. Encoding a piece of text repeats these
+merges in the same order: that rule is `merging.merge_piece`, and `encode_python` is the way from text to ids.
+`encode` hands the same work to tiktoken's engine, which is written in Rust, and gives the same ids.
+Proof: tests/tokenizers/test_bpe.py. Lesson: lessons/step1_text.py.
+Source: GPT-2 (Radford et al. 2019), section 2.2; Sennrich et al. 2016, https://arxiv.org/abs/1508.07909.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from llm_scratch.errors import DATA, UserError
+from llm_scratch.tokenizers import bpe_files
+from llm_scratch.tokenizers.bpe_train import train_merges
+from llm_scratch.tokenizers.merging import BYTES, FIRST_MERGE, merge_long, merge_piece, symbols
+from llm_scratch.tokenizers.pretokens import GPT2_PATTERN, Splitter
+from llm_scratch.tokenizers.special import END_OF_TEXT, refuse_special, special_pattern
+
+if TYPE_CHECKING:
+    import tiktoken
+
+MAX_VOCAB = 1_000_000
+_LONG = 64  # tokens: from here on `merge_long` is the faster way
+_BLANKS = re.compile(r"\s{64,}")
+_MAX_BLANK = 200_000  # characters: tiktoken's engine overflows its stack on a million in a row
+
+
+class ByteBPE:
+    """A byte-level BPE tokenizer: `train` one, `load` one, or take GPT-2's by `from_gpt2_files`.
+
+    Args:
+        merges: pairs of byte strings, the first learned first; each half is a byte or was made by an earlier merge.
+        special_tokens: names, which get the ids after all others; or name -> id.
+        pattern: cuts text into pieces; a regular expression on which the `regex` library and tiktoken agree.
+        ids: the id of each token's bytes, if it is not GPT-2's order: bytes as in `merging.BYTES`, then merges.
+        name: for people.
+    Raises:
+        UserError: a merge uses a token that no earlier merge makes or makes one again; two tokens share an id (code 3).
+    """
+
+    def __init__(
+        self,
+        merges: Iterable[tuple[bytes, bytes]],
+        *,
+        special_tokens: Sequence[str] | Mapping[str, int] = (END_OF_TEXT,),
+        pattern: str = GPT2_PATTERN,
+        ids: Mapping[bytes, int] | None = None,
+        name: str = "bpe",
+    ) -> None:
+        self.name = name
+        self.merges = list(merges)
+        self.splitter = Splitter(pattern)
+        symbol = bpe_files.number(self.merges)
+        self._pair_of = {chr(FIRST_MERGE + i): symbol[a] + symbol[b] for i, (a, b) in enumerate(self.merges)}
+        self._joined = {pair: new for new, pair in self._pair_of.items()}
+        self._id = {s: i if ids is None else ids[token] for i, (token, s) in enumerate(symbol.items())}
+        self._bytes = dict(zip(self._id.values(), symbol))
+        if not isinstance(special_tokens, Mapping):
+            special_tokens = {special: max(self._bytes) + 1 + i for i, special in enumerate(special_tokens)}
+        _check_special(special_tokens)
+        self.special_tokens = dict(special_tokens)
+        self._bytes.update({i: special.encode() for special, i in special_tokens.items()})
+        if len(self._bytes) != len(symbol) + len(special_tokens):
+            raise UserError(f"{len(symbol) + len(special_tokens)} tokens have only {len(self._bytes)} ids; give each its own", DATA)
+        self._memory = _Memory(self._encode_unit)
+
+    @classmethod
+    def train(
+        cls,
+        texts: Iterable[str],
+        vocab_size: int,
+        *,
+        special_tokens: Sequence[str] = (END_OF_TEXT,),
+        pattern: str = GPT2_PATTERN,
+        progress: bool = False,
+        processes: int | None = None,
+    ) -> ByteBPE:
+        """Learn a vocabulary of `vocab_size` tokens: 256 bytes, merges, special tokens.
+
+        Args:
+            texts: documents, read once. Equal texts in any order give equal merges; `bpe_train.learn_merges` states the rule for ties.
+            vocab_size: how many ids there shall be. A text too small for it gives a smaller vocabulary and a warning.
+            progress: draw a bar while merges are learned.
+            processes: count pieces in so many processes; pays from about 100 MB on. None is 1. The merges are the same.
+        """
+        least = 256 + len(special_tokens)
+        if not least <= vocab_size <= MAX_VOCAB:
+            raise UserError(f"vocab_size={vocab_size} must be at least {least} (256 bytes and the special tokens) and at most {MAX_VOCAB}")
+        _check_special(special_tokens)
+        merges = train_merges(texts, vocab_size - least, Splitter(pattern), special_tokens, progress, processes or 1)
+        if (made := least + len(merges)) < vocab_size:
+            warnings.warn(f"the text has pairs for {made} tokens only, vocab_size={vocab_size} was asked; use more text", stacklevel=2)
+        return cls(merges, special_tokens=special_tokens, pattern=pattern, name=f"bpe-{made}")
+
+    @classmethod
+    def from_gpt2_files(cls, vocab_bpe: str | Path, encoder_json: str | Path, sha256: tuple[str, str] | None = None) -> ByteBPE:
+        """GPT-2's tokenizer, or one in the same two files, as OpenAI published them.
+
+        Args:
+            vocab_bpe: one merge a line, the first learned first.
+            encoder_json: token -> id.
+            sha256: what the files must have, in hex digits; `bpe_files.GPT2_SHA256` are OpenAI's.
+        Raises:
+            UserError: the files are damaged, disagree, or are not byte-level BPE (code 3).
+        """
+        return cls(**bpe_files.read_gpt2(vocab_bpe, encoder_json, sha256), name="gpt2")
+
+    @classmethod
+    def from_tiktoken(cls, encoding: tiktoken.Encoding) -> ByteBPE:
+        """The same vocabulary as a tiktoken encoding; its merges are found again from the ranks."""
+        return cls(**bpe_files.from_ranks(encoding), name=encoding.name)
+
+    @classmethod
+    def load(cls, path: str | Path) -> ByteBPE:
+        """Read a `tokenizer.json` of the `tokenizers` library's byte-level BPE, or the folder that holds one."""
+        return cls(**bpe_files.from_json(*bpe_files.read_tokenizer_json(path)))
+
+    def save(self, path: str | Path) -> None:
+        """Write `tokenizer.json` into a folder, or to a path that ends in .json; the `tokenizers` library reads it and gives equal ids."""
+        ids = {b"".join(pair): self._id[new] for new, pair in zip(self._pair_of, self.merges)}
+        ids.update({bytes([byte]): self._id[chr(i)] for i, byte in enumerate(BYTES)})
+        bpe_files.write_tokenizer_json(path, bpe_files.to_json(self.merges, ids, self.special_tokens, self.splitter.pattern))
+
+    @property
+    def n_vocab(self) -> int:
+        """How many ids a model needs: the largest id plus one."""
+        return max(self._bytes) + 1
+
+    @property
+    def eot_token(self) -> int:
+        """The id of `<|endoftext|>`."""
+        if END_OF_TEXT not in self.special_tokens:
+            raise UserError(f"this tokenizer has no {END_OF_TEXT}; train it with special_tokens=({END_OF_TEXT!r},)", DATA)
+        return self.special_tokens[END_OF_TEXT]
+
+    def encode(
+        self,
+        text: str,
+        *,
+        allowed_special: Literal["all"] | AbstractSet[str] = frozenset(),
+        disallowed_special: Literal["all"] | Collection[str] = (),
+    ) -> list[int]:
+        """Turn a text into ids.
+
+        Args:
+            text: any text; half a surrogate pair, which UTF-8 cannot write, becomes U+FFFD.
+            allowed_special: special tokens, or "all", that become their id where the text spells them. Else they are text like any other.
+            disallowed_special: special tokens, or "all", whose spelling in the text is an error (ValueError).
+        """
+        return self._around_special(text, allowed_special, disallowed_special, self.encode_ordinary)
+
+    def encode_python(
+        self,
+        text: str,
+        *,
+        allowed_special: Literal["all"] | AbstractSet[str] = frozenset(),
+        disallowed_special: Literal["all"] | Collection[str] = (),
+    ) -> list[int]:
+        """The ids of `encode`, by Python code that can be read: cut into pieces, merge each, look up the ids."""
+        return self._around_special(text, allowed_special, disallowed_special, self._encode_in_python)
+
+    def encode_ordinary(self, text: str) -> list[int]:
+        """The ids of a text in which special tokens have no meaning."""
+        if self._engine is None or (len(text) > _MAX_BLANK and max(map(len, _BLANKS.findall(text)), default=0) > _MAX_BLANK):
+            return self._encode_in_python(text)
+        try:
+            return self._engine.encode_ordinary(text)
+        except BaseException as panic:  # Rust's own kind: with some patterns the engine overflows on a very long piece
+            if type(panic).__name__ != "PanicException":
+                raise
+            return self._encode_in_python(text)
+
+    def encode_iterable(self, texts: Iterable[str], *, allowed_special: Literal["all"] | AbstractSet[str] = frozenset()) -> Iterator[int]:
+        """The ids of one text that comes in parts, such as the lines of a file: those of `encode("".join(texts))`, in bounded memory.
+
+        With a pattern other than GPT-2's there is no place where the text can safely be cut, and the memory is that of the text.
+        """
+        for chunk in self.splitter.chunks(texts):
+            yield from self.encode(chunk, allowed_special=allowed_special)
+
+    def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
+        """Turn ids into text; bytes that are not UTF-8 (half a character) become U+FFFD unless `errors` says otherwise."""
+        return self.decode_bytes(ids).decode("utf-8", errors)
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """Turn ids into bytes; an id outside the vocabulary is a ValueError."""
+        return b"".join(self.decode_tokens_bytes(ids))
+
+    def decode_tokens_bytes(self, ids: Iterable[int]) -> list[bytes]:
+        """The bytes of each id."""
+        try:
+            return [self._bytes[i] for i in ids]
+        except KeyError as missing:
+            raise ValueError(f"id {missing} is not in this vocabulary of {self.n_vocab} tokens") from None
+
+    def token_bytes(self, token: int) -> bytes:
+        """The bytes of one id."""
+        return self.decode_tokens_bytes([token])[0]
+
+    def _around_special(
+        self,
+        text: str,
+        allowed: Literal["all"] | AbstractSet[str],
+        refused: Literal["all"] | Collection[str],
+        encode: Callable[[str], list[int]],
+    ) -> list[int]:
+        """Encode the text between special tokens; where one is allowed, put its id."""
+        names = self.special_tokens.keys() if allowed == "all" else self.special_tokens.keys() & allowed
+        refuse_special(text, self.special_tokens.keys() - names if refused == "all" else refused)
+        if not any(name in text for name in names):
+            return encode(text)
+        ids: list[int] = []
+        for i, part in enumerate(special_pattern(names).split(text)):
+            ids += [self.special_tokens[part]] if i % 2 else encode(part)
+        return ids
+
+    def _encode_in_python(self, text: str) -> list[int]:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return list(chain.from_iterable(map(self._memory.__getitem__, self.splitter.units(text))))
+
+    def _encode_unit(self, unit: str) -> tuple[int, ...]:
+        """The ids of a few pieces."""
+        ids: list[int] = []
+        for piece in self.splitter.pieces(unit):
+            word = symbols(piece.encode())
+            merge = merge_piece if len(word) < _LONG else merge_long
+            ids += map(self._id.__getitem__, merge(word, self._joined, self._pair_of))
+        return tuple(ids)
+
+    @cached_property
+    def _engine(self) -> Any:
+        """tiktoken with this vocabulary, or None if its rule would give other ids.
+
+        The engine joins two neighbours whenever their bytes together are a token. That is our rule as long as each token's bytes,
+        encoded alone, are that token; then no other pair with these bytes ever stands in a text when their turn comes. A vocabulary
+        that was learned has this property, one made by hand may not.
+        """
+        import tiktoken
+
+        words = {new: symbols(b"".join(pair)) for new, pair in zip(self._pair_of, self.merges)}
+        rising = all(self._id[a] < self._id[b] for a, b in zip(self._pair_of, list(self._pair_of)[1:]))
+        if not rising or any(merge_piece(word, self._joined, self._pair_of) != new for new, word in words.items()):
+            return None
+        ranks = {token: i for i, token in self._bytes.items() if i not in self.special_tokens.values()}
+        return tiktoken.Encoding(self.name, pat_str=self.splitter.pattern, mergeable_ranks=ranks, special_tokens=self.special_tokens)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key not in ("_engine", "_memory")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._memory = _Memory(self._encode_unit)
+
+
+class _Memory(dict[str, tuple[int, ...]]):
+    """Ids of units met before; it starts afresh when it is full, so that it never grows beyond some 60 MB."""
+
+    def __init__(self, encode: Callable[[str], tuple[int, ...]], limit: int = 1 << 18) -> None:
+        self.encode, self.limit = encode, limit
+
+    def __missing__(self, unit: str) -> tuple[int, ...]:
+        ids = self.encode(unit)
+        if len(unit) <= 64:
+            if len(self) >= self.limit:
+                self.clear()
+            self[unit] = ids
+        return ids
+
+
+def _check_special(names: Iterable[str]) -> None:
+    for name in names:
+        if not name or any(character.isspace() for character in name):
+            raise UserError(f"the special token {name!r} must be a name without spaces, such as {END_OF_TEXT!r}")

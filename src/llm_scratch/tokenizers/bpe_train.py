@@ -1,0 +1,155 @@
+"""Learning a byte-pair vocabulary: join the most frequent pair of neighbours, and again, and again.
+
+That sentence is the whole algorithm. Counting all pairs anew for each merge would take hours; here four things make it fast,
+and none changes the result (tests/tokenizers/test_bpe_train.py holds it to a version of twenty lines that does count anew):
+
+1. Each different piece of text is kept once, with how often it occurs.
+2. A word is a string with one *character per token* (`merging.py`): `word.replace("ab", "c")` is the merge, done by Python in C.
+3. `where` knows for each pair the words that may hold it, so a merge touches those words alone, and in them changes
+   only the counts of the pairs beside the merged one.
+4. A heap gives the most frequent pair. Counts that have fallen since are not looked up in the heap; such a pair is corrected
+   when it comes to the top. Counts never grow: new pairs always contain the new token.
+
+Source: Sennrich et al. 2016, https://arxiv.org/abs/1508.07909, algorithm 1; on bytes: GPT-2 (Radford et al. 2019), section 2.2.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from llm_scratch.tokenizers.merging import BYTES, FIRST_MERGE, pairs, symbols
+from llm_scratch.tokenizers.pretokens import Splitter
+from llm_scratch.tokenizers.special import special_pattern
+
+
+def train_merges(
+    texts: Iterable[str], n_merges: int, splitter: Splitter, special_tokens: Sequence[str] = (), progress: bool = False, processes: int = 1
+) -> list[tuple[bytes, bytes]]:
+    """Learn up to `n_merges` merges from texts; special tokens that the texts spell are cut out, so that no merge crosses one.
+
+    Returns:
+        The bytes of both halves of each merge, the first learned first.
+    """
+    counts = splitter.count(_between(special_tokens, texts), processes)
+    with _bar(n_merges, progress) as tick:
+        learned = learn_merges(counts, n_merges, tick)
+    tokens = [bytes([byte]) for byte in BYTES]
+    merges: list[tuple[bytes, bytes]] = []
+    for pair in learned:
+        merges.append((tokens[ord(pair[0])], tokens[ord(pair[1])]))
+        tokens.append(b"".join(merges[-1]))
+    return merges
+
+
+def learn_merges(counts: Mapping[str, int], n_merges: int, tick: Callable[[], object] = lambda: None) -> list[str]:
+    """Learn up to `n_merges` merges from pieces of text and how often each occurs.
+
+    The pair that occurs most often is merged; among equals the one with the smallest left token, then the smallest right one
+    (bytes in the order of `BYTES`, then merged tokens in the order they were learned). So the result depends on the counts alone.
+
+    Args:
+        counts: piece -> how often it occurs.
+        n_merges: how many to learn; fewer come back when no word of two tokens is left.
+        tick: called after each merge, for a progress bar.
+    Returns:
+        The merged pairs in order; `chr(256 + i)` is the token that merge number i makes.
+    """
+    words = [symbols(piece.encode("utf-8", "replace")) for piece in counts]
+    freqs = list(counts.values())
+    count, where = _index(words, freqs)
+    heap = [(-n, pair) for pair, n in count.items()]
+    heapq.heapify(heap)
+    merges: list[str] = []
+    while len(merges) < n_merges and heap:
+        n, pair = heap[0]
+        if count[pair] != -n:
+            heapq.heapreplace(heap, (-count[pair], pair))
+            continue
+        if not n:
+            break
+        heapq.heappop(heap)
+        fresh = _merge(pair, chr(FIRST_MERGE + len(merges)), words, freqs, count, where)
+        for new_pair, n in fresh.items():
+            heapq.heappush(heap, (-n, new_pair))
+        merges.append(pair)
+        tick()
+    return merges
+
+
+def _index(words: list[str], freqs: list[int]) -> tuple[dict[str, int], dict[str, list[int]]]:
+    """For each pair: how often it occurs, and in which words."""
+    count: dict[str, int] = {}
+    where: dict[str, list[int]] = {}
+    for i, word in enumerate(words):
+        for pair in pairs(word):
+            if pair in count:
+                count[pair] += freqs[i]
+                where[pair].append(i)
+            else:
+                count[pair] = freqs[i]
+                where[pair] = [i]
+    return count, where
+
+
+def _merge(pair: str, new: str, words: list[str], freqs: list[int], count: dict[str, int], where: dict[str, list[int]]) -> dict[str, int]:
+    """Replace `pair` by the token `new` in every word, keep `count` and `where` true, and return the counts of the pairs that this made."""
+    left, right = pair[0], pair[1]
+    fresh: dict[str, int] = {}
+
+    def born(made: str, i: int) -> None:
+        if made in fresh:
+            fresh[made] += freqs[i]
+            where[made].append(i)
+        else:
+            fresh[made] = freqs[i]
+            where[made] = [i]
+
+    for i in where.pop(pair):
+        head, *tails = words[i].split(pair)
+        if len(tails) == 1:  # once in the word: only the pairs with its two neighbours change
+            (tail,) = tails
+            words[i] = head + new + tail
+            if head:
+                count[head[-1] + left] -= freqs[i]
+                born(head[-1] + new, i)
+            if tail:
+                count[right + tail[0]] -= freqs[i]
+                born(new + tail[0], i)
+        elif tails:  # more than once, maybe side by side: take the old word out of the counts, put the new one in
+            for gone in pairs(words[i]):
+                count[gone] -= freqs[i]
+            words[i] = words[i].replace(pair, new)
+            for made in pairs(words[i]):
+                if new in made:
+                    born(made, i)
+                else:
+                    count[made] += freqs[i]
+    del count[pair]
+    count.update(fresh)
+    return fresh
+
+
+def _between(special_tokens: Sequence[str], texts: Iterable[str]) -> Iterator[str]:
+    """The text between special tokens."""
+    if not special_tokens:
+        yield from texts
+        return
+    pattern = special_pattern(special_tokens)
+    for text in texts:
+        yield from pattern.split(text)[::2] if any(name in text for name in special_tokens) else (text,)
+
+
+@contextmanager
+def _bar(total: int, draw: bool) -> Iterator[Callable[[], object]]:
+    """A function to call after each merge, which moves a progress bar if one is drawn."""
+    if not draw:
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("merges", total=total)
+        yield lambda: bar.advance(task)

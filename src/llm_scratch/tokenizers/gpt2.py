@@ -1,0 +1,81 @@
+"""GPT-2's own tokenizer, as tiktoken gives it: 50,257 ids, learned by OpenAI from WebText.
+
+Its two vocabulary files are looked for on this machine and else downloaded once; the hash of each is checked.
+Proof: tests/tokenizers/test_gpt2.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llm_scratch.errors import DATA, UserError
+from llm_scratch.tokenizers.bpe_files import GPT2_SHA256
+
+if TYPE_CHECKING:
+    import tiktoken
+
+N_VOCAB = 50257
+_ADDRESS = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/"
+_FILES = [  # name, sha256, bytes
+    ("vocab.bpe", GPT2_SHA256[0], 456_318),
+    ("encoder.json", GPT2_SHA256[1], 1_042_301),
+]
+
+
+def load_gpt2() -> tiktoken.Encoding:
+    """GPT-2's tokenizer: `tiktoken.get_encoding("gpt2")` itself.
+
+    The files are taken from TIKTOKEN_CACHE_DIR, from `tiktoken/` in LLM_SCRATCH_DATA, or from a cache folder.
+
+    Raises:
+        UserError: they are not there and cannot be downloaded (code 3).
+    """
+    import tiktoken
+
+    from llm_scratch.download import fetch
+
+    folder = _folder()
+    try:
+        for name, sha256, size in _FILES:
+            folder = fetch(_cached_name(name), [_ADDRESS + name], sha256, size, folder).parent
+    except UserError as e:
+        raise UserError(
+            f"GPT-2's vocabulary is not on this machine ({e}). "
+            "Or set TIKTOKEN_CACHE_DIR to a tiktoken cache that has it, or use the tokenizer 'bpe', which needs no download",
+            e.code,
+        ) from None
+    before = os.environ.get("TIKTOKEN_CACHE_DIR")
+    os.environ["TIKTOKEN_CACHE_DIR"] = str(folder)
+    try:
+        return tiktoken.get_encoding("gpt2")
+    except OSError as e:
+        raise UserError(
+            f"cannot read GPT-2's vocabulary in {folder}: {e}; set TIKTOKEN_CACHE_DIR to a tiktoken cache that has it", DATA
+        ) from e
+    finally:
+        if before is None:
+            del os.environ["TIKTOKEN_CACHE_DIR"]
+        else:
+            os.environ["TIKTOKEN_CACHE_DIR"] = before
+
+
+def _cached_name(name: str) -> str:
+    """The name under which tiktoken caches a file: the sha1 of its address."""
+    return hashlib.sha1((_ADDRESS + name).encode()).hexdigest()
+
+
+def _folder() -> Path:
+    """The tiktoken cache to use: the one the user names, or the first that has both files, or a folder in our own cache."""
+    if named := os.environ.get("TIKTOKEN_CACHE_DIR"):
+        return Path(named)
+    data = os.environ.get("LLM_SCRATCH_DATA")
+    from llm_scratch.download import cache_folder
+
+    own = cache_folder() / "tiktoken"
+    places = [Path(data).expanduser() / "tiktoken"] if data else []
+    places += [own, Path(os.environ.get("DATA_GYM_CACHE_DIR") or Path(tempfile.gettempdir()) / "data-gym-cache")]
+    return next((place for place in places if all((place / _cached_name(name)).is_file() for name, _, _ in _FILES)), own)

@@ -1,0 +1,195 @@
+"""The first cut: text into small pieces that no token ever crosses.
+
+GPT-2's pattern cuts before a space, between letters, digits and marks, so that "dog", "dog!" and "dog." share the token
+for dog, and so that byte-pair encoding works on short pieces, each of which needs to be looked at only once.
+Proof: tests/tokenizers/test_pretokens.py.
+Source: GPT-2 (Radford et al. 2019), section 2.2.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from functools import cached_property, lru_cache
+from itertools import islice
+from typing import Any
+
+GPT2_PATTERN = r"""'(?:[stmd]|re|ve|ll)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
+"""A contraction; or letters, digits, or marks with at most one space before; or white space, without the space of the next word."""
+
+_SAME_CUTS = {  # other spellings of GPT-2's pattern
+    r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+""",
+    r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+""",
+    r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s""",
+}
+_ANYTHING = r"|[\s\S]"  # ends every other pattern, so that no character is ever skipped
+
+_SPACE = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"  # Unicode's White_Space (Python's own \s has four more)
+_UNIT = re.compile(rf"[{_SPACE}]*+[^{_SPACE}]++|[{_SPACE}]++")
+_LAST_CUT = re.compile(rf"[\s\S]*[^{_SPACE}](?=[{_SPACE}])")
+CHUNK = 1 << 20  # characters
+
+
+def same_pattern(pattern: str) -> str:
+    """The one spelling used here for patterns that cut alike, with an alternative at the end that takes any character."""
+    if pattern in _SAME_CUTS or pattern == GPT2_PATTERN:
+        return GPT2_PATTERN
+    return pattern if pattern.endswith(_ANYTHING) else pattern + _ANYTHING
+
+
+class Splitter:
+    """Cuts text into units, and units into pieces.
+
+    A *piece* is one match of the pattern. A *unit* is what can be cut on its own with the same result: with GPT-2's
+    pattern, the white space before a word and everything up to the next white space ("\\n\\nDon't!" holds "\\n", "\\n",
+    "Don", "'t", "!"), because no piece of it has white space after something else. Units are found five times as fast as pieces
+    and repeat as words do, so who remembers units rarely runs the pattern. For any other pattern a unit is a piece.
+
+    Args:
+        pattern: a regular expression as the `regex` library reads it.
+    """
+
+    def __init__(self, pattern: str = GPT2_PATTERN) -> None:
+        self.pattern = same_pattern(pattern)
+
+    @cached_property
+    def _regex(self) -> Any:
+        import regex
+
+        return regex.compile(self.pattern)
+
+    def units(self, text: str) -> list[str]:
+        """The units of a text, in order; joined they are the text."""
+        return _UNIT.findall(text) if self.pattern == GPT2_PATTERN else self._cut(text)
+
+    def pieces(self, unit: str) -> list[str]:
+        """The pieces of a unit, in order; joined they are the unit."""
+        return self._cut(unit) if self.pattern == GPT2_PATTERN else [unit]
+
+    def _cut(self, text: str) -> list[str]:
+        if text.isascii() and not self._regex.groups:
+            return self._regex.findall(text)
+        return [text[slice(*match.span())] for match in self._regex.finditer(like_the_engine(text))]
+
+    def chunks(self, texts: Iterable[str], size: int = CHUNK) -> Iterator[str]:
+        """Join the parts of one text and cut it, between units, into chunks of about `size` characters.
+
+        Only GPT-2's pattern has a place where a cut is always safe; for another pattern the whole text is one chunk.
+        """
+        held: list[str] = []
+        length, full = 0, size
+        for text in texts:
+            for start in range(0, len(text), size):
+                held.append(text[start : start + size])
+                length += len(held[-1])
+                if length < full or self.pattern != GPT2_PATTERN:
+                    continue
+                whole = "".join(held)
+                cut = _LAST_CUT.match(whole)
+                if cut:
+                    yield cut.group()
+                    held = [whole[cut.end() :]]
+                else:
+                    held = [whole]
+                length = len(held[0])
+                full = max(size, 2 * length)  # a word longer than a chunk is looked through again only when it has doubled
+        if length:
+            yield "".join(held)
+
+    def count(self, texts: Iterable[str], processes: int = 1) -> Counter[str]:
+        """How often each piece occurs in some texts.
+
+        Args:
+            texts: each text is cut by itself; they are read once, and never held all together.
+            processes: more than one pays from about 100 MB of text on; the counts are the same.
+        """
+        batches = self._batches(texts)
+        if processes == 1:
+            return sum_counts(map(self._count, batches))
+        return sum_counts(self._count_in_processes(batches, processes))
+
+    def _batches(self, texts: Iterable[str]) -> Iterator[list[str]]:
+        """The texts in lists of about four chunks, long texts cut between units."""
+        batch: list[str] = []
+        length = 0
+        for text in texts:
+            for part in [text] if len(text) <= CHUNK else self.chunks([text]):
+                batch.append(part)
+                length += len(part)
+                if length >= 4 * CHUNK:
+                    yield batch
+                    batch, length = [], 0
+        if batch:
+            yield batch
+
+    def _count(self, batch: list[str]) -> Counter[str]:
+        units: Counter[str] = Counter()
+        for text in batch:
+            units.update(self.units(text))
+        pieces: Counter[str] = Counter()
+        for unit, n in units.items():
+            for piece in self.pieces(unit):
+                pieces[piece] += n
+        return pieces
+
+    def _count_in_processes(self, batches: Iterator[list[str]], processes: int) -> Iterator[Counter[str]]:
+        from concurrent.futures import ProcessPoolExecutor
+        from multiprocessing import get_context
+
+        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+            waiting = deque(pool.submit(self._count, batch) for batch in islice(batches, 2 * processes))
+            while waiting:
+                yield waiting.popleft().result()
+                waiting.extend(pool.submit(self._count, batch) for batch in islice(batches, 1))
+
+    def __reduce__(self) -> tuple[type[Splitter], tuple[str]]:
+        return Splitter, (self.pattern,)
+
+
+def sum_counts(counts: Iterable[Counter[str]]) -> Counter[str]:
+    """All counts added up."""
+    total: Counter[str] = Counter()
+    for part in counts:
+        total.update(part)
+    return total
+
+
+_KINDS = {
+    r"\p{L}": "\u00aa",
+    r"\p{N}": "\u00bc",
+    r"[^\s\p{L}\p{N}]": "\u00a7",
+}  # a letter, a number, a mark that every version of Unicode knows
+_compared: set[str] = set()
+_stand_ins: dict[int, str] = {}
+
+
+def like_the_engine(text: str) -> str:
+    """The text with stand-ins for characters of which the two regular-expression libraries think differently.
+
+    Unicode grows each year, and Python's `regex` and the engine of tiktoken know different years: what is a letter to one
+    is unassigned to the other. Such a character is replaced by one of the kind that the engine sees, so that both cut alike.
+    """
+    new = set(text) - _compared
+    if new:
+        _compare("".join(sorted(new)))
+    return text.translate(_stand_ins) if _stand_ins else text
+
+
+def _compare(characters: str) -> None:
+    """Ask both libraries for the kind of each character and note where they differ."""
+    import regex
+
+    for kind, stand_in in _KINDS.items():
+        engine = set(bytes(_engine(kind).encode_ordinary(characters)).decode("utf-8"))
+        ours = set(regex.findall(kind, characters))
+        _stand_ins.update({ord(character): stand_in for character in engine - ours})
+    _compared.update(characters)
+
+
+@lru_cache
+def _engine(pattern: str) -> Any:
+    """tiktoken with a vocabulary of bytes: it returns the bytes that the pattern matches."""
+    import tiktoken
+
+    return tiktoken.Encoding("bytes", pat_str=pattern, mergeable_ranks={bytes([i]): i for i in range(256)}, special_tokens={})
