@@ -84,13 +84,12 @@ def evaluate_tokens(
     n_targets = len(ids) - 1
     if n_targets < 1:
         raise UserError(f"a loss needs at least 2 tokens, one to foretell from the other; the text has {len(ids)}", DATA)
-    limits = [size for size in (context_length, running.context_length(model), n_targets) if size is not None]
     for name, value in (("context_length", context_length), ("batch_size", batch_size), ("stride", stride)):
         if value is not None and value < 1:
             raise UserError(f"{name}={value} must be at least 1")
-    if stride is not None and context_length is not None and stride > context_length:
-        raise UserError(f"stride={stride} leaves tokens out; it must be at most context_length={context_length}")
-    size = min(limits)
+    size = min(limit for limit in (context_length, running.context_length(model), n_targets) if limit is not None)
+    if stride is not None and stride > size and size < n_targets:
+        raise UserError(f"stride={stride} leaves tokens out; it must be at most the {size} tokens of a window")
     batch_size = max(1, min(batch_size, MAX_SCORES // (size * (vocab_size(model) or 1))))
     nats, n_tokens, n_bytes, device = 0.0, 0, 0, device_of(model)
     with evaluating(model), torch.inference_mode():

@@ -1,0 +1,213 @@
+"""Exact evaluation: every token once, whatever the windows; bits per byte comparable across tokenizers; faults."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from llm_scratch.errors import DATA, USAGE, UserError
+from llm_scratch.evaluation import loss as room
+from llm_scratch.evaluation.loss import Loss, evaluate_text, evaluate_tokens
+from llm_scratch.model.gpt import GPTModel
+
+CFG = {"vocab_size": 257, "context_length": 8, "emb_dim": 16, "n_heads": 2, "n_layers": 2, "drop_rate": 0.5, "qkv_bias": False}
+TEXT = "A fox, né Ünder 🦊, sat."
+
+
+class Bytes:
+    n_vocab, eot_token = 257, 256
+
+    def encode(self, text, *, allowed_special=frozenset(), disallowed_special=()):
+        return list(text.encode())
+
+    def decode_bytes(self, ids):
+        return b"".join(b"<|endoftext|>" if i == 256 else bytes([i]) for i in ids)
+
+
+class Pairs(Bytes):
+    """Another vocabulary for the same text: two bytes a token."""
+
+    n_vocab, eot_token = 65537, 65536
+
+    def encode(self, text, *, allowed_special=frozenset(), disallowed_special=()):
+        data = text.encode() + b" " * (len(text.encode()) % 2)
+        return [256 * a + b for a, b in zip(data[::2], data[1::2])]
+
+    def decode_bytes(self, ids):
+        return b"".join(divmod(i, 256)[0].to_bytes(1, "big") + bytes([i % 256]) for i in ids)
+
+
+class Even(nn.Module):
+    """A model that finds every token of its vocabulary equally likely."""
+
+    def __init__(self, vocab):
+        super().__init__()
+        self.vocab = vocab
+
+    def forward(self, in_idx):
+        return torch.zeros(*in_idx.shape, self.vocab)
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(3)
+    return GPTModel(CFG)
+
+
+@pytest.fixture
+def ids():
+    return torch.randint(0, 257, (45,), generator=torch.Generator().manual_seed(4)).tolist()
+
+
+@torch.no_grad()
+def by_formula(model, ids, size, stride):
+    """Every target alone: the window that scores it is run by itself, and one probability is read."""
+    was, total, scored = model.training, 0.0, 0
+    model.eval()
+    for start in range(0, len(ids), stride):
+        window = torch.tensor(ids[start : start + size + 1])
+        probabilities = model(window[None, :-1]).softmax(-1)[0]
+        for place in range(size - stride if start else 0, len(window) - 1):
+            total -= math.log(probabilities[place, window[place + 1]])
+            scored += 1
+        if start + size + 1 >= len(ids):
+            break
+    model.train(was)
+    return total, scored
+
+
+@pytest.mark.parametrize("n", [2, 3, 8, 9, 10, 17, 18, 44, 45])
+@pytest.mark.parametrize(("size", "stride"), [(8, 8), (8, 3), (8, 1), (5, 5), (5, 4), (1, 1)])
+def test_equals_the_formula_for_every_ragged_end(model, ids, n, size, stride):
+    want, scored = by_formula(model, ids[:n], size, stride)
+    got = evaluate_tokens(model, ids[:n], size, batch_size=3, stride=stride)
+    assert got.n_tokens == scored == n - 1
+    assert got.nats == pytest.approx(want, rel=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
+def test_the_batch_size_changes_nothing(model, ids, batch_size):
+    assert evaluate_tokens(model, ids, batch_size=batch_size).nats == pytest.approx(evaluate_tokens(model, ids).nats, rel=1e-6)
+
+
+def test_the_mean_of_batches_would_be_wrong(model, ids):
+    """Five windows of 8 and one of 4: what the notebooks' calc_loss_loader gives when the last batch is short."""
+    ids = ids[:45]
+    parts = [by_formula(model, ids[i : i + 9], 8, 8) for i in range(0, 44, 8)]
+    mean_of_means = sum(nats / n for nats, n in parts) / len(parts)
+    exact = evaluate_tokens(model, ids).nats_per_token
+    assert exact == pytest.approx(sum(nats for nats, _ in parts) / 44, rel=1e-5)
+    assert abs(mean_of_means - exact) > 1e-3
+
+
+def test_memory_is_bounded_by_smaller_batches(model, ids, monkeypatch):
+    seen = []
+    forward = model.forward
+    monkeypatch.setattr(model, "forward", lambda in_idx: seen.append(tuple(in_idx.shape)) or forward(in_idx))
+    want = evaluate_tokens(model, ids, batch_size=6).nats
+    assert seen == [(6, 8)]
+    seen.clear()
+    monkeypatch.setattr(room, "MAX_SCORES", 2 * 8 * 257 + 5)
+    assert evaluate_tokens(model, ids, batch_size=6).nats == pytest.approx(want, rel=1e-6)
+    assert seen == [(2, 8)] * 3
+    monkeypatch.setattr(room, "MAX_SCORES", 1)
+    assert evaluate_tokens(model, ids, batch_size=6).n_tokens == 44
+
+
+def test_the_context_is_never_longer_than_the_models(model, ids):
+    assert evaluate_tokens(model, ids, 1000) == evaluate_tokens(model, ids, 8) == evaluate_tokens(model, ids)
+
+
+@pytest.mark.parametrize("kind", ["tensor", "int64", "uint16", "file"])
+def test_ids_of_every_kind(model, ids, kind, tmp_path):
+    array = np.array(ids, dtype=np.uint16 if kind in ("uint16", "file") else np.int64)
+    if kind == "file":
+        array.tofile(tmp_path / "ids")
+        array = np.memmap(tmp_path / "ids", dtype=np.uint16, mode="r")
+    given = torch.tensor(ids) if kind == "tensor" else array
+    assert evaluate_tokens(model, given) == evaluate_tokens(model, ids)
+
+
+def test_modes_and_gradients_are_as_before(model, ids):
+    model.trf_blocks[0].eval()
+    before = [part.training for part in model.modules()]
+    evaluate_tokens(model, ids)
+    assert [part.training for part in model.modules()] == before
+    assert torch.is_grad_enabled()
+    assert evaluate_tokens(model, ids) == evaluate_tokens(model, ids), "dropout is off"
+
+
+def test_the_numbers_of_a_model_that_knows_nothing():
+    loss = evaluate_text(Even(256), Bytes(), TEXT)
+    n = len(TEXT.encode())
+    assert (loss.n_tokens, loss.n_bytes) == (n, n)
+    assert loss.nats_per_token == pytest.approx(math.log(256))
+    assert loss.perplexity == pytest.approx(256)
+    assert loss.bits_per_byte == pytest.approx(8)
+
+
+def test_bits_per_byte_do_not_depend_on_the_tokenizer():
+    """Both models find every next byte equally likely, one of them two bytes at a time."""
+    text = TEXT + "." * (len(TEXT.encode()) % 2)
+    one, two = evaluate_text(Even(256), Bytes(), text), evaluate_text(Even(65536), Pairs(), text)
+    assert one.nats_per_token != pytest.approx(two.nats_per_token)
+    assert one.bits_per_byte == pytest.approx(two.bits_per_byte) == pytest.approx(8)
+
+
+def test_a_text_is_scored_from_its_first_byte(model):
+    ids = [256, *TEXT.encode()]
+    assert evaluate_text(model, Bytes(), TEXT).nats == evaluate_tokens(model, ids).nats
+    tokenizer = Bytes()
+    tokenizer.eot_token = None
+    loss = evaluate_text(model, tokenizer, TEXT)
+    assert (loss.n_tokens, loss.n_bytes) == (len(TEXT.encode()) - 1,) * 2
+    assert loss.nats == evaluate_tokens(model, ids[1:]).nats
+
+
+def test_an_end_of_text_adds_nats_but_no_byte(model):
+    ids = [256, 65, 66, 256, 67, 256]
+    loss = evaluate_tokens(model, ids, tokenizer=Bytes())
+    assert (loss.n_tokens, loss.n_bytes) == (5, 3)
+    assert loss.nats == pytest.approx(by_formula(model, ids, 8, 8)[0], rel=1e-5)
+
+
+@pytest.mark.parametrize("stride", [None, 3])
+def test_bytes_are_counted_once_however_windows_overlap(model, stride):
+    loss = evaluate_tokens(model, [256, *TEXT.encode()], stride=stride, batch_size=2, tokenizer=Bytes())
+    assert loss.n_bytes == len(TEXT.encode())
+
+
+def test_special_tokens_in_a_text_are_text(model, gpt2):
+    assert evaluate_text(Even(gpt2.n_vocab), gpt2, "a<|endoftext|>b").n_tokens > 3
+
+
+def test_losses_add_exactly():
+    both = Loss(2.0, 4, 8) + Loss(3.0, 6, 12)
+    assert both == Loss(5.0, 10, 20)
+    assert (Loss(1.0, 1, 2) + Loss(1.0, 1)).n_bytes is None
+    assert Loss(1.0, 1).bits_per_byte is None
+    assert Loss(1e6, 1).perplexity == math.inf
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "words"),
+    [
+        ({"ids": []}, DATA, "at least 2 tokens.* has 0"),
+        ({"ids": [5]}, DATA, "at least 2 tokens.* has 1"),
+        ({"ids": [5, 6, 257, 7]}, DATA, "257 is outside the model's vocabulary of 257"),
+        ({"batch_size": 0}, USAGE, "batch_size=0"),
+        ({"context_length": 0}, USAGE, "context_length=0"),
+        ({"stride": 0}, USAGE, "stride=0"),
+        ({"stride": 9, "context_length": 8}, USAGE, "stride=9 leaves tokens out"),
+        ({"stride": 9}, USAGE, "stride=9 leaves tokens out"),
+    ],
+)
+def test_faults_are_named(model, ids, settings, code, words):
+    with pytest.raises(UserError, match=words) as error:
+        evaluate_tokens(model, **({"ids": ids} | settings))
+    assert error.value.code == code
+    assert model.training

@@ -1,0 +1,139 @@
+"""Loss plots: the lines drawn are the numbers given; then files, several runs, faults."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from llm_scratch.errors import DATA, USAGE, UserError
+from llm_scratch.training.plot import loss_figure, plot_runs, read_metrics, save_figure, series
+
+ROWS = [
+    {"step": 0, "tokens": 0, "train_loss": 5.0, "val_loss": 5.1},
+    {"step": 1, "tokens": 64, "loss": 4.0},
+    {"step": 2, "tokens": 128, "loss": 3.5, "lr": 0.1},
+    {"step": 2, "tokens": 128, "train_loss": 3.2, "val_loss": 3.4},
+    {"step": 4, "tokens": 256, "train_loss": 2.0, "val_loss": 3.6},
+]
+
+
+def lines(figure: Figure) -> dict[str, list[list[float]]]:
+    return {str(line.get_label()): np.asarray(line.get_xydata()).tolist() for line in figure.axes[0].lines}
+
+
+def write(folder, rows, tail=""):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + tail)
+    return folder
+
+
+def upper_axis(figure):
+    return [(child.get_xlabel(), child) for child in figure.axes[0].child_axes]
+
+
+def test_the_lines_are_the_numbers():
+    drawn = lines(loss_figure({"run": ROWS}, floor=1.5))
+    assert drawn["training, 2 at the end"] == [[0, 5], [2, 3.2], [4, 2]]
+    assert drawn["validation, best 3.4 at step 2"] == [[0, 5.1], [2, 3.4], [4, 3.6]]
+    assert [[1, 4], [2, 3.5]] in drawn.values()
+    assert [[2, 3.4]] in drawn.values(), "the best one is marked"
+    assert drawn["floor of the text, 1.5"] == [[0, 1.5], [1, 1.5]]
+
+
+def test_the_upper_axis_counts_tokens():
+    figure = loss_figure({"run": [row | {"tokens": row["tokens"] + 100} for row in ROWS]})
+    (name, axis) = upper_axis(figure)[0]
+    figure.draw_without_rendering()
+    assert name == "tokens seen"
+    low, high = figure.axes[0].get_xlim()
+    assert axis.get_xlim() == pytest.approx((100 + 64 * low, 100 + 64 * high))
+
+
+@pytest.mark.parametrize("x", ["tokens", "seconds"])
+def test_other_lower_axes(x):
+    figure = loss_figure({"run": [row | {"seconds": row["step"] * 0.5} for row in ROWS]}, x)
+    assert figure.axes[0].get_xlabel() == {"tokens": "tokens seen", "seconds": "seconds"}[x]
+    assert len(upper_axis(figure)) == (x == "seconds")
+    assert series(ROWS, "tokens", "val_loss").tolist() == [[0, 128, 256], [5.1, 3.4, 3.6]]
+
+
+def test_runs_are_told_apart_and_compared_by_tokens_where_their_steps_differ():
+    same = loss_figure({"a": ROWS, "b": [row | {"val_loss": 9.0} for row in ROWS]})
+    assert same.axes[0].get_xlabel() == "steps"
+    assert {"a, best 3.4", "b, best 9", "training"} <= lines(same).keys()
+    colours = {str(line.get_label()): line.get_color() for line in same.axes[0].lines}
+    assert colours["a, best 3.4"] != colours["b, best 9"]
+    other = loss_figure({"a": ROWS, "b": [row | {"tokens": row["tokens"] * 8} for row in ROWS]})
+    assert other.axes[0].get_xlabel() == "tokens seen"
+    assert lines(other)["b, best 3.4"] == [[0, 5.1], [1024, 3.4], [2048, 3.6]]
+
+
+def test_without_a_training_loss_the_mean_of_the_steps_is_drawn():
+    rows = [{"step": i, "tokens": i, "loss": float(i % 2)} for i in range(1000)]
+    drawn = lines(loss_figure({"run": rows}))
+    mean = np.array(drawn["training, 0.5 at the end"])
+    assert len(mean) == 1000 - 20 + 1
+    np.testing.assert_allclose(mean[:, 1], 0.5)
+    np.testing.assert_allclose(mean[0, 0], np.arange(20).mean())
+
+
+def test_points_that_are_no_numbers_are_left_out():
+    rows = [*ROWS, {"step": 6, "tokens": 384, "train_loss": float("nan"), "val_loss": float("inf")}, {"step": 8, "val_loss": None}]
+    assert lines(loss_figure({"run": rows})).keys() >= {"training, 2 at the end", "validation, best 3.4 at step 2"}
+
+
+def test_a_run_of_one_row_can_be_drawn(tmp_path):
+    save_figure(loss_figure({"run": ROWS[:1]}), tmp_path / "one.png")
+    assert (tmp_path / "one.png").stat().st_size > 5000
+
+
+def test_plot_runs_writes_pdf_and_png_and_nothing_else(tmp_path):
+    run = write(tmp_path / "runs" / "first", ROWS)
+    paths = plot_runs([run], tmp_path / "out" / "loss-plot")
+    assert [path.name for path in paths] == ["loss-plot.pdf", "loss-plot.png"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["loss-plot.pdf", "loss-plot.png"]
+    assert paths[0].read_bytes().startswith(b"%PDF")
+    assert paths[1].read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("kind", ["pdf", "png", "svg"])
+def test_the_same_run_gives_the_same_file(tmp_path, kind):
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.hashsalt": "fixed"}):
+        first, second = (save_figure(loss_figure({"run": ROWS}), tmp_path / f"{i}.{kind}").read_bytes() for i in (1, 2))
+    assert first == second
+
+
+def test_a_line_that_is_still_being_written_is_left_out(tmp_path):
+    assert read_metrics(write(tmp_path, ROWS, tail='{"step": 6, "val_lo')) == ROWS
+
+
+def test_drawing_needs_no_pyplot():
+    """pyplot keeps every figure and may look for a display."""
+    import subprocess
+
+    code = "import sys, llm_scratch.training.plot; sys.exit('matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_faults_are_named(tmp_path):
+    with pytest.raises(UserError, match="metrics.jsonl") as error:
+        read_metrics(tmp_path / "no-such-run")
+    assert error.value.code == DATA
+    with pytest.raises(UserError, match="line 6 is not a JSON object"):
+        read_metrics(write(tmp_path / "torn", ROWS, tail="{{{\n{}\n"))
+    with pytest.raises(UserError, match="line 1 is not a JSON object"):
+        read_metrics(write(tmp_path / "list", [3]))
+    with pytest.raises(UserError, match="no loss to draw yet in young") as error:
+        plot_runs([write(tmp_path / "young", [{"step": 0, "tokens": 0}])], tmp_path / "plot")
+    assert error.value.code == DATA
+    with pytest.raises(UserError, match=r"'loss\.gif'.*\.pdf, \.png, \.svg") as error:
+        save_figure(Figure(), tmp_path / "loss.gif")
+    assert error.value.code == USAGE
+    assert not list(tmp_path.glob("*loss*"))
+    assert not list(tmp_path.glob("*plot*"))
