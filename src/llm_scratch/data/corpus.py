@@ -60,8 +60,8 @@ def _head(documents: list[str], share: float) -> list[str]:
     return head
 
 
-def prepare(config: RunConfig) -> Corpus:
-    """Read the source, make its tokenizer (trained on the learning part only), and cut.
+def prepare(config: RunConfig, tokenizer: Tokenizer | None = None) -> Corpus:
+    """Read the source, make its tokenizer (trained on the learning part only) unless it is given, and cut.
 
     Raises:
         UserError: a text too short for one window on either side of the cut, or a vocabulary smaller than the tokenizer's.
@@ -70,9 +70,10 @@ def prepare(config: RunConfig) -> Corpus:
     documents = read(data.source)
     if data.tokenizer not in TOKENIZERS:
         raise unknown("tokenizer", data.tokenizer, TOKENIZERS)
-    trained_here = data.tokenizer == "bpe"
-    texts = _head(documents, 1 - data.val_fraction) if trained_here else documents
-    tokenizer = TOKENIZERS[data.tokenizer](texts, V if trained_here else None)
+    if tokenizer is None:
+        trained_here = data.tokenizer == "bpe"
+        texts = _head(documents, 1 - data.val_fraction) if trained_here else documents
+        tokenizer = TOKENIZERS[data.tokenizer](texts, V if trained_here else None)
     if tokenizer.n_vocab > V:
         raise UserError(
             f"the tokenizer {data.tokenizer!r} has {tokenizer.n_vocab} tokens, but model.vocab_size={V}; "

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import glob
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 
-from llm_scratch.download import FILES, fetch
+from llm_scratch.download import FILES, cache_folder, fetch
 from llm_scratch.errors import DATA, UserError, unknown
 
 
@@ -41,13 +42,14 @@ def read(source: str) -> list[str]:
     return documents
 
 
-def _downloaded(name: str, file: str) -> Callable[[str], list[str]]:
+def _downloaded(name: str, file: str, about: str) -> Callable[[str], list[str]]:
     """A source that is one pinned file of the table in `llm_scratch.download`."""
 
     def source(argument: str) -> list[str]:
         _no_argument(name, argument)
         return [fetch(file, *FILES[file]).read_text(encoding="utf-8")]
 
+    source.__doc__ = about
     return source
 
 
@@ -133,9 +135,20 @@ def _text_of(path: Path, number: int, line: str) -> str:
     return text
 
 
+DOWNLOADED = {"verdict": "the-verdict.txt", "shakespeare": "tinyshakespeare.txt"}
+"""The sources that are one file of `llm_scratch.download.FILES`."""
+
+
+def on_this_machine(name: str) -> Path | None:
+    """Where the file of a downloaded source lies already, judged by its size; None if `read` would have to download it."""
+    folders = [Path(given).expanduser()] if (given := os.environ.get("LLM_SCRATCH_DATA")) else []
+    paths = [folder / DOWNLOADED[name] for folder in [*folders, cache_folder()]]
+    return next((path for path in paths if path.is_file() and path.stat().st_size == FILES[path.name].size), None)
+
+
 SOURCES: dict[str, Callable[[str], list[str]]] = {
-    "verdict": _downloaded("verdict", "the-verdict.txt"),
-    "shakespeare": _downloaded("shakespeare", "tinyshakespeare.txt"),
+    "verdict": _downloaded("verdict", DOWNLOADED["verdict"], "A short story by Edith Wharton (1908), the notebooks' text."),
+    "shakespeare": _downloaded("shakespeare", DOWNLOADED["shakespeare"], "40,000 lines of Shakespeare's plays."),
     "python-docs": python_docs,
     "stories": stories,
     "file": files,

@@ -63,6 +63,16 @@ def load_gpt2() -> tiktoken.Encoding:
             os.environ["TIKTOKEN_CACHE_DIR"] = before
 
 
+def on_this_machine() -> Path | None:
+    """The folder that has GPT-2's two files; None if `load_gpt2` would have to download them."""
+    folder = _folder()
+    return folder if _has_both(folder) else None
+
+
+def _has_both(folder: Path) -> bool:
+    return all((folder / _cached_name(name)).is_file() for name, _, _ in _FILES)
+
+
 def _cached_name(name: str) -> str:
     """The name under which tiktoken caches a file: the sha1 of its address."""
     return hashlib.sha1((_ADDRESS + name).encode()).hexdigest()
@@ -78,4 +88,4 @@ def _folder() -> Path:
     own = cache_folder() / "tiktoken"
     places = [Path(data).expanduser() / "tiktoken"] if data else []
     places += [own, Path(os.environ.get("DATA_GYM_CACHE_DIR") or Path(tempfile.gettempdir()) / "data-gym-cache")]
-    return next((place for place in places if all((place / _cached_name(name)).is_file() for name, _, _ in _FILES)), own)
+    return next((place for place in places if _has_both(place)), own)
