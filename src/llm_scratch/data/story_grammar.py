@@ -29,6 +29,7 @@ SKILL = {
 }  # fmt: skip
 ALIAS = {"A": "name1", "B": "name2", "n": "number1"}
 HOLE = re.compile(r"\{(\??)(\w+?)(\d?)(?::(\w+))?(\??)\}|\[([^\[\]]*)\]")
+OPENS = re.compile(r"[.!?]\"? (\w+,? ){0,2}$")  # at most two words into a sentence
 MAX_OTHERS = 3
 
 Mark = tuple[int, str, str, tuple[str, ...]]  # (where the answer ends, answer, skill, wrong answers)
@@ -176,10 +177,14 @@ class Telling:
                 self.write("".join(inflect(self.memory[piece.role], piece.form)))
 
     def recall(self, piece: Recall) -> None:
-        """Write a word that the story already knows, and mark each part that a skill decides."""
+        """Write a word that the story already knows, and mark each part that a skill decides.
+
+        Which child a new sentence is about is often free, so a name among its first words is not marked.
+        """
+        free = piece.kind not in SKILL or (piece.kind == "name" and not piece.form and OPENS.search(self.text))
         for part in inflect(self.memory[piece.role], piece.form):
             self.write(part)
-            if piece.kind in SKILL and not part.endswith(", "):
+            if not free and not part.endswith(", "):
                 self.marks.append((len(self.text), part, *skill_and_others(piece, part, self.memory)))
 
     def write(self, text: str) -> None:

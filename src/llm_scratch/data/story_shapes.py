@@ -45,7 +45,7 @@ SCENES: dict[str, tuple[str, ...]] = {
     "flock": (
         "[They|{Then} they] saw {n} {adj?}{red?}{flock} and counted{?gently}: {n:count}",
         "\"Look, {n} {adj?}{red?}{flock}!\" {said} {B}{manner}: {n:count}",
-        "{Small?}{flock} {danced} by, {n} in all: {n:count}",
+        "{Small} {flock} {danced} by, {n} in all: {n:count}",
         "{Kind} {A} {gently?}counted {n} {red?}{flock}: {n:count}",
         "By the {sea} {slept} {n} {small?}{flock}.",
         "In the {grass} grass, {n} {small?}{flock} {slept}.",
@@ -157,7 +157,7 @@ SCENES: dict[str, tuple[str, ...]] = {
         "In the straw lay {n} {adj} {red?}eggs: {n:count}",
         "{B} {gently?}found {n} {adj} {red?}eggs: {n:count}",
         "\"I have {n} {adj} eggs,\" {said} {B}{manner}.",
-        "{Kind} hens laid {n} {red?}eggs and {gently?}one more, which made {n:more}.",
+        "{Kind} hens laid {n} {red?}eggs and then one more, which made {n:more}.",
     ),
     "lamps": (
         "It grew dark, so {A} {gently?}lit the {old?}{room1}, the {old?}{room2} and the {room3}.",

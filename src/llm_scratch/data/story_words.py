@@ -54,7 +54,7 @@ _LISTS = {
         sturdy elegant ordinary unusual perfect handy marvelous curious modern foreign famous dainty gleaming polished borrowed mended
         patched round square heavy light smooth thin thick wide oval modest fragile""",
     "dear": """dear lovely pretty fine special lucky splendid charming wonderful precious beautiful favorite marvelous perfect good
-        handsome superb pleasing magic nice""",
+        handsome superb treasured magic nice""",
     "red": "red blue green yellow purple orange pink white black brown silver golden gray violet",
     "old": """old big little tall broken wooden heavy wide dark dusty plain painted crooked lovely mossy sunny tiny round narrow sturdy
         shiny new tidy dim""",
@@ -95,7 +95,7 @@ _LISTS = {
     # what is done, and how
     "gently": """slowly quickly quietly happily gently softly carefully proudly gladly eagerly bravely calmly neatly merrily patiently
         swiftly busily cheerfully kindly cleverly playfully lightly nimbly tenderly easily silently smoothly smartly deftly joyfully
-        tidily lovingly promptly steadily sweetly sleepily wisely firmly boldly loudly""",
+        tidily lovingly promptly steadily sweetly sleepily wisely firmly boldly""",
     "softly": """softly kindly gently warmly quietly happily proudly politely brightly eagerly sweetly shyly gladly merrily 
         cheerfully thoughtfully slowly quickly dreamily sleepily excitedly playfully joyfully lovingly wisely boldly gratefully
         lightly hopefully peacefully gracefully tenderly fondly calmly bravely""",
@@ -103,9 +103,9 @@ _LISTS = {
         declared""",
     "asked": "asked wondered whispered said called murmured",
     "smiled": """smiled laughed grinned giggled clapped nodded cheered danced beamed waved hummed sang whistled bowed winked chuckled
-        blushed yawned sighed jumped sneezed twirled skipped chirped""",
+        blushed yawned sighed jumped hopped twirled skipped chirped""",
     "smiling": """smiling laughing nodding grinning giggling pointing beaming waving winking yawning blushing chuckling humming bowing
-        clapping jumping sneezing twirling skipping sighing singing dancing whistling stretching""",
+        clapping jumping hopping twirling skipping dancing whistling stretching""",
     "came": "came ran hurried raced rushed skipped walked cycled",
     "went": "went walked ran skipped hurried strolled wandered marched hopped raced rushed danced",
     "danced": "danced ran jumped hopped skipped climbed raced rolled tumbled bounced marched strolled rushed wandered trotted hurried",
