@@ -1,0 +1,167 @@
+"""What a model has learned from the stories: each skill as accuracy against chance, and how far it is from the floor.
+
+A probe is right when the model gives the true answer more probability than every wrong answer of the same kind, for example
+" Lily" more than " Tom" after "Where is the kite,". Stories of seeds from `HELD_OUT` on are never trained on.
+Proof: tests/evaluation/test_skills.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from llm_scratch.data.stories import HELD_OUT, SKILLS, Probe, Story, tell
+from llm_scratch.errors import DATA, UserError
+from llm_scratch.evaluation.loss import MAX_SCORES
+from llm_scratch.generation.decode import end_of_text
+from llm_scratch.model.running import check_ids, context_length, device_of, evaluating, vocab_size
+
+Row = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SkillScore:
+    """How often a model was right where a skill decides the next word.
+
+    Attributes:
+        skill: "name", "pronoun", "object", "count" or "order".
+        accuracy: share of probes where the true answer was the most probable one.
+        chance: what guessing among the answers would reach.
+        n: number of probes.
+        stderr: standard error of the accuracy.
+    """
+
+    skill: str
+    accuracy: float
+    chance: float
+    n: int
+    stderr: float
+
+
+def measure_skills(
+    model: nn.Module, tokenizer: Any, n_stories: int = 200, batch_size: int = 64, device: torch.device | str | None = None
+) -> dict[str, SkillScore]:
+    """Test a model on the probes of stories that it has never seen.
+
+    Args:
+        model: `model(in_idx [B, T]) -> logits [B, T, V]`; in eval mode while this runs.
+        tokenizer: with `encode` and an end-of-text token, which stands before each story.
+        n_stories: how many held-out stories; each has about 11 probes.
+        batch_size: rows at once; fewer where their scores would not fit `MAX_SCORES`.
+        device: where the rows go; None: where the model's weights are.
+    Returns:
+        skill -> score, in the order of `SKILLS`.
+    Raises:
+        UserError: no story, no end-of-text token, or a story that the model cannot see whole.
+    """
+    probes = [probe for story in _held_out(n_stories) for probe in story.probes]
+    right = dict.fromkeys(SKILLS, 0)
+    chance = dict.fromkeys(SKILLS, 0.0)
+    n = dict.fromkeys(SKILLS, 0)
+    for probe, is_right in zip(probes, judge(model, tokenizer, probes, batch_size, device), strict=True):
+        right[probe.skill] += is_right
+        chance[probe.skill] += 1 / (1 + len(probe.others))
+        n[probe.skill] += 1
+    scores = {}
+    for skill in (skill for skill in SKILLS if n[skill]):
+        accuracy = right[skill] / n[skill]
+        stderr = math.sqrt(accuracy * (1 - accuracy) / n[skill])
+        scores[skill] = SkillScore(skill, accuracy, chance[skill] / n[skill], n[skill], stderr)
+    return scores
+
+
+def judge(
+    model: nn.Module, tokenizer: Any, probes: Sequence[Probe], batch_size: int = 64, device: torch.device | str | None = None
+) -> list[bool]:
+    """Whether the model prefers each probe's answer to all the wrong ones; a tie is wrong.
+
+    Answers that differ in their last token only, as one-token answers do, share one row of the batch.
+    """
+    eot = _end_of_text(tokenizer)
+    rows: dict[Row, int] = {}
+    asked: list[list[tuple[int, int, Row]]] = []  # for each probe, for each answer: (row, length of the prompt, answer's ids)
+    for probe in probes:
+        prompt = (eot, *tokenizer.encode(probe.prompt))
+        answers = [tuple(tokenizer.encode(answer)) for answer in (probe.answer, *probe.others)]
+        asked.append([(rows.setdefault(prompt + answer[:-1], len(rows)), len(prompt), answer) for answer in answers])
+    wanted: list[list[tuple[int, int, int]]] = [[] for _ in rows]  # of each row: (number of the answer, position, token)
+    n_answers = 0
+    for answers_of_probe in asked:
+        for row, start, answer in answers_of_probe:
+            wanted[row] += [(n_answers, start - 1 + i, token) for i, token in enumerate(answer)]
+            n_answers += 1
+    log_probs = torch.zeros(n_answers, dtype=torch.float64)
+    for numbers, logits in _logits(model, list(rows), batch_size, device):
+        picked = [(i, *want) for i, number in enumerate(numbers) for want in wanted[number]]
+        b, answer_ids, position, token = (torch.tensor(column, device=logits.device) for column in zip(*picked, strict=True))
+        scores = logits[b, position].double().log_softmax(-1).gather(-1, token[:, None])[:, 0]
+        log_probs.index_add_(0, answer_ids.cpu(), scores.cpu())
+    totals = iter(log_probs.tolist())
+    compared = [[next(totals) for _ in answers_of_probe] for answers_of_probe in asked]
+    return [true > max(wrong) for true, *wrong in compared]
+
+
+def story_bits_per_byte(
+    model: nn.Module, tokenizer: Any, n_stories: int = 200, batch_size: int = 64, device: torch.device | str | None = None
+) -> tuple[float, float]:
+    """The model's bits per byte on held-out stories, and the grammar's floor on the same ones.
+
+    A story is scored as end-of-text, story, end-of-text: every token of the story and its end count, which is what its probability
+    under the grammar covers. No model can stay below the floor on average.
+
+    Returns:
+        (bits per byte of the model, floor in bits per byte).
+    Raises:
+        UserError: as `measure_skills`.
+    """
+    stories = _held_out(n_stories)
+    eot = _end_of_text(tokenizer)
+    rows = [(eot, *tokenizer.encode(story.text), eot) for story in stories]
+    nats = 0.0
+    for numbers, logits in _logits(model, [row[:-1] for row in rows], batch_size, device):
+        for scores, number in zip(logits, numbers, strict=True):
+            targets = torch.tensor(rows[number][1:], device=scores.device)  # [T]
+            nats += nn.functional.cross_entropy(scores[: len(targets)].double(), targets, reduction="sum").item()
+    n_bytes = sum(len(story.text.encode()) for story in stories)
+    return nats / math.log(2) / n_bytes, sum(story.bits for story in stories) / n_bytes
+
+
+def _held_out(n_stories: int) -> list[Story]:
+    if n_stories < 1:
+        raise UserError(f"n_stories={n_stories} must be at least 1")
+    return [tell(HELD_OUT + i) for i in range(n_stories)]
+
+
+def _end_of_text(tokenizer: Any) -> int:
+    eot = end_of_text(tokenizer)
+    if eot is None:
+        raise UserError(
+            "stories begin with <|endoftext|>, which this tokenizer does not have; use one that was trained on the stories", DATA
+        )
+    return eot
+
+
+def _logits(
+    model: nn.Module, rows: Sequence[Row], batch_size: int, device: torch.device | str | None
+) -> Iterator[tuple[list[int], Tensor]]:
+    """The model's scores for rows of ids, longest rows first, padded on the right: (numbers of the rows, logits [B, T, V])."""
+    if batch_size < 1:
+        raise UserError(f"batch_size={batch_size} must be at least 1")
+    device = device_of(model) if device is None else device
+    order = sorted(range(len(rows)), key=lambda number: -len(rows[number]))
+    longest, limit = len(rows[order[0]]), context_length(model)
+    if limit is not None and longest > limit:
+        raise UserError(f"a story has {longest} tokens, but the model sees {limit}; train with a larger context_length or vocabulary")
+    with evaluating(model), torch.inference_mode():
+        while order:
+            T = len(rows[order[0]])
+            B = max(1, min(batch_size, MAX_SCORES // (T * (vocab_size(model) or 1))))
+            numbers, order = order[:B], order[B:]
+            ids = torch.tensor([[*rows[number], *[0] * (T - len(rows[number]))] for number in numbers])  # [B, T]
+            check_ids(model, ids)
+            yield numbers, model(ids.to(device))
