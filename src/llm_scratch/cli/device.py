@@ -16,14 +16,20 @@ def choose(wanted: str) -> tuple[str, str]:
     import torch
 
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    name = {(True, True): "cuda", (True, False): "cuda", (False, True): "mps", (False, False): "cpu"}[cuda, mps] if wanted == "auto" else wanted
+    name = (
+        {(True, True): "cuda", (True, False): "cuda", (False, True): "mps", (False, False): "cpu"}[cuda, mps]
+        if wanted == "auto"
+        else wanted
+    )
     try:
         kind, index = torch.device(name).type, torch.device(name).index or 0
     except RuntimeError as e:
         raise UserError(f"unknown device {name!r}; expected auto, cpu, cuda, cuda:1, mps") from e
     here = {"cpu": True, "cuda": cuda and index < torch.cuda.device_count(), "mps": mps}
     if not here.get(kind, False):
-        raise UserError(f"no device {name!r} here (torch {torch.__version__}); --device auto takes what there is, `llm-scratch doctor` lists it")
+        raise UserError(
+            f"no device {name!r} here (torch {torch.__version__}); --device auto takes what there is, `llm-scratch doctor` lists it"
+        )
     if kind == "cpu":
         why = "as asked" if wanted != "auto" else "no CUDA or MPS device here"
         return name, f"cpu, {torch.get_num_threads()} threads, float32 ({why})"

@@ -114,11 +114,12 @@ def parse(cls: type[T], argv: Sequence[str], prog: str) -> T:
     if given.get("--import"):
         run_first(given["--import"])
     asks = "-h" in argv or "--help" in argv
-    start = {"default": cls.defaults(words, given, asks)} if hasattr(cls, "defaults") else {}
+    defaults = getattr(cls, "defaults", None)
+    start: dict[str, Any] = {} if defaults is None else {"default": defaults(words, given, asks)}
     complaint = io.StringIO()
     try:
         with redirect_stderr(complaint):
-            return tyro.cli(cls, args=list(argv), prog=prog, description=inspect.getdoc(cls), **start)  # type: ignore[no-any-return, call-overload]
+            return tyro.cli(cls, args=list(argv), prog=prog, description=inspect.getdoc(cls), **start)
     except SystemExit as e:
         if not e.code:
             raise

@@ -6,7 +6,7 @@ import secrets
 import sys
 import time
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
@@ -14,6 +14,11 @@ from llm_scratch.cli.flags import Verb, option
 from llm_scratch.cli.folders import resolve
 from llm_scratch.cli.terminal import on_terminal, printable
 from llm_scratch.errors import DATA, UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from llm_scratch.tokenizers import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Generate(Verb):
         if self.samples < 1:
             raise UserError(f"samples={self.samples} must be at least 1")
         where = resolve(self.run_)
-        prompts = [_standard_input() if prompt == "-" else prompt for prompt in self.prompts or ("",)]
+        prompts = [standard_input() if prompt == "-" else prompt for prompt in self.prompts or ("",)]
         from llm_scratch.cli.device import choose
         from llm_scratch.loading import load
 
@@ -63,14 +68,21 @@ class Generate(Verb):
         seconds = time.perf_counter() - began
         print(f"\n[{written} tokens in {seconds:.1f} s, {written / max(seconds, 1e-9):.0f} tokens/s, seed {seed}]", file=sys.stderr)
 
-    def _write(self, model: object, tokenizer: object, prompt: str, seed: int) -> int:
+    def _write(self, model: nn.Module, tokenizer: Tokenizer, prompt: str, seed: int) -> int:
         """Print the prompt (bold on a terminal) and its continuation; returns how many tokens were written."""
         from llm_scratch.generation.decode import stream
 
         screen = on_terminal()
         show = printable if screen else str
         pieces = stream(
-            model, tokenizer, prompt, max_new_tokens=self.tokens, temperature=self.temperature, top_k=self.top_k, top_p=self.top_p, seed=seed
+            model,
+            tokenizer,
+            prompt,
+            max_new_tokens=self.tokens,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            seed=seed,
         )
         first = next(pieces, "")  # a bad setting is told before anything is printed
         print(f"\x1b[1m{show(prompt)}\x1b[0m" if screen and _colours() else show(prompt), end="")
@@ -83,7 +95,7 @@ class Generate(Verb):
         return len(tokenizer.encode(text, disallowed_special=()))
 
 
-def _standard_input() -> str:
+def standard_input() -> str:
     """All of standard input, without the line break at its end.
 
     Raises:

@@ -105,7 +105,9 @@ class Watch:
             title = f"step {run.step:,} · {count(run.tokens)} tokens"
             self.console.print(Panel(Text(text), title=title, title_align="left", border_style="cyan", width=min(self.console.width, 88)))
         wrapped = [part for line in text.splitlines() for part in textwrap.wrap(line, 76) or [""]]
-        self._say("\n".join([f"step {run.step:>5,}  the model writes:", *(f"    {line}".rstrip() for line in wrapped)]), self.console.is_terminal)
+        self._say(
+            "\n".join([f"step {run.step:>5,}  the model writes:", *(f"    {line}".rstrip() for line in wrapped)]), self.console.is_terminal
+        )
 
     def warn(self, message: str) -> None:
         """Say it, and go on."""

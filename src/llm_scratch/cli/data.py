@@ -1,0 +1,126 @@
+"""Where text comes from: list the sources, download one, look into one. Proof: tests/cli/test_data.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+from rich.panel import Panel
+from rich.text import Text
+from tyro.conf import Positional, arg
+
+from llm_scratch.cli.flags import Verb
+from llm_scratch.cli.terminal import console, count, printable, table
+from llm_scratch.data.sources import DOWNLOADED, SOURCES, on_this_machine, read
+from llm_scratch.download import FILES, fetch
+from llm_scratch.errors import unknown
+
+SAMPLE_LETTERS = 600
+FLOOR_STORIES = 2000  # enough for three digits of the floor
+
+
+@dataclass(frozen=True)
+class ListSources(Verb):
+    """The sources of text by name, what each is, and whether it is on this machine.
+
+    examples:
+      llm-scratch data list
+      llm-scratch data list --import mine.py
+    """
+
+    def run(self) -> None:
+        """Print the table."""
+        grid = table("source", "what it is", "where", left=3)
+        for name, source in SOURCES.items():
+            about = (source.__doc__ or "").strip().split("\n")[0]
+            written = {"stories": "stories:N", "file": "file:PATH"}.get(name, name)
+            grid.add_row(written, about, _where(name))
+        console().print(grid)
+
+
+def _where(name: str) -> str:
+    """Whether a source needs a download, and whether that is done."""
+    if name not in DOWNLOADED:
+        return "your files" if name == "file" else "on this machine"
+    return "on this machine" if on_this_machine(name) else f"llm-scratch data get {name}"
+
+
+def _get_gpt2() -> Path | None:
+    """GPT-2's vocabulary, in tiktoken's cache."""
+    from llm_scratch.tokenizers import gpt2
+
+    gpt2.load_gpt2()
+    return gpt2.on_this_machine()
+
+
+@dataclass(frozen=True)
+class GetSource(Verb):
+    """Download what a source needs, once; its sha256 is checked. "gpt2" is GPT-2's vocabulary.
+
+    examples:
+      llm-scratch data get verdict
+      llm-scratch data get shakespeare gpt2
+    """
+
+    names: Positional[Annotated[tuple[str, ...], arg(metavar="NAME")]]
+    """verdict, shakespeare, gpt2"""
+
+    def run(self) -> None:
+        """Fetch each and say where it lies."""
+        downloads: dict[str, Callable[[], Path | None]] = {"gpt2": _get_gpt2}
+        downloads |= {name: partial(fetch, file, *FILES[file]) for name, file in DOWNLOADED.items()}
+        known = downloads.keys() | SOURCES.keys()
+        for name in self.names:
+            if name not in known:
+                raise unknown("source", name, known)
+        for name in self.names:
+            if name in downloads:
+                print(f"{name}: {downloads[name]()}")
+            else:
+                print(f"{name}: needs no download")
+
+
+@dataclass(frozen=True)
+class ShowSource(Verb):
+    """How large a source is, and how it begins; for stories also the floor that no model can beat.
+
+    examples:
+      llm-scratch data show stories:1000
+      llm-scratch data show file:my-book.txt
+    """
+
+    source: Positional[Annotated[str, arg(metavar="SOURCE")]]
+    """a name of `llm-scratch data list`, with its argument after a colon"""
+
+    def run(self) -> None:
+        """Read it all and print the facts."""
+        screen = console()
+        with screen.status(f"reading {self.source} …"):
+            documents = read(self.source)
+        text = documents[0]
+        grid = table("", "")
+        grid.show_header = False
+        grid.columns[1].justify = "left"
+        letters = sum(map(len, documents))
+        size = sum(len(document.encode("utf-8", "surrogatepass")) for document in documents)
+        grid.add_row("documents", f"{len(documents):,}")
+        grid.add_row("words", f"{sum(len(document.split()) for document in documents):,}")
+        grid.add_row("characters", f"{letters:,}, {len(set().union(*documents)):,} different")
+        grid.add_row("bytes", f"{size:,} ({count(size)})" if size >= 10_000 else f"{size:,}")
+        if self.source.partition(":")[0] == "stories":
+            grid.add_row("floor", f"{story_floor(min(len(documents), FLOOR_STORIES)):.4f} bits per byte: no model can do better")
+        screen.print(grid)
+        sample = text if len(text) <= SAMPLE_LETTERS else text[:SAMPLE_LETTERS].rsplit(" ", 1)[0] + " …"
+        title = "the first document" if len(documents) > 1 else "it begins"
+        screen.print(Panel(Text(printable(sample).strip()), title=title, title_align="left", width=min(screen.width, 88)))
+
+
+def story_floor(n: int) -> float:
+    """Bits per byte of the first `n` stories under the grammar that wrote them."""
+    from llm_scratch.data.stories import tell
+
+    stories = [tell(seed) for seed in range(n)]
+    return sum(story.bits for story in stories) / sum(len(story.text.encode()) for story in stories)

@@ -1,0 +1,135 @@
+"""What this machine has, what is missing, and the command that mends it. Proof: tests/cli/test_doctor.py."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.text import Text
+
+from llm_scratch import __version__
+from llm_scratch.cli.flags import Verb
+from llm_scratch.cli.terminal import console, table
+
+CORE = ("torch", "numpy", "regex", "safetensors", "tyro", "rich", "pyyaml", "tiktoken", "matplotlib")
+OPTIONAL = {"transformers": "hf", "tokenizers": "hf", "jupytext": "lessons", "nbclient": "lessons", "pytest": "dev"}
+GIB = 2**30
+FREE_DISK, FREE_MEMORY = 2 * GIB, 2 * GIB  # what the quickstart is comfortable with
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the report. `mend` is the command that helps; "" when nothing is wrong."""
+
+    what: str
+    found: str
+    mend: str = ""
+
+
+@dataclass(frozen=True)
+class Doctor(Verb):
+    """What this machine has for training: torch, device, memory, disk, data, packages; what is missing, and the command that mends it.
+
+    examples:
+      llm-scratch doctor
+      llm-scratch doctor --debug
+    """
+
+    def run(self) -> None:
+        """Print the report."""
+        rows = [*_python(), *_torch(), *_room(), *_files(), *_packages()]
+        grid = table("", "", "", left=3)
+        grid.show_header = False
+        for row in rows:
+            grid.add_row(Text("✗", "red") if row.mend else Text("✓", "green"), row.what, row.found)
+            if row.mend:
+                grid.add_row("", "", Text(f"→ {row.mend}", "yellow"))
+        screen = console()
+        screen.print(grid)
+        missing = sum(bool(row.mend) for row in rows)
+        screen.print(
+            f"\n{'All is here.' if not missing else f'{missing} things could be better; none keeps `llm-scratch train quickstart` from running.'}"
+        )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _python() -> Iterator[Row]:
+    yield Row("llm-scratch", f"{__version__}, Python {platform.python_version()}, {platform.platform(terse=True)}")
+    for package in CORE:
+        if _version(package) is None:
+            yield Row(package, "not installed", f"{sys.executable} -m pip install {package}")
+
+
+def _torch() -> Iterator[Row]:
+    import torch
+
+    build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU build" if not torch.backends.mps.is_built() else "MPS build"
+    yield Row("torch", f"{torch.__version__} ({build})")
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            memory = torch.cuda.get_device_properties(index).total_memory / GIB
+            yield Row("device", f"cuda:{index}, {torch.cuda.get_device_name(index)}, {memory:.0f} GiB")
+    elif torch.backends.mps.is_available():
+        yield Row("device", "mps, Apple GPU")
+    else:
+        card = Path("/proc/driver/nvidia/version").exists()
+        mend = "pip install torch --index-url https://download.pytorch.org/whl/cu126 (there is an NVIDIA driver)" if card else ""
+        yield Row("device", "cpu; no CUDA or MPS device", mend)
+    threads, cores = torch.get_num_threads(), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    few = threads < cores and "OMP_NUM_THREADS" in os.environ
+    yield Row("threads", f"{threads} of {cores} cores", "unset OMP_NUM_THREADS" if few else "")
+
+
+def _room() -> Iterator[Row]:
+    if (memory := free_memory()) is not None:
+        low = "close other programs, or use --train.micro-batches" if memory < FREE_MEMORY else ""
+        yield Row("memory", f"{memory / GIB:.1f} GiB free", low)
+    free = shutil.disk_usage(Path.cwd()).free
+    yield Row(
+        "disk", f"{free / GIB:.1f} GiB free in {Path.cwd()}", "" if free >= FREE_DISK else "free some space, or train with --out elsewhere"
+    )
+
+
+def free_memory() -> int | None:
+    """Bytes that a new program can have; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration, ValueError):
+        return None
+
+
+def _files() -> Iterator[Row]:
+    from llm_scratch.data.sources import DOWNLOADED, on_this_machine
+    from llm_scratch.download import cache_folder, offline
+    from llm_scratch.tokenizers.gpt2 import on_this_machine as gpt2_here
+
+    yield Row("data folder", os.environ.get("LLM_SCRATCH_DATA") or "LLM_SCRATCH_DATA not set; not needed")
+    yield Row("cache", f"{cache_folder()}" + (", network switched off" if offline() else ""))
+    for name in DOWNLOADED:
+        path = on_this_machine(name)
+        yield Row(name, f"{path}" if path else "not downloaded yet", "" if path else f"llm-scratch data get {name}")
+    here = gpt2_here()
+    yield Row("gpt2", f"{here}" if here else "GPT-2's vocabulary not downloaded yet", "" if here else "llm-scratch data get gpt2")
+
+
+def _packages() -> Iterator[Row]:
+    for package, extra in OPTIONAL.items():
+        version = _version(package)
+        yield Row(
+            package,
+            version or f"not installed (extra {extra!r})",
+            "" if version else f"{Path(sys.executable).name} -m pip install 'llm-scratch[{extra}]'",
+        )

@@ -1,0 +1,111 @@
+"""Measure a trained model on held-out text, or on yours. Proof: tests/cli/test_evaluate.py."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from rich.progress import track
+from tyro.conf import Positional, arg
+
+from llm_scratch.cli.flags import Switch, Verb, option
+from llm_scratch.cli.folders import read_run, resolve
+from llm_scratch.cli.terminal import console, table
+from llm_scratch.errors import USAGE, UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from rich.console import Console
+
+    from llm_scratch.evaluation.loss import Loss
+
+PARTS = 64  # a text is measured in so many parts, and their spread gives the standard error
+
+
+@dataclass(frozen=True)
+class Evaluate(Verb):
+    """Loss, perplexity and bits per byte of the model in RUN: on the text that its training held out, or on another.
+
+    Bits per byte compares models of different tokenizers; ± is one standard error.
+
+    examples:
+      llm-scratch evaluate quickstart --skills
+      llm-scratch evaluate runs/bard --text my-play.txt
+    """
+
+    run_: Positional[Annotated[str, arg(name="run", metavar="RUN")]]
+    """a run directory, a preset (its newest run), a checkpoint folder, or a .pth file of the notebooks"""
+    text: Annotated[str | None, option("FILE")] = None
+    """a text file to measure on"""
+    source: Annotated[str | None, option("SOURCE")] = None
+    """a source to measure on, all of it: verdict, shakespeare, python-docs, stories:200"""
+    skills: Switch = False
+    """also measure what a model of the stories can do: recall a name, agree a pronoun, count ..."""
+    device: str = "auto"
+    """auto, cpu, cuda, mps"""
+
+    def run(self) -> None:
+        """Measure and print a table."""
+        if self.text is not None and self.source is not None:
+            raise UserError("--text and --source are two texts; give one")
+        where, screen = resolve(self.run_), console()
+        from llm_scratch.cli.device import choose
+        from llm_scratch.loading import load
+
+        model, tokenizer = load(where, choose(self.device)[0])
+        with screen.status("reading the text …"):
+            name, ids = self._text(tokenizer)
+        loss, error = measure(model, tokenizer, ids, screen)
+        grid = table("", "")
+        grid.show_header = False
+        for what, value in (
+            ("model", f"{where}"),
+            ("text", f"{name}: {loss.n_tokens:,} tokens, {loss.n_bytes:,} bytes"),
+            ("loss", f"{loss.nats_per_token:.4f} nats per token"),
+            ("perplexity", f"{loss.perplexity:,.2f}"),
+            ("bits per byte", f"{loss.bits_per_byte:.4f} ± {error:.4f}"),
+        ):
+            grid.add_row(what, value)
+        grid.columns[1].justify = "left"
+        screen.print(grid)
+        if self.skills:
+            from llm_scratch.cli.skills import show_skills
+
+            show_skills(screen, model, tokenizer)
+
+    def _text(self, tokenizer: Any) -> tuple[str, np.ndarray]:
+        """What is measured on, by name and as token ids."""
+        from llm_scratch.data.corpus import encode_documents, prepare
+        from llm_scratch.data.sources import read
+
+        if self.text is not None or self.source is not None:
+            source = f"file:{self.text}" if self.text is not None else self.source or ""
+            return self.text or source, encode_documents(read(source), tokenizer)
+        run = read_run(resolve(self.run_))
+        if run is None:
+            raise UserError(f"{self.run_} does not say what text it held out; name one with --text FILE or --source NAME", USAGE)
+        return f"held-out part of {run.config.data.source}", prepare(run.config, tokenizer).val
+
+
+def measure(model: Any, tokenizer: Any, ids: np.ndarray, screen: Console) -> tuple[Loss, float]:
+    """The exact loss over all windows of a text, and the standard error of its bits per byte.
+
+    The text is measured in parts of whole windows, so the sum is what one pass gives. The error is that of a ratio of sums
+    (Cochran 1977, "Sampling Techniques", section 6.4), taking the parts as independent; nan when there is only one.
+    """
+    from llm_scratch.evaluation.loss import Loss, evaluate_tokens
+
+    T = model.cfg["context_length"]
+    size = T * max(1, math.ceil(len(ids) / T / PARTS))
+    starts = range(0, max(1, len(ids) - 1), size)
+    shown = track(starts, "measuring", console=screen, transient=True, disable=not screen.is_terminal)
+    parts = [evaluate_tokens(model, ids[start : start + size + 1], tokenizer=tokenizer) for start in shown]
+    loss = sum(parts[1:], parts[0]) if len(parts) > 1 else parts[0]
+    assert isinstance(loss, Loss)
+    n_bytes = [part.n_bytes or 0 for part in parts]
+    ratio, n = loss.nats / max(1, sum(n_bytes)), len(parts)
+    if n == 1:
+        return loss, math.nan
+    spread = sum((part.nats - ratio * b) ** 2 for part, b in zip(parts, n_bytes)) * n / (n - 1)
+    return loss, math.sqrt(spread) / sum(n_bytes) / math.log(2)

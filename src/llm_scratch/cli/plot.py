@@ -1,0 +1,57 @@
+"""Draw the loss of runs. Proof: tests/cli/test_plot.py."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from llm_scratch.cli.flags import Verb, option
+from llm_scratch.cli.folders import read_run, resolve
+from llm_scratch.cli.terminal import console
+
+
+@dataclass(frozen=True)
+class Plot(Verb):
+    """Draw the loss of one run, or of several in one picture.
+
+    examples:
+      llm-scratch plot quickstart
+      llm-scratch plot runs/a runs/b --out compare.png --x tokens
+    """
+
+    runs: Positional[Annotated[tuple[str, ...], arg(metavar="RUN")]]
+    """run directories, or presets (the newest run of each)"""
+    out: Annotated[str | None, option("FILE")] = None
+    """a name that ends in .png, .pdf or .svg; unless given, loss-plot.png and .pdf in the run, or loss-compare.png here"""
+    x: Literal["step", "tokens"] = "step"
+    """what the lower axis counts"""
+
+    def run(self) -> None:
+        """Draw, and say where the picture is."""
+        from llm_scratch.training.plot import loss_figure, read_metrics, save_figure
+
+        folders = [resolve(name) for name in self.runs]
+        short = [folder.resolve().name for folder in folders]
+        names = short if len(set(short)) == len(short) else [str(folder) for folder in folders]
+        floor = story_floor(folders[0]) if len(folders) == 1 else None
+        figure = loss_figure({name: read_metrics(folder) for name, folder in zip(names, folders)}, self.x, floor=floor)
+        alone = [folders[0] / "loss-plot.png", folders[0] / "loss-plot.pdf"] if len(folders) == 1 else [Path("loss-compare.png")]
+        for path in [Path(self.out)] if self.out is not None else alone:
+            console().print(f"{save_figure(figure, path)}", soft_wrap=True)
+
+
+def story_floor(folder: Path) -> float | None:
+    """The grammar's floor in nats per token, for a run on stories whose skills were measured; else None."""
+    run = read_run(folder)
+    try:
+        floor = json.loads((folder / "skills.json").read_text(encoding="utf-8"))["floor_bits_per_byte"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if run is None or not run.scores.get("val_bits_per_byte") or not math.isfinite(floor):
+        return None
+    return floor * run.scores["val_loss"] / run.scores["val_bits_per_byte"]

@@ -1,0 +1,119 @@
+"""The runs of a folder, and one run close up. Proof: tests/cli/test_runs.py."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from rich.panel import Panel
+from rich.text import Text
+from tyro.conf import Positional, arg
+
+from llm_scratch.cli.flags import Verb, option
+from llm_scratch.cli.folders import RUNS, RunFolder, find_runs, read_run, resolve
+from llm_scratch.cli.terminal import command, console, count, printable, short, table
+from llm_scratch.config import config_hash
+from llm_scratch.errors import CHECKPOINT, UserError
+
+LOOKS = 8  # lines of a run's curve
+
+
+@dataclass(frozen=True)
+class ListRuns(Verb):
+    """The runs in a folder, the newest last: size, source, how far, how good.
+
+    examples:
+      llm-scratch runs list
+      llm-scratch runs list my-experiments
+    """
+
+    folder: Positional[Annotated[str | None, option("FOLDER")]] = None
+    """where to look; runs/ unless given"""
+
+    def run(self) -> None:
+        """Print the table."""
+        root = Path(self.folder or RUNS)
+        runs = find_runs(root)
+        if self.folder is not None and not root.is_dir():
+            raise UserError(f"no folder {root}", CHECKPOINT)
+        if not runs:
+            print(f"no runs in {root}/ yet; make one: {command('train', 'quickstart')}")
+            return
+        grid = table("run", "params", "source", "step", "held-out", "bits/byte", "date")
+        grid.columns[2].justify = "left"
+        for run in runs:
+            loss, bits = run.scores.get("val_loss"), run.scores.get("val_bits_per_byte")
+            grid.add_row(
+                run.path.name, count(run.config.model.n_params), short(run.config.data.source, 14), _progress(run),
+                f"{loss:.3f}" if loss else "-", f"{bits:.3f}" if bits else "-", time.strftime("%m-%d %H:%M", time.localtime(run.changed)),
+            )  # fmt: skip
+        console().print(grid)
+
+
+def _progress(run: RunFolder) -> str:
+    """How many of its steps a run has saved."""
+    return f"{run.step:,}" if run.finished else f"{run.step:,}/{run.steps:,}" if run.steps else f"{run.step:,}"
+
+
+@dataclass(frozen=True)
+class ShowRun(Verb):
+    """One run: what it is, how its loss fell, what it wrote last, and the commands to go on with.
+
+    examples:
+      llm-scratch runs show quickstart
+      llm-scratch runs show runs/bard
+    """
+
+    run_: Positional[Annotated[str, arg(name="run", metavar="RUN")]]
+    """a run directory, or a preset (its newest run)"""
+
+    def run(self) -> None:
+        """Print it."""
+        path = resolve(self.run_)
+        run = read_run(path)
+        if run is None:
+            raise UserError(
+                f"{path} is no run directory (no readable config.yaml); `llm-scratch runs list` shows what there is", CHECKPOINT
+            )
+        screen, model, data = console(), run.config.model, run.config.data
+        facts = table("", "", left=2)
+        facts.show_header = False
+        facts.add_row("run", f"{path}, settings {config_hash(run.config)}")
+        facts.add_row("model", f"{model.architecture}, {count(model.n_params)} parameters: {model.n_layers} layers of {model.emb_dim}")
+        facts.add_row("text", f"{data.source} by {data.tokenizer}, {model.vocab_size:,} tokens, context {model.context_length:,}")
+        facts.add_row("steps", f"{_progress(run)} saved" + ("" if run.finished else "; the same train command goes on"))
+        screen.print(facts)
+        _show_curve(path)
+        if sample := _last_sample(path):
+            screen.print(Panel(Text(printable(sample)), title="it wrote last", title_align="left", width=min(screen.width, 88)))
+        for verb in ("generate", "evaluate", "plot"):
+            screen.print(f"  {command(verb, path)}", soft_wrap=True)
+
+
+def _show_curve(path: Path) -> None:
+    """A few evenly spaced looks at the held-out loss, the last among them."""
+    from llm_scratch.training.plot import read_metrics
+
+    if not (path / "metrics.jsonl").is_file():
+        return
+    rows = [row for row in read_metrics(path) if "val_loss" in row]
+    stride = max(1, -(-len(rows) // LOOKS))
+    grid = table("step", "tokens", "train loss", "held-out loss", "bits/byte", left=0)
+    for row in rows[::-1][::stride][::-1]:
+        grid.add_row(
+            f"{row['step']:,}", count(row["tokens"]), *(f"{row[key]:.4f}" for key in ("train_loss", "val_loss", "val_bits_per_byte"))
+        )
+    screen = console()
+    screen.print()
+    screen.print(grid)
+    screen.print()
+
+
+def _last_sample(path: Path) -> str:
+    """The last text in samples.md."""
+    try:
+        return (path / "samples.md").read_text(encoding="utf-8", errors="replace").rpartition("\n## ")[2].partition("\n\n")[2].strip()
+    except OSError:
+        return ""
