@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
@@ -50,7 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(logging.Formatter("llm-scratch: %(levelname)s: %(message)s"))
     try:
-        _dispatch(words)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            _dispatch(words)
         sys.stdout.flush()
     except SystemExit as e:
         return e.code if isinstance(e.code, int) else 0
@@ -64,6 +67,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"llm-scratch: {line}", file=sys.stderr)
         return code
     return 0
+
+
+def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
+    """A warning of a library in one line."""
+    print(f"llm-scratch: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def explain(error: BaseException) -> tuple[str, int]:

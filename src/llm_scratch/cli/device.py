@@ -16,11 +16,7 @@ def choose(wanted: str) -> tuple[str, str]:
     import torch
 
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    name = (
-        {(True, True): "cuda", (True, False): "cuda", (False, True): "mps", (False, False): "cpu"}[cuda, mps]
-        if wanted == "auto"
-        else wanted
-    )
+    name = wanted if wanted != "auto" else "cuda" if cuda else "mps" if mps else "cpu"
     try:
         kind, index = torch.device(name).type, torch.device(name).index or 0
     except RuntimeError as e:
@@ -31,7 +27,8 @@ def choose(wanted: str) -> tuple[str, str]:
             f"no device {name!r} here (torch {torch.__version__}); --device auto takes what there is, `llm-scratch doctor` lists it"
         )
     if kind == "cpu":
+        threads = torch.get_num_threads()
         why = "as asked" if wanted != "auto" else "no CUDA or MPS device here"
-        return name, f"cpu, {torch.get_num_threads()} threads, float32 ({why})"
+        return name, f"cpu, {threads} thread{'s' * (threads != 1)}, float32 ({why})"
     model = torch.cuda.get_device_name(index) if kind == "cuda" else "Apple GPU"
     return name, f"{name}, {model}, float32 ({'as asked' if wanted != 'auto' else 'the fastest here'})"

@@ -50,12 +50,11 @@ class Doctor(Verb):
             grid.add_row(Text("✗", "red") if row.mend else Text("✓", "green"), row.what, row.found)
             if row.mend:
                 grid.add_row("", "", Text(f"→ {row.mend}", "yellow"))
+        missing = sum(bool(row.mend) for row in rows)
+        could = f"{missing} thing{'s' * (missing != 1)} could be better; `llm-scratch train quickstart` needs none of them."
         screen = console()
         screen.print(grid)
-        missing = sum(bool(row.mend) for row in rows)
-        screen.print(
-            f"\n{'All is here.' if not missing else f'{missing} things could be better; none keeps `llm-scratch train quickstart` from running.'}"
-        )
+        screen.print(f"\n{could if missing else 'All is here.'}")
 
 
 def _version(package: str) -> str | None:

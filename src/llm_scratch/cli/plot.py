@@ -33,16 +33,30 @@ class Plot(Verb):
 
     def run(self) -> None:
         """Draw, and say where the picture is."""
-        from llm_scratch.training.plot import loss_figure, read_metrics, save_figure
-
         folders = [resolve(name) for name in self.runs]
-        short = [folder.resolve().name for folder in folders]
-        names = short if len(set(short)) == len(short) else [str(folder) for folder in folders]
-        floor = story_floor(folders[0]) if len(folders) == 1 else None
-        figure = loss_figure({name: read_metrics(folder) for name, folder in zip(names, folders)}, self.x, floor=floor)
-        alone = [folders[0] / "loss-plot.png", folders[0] / "loss-plot.pdf"] if len(folders) == 1 else [Path("loss-compare.png")]
-        for path in [Path(self.out)] if self.out is not None else alone:
-            console().print(f"{save_figure(figure, path)}", soft_wrap=True)
+        if self.out is not None:
+            places = [Path(self.out)]
+        else:
+            places = [folders[0] / "loss-plot.png", folders[0] / "loss-plot.pdf"] if len(folders) == 1 else [Path("loss-compare.png")]
+        draw(folders, places, self.x)
+        for path in places:
+            console().print(str(path), soft_wrap=True)
+
+
+def draw(folders: list[Path], places: list[Path], x: str = "step") -> None:
+    """One picture of the losses of runs, written to each of `places`; with the grammar's floor where a run on stories is alone.
+
+    Raises:
+        UserError: a run without metrics, a name that ends in no kind of picture (code 2), a folder that cannot be written.
+    """
+    from llm_scratch.training.plot import loss_figure, read_metrics, save_figure
+
+    short = [folder.resolve().name for folder in folders]
+    names = short if len(set(short)) == len(short) else [str(folder) for folder in folders]
+    floor = story_floor(folders[0]) if len(folders) == 1 else None
+    figure = loss_figure({name: read_metrics(folder) for name, folder in zip(names, folders)}, x, floor=floor)
+    for path in places:
+        save_figure(figure, path)
 
 
 def story_floor(folder: Path) -> float | None:

@@ -93,8 +93,8 @@ class Watch:
     def evaluated(self, run: Run, scores: dict[str, float]) -> None:
         """A line that stays: loss on held-out text."""
         self._say(
-            f"step {run.step:>5,}  held-out loss {scores['val_loss']:.4f}  {scores['val_bits_per_byte']:.4f} bits/byte  "
-            f"(learned text {scores['train_loss']:.4f})"
+            f"step {run.step:>5,}  held-out loss {scores['val_loss']:.4f}  train loss {scores['train_loss']:.4f}  "
+            f"{scores['val_bits_per_byte']:.4f} bits/byte"
         )
 
     def sampled(self, run: Run, text: str) -> None:

@@ -111,7 +111,7 @@ def visible(piece: str) -> str:
 
 
 def _rows(tokenizer: Tokenizer, ids: list[int], width: int, coloured: bool) -> list[Text]:
-    """Tokens side by side, ids under them, as many to a line as fit; without colours a bar stands between two tokens."""
+    """Tokens side by side, ids under them, as many to a line as fit; without colours a bar ends each token."""
     rows: list[Text] = []
     upper, lower, used = Text(), Text(), width
     for number, i in enumerate(ids):
@@ -125,7 +125,7 @@ def _rows(tokenizer: Tokenizer, ids: list[int], width: int, coloured: bool) -> l
             upper, lower, used = Text(), Text(), 0
             rows += [upper, lower]
         upper.append(piece, COLOURS[number % len(COLOURS)] if coloured else "")
-        upper.append(" " * (cell - Text(piece).cell_len - (not coloured)) + ("" if coloured else "|"))
+        upper.append(("" if coloured else "|").ljust(cell - Text(piece).cell_len))
         lower.append(f"{i:<{cell}}", "dim")
         used += cell
     return rows

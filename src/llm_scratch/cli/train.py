@@ -21,6 +21,7 @@ from tyro.conf import Positional
 
 from llm_scratch.cli.flags import Switch, Verb, option
 from llm_scratch.cli.folders import folder_for, read_run
+from llm_scratch.cli.plot import draw
 from llm_scratch.cli.terminal import command, console, count, duration
 from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig, dump_config, load_config, to_dict
 from llm_scratch.errors import CHECKPOINT, RESOURCES, USAGE, UserError, unknown
@@ -169,16 +170,26 @@ def _sum_up(run: Run, screen: Console, seconds: float) -> None:
     bits = best / math.log(2) / run.bytes_per_token
     screen.print(f"\nDone in {duration(seconds)}. Best held-out loss: {best:.4f} nats per token, {bits:.4f} bits per byte.")
     if run.config.data.source.partition(":")[0] == "stories":
-        from llm_scratch.cli.skills import show_skills
-        from llm_scratch.files import write_whole
-        from llm_scratch.loading import load
-
-        with screen.status("measuring skills on new stories …"):
-            measured = show_skills(screen, *load(folder, str(run.device)))
-        write_whole(folder / "skills.json", json.dumps(measured, indent=1) + "\n")
+        _measure_skills(run, screen)
     prompt = run.config.train.prompt
     for what, where in (
         ("model", folder), ("loss", folder / "loss-plot.png"), ("samples", folder / "samples.md"), ("log", folder / "log.txt"),
         ("next", command("generate", folder, prompt)), ("", command("evaluate", folder)), ("", command("plot", folder)),
     ):  # fmt: skip
         screen.print(f"{what:>8}  {where}", soft_wrap=True)
+
+
+def _measure_skills(run: Run, screen: Console) -> None:
+    """Show what a model of the stories can do, write it as skills.json, and draw the loss again with the grammar's floor."""
+    from llm_scratch.cli.skills import show_skills
+    from llm_scratch.files import write_whole
+    from llm_scratch.loading import load
+
+    try:
+        with screen.status("measuring skills on new stories …"):
+            measured = show_skills(screen, *load(run.folder, str(run.device)))
+    except UserError as e:  # a model too small for a story is trained all the same
+        screen.print(f"skills not measured: {e}")
+        return
+    write_whole(run.folder / "skills.json", json.dumps(measured, indent=1) + "\n")
+    draw([run.folder], [run.folder / "loss-plot.png", run.folder / "loss-plot.pdf"])
