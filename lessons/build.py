@@ -1,0 +1,85 @@
+"""Make the notebooks from the lessons: lessons/stepN_name.py -> notebook/stepN.ipynb, executed, with its outputs.
+
+Run `python lessons/build.py` for all (that is `make lessons`), or `python lessons/build.py 1 2` for some.
+The same lesson gives the same notebook, byte for byte, on the same machine: no times are kept, and a cell's id is the
+fingerprint of its text. Proof that lesson and notebook agree: tests/lessons/test_lessons.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from llm_scratch.errors import UserError, unknown
+from llm_scratch.files import write_whole
+
+LESSONS = Path(__file__).resolve().parent
+NOTEBOOKS = LESSONS.parent / "notebook"
+SECONDS_A_CELL = 1200  # a cell that takes longer is stuck; the longest is lesson 4's training with LLM_SCRATCH_FULL=1
+
+
+def lessons() -> dict[str, Path]:
+    """Every lesson by its notebook's name: {"step1": lessons/step1_text.py, ...}."""
+    return {path.stem.split("_")[0]: path for path in sorted(LESSONS.glob("step*_*.py"))}
+
+
+def as_notebook(lesson: Path) -> Any:
+    """The lesson's cells as a notebook that has not been run; cell ids depend on the cells' text alone."""
+    import jupytext
+    from nbformat.v4 import new_notebook
+
+    cells = jupytext.read(lesson).cells
+    seen: dict[str, int] = {}
+    for cell in cells:
+        mark = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
+        seen[mark] = seen.get(mark, 0) + 1
+        cell.id = mark if seen[mark] == 1 else f"{mark}-{seen[mark]}"
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    return new_notebook(cells=cells, metadata={"kernelspec": kernel, "language_info": {"name": "python"}})
+
+
+def execute(notebook: Any) -> None:
+    """Run all cells in a fresh Python, in an empty folder; outputs are put into `notebook`. Raises on the first cell that fails."""
+    from nbclient import NotebookClient
+    from traitlets.config import Config
+
+    os.environ.pop("MPLBACKEND", None)  # the kernel's own choice puts pictures into the notebook
+    with tempfile.TemporaryDirectory() as folder:
+        quiet = {} if sys.platform == "win32" else {"transport": "ipc", "ip": f"{folder}/kernel"}  # over TCP others could listen in
+        config = Config({"KernelManager": quiet})
+        client = NotebookClient(notebook, timeout=SECONDS_A_CELL, record_timing=False, coalesce_streams=True, config=config)
+        client.execute(cwd=folder)
+    notebook.metadata["language_info"] = {"name": "python"}  # the kernel adds its version, which differs between machines
+
+
+def main(names: list[str]) -> None:
+    """Build the named lessons ("1", "step1"), or all."""
+    try:
+        import jupytext  # noqa: F401
+        import nbclient  # noqa: F401
+        import nbformat
+    except ModuleNotFoundError as e:
+        raise UserError(f"building notebooks needs {e.name}; install it with: pip install 'llm-scratch[lessons]'") from e
+    found = lessons()
+    chosen = [name if name.startswith("step") else f"step{name}" for name in names] or list(found)
+    for name in chosen:
+        if name not in found:
+            raise unknown("lesson", name, found)
+    for name in chosen:
+        notebook = as_notebook(found[name])
+        execute(notebook)
+        nbformat.validate(notebook)
+        write_whole(NOTEBOOKS / f"{name}.ipynb", nbformat.writes(notebook) + "\n")
+        print(f"lessons/{found[name].name} -> notebook/{name}.ipynb ({len(notebook.cells)} cells)")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UserError as e:
+        print(f"lessons/build.py: {e}", file=sys.stderr)
+        sys.exit(e.code)

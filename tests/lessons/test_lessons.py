@@ -1,0 +1,198 @@
+"""Every lesson runs as a plain script, with and without its text at hand, and its notebook is the same lesson, executed.
+
+The lessons are found by name, so a fifth one is held to all of this as soon as its file is there.
+"""
+
+from __future__ import annotations
+
+import builtins
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import symtable
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import DATA, ROOT
+
+jupytext = pytest.importorskip("jupytext", reason="needs the extra 'lessons': pip install 'llm-scratch[lessons]'")
+nbformat = pytest.importorskip("nbformat", reason="needs the extra 'lessons': pip install 'llm-scratch[lessons]'")
+
+LESSONS = sorted((ROOT / "lessons").glob("step*_*.py"))
+SECONDS = 240  # far above what a lesson takes on a machine with nothing else to do
+SOLUTION = re.compile(r"<summary>Solution.*?```python\n(.*?)```", re.DOTALL)
+
+each_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
+
+
+def _load_build():
+    spec = importlib.util.spec_from_file_location("lessons_build", ROOT / "lessons" / "build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+build = _load_build()
+
+
+def run(script: Path, folder: Path, **env: str) -> str:
+    """What a lesson prints when it is run in an empty folder, without a display, every warning an error."""
+    settings = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY", "LLM_SCRATCH_FULL")}
+    settings |= {"MPLBACKEND": "Agg", "LLM_SCRATCH_CACHE": str(folder / "cache"), "PYTHONIOENCODING": "utf-8"}
+    settings |= {"LLM_SCRATCH_DATA": str(DATA)} if DATA.is_dir() else {}
+    quiet = ["-W", "error", "-W", "ignore:FigureCanvasAgg is non-interactive"]
+    command = [sys.executable, *quiet, str(script)]
+    done = subprocess.run(command, cwd=folder, env=settings | env, capture_output=True, encoding="utf-8", timeout=SECONDS, check=False)
+    assert done.returncode == 0, f"{script.name} ended with {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    assert "Warning" not in done.stderr, done.stderr[-4000:]
+    return done.stdout
+
+
+def notebook_of(lesson: Path):
+    path = ROOT / "notebook" / f"{lesson.stem.split('_')[0]}.ipynb"
+    assert path.is_file(), f"{path.name} is missing; run: make lessons"
+    return nbformat.read(path, as_version=4)
+
+
+def solutions(lesson: Path) -> list[str]:
+    """The code of the solutions that are folded away in a lesson."""
+    return [found for cell in jupytext.read(lesson).cells if cell.cell_type == "markdown" for found in SOLUTION.findall(cell.source)]
+
+
+def test_lessons_are_numbered_without_a_gap():
+    assert list(build.lessons()) == [f"step{i + 1}" for i in range(len(LESSONS))]
+    assert len(LESSONS) >= 2
+
+
+@each_lesson
+def test_lesson_runs_as_a_script(lesson, tmp_path):
+    printed = run(lesson, tmp_path)
+    assert len(printed.splitlines()) > 10
+    if (DATA / "the-verdict.txt").is_file():
+        assert "Going on with" not in printed, "the lesson did not find its text or vocabulary, so it left checks out"
+    assert printed.count("not solved yet") >= len(solutions(lesson)) >= 2
+
+
+@pytest.mark.parametrize(
+    "lesson", [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem.startswith("step4") else []) for path in LESSONS]
+)
+def test_lesson_goes_on_without_its_text_and_without_network(lesson, tmp_path):
+    if not any(need in lesson.read_text(encoding="utf-8") for need in ('read("verdict")', 'TOKENIZERS["gpt2"]')):
+        pytest.skip("this lesson needs neither a text nor a vocabulary")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    run(lesson, tmp_path, LLM_SCRATCH_DATA=str(empty), TIKTOKEN_CACHE_DIR=str(empty), LLM_SCRATCH_OFFLINE="1")
+
+
+@each_lesson
+def test_exercises_take_their_solutions(lesson, tmp_path):
+    """The lesson with each solution put where the student's code goes: every exercise says "right"."""
+    cells = jupytext.read(lesson).cells
+    parts = []
+    for cell in cells:
+        parts += [cell.source] if cell.cell_type == "code" else SOLUTION.findall(cell.source)
+    solved = tmp_path / f"{lesson.stem}_solved.py"
+    solved.write_text("\n\n".join(parts), encoding="utf-8")
+    marks = re.findall(r"^exercise .*$", run(solved, tmp_path), re.MULTILINE)
+    assert len(marks) >= len(solutions(lesson)) >= 2
+    assert [mark for mark in marks if not mark.endswith(": right")] == []
+
+
+@each_lesson
+def test_notebook_holds_the_lessons_cells(lesson):
+    want = [(cell.id, cell.cell_type, cell.source) for cell in build.as_notebook(lesson).cells]
+    got = [(cell.id, cell.cell_type, cell.source) for cell in notebook_of(lesson).cells]
+    assert got == want, f"{lesson.name} has changed since its notebook was made; run: make lessons"
+
+
+@each_lesson
+def test_notebook_was_executed_whole_and_well(lesson):
+    notebook = notebook_of(lesson)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    outputs = [output for cell in code for output in cell.outputs]
+    assert {output.output_type for output in outputs} <= {"stream", "display_data", "execute_result"}, "a cell ended in an error"
+    assert all(output.name == "stdout" for output in outputs if output.output_type == "stream"), "something was written to stderr"
+    shown = [output.get("text") or output.data.get("text/plain", "") for output in outputs]
+    assert any(shown)
+    assert any("image/png" in output.get("data", {}) for output in outputs), "a lesson has a picture"
+    for text in shown:
+        assert not re.search(r" at 0x[0-9a-f]{6}", text), f"an address in memory differs every time: {text[:200]}"
+        assert str(ROOT.parent) not in text, f"a path of one machine: {text[:200]}"
+        assert str(Path.home()) + os.sep not in text, f"a path of one machine: {text[:200]}"
+        assert "Going on with" not in text, "the notebook was made without the text or the vocabulary that it is about"
+    assert "execution" not in str([cell.metadata for cell in code]), "times of execution differ every time"
+
+
+@each_lesson
+def test_no_definition_reads_what_was_not_handed_to_it(lesson):
+    """Functions and classes of a lesson read imports, other definitions and CONSTANTS, never a variable of some earlier cell.
+
+    Cells tagged "what-went-wrong" are free: they show what happens otherwise.
+    """
+    cells = [c for c in jupytext.read(lesson).cells if c.cell_type == "code" and "what-went-wrong" not in c.metadata.get("tags", [])]
+    table = symtable.symtable("\n\n".join(cell.source for cell in cells), lesson.name, "exec")
+    free = {s.get_name() for s in table.get_symbols() if s.is_imported() or s.is_namespace() or s.get_name().isupper()} | set(dir(builtins))
+
+    def taken(scope: symtable.SymbolTable) -> list[str]:
+        here = [f"{scope.get_name()} reads {s.get_name()}" for s in scope.get_symbols() if s.is_global() and s.get_name() not in free]
+        return here + [line for child in scope.get_children() for line in taken(child)]
+
+    definitions = [
+        scope for scope in table.get_children() if scope.get_name() not in ("genexpr", "listcomp", "dictcomp", "setcomp", "lambda")
+    ]
+    assert [line for scope in definitions for line in taken(scope)] == []
+
+
+@pytest.fixture
+def workshop(tmp_path):
+    """A folder with build.py and one small lesson, and a function that builds there."""
+    (tmp_path / "lessons").mkdir()
+    shutil.copy(ROOT / "lessons" / "build.py", tmp_path / "lessons")
+    small = [
+        "# %% [markdown]\n# # Small",
+        "# %%\nimport matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()",
+        "# %%\nprint(1 + 1)",
+        "# %%\nprint(1 + 1)\n",
+    ]
+    (tmp_path / "lessons" / "step1_small.py").write_text("\n".join(small), encoding="utf-8")
+
+    def make(*names: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(tmp_path / "lessons" / "build.py"), *names]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=SECONDS, check=False)
+
+    return tmp_path, make
+
+
+def test_the_same_lesson_gives_the_same_notebook_byte_for_byte(workshop):
+    folder, make = workshop
+    done = make()
+    assert done.returncode == 0, done.stderr
+    first = (folder / "notebook" / "step1.ipynb").read_bytes()
+    assert b"image/png" in first
+    assert b'"2\\n"' in first
+    assert make("1").returncode == 0
+    assert (folder / "notebook" / "step1.ipynb").read_bytes() == first
+
+
+def test_a_lesson_that_fails_leaves_the_notebook_as_it_was(workshop):
+    folder, make = workshop
+    (folder / "notebook").mkdir()
+    (folder / "notebook" / "step1.ipynb").write_text("the old one", encoding="utf-8")
+    with (folder / "lessons" / "step1_small.py").open("a", encoding="utf-8") as file:
+        file.write("# %%\nassert 1 + 1 == 3\n")
+    done = make("step1")
+    assert done.returncode != 0
+    assert "AssertionError" in done.stderr
+    assert [path.name for path in (folder / "notebook").iterdir()] == ["step1.ipynb"]
+    assert (folder / "notebook" / "step1.ipynb").read_text(encoding="utf-8") == "the old one"
+
+
+def test_a_lesson_that_is_not_there_is_one_clear_line(workshop):
+    _, make = workshop
+    done = make("step9")
+    assert (done.returncode, done.stderr) == (2, "lessons/build.py: unknown lesson 'step9'; did you mean 'step1'?\n")
