@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import logging
 import random
 import re
 import socket
@@ -178,33 +177,53 @@ def test_a_good_server_is_asked_once(server, tmp_path, pauses):
 
 
 MENDED = {
-    "503 twice": [status(503), status(503)],
-    "429": [status(429)],
-    "closed": [cut(3 * CHUNK + 17)],
-    "closed before a byte": [cut(0)],
-    "reset in the headers": [lambda h: h.connection.close()],
-    "wrong length": [whole(CONTENT[:-9])],
-    "longer": [no_length(CONTENT + b"more")],
-    "shorter, unsaid": [no_length(CONTENT[:-9]), status(416)],
-    "same length, wrong bytes": [whole(bytes(len(CONTENT)))],
-    "one bit wrong": [whole(CONTENT[:-1] + bytes([CONTENT[-1] ^ 1]))],
-    "range ignored": [cut(2 * CHUNK), whole(CONTENT)],
-    "range ignored by wrong bytes": [cut(2 * CHUNK), whole(bytes(len(CONTENT)))],
-    "another range": [cut(2 * CHUNK), wrong_range],
-    "changed, If-Range unminded": [cut(2 * CHUNK), other_version],
-    "nothing to say": [status(204)],
-    "not HTTP": [lambda h: h.body(b"hello?\n\n")],
-    "four faults": [status(500), cut(0), status(502), cut(100)],
+    "503 twice": ("answers 503", [status(503), status(503)]),
+    "429": ("answers 429", [status(429)]),
+    "closed": (f"broke at {3 * CHUNK + 17:,} of", [cut(3 * CHUNK + 17)]),
+    "closed before a byte": ("broke at 0 of", [cut(0)]),
+    "reset in the headers": ("Remote end closed", [lambda h: h.connection.shutdown(socket.SHUT_RDWR)]),
+    "wrong length": (f"200 with {len(CONTENT) - 9} bytes", [whole(CONTENT[:-9])]),
+    "longer": ("wrong length: more than", [no_length(CONTENT + b"more")]),
+    "shorter, unsaid": ("answers 416", [no_length(CONTENT[:-9]), status(416)]),
+    "same length, wrong bytes": ("the sha256 differs", [whole(bytes(len(CONTENT)))]),
+    "one bit wrong": ("the sha256 differs", [whole(CONTENT[:-1] + bytes([CONTENT[-1] ^ 1]))]),
+    "range ignored": ("broke at", [cut(2 * CHUNK), whole(CONTENT)]),
+    "range ignored by wrong bytes": ("the sha256 differs", [cut(2 * CHUNK), whole(bytes(len(CONTENT)))]),
+    "another range": ("the file changed", [cut(2 * CHUNK), wrong_range]),
+    "changed, If-Range unminded": ("the file changed", [cut(2 * CHUNK), other_version]),
+    "nothing to say": ("answers 204", [status(204)]),
+    "not HTTP": ("hello", [lambda h: h.body(b"hello?\n\n")]),
+    "four faults": ("answers 502", [status(500), cut(0), status(502), cut(100)]),
 }
 
 
 @pytest.mark.parametrize("fault", MENDED)
-def test_a_fault_that_passes_is_mended(fault, server, tmp_path, pauses):
-    server.faults = list(MENDED[fault])
+def test_a_fault_that_passes_is_mended_and_said(fault, server, tmp_path, pauses, caplog):
+    why, server.faults = MENDED[fault][0], list(MENDED[fault][1])
     assert get(server, tmp_path).read_bytes() == CONTENT
     assert names(tmp_path) == ["file.bin"]
     assert not server.faults
     assert all(1 <= pause <= 30 for pause in pauses)
+    assert why in caplog.text
+    assert caplog.text.count("next try in") == len(pauses) == len(server.asked) - 1
+
+
+@pytest.mark.parametrize("useless", [status(416), wrong_range, other_version])
+def test_what_cannot_be_continued_is_read_from_its_beginning(useless, server, tmp_path):
+    server.faults = [cut(2 * CHUNK), useless]
+    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert ["range" in asked for asked in server.asked] == [False, True, False]
+
+
+def test_a_server_that_never_ends_fills_no_disk(server, tmp_path):
+    def endless(h: Handler) -> None:
+        h.head(200)
+        for _ in range(1000):
+            h.body(bytes(CHUNK))
+
+    server.faults = [endless]
+    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert server.sent < 500 * CHUNK
 
 
 def test_a_reset_at_any_byte_is_mended(server, tmp_path):
@@ -214,11 +233,12 @@ def test_a_reset_at_any_byte_is_mended(server, tmp_path):
         assert get(server, tmp_path / str(i)).read_bytes() == CONTENT
 
 
-def test_a_stall_ends_after_the_timeout_and_goes_on_from_there(server, tmp_path, monkeypatch):
+def test_a_stall_ends_after_the_timeout_and_goes_on_from_there(server, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(download, "TIMEOUT", 0.3)
     server.faults = [stall]
     assert get(server, tmp_path).read_bytes() == CONTENT
     assert server.asked[1]["range"] == f"bytes={CHUNK + 5}-"
+    assert "no byte for 0.3 s" in caplog.text
 
 
 def test_a_line_that_breaks_twenty_times_brings_each_byte_once(tmp_path, server, monkeypatch):
@@ -321,13 +341,6 @@ def test_back_off_grows_to_half_a_minute_and_is_drawn(monkeypatch, server, tmp_p
     get(server, tmp_path)
     assert bounds == [(1, 2), (1, 4), (1, 8), (1, 16), (1, 30), (1, 30), (1, 30)]
     assert pauses == [1] * 7
-
-
-def test_each_wait_is_announced(server, tmp_path, caplog):
-    server.faults = [status(503)]
-    with caplog.at_level(logging.WARNING, "llm_scratch.download"):
-        get(server, tmp_path)
-    assert re.search(r"file.bin: the server answers 503 .* next try in \d+ s", caplog.text)
 
 
 def test_a_second_address_takes_over(server, tmp_path):

@@ -1,0 +1,211 @@
+"""Sources: each gives its text, and what cannot be read is one clear error."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from llm_scratch.data.sources import SOURCES, read
+from llm_scratch.errors import DATA, USAGE, UserError
+
+
+@pytest.fixture
+def no_data(tmp_path, monkeypatch):
+    """A machine that has no downloads and no network."""
+    monkeypatch.delenv("LLM_SCRATCH_DATA", raising=False)
+    monkeypatch.setenv("LLM_SCRATCH_OFFLINE", "1")
+    monkeypatch.setenv("LLM_SCRATCH_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_verdict_is_the_notebooks_text(data_dir, monkeypatch, verdict):
+    monkeypatch.setenv("LLM_SCRATCH_DATA", str(data_dir))
+    assert read("verdict") == [verdict]
+    assert len(verdict) == 20_479
+    assert verdict.startswith("I HAD always thought Jack Gisburn rather a cheap genius")
+
+
+def test_shakespeare_is_the_whole_text(data_dir, monkeypatch):
+    monkeypatch.setenv("LLM_SCRATCH_DATA", str(data_dir))
+    (text,) = read("shakespeare")
+    assert len(text) == 1_115_394
+    assert text.startswith("First Citizen:\nBefore we proceed any further")
+
+
+@pytest.mark.parametrize(("name", "file"), [("verdict", "the-verdict.txt"), ("shakespeare", "tinyshakespeare.txt")])
+def test_without_network_the_error_says_what_to_do(name, file, no_data, tmp_path):
+    with pytest.raises(UserError, match=f"cannot download {file}: .* as {file} into a folder and set LLM_SCRATCH_DATA") as error:
+        read(name)
+    assert error.value.code == DATA
+    assert not (tmp_path / "cache").exists()
+
+
+def test_stories_are_the_first_seeds():
+    from llm_scratch.data.stories import tell
+
+    assert read("stories:3") == [tell(seed).text for seed in range(3)]
+
+
+def test_stories_are_twenty_thousand_unless_told(monkeypatch):
+    from llm_scratch.data import stories
+
+    told = stories.tell(0)
+    monkeypatch.setattr(stories, "tell", lambda seed: told)
+    assert len(read("stories")) == 20_000
+
+
+@pytest.mark.parametrize("argument", ["0", "-1", "many", "1.5", "³", "1e4", "1000000001", "9" * 5000])
+def test_a_number_of_stories_that_is_none(argument):
+    with pytest.raises(UserError, match="does not say how many"):
+        read(f"stories:{argument}")
+
+
+# Python's own prose.
+
+
+def test_python_docs_are_documents_of_prose():
+    documents = read("python-docs")
+    assert len(documents) > 40
+    assert 200_000 < sum(map(len, documents)) < 800_000
+    assert documents == read("python-docs")
+    assert documents[0].startswith('The "assert" statement\n\nAssert statements are')
+    assert sum("for" in re.findall("[a-z]+", text) for text in documents) > 25
+    assert all(text == text.strip("\n") and text for text in documents)
+
+
+def test_python_docs_leave_out_underlines_tables_and_grammar():
+    text = "\n".join(read("python-docs"))
+    assert not re.search(r"^\s*([-=*~^])\1{2,}\s*$", text, re.M)
+    assert not re.search(r"^\s*[+|]", text, re.M)
+    assert "::=" not in text
+    assert "Source code:" not in text
+    assert "\n\n\n" not in text
+
+
+def test_python_docs_say_nothing_twice_at_length():
+    documents = [{p for p in text.split("\n\n") if len(p) > 40} for text in read("python-docs")]
+    for i, one in enumerate(documents):
+        for other in documents[:i]:
+            assert len(one & other) <= 0.6 * min(len(one), len(other))
+
+
+def test_a_python_without_its_docs(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "pydoc_data.topics", None)
+    with pytest.raises(UserError, match="pydoc_data") as error:
+        read("python-docs")
+    assert error.value.code == DATA
+
+
+# Your own files.
+
+
+def test_one_file_is_one_document(here):
+    (here / "a.txt").write_bytes("ein\r\nzwei\rdrei\n€".encode("utf-8-sig"))
+    assert read("file:a.txt") == ["ein\nzwei\ndrei\n€"]
+    assert read(f"file:{here / 'a.txt'}") == ["ein\nzwei\ndrei\n€"]
+
+
+def test_a_pattern_gives_files_in_the_order_of_their_names(here):
+    for name in ("b.txt", "a.txt", "c.md", "deep/down/d.txt"):
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / name).write_text(name)
+    (here / "folder.txt").mkdir()
+    assert read("file:*.txt") == ["a.txt", "b.txt"]
+    assert read("file:**/*.txt") == ["a.txt", "b.txt", "deep/down/d.txt"]
+    assert read("file:[bc].*") == ["b.txt", "c.md"]
+
+
+def test_a_name_that_looks_like_a_pattern_is_a_name_if_it_exists(here):
+    (here / "a[1].txt").write_text("one")
+    assert read("file:a[1].txt") == ["one"]
+
+
+def test_home_is_spelled_out(here, monkeypatch):
+    monkeypatch.setenv("HOME", str(here))
+    monkeypatch.setenv("USERPROFILE", str(here))
+    (here / "a.txt").write_text("one")
+    assert read("file:~/a.txt") == read("file:~/*.txt") == ["one"]
+
+
+def test_each_line_of_jsonl_is_a_document(here):
+    rows = [{"text": "one\ntwo", "id": 1}, {"text": "três"}, {"text": ""}]
+    (here / "a.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n", encoding="utf-8")
+    assert read("file:a.jsonl") == ["one\ntwo", "três", ""]
+
+
+BAD = {
+    "missing.txt": (None, "cannot read missing.txt: No such file"),
+    "*.none": (None, "no file matches"),
+    "": (None, "names no file"),
+    "empty.txt": (b"", "empty.txt is empty"),
+    "blank.txt": (b"\xef\xbb\xbf \n\t\n", "blank.txt is empty"),
+    "nul.txt": (b"text\0more", r"nul.txt is a binary file \(byte 4 is 0\)"),
+    "latin.txt": ("naïve".encode("latin-1"), r"latin.txt is not UTF-8 text \(byte 2 is 0xef\)"),
+    "wide.txt": ("text".encode("utf-16"), "wide.txt is not UTF-8 text"),
+    "folder": (..., "folder is a folder; write 'file:folder/"),
+    "broken.jsonl": (b'{"text": "a"}\n{"text"', "broken.jsonl line 2 is not a JSON object"),
+    "list.jsonl": (b"\n[1]\n", "list.jsonl line 2"),
+    "other.jsonl": (b'{"content": "a"}', 'with a "text"'),
+    "number.jsonl": (b'{"text": 3}', "line 1"),
+    "half.jsonl": (b'{"text": "\\ud800"}', "line 1"),
+    "deep.jsonl": (b"[" * 100_000, "line 1"),
+    "hollow.jsonl": (b'{"text": " "}', "holds no text"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_no_text_is_one_clear_error(name, here):
+    data, why = BAD[name]
+    if data is ...:
+        (here / name).mkdir()
+    elif data is not None:
+        (here / name).write_bytes(data)
+    with pytest.raises(UserError, match=why) as error:
+        read(f"file:{name}")
+    assert error.value.code == DATA
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_may_not_be_read(here, monkeypatch):
+    def refused(path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    (here / "a.txt").write_text("one")
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(UserError, match="cannot read a.txt: Permission denied") as error:
+        read("file:a.txt")
+    assert error.value.code == DATA
+
+
+# Names.
+
+
+def test_an_unknown_source_names_the_nearest(here):
+    with pytest.raises(UserError, match="unknown source 'verdct'; did you mean 'verdict'?") as error:
+        read("verdct")
+    assert error.value.code == USAGE
+    (here / "books.txt").write_text("one")
+    with pytest.raises(UserError, match="a file is written 'file:books.txt'"):
+        read("books.txt")
+
+
+@pytest.mark.parametrize("source", ["verdict:2", "python-docs:3", "shakespeare:hamlet"])
+def test_an_argument_that_would_be_ignored_is_an_error(source):
+    with pytest.raises(UserError, match="takes nothing after a colon"):
+        read(source)
+
+
+def test_yours_is_one_function_and_one_line(monkeypatch):
+    monkeypatch.setitem(SOURCES, "mine", lambda argument: [f"word {argument}"])
+    assert read("mine:a:b") == ["word a:b"]
+    monkeypatch.setitem(SOURCES, "nothing", lambda argument: ["", " \n"])
+    with pytest.raises(UserError, match="'nothing' holds no text"):
+        read("nothing")
