@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from llm_scratch.errors import DATA, UserError
+from llm_scratch.generation.decode import end_of_text
 from llm_scratch.model import running
 from llm_scratch.model.loss import IGNORE, next_token_loss
 from llm_scratch.model.running import check_ids, device_of, evaluating, vocab_size
@@ -112,7 +113,7 @@ def evaluate_text(
     Raises:
         UserError: as `evaluate_tokens`; special tokens in the text are read as plain text.
     """
-    eot = getattr(tokenizer, "eot_token", None)
+    eot = end_of_text(tokenizer)
     ids = tokenizer.encode(text, disallowed_special=())
     loss = evaluate_tokens(
         model, ids if eot is None else [eot, *ids], context_length, batch_size, stride=stride, tokenizer=tokenizer if eot is None else None
@@ -137,5 +138,5 @@ def _batches(ids: Sequence[int] | Tensor | np.ndarray, size: int, stride: int, b
 
 
 def _count_bytes(ids: list[int], tokenizer: Any) -> int:
-    eot = getattr(tokenizer, "eot_token", None)
+    eot = end_of_text(tokenizer)
     return len(tokenizer.decode_bytes([i for i in ids if i != eot]))

@@ -125,7 +125,7 @@ def stream(
     Raises:
         UserError: nothing to begin with, an id outside the model's vocabulary, a setting out of its range.
     """
-    eot = getattr(tokenizer, "eot_token", None)
+    eot = end_of_text(tokenizer)
     ids = tokenizer.encode(prompt, disallowed_special=()) or ([] if eot is None else [eot])
     idx = torch.tensor([ids], dtype=torch.long, device=device_of(model))  # [B, T]
     _check(model, idx, max_new_tokens, None, temperature)
@@ -149,6 +149,14 @@ def _text(tokenizer: Any, last: int, ids: Iterator[int], eot: int | None) -> Ite
         last = token
     if rest := whole.decode(b"", final=True):
         yield rest
+
+
+def end_of_text(tokenizer: Any) -> int | None:
+    """The id of the end-of-text token; None for a vocabulary without one."""
+    try:
+        return tokenizer.eot_token
+    except (AttributeError, KeyError, UserError):
+        return None
 
 
 def text_to_token_ids(text: str, tokenizer: Any) -> Tensor:

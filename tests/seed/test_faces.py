@@ -1,0 +1,63 @@
+"""The module names that the notebooks import: they hold what is asked of them, and importing them does nothing else."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FACES = {path.stem: path for path in [*(ROOT / "notebook").glob("*.py"), ROOT / "src/llm_gpt.py", ROOT / "src/text_data.py"]}
+STATEMENTS = """
+from attention import MultiHeadAttention
+from attention import softmax_navie, SelfAttention_v1, SelfAttention_v2, CausalAttention, MultiHeadAttentionWrapper
+from llm_gpt import GPTModel
+from llm_gpt import generate_text_simple
+from llm_gpt import DummyTransformerBlock, DummyLayerNorm, DummyGPTModel, LayerNorm, GELU, FeedForward, ExampleDeepNeuralNetwork
+from llm_gpt import print_gradients, TransformerBlock
+from text_data import create_dataloader_V1, GPTDatasetV1
+"""
+
+
+@pytest.mark.parametrize("statement", STATEMENTS.strip().splitlines())
+def test_what_the_notebooks_import_is_there(statement):
+    names: dict[str, object] = {}
+    exec(statement, names)
+    assert all(name in names for name in statement.split("import ")[1].split(", "))
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_a_face_is_a_docstring_and_imports(face):
+    first, *rest = ast.parse(FACES[face].read_text(encoding="utf-8")).body
+    assert isinstance(first, ast.Expr)
+    for node in rest:
+        assert isinstance(node, ast.ImportFrom) or (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"), (
+            ast.unparse(node)
+        )
+
+
+def test_importing_them_is_silent_and_leaves_no_trace(tmp_path):
+    """The notebooks' modules printed their tutorial, built a model of 1.6 billion parameters, read a file and set the seed."""
+    code = f"""
+import gc, sys, torch
+sys.path.insert(0, {str(ROOT / "notebook")!r})
+state = torch.get_rng_state()
+import {", ".join(FACES)}
+assert torch.equal(torch.get_rng_state(), state), "the seed was set"
+assert not any(issubclass(type(thing), torch.nn.Module) for thing in gc.get_objects()), "a model was built"
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_installed_is_what_is_meant():
+    """The notebooks' requirements named urllib317, a name that anybody could register, and not half of what they import."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = {line.split(">")[0].split("=")[0].split("[")[0] for line in project["dependencies"]}
+    assert names >= {"torch", "tiktoken", "matplotlib", "numpy"}
+    assert not [name for name in names if name.startswith("urllib")]
