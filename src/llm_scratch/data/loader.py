@@ -27,7 +27,7 @@ class TokenLoader:
         seed: of the order.
         order: "shuffled": windows side by side at a new offset each pass; "documents": a window begins at each `eot`;
             "epochs": side by side from the start, a ragged last batch dropped, as the notebooks' loader;
-            "in order": the same without shuffling or dropping, for evaluation.
+            "in order": the same without shuffling or dropping, for evaluation; its last batch may be smaller.
         eot: the token that begins a document, for "documents".
     Raises:
         UserError: not one whole window (or, for "epochs", batch) in the stream.
@@ -54,8 +54,9 @@ class TokenLoader:
         self._epoch_starts = lru_cache(maxsize=2)(self._starts_of_epoch)
 
     def __len__(self) -> int:
-        """Whole batches in one pass."""
-        return max(1, len(self.starts) // self.batch_size)
+        """Batches in one pass: whole ones, and for "in order" the smaller last one too."""
+        whole, rest = divmod(len(self.starts), self.batch_size)
+        return whole + bool(rest) if self.order == "in order" else max(1, whole)
 
     def _starts_of_epoch(self, epoch: int) -> np.ndarray:
         if self.order == "in order":
@@ -68,7 +69,7 @@ class TokenLoader:
 
     def starts_of(self, step: int) -> np.ndarray:
         """Where the windows of batch `step` begin: [B] places in the stream."""
-        if self.order == "epochs":
+        if self.order in ("epochs", "in order"):
             epoch, within = divmod(step, len(self))
             return self._epoch_starts(epoch)[within * self.batch_size : (within + 1) * self.batch_size]
         places = range(step * self.batch_size, (step + 1) * self.batch_size)

@@ -23,6 +23,7 @@ from llm_scratch.data.loader import TokenLoader
 from llm_scratch.errors import CHECKPOINT, DIVERGED, INTERRUPTED, UserError, unknown
 from llm_scratch.model import build
 from llm_scratch.model.loss import IGNORE, next_token_loss
+from llm_scratch.model.running import evaluating
 from llm_scratch.tokenizers import Tokenizer, save_tokenizer
 from llm_scratch.training.interrupt import stop_signals
 from llm_scratch.training.optim import OPTIMIZERS
@@ -57,15 +58,14 @@ def train_step(
 
 @torch.no_grad()
 def mean_loss(model: nn.Module, loader: TokenLoader, batches: int, device: torch.device) -> float:
-    """Nats per token over the first `batches` of a loader, dropout off."""
-    was_training = model.training
-    model.eval()
-    losses = []
-    for step in range(batches):
-        inputs, targets = (t.to(device) for t in loader.batch(step))
-        losses.append(next_token_loss(model(inputs), targets))
-    model.train(was_training)
-    return torch.stack(losses).mean().item()
+    """Nats per token over the first `batches` of a loader, every token counting the same, dropout off."""
+    total, asked = torch.zeros((), device=device), 0
+    with evaluating(model):
+        for step in range(batches):
+            inputs, targets = (t.to(device) for t in loader.batch(step))
+            total += next_token_loss(model(inputs), targets, "sum")
+            asked += targets.numel()
+    return total.item() / asked
 
 
 @dataclass
@@ -123,6 +123,17 @@ class Run:
         self.last_eval = {"step": self.step, "tokens": self.tokens, "train_loss": train, "val_loss": val, "val_bits_per_byte": bits}
         return self.last_eval
 
+    def check_weights(self) -> None:
+        """Refuse weights that are not finite, before they are measured, sampled from or saved.
+
+        Raises:
+            UserError: names the first such weight (code 5).
+        """
+        for name, weight in self.model.named_parameters():
+            if not torch.isfinite(weight).all():
+                advice = "the last checkpoint is as it was. Try a lower --train.lr"
+                raise UserError(f"{name} holds numbers that are not finite after step {self.step}: training diverged; {advice}", DIVERGED)
+
     def save(self, best: bool = False) -> None:
         """Write a checkpoint of this moment."""
         state = {"step": self.step, "best": self.best, "steps": self.steps, "random": random_state(), "last_eval": self.last_eval}
@@ -149,9 +160,10 @@ def start(config: RunConfig, folder: Path, device: torch.device, corpus: Corpus)
     """A run at step 0, its weights drawn from the seed.
 
     Raises:
-        UserError: no such optimizer or architecture; names the nearest.
+        UserError: no such optimizer, schedule or architecture; names the nearest.
     """
     cfg, T = config.train, config.model.context_length
+    learning_rate(0, 1, cfg)
     if cfg.optimizer not in OPTIMIZERS:
         raise unknown("optimizer", cfg.optimizer, OPTIMIZERS)
     torch.manual_seed(cfg.seed)
@@ -207,10 +219,15 @@ def _loop(run: Run, records: Records, watcher: Watcher, stop: Any) -> None:
         last = run.step == run.steps
         if run.step % cfg.log_every == 0 or last:
             records.metric(row)
-        better = (run.step % cfg.eval_every == 0 or last) and _look(run, records, watcher)
-        if cfg.sample_every and (run.step % cfg.sample_every == 0 or last):
+        look = run.step % cfg.eval_every == 0 or last
+        sample = bool(cfg.sample_every) and (run.step % cfg.sample_every == 0 or last)
+        save = run.step % cfg.save_every == 0 or last or stop.asked
+        if look or sample or save:
+            run.check_weights()
+        better = look and _look(run, records, watcher)
+        if sample:
             records.sample(run, watcher)
-        if better or run.step % cfg.save_every == 0 or last or stop.asked:
+        if save or better:
             run.save(best=better)
         if stop.asked and not last:
             raise UserError(f"stopped at step {run.step}, saved in {run.folder}; the same command goes on from there", INTERRUPTED)

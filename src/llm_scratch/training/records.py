@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,6 +83,15 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
             yield row
 
 
+def _samples_until(path: Path, step: int) -> str:
+    """What samples.md says up to `step`; its heading alone for a new run."""
+    if step == 0 or not path.is_file():
+        return "# What the model wrote as it learned\n"
+    text = path.read_text(encoding="utf-8", errors="replace")
+    later = (found.start() for found in re.finditer(r"\n## Step (\d+), [\d,]+ tokens\n", text) if int(found[1]) > step)
+    return text[: next(later, len(text))]
+
+
 def environment() -> dict[str, Any]:
     """Where a run was made: versions, machine, the commit if there is one."""
     try:
@@ -113,8 +123,7 @@ class Records:
         write_whole(folder / "env.json", json.dumps(environment(), indent=1) + "\n")
         rows = [row for row in read_metrics(folder / "metrics.jsonl") if row["step"] <= step and step > 0]
         write_whole(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-        if step == 0:
-            write_whole(folder / "samples.md", "# What the model wrote as it learned\n")
+        write_whole(folder / "samples.md", _samples_until(folder / "samples.md", step))
 
     def __enter__(self) -> Records:
         self._metrics = (self.folder / "metrics.jsonl").open("a", encoding="utf-8")
