@@ -1,0 +1,300 @@
+"""The loop: micro-batches equal one batch; stopped or killed at any step, a run ends with the bits of one that was not."""
+
+import dataclasses
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from llm_scratch.checkpoint import folders, newest
+from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from llm_scratch.data.corpus import Corpus
+from llm_scratch.data.loader import TokenLoader
+from llm_scratch.errors import CHECKPOINT, DIVERGED, INTERRUPTED, USAGE, UserError
+from llm_scratch.loading import load
+from llm_scratch.model.gpt import GPTModel
+from llm_scratch.model.loss import IGNORE, next_token_loss
+from llm_scratch.tokenizers import TOKENIZERS
+from llm_scratch.training.loop import mean_loss, train, train_step
+from llm_scratch.training.optim import OPTIMIZERS
+from llm_scratch.training.plot import read_metrics
+from llm_scratch.training.records import Quiet
+
+TEXT = "the cat sat on the mat and the dog sat on the log. " * 12
+STEPS = 9
+
+
+def settings(**train):
+    """A run of a second: dropout on, two micro-batches, and every kind of event at another step."""
+    often = {"eval_every": 4, "eval_batches": 2, "save_every": 3, "sample_every": 5, "log_every": 1, "prompt": "the cat"}
+    return RunConfig(
+        ModelConfig(vocab_size=20, context_length=8, emb_dim=12, n_heads=3, n_layers=2, drop_rate=0.2),
+        DataConfig(source="stories", tokenizer="chars"),
+        TrainConfig(**({"steps": STEPS, "batch_size": 4, "micro_batches": 2, "warmup_steps": 2, "lr": 1e-2} | often | train)),
+    )
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    tokenizer = TOKENIZERS["chars"]([TEXT])
+    ids = np.array(tokenizer.encode(TEXT), dtype=np.int32)
+    return Corpus(tokenizer, ids[:480], ids[480:], len(ids) - 480)
+
+
+def model_and_batch(rows=8):
+    torch.manual_seed(0)
+    model = GPTModel({"vocab_size": 20, "context_length": 8, "emb_dim": 12, "n_heads": 3, "n_layers": 2, "drop_rate": 0.0})
+    return model, torch.randint(0, 20, (rows, 8)), torch.randint(0, 20, (rows, 8))
+
+
+@pytest.mark.parametrize("ragged", [False, True], ids=["all asked", "ragged"])
+@pytest.mark.parametrize("parts", [2, 4, 8])
+def test_micro_batches_equal_one_batch(parts, ragged):
+    model, inputs, targets = model_and_batch()
+    if ragged:  # each row asks another number of tokens, one row none: a mean of means would be wrong
+        targets = targets.masked_fill(torch.arange(8) < torch.arange(8)[:, None] + 1, IGNORE)
+    still = torch.optim.SGD(model.parameters(), lr=0.0)
+    loss, norm = train_step(model, still, [(inputs, targets)], None)
+    want = [p.grad.clone() for p in model.parameters()]
+    torch.testing.assert_close(loss, next_token_loss(model(inputs), targets).detach())
+    sums = train_step(model, still, list(zip(inputs.chunk(parts), targets.chunk(parts))), None)
+    torch.testing.assert_close(sums, (loss, norm), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close([p.grad for p in model.parameters()], want, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("max_norm", [None, 1e-3, 1e3])
+def test_a_gradient_is_measured_and_clipped_to_its_length(max_norm):
+    model, inputs, targets = model_and_batch()
+    _, norm = train_step(model, torch.optim.SGD(model.parameters(), lr=0.0), [(inputs, targets)], max_norm)
+    after = torch.stack([p.grad.norm() for p in model.parameters()]).norm()
+    torch.testing.assert_close(after, norm if max_norm != 1e-3 else torch.tensor(1e-3), rtol=1e-3, atol=1e-8)
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_a_gradient_that_is_not_finite_moves_no_weight(poison):
+    model, inputs, targets = model_and_batch()
+    model.out_head.weight.register_hook(lambda grad: grad.index_fill(0, torch.tensor(3), poison))
+    before = [p.detach().clone() for p in model.parameters()]
+    _, norm = train_step(model, OPTIMIZERS["adamw"](model, TrainConfig()), [(inputs, targets)], 1.0)
+    assert not torch.isfinite(norm)
+    assert all(torch.equal(p, b) for p, b in zip(model.parameters(), before))
+
+
+@pytest.mark.parametrize("tokens", [25, 33, 40, 41])
+def test_held_out_loss_is_the_mean_over_every_window(tokens):
+    """One, three, four and five windows in batches of 4 and 2: a short last batch has its share and nothing counts twice."""
+    model, _, _ = model_and_batch()
+    ids = np.random.default_rng(0).integers(0, 20, tokens)
+    starts = range(0, tokens - 8, 8)
+    x, y = (torch.tensor(np.array([ids[s + shift : s + shift + 8] for s in starts])) for shift in (0, 1))
+    want = next_token_loss(model(x), y).item()
+    for batch_size in (2, 4):
+        loader = TokenLoader(ids, 8, batch_size, order="in order")
+        assert mean_loss(model, loader, len(loader), torch.device("cpu")) == pytest.approx(want, rel=1e-6)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _fast():
+    """Pictures and flushing to the disk take longer than all the rest; test_records.py and test_checkpoint.py look at them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda number: None)
+        patch.setattr("llm_scratch.training.records.plot_runs", lambda *args: None)
+        yield
+
+
+class StopAt(Quiet):
+    """Presses Ctrl-C (or pulls the plug) after some step."""
+
+    def __init__(self, step, how):
+        self.at, self.how = step, how
+
+    def step(self, run, row):
+        if run.step == self.at:
+            self.how()
+
+
+def press(number):
+    return lambda: signal.raise_signal(number)
+
+
+def plug():
+    raise MemoryError("the plug is pulled")
+
+
+def timeless(run):
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in read_metrics(run)]
+
+
+def assert_same_run(ours, theirs):
+    a, b = (newest(run, pytest.fail, prefer="latest") for run in (ours, theirs))
+    for kind in ("weights", "optimizer"):
+        one, two = getattr(a, kind), getattr(b, kind)
+        assert one.keys() == two.keys()
+        assert [name for name in one if not torch.equal(one[name], two[name])] == []
+    assert a.state == b.state
+    assert timeless(ours) == timeless(theirs)
+    assert (ours / "samples.md").read_text() == (theirs / "samples.md").read_text()
+    assert [f.name for f in folders(ours)] == [f.name for f in folders(theirs)]
+    assert (ours / "ckpt" / "best").read_text() == (theirs / "ckpt" / "best").read_text()
+
+
+@pytest.fixture(scope="module", params=OPTIMIZERS)
+def uninterrupted(request, tmp_path_factory, corpus):
+    config = settings(optimizer=request.param)
+    folder = tmp_path_factory.mktemp(request.param)
+    train(config, folder, corpus=corpus)
+    return config, folder
+
+
+@pytest.mark.parametrize("step", range(1, STEPS))
+def test_stopped_by_ctrl_c_and_resumed_equals_uninterrupted(uninterrupted, corpus, tmp_path, step):
+    config, want = uninterrupted
+    with pytest.raises(UserError, match=f"stopped at step {step}, saved in") as error:
+        train(config, tmp_path, corpus=corpus, watcher=StopAt(step, press(signal.SIGINT)))
+    assert error.value.code == INTERRUPTED
+    torch.manual_seed(0)  # whatever went on in between does not matter
+    run = train(config, tmp_path, corpus=corpus)
+    assert run.step == STEPS
+    assert {f.name for f in folders(want)} <= {f.name for f in folders(tmp_path)} | {f"step-{step:08d}"}
+    for folder in folders(tmp_path):  # the extra checkpoint of the stop may have pushed an older one out, nothing else differs
+        if not (want / "ckpt" / folder.name).exists():
+            continue
+        assert (folder / "manifest.json").read_text() == (want / "ckpt" / folder.name / "manifest.json").read_text()
+    assert_same_run(tmp_path, want)
+
+
+@pytest.mark.parametrize("step", [1, 3, 6, 8])
+def test_killed_and_resumed_equals_uninterrupted(uninterrupted, corpus, tmp_path, step):
+    """What was written after the last checkpoint is taken out again: no step stands twice, in no paper."""
+    config, want = uninterrupted
+    with pytest.raises(MemoryError):
+        train(config, tmp_path, corpus=corpus, watcher=StopAt(step, plug))
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 2, "lo')  # and the machine stopped in the middle of a line
+    train(config, tmp_path, corpus=corpus)
+    assert_same_run(tmp_path, want)
+
+
+def test_stopped_again_and_again_equals_uninterrupted(uninterrupted, corpus, tmp_path):
+    config, want = uninterrupted
+    for step in (2, 3, 7):
+        with pytest.raises(UserError, match=f"stopped at step {step}"):
+            train(config, tmp_path, corpus=corpus, watcher=StopAt(step, press(signal.SIGTERM)))
+    train(config, tmp_path, corpus=corpus)
+    assert_same_run(tmp_path, want)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(uninterrupted, corpus, tmp_path):
+    config, want = uninterrupted
+    train(config, tmp_path / "same", corpus=corpus)
+    assert_same_run(tmp_path / "same", want)
+    other = train(dataclasses.replace(config, train=dataclasses.replace(config.train, seed=7)), tmp_path / "other", corpus=corpus)
+    assert timeless(other.folder) != timeless(want)
+
+
+def test_samples_and_evaluation_do_not_move_training(uninterrupted, corpus, tmp_path):
+    config, want = uninterrupted
+    other = settings(optimizer=config.train.optimizer, sample_every=0, eval_every=STEPS, save_every=STEPS)
+    run = train(other, tmp_path, corpus=corpus)
+    weights = newest(want, pytest.fail).weights
+    assert all(torch.equal(value, weights[name]) for name, value in run.model.state_dict().items())
+
+
+def test_a_finished_run_is_left_as_it_is(uninterrupted, corpus):
+    config, folder = uninterrupted
+    before = timeless(folder)
+    assert train(config, folder, corpus=corpus).step == STEPS
+    assert timeless(folder) == before
+
+
+def test_a_second_ctrl_c_stops_at_once(corpus, tmp_path):
+    def twice():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(settings(), tmp_path, corpus=corpus, watcher=StopAt(4, twice))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert newest(tmp_path, pytest.fail).state["step"] == 3
+
+
+def test_learns(corpus, tmp_path):
+    run = train(settings(steps=60, eval_every=60, save_every=60, sample_every=0), tmp_path, corpus=corpus)
+    rows = [row for row in read_metrics(tmp_path) if "val_loss" in row]
+    assert rows[0]["step"] == 0
+    assert rows[-1]["val_loss"] < rows[0]["val_loss"] - 0.5
+    assert run.best == rows[-1]["val_loss"]
+
+
+def test_the_best_is_kept_and_loaded(corpus, tmp_path):
+    """A held-out loss that rises after step 4: `best` names that one, and `load` takes it."""
+    run = train(settings(eval_every=2, lr=0.5, warmup_steps=0, schedule="constant"), tmp_path, corpus=corpus)
+    rows = [row for row in read_metrics(tmp_path) if "val_loss" in row and row["step"]]
+    best = min(rows, key=lambda row: row["val_loss"])["step"]
+    assert (tmp_path / "ckpt" / "best").read_text() == f"step-{best:08d}\n"
+    model, tokenizer = load(tmp_path)
+    assert not model.training
+    assert tokenizer.encode("the cat") == corpus.tokenizer.encode("the cat")
+    weights = newest(tmp_path, pytest.fail, prefer="best").weights
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    assert run.step == STEPS
+
+
+def test_epochs_decide_the_steps(corpus, tmp_path):
+    config = settings(epochs=2, batch_size=15, micro_batches=3, eval_every=100)
+    run = train(config, tmp_path, corpus=corpus)
+    assert run.steps == run.step == 2 * len(run.train_loader)
+    assert run.tokens == run.steps * 15 * 8
+
+
+def test_a_run_of_other_settings_is_not_overwritten(uninterrupted, corpus):
+    config, folder = uninterrupted
+    before = timeless(folder)
+    with pytest.raises(UserError, match="holds a run with other settings") as error:
+        train(config.with_model(n_layers=1), folder, corpus=corpus)
+    assert error.value.code == CHECKPOINT
+    assert timeless(folder) == before
+
+
+def test_divergence_is_an_error_and_the_last_checkpoint_stands(corpus, tmp_path):
+    class Poison(Quiet):
+        def step(self, run, row):
+            if run.step == 5:
+                run.model.out_head.weight.data[0, 0] = float("nan")
+
+    with pytest.raises(UserError, match=r"the loss is nan at step 6 .*--train\.lr") as error:
+        train(settings(sample_every=0), tmp_path, corpus=corpus, watcher=Poison())
+    assert error.value.code == DIVERGED
+    assert newest(tmp_path, pytest.fail).state["step"] == 4
+    assert read_metrics(tmp_path)[-1]["step"] == 5
+
+
+@pytest.mark.parametrize("due", ["eval_every", "sample_every", "save_every"])
+def test_weights_that_are_not_finite_are_never_measured_sampled_or_saved(corpus, tmp_path, due):
+    class Poison(Quiet):
+        def step(self, run, row):
+            if run.step == 5:
+                run.model.tok_emb.weight.data[:] = float("inf")
+
+    never = {"eval_every": 99, "sample_every": 0, "save_every": 2}
+    with pytest.raises(UserError, match=r"tok_emb\.weight holds numbers that are not finite after step 5") as error:
+        train(settings(**never | {due: 5}), tmp_path, corpus=corpus, watcher=Poison())
+    assert error.value.code == DIVERGED
+    assert all(torch.isfinite(w).all() for found in [newest(tmp_path, pytest.fail)] if found for w in found.weights.values())
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (settings(optimizer="adam"), "unknown optimizer 'adam'; did you mean 'adamw'"),
+        (settings(schedule="cosin"), "unknown schedule 'cosin'; did you mean 'cosine'"),
+        (settings().with_model(architecture="gtp"), "unknown architecture 'gtp'; did you mean 'gpt'"),
+    ],
+    ids=["optimizer", "schedule", "architecture"],
+)
+def test_an_unknown_name_is_an_error_before_anything_is_written(config, message, corpus, tmp_path):
+    with pytest.raises(UserError, match=message) as error:
+        train(config, tmp_path / "run", corpus=corpus)
+    assert error.value.code == USAGE
+    assert not (tmp_path / "run").exists()
