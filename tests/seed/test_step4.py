@@ -111,7 +111,7 @@ def test_cells_32_to_34_the_toy_vocabulary(capsys):
     assert words[int(torch.multinomial(probas, 1))] == "forward"
     print_sampled_tokens(probas)
     counts = dict(line.split(" x ")[::-1] for line in capsys.readouterr().out.splitlines())
-    assert counts == {word: "0" for word in TOY_VOCAB} | {"closer": "73", "forward": "582", "inches": "2", "toward": "343"}
+    assert counts == dict.fromkeys(TOY_VOCAB, "0") | {"closer": "73", "forward": "582", "inches": "2", "toward": "343"}
 
 
 def test_the_temperature_experiment():
