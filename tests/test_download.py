@@ -126,7 +126,7 @@ def no_length(data: bytes) -> Callable[[Handler], None]:
 
 
 def wrong_range(h: Handler) -> None:
-    h.head(206, Content_Length=10, Content_Range=f"bytes 7-16/{len(CONTENT)}")
+    h.head(206, ETag='"one"', Content_Length=10, Content_Range=f"bytes 7-16/{len(CONTENT)}")
     h.body(CONTENT[7:17])
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from llm_scratch.data.sources import SOURCES, read
+from llm_scratch.data.sources import DOWNLOADED, SOURCES, on_this_machine, read
+from llm_scratch.download import FILES
 from llm_scratch.errors import DATA, USAGE, UserError
 
 
@@ -46,6 +47,24 @@ def test_without_network_the_error_says_what_to_do(name, file, no_data, tmp_path
         read(name)
     assert error.value.code == DATA
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("name", DOWNLOADED)
+def test_where_a_downloaded_text_lies_is_told_without_reading_it(name, no_data, tmp_path, monkeypatch):
+    file, size = DOWNLOADED[name], FILES[DOWNLOADED[name]].size
+    assert on_this_machine(name) is None
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / file).write_bytes(bytes(size))
+    assert on_this_machine(name) == tmp_path / "cache" / file
+    monkeypatch.setenv("LLM_SCRATCH_DATA", str(tmp_path))
+    (tmp_path / file).write_bytes(bytes(size - 1))
+    assert on_this_machine(name) == tmp_path / "cache" / file
+    (tmp_path / file).write_bytes(bytes(size))
+    assert on_this_machine(name) == tmp_path / file
+
+
+def test_every_source_says_what_it_is():
+    assert all(source.__doc__ and "\n" not in source.__doc__.split(".")[0] for source in SOURCES.values())
 
 
 def test_stories_are_the_first_seeds():
