@@ -40,7 +40,9 @@ def load(where: str | Path, device: str = "cpu") -> tuple[nn.Module, Tokenizer]:
     elif (path / "ckpt").is_dir() and (found := checkpoint.newest(path, log.warning, prefer="best")) is not None:
         model, tokenizer = from_checkpoint(found)
     else:
-        raise UserError(f"no model at {where}; expected a run directory, a checkpoint folder or a .pth file: `llm-scratch runs list`", CHECKPOINT)
+        raise UserError(
+            f"no model at {where}; expected a run directory, a checkpoint folder or a .pth file: `llm-scratch runs list`", CHECKPOINT
+        )
     return model.to(device).eval(), tokenizer
 
 
@@ -59,11 +61,12 @@ def _from_pth(path: Path) -> nn.Module:
     except Exception as e:  # the reader's own errors differ by what is wrong with the file
         reason = str(e).split("\n")[0][:120]
         raise UserError(f"{path} is not a file of weights alone ({reason}); save it as safetensors, or as a state_dict", CHECKPOINT) from e
-    weights = saved.get("model_state_dict", saved) if isinstance(saved, dict) else None
-    if not isinstance(weights, dict) or not all(isinstance(t, Tensor) for t in weights.values()) or "tok_emb.weight" not in weights:
-        raise UserError(f"{path} holds no state_dict of a GPTModel (no tok_emb.weight)", CHECKPOINT)
-    model = build(config_of(weights))
-    checkpoint.set_weights(model, weights, str(path))
+    try:
+        weights = saved.get("model_state_dict", saved)
+        model = build(config_of(weights))
+        checkpoint.set_weights(model, weights, str(path))
+    except (AttributeError, KeyError, ValueError, TypeError) as e:
+        raise UserError(f"{path} holds no state_dict of a GPTModel; expected tok_emb.weight and the rest", CHECKPOINT) from e
     return model
 
 

@@ -68,6 +68,8 @@ def prepare(config: RunConfig, tokenizer: Tokenizer | None = None) -> Corpus:
     """
     data, V, T = config.data, config.model.vocab_size, config.model.context_length
     documents = read(data.source)
+    if data.split == "characters":  # one text, as the notebooks read it
+        documents = ["\n".join(documents)]
     if data.tokenizer not in TOKENIZERS:
         raise unknown("tokenizer", data.tokenizer, TOKENIZERS)
     if tokenizer is None:
@@ -80,7 +82,7 @@ def prepare(config: RunConfig, tokenizer: Tokenizer | None = None) -> Corpus:
             f"set --model.vocab-size {tokenizer.n_vocab}"
         )
     if data.split == "characters":
-        text = "\n".join(documents)
+        (text,) = documents
         cut = int(len(text) * (1 - data.val_fraction))
         train, val = (encode_documents([part], tokenizer) for part in (text[:cut], text[cut:]))
     else:
