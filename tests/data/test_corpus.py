@@ -1,0 +1,116 @@
+"""From documents to two streams of ids: nothing is lost at the cut, and held-out text trains no tokenizer."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from llm_scratch.config import DataConfig, ModelConfig, RunConfig
+from llm_scratch.data.corpus import encode_documents, prepare, split_tokens
+from llm_scratch.data.sources import SOURCES
+from llm_scratch.errors import DATA, USAGE, UserError
+from llm_scratch.tokenizers import TOKENIZERS
+
+STORIES = [f"{name} had {n} apples and gave one away. The end of it." for n, name in enumerate(["Mia", "Ben", "Zoë", "Ida", "Lev", "Kim"])]
+
+
+@pytest.fixture(autouse=True)
+def _texts(monkeypatch):
+    monkeypatch.setitem(SOURCES, "many", lambda argument: STORIES * int(argument or 1))
+    monkeypatch.setitem(SOURCES, "one", lambda argument: [" ".join(STORIES)])
+
+
+def settings(source="many:5", tokenizer="chars", vocab_size=60, context_length=16, **data):
+    model = ModelConfig(vocab_size=vocab_size, context_length=context_length, emb_dim=12, n_heads=3, n_layers=1)
+    return RunConfig(model, DataConfig(source=source, tokenizer=tokenizer, **data))
+
+
+def test_documents_stand_between_ends_of_text():
+    tokenizer = TOKENIZERS["chars"](STORIES)
+    ids = encode_documents(STORIES[:2], tokenizer)
+    end = tokenizer.eot_token
+    assert ids.tolist() == [end, *tokenizer.encode(STORIES[0]), end, *tokenizer.encode(STORIES[1]), end]
+    assert encode_documents(STORIES[:1], tokenizer).tolist() == tokenizer.encode(STORIES[0])
+
+
+def test_special_text_in_a_document_stays_text():
+    texts = ["say <|endoftext|> aloud", "and again"]
+    tokenizer = TOKENIZERS["bpe"](texts, 262)
+    ids = encode_documents(texts, tokenizer)
+    assert (ids == tokenizer.eot_token).sum() == 3
+    assert tokenizer.decode([i for i in ids if i != tokenizer.eot_token]) == "".join(texts)
+
+
+def test_the_cut_loses_nothing():
+    ids = np.arange(100)
+    train, val = split_tokens(ids, 0.2)
+    assert (len(train), len(val)) == (80, 20)
+    assert np.array_equal(np.concatenate([train, val]), ids)
+
+
+def test_the_cut_moves_to_the_start_of_a_document():
+    ids = np.arange(1, 101)
+    ids[[0, 30, 60, 90, 99]] = 0
+    train, val = split_tokens(ids, 0.3, eot=0)
+    assert (len(train), len(val)) == (90, 10)
+    assert val[0] == 0
+    train, val = split_tokens(ids, 0.05, eot=0)  # no document begins after the cut, so it stays
+    assert (len(train), len(val)) == (95, 5)
+
+
+@pytest.mark.parametrize("split", ["tokens", "characters"])
+@pytest.mark.parametrize("source", ["one", "many:5"])
+def test_prepare_gives_both_parts_and_the_bytes_of_the_second(source, split):
+    corpus = prepare(settings(source, split=split, val_fraction=0.25))
+    whole = np.concatenate([corpus.train, corpus.val])
+    assert len(corpus.val) == pytest.approx(0.25 * len(whole), rel=0.25)
+    text = corpus.tokenizer.decode([i for i in corpus.val if i != corpus.tokenizer.eot_token])
+    assert corpus.val_bytes == len(text.encode())
+    assert corpus.bytes_per_token == corpus.val_bytes / len(corpus.val)
+    joined = corpus.tokenizer.decode([i for i in whole if i != corpus.tokenizer.eot_token])
+    documents = STORIES * 5 if source == "many:5" else [" ".join(STORIES)]
+    assert joined == ("\n" if split == "characters" else "").join(documents)
+
+
+def test_the_notebooks_cut_counts_characters():
+    text = " ".join(STORIES)
+    corpus = prepare(settings("one", split="characters", val_fraction=0.2))
+    assert corpus.tokenizer.decode(corpus.train.tolist()) == text[: int(0.8 * len(text))]
+
+
+def test_a_tokenizer_is_trained_on_the_learning_part_alone(monkeypatch):
+    seen = []
+    train = TOKENIZERS["bpe"]
+    monkeypatch.setitem(TOKENIZERS, "bpe", lambda texts, vocab_size: seen.extend(texts) or train(texts, vocab_size))
+    corpus = prepare(settings(tokenizer="bpe", vocab_size=300, val_fraction=0.5))
+    assert sum(map(len, seen)) <= 0.5 * sum(map(len, STORIES * 5))
+    assert "".join(STORIES * 5).startswith("".join(seen))
+    assert corpus.tokenizer.n_vocab <= 300
+
+
+def test_a_tokenizer_that_is_there_is_taken():
+    mine = TOKENIZERS["chars"](["".join(STORIES) + "!?"])
+    assert prepare(settings(), mine).tokenizer is mine
+
+
+@pytest.mark.parametrize(
+    ("changes", "message", "code"),
+    [
+        ({"tokenizer": "bpee"}, "unknown tokenizer 'bpee'; did you mean 'bpe'", USAGE),
+        ({"source": "nowhere"}, "unknown source 'nowhere'", USAGE),
+        ({"vocab_size": 12}, r"'chars' has \d+ tokens, but model.vocab_size=12; set --model.vocab-size \d+", USAGE),
+        ({"context_length": 5000}, "the learning part of 'many:5' has .* tokens; one window takes 5001", DATA),
+        ({"val_fraction": 0.001, "source": "one"}, "the held-out part of 'one' has .* one window takes 17", DATA),
+    ],
+)
+def test_what_does_not_fit_is_named(changes, message, code):
+    with pytest.raises(UserError, match=message) as error:
+        prepare(settings(**changes))
+    assert error.value.code == code
+
+
+def test_the_same_settings_give_the_same_corpus():
+    a, b = (prepare(settings(tokenizer="bpe", vocab_size=300)) for _ in range(2))
+    assert np.array_equal(a.train, b.train)
+    assert np.array_equal(a.val, b.val)
+    assert dataclasses.astuple(settings()) == dataclasses.astuple(settings())

@@ -1,0 +1,122 @@
+"""The loader: a pure function of (seed, step), each window once a pass, targets one token later."""
+
+import numpy as np
+import pytest
+import torch
+
+from llm_scratch.data.loader import TokenLoader
+from llm_scratch.errors import DATA, UserError
+
+T, EOT = 8, 99
+
+
+@pytest.fixture
+def ids():
+    """212 tokens whose value is their place, so that a batch says where it was read; every 15th is the end of a text."""
+    ids = np.arange(1000, 1212, dtype=np.int32)
+    ids[::15] = EOT
+    return ids
+
+
+def places(loader, steps):
+    """Where the windows of some steps begin, read off the batches themselves: the second token is never the end of a text."""
+    return [int(row[1]) - 1001 for step in steps for row in loader.batch(step)[0]]
+
+
+@pytest.mark.parametrize("order", ["shuffled", "documents", "epochs", "in order"])
+def test_targets_are_the_tokens_after(ids, order):
+    loader = TokenLoader(ids, T, 4, order=order, eot=EOT)
+    for step in range(9):
+        inputs, targets = loader.batch(step)
+        assert inputs.dtype == targets.dtype == torch.int64
+        assert inputs.shape == targets.shape
+        assert inputs.shape[1] == T
+        starts = loader.starts_of(step)
+        assert torch.equal(inputs, torch.from_numpy(np.stack([ids[s : s + T] for s in starts]).astype(np.int64)))
+        assert torch.equal(targets, torch.from_numpy(np.stack([ids[s + 1 : s + T + 1] for s in starts]).astype(np.int64)))
+
+
+@pytest.mark.parametrize("order", ["shuffled", "documents", "epochs", "in order"])
+def test_a_batch_depends_on_seed_and_step_alone(ids, order):
+    first, second = (TokenLoader(ids, T, 4, seed=5, order=order, eot=EOT) for _ in range(2))
+    forwards = [first.batch(step)[0] for step in range(20)]
+    for step in [19, 3, 3, 0, 11, *range(20)]:
+        assert torch.equal(second.batch(step)[0], forwards[step])
+    other = TokenLoader(ids, T, 4, seed=6, order=order, eot=EOT)
+    same = all(torch.equal(other.batch(step)[0], forwards[step]) for step in range(20))
+    assert same == (order == "in order")
+
+
+def test_shuffled_reads_each_window_once_a_pass_at_a_new_offset(ids):
+    loader = TokenLoader(ids, T, 5, order="shuffled")
+    n = len(loader.starts)
+    drawn = [start for step in range(n) for start in loader.starts_of(step)]  # five passes: n steps of 5
+    passes = [drawn[i * n : (i + 1) * n] for i in range(5)]
+    offsets = set()
+    for starts in passes:
+        assert len(set(starts)) == n
+        offset = min(starts)
+        assert sorted(starts) == list(range(offset, offset + n * T, T))  # side by side: no token twice
+        offsets.add(offset)
+    assert len(offsets) > 1
+    assert len({tuple(np.subtract(starts, min(starts))) for starts in passes}) == 5
+    assert max(drawn) + T + 1 <= len(ids)
+
+
+def test_documents_windows_begin_with_the_end_of_the_text_before(ids):
+    loader = TokenLoader(ids, T, 3, order="documents", eot=EOT)
+    n = len(loader.starts)
+    assert n == sum(1 for place in range(0, 212, 15) if place + T + 1 <= 212)
+    assert all((loader.batch(step)[0][:, 0] == EOT).all() for step in range(12))
+    one_pass = [start for step in range(n) for start in loader.starts_of(step)][:n]
+    assert sorted(one_pass) == [place for place in range(0, 212, 15) if place + T + 1 <= 212]
+
+
+def test_epochs_is_the_notebooks_loader(ids):
+    """Windows side by side from the first token, shuffled, a ragged last batch dropped."""
+    from torch.utils.data import DataLoader
+
+    from llm_scratch.data.text import GPTDatasetV1
+
+    class Spelled:
+        def encode(self, text, **special):
+            return ids.tolist()
+
+    theirs = DataLoader(GPTDatasetV1("", Spelled(), T, T), batch_size=4, shuffle=False, drop_last=True)
+    loader = TokenLoader(ids, T, 4, order="epochs")
+    assert len(loader) == len(theirs) == 6
+    want = {tuple(row.tolist()) for inputs, _ in theirs for row in inputs} | {
+        tuple(ids[24 * T : 25 * T].tolist()),
+        tuple(ids[200:208].tolist()),
+    }
+    for epoch in range(3):
+        rows = [tuple(row.tolist()) for step in range(6) for row in loader.batch(6 * epoch + step)[0]]
+        assert len(set(rows)) == 24
+        assert set(rows) <= want
+    assert places(loader, range(6)) != places(loader, range(6, 12))
+
+
+@pytest.mark.parametrize(("tokens", "batch_sizes"), [(T + 1, [1]), (3 * T + 1, [2, 1]), (4 * T + 1, [2, 2]), (5 * T, [2, 2])])
+def test_in_order_reads_everything_once_and_the_last_batch_may_be_short(ids, tokens, batch_sizes):
+    loader = TokenLoader(ids[:tokens], T, 2, order="in order")
+    assert [len(loader.batch(step)[0]) for step in range(len(loader))] == batch_sizes
+    assert places(loader, range(len(loader))) == [T * i for i in range(sum(batch_sizes))]
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.int64])
+def test_reads_a_file_of_tokens_that_is_larger_than_memory(ids, dtype, tmp_path):
+    ids.astype(dtype).tofile(tmp_path / "tokens.bin")
+    loader = TokenLoader(np.memmap(tmp_path / "tokens.bin", dtype=dtype, mode="r"), T, 4, seed=1)
+    assert torch.equal(loader.batch(3)[0], TokenLoader(ids, T, 4, seed=1).batch(3)[0])
+
+
+@pytest.mark.parametrize(("order", "tokens"), [("shuffled", T), ("epochs", 3 * T + 1), ("in order", 0), ("documents", 8)])
+def test_too_little_text_says_how_much_there_is(ids, order, tokens):
+    with pytest.raises(UserError, match=rf"{tokens} tokens hold \d windows of {T}; \d (is|are) needed: use more text") as error:
+        TokenLoader(ids[:tokens], T, 4, order=order, eot=EOT)
+    assert error.value.code == DATA
+
+
+def test_one_window_is_enough_for_shuffled(ids):
+    loader = TokenLoader(ids[: T + 1], T, 4)
+    assert places(loader, range(2)) == [0] * 8

@@ -1,0 +1,171 @@
+"""One door for every model: what was trained comes back, the notebooks' files load, and nothing in a file is run."""
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from llm_scratch.checkpoint import save
+from llm_scratch.config import DataConfig, ModelConfig, RunConfig, to_dict
+from llm_scratch.errors import CHECKPOINT, UserError
+from llm_scratch.loading import config_of, load
+from llm_scratch.model.gpt import GPTModel
+from llm_scratch.tokenizers import TOKENIZERS, save_tokenizer
+from llm_scratch.training.state import plain_weights
+
+CHARS = TOKENIZERS["chars"](["abc "])
+NOTEBOOK = {"vocab_size": 50, "context_length": 16, "emb_dim": 128, "n_heads": 2, "n_layers": 2, "drop_rate": 0.1, "qkv_bias": False}
+
+
+def saved(run, step, tied=True, best=False):
+    cfg = ModelConfig(vocab_size=5, context_length=8, emb_dim=12, n_heads=3, n_layers=2, tie_embeddings=tied)
+    torch.manual_seed(step)
+    model = GPTModel(cfg).eval()
+    config = to_dict(RunConfig(cfg, DataConfig(tokenizer="chars")))
+    save(run, step, config, plain_weights(model), {}, {"step": step}, lambda folder: save_tokenizer(CHARS, folder), best)
+    return model
+
+
+@pytest.fixture(autouse=True)
+def _no_vocabulary(monkeypatch):
+    monkeypatch.setitem(TOKENIZERS, "gpt2", lambda texts, vocab_size: CHARS)
+
+
+def assert_same_logits(ours, theirs):
+    ids = torch.tensor([[0, 1, 2, 3, 4]])
+    assert torch.equal(ours(ids), theirs(ids))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_run_gives_its_best_and_a_folder_itself(tmp_path, tied):
+    best, last = saved(tmp_path, 1, tied, best=True), saved(tmp_path, 2, tied)
+    model, tokenizer = load(tmp_path)
+    assert_same_logits(model, best)
+    assert not model.training
+    assert tokenizer.encode("cab a") == CHARS.encode("cab a")
+    assert_same_logits(load(str(tmp_path / "ckpt" / "step-00000002"))[0], last)
+    assert (model.out_head.weight is model.tok_emb.weight) == tied
+
+
+def test_a_damaged_best_gives_the_newest_whole_one_and_a_warning(tmp_path, caplog):
+    saved(tmp_path, 1, best=True)
+    last = saved(tmp_path, 2)
+    os.truncate(tmp_path / "ckpt" / "step-00000001" / "model.safetensors", 100)
+    assert_same_logits(load(tmp_path)[0], last)
+    assert "model.safetensors has 100 bytes instead of" in caplog.text
+
+
+def test_all_damaged_is_an_error(tmp_path):
+    saved(tmp_path, 1)
+    os.truncate(tmp_path / "ckpt" / "step-00000001" / "state.json", 3)
+    with pytest.raises(UserError, match="all checkpoints of .* are damaged") as error:
+        load(tmp_path)
+    assert error.value.code == CHECKPOINT
+
+
+@pytest.mark.parametrize("make", ["nothing", "empty folder", "run that saved nothing"])
+def test_nothing_there_says_what_was_expected(tmp_path, make):
+    where = tmp_path / "x"
+    if make != "nothing":
+        where.mkdir()
+    if make == "run that saved nothing":
+        (where / "ckpt").mkdir()
+    with pytest.raises(UserError, match="no model at .*; expected a run directory, a checkpoint folder or a .pth file") as error:
+        load(where)
+    assert error.value.code == CHECKPOINT
+
+
+def notebook_state(cfg):
+    """A state_dict as the notebooks save it: with each layer's mask table."""
+    torch.manual_seed(9)
+    model = GPTModel(cfg).eval()
+    masks = {f"trf_blocks.{i}.att.mask": torch.ones(16, 16).triu(1) for i in range(cfg["n_layers"])}
+    return model, model.state_dict() | masks
+
+
+@pytest.mark.parametrize("with_optimizer", [False, True])
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("qkv_bias", [True, False])
+def test_a_checkpoint_of_the_notebooks_loads(tmp_path, with_optimizer, zipped, qkv_bias):
+    model, state = notebook_state(NOTEBOOK | {"qkv_bias": qkv_bias})
+    if with_optimizer:
+        optimizer = torch.optim.AdamW(model.parameters(), lr=4e-4, weight_decay=0.1)
+        model(torch.zeros(1, 4, dtype=torch.long)).sum().backward()
+        state = {"model_state_dict": state, "optimizer_state_dict": optimizer.state_dict()}
+    torch.save(state, tmp_path / "model.pth", _use_new_zipfile_serialization=zipped)
+    loaded, _ = load(tmp_path / "model.pth")
+    assert dict(loaded.cfg) == dict(ModelConfig(**NOTEBOOK | {"qkv_bias": qkv_bias}))
+    assert_same_logits(loaded, model)
+
+
+def test_the_shape_is_read_off_the_weights():
+    big = GPTModel(NOTEBOOK | {"emb_dim": 192, "n_heads": 3, "n_layers": 1}).state_dict()
+    assert config_of(big) == ModelConfig(vocab_size=50, context_length=16, emb_dim=192, n_heads=3, n_layers=1)
+
+
+class Hostile:
+    """Unpickled by a careless reader, it runs a command."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.marker}",)
+
+
+@pytest.mark.parametrize("kind", ["pickle", "torch", "torch, old format", "beside weights", "numpy"])
+def test_code_in_a_file_is_refused_and_does_not_run(tmp_path, kind):
+    marker, path = tmp_path / "it-ran", tmp_path / "model.pth"
+    bomb = Hostile(marker)
+    if kind == "pickle":
+        path.write_bytes(pickle.dumps(bomb))
+    elif kind == "numpy":
+        with path.open("wb") as file:
+            np.save(file, np.array([bomb], dtype=object), allow_pickle=True)
+    elif kind == "beside weights":
+        torch.save(notebook_state(NOTEBOOK)[1] | {"extra": bomb}, path)
+    else:
+        torch.save({"tok_emb.weight": bomb}, path, _use_new_zipfile_serialization=kind == "torch")
+    with pytest.raises(UserError, match="is not a file of weights alone") as error:
+        load(path)
+    assert error.value.code == CHECKPOINT
+    assert "\n" not in str(error.value)
+    assert not marker.exists()
+
+
+def test_the_bomb_of_the_test_above_does_go_off(tmp_path):
+    pickle.loads(pickle.dumps(Hostile(tmp_path / "it-ran")))
+    assert (tmp_path / "it-ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is not a file of weights alone"),
+        (b"just some text\n" * 9, "is not a file of weights alone"),
+        ({"w": torch.zeros(3)}, "holds no state_dict of a GPTModel"),
+        ([torch.zeros(3)], "holds no state_dict of a GPTModel"),
+        ({"tok_emb.weight": 3}, "holds no state_dict of a GPTModel"),
+        ({"tok_emb.weight": torch.zeros(4, 8)}, "holds no state_dict of a GPTModel"),
+    ],
+    ids=["empty", "text", "other weights", "a list", "a number", "embedding alone"],
+)
+def test_a_file_of_something_else_is_named(tmp_path, content, message):
+    path = tmp_path / "model.pth"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(UserError, match=message) as error:
+        load(path)
+    assert error.value.code == CHECKPOINT
+
+
+def test_a_missing_tensor_is_named(tmp_path):
+    _, state = notebook_state(NOTEBOOK)
+    del state["trf_blocks.1.norm2.shift"]
+    torch.save(state, tmp_path / "model.pth")
+    with pytest.raises(UserError, match=r"trf_blocks\.1\.norm2\.shift is missing"):
+        load(tmp_path / "model.pth")

@@ -1,0 +1,94 @@
+"""What a run leaves on paper: settings that can be read back, metrics without holes, samples, and the loss plot."""
+
+import json
+
+import pytest
+import torch
+
+from llm_scratch.config import load_config
+from llm_scratch.errors import UserError
+from llm_scratch.files import write_whole
+from llm_scratch.presets import preset
+from llm_scratch.training.records import Quiet, Records, environment, read_metrics
+
+
+def write(folder, steps, start=0):
+    with Records(preset("quickstart"), folder, start) as records:
+        for step in steps:
+            records.metric({"step": step, "tokens": 10 * step, "loss": 5.0 - step, "lr": 0.1})
+
+
+@pytest.fixture(autouse=True)
+def _no_plots(monkeypatch, request):
+    if "plot" not in request.node.name:
+        monkeypatch.setattr("llm_scratch.training.records.plot_runs", lambda *args: None)
+
+
+def test_a_run_says_what_it_was(tmp_path):
+    write(tmp_path, [1])
+    assert load_config(tmp_path / "config.yaml") == preset("quickstart")
+    said = json.loads((tmp_path / "env.json").read_text())
+    assert said == environment()
+    assert said["torch"] == torch.__version__
+    assert (tmp_path / "samples.md").read_text().startswith("# What the model wrote")
+
+
+@pytest.mark.parametrize("torn", ["", '{"step": 4, "lo', "\0\0\0\0", "null\n", "[4]\n", '{"loss": 1}\n'])
+def test_on_resume_every_step_stands_once(tmp_path, torn):
+    write(tmp_path, [1, 2, 3, 4])
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write(torn)
+    write(tmp_path, [3, 4, 5], start=2)
+    assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4, 5]
+
+
+def test_a_new_run_begins_empty(tmp_path):
+    write(tmp_path, [1, 2])
+    write(tmp_path, [1])
+    assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [1]
+
+
+def test_samples_after_the_checkpoint_are_taken_out(tmp_path):
+    sample = "\n## Step {0}, {1:,} tokens\n\nOnce. ## Step 9, as they say.\n"
+    text = "# What the model wrote as it learned\n" + "".join(sample.format(step, 1000 * step) for step in (2, 4, 10))
+    write_whole(tmp_path / "samples.md", text)
+    write(tmp_path, [5], start=4)
+    assert (tmp_path / "samples.md").read_text() == text[: text.index("\n## Step 10")]
+
+
+def test_no_metrics_are_no_rows(tmp_path):
+    assert list(read_metrics(tmp_path / "metrics.jsonl")) == []
+
+
+def test_a_plot_of_the_losses_is_left(tmp_path):
+    write(tmp_path, [1, 2, 3])
+    assert (tmp_path / "loss-plot.pdf").read_bytes().startswith(b"%PDF")
+    assert (tmp_path / "loss-plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_disk_that_is_full_is_a_clear_error(tmp_path, monkeypatch):
+    class Full:
+        name = "metrics.jsonl"
+
+        def write(self, text):
+            raise OSError(28, "No space left on device")
+
+        def close(self):
+            pass
+
+    with Records(preset("quickstart"), tmp_path, 0) as records:
+        records._metrics.close()
+        records._metrics = Full()
+        with pytest.raises(UserError, match=r"cannot write metrics\.jsonl: No space left"):
+            records.metric({"step": 1})
+
+
+def test_a_quiet_watcher_passes_on_warnings_alone(capsys):
+    watcher = Quiet()
+    for call in (lambda: watcher.started(None, False), lambda: watcher.step(None, {}), lambda: watcher.sampled(None, "x")):
+        call()
+    watcher.evaluated(None, {})
+    watcher.finished(None)
+    assert capsys.readouterr().out == ""
+    watcher.warn("careful")
+    assert capsys.readouterr().out == "warning: careful\n"
