@@ -125,6 +125,17 @@ def no_length(data: bytes) -> Callable[[Handler], None]:
     return fault
 
 
+def chunked(n: int) -> Callable[[Handler], None]:
+    """n bytes in HTTP's chunked form, which has no length, and no end."""
+
+    def fault(h: Handler) -> None:
+        h.head(200, Transfer_Encoding="chunked", ETag='"one"')
+        h.wfile.write(f"{n:x}\r\n".encode())
+        h.body(CONTENT[:n])
+
+    return fault
+
+
 def wrong_range(h: Handler) -> None:
     h.head(206, ETag='"one"', Content_Length=10, Content_Range=f"bytes 7-16/{len(CONTENT)}")
     h.body(CONTENT[7:17])
@@ -181,6 +192,7 @@ MENDED = {
     "429": ("answers 429", [status(429)]),
     "closed": (f"broke at {3 * CHUNK + 17:,} of", [cut(3 * CHUNK + 17)]),
     "closed before a byte": ("broke at 0 of", [cut(0)]),
+    "closed within a chunk": (f"broke at {CHUNK + 9:,} of", [chunked(CHUNK + 9)]),
     "reset in the headers": ("Remote end closed", [lambda h: h.connection.shutdown(socket.SHUT_RDWR)]),
     "wrong length": (f"200 with {len(CONTENT) - 9} bytes", [whole(CONTENT[:-9])]),
     "longer": ("wrong length: more than", [no_length(CONTENT + b"more")]),

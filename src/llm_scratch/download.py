@@ -39,7 +39,6 @@ from llm_scratch.errors import DATA, RESOURCES, UserError
 TRIES = 5  # in a row that bring nothing new
 TIMEOUT = 20.0  # seconds without a byte
 CHUNK = 1 << 16  # bytes
-
 log = logging.getLogger(__name__)
 
 
@@ -250,6 +249,8 @@ def _piece(answer: http.client.HTTPResponse) -> bytes:
     """What has arrived by now, at most a chunk; b"" at the end."""
     try:
         return answer.read1(CHUNK)
+    except http.client.IncompleteRead as e:  # what newer Pythons raise where older ones give b""
+        return e.partial
     except (OSError, http.client.HTTPException, ValueError) as e:
         raise _Failed(_reason(e)) from e
 
