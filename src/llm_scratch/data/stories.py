@@ -12,9 +12,10 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 
-from llm_scratch.data.story_grammar import Pick, Pieces, Telling, compile_pattern, match, without_an
+from llm_scratch.data.story_grammar import Pick, Pieces, Telling, compile_pattern, expected_bits, match, without_an
 from llm_scratch.data.story_sentences import BEATS
 from llm_scratch.data.story_shapes import OPENING, SCENES, STORY_SHAPES
 
@@ -106,3 +107,9 @@ def bits(text: str) -> float:
     telling = Telling(lambda n: next(choices))
     telling.say((*_OPENING, _SHAPES))
     return sum(map(math.log2, telling.sizes))
+
+
+@cache
+def entropy() -> float:
+    """The entropy of the source in bits a story: the exact mean of `Story.bits` over all stories, without sampling."""
+    return expected_bits((*_OPENING, _SHAPES))[0]

@@ -16,7 +16,9 @@ Proof that they agree: tests/data/test_stories.py.
 
 from __future__ import annotations
 
+import math
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -208,20 +210,17 @@ def match(pieces: Pieces, text: str, at: int, memory: Memory, partial: bool = Fa
             at += len(piece)
             continue
         rest = pieces[i + 1 :]
-        if isinstance(piece, Pick):
-            for choice, option in enumerate(piece.options):
-                first = option[0] if option else ""
-                if partial or not isinstance(first, str) or text.startswith(first, at):
-                    for choices in match(option + rest, text, at, memory, partial):
-                        yield (choice, *choices)
-        elif piece.role in memory:
-            yield from match((*inflect(memory[piece.role], piece.form), *rest), text, at, memory, partial)
-        else:
-            for choice, word in enumerate(free_words(memory, piece.kind)):
-                written = inflect(word, piece.form)
-                if partial or text.startswith(written[0], at):
-                    for choices in match((*written, *rest), text, at, memory | {piece.role: word}, partial):
-                        yield (choice, *choices)
+        if isinstance(piece, Recall) and piece.role in memory:
+            yield from match(inflect(memory[piece.role], piece.form) + rest, text, at, memory, partial)
+            return
+        words = () if isinstance(piece, Pick) else free_words(memory, piece.kind)
+        options = piece.options if isinstance(piece, Pick) else tuple(inflect(word, piece.form) for word in words)
+        for choice, option in enumerate(options):
+            first = option[0] if option else ""
+            if not isinstance(first, str) or text.startswith(first, at) or (partial and first.startswith(text[at:])):
+                known = memory if isinstance(piece, Pick) else memory | {piece.role: words[choice]}
+                for choices in match(option + rest, text, at, known, partial):
+                    yield (choice, *choices)
         return
     if at == len(text):
         yield ()
@@ -230,3 +229,31 @@ def match(pieces: Pieces, text: str, at: int, memory: Memory, partial: bool = Fa
 def without_an(text: str) -> str:
     """The text with every "an" written "a", as the patterns write it."""
     return re.sub(r"\b([Aa])n (?=[aeiou])", r"\1 ", text)
+
+
+def expected_bits(pieces: Pieces, roles: frozenset[str] = frozenset()) -> tuple[float, dict[frozenset[str], float]]:
+    """The mean information of what the pieces say, in bits, after a story that remembers `roles`.
+
+    Returns:
+        (bits, probability of each set of roles that the story may then remember). No sampling: the sum runs over all ways.
+    """
+    bits, now = 0.0, {roles: 1.0}
+    for piece in pieces:
+        if isinstance(piece, str):
+            continue
+        after: dict[frozenset[str], float] = defaultdict(float)
+        for known, p in now.items():
+            if isinstance(piece, Pick):
+                share = p / len(piece.options)
+                bits += p * math.log2(len(piece.options))
+                for option in piece.options:
+                    more, then = expected_bits(option, known)
+                    bits += share * more
+                    for later, q in then.items():
+                        after[later] += share * q
+            else:
+                if piece.role not in known:
+                    bits += p * math.log2(len(WORDS[piece.kind]) - sum(role[:-1] == piece.kind for role in known))
+                after[known | {piece.role}] += p
+        now = after
+    return bits, now

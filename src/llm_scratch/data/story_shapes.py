@@ -10,7 +10,7 @@ OPENING = "hero friend"
 
 STORY_SHAPES = {
     "hiding": "mood? put seek look? answer find thanks? end",
-    "lost": "put busy? ask look? answer find thanks? busy? end",
+    "lost": "put busy? ask look? answer find thanks? end",
     "walk": "path mood? put_out busy? flock? return ask? answer_out find_out end_out",
     "costume": "dress put show? busy? ask? answer find undress end",
     "tower": "build mood? blocks? put busy? ask? find topple end",
@@ -80,7 +80,7 @@ SCENES: dict[str, tuple[str, ...]] = {
     "build": (
         "[They|{Then} they] {gently?}stacked a {color1} block, a {color2} block and a {color3} block.",
         "{A} built a {adj} tower: a {color1} block, a {color2} block and a {color3} block.",
-        "They {gently} put a {adj?}{color2} block on a {adj?}{color1} one, and a {color3} one on top.",
+        "They {gently} put a {adj?}{color1} block under a {adj?}{color2} one, and a {color3} one on top.",
         "First {kind?}{A} took a {adj?}{color1} block, then a {color2} one, and then a {color3} one.",
     ),
     "blocks": (
@@ -126,7 +126,7 @@ SCENES: dict[str, tuple[str, ...]] = {
         "[They|{Then} they] {went} {gently?}to the pond by the {quiet?}{field}.",
         "\"Let us go to the {lovely} pond,\" {said} {B}{manner}.",
         "By the {quiet?}{field} was a {lovely} pond.",
-        "At a {lovely} pond, they had {tasty?}{food1} with {food2}.",
+        "At a {lovely} pond, they had {tasty?}{food3} with {food4}.",
     ),
     "birthday": (
         "It was the birthday of {B}, and {elder} {made} {tasty?}{food}.",

@@ -96,7 +96,7 @@ _LISTS = {
     "gently": """slowly quickly quietly happily gently softly carefully proudly gladly eagerly bravely calmly neatly merrily patiently
         swiftly busily cheerfully kindly cleverly playfully lightly nimbly tenderly easily silently smoothly smartly deftly joyfully
         tidily lovingly promptly steadily sweetly sleepily wisely firmly boldly""",
-    "softly": """softly kindly gently warmly quietly happily proudly politely brightly eagerly sweetly shyly gladly merrily 
+    "softly": """softly kindly gently warmly quietly happily proudly politely brightly eagerly sweetly shyly gladly merrily
         cheerfully thoughtfully slowly quickly dreamily sleepily excitedly playfully joyfully lovingly wisely boldly gratefully
         lightly hopefully peacefully gracefully tenderly fondly calmly bravely""",
     "said": """said cried called whispered sang cheered murmured laughed shouted announced chirped mumbled sighed exclaimed squeaked

@@ -1,0 +1,286 @@
+"""The stories: text and choices are one to one, the entropy is what it is said to be, and every probe has one answer."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import statistics
+from collections import Counter
+
+import pytest
+
+from llm_scratch.data.stories import HELD_OUT, SHAPES, SKILLS, begins, bits, entropy, parse, tell
+from llm_scratch.data.story_grammar import ALIAS, HOLE, SKILL, Pick, compile_pattern, inflect, match
+from llm_scratch.data.story_sentences import BEATS
+from llm_scratch.data.story_shapes import OPENING, SCENES, STORY_SHAPES
+from llm_scratch.data.story_words import NUMBERS, WORDS
+
+GIRLS, BOYS = set(WORDS["girl"]), set(WORDS["boy"])
+SENTENCE_END = re.compile(r'[.!?]"?(?= ["A-Z]|$)')
+
+
+@pytest.fixture(scope="module")
+def stories():
+    return [tell(seed) for seed in range(2000)]
+
+
+def n_sentences(text: str) -> int:
+    """Sentences of a text; a quoted sentence that "said Tom" follows is part of the one around it."""
+    return len(SENTENCE_END.findall(re.sub(r'"[^"]*"', lambda quote: quote[0].replace(".", ",").replace("!", ",").replace("?", ","), text)))
+
+
+# the text is the choices, and the choices are the text
+
+
+def test_parses_back(stories):
+    for story in stories:
+        assert parse(story.text) == story.choices, story.text
+
+
+@pytest.mark.slow
+def test_parses_10_000_back():
+    for seed in range(HELD_OUT, HELD_OUT + 10_000):
+        story = tell(seed)
+        assert parse(story.text) == story.choices, story.text
+
+
+def test_no_two_of_10_000_are_equal():
+    assert len({tell(seed).text for seed in range(10_000)}) == 10_000
+
+
+def test_same_on_every_machine():
+    told = "\n".join(tell(seed).text for seed in [*range(50), HELD_OUT, HELD_OUT + 1])
+    assert hashlib.sha256(told.encode()).hexdigest() == GOLDEN
+
+
+def test_a_seed_does_not_depend_on_what_was_told_before(stories):
+    assert tell(1234) == stories[1234]
+
+
+@pytest.mark.parametrize("change", [lambda t: "", lambda t: t[:-1], lambda t: t + " ", lambda t: t.replace(" the ", " teh ", 1), str.upper])
+def test_what_is_no_story_is_refused(change):
+    with pytest.raises(ValueError, match="no story reads"):
+        parse(change(tell(7).text))
+    with pytest.raises(ValueError, match="no story reads"):
+        bits(change(tell(7).text))
+
+
+def test_a_wrong_memory_is_refused(stories):
+    story = next(story for story in stories if story.shape == "pond")
+    other = next(p for p in story.probes if p.skill == "object")
+    wrong = other.prompt + other.others[0] + story.text[len(other.prompt) + len(other.answer) :]
+    with pytest.raises(ValueError, match="no story reads"):
+        parse(wrong)
+
+
+# the information
+
+
+def test_bits_are_the_probability(stories):
+    for story in stories:
+        assert len(story.probabilities) == len(story.choices)
+        assert story.bits == pytest.approx(-sum(map(math.log2, story.probabilities)), abs=1e-9)
+    for story in stories[:50]:
+        assert bits(story.text) == pytest.approx(story.bits, abs=1e-9)
+
+
+def test_entropy_is_the_mean_of_bits(stories):
+    told = [story.bits for story in stories]
+    stderr = statistics.stdev(told) / math.sqrt(len(told))
+    assert stderr < 1
+    assert statistics.fmean(told) == pytest.approx(entropy(), abs=4 * stderr)
+
+
+def test_probabilities_of_a_small_grammar_sum_to_one():
+    """All texts of one pattern, with what the grammar says of each: nothing is lost and nothing counted twice."""
+    pattern = compile_pattern("{near} the [old |]{near2} {n:more?}{n}.")
+    total, texts = 0.0, Counter()
+    for near in WORDS["near"]:
+        for other in WORDS["near"]:
+            for old in ("old ", ""):
+                for n in WORDS["number"]:
+                    for more in (f"{inflect(n, 'more')[0]} ", ""):
+                        for _ in match(pattern, f"{near} the {old}{other} {more}{n}.", 0, {}):
+                            texts[near, old, other, more, n] += 1
+                            total += 1 / (5 * 2 * 4 * 2 * 7)
+    assert total == pytest.approx(1)
+    assert set(texts.values()) == {1}
+    assert all(near != other for near, _, other, _, _ in texts)
+
+
+def test_choices_are_uniform(stories):
+    counts = Counter(story.shape for story in stories)
+    expected = len(stories) / len(SHAPES)
+    chi2 = sum((counts[shape] - expected) ** 2 / expected for shape in SHAPES)
+    assert chi2 < 35  # 10 degrees of freedom: one in ten thousand
+
+
+# the size of the thing
+
+
+def test_size():
+    patterns = {pattern for bank in [*BEATS.values(), *SCENES.values()] for pattern in bank if "{nook" not in pattern}
+    plain = [option for kind in WORDS for option in WORDS[kind] if "{" not in option]
+    assert len(patterns) >= 200
+    assert len({word for word in plain if word.isalpha()}) >= 300
+    assert len(SHAPES) >= 8
+    assert tuple(SKILLS) == ("name", "pronoun", "object", "count", "order")
+
+
+def test_length(stories):
+    lengths = [len(story.text.split()) for story in stories]
+    assert max(lengths) < 170
+    assert 70 <= statistics.fmean(lengths) <= 110
+    assert all(4 <= n_sentences(story.text) <= 14 for story in stories)
+
+
+def test_every_beat_is_used():
+    used = {beat.rstrip("?") for plan in [OPENING, *STORY_SHAPES.values()] for beat in plan.split()}
+    assert {beat.removesuffix("_out") for beat in used} == {beat.removesuffix("_out") for beat in {**BEATS, **SCENES}}
+
+
+def test_words_of_a_list_differ():
+    for kind, words in WORDS.items():
+        assert len(set(words)) == len(words), kind
+
+
+def test_a_digit_that_only_tells_twins_apart_stays_in_its_beat():
+    """Otherwise a later sentence would say the same word again without need."""
+    for shape, plan in STORY_SHAPES.items():
+        homes = {}
+        for beat in f"{OPENING} {plan}".replace("?", "").split():
+            for hole in (hole for pattern in {**BEATS, **SCENES}[beat] for hole in HOLE.finditer(pattern)):
+                name, digit = hole[2], hole[3]
+                if digit and name.lower() not in SKILL and name not in ALIAS:
+                    assert homes.setdefault(name.lower() + digit, beat) == beat, (shape, name, beat)
+
+
+def test_an_unknown_hole_is_an_error():
+    with pytest.raises(KeyError):
+        compile_pattern("A {unicorn}.")
+
+
+# English
+
+
+def test_reads_well(stories):
+    for text in (story.text for story in stories):
+        assert not re.search(r"  |\n|[{}\[\]|]| [.,!?:]|^ | $", text), text
+        assert not re.search(r"\b[Aa] [aeiou]|\b[Aa]n [^aeiou]", text), text
+        assert all(sentence.lstrip(' "')[:1].isupper() for sentence in SENTENCE_END.split(text) if sentence), text
+        assert text.count('"') % 2 == 0
+        assert text[-1] in '.!?"'
+
+
+def test_pronouns_agree(stories):
+    """Where both children are girls nobody is "he", and the other way round."""
+    seen = Counter()
+    for story in stories:
+        names = {word for word in re.findall(r"\w+", story.text) if word in GIRLS | BOYS}
+        words = set(re.findall(r"[a-z]+", story.text.lower()))
+        assert len(names) == 2, story.text
+        for children, wrong in ((GIRLS, {"he", "his", "him", "boy"}), (BOYS, {"she", "her", "girl"})):
+            if names <= children:
+                seen[len(children)] += 1
+                assert not words & wrong, story.text
+    assert sum(seen.values()) > 500
+
+
+def test_counts_are_right(stories):
+    n = 0
+    for story in stories:
+        for said in re.findall(r": (one(?:, \w+)*)\.", story.text):
+            counted = said.split(", ")
+            assert counted == list(NUMBERS[: len(counted)])
+            before = story.text[: story.text.index(f": {said}.")]
+            assert counted[-1] in re.findall(r"\w+", before)[-25:], story.text
+            n += 1
+    assert n > 300
+
+
+def test_undoing_reverses_the_order(stories):
+    n = 0
+    for story in stories:
+        undone = [probe.answer.strip() for probe in story.probes if probe.skill == "order"]
+        if not undone:
+            continue
+        said = (re.findall(r"\w+", sentence) for sentence in SENTENCE_END.split(story.text))
+        deed = next(words for words in said if set(undone) <= set(words))
+        places = [deed.index(word) for word in undone]
+        assert places == sorted(places, reverse=True), story.text
+        n += 1
+    assert n > 500
+
+
+# probes
+
+
+def test_probes_stand_in_the_story(stories):
+    for story in stories:
+        for probe in story.probes:
+            assert story.text.startswith(probe.prompt + probe.answer)
+            assert probe.prompt == probe.prompt.rstrip()
+            assert 1 <= len(probe.others) <= 3
+            assert probe.answer not in probe.others
+            assert len(set(probe.others)) == len(probe.others)
+            assert all(other.startswith(" ") == probe.answer.startswith(" ") for other in probe.others)
+
+
+def test_every_skill_is_asked_often(stories):
+    asked = Counter(probe.skill for story in stories for probe in story.probes)
+    assert set(asked) == set(SKILLS)
+    assert min(asked.values()) > len(stories) * 0.75
+    assert all({"name", "object"} & {probe.skill for probe in story.probes} for story in stories)
+
+
+def test_name_probes_offer_the_other_child(stories):
+    for story in stories:
+        names = {word for word in re.findall(r"\w+", story.text) if word in GIRLS | BOYS}
+        for probe in (probe for probe in story.probes if probe.skill == "name"):
+            told = {name for name in names if re.search(rf"\b{name}\b", probe.prompt)}
+            assert told - {probe.answer.strip()} <= {other.strip() for other in probe.others}
+
+
+def check_only_the_answer_goes_on(seeds):
+    for probe in (probe for seed in seeds for probe in tell(seed).probes):
+        assert begins(probe.prompt + probe.answer), probe
+        for other in probe.others:
+            wrong = probe.prompt + other
+            assert not begins(wrong) or not any(begins(wrong + end) for end in " ,.!?:"), (probe, other)
+
+
+def test_the_text_before_a_probe_decides_it():
+    """No story of the grammar goes on with a wrong answer."""
+    check_only_the_answer_goes_on(range(100, 112))
+
+
+@pytest.mark.slow
+def test_the_text_before_a_probe_decides_it_in_many():
+    check_only_the_answer_goes_on(range(1000, 1500))
+
+
+def test_begins():
+    story = tell(3)
+    assert all(begins(story.text[:end]) for end in range(0, len(story.text) + 1, 29))
+    assert not begins("Call me")
+    assert not begins(story.text + "x")
+
+
+# the engine
+
+
+def test_inflect():
+    assert [inflect("Lily", form) for form in ("", "she", "Her", "girl")] == [("Lily",), ("she",), ("Her",), ("girl",)]
+    assert [inflect("Tom", form) for form in ("him", "her", "girl")] == [("him",), ("his",), ("boy",)]
+    assert [inflect("four", form) for form in ("more", "less")] == [("five",), ("three",)]
+    assert inflect("three", "count") == ("one, two, ", "three", ".")
+    assert inflect("under", "Same") == ("Under",)
+
+
+def test_two_ways_to_read_are_both_found():
+    pieces = (Pick((("a", "b"), ("ab",))), ".")
+    assert sorted(match(pieces, "ab.", 0, {})) == [(0,), (1,)]
+
+
+GOLDEN = "23de1ce735c14ac8911536eea629ba3c24f993d9d6fa0d9b2d43bac099d2ff0d"
