@@ -12,8 +12,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "notebook"))
 
 
 @pytest.fixture(scope="session")
-def prints():
-    """`prints(tensor, [0.1234, ...])`: the tensor, printed with four digits, reads like that."""
+def assert_prints():
+    """`assert_prints(tensor, [0.1234, ...])`: the tensor, printed with four digits, reads like that."""
 
     def check(tensor, printed, digits=4):
         want = torch.tensor(printed)

@@ -88,11 +88,11 @@ def test_the_dataset_has_the_notebooks_windows(verdict, gpt2):
         assert dataset[i][1].tolist() == ids[start + 1 : start + 257]
 
 
-def test_cells_48_to_51_an_embedding(prints):
+def test_cells_48_to_51_an_embedding(assert_prints):
     torch.manual_seed(124)
     weight = torch.nn.Embedding(50257, 10).weight
-    prints(weight[0, [0, 1, 2, 7, 8, 9]], [-0.5728, 0.2498, 1.2100, -1.0395, 0.0552, 1.3901])
-    prints(weight[3], [-0.7559, -0.3033, -1.3482, 0.7074, -0.8038, -0.2067, 0.3137, 1.7624, -0.2038, -0.3140])
+    assert_prints(weight[0, [0, 1, 2, 7, 8, 9]], [-0.5728, 0.2498, 1.2100, -1.0395, 0.0552, 1.3901])
+    assert_prints(weight[3], [-0.7559, -0.3033, -1.3482, 0.7074, -0.8038, -0.2067, 0.3137, 1.7624, -0.2038, -0.3140])
 
 
 def test_cells_55_to_60_shapes(verdict, gpt2):

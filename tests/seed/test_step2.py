@@ -23,54 +23,54 @@ def seeded(kind, *args, **kwargs):
     return kind(*args, **kwargs)
 
 
-def test_cells_5_to_11_one_query_by_hand(prints):
+def test_cells_5_to_11_one_query_by_hand(assert_prints):
     scores = X @ X[1]
-    prints(X[0] @ X[1], 0.9128)
-    prints(scores, [0.9128, 1.3328, 1.0276, 0.8428, 1.1424, 0.8848])
-    prints(scores / scores.sum(), [0.1486, 0.2170, 0.1673, 0.1372, 0.1860, 0.1440])
+    assert_prints(X[0] @ X[1], 0.9128)
+    assert_prints(scores, [0.9128, 1.3328, 1.0276, 0.8428, 1.1424, 0.8848])
+    assert_prints(scores / scores.sum(), [0.1486, 0.2170, 0.1673, 0.1372, 0.1860, 0.1440])
     weights = softmax_navie(scores)
-    prints(weights, [0.1469, 0.2236, 0.1648, 0.1370, 0.1848, 0.1429])
-    prints(weights @ X, [0.4494, 0.6051, 0.5260])
+    assert_prints(weights, [0.1469, 0.2236, 0.1648, 0.1370, 0.1848, 0.1429])
+    assert_prints(weights @ X, [0.4494, 0.6051, 0.5260])
 
 
-def test_cells_14_to_16_all_queries(prints):
+def test_cells_14_to_16_all_queries(assert_prints):
     scores = X @ X.T
-    prints(scores[0], [1.0349, 0.9128, 0.5706, 0.7051, 0.8925, 0.5311])
+    assert_prints(scores[0], [1.0349, 0.9128, 0.5706, 0.7051, 0.8925, 0.5311])
     weights = softmax_navie(scores.T).T  # the notebook's own runs down the first dimension
-    prints(weights[0], [0.2126, 0.1881, 0.1336, 0.1529, 0.1844, 0.1284])
+    assert_prints(weights[0], [0.2126, 0.1881, 0.1336, 0.1529, 0.1844, 0.1284])
     torch.testing.assert_close(weights.sum(-1), torch.ones(6))
 
 
-def test_cells_20_to_27_trained_matrices(prints):
+def test_cells_20_to_27_trained_matrices(assert_prints):
     model = seeded(SelfAttention_v1, 3, 2)
     query, keys = X[1] @ model.W_query, X @ model.W_key
-    prints(query, [0.4187, 1.3529])
-    prints(query @ keys[1], 1.5944)
-    prints(keys @ query, [1.2516, 1.5944, 1.3049, 0.7979, 1.6963, 0.7657])
-    prints(softmax_navie(keys @ query / 2**0.5), [0.1635, 0.2083, 0.1698, 0.1186, 0.2239, 0.1159])
-    prints(model(X)[1], [0.2916, 0.7877])
+    assert_prints(query, [0.4187, 1.3529])
+    assert_prints(query @ keys[1], 1.5944)
+    assert_prints(keys @ query, [1.2516, 1.5944, 1.3049, 0.7979, 1.6963, 0.7657])
+    assert_prints(softmax_navie(keys @ query / 2**0.5), [0.1635, 0.2083, 0.1698, 0.1186, 0.2239, 0.1159])
+    assert_prints(model(X)[1], [0.2916, 0.7877])
 
 
-def test_cell_29_self_attention_v1(prints):
+def test_cell_29_self_attention_v1(assert_prints):
     rows = [[0.2888, 0.7799], [0.2916, 0.7877], [0.2873, 0.7762], [0.2861, 0.7730], [0.2903, 0.7838], [0.2855, 0.7715]]
-    prints(seeded(SelfAttention_v1, 3, 2)(X), rows)
+    assert_prints(seeded(SelfAttention_v1, 3, 2)(X), rows)
 
 
-def test_cell_30_self_attention_v2(prints):
+def test_cell_30_self_attention_v2(assert_prints):
     rows = [[-0.5370, -0.1067], [-0.5365, -0.1103], [-0.5360, -0.1114], [-0.5367, -0.1081], [-0.5364, -0.1101], [-0.5363, -0.1097]]
-    prints(seeded(SelfAttention_v2, 3, 2)(X), rows)
+    assert_prints(seeded(SelfAttention_v2, 3, 2)(X), rows)
 
 
-def test_cell_36_masked_and_renormalised(prints):
+def test_cell_36_masked_and_renormalised(assert_prints):
     shares = torch.softmax(X @ X.T, -1).tril()
     shares = shares / shares.sum(-1, keepdim=True)
     for row, printed in enumerate([[1.0], [0.3965, 0.6035], [0.2531, 0.3997, 0.3471], [0.2470, 0.2834, 0.2020, 0.2675]]):
-        prints(shares[row, : row + 1], printed)
+        assert_prints(shares[row, : row + 1], printed)
     hidden = attention_weights(X[None, None] * 3**0.5, X[None, None])[0, 0]  # the root takes back the scale: cell 36 had none
     torch.testing.assert_close(hidden, shares)
 
 
-def test_cells_37_38_hidden_future(prints):
+def test_cells_37_38_hidden_future(assert_prints):
     model = seeded(SelfAttention_v2, 3, 2)
     weights = attention_weights(model.W_query(X)[None, None], model.W_key(X)[None, None])[0, 0]
     rows = [
@@ -82,29 +82,29 @@ def test_cells_37_38_hidden_future(prints):
         [0.1655, 0.1712, 0.1659, 0.1648, 0.1676, 0.1651],
     ]
     for row, printed in enumerate(rows):
-        prints(weights[row, : row + 1], printed)
+        assert_prints(weights[row, : row + 1], printed)
         assert not weights[row, row + 1 :].any()
     causal = CausalAttention(3, 2, 6)
     causal.load_state_dict(model.state_dict() | {"mask": causal.mask})
     torch.testing.assert_close(causal(X[None])[0], weights @ model.W_value(X))
 
 
-def test_cells_41_42_dropout(prints):
+def test_cells_41_42_dropout(assert_prints):
     dropped = torch.nn.functional.dropout(torch.ones(1000, dtype=torch.float64), 0.3)
     assert set(dropped.tolist()) == {0.0, 1.4285714285714286}
     model = seeded(SelfAttention_v2, 3, 2)
     weights = attention_weights(model.W_query(X)[None, None], model.W_key(X)[None, None])[0, 0]
     torch.manual_seed(123)
-    prints(torch.nn.functional.dropout(weights.expand(6, 6, 6), 0.5)[0, 0], [2.0, 0, 0, 0, 0, 0])
+    assert_prints(torch.nn.functional.dropout(weights.expand(6, 6, 6), 0.5)[0, 0], [2.0, 0, 0, 0, 0, 0])
 
 
-def test_cells_48_51_heads_side_by_side(prints):
+def test_cells_48_51_heads_side_by_side(assert_prints):
     torch.manual_seed(123)
     batch = torch.randn(2, 6, 3)
     model = MultiHeadAttentionWrapper(3, 2, 6, 0.0, num_heads=2)
     context_vecs = model(batch)
     assert context_vecs.shape == (2, 6, 4)
-    prints(context_vecs[0, 0], [-0.0408, -0.0034, 0.1444, -0.1567])
+    assert_prints(context_vecs[0, 0], [-0.0408, -0.0034, 0.1444, -0.1567])
     assert MultiHeadAttentionWrapper(3, 3, 6)(batch).shape == (2, 6, 6)
 
 

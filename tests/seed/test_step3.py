@@ -44,11 +44,11 @@ def test_cell_4_two_texts_become_a_batch(gpt2):
     assert [gpt2.encode(text) for text in TEXTS] == BATCH.tolist()
 
 
-def test_cell_5_the_outline(prints):
+def test_cell_5_the_outline(assert_prints):
     torch.manual_seed(123)
     logits = DummyGPTModel(XL)(BATCH)
     assert logits.shape == (2, 4, 50257)
-    prints(ends(logits), [0.1251, 1.1525, -1.3001, -0.4876, 0.5665, 0.5488])
+    assert_prints(ends(logits), [0.1251, 1.1525, -1.3001, -0.4876, 0.5665, 0.5488])
 
 
 def test_cells_8_10_16_shapes():
@@ -85,14 +85,14 @@ def test_cells_26_to_29_counts():
 
 
 @pytest.mark.slow
-def test_cells_25_and_32_to_34_the_whole_of_it(prints, gpt2):
+def test_cells_25_and_32_to_34_the_whole_of_it(assert_prints, gpt2):
     """Takes 6.3 GB of memory."""
     torch.manual_seed(123)
     model = GPTModel(XL)
     with torch.no_grad():
         logits = model(BATCH)
     assert logits.shape == (2, 4, 50257)
-    prints(ends(logits), [-0.1291, 0.3885, 0.1057, 0.0180, 0.2309, -0.3901])
+    assert_prints(ends(logits), [-0.1291, 0.3885, 0.1057, 0.0180, 0.2309, -0.3901])
     ids = gpt2.encode("Hello, I am")
     assert ids == [15496, 11, 314, 716]
     out = generate_text_simple(model.eval(), torch.tensor([ids]), 6, XL["context_length"])

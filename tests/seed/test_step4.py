@@ -50,7 +50,7 @@ def test_cell_5_text_of_an_untrained_model(model, gpt2):
 
 
 @torch.no_grad()
-def test_cells_8_to_13_from_probabilities_to_perplexity(model, gpt2, prints):
+def test_cells_8_to_13_from_probabilities_to_perplexity(model, gpt2, assert_prints):
     assert [gpt2.decode(row.tolist()) for row in TARGETS] == [" effort moves you", " really like chocolate"]
     probas = model(INPUTS).softmax(-1)
     assert probas.shape == (2, 3, 50257)
@@ -60,9 +60,9 @@ def test_cells_8_to_13_from_probabilities_to_perplexity(model, gpt2, prints):
     wanted = probas.gather(-1, TARGETS[..., None])[..., 0]
     printed = torch.tensor([[7.4540e-05, 3.1061e-05, 1.1563e-05], [1.0337e-05, 5.6776e-05, 4.7559e-06]])
     torch.testing.assert_close(wanted, printed, rtol=1e-4, atol=0)
-    prints(wanted.log(), [[-9.5042, -10.3796, -11.3677], [-11.4798, -9.7764, -12.2561]])
+    assert_prints(wanted.log(), [[-9.5042, -10.3796, -11.3677], [-11.4798, -9.7764, -12.2561]])
     loss = calc_loss_batch(INPUTS, TARGETS, model, "cpu")
-    prints(loss, 10.7940)
+    assert_prints(loss, 10.7940)
     assert loss.exp().item() == pytest.approx(48725.8203, rel=1e-5)
 
 
