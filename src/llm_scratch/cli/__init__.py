@@ -50,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # a terminal that has no "é" shows "?" and not a traceback
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(logging.Formatter("llm-scratch: %(levelname)s: %(message)s"))
+    if os.environ.get("NO_COLOR"):
+        os.environ.setdefault("PYTHON_TYRO_ANSI_CODES", "False")  # tyro knows a variable of its own
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning

@@ -16,7 +16,7 @@ from llm_scratch.cli.flags import Verb
 from llm_scratch.cli.terminal import console, count, printable, table
 from llm_scratch.data.sources import DOWNLOADED, SOURCES, on_this_machine, read
 from llm_scratch.download import FILES, fetch
-from llm_scratch.errors import unknown
+from llm_scratch.errors import UserError, unknown
 
 SAMPLE_LETTERS = 600
 FLOOR_STORIES = 2000  # enough for three digits of the floor
@@ -73,6 +73,8 @@ class GetSource(Verb):
         downloads: dict[str, Callable[[], Path | None]] = {"gpt2": _get_gpt2}
         downloads |= {name: partial(fetch, file, *FILES[file]) for name, file in DOWNLOADED.items()}
         known = downloads.keys() | SOURCES.keys()
+        if not self.names:
+            raise UserError(f"NAME is missing; there are {', '.join(downloads)}")
         for name in self.names:
             if name not in known:
                 raise unknown("source", name, known)

@@ -11,6 +11,8 @@ import importlib.util
 import inspect
 import io
 import re
+import shutil
+import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass, fields, is_dataclass
@@ -119,11 +121,17 @@ def parse(cls: type[T], argv: Sequence[str], prog: str) -> T:
     complaint = io.StringIO()
     try:
         with redirect_stderr(complaint):
-            return tyro.cli(cls, args=list(argv), prog=prog, description=inspect.getdoc(cls), **start)
+            return tyro.cli(cls, args=list(argv), prog=prog, description=_wrapped(inspect.getdoc(cls) or ""), **start)
     except SystemExit as e:
         if not e.code:
             raise
         raise UserError(f"{_in_one_line(complaint.getvalue())}; see `{prog} --help`") from None
+
+
+def _wrapped(text: str) -> str:
+    """A docstring at the terminal's width; lines that begin with a space, the examples, stay whole."""
+    width = min(shutil.get_terminal_size().columns, 100)
+    return "\n".join(line if line.startswith(" ") else textwrap.fill(line, width) for line in text.splitlines())
 
 
 _REWORDED: Mapping[str, str] = {
@@ -134,16 +142,16 @@ _REWORDED: Mapping[str, str] = {
     r"Missing value for argument '(.*)'\. Expected 1 values\.": r"\1 needs a value",
     r"Missing value for argument '(.*)'\. Expected (\d+) values\.": r"\1 needs \2 values",
     r"Unrecognized options: (.*)": r"unexpected \1",
-    r"Required options?:? ?(.*)": r"missing: \1",
+    r"Missing from .*?: (\S+) .*": r"\1 is missing",
 }
 
 
 def _in_one_line(box: str) -> str:
-    """The message in one of tyro's boxes, without the box and without the help under it."""
-    lines = [line.strip("│| ") for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()]
-    inside = [line for line in lines if not re.match(r"[╭╰+]", line)]
-    rule = next((i for i, line in enumerate(inside) if re.fullmatch(r"[─-]{3,}", line)), len(inside))
-    message = " ".join(inside[:rule]).strip()
+    """The message in one of tyro's boxes, without the box, its title, and the help under it."""
+    lines = [line.strip("│ ") for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()]
+    inside = lines[1:] if box.lstrip().startswith("╭") else lines[2:]  # where there are no box characters, a rule is under the title
+    rule = next((i for i, line in enumerate(inside) if re.fullmatch(r"[─-]{3,}|╰.*", line)), len(inside))
+    message = " ".join(" ".join(inside[:rule]).split())
     for pattern, plain in _REWORDED.items():
         if re.fullmatch(pattern, message):
             return re.sub(pattern, plain, message)

@@ -13,6 +13,7 @@ from tyro.conf import Positional, arg
 from llm_scratch.cli.flags import Verb, option
 from llm_scratch.cli.folders import read_run, resolve
 from llm_scratch.cli.terminal import console
+from llm_scratch.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Plot(Verb):
 
     def run(self) -> None:
         """Draw, and say where the picture is."""
+        if not self.runs:
+            raise UserError("RUN is missing; `llm-scratch runs list` shows what there is")
         folders = [resolve(name) for name in self.runs]
         if self.out is not None:
             places = [Path(self.out)]

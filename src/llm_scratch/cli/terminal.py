@@ -41,12 +41,12 @@ def duration(seconds: float) -> str:
 
 
 def count(number: float) -> str:
-    """A number in at most five letters or so: 999, 12.3k, 1.64 M, 7.2 G."""
+    """A number in five letters or so: 9,999, 12.3k, 1.64 M, 7.2 G."""
     for size, unit in ((1e9, " G"), (1e6, " M"), (1e4, "k")):
         if number >= size:
             scaled = number / (1e3 if unit == "k" else size)
-            return f"{scaled:.3g}{unit}" if scaled < 1000 else f"{scaled:.0f}{unit}"
-    return f"{number:.0f}"
+            return f"{scaled:.3g}{unit}" if scaled < 999.5 else f"{scaled:,.0f}{unit}"
+    return f"{number:,.0f}"
 
 
 def printable(text: str) -> str:

@@ -1,0 +1,45 @@
+"""Which device, and why."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from llm_scratch.cli.device import choose
+from llm_scratch.errors import UserError
+
+
+def here(monkeypatch, cuda: bool, mps: bool) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: int(cuda))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "a card")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "name"), [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")]
+)
+def test_auto_takes_the_fastest_that_is_here(cuda, mps, name, monkeypatch):
+    here(monkeypatch, cuda, mps)
+    device, why = choose("auto")
+    assert device == name
+    assert name in why
+    assert "float32" in why
+
+
+def test_the_cpu_says_threads_and_why(monkeypatch):
+    here(monkeypatch, False, False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert choose("auto")[1] == "cpu, 1 thread, float32 (no CUDA or MPS device here)"
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert choose("cpu")[1] == "cpu, 2 threads, float32 (as asked)"
+
+
+def test_what_is_not_here_is_an_error(monkeypatch):
+    here(monkeypatch, True, False)
+    assert choose("cuda:0")[0] == "cuda:0"
+    for name in ("cuda:1", "mps", "meta"):
+        with pytest.raises(UserError, match=f"no device '{name}' here"):
+            choose(name)
+    with pytest.raises(UserError, match="unknown device 'gpu'"):
+        choose("gpu")

@@ -1,0 +1,186 @@
+"""Each mistake: one line that says what was wrong, the exit code of the table, and nothing left behind."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import files
+
+Q = ["train", "quickstart"]
+CASES = {
+    # words, exit code, what the line says
+    "unknown verb": (["trian", "quickstart"], 2, "unknown command 'trian'; did you mean 'train'?"),
+    "unknown verb of a group": (["tokenizer", "trian"], 2, "unknown tokenizer command 'trian'; did you mean 'train'?"),
+    "no preset": (["train"], 2, "which preset? known: quickstart, verdict"),
+    "unknown preset": (["train", "quikstart"], 2, "unknown preset 'quikstart'; did you mean 'quickstart'?"),
+    "unknown setting": ([*Q, "--train.lrr", "1e-3"], 2, "unknown setting 'train.lrr'; did you mean 'train.lr'?"),
+    "unknown setting with =": ([*Q, "--train.lrr=1e-3"], 2, "unknown setting 'train.lrr'; did you mean 'train.lr'?"),
+    "setting without its group": ([*Q, "--lr", "1e-3"], 2, "unknown option '--lr'; did you mean '--train.lr'?"),
+    "unknown option": (["generate", "{run}", "x", "--tokns", "3"], 2, "unknown option '--tokns'; did you mean '--tokens'?"),
+    "nothing like it": ([*Q, "--qqqqqq"], 2, "unknown option '--qqqqqq'; --help lists what there is"),
+    "not a whole number": ([*Q, "--train.steps", "many"], 2, "--train.steps is 'many'; expected a whole number"),
+    "not a number": ([*Q, "--train.lr", "fast"], 2, "--train.lr is 'fast'; expected a number"),
+    "not a choice": ([*Q, "--model.init", "foo"], 2, "--model.init is 'foo'; expected one of 'torch', 'gpt2'"),
+    "no value": ([*Q, "--train.steps"], 2, "--train.steps needs a value"),
+    "one value of two": ([*Q, "--train.betas", "0.9"], 2, "--train.betas"),
+    "a word too many": ([*Q, "verdict"], 2, "unexpected verdict"),
+    "a word too few": (["generate"], 2, "RUN"),
+    "heads": ([*Q, "--model.emb-dim", "130"], 2, "emb_dim=130 is not a multiple of n_heads=4; try emb_dim=128"),
+    "no steps": ([*Q, "--train.steps", "0"], 2, "steps=0 must be at least 1"),
+    "unknown source": ([*Q, "--data.source", "storeis:9"], 2, "unknown source 'storeis'; did you mean 'stories'?"),
+    "unknown tokenizer": ([*Q, "--data.tokenizer", "bep"], 2, "unknown tokenizer 'bep'; did you mean 'bpe'?"),
+    "unknown optimizer": ([*Q, "--train.optimizer", "adam"], 2, "unknown optimizer 'adam'; did you mean 'adamw'?"),
+    "unknown schedule": ([*Q, "--train.schedule", "cosin"], 2, "unknown schedule 'cosin'; did you mean 'cosine'?"),
+    "unknown architecture": ([*Q, "--model.architecture", "gtp"], 2, "unknown architecture 'gtp'"),
+    "vocabulary too small": (["{tiny}", "--model.vocab-size", "10"], 2, "model.vocab_size=10"),
+    "empty text": ([*Q, "--data.source", "file:{tmp}/empty.txt"], 3, "empty.txt is empty; expected text"),
+    "binary text": ([*Q, "--data.source", "file:{tmp}/binary.txt"], 3, "is a binary file"),
+    "not UTF-8": ([*Q, "--data.source", "file:{tmp}/latin.txt"], 3, "is not UTF-8 text"),
+    "short text": (["{tiny}", "--data.source", "file:{tmp}/short.txt"], 3, "one window takes 17"),
+    "no such text": ([*Q, "--data.source", "file:{tmp}/none.txt"], 3, "cannot read"),
+    "no text matches": ([*Q, "--data.source", "file:{tmp}/*.none"], 3, "no file matches"),
+    "a folder as text": ([*Q, "--data.source", "file:{tmp}"], 3, "is a folder"),
+    "no such file of settings": ([*Q, "--config", "{tmp}/none.yaml"], 2, "cannot read the config file"),
+    "unknown key in YAML": ([*Q, "--config", "{tmp}/key.yaml"], 2, "unknown setting 'train.lrr'; did you mean 'train.lr'?"),
+    "not YAML": ([*Q, "--config", "{tmp}/bad.yaml"], 2, "bad.yaml is not YAML"),
+    "wrong kind in YAML": ([*Q, "--config", "{tmp}/kind.yaml"], 2, "setting 'train.steps' is 'many'; expected int"),
+    "out is a file": ([*Q, "--out", "{tmp}/empty.txt"], 2, "is a file; expected a folder"),
+    "out holds other things": ([*Q, "--out", "{tmp}"], 2, "is a folder of other things"),
+    "fresh on other things": ([*Q, "--out", "{tmp}", "--fresh"], 2, "is a folder of other things"),
+    "out holds another run": (["{tiny}", "--out", "{run}", "--train.lr", "0.5"], 4, "other settings (train.lr is 0.02 there, 0.5 here)"),
+    "missing run": (["generate", "{tmp}/nothing", "x"], 4, "no model at"),
+    "no run of a preset": (["generate", "quickstart", "x"], 4, "no run 'quickstart' here or in runs/"),
+    "not a .pth": (["generate", "{tmp}/short.txt", "x"], 4, "is not a file of weights alone"),
+    "temperature": (["generate", "{run}", "the", "--temperature", "-1"], 2, "temperature=-1.0 must be at least 0"),
+    "top-k": (["generate", "{run}", "the", "--top-k", "0"], 2, "top_k=0"),
+    "top-p": (["generate", "{run}", "the", "--top-p", "1.5"], 2, "top_p=1.5"),
+    "no samples": (["generate", "{run}", "the", "--samples", "0"], 2, "samples=0 must be at least 1"),
+    "a letter that was never seen": (["generate", "{run}", "Ω"], 3, "Ω"),
+    "two texts": (["evaluate", "{run}", "--text", "a", "--source", "b"], 2, "two texts; give one"),
+    "text of one letter": (["evaluate", "{run}", "--text", "{tmp}/letter.txt"], 3, "at least 2 tokens"),
+    "no text said": (["evaluate", "{run}/ckpt/step-00000004"], 2, "does not say what text it held out"),
+    "unknown kind of picture": (["plot", "{run}", "--out", "{tmp}/x.bmp"], 2, "expected a name that ends in"),
+    "run without metrics": (["plot", "{tmp}"], 3, "metrics.jsonl"),
+    "plot of nothing": (["plot"], 2, "RUN"),
+    "no tokenizer file": (["tokenizer", "show", "{tmp}/none.json", "x"], 3, "none.json"),
+    "tokenizer not yet learned": (["tokenizer", "show", "bpe", "x"], 2, "is learned from a text first"),
+    "vocabulary below the bytes": (
+        ["tokenizer", "train", "file:{tmp}/short.txt", "--vocab-size", "10"],
+        2,
+        "vocab_size=10 must be at least 257",
+    ),
+    "tokenizer written as text": (
+        ["tokenizer", "train", "file:{tmp}/short.txt", "--out", "{tmp}/t.txt"],
+        2,
+        "is not a name for a .json file",
+    ),
+    "download of nothing": (["data", "get"], 2, "NAME is missing; there are"),
+    "download unknown": (["data", "get", "vedict"], 2, "unknown source 'vedict'; did you mean 'verdict'?"),
+    "no network": (["data", "get", "verdict"], 3, "cannot download the-verdict.txt: the network is switched off"),
+    "no network for training": (["train", "verdict"], 3, "cannot download the-verdict.txt"),
+    "how many stories": (["data", "show", "stories:many"], 2, "does not say how many stories"),
+    "unknown preset to print": (["config", "quikstart"], 2, "unknown preset 'quikstart'"),
+    "missing run to show": (["runs", "show", "{tmp}"], 4, "is no run directory"),
+    "missing folder of runs": (["runs", "list", "{tmp}/none"], 4, "no folder"),
+    "no file to import": ([*Q, "--import", "{tmp}/none.py"], 2, "no such Python file"),
+    "error in an import": ([*Q, "--import", "{tmp}/broken.py"], 2, "broken.py: ZeroDivisionError: division by zero"),
+    "unknown device": (["{tiny}", "--device", "gpu"], 2, "unknown device 'gpu'; expected auto, cpu, cuda"),
+    "device that is not here": (["{tiny}", "--device", "cuda:99"], 2, "no device 'cuda:99' here"),
+}
+
+
+@pytest.fixture
+def mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of files that are wrong in one way each; no network and no data folder."""
+    (tmp_path / "empty.txt").write_bytes(b"")
+    (tmp_path / "binary.txt").write_bytes(b"text\0text")
+    (tmp_path / "latin.txt").write_bytes("caf\u00e9".encode("latin-1"))
+    (tmp_path / "short.txt").write_text("the fox", encoding="utf-8")
+    (tmp_path / "letter.txt").write_text("t", encoding="utf-8")
+    (tmp_path / "key.yaml").write_text("train: {lrr: 1}", encoding="utf-8")
+    (tmp_path / "bad.yaml").write_text("train: [1", encoding="utf-8")
+    (tmp_path / "kind.yaml").write_text("train: {steps: many}", encoding="utf-8")
+    (tmp_path / "broken.py").write_text("1 / 0", encoding="utf-8")
+    monkeypatch.delenv("LLM_SCRATCH_DATA", raising=False)
+    monkeypatch.setenv("LLM_SCRATCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    return tmp_path
+
+
+@pytest.mark.parametrize("case", CASES, ids=list(CASES))
+def test_a_mistake_gets_one_line_and_leaves_nothing(case, llm, mistakes, tiny, trained):
+    words, code, said = CASES[case]
+    words = [w for word in words for w in (tiny if word == "{tiny}" else [word.format(tmp=mistakes, run=trained)])]
+    before = files(mistakes)
+    result = llm(*words)
+    assert result.code == code, result.err
+    assert result.err.startswith("llm-scratch: ")
+    assert result.err.count("\n") == 1, result.err
+    assert said in result.err
+    assert files(mistakes) == before
+
+
+@pytest.mark.parametrize(("data", "said"), [(b"", "is empty"), (b"\xff\xfe", "is not UTF-8 text")])
+def test_standard_input_that_is_no_text(data, said, llm, trained, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    result = llm("generate", trained, "-")
+    assert (result.code, result.err.count("\n")) == (3, 1)
+    assert said in result.err
+
+
+def damage(folder: Path) -> None:
+    """Flip one bit in the middle of the weights."""
+    path = folder / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_damaged_checkpoint_is_told_and_the_older_one_taken(llm, trained, caplog):
+    best = (trained / "ckpt" / "best").read_text().strip()
+    damage(trained / "ckpt" / best)
+    result = llm("generate", trained, "the", "--tokens", "3", "--device", "cpu")
+    assert result.code == 0
+    assert result.out.startswith("the")
+    assert f"{best} is damaged" in caplog.text
+    assert (trained / "ckpt" / "quarantine" / best).is_dir()
+
+
+def test_all_checkpoints_damaged(llm, trained, tiny):
+    for folder in (trained / "ckpt").glob("step-*"):
+        damage(folder)
+    for words in (["generate", trained, "the"], [*tiny, "--out", trained]):
+        result = llm(*words)
+        assert result.code == 4
+        assert "all checkpoints of" in result.err.splitlines()[-1]
+    assert not list((trained / "ckpt").glob("step-*"))  # nothing was started over in silence
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(llm, tiny, trained, monkeypatch):
+    from llm_scratch import checkpoint
+
+    shutil.rmtree(trained / "ckpt" / "step-00000004")
+    (trained / "ckpt" / "latest").write_text("step-00000002\n")
+    before = files(trained / "ckpt")
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    result = llm(*tiny, "--out", trained)
+    assert result.code == 6
+    assert "No space left on device" in result.err
+    assert result.err.count("\n") == 1
+    assert files(trained / "ckpt") == before
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs /proc, a folder that nobody can write")
+def test_a_folder_that_cannot_be_written(llm, tiny):
+    result = llm(*tiny, "--out", "/proc/llm-scratch-run")
+    assert (result.code, result.err.count("\n")) == (6, 1)
+    assert "cannot" in result.err

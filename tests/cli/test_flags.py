@@ -1,0 +1,99 @@
+"""Words to a dataclass: preset, file, flags; hyphens and underscores; values that look like words."""
+
+from __future__ import annotations
+
+import pytest
+
+from llm_scratch.cli.evaluate import Evaluate
+from llm_scratch.cli.flags import number_of_values, parse, run_first, scan
+from llm_scratch.cli.generate import Generate
+from llm_scratch.cli.train import Train
+from llm_scratch.config import DataConfig, ModelConfig, TrainConfig
+from llm_scratch.errors import UserError
+from llm_scratch.presets import PRESETS, preset
+
+
+def train(*words: str) -> Train:
+    return parse(Train, words, "llm-scratch train")
+
+
+def test_a_preset_is_taken_as_it_is():
+    got, want = train("quickstart"), preset("quickstart")
+    assert (got.preset, got.model, got.data, got.train) == ("quickstart", want.model, want.data, want.train)
+
+
+def test_flags_win_over_the_file_and_the_file_over_the_preset(tmp_path):
+    file = tmp_path / "my settings.yaml"
+    file.write_text("train: {lr: 0.5, seed: 7}\nmodel: {n_layers: 2}\n", encoding="utf-8")
+    got, base = train("quickstart", "--config", str(file), "--train.lr", "0.25"), preset("quickstart")
+    assert (got.train.lr, got.train.seed, got.model.n_layers) == (0.25, 7, 2)
+    assert (got.train.steps, got.model.emb_dim) == (base.train.steps, base.model.emb_dim)
+
+
+def test_a_file_alone_is_enough(tmp_path):
+    (tmp_path / "mine.yaml").write_text("train: {steps: 3}", encoding="utf-8")
+    got = train("--config", str(tmp_path / "mine.yaml"))
+    assert (got.train, got.model) == (TrainConfig(steps=3), ModelConfig())
+
+
+def test_hyphens_underscores_and_equal_signs_are_one():
+    for words in (["--train.eval-every", "7"], ["--train.eval_every", "7"], ["--train.eval-every=7"], ["--train.eval_every=7"]):
+        assert train("verdict", *words).train.eval_every == 7
+
+
+@pytest.mark.parametrize(
+    ("words", "place", "value"),
+    [
+        (["--train.epochs", "None"], "train.epochs", None),
+        (["--train.epochs", "3"], "train.epochs", 3),
+        (["--train.max-norm", "None"], "train.max_norm", None),
+        (["--train.betas", "0.8", "0.99"], "train.betas", (0.8, 0.99)),
+        (["--model.tie-embeddings"], "model.tie_embeddings", True),
+        (["--model.no-tie-embeddings"], "model.tie_embeddings", False),
+        (["--train.lr", "1e-3"], "train.lr", 1e-3),
+        (["--train.prompt", "-"], "train.prompt", "-"),
+    ],
+)
+def test_every_kind_of_value(words, place, value):
+    section, name = place.split(".")
+    assert getattr(getattr(train("quickstart", *words), section), name) == value
+
+
+def test_the_preset_may_stand_anywhere():
+    assert train("--model.n-layers", "3", "--fresh", "quickstart").preset == "quickstart"
+    assert train("--train.betas", "0.9", "0.95", "--model.qkv-bias", "verdict").model.context_length == 256
+
+
+def test_every_setting_is_a_flag():
+    flags = number_of_values(Train)
+    for section, cls in (("model", ModelConfig), ("data", DataConfig), ("train", TrainConfig)):
+        for name in cls.__dataclass_fields__:
+            assert f"--{section}.{name.replace('_', '-')}" in flags
+    assert "--run" not in number_of_values(Evaluate)
+    assert flags["--train.betas"] == 2
+    assert "--no-fresh" not in flags
+
+
+def test_scan_tells_words_from_values():
+    words, given = scan(Generate, ["runs/x", "--seed", "3", "a prompt", "--tokens=5", "-"])
+    assert (words, given) == (["runs/x", "a prompt", "-"], {"--seed": "3", "--tokens": "5"})
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_help_shows_the_presets_own_values(name, capsys):
+    with pytest.raises(SystemExit):
+        train(name, "--help")
+    assert f"(default: {preset(name).train.lr})" in " ".join(capsys.readouterr().out.split())
+
+
+def test_run_first_runs_the_users_file(tmp_path, monkeypatch):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from llm_scratch.presets import PRESETS, quickstart\nPRESETS['mine'] = lambda: quickstart().with_model(n_layers=7)\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    monkeypatch.setitem(PRESETS, "mine", PRESETS["quickstart"])
+    assert train("mine", "--import", str(file)).model.n_layers == 7
+    with pytest.raises(UserError, match="no such Python file"):
+        run_first(str(tmp_path / "none.py"))

@@ -1,0 +1,90 @@
+"""Runs on disk: found, named, and where a new one goes."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from llm_scratch.cli.folders import find_runs, folder_for, read_run, resolve
+from llm_scratch.config import RunConfig, dump_config
+from llm_scratch.errors import UserError
+from llm_scratch.presets import preset
+
+QUICK = preset("quickstart")
+
+
+def make(path: Path, config: RunConfig = QUICK, step: int = 0, changed: int = 1000) -> Path:
+    """A run directory with only the small files that are read."""
+    path.mkdir(parents=True)
+    (path / "config.yaml").write_text("# settings\n" + dump_config(config))
+    if step:
+        folder = path / "ckpt" / f"step-{step:08d}"
+        folder.mkdir(parents=True)
+        state = {"step": step, "steps": 800, "best": 1.5, "last_eval": {"val_loss": 2.0, "val_bits_per_byte": 0.7}}
+        (folder / "state.json").write_text(json.dumps(state))
+        (path / "ckpt" / "latest").write_text(folder.name + "\n")
+    os.utime(path / "config.yaml", (changed, changed))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_run_is_read_from_its_small_files():
+    run = read_run(make(Path("runs/2026-07-01-quickstart-2"), step=400))
+    assert run is not None
+    assert (run.step, run.steps, run.best, run.scores["val_loss"], run.finished) == (400, 800, 1.5, 2.0, False)
+    assert run.config == QUICK
+    assert run.preset == "quickstart"
+    assert read_run(make(Path("runs/bard"))).preset == "bard"  # type: ignore[union-attr]
+
+
+def test_what_is_no_run_is_none():
+    Path("other").mkdir()
+    assert read_run(Path("other")) is None
+    Path("other/config.yaml").write_text("train: [")
+    assert read_run(Path("other")) is None
+    assert find_runs(Path("none")) == []
+
+
+def test_a_run_with_broken_counters_is_still_a_run():
+    make(Path("runs/a"), step=5)
+    Path("runs/a/ckpt/step-00000005/state.json").write_text("{")
+    run = read_run(Path("runs/a"))
+    assert run is not None
+    assert (run.step, run.finished) == (0, False)
+
+
+def test_a_name_is_a_path_or_a_folder_or_the_newest_of_a_preset():
+    make(Path("runs/2026-07-01-quickstart"), changed=1000)
+    newest = make(Path("runs/2026-06-01-quickstart"), changed=2000)
+    assert [run.path.name for run in find_runs()] == ["2026-07-01-quickstart", "2026-06-01-quickstart"]
+    assert resolve("quickstart") == newest
+    assert resolve("2026-07-01-quickstart") == Path("runs/2026-07-01-quickstart")
+    assert resolve("somewhere/else") == Path("somewhere/else")
+    with pytest.raises(UserError, match="no run 'verdict'") as found:
+        resolve("verdict")
+    assert found.value.code == 4
+
+
+def test_a_new_run_gets_a_folder_of_today():
+    assert folder_for(QUICK, "quickstart", "2026-07-02", False)[0] == Path("runs/2026-07-02-quickstart")
+    make(Path("runs/2026-07-02-quickstart"), step=800)
+    assert folder_for(QUICK, "quickstart", "2026-07-02", False)[0] == Path("runs/2026-07-02-quickstart-2")
+
+
+def test_an_unfinished_run_of_the_same_settings_goes_on():
+    make(Path("runs/2026-07-01-quickstart"), step=400)
+    folder, why = folder_for(QUICK, "quickstart", "2026-07-02", False)
+    assert folder == Path("runs/2026-07-01-quickstart")
+    assert "stopped at step 400" in why
+    other = replace(QUICK, train=replace(QUICK.train, seed=5))
+    assert folder_for(other, "quickstart", "2026-07-02", False)[0] == Path("runs/2026-07-02-quickstart")
+    assert folder_for(QUICK, "quickstart", "2026-07-02", True)[0] == Path("runs/2026-07-02-quickstart")
+    assert folder_for(QUICK, "another", "2026-07-02", False)[0] == Path("runs/2026-07-02-another")

@@ -1,0 +1,140 @@
+"""Dispatch: help at once and without torch, one line for every kind of error, quiet pipes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shlex
+import subprocess
+import sys
+import warnings
+from importlib import import_module
+
+import pytest
+
+from llm_scratch import __version__
+from llm_scratch.cli import VERBS, explain, main
+from llm_scratch.errors import UserError
+
+HELP = """
+import contextlib, io, sys
+from llm_scratch.cli import VERBS, main
+for words in ([], ["--help"], ["--version"], ["data"], ["runs", "--help"], *([*verb.split(), "--help"] for verb in VERBS)):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert main(words) == 0, words
+    assert out.getvalue().strip(), words
+heavy = {"torch", "numpy", "transformers", "matplotlib", "tiktoken"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+def test_no_help_imports_torch_or_numpy():
+    subprocess.run([sys.executable, "-c", HELP], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_shows_two_examples_in_80_columns(verb, llm):
+    result = llm(*verb.split(), "--help")
+    assert result.code == 0
+    examples = result.out.partition("examples:\n")[2].partition("\n\n")[0].splitlines()
+    assert len(examples) >= 2
+    assert all(f"llm-scratch {verb}" in line for line in examples)
+    assert max(len(line) for line in result.out.splitlines() if line not in examples) <= 80
+
+
+def test_every_example_can_be_parsed(llm, monkeypatch):
+    for verb, (place, _) in VERBS.items():
+        module, name = place.split(".")
+        command = getattr(import_module(f"llm_scratch.cli.{module}"), name)
+        ran = []
+        monkeypatch.setattr(command, "run", lambda self, ran=ran: ran.append(self))
+        examples = llm(*verb.split(), "--help").out.partition("examples:\n")[2].partition("\n\n")[0].splitlines()
+        for line in examples:
+            words = line[line.index("llm-scratch ") :].removeprefix("llm-scratch ").partition(" >")[0]
+            if "--import" not in words:  # its file is the user's
+                assert llm(*shlex.split(words)).code == 0, line
+        assert ran, verb
+
+
+def test_the_overview_lists_every_verb(llm):
+    out = llm().out
+    assert all(re.search(rf"^  {verb} ", out, re.M) for verb in VERBS)
+    assert llm("help").out == llm("--help").out == out
+    tokenizer = llm("tokenizer").out
+    assert "tokenizer compare" in tokenizer
+    assert "runs list" not in tokenizer
+    assert llm("--version").out == f"llm-scratch {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (UserError("wrong\n  in two lines", 4), 4, "wrong in two lines"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (MemoryError(), 6, "out of memory; try a smaller --train.batch-size"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes"), 6, "out of memory"),
+        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory"), 6, "out of memory"),
+        (OSError(errno.ENOSPC, "No space left on device", "runs/x"), 6, "runs/x: No space left on device"),
+        (OSError(errno.ENOSPC, "No space left on device"), 6, "No space left on device; free some space"),
+        (PermissionError(errno.EACCES, "Permission denied", "x"), 1, "x: Permission denied"),
+        (ZeroDivisionError("division by zero"), 1, "unexpected ZeroDivisionError: division by zero; this is a bug"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
+)
+def test_what_goes_wrong_is_one_line(error, code, said, llm, monkeypatch):
+    from llm_scratch.cli.doctor import Doctor
+
+    def run(self: Doctor) -> None:
+        raise error
+
+    monkeypatch.setattr(Doctor, "run", run)
+    result = llm("doctor")
+    assert result.code == code
+    assert result.err.startswith(f"llm-scratch: {said}")
+    assert result.err.count("\n") == 1
+    assert explain(error)[1] == code
+    with pytest.raises(type(error)):
+        llm("doctor", "--debug")
+
+
+def test_a_real_out_of_memory_of_torch():
+    import torch
+
+    with pytest.raises(RuntimeError) as found:
+        torch.empty(1 << 55)
+    assert explain(found.value)[1] == 6
+
+
+def test_a_warning_of_a_library_is_one_line(llm, text_file):
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")  # as for a user; in tests a warning is an error
+        result = llm("tokenizer", "train", f"file:{text_file}", "--vocab-size", "900", "--out", "t.json")
+    assert result.code == 0
+    assert result.err.startswith("llm-scratch: warning: the text has pairs for ")
+    assert result.err.count("\n") == 1
+
+
+def test_a_closed_pipe_is_quiet():
+    words = [sys.executable, "-m", "llm_scratch", "config", "verdict"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as command:
+        assert command.stdout is not None
+        command.stdout.close()
+        assert command.stderr is not None
+        assert command.stderr.read() == b""
+        assert command.wait(timeout=60) == 141
+
+
+def test_a_terminal_without_unicode_and_colours():
+    environment = {**os.environ, "LC_ALL": "C", "LANG": "C", "PYTHONIOENCODING": "ascii", "NO_COLOR": "1", "COLUMNS": "80"}
+    for words in (["generate", "--help"], ["config"], ["train", "quikstart"]):
+        done = subprocess.run([sys.executable, "-m", "llm_scratch", *words], env=environment, capture_output=True, timeout=60)
+        assert b"\x1b" not in done.stdout + done.stderr
+        assert b"Traceback" not in done.stderr
+        (done.stdout + done.stderr).decode("ascii")
+
+
+def test_main_takes_the_words_of_the_process(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["llm-scratch", "--version"])
+    assert main() == 0
+    assert __version__ in capsys.readouterr().out

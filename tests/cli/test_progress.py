@@ -1,0 +1,128 @@
+"""The watcher: a line with every field elsewhere, a bar on a terminal, samples as they are, log.txt beside."""
+
+from __future__ import annotations
+
+import io
+import re
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from llm_scratch.cli.progress import SAMPLE_LETTERS, Watch
+from llm_scratch.errors import UserError
+
+ROW = {"step": 10.0, "tokens": 7680.0, "loss": 2.5, "lr": 0.02, "grad_norm": 0.5, "seconds": 0.1}
+SCORES = {"val_loss": 2.25, "train_loss": 2.125, "val_bits_per_byte": 0.75}
+
+
+def a_run(folder, step=10, steps=100):
+    return SimpleNamespace(folder=folder, step=step, steps=steps, tokens=step * 768, last_eval=SCORES)
+
+
+def a_console(terminal=False):
+    return Console(file=io.StringIO(), width=80, force_terminal=terminal, color_system=None, highlight=False, markup=False, emoji=False)
+
+
+def test_a_line_has_every_field(tmp_path):
+    console = a_console()
+    with Watch(console, every=0) as watch:
+        watch.started(a_run(tmp_path, 0), resumed=False)
+        watch.step(a_run(tmp_path), ROW)
+        watch.finished(a_run(tmp_path))
+    line = console.file.getvalue()
+    wanted = (
+        r"step 010/100 \(10\.00%\) \| loss 2\.5000 \| lr 0\.02 \| grad norm 0\.5 \| 100 ms \| 7,680 tok/s \| 7,680 tokens \| "
+        r"0\.7500 bits/byte \| \d+:\d\d gone, \d+:\d\d left\n"
+    )
+    assert re.fullmatch(wanted, line), line
+    assert (tmp_path / "log.txt").read_text() == line
+
+
+def test_lines_come_every_so_many_seconds_and_at_the_end(tmp_path, monkeypatch):
+    clock = iter(range(1000))
+    monkeypatch.setattr("llm_scratch.cli.progress.time.perf_counter", lambda: next(clock))
+    console = a_console()
+    with Watch(console, every=10) as watch:
+        watch.started(a_run(tmp_path, 0), resumed=False)
+        for step in range(1, 101):
+            watch.step(a_run(tmp_path, step), {**ROW, "step": step, "tokens": step * 768})
+    lines = console.file.getvalue().splitlines()
+    assert 5 < len(lines) < 30
+    assert lines[-1].startswith("step 100/100 (100.00%)")
+
+
+def test_loss_and_speed_are_of_the_last_twenty_steps(tmp_path):
+    with Watch(a_console(), every=1e9) as watch:
+        watch.started(a_run(tmp_path, 0), resumed=False)
+        for step in range(1, 41):
+            watch.step(a_run(tmp_path, step), {**ROW, "step": step, "tokens": step * 768, "loss": float(step > 20), "seconds": 0.5})
+        assert watch._loss() == 1.0
+        assert watch._speed() == pytest.approx(768 / 0.5)
+
+
+def test_a_terminal_gets_a_bar_of_80_columns(tmp_path):
+    console = a_console(terminal=True)
+    with Watch(console, every=0) as watch:
+        watch.started(a_run(tmp_path, 0), resumed=True)
+        watch.step(a_run(tmp_path), ROW)
+        watch.evaluated(a_run(tmp_path), SCORES)
+        watch.finished(a_run(tmp_path))
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())
+    assert "step 10/100 ━" in shown
+    assert "loss 2.500 · held-out 2.250 = 0.750 bits/byte · 7,680 tok/s · 7,680 tokens" in shown
+    assert "step    10  held-out loss 2.2500  train loss 2.1250  0.7500 bits/byte" in shown
+    assert max(map(len, re.split(r"[\r\n]", shown))) <= 80
+    log = (tmp_path / "log.txt").read_text()
+    assert "goes on at step 0 of 100" in log
+    assert "step 010/100" in log
+    assert "\x1b" not in log
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_sample_is_shown_as_it_is(terminal, tmp_path):
+    console = a_console(terminal)
+    text = "[bold]Once[/bold] :smile: \x1b[31mred\x07 é " + "word " * 400 + "END"
+    with Watch(console) as watch:
+        watch.started(a_run(tmp_path, 0), resumed=False)
+        watch.sampled(a_run(tmp_path), text)
+    shown = re.sub(r"\x1b\[(\?25[hl]|2K|1A)", "", console.file.getvalue())  # what the bar says to the terminal
+    assert "[bold]Once[/bold] :smile: \ufffd[31mred\ufffd é" in shown
+    assert "END" not in shown
+    assert len(shown) < 3 * SAMPLE_LETTERS
+    assert max(map(len, re.split(r"[\r\n]", shown))) <= 80
+    assert "word word" in (tmp_path / "log.txt").read_text()
+
+
+def test_line_breaks_of_a_sample_stay(tmp_path):
+    console = a_console()
+    with Watch(console) as watch:
+        watch.sampled(a_run(tmp_path), "ROMEO:\n\nO she doth teach")
+    assert "    ROMEO:\n\n    O she doth teach\n" in console.file.getvalue()
+
+
+def test_a_run_that_is_done_says_so(tmp_path):
+    console = a_console()
+    with Watch(console) as watch:
+        watch.started(a_run(tmp_path, 100), resumed=True)
+    assert "all 100 steps are done already; --fresh starts over" in console.file.getvalue()
+
+
+def test_warnings_are_shown_before_and_after_the_start(tmp_path):
+    console = a_console()
+    with Watch(console) as watch:
+        watch.warn("a checkpoint is damaged")
+        watch.started(a_run(tmp_path, 0), resumed=False)
+        watch.warn("again")
+    assert console.file.getvalue() == "warning: a checkpoint is damaged\nwarning: again\n"
+    assert (tmp_path / "log.txt").read_text() == "warning: again\n"
+
+
+@pytest.mark.skipif(not __import__("os").path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_is_a_clear_error(tmp_path):
+    (tmp_path / "log.txt").symlink_to("/dev/full")
+    watch = Watch(a_console())
+    watch.started(a_run(tmp_path, 0), resumed=False)
+    with pytest.raises(UserError, match="No space left on device") as found:
+        watch.warn("x" * 10_000)
+    assert found.value.code == 6
