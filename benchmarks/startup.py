@@ -1,0 +1,50 @@
+"""How long does `llm-scratch --help` take, and what does a bare Python cost?
+
+    python benchmarks/startup.py
+
+Runs both in turn, eleven times after one warm-up, and prints medians in seconds and their ratio, then one JSON line.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+COMMANDS = {
+    "python -c pass": ["-c", "pass"],
+    "import tyro, rich": ["-c", "import tyro, rich"],
+    "llm-scratch --help": ["-m", "llm_scratch", "--help"],
+    "llm-scratch train --help": ["-m", "llm_scratch", "train", "--help"],
+}
+ROUNDS = 11
+
+
+def seconds(words: list[str]) -> float:
+    """Wall time of one process, from its start to its end."""
+    began = time.perf_counter()
+    subprocess.run([sys.executable, *words], stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    times: dict[str, list[float]] = {name: [] for name in COMMANDS}
+    for round_number in range(ROUNDS + 1):
+        for name, words in COMMANDS.items():
+            taken = seconds(words)
+            if round_number:  # the first round fills the disk's cache
+                times[name].append(taken)
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    bare = medians["python -c pass"]
+    for name, value in medians.items():
+        print(f"{name:26} {value:6.3f} s   {value / bare:5.1f} x a bare Python")
+    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    row = {"benchmark": "startup", "seconds": medians, "commit": git.stdout.strip() or None}
+    print(json.dumps(row | {"python": platform.python_version(), "machine": platform.platform()}))
+
+
+if __name__ == "__main__":
+    main()
