@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -118,11 +119,11 @@ def test_warnings_are_shown_before_and_after_the_start(tmp_path):
     assert (tmp_path / "log.txt").read_text() == "warning: again\n"
 
 
-@pytest.mark.skipif(not __import__("os").path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_is_a_clear_error(tmp_path):
     (tmp_path / "log.txt").symlink_to("/dev/full")
-    watch = Watch(a_console())
-    watch.started(a_run(tmp_path, 0), resumed=False)
-    with pytest.raises(UserError, match="No space left on device") as found:
-        watch.warn("x" * 10_000)
+    with Watch(a_console()) as watch:
+        watch.started(a_run(tmp_path, 0), resumed=False)
+        with pytest.raises(UserError, match="No space left on device") as found:
+            watch.warn("x" * 10_000)
     assert found.value.code == 6

@@ -18,7 +18,7 @@ from llm_scratch.presets import PRESETS, preset
 
 @dataclass(frozen=True)
 class Config(Verb):
-    """The presets and what they do; or all settings of PRESET as YAML, to change and give to `train --config`.
+    """The presets; or all settings of PRESET as YAML, for `train --config`.
 
     examples:
       llm-scratch config
@@ -49,7 +49,7 @@ def commented(name: str) -> str:
         if not line.startswith(" "):
             section = key
         note = about.get(f"{section}.{key}")
-        lines.append(f"{line:<32}# {note}" if note else line)
+        lines.append(f"{line:<31} # {note}" if note else line)
     return "\n".join(lines) + "\n"
 
 

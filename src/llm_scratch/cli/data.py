@@ -24,7 +24,7 @@ FLOOR_STORIES = 2000  # enough for three digits of the floor
 
 @dataclass(frozen=True)
 class ListSources(Verb):
-    """The sources of text by name, what each is, and whether it is on this machine.
+    """The sources of text, and whether each is on this machine.
 
     examples:
       llm-scratch data list
@@ -58,7 +58,7 @@ def _get_gpt2() -> Path | None:
 
 @dataclass(frozen=True)
 class GetSource(Verb):
-    """Download what a source needs, once; its sha256 is checked. "gpt2" is GPT-2's vocabulary.
+    """Download what a source needs, once; "gpt2" is GPT-2's vocabulary.
 
     examples:
       llm-scratch data get verdict
@@ -87,7 +87,9 @@ class GetSource(Verb):
 
 @dataclass(frozen=True)
 class ShowSource(Verb):
-    """How large a source is, and how it begins; for stories also the floor that no model can beat.
+    """How large a source is, and how it begins.
+
+    For stories also their entropy, the floor that no model can beat.
 
     examples:
       llm-scratch data show stories:1000

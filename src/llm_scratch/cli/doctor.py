@@ -34,7 +34,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Doctor(Verb):
-    """What this machine has for training: torch, device, memory, disk, data, packages; what is missing, and the command that mends it.
+    """What this machine has, what is missing, and the command that mends it.
 
     examples:
       llm-scratch doctor

@@ -25,9 +25,9 @@ PARTS = 64  # a text is measured in so many parts, and their spread gives the st
 
 @dataclass(frozen=True)
 class Evaluate(Verb):
-    """Loss, perplexity and bits per byte of the model in RUN: on the text that its training held out, or on another.
+    """Measure the model in RUN on the text that its training held out, or on yours.
 
-    Bits per byte compares models of different tokenizers; ± is one standard error.
+    Bits per byte compares models of different tokenizers; ± is a standard error.
 
     examples:
       llm-scratch evaluate quickstart --skills

@@ -11,8 +11,6 @@ import importlib.util
 import inspect
 import io
 import re
-import shutil
-import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass, fields, is_dataclass
@@ -121,17 +119,11 @@ def parse(cls: type[T], argv: Sequence[str], prog: str) -> T:
     complaint = io.StringIO()
     try:
         with redirect_stderr(complaint):
-            return tyro.cli(cls, args=list(argv), prog=prog, description=_wrapped(inspect.getdoc(cls) or ""), **start)
+            return tyro.cli(cls, args=list(argv), prog=prog, description=inspect.getdoc(cls), **start)
     except SystemExit as e:
         if not e.code:
             raise
         raise UserError(f"{_in_one_line(complaint.getvalue())}; see `{prog} --help`") from None
-
-
-def _wrapped(text: str) -> str:
-    """A docstring at the terminal's width; lines that begin with a space, the examples, stay whole."""
-    width = min(shutil.get_terminal_size().columns, 100)
-    return "\n".join(line if line.startswith(" ") else textwrap.fill(line, width) for line in text.splitlines())
 
 
 _REWORDED: Mapping[str, str] = {

@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Generate(Verb):
-    """Continue each PROMPT with the model in RUN, streaming to stdout; speed and seed go to stderr.
+    """Continue each PROMPT with the model in RUN.
+
+    The text goes to stdout as it comes, speed and seed to stderr.
 
     examples:
       llm-scratch generate quickstart "Once upon a time" --samples 3
-      echo "ROMEO:" | llm-scratch generate runs/bard - --tokens 200 --temperature 0.7
+      echo "ROMEO:" | llm-scratch generate runs/bard - --temperature 0.7
     """
 
     run_: Positional[Annotated[str, arg(name="run", metavar="RUN")]]

@@ -9,6 +9,7 @@ import textwrap
 import time
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from rich.console import Console, RenderableType
@@ -59,7 +60,8 @@ class Watch:
         if self.bar is not None:
             self.bar.stop()
         if self.log is not None:
-            self.log.close()
+            with suppress(OSError):  # a full disk was told when the line was written
+                self.log.close()
 
     def started(self, run: Run, resumed: bool) -> None:
         """Open log.txt and show where the run stands."""

@@ -41,12 +41,14 @@ class ListRuns(Verb):
         if not runs:
             print(f"no runs in {root}/ yet; make one: {command('train', 'quickstart')}")
             return
-        grid = table("run", "params", "source", "step", "held-out", "bits/byte", "date")
-        grid.columns[2].justify = "left"
+        grid = table("run", "params", "source", "step", "loss", "bits/byte", "date")
+        for column in grid.columns:
+            column.no_wrap = column.header != "source"  # the one column that gives way where it is narrow
+        grid.columns[2].justify, grid.columns[2].overflow = "left", "ellipsis"
         for run in runs:
             loss, bits = run.scores.get("val_loss"), run.scores.get("val_bits_per_byte")
             grid.add_row(
-                run.path.name, count(run.config.model.n_params), short(run.config.data.source, 14), _progress(run),
+                run.path.name, count(run.config.model.n_params), short(run.config.data.source, 20), _progress(run),
                 f"{loss:.3f}" if loss else "-", f"{bits:.3f}" if bits else "-", time.strftime("%m-%d %H:%M", time.localtime(run.changed)),
             )  # fmt: skip
         console().print(grid)
@@ -59,7 +61,7 @@ def _progress(run: RunFolder) -> str:
 
 @dataclass(frozen=True)
 class ShowRun(Verb):
-    """One run: what it is, how its loss fell, what it wrote last, and the commands to go on with.
+    """One run: what it is, how its loss fell, what it wrote last.
 
     examples:
       llm-scratch runs show quickstart

@@ -23,7 +23,9 @@ COLOURS = ("black on bright_cyan", "black on bright_yellow", "black on bright_gr
 
 @dataclass(frozen=True)
 class TrainTokenizer(Verb):
-    """Learn a byte-pair vocabulary from SOURCE and write it as a tokenizer.json that the `tokenizers` library reads too.
+    """Learn a byte-pair vocabulary from SOURCE.
+
+    The file is a tokenizer.json that the `tokenizers` library reads too.
 
     examples:
       llm-scratch tokenizer train shakespeare --vocab-size 4096 --out bard.json
@@ -59,7 +61,9 @@ class TrainTokenizer(Verb):
 
 @dataclass(frozen=True)
 class ShowTokens(Verb):
-    """TEXT as TOKENIZER cuts it: each token with its id under it, a space as · and a line break as ⏎.
+    """See how TOKENIZER cuts TEXT: each token with its id under it.
+
+    A space is shown as ·, a line break as ⏎, a tab as →.
 
     examples:
       llm-scratch tokenizer show gpt2 "Hello, do you like tea?"
@@ -133,9 +137,9 @@ def _rows(tokenizer: Tokenizer, ids: list[int], width: int, coloured: bool) -> l
 
 @dataclass(frozen=True)
 class CompareTokenizers(Verb):
-    """How many tokens each kind of tokenizer makes of TEXT, and how many bytes a token holds.
+    """How many tokens each kind of tokenizer makes of TEXT.
 
-    bpe, words and chars learn from --source; what is compared is TEXT, or the source itself if no TEXT is given.
+    All but gpt2 learn from --source, which is also the text if there is no TEXT.
 
     examples:
       llm-scratch tokenizer compare "It's the last he painted, you know."

@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Train(Verb):
-    """Train a model. PRESET says how (`llm-scratch config` lists them), a file and flags change single settings.
+    """Train a model as PRESET says; a file and flags change single settings.
 
-    The same command goes on where it stopped: Ctrl-C saves first.
+    Ctrl-C saves first, and the same command goes on from there.
 
     examples:
       llm-scratch train quickstart
-      llm-scratch train shakespeare --out runs/bard --train.steps 500 --model.emb-dim 64
+      llm-scratch train shakespeare --out runs/bard --train.steps 500
     """
 
     preset: Positional[Annotated[str, option("PRESET")]] = ""

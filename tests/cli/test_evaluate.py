@@ -1,0 +1,90 @@
+"""Numbers of a model: those of the library, with an error that is honest."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from llm_scratch.cli.evaluate import PARTS, measure
+from llm_scratch.cli.folders import read_run
+from llm_scratch.data.corpus import encode_documents, prepare
+from llm_scratch.data.sources import read
+from llm_scratch.evaluation.loss import evaluate_tokens
+from llm_scratch.loading import load
+
+QUIET = Console(file=io.StringIO())
+
+
+def test_held_out_text_is_that_of_the_run(llm, trained):
+    model, tokenizer = load(trained)
+    ids = prepare(read_run(trained).config).val
+    want = evaluate_tokens(model, ids, tokenizer=tokenizer)
+    out = llm("evaluate", trained, "--device", "cpu").out
+    assert f"{want.nats_per_token:.4f} nats per token" in out
+    assert f"{want.perplexity:.2f}" in out
+    assert re.search(rf"bits per byte +{want.bits_per_byte:.4f} ± 0\.\d\d\d\d", out)
+    assert f"{want.n_tokens:,} tokens" in out
+
+
+@pytest.mark.parametrize("flag", ["--text", "--source"])
+def test_another_text(flag, llm, trained, tmp_path):
+    (tmp_path / "other.txt").write_text("the red hen sat on the fox. " * 5)
+    model, tokenizer = load(trained)
+    want = evaluate_tokens(model, encode_documents(read(f"file:{tmp_path}/other.txt"), tokenizer), tokenizer=tokenizer)
+    result = llm("evaluate", trained, flag, "other.txt" if flag == "--text" else "file:other.txt")
+    assert f"{want.nats_per_token:.4f} nats per token" in result.out
+    assert "other.txt: 139 tokens, 139 bytes" in " ".join(result.out.split())
+
+
+@pytest.mark.parametrize("n", [2, 16, 17, 18, 100, 16 * PARTS, 16 * PARTS + 2, 3000])
+def test_parts_add_up_to_one_pass_at_every_length(n, trained_once):
+    model, tokenizer = load(trained_once)
+    ids = np.random.default_rng(n).integers(0, 16, n)
+    loss, error = measure(model, tokenizer, ids, QUIET)
+    want = evaluate_tokens(model, ids, tokenizer=tokenizer)
+    assert (loss.n_tokens, loss.n_bytes) == (want.n_tokens, want.n_bytes) == (n - 1, want.n_bytes)
+    assert loss.nats == pytest.approx(want.nats, rel=1e-6)
+    assert math.isnan(error) == (n <= 17)
+
+
+class Coin(torch.nn.Module):
+    """Every token costs a known number of nats: fair among `k` of 64 letters for a whole window, and k differs by window."""
+
+    cfg = {"context_length": 16, "vocab_size": 64}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, ids, cache=None):
+        k = ids[:, :1, None] + 2.0  # the first letter of a window says how hard it is
+        likely = torch.arange(64)[None, None, :] < k
+        return torch.where(likely, 0.0, -30.0).expand(len(ids), ids.shape[1], 64)
+
+
+class Letters:
+    """Each id is one byte."""
+
+    eot_token = 63
+
+    def decode_bytes(self, ids):
+        return bytes(65 for _ in ids)
+
+
+def test_the_standard_error_is_what_repeated_texts_show(monkeypatch):
+    monkeypatch.setattr("llm_scratch.cli.evaluate.PARTS", 16)
+    rng = np.random.default_rng(0)
+    found, errors = [], []
+    for _ in range(30):
+        hard = rng.integers(0, 40, 64)
+        ids = np.array([i for h in hard for i in (h, *rng.integers(0, 2, 15))])
+        loss, error = measure(Coin(), Letters(), ids, QUIET)
+        found.append(loss.bits_per_byte)
+        errors.append(error)
+    assert np.mean(errors) == pytest.approx(np.std(found), rel=0.4)  # 30 draws know a spread to about 13 %

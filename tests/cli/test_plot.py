@@ -1,0 +1,34 @@
+"""Pictures by command."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from llm_scratch.cli.plot import story_floor
+
+
+def test_one_run_gets_its_own_pictures(llm, trained):
+    for name in ("loss-plot.png", "loss-plot.pdf"):
+        (trained / name).unlink()
+    result = llm("plot", trained)
+    assert result.out.split("\n")[:2] == [f"{trained}/loss-plot.png", f"{trained}/loss-plot.pdf"]
+    assert (trained / "loss-plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_several_runs_in_one_picture(llm, trained, tmp_path):
+    other = shutil.copytree(trained, tmp_path / "b" / "tiny run")  # the same name in another folder
+    assert llm("plot", trained, other, "--x", "tokens").out == "loss-compare.png\n"
+    assert llm("plot", trained, other, "--out", "all.svg").out == "all.svg\n"
+    assert str(other) in (tmp_path / "all.svg").read_text() or "svg" in (tmp_path / "all.svg").read_text()[:200]
+
+
+def test_the_floor_is_in_nats_per_token(trained):
+    assert story_floor(trained) is None
+    state = json.loads((trained / "ckpt" / "step-00000004" / "state.json").read_text())["last_eval"]
+    (trained / "skills.json").write_text(json.dumps({"floor_bits_per_byte": state["val_bits_per_byte"] / 2}))
+    assert story_floor(trained) == pytest.approx(state["val_loss"] / 2)
+    (trained / "skills.json").write_text("{")
+    assert story_floor(trained) is None

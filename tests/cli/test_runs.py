@@ -1,0 +1,49 @@
+"""Runs by command."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+from llm_scratch.config import config_hash
+
+from .test_folders import QUICK, make
+
+
+def test_list_shows_each_run_on_one_line(llm, trained_once, tmp_path):
+    shutil.copytree(trained_once, tmp_path / "runs" / "2026-07-01-shakespeare")
+    make(tmp_path / "runs" / "2026-07-02-quickstart", step=400)
+    make(tmp_path / "runs" / "never-began")
+    (tmp_path / "runs" / "other").mkdir()
+    out = llm("runs", "list").out
+    lines = out.splitlines()
+    assert len(lines) == 4
+    assert max(map(len, lines)) <= 80
+    assert re.search(r"^2026-07-01-shakespeare +4,160 +file:.*… +4 +3\.\d{3} +\d\.\d{3} +\d\d-\d\d \d\d:\d\d *$", out, re.M)
+    assert re.search(rf"2026-07-02-quickstart +{QUICK.model.n_params // 1000}k +stori\S+ +400/800 +2\.000 +0\.700", out)
+    assert re.search(r"never-began .* +0/\d+ +- +- ", out)
+
+
+def test_list_of_nothing_says_how_to_begin(llm):
+    result = llm("runs", "list")
+    assert (result.code, result.out) == (0, "no runs in runs/ yet; make one: llm-scratch train quickstart\n")
+
+
+def test_show_tells_the_run(llm, trained):
+    from llm_scratch.cli.folders import read_run
+
+    out = llm("runs", "show", trained).out
+    run = read_run(trained)
+    assert config_hash(run.config) in out.replace("\n", "")
+    assert "gpt, 4,160 parameters: 1 layers of 16" in out
+    assert f"{run.scores['val_loss']:.4f}" in out
+    assert "it wrote last" in out
+    assert re.search(r"^steps +4 saved *$", out, re.M)
+    assert "llm-scratch generate '" in out
+    assert [line.split()[0] for line in out.splitlines() if re.match(r" *\d+ +\d+ +\d\.", line)] == ["0", "2", "4"]
+
+
+def test_show_of_a_run_that_never_began(llm, tmp_path):
+    result = llm("runs", "show", make(tmp_path / "runs" / "x"))
+    assert result.code == 0
+    assert "0/800 saved; the same train command goes on" in result.out

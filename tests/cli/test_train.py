@@ -1,0 +1,159 @@
+"""Training by command: what lies in the run, going on, starting over, what is printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from datetime import date
+from pathlib import Path
+
+import pytest
+import yaml
+
+from llm_scratch.cli.progress import Watch
+from llm_scratch.config import RunConfig, from_dict, to_dict
+from llm_scratch.presets import PRESETS, preset
+
+from .conftest import files
+
+
+@pytest.fixture(autouse=True)
+def _few_pictures(request, monkeypatch):
+    """The loss is drawn where a test looks at it, not elsewhere: a picture takes longer than such a run."""
+    if "everything" not in request.node.name:
+        monkeypatch.setattr("llm_scratch.training.records.plot_runs", lambda runs, out: [])
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_print_config_prints_what_would_run(name, llm):
+    result = llm("train", name, "--print-config", "--train.lr", "0.125")
+    printed = yaml.safe_load(result.out)
+    want = to_dict(preset(name))
+    want["train"]["lr"] = 0.125
+    assert printed == want
+    assert to_dict(from_dict(RunConfig, printed)) == want
+
+
+def test_a_run_has_everything_and_says_where(llm, tiny, tmp_path):
+    result = llm(*tiny, "--out", "my run")
+    assert result.code == 0, result.err
+    here = files(tmp_path / "my run")
+    papers = {"config.yaml", "env.json", "log.txt", "loss-plot.pdf", "loss-plot.png", "metrics.jsonl", "samples.md"}
+    assert papers <= here
+    assert {"ckpt/best", "ckpt/latest", "ckpt/step-00000004/model.safetensors"} <= here
+    assert not [name for name in here if ".part" in name or ".tmp" in name]
+    for said in ("device: cpu", "hens and foxes.txt, 2,156 tokens to learn from, 539 held out", "the model writes:", "Done in 0:"):
+        assert said in " ".join(result.out.split())
+    assert "llm-scratch generate 'my run' the" in result.out
+    assert "my run/loss-plot.png" in result.out
+    rows = [json.loads(line) for line in (tmp_path / "my run" / "metrics.jsonl").read_text().splitlines()]
+    best = min(row["val_loss"] for row in rows if "val_loss" in row)
+    assert f"Best held-out loss: {best:.4f} nats per token" in result.out
+    log = (tmp_path / "my run" / "log.txt").read_text()
+    assert "step 4/4 (100.00%)" in log
+    assert log.count("held-out loss") == 3
+    assert yaml.safe_load((tmp_path / "my run" / "config.yaml").read_text())["train"]["steps"] == 4
+
+
+def test_ctrl_c_saves_and_the_same_command_goes_on_to_the_same_bits(llm, tiny, trained_once, monkeypatch):
+    step = Watch.step
+
+    def stop_after_one(self, run, row):
+        step(self, run, row)
+        if run.step == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Watch, "step", stop_after_one)
+    stopped = llm(*tiny, "--out", "x")
+    assert stopped.code == 130
+    assert stopped.err == "llm-scratch: stopped at step 1, saved in x; the same command goes on from there\n"
+    monkeypatch.setattr(Watch, "step", step)
+    done = llm(*tiny, "--out", "x")
+    assert done.code == 0
+    assert "goes on at step 1 of 4" in done.out
+    end = "ckpt/step-00000004/model.safetensors"
+    assert Path("x", end).read_bytes() == (trained_once / end).read_bytes()
+
+
+def test_a_finished_run_stays_as_it_is(llm, tiny, trained):
+    before = (trained / "metrics.jsonl").read_bytes()
+    result = llm(*tiny, "--out", trained)
+    assert result.code == 0
+    assert "all 4 steps are done already; --fresh starts over" in result.out
+    assert (trained / "metrics.jsonl").read_bytes() == before
+
+
+def test_fresh_removes_the_run_and_says_so(llm, tiny, trained):
+    (trained / "mine.txt").write_text("of an older run")
+    result = llm(*tiny, "--out", trained, "--fresh", "--train.lr", "0.5", "--train.steps", "1")
+    assert result.code == 0
+    assert f"removed the run that was in {trained}" in result.out.replace("\n", "")
+    assert not (trained / "mine.txt").exists()
+    assert yaml.safe_load((trained / "config.yaml").read_text())["train"]["lr"] == 0.5
+
+
+def test_without_out_the_folder_is_of_today_and_an_unfinished_run_goes_on(llm, tiny, monkeypatch):
+    step = Watch.step
+
+    def stop(self, run, row):
+        step(self, run, row)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    today = f"runs/{date.today().isoformat()}-shakespeare"
+    monkeypatch.setattr(Watch, "step", stop)
+    first = llm(*tiny)
+    assert (first.code, f"saved in {today};" in first.err) == (130, True)
+    monkeypatch.setattr(Watch, "step", step)
+    second = llm(*tiny)
+    assert f"run: goes on in {today}, stopped at step 1; --fresh starts anew" in second.out
+    third = llm(*tiny)
+    assert f"run: {today}-2" in third.out
+    assert len(list(Path("runs").iterdir())) == 2
+
+
+def test_stories_are_measured_against_their_floor(llm, monkeypatch):
+    from llm_scratch.evaluation import skills
+
+    few = 4
+    for name in ("measure_skills", "story_bits_per_byte"):
+        real = getattr(skills, name)
+        monkeypatch.setattr(skills, name, lambda model, tokenizer, real=real: real(model, tokenizer, n_stories=few))
+    words = "--data.source stories:60 --data.val-fraction 0.2 --model.vocab-size 400 --model.context-length 512 --model.emb-dim 16"
+    words += " --model.n-heads 2 --model.n-layers 1 --train.steps 2 --train.batch-size 2 --train.eval-batches 1 --train.sample-every 0"
+    result = llm("train", "quickstart", "--out", "tales", *words.split())
+    assert result.code == 0, result.err
+    measured = json.loads(Path("tales/skills.json").read_text())
+    assert measured["bits_per_byte"] > measured["floor_bits_per_byte"] > 0
+    assert set(measured["skills"]) == {"name", "pronoun", "object", "count", "order"}
+    assert "the grammar's floor is" in result.out
+    assert "chance" in result.out
+    small = llm("train", "quickstart", "--out", "small", *words.replace("512", "64").split())
+    assert small.code == 0
+    assert "skills not measured: a story has" in small.out
+    assert "llm-scratch generate small" in small.out
+
+
+def test_an_import_brings_a_preset_and_a_source(llm, tmp_path, monkeypatch):
+    from llm_scratch.data.sources import SOURCES
+
+    monkeypatch.setitem(PRESETS, "mine", PRESETS["shakespeare"])
+    monkeypatch.setitem(SOURCES, "abc", SOURCES["file"])
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    (tmp_path / "mine.py").write_text(
+        "from llm_scratch import PRESETS, SOURCES\n"
+        "from llm_scratch.config import *\n"
+        "SOURCES['abc'] = lambda argument: ['abc ' * 100]\n"
+        "PRESETS['mine'] = lambda: RunConfig(ModelConfig(vocab_size=8, context_length=8, emb_dim=8, n_heads=1, n_layers=1),\n"
+        "    DataConfig(source='abc', tokenizer='chars'), TrainConfig(steps=1, batch_size=1, prompt='a'))\n"
+    )
+    result = llm("train", "mine", "--import", "mine.py", "--out", "x")
+    assert result.code == 0, result.err
+    assert "text: abc, 360 tokens to learn from, 40 held out" in result.out
+
+
+def test_divergence_is_told_with_its_code(llm, tiny):
+    result = llm(*tiny, "--out", "x", "--train.optimizer", "adamw", "--train.lr", "1e30", "--train.warmup-steps", "0")
+    assert result.code == 5
+    assert "training diverged" in result.err
+    assert result.err.count("\n") == 1
