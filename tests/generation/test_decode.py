@@ -172,7 +172,11 @@ def test_the_mode_is_restored_when_the_model_fails_or_the_reader_stops():
 
 
 def test_no_gradient_is_kept(model, idx):
-    assert not generate(model, idx, 2).requires_grad
+    recorded = []
+    model.out_head.register_forward_hook(lambda *_: recorded.append(torch.is_grad_enabled()))
+    generate(model, idx, 2)
+    generate_text_simple(model, idx, 1, 8)
+    assert recorded == [False] * 3
     assert torch.is_grad_enabled()
     pieces = stream(Script([65] * 9), Bytes(), "x", max_new_tokens=9)
     next(pieces)

@@ -122,7 +122,7 @@ def train(model, capsys, epochs=2, eval_freq=2):
 
 def test_training_equals_the_plain_loop(model, capsys):
     ours, theirs = model, copy.deepcopy(model)
-    train(ours, capsys)
+    train(ours.eval(), capsys)  # a model that comes from an evaluation is trained with dropout all the same
     optimizer = torch.optim.AdamW(theirs.parameters(), lr=1e-2)
     torch.manual_seed(1)
     looked, step, batches = [], 0, loader(6, 2, shuffle=True)
