@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.tokenizers import bpe_files
 from llm_scratch.tokenizers.bpe_train import train_merges
-from llm_scratch.tokenizers.merging import BYTES, FIRST_MERGE, merge_long, merge_piece, symbols
+from llm_scratch.tokenizers.merging import merge_long, merge_piece, symbols
 from llm_scratch.tokenizers.pretokens import GPT2_PATTERN, Splitter
 from llm_scratch.tokenizers.special import END_OF_TEXT, refuse_special, special_pattern
+from llm_scratch.tokenizers.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     import tiktoken
@@ -40,17 +41,18 @@ class ByteBPE:
 
     Args:
         merges: pairs of byte strings, the first learned first; each half is a byte or was made by an earlier merge.
+            `vocabulary.Vocabulary` says what else is asked of them.
         special_tokens: names, which get the ids after all others; or name -> id.
         pattern: cuts text into pieces; a regular expression on which the `regex` library and tiktoken agree.
         ids: the id of each token's bytes, if it is not GPT-2's order: bytes as in `merging.BYTES`, then merges.
         name: for people.
     Raises:
-        UserError: a merge uses a token that no earlier merge makes or makes one again; two tokens share an id (code 3).
+        UserError: the merges are not a vocabulary, or two tokens share an id (code 3).
     """
 
     def __init__(
         self,
-        merges: Iterable[tuple[bytes, bytes]],
+        merges: Iterable[tuple[bytes, bytes]] | Vocabulary,
         *,
         special_tokens: Sequence[str] | Mapping[str, int] = (END_OF_TEXT,),
         pattern: str = GPT2_PATTERN,
@@ -58,11 +60,9 @@ class ByteBPE:
         name: str = "bpe",
     ) -> None:
         self.name = name
-        self.merges = list(merges)
         self.splitter = Splitter(pattern)
-        symbol = bpe_files.number(self.merges)
-        self._pair_of = {chr(FIRST_MERGE + i): symbol[a] + symbol[b] for i, (a, b) in enumerate(self.merges)}
-        self._joined = {pair: new for new, pair in self._pair_of.items()}
+        self.vocabulary = merges if isinstance(merges, Vocabulary) else Vocabulary(merges)
+        symbol = self.vocabulary.symbol
         self._id = {s: i if ids is None else ids[token] for i, (token, s) in enumerate(symbol.items())}
         self._bytes = dict(zip(self._id.values(), symbol))
         if not isinstance(special_tokens, Mapping):
@@ -127,9 +127,14 @@ class ByteBPE:
 
     def save(self, path: str | Path) -> None:
         """Write `tokenizer.json` into a folder, or to a path that ends in .json; the `tokenizers` library reads it and gives equal ids."""
-        ids = {b"".join(pair): self._id[new] for new, pair in zip(self._pair_of, self.merges)}
-        ids.update({bytes([byte]): self._id[chr(i)] for i, byte in enumerate(BYTES)})
-        bpe_files.write_tokenizer_json(path, bpe_files.to_json(self.merges, ids, self.special_tokens, self.splitter.pattern))
+        ids = {token: self._id[s] for token, s in self.vocabulary.symbol.items()}
+        data = bpe_files.to_json(self.merges, ids, self.special_tokens, self.splitter.pattern)
+        bpe_files.write_tokenizer_json(path, data)
+
+    @property
+    def merges(self) -> list[tuple[bytes, bytes]]:
+        """The bytes of both halves of each merge, the first learned first."""
+        return self.vocabulary.merges
 
     @property
     def n_vocab(self) -> int:
@@ -233,29 +238,31 @@ class ByteBPE:
 
     def _encode_unit(self, unit: str) -> tuple[int, ...]:
         """The ids of a few pieces."""
+        known = self.vocabulary
         ids: list[int] = []
-        for piece in self.splitter.pieces(unit):
-            word = symbols(piece.encode())
-            merge = merge_piece if len(word) < _LONG else merge_long
-            ids += map(self._id.__getitem__, merge(word, self._joined, self._pair_of))
+        for piece in map(str.encode, self.splitter.pieces(unit)):
+            word = known.symbol.get(piece)  # a token's own bytes become that token, so here the merging can be left out
+            if word is None:
+                word = symbols(piece)
+                merge = merge_piece if len(word) < _LONG else merge_long
+                word = merge(word, known.joined, known.pair_of)
+            ids += map(self._id.__getitem__, word)
         return tuple(ids)
 
     @cached_property
     def _engine(self) -> Any:
-        """tiktoken with this vocabulary, or None if its rule would give other ids.
-
-        The engine joins two neighbours whenever their bytes together are a token. That is our rule as long as each token's bytes,
-        encoded alone, are that token; then no other pair with these bytes ever stands in a text when their turn comes. A vocabulary
-        that was learned has this property, one made by hand may not.
-        """
+        """tiktoken with this vocabulary; None where ids do not rise with the merges, because its ranks are ids."""
         import tiktoken
 
-        words = {new: symbols(b"".join(pair)) for new, pair in zip(self._pair_of, self.merges)}
-        rising = all(self._id[a] < self._id[b] for a, b in zip(self._pair_of, list(self._pair_of)[1:]))
-        if not rising or any(merge_piece(word, self._joined, self._pair_of) != new for new, word in words.items()):
+        order = [self._id[new] for new in self.vocabulary.pair_of]
+        if order != sorted(order):
             return None
-        ranks = {token: i for i, token in self._bytes.items() if i not in self.special_tokens.values()}
-        return tiktoken.Encoding(self.name, pat_str=self.splitter.pattern, mergeable_ranks=ranks, special_tokens=self.special_tokens)
+        ranks = {token: self._id[s] for token, s in self.vocabulary.symbol.items()}
+        pattern = self.splitter.pattern
+        try:
+            return tiktoken.Encoding(self.name, pat_str=pattern, mergeable_ranks=ranks, special_tokens=self.special_tokens)
+        except ValueError as e:
+            raise UserError(f"tiktoken cannot read the pattern {pattern!r}: {e}; write it so that both regex and tiktoken can") from None
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key not in ("_engine", "_memory")}

@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.files import write_whole
-from llm_scratch.tokenizers.merging import BYTES, FIRST_MERGE, merge_piece, symbols
+from llm_scratch.tokenizers.merging import BYTES, merge_piece, symbols
 from llm_scratch.tokenizers.pretokens import GPT2_PATTERN
+from llm_scratch.tokenizers.vocabulary import Vocabulary, bad_vocabulary, printable, unprintable
 
 if TYPE_CHECKING:
     import tiktoken
 
 Merge = tuple[bytes, bytes]
-MAX_BYTES = 48 << 20
+MAX_BYTES = 48 << 20  # of a file
 MAX_TOKENS = 1_000_000
 GPT2_SHA256 = (
     "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
@@ -31,42 +32,16 @@ GPT2_SHA256 = (
 )
 """sha256 of OpenAI's vocab.bpe and encoder.json."""
 
-_PRINTABLE = 188  # bytes that print; the others are written as the characters from U+0100 on
-_CHARACTERS = [chr(byte) if i < _PRINTABLE else chr(256 + i - _PRINTABLE) for i, byte in enumerate(BYTES)]
-_BYTE = dict(zip(_CHARACTERS, BYTES))
-_WRITE = {byte: character for character, byte in _BYTE.items()}
-
-
-def printable(token: bytes) -> str:
-    """A token's bytes as GPT-2 writes them: b" the" is "Ġthe"."""
-    return token.decode("latin-1").translate(_WRITE)
-
-
-def number(merges: Iterable[Merge]) -> dict[bytes, str]:
-    """Each token's bytes -> its character (`merging.py`): bytes first, then what each merge makes.
-
-    Raises:
-        UserError: a half that nothing earlier makes (a circle, a missing or misplaced line), or a token made twice.
-    """
-    symbol = {bytes([byte]): chr(i) for i, byte in enumerate(BYTES)}
-    for n, (left, right) in enumerate(merges):
-        for half in (left, right):
-            if half not in symbol:
-                raise _bad(f"merge {n + 1} uses {printable(half)!r}, which is no byte and is not made by an earlier merge")
-        if left + right in symbol:
-            raise _bad(f"merge {n + 1} makes {printable(left + right)!r}, which exists already")
-        symbol[left + right] = chr(FIRST_MERGE + n)
-    return symbol
-
 
 def read_gpt2(vocab_bpe: str | Path, encoder_json: str | Path, sha256: tuple[str, str] | None) -> dict[str, Any]:
     """The parts of a ByteBPE from GPT-2's two files."""
     rows = _read(vocab_bpe, sha256 and sha256[0])
     if (n := rows.count(b"\n")) > MAX_TOKENS:
-        raise _bad(f"{vocab_bpe} has {n:,} lines; a vocabulary has at most {MAX_TOKENS:,} tokens")
+        raise bad_vocabulary(f"{vocab_bpe} has {n:,} lines; a vocabulary has at most {MAX_TOKENS:,} tokens")
     vocab = _parse(_read(encoder_json, sha256 and sha256[1]), encoder_json)
-    lines = [line for line in rows.decode("utf-8", "replace").split("\n") if line and not line.startswith("#version")]
-    return _parts(vocab, [line.split(" ") for line in lines], specials=None)
+    first, *lines = rows.decode("utf-8", "replace").split("\n")
+    lines = lines if first.startswith("#version") else [first, *lines]
+    return _parts(vocab, [line.split(" ") for line in lines if line], specials=None)
 
 
 def from_json(data: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -79,7 +54,7 @@ def from_json(data: Mapping[str, Any], path: Path) -> dict[str, Any]:
         pattern = _pattern(data["pre_tokenizer"], path)
         return {**_parts({**model["vocab"], **specials}, merges, specials), "pattern": pattern}
     except (KeyError, TypeError, AttributeError, ValueError) as e:
-        raise _bad(f"{path} is not a tokenizer.json with byte-level BPE ({type(e).__name__}: {e})") from None
+        raise bad_vocabulary(f"{path} is not a tokenizer.json with byte-level BPE ({type(e).__name__}: {e})") from None
 
 
 def _check_plain(data: Mapping[str, Any], model: Mapping[str, Any], added: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -88,12 +63,12 @@ def _check_plain(data: Mapping[str, Any], model: Mapping[str, Any], added: Seque
     settings["normalizer"] = data.get("normalizer")
     if model.get("type", "BPE") != "BPE" or any(settings.values()):
         wrong = ", ".join(f"{key}={value!r}" for key, value in settings.items() if value) or f"a {model.get('type')} model"
-        raise _bad(f"{path} is not plain byte-level BPE: it has {wrong}")
+        raise bad_vocabulary(f"{path} is not plain byte-level BPE: it has {wrong}")
     after = (data.get("post_processor") or {}).get("type", "ByteLevel")
     if after != "ByteLevel":
-        raise _bad(f"{path} adds tokens to each text ({after}), which this tokenizer does not do")
+        raise bad_vocabulary(f"{path} adds tokens to each text ({after}), which this tokenizer does not do")
     if plain := [token["content"] for token in added if not token.get("special")]:
-        raise _bad(f"{path} has added tokens that are not special, such as {plain[0]!r}; this tokenizer has no such kind")
+        raise bad_vocabulary(f"{path} has added tokens that are not special, such as {plain[0]!r}; this tokenizer has no such kind")
 
 
 def to_json(merges: Sequence[Merge], ids: Mapping[bytes, int], specials: Mapping[str, int], pattern: str) -> dict[str, Any]:
@@ -125,22 +100,18 @@ def to_json(merges: Sequence[Merge], ids: Mapping[bytes, int], specials: Mapping
 
 def from_ranks(encoding: tiktoken.Encoding) -> dict[str, Any]:
     """The parts of a ByteBPE from a tiktoken encoding. A token was made by the pair that its bytes become under all earlier merges."""
-    joined: dict[str, str] = {}
-    pair_of: dict[str, str] = {}
     ranks = encoding._mergeable_ranks
+    if missing := [byte for byte in BYTES if bytes([byte]) not in ranks]:
+        raise bad_vocabulary(f"the encoding {encoding.name!r} has no token for the byte {missing[0]}")
+    vocabulary = Vocabulary(())
     tokens = [bytes([byte]) for byte in BYTES]
-    if missing := [token for token in tokens if token not in ranks]:
-        raise _bad(f"the encoding {encoding.name!r} has no token for the byte {missing[0]!r}")
-    merges: list[Merge] = []
     for token in sorted((token for token in ranks if len(token) > 1), key=ranks.__getitem__):
-        pair = merge_piece(symbols(token), joined, pair_of)
+        pair = merge_piece(symbols(token), vocabulary.joined, vocabulary.pair_of)
         if len(pair) != 2:
-            raise _bad(f"the token {printable(token)!r} of {encoding.name!r} is not a pair of earlier tokens")
-        new = chr(len(tokens))
-        joined[pair], pair_of[new] = new, pair
-        merges.append((tokens[ord(pair[0])], tokens[ord(pair[1])]))
+            raise bad_vocabulary(f"the token {printable(token)!r} of {encoding.name!r} is no pair of earlier tokens")
+        vocabulary.add(tokens[ord(pair[0])], tokens[ord(pair[1])])
         tokens.append(token)
-    return {"merges": merges, "ids": ranks, "special_tokens": encoding._special_tokens, "pattern": encoding._pat_str}
+    return {"merges": vocabulary, "ids": ranks, "special_tokens": encoding._special_tokens, "pattern": encoding._pat_str}
 
 
 def read_tokenizer_json(path: str | Path) -> tuple[dict[str, Any], Path]:
@@ -149,7 +120,7 @@ def read_tokenizer_json(path: str | Path) -> tuple[dict[str, Any], Path]:
     path = path / "tokenizer.json" if path.is_dir() else path
     data = _parse(_read(path), path)
     if not isinstance(data.get("model"), dict):
-        raise _bad(f'{path} has no "model": it is not a tokenizer.json')
+        raise bad_vocabulary(f'{path} has no "model": it is not a tokenizer.json')
     return data, path
 
 
@@ -162,30 +133,22 @@ def write_tokenizer_json(path: str | Path, data: Mapping[str, Any]) -> None:
 def _parts(vocab: Mapping[str, Any], merges: Sequence[Sequence[str]], specials: Mapping[str, int] | None) -> dict[str, Any]:
     """Check a vocabulary against its merges. What is neither byte nor merge is special: named, or `<...>` if None."""
     if max(len(vocab), len(merges)) > MAX_TOKENS:
-        raise _bad(f"{max(len(vocab), len(merges)):,} rows are more than the {MAX_TOKENS:,} tokens that a vocabulary may have")
+        raise bad_vocabulary(f"{max(len(vocab), len(merges)):,} rows are more than the {MAX_TOKENS:,} tokens that a vocabulary may have")
     if any(type(i) is not int for i in vocab.values()) or sorted(vocab.values()) != list(range(len(vocab))):
-        raise _bad(f"the ids of the {len(vocab)} tokens are not 0 to {len(vocab) - 1}, each once")
-    halves: list[Merge] = []
+        raise bad_vocabulary(f"the ids of the {len(vocab)} tokens are not 0 to {len(vocab) - 1}, each once")
+    vocabulary = Vocabulary(())
     for n, merge in enumerate(merges):
         if len(merge) != 2:
-            raise _bad(f"merge {n + 1} is {' '.join(map(str, merge))[:60]!r}, expected two tokens")
-        halves.append((_raw(merge[0]), _raw(merge[1])))
-    known = {printable(token): token for token in number(halves)}
+            raise bad_vocabulary(f"merge {n + 1} is {' '.join(map(str, merge))[:60]!r}, expected two tokens")
+        vocabulary.add(unprintable(merge[0]), unprintable(merge[1]))
+    known = {printable(token): token for token in vocabulary.symbol}
     if lost := [name for name in known if name not in vocab]:
-        raise _bad(f"the token {lost[0]!r} has no id")
+        raise bad_vocabulary(f"the token {lost[0]!r} has no id")
     rest = {name: i for name, i in vocab.items() if name not in known}
     if odd := [name for name in rest if (name[0] + name[-1] != "<>" if specials is None else name not in specials)]:
-        raise _bad(f"the token {odd[0]!r} is made by no merge and is no special token")
+        raise bad_vocabulary(f"the token {odd[0]!r} is made by no merge and is no special token")
     ids = {token: vocab[name] for name, token in known.items()}
-    return {"merges": halves, "ids": ids, "special_tokens": rest if specials is None else specials}
-
-
-def _raw(token: Any) -> bytes:
-    """The bytes of a token in GPT-2's spelling."""
-    try:
-        return bytes(map(_BYTE.__getitem__, token))
-    except (KeyError, TypeError):
-        raise _bad(f"{token!r} is not a token in GPT-2's spelling of bytes") from None
+    return {"merges": vocabulary, "ids": ids, "special_tokens": rest if specials is None else specials}
 
 
 def _pattern(cutter: Mapping[str, Any], path: Path) -> str:
@@ -193,14 +156,16 @@ def _pattern(cutter: Mapping[str, Any], path: Path) -> str:
     steps = cutter["pretokenizers"] if cutter.get("type") == "Sequence" else [cutter]
     *splits, last = steps
     if last.get("type") != "ByteLevel" or last.get("add_prefix_space"):
-        raise _bad(f"{path} does not end its pre_tokenizer with ByteLevel without add_prefix_space")
+        raise bad_vocabulary(f"{path} does not end its pre_tokenizer with ByteLevel without add_prefix_space")
     if not splits and last.get("use_regex", True):
         return GPT2_PATTERN
     if len(splits) == 1 and not last.get("use_regex", True):
         split = splits[0]
         if split["type"] == "Split" and "Regex" in split["pattern"] and split["behavior"] == "Isolated" and not split.get("invert"):
             return split["pattern"]["Regex"]
-    raise _bad(f"{path} cuts text in a way that this tokenizer does not know; known are ByteLevel, and Split by one Regex (Isolated)")
+    raise bad_vocabulary(
+        f"{path} cuts text in a way that this tokenizer does not know; known are ByteLevel, and Split by one Regex (Isolated)"
+    )
 
 
 def _read(path: str | Path, sha256: str | None = None) -> bytes:
@@ -208,14 +173,14 @@ def _read(path: str | Path, sha256: str | None = None) -> bytes:
     path = Path(path)
     try:
         if (size := path.stat().st_size) > MAX_BYTES:
-            raise _bad(f"{path} has {size:,} bytes; a vocabulary has at most {MAX_BYTES:,}")
+            raise bad_vocabulary(f"{path} has {size:,} bytes; a vocabulary has at most {MAX_BYTES:,}")
         data = path.read_bytes()
     except OSError as e:
         raise UserError(
             f"cannot read {path}: {e.strerror}; give the path of a tokenizer file or of the folder that holds it", DATA
         ) from None
     if sha256 and (found := hashlib.sha256(data).hexdigest()) != sha256:
-        raise _bad(f"{path} has sha256 {found}, expected {sha256}")
+        raise bad_vocabulary(f"{path} has sha256 {found}, expected {sha256}")
     return data
 
 
@@ -226,17 +191,13 @@ def _parse(data: bytes, path: str | Path) -> dict[str, Any]:
         found = dict(items)
         if len(found) != len(items):
             names = [name for name, _ in items]
-            raise _bad(f"{path} names {next(name for i, name in enumerate(names) if name in names[:i])!r} twice")
+            raise bad_vocabulary(f"{path} names {next(name for i, name in enumerate(names) if name in names[:i])!r} twice")
         return found
 
     try:
         content = json.loads(data, object_pairs_hook=once)
     except (ValueError, RecursionError) as e:
-        raise _bad(f"{path} is not JSON ({e})") from None
+        raise bad_vocabulary(f"{path} is not JSON ({e})") from None
     if not isinstance(content, dict):
-        raise _bad(f"{path} holds no JSON object")
+        raise bad_vocabulary(f"{path} holds no JSON object")
     return content
-
-
-def _bad(why: str) -> UserError:
-    return UserError(f"damaged or foreign vocabulary: {why}; fetch the file again, or train a tokenizer", DATA)

@@ -15,6 +15,8 @@ from functools import cached_property, lru_cache
 from itertools import islice
 from typing import Any
 
+from llm_scratch.errors import UserError
+
 GPT2_PATTERN = r"""'(?:[stmd]|re|ve|ll)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
 """A contraction; or letters, digits, or marks with at most one space before; or white space, without the space of the next word."""
 
@@ -57,7 +59,10 @@ class Splitter:
     def _regex(self) -> Any:
         import regex
 
-        return regex.compile(self.pattern)
+        try:
+            return regex.compile(self.pattern)
+        except regex.error as e:
+            raise UserError(f"pattern {self.pattern!r} is not a regular expression: {e}; mend it, or leave it out for GPT-2's") from None
 
     def units(self, text: str) -> list[str]:
         """The units of a text, in order; joined they are the text."""
@@ -160,7 +165,8 @@ _KINDS = {
     r"\p{N}": "\u00bc",
     r"[^\s\p{L}\p{N}]": "\u00a7",
 }  # a letter, a number, a mark that every version of Unicode knows
-_compared: set[str] = set()
+_BLOCK = 1024  # code points that are compared at once
+_compared: set[int] = set()
 _stand_ins: dict[int, str] = {}
 
 
@@ -170,21 +176,20 @@ def like_the_engine(text: str) -> str:
     Unicode grows each year, and Python's `regex` and the engine of tiktoken know different years: what is a letter to one
     is unassigned to the other. Such a character is replaced by one of the kind that the engine sees, so that both cut alike.
     """
-    new = set(text) - _compared
-    if new:
-        _compare("".join(sorted(new)))
+    for block in {ord(character) // _BLOCK for character in text} - _compared:
+        _compare(block)
     return text.translate(_stand_ins) if _stand_ins else text
 
 
-def _compare(characters: str) -> None:
-    """Ask both libraries for the kind of each character and note where they differ."""
+def _compare(block: int) -> None:
+    """Ask both libraries for the kind of each character in a block and note where they differ."""
     import regex
 
+    characters = "".join(chr(i) for i in range(block * _BLOCK, (block + 1) * _BLOCK) if not 0xD800 <= i < 0xE000)
     for kind, stand_in in _KINDS.items():
-        engine = set(bytes(_engine(kind).encode_ordinary(characters)).decode("utf-8"))
-        ours = set(regex.findall(kind, characters))
-        _stand_ins.update({ord(character): stand_in for character in engine - ours})
-    _compared.update(characters)
+        engine = bytes(_engine(kind).encode_ordinary(characters)).decode("utf-8")
+        _stand_ins.update({ord(character): stand_in for character in set(engine).difference(regex.findall(kind, characters))})
+    _compared.add(block)
 
 
 @lru_cache

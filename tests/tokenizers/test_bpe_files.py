@@ -1,0 +1,173 @@
+"""T5 and the file formats: equal ids on the way out and in, and damaged or hostile files are refused with the reason, quickly."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from tokenizer_texts import SCRIPTS
+
+from llm_scratch.errors import UserError
+from llm_scratch.tokenizers import ByteBPE
+from llm_scratch.tokenizers.bpe_files import GPT2_SHA256
+from llm_scratch.tokenizers.pretokens import GPT2_PATTERN
+
+VERDICT = "I HAD always thought Jack Gisburn rather a cheap genius--though a good fellow enough"
+
+
+def vocab_of(merges: list[str]) -> dict[str, int]:
+    """encoder.json for some merges."""
+    from llm_scratch.tokenizers.vocabulary import _CHARACTERS
+
+    names = _CHARACTERS + [merge.replace(" ", "") for merge in merges] + ["<|endoftext|>"]
+    return {name: i for i, name in enumerate(dict.fromkeys(names))}
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(merges: list[str], vocab: dict[str, int] | None = None):
+        rows, names = tmp_path / "vocab.bpe", tmp_path / "encoder.json"
+        rows.write_text("#version: 0.2\n" + "\n".join(merges) + "\n", encoding="utf-8")
+        names.write_text(json.dumps(vocab_of(merges) if vocab is None else vocab), encoding="utf-8")
+        return rows, names
+
+    return write
+
+
+def refused(match: str, *paths, load=ByteBPE.from_gpt2_files, **keywords) -> None:
+    start = time.process_time()
+    with pytest.raises(UserError, match=match) as caught:
+        load(*paths, **keywords)
+    assert caught.value.code == 3
+    assert time.process_time() - start <= 1
+
+
+def test_the_two_files_are_read(write):
+    tokenizer = ByteBPE.from_gpt2_files(*write(["Ġ t", "h e", "Ġt he"]))
+    assert tokenizer.merges == [(b" ", b"t"), (b"h", b"e"), (b" t", b"he")]
+    assert tokenizer.encode(" the") == tokenizer.encode_python(" the") == [258]
+    assert tokenizer.special_tokens == {"<|endoftext|>": 259}
+
+
+def test_T5_circles_doubles_and_gaps_are_refused(write):
+    refused("merge 1 uses 'bc', which is no byte and is made by no earlier merge", *write(["a bc", "b ca", "c ab"]))
+    refused("merge 2 makes 'ab', which is there already", *write(["a b", "a b"]))
+    refused("merge 3 makes 'abc', which is there already", *write(["a b", "ab c", "a bc"][:2] + ["ab c"]))
+    refused("merge 3, 'ab' and 'c', never happens", *write(["b c", "a b", "ab c"]))
+    good = ["a b", "ab c"]
+    vocab = vocab_of(good)
+    refused("not 0 to 258, each once", *write(good, vocab | {"abc": 300}))
+    refused("not 0 to 258, each once", *write(good, vocab | {"abc": 0}))
+    refused("not 0 to 258, each once", *write(good, vocab | {"abc": True}))
+    refused("not 0 to 258, each once", *write(good, vocab | {"abc": "257"}))
+    refused("'abc' has no id", *write(good, vocab_of(["a b"])))
+    refused("'abc' is made by no merge and is no special token", *write(["a b"], vocab))
+    refused("expected two tokens", *write(["a b c"]))
+    refused("not a token in GPT-2's spelling", *write(["a \t"], vocab))
+
+
+def test_T5_broken_files_are_refused(write, tmp_path):
+    rows, names = write(["a b"])
+    refused("sha256 [0-9a-f]{64}, expected", rows, names, sha256=GPT2_SHA256)
+    refused("No such file", tmp_path / "none", names)
+    refused("Is a directory", tmp_path, names)
+    names.write_text('{"a": 0, "a": 1}')
+    refused("names 'a' twice", rows, names)
+    for text, why in (("[1]", "no JSON object"), ("{", "not JSON"), ("\x00\xff", "not JSON"), ("[" * 100_000, "not JSON")):
+        names.write_text(text, encoding="utf-8")
+        refused(why, rows, names)
+
+
+def test_T5_ten_million_rows_are_refused_at_once(write, tmp_path):
+    rows, names = write(["a b"])
+    rows.write_bytes(b"a b\n" * 10_000_000)
+    refused("10,000,000 lines", rows, names)
+    rows.write_bytes(b"#version\n")
+    names.write_bytes(b'{"a":0' + b',"b":1' * 10_000_000 + b"}")
+    refused("a vocabulary has at most", rows, names)
+    (tmp_path / "tokenizer.json").write_bytes(b'{"model": {"merges": [' + b'"a b",' * 10_000_000 + b'"a b"]}}')
+    refused("a vocabulary has at most", tmp_path, load=ByteBPE.load)
+
+
+def test_gpt2_goes_out_and_in_with_equal_ids(ours, gpt2, tmp_path):
+    tokenizers = pytest.importorskip("tokenizers", reason="needs the tokenizers library: pip install 'llm-scratch[hf]'")
+    assert ByteBPE.from_tiktoken(gpt2).merges == ours.merges
+    ours.save(tmp_path)
+    again = ByteBPE.load(tmp_path)
+    theirs = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert (again.merges, again.special_tokens, again.n_vocab) == (ours.merges, ours.special_tokens, 50257)
+    for text in SCRIPTS:
+        want = gpt2.encode(text, allowed_special="all")
+        assert again.encode(text, allowed_special="all") == want
+        assert theirs.encode(text).ids == want
+        assert theirs.decode(want, skip_special_tokens=False) == text
+
+
+def test_a_tokenizer_of_the_library_is_read(verdict, tmp_path):
+    tokenizers = pytest.importorskip("tokenizers", reason="needs the tokenizers library: pip install 'llm-scratch[hf]'")
+    pre = tokenizers.pre_tokenizers
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=500, initial_alphabet=pre.ByteLevel.alphabet(), special_tokens=["<|endoftext|>", "<|pad|>"], show_progress=False
+    )
+    split = pre.Split(tokenizers.Regex(r" ?\p{L}+|\s+|[^\s\p{L}]"), "isolated")
+    for cutter in (pre.ByteLevel(add_prefix_space=False), pre.Sequence([split, pre.ByteLevel(add_prefix_space=False, use_regex=False)])):
+        theirs = tokenizers.Tokenizer(tokenizers.models.BPE())
+        theirs.pre_tokenizer = cutter
+        theirs.train_from_iterator([verdict], trainer)
+        theirs.save(str(tmp_path / "tokenizer.json"))
+        read = ByteBPE.load(tmp_path / "tokenizer.json")
+        assert read.special_tokens == {"<|endoftext|>": 0, "<|pad|>": 1}
+        assert read.n_vocab == 500
+        for text in (verdict, VERDICT, *SCRIPTS[:10]):
+            assert read.encode(text) == read.encode_python(text) == theirs.encode(text).ids
+        read.save(tmp_path / "again")
+        assert ByteBPE.load(tmp_path / "again").encode(verdict) == read.encode(verdict)
+        again = tokenizers.Tokenizer.from_file(str(tmp_path / "again" / "tokenizer.json"))
+        assert again.encode(verdict).ids == read.encode(verdict)
+
+
+def test_what_would_change_ids_is_refused(small, tmp_path):
+    small.save(tmp_path)
+    good = json.loads((tmp_path / "tokenizer.json").read_text())
+    assert ByteBPE.load(tmp_path).splitter.pattern == GPT2_PATTERN
+    foreign = {"id": 599, "content": "<|endoftext|>", "special": False}
+    for match, change in {
+        "has normalizer=": {"normalizer": {"type": "NFC"}},
+        "has dropout=0.1": {"model": good["model"] | {"dropout": 0.1}},
+        "it has a WordPiece model": {"model": good["model"] | {"type": "WordPiece"}},
+        "adds tokens to each text": {"post_processor": {"type": "TemplateProcessing"}},
+        "without add_prefix_space": {"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True}},
+        "does not end its pre_tokenizer with ByteLevel": {"pre_tokenizer": {"type": "Whitespace"}},
+        "cuts text in a way": {"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}},
+        "not special": {"added_tokens": [foreign]},
+        "is not a tokenizer.json with byte-level BPE": {"pre_tokenizer": None},
+        "no .model.": {"model": []},
+        r"KeyError: 'merges'": {"model": {"type": "BPE", "vocab": {}}},
+    }.items():
+        (tmp_path / "tokenizer.json").write_text(json.dumps(good | change))
+        refused(match, tmp_path, load=ByteBPE.load)
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one(small, tmp_path, monkeypatch):
+    small.save(tmp_path)
+    before = (tmp_path / "tokenizer.json").read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(UserError, match="No space left") as caught:
+        small.save(tmp_path)
+    assert caught.value.code == 6
+    assert [path.name for path in tmp_path.iterdir()] == ["tokenizer.json"]
+    assert (tmp_path / "tokenizer.json").read_bytes() == before
+
+
+def test_an_encoding_that_is_no_byte_pair_vocabulary_is_refused():
+    import tiktoken
+
+    ranks = {bytes([i]): i for i in range(256)}
+    for broken, why in ((ranks | {b"abc": 256}, "no pair of earlier tokens"), ({b"a": 0}, "no token for the byte 33")):
+        encoding = tiktoken.Encoding("broken", pat_str=GPT2_PATTERN, mergeable_ranks=broken, special_tokens={})
+        refused(why, encoding, load=ByteBPE.from_tiktoken)

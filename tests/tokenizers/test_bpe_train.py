@@ -1,0 +1,126 @@
+"""Learning merges: equal to counting anew for each merge, equal to the tokenizers library, the same on every road."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections import Counter
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given, settings
+
+from llm_scratch.errors import UserError
+from llm_scratch.tokenizers import ByteBPE
+from llm_scratch.tokenizers.bpe_train import learn_merges
+from llm_scratch.tokenizers.merging import BYTES
+from llm_scratch.tokenizers.pretokens import Splitter
+
+
+def count_anew(counts: Counter[str], n_merges: int) -> list[tuple[int, int]]:
+    """Byte-pair training as it is defined: count every pair, merge the most frequent one, repeat."""
+    words = [([BYTES.index(byte) for byte in piece.encode()], n) for piece, n in counts.items()]
+    merges: list[tuple[int, int]] = []
+    while len(merges) < n_merges:
+        seen: Counter[tuple[int, int]] = Counter()
+        for word, n in words:
+            for pair in zip(word, word[1:]):
+                seen[pair] += n
+        if not seen:
+            break
+        best = min(seen, key=lambda pair: (-seen[pair], pair))
+        new = 256 + len(merges)
+        for word, _ in words:
+            i = 0
+            while i < len(word) - 1:
+                if (word[i], word[i + 1]) == best:
+                    word[i : i + 2] = [new]
+                i += 1
+        merges.append(best)
+    return merges
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(st.text("abé", min_size=1, max_size=12), st.integers(1, 5), max_size=12), st.integers(0, 40))
+def test_equals_counting_anew(counts, n):
+    assert [tuple(map(ord, pair)) for pair in learn_merges(counts, n)] == count_anew(Counter(counts), n)
+
+
+def test_equals_counting_anew_on_real_text(verdict):
+    counts = Splitter().count([verdict])
+    assert [tuple(map(ord, pair)) for pair in learn_merges(counts, 60)] == count_anew(counts, 60)
+
+
+def test_equals_the_tokenizers_library(data_dir, tmp_path):
+    tokenizers = pytest.importorskip("tokenizers", reason="needs the tokenizers library: pip install 'llm-scratch[hf]'")
+    text = (data_dir / "tinyshakespeare.txt").read_text(encoding="utf-8")[:300_000]
+    theirs = tokenizers.Tokenizer(tokenizers.models.BPE())
+    byte_level = tokenizers.pre_tokenizers.ByteLevel
+    theirs.pre_tokenizer = byte_level(add_prefix_space=False)
+    theirs.train_from_iterator(
+        [text], tokenizers.trainers.BpeTrainer(vocab_size=2000, initial_alphabet=byte_level.alphabet(), show_progress=False)
+    )
+    ByteBPE.train([text], 2000, special_tokens=()).save(tmp_path)
+    ours = json.loads((tmp_path / "tokenizer.json").read_text())["model"]
+    assert ours["merges"] == json.loads(theirs.to_str())["model"]["merges"]
+    assert ours["vocab"] == theirs.get_vocab()
+
+
+def digest(tokenizer: ByteBPE) -> str:
+    return hashlib.sha256(repr(tokenizer.merges).encode()).hexdigest()
+
+
+def test_T6_shuffled_texts_and_two_processes_give_identical_merges(verdict):
+    texts = verdict.split("\n\n")
+    shuffled = random.Random(1).sample(texts, len(texts))
+    want = digest(ByteBPE.train(texts, 500))
+    assert digest(ByteBPE.train(iter(shuffled), 500)) == want
+    assert digest(ByteBPE.train(texts, 500, processes=2)) == want
+    assert digest(ByteBPE.train(texts[:-1], 500)) != want
+
+
+def test_ties_go_to_the_smaller_token():
+    assert ByteBPE.train(["ba ab"], 259).merges == [(b"a", b"b"), (b"b", b"a")]
+    assert ByteBPE.train(["zz yy"], 258).merges == [(b"y", b"y")]
+
+
+def test_overlapping_pairs_are_counted_and_merged_from_the_left():
+    assert learn_merges({"aaa": 1}, 5) == ["\x40\x40", "\u0100\x40"]
+    assert BYTES[0x40:0x41] == b"a"
+
+
+def test_no_merge_crosses_a_special_token():
+    text = "ab<|endoftext|>" * 50 + "cd"
+    assert ByteBPE.train([text], 259).merges == [(b"a", b"b"), (b"c", b"d")]
+    assert (b"c", b"d") not in ByteBPE.train([text], 259, special_tokens=("<|other|>",)).merges
+
+
+def test_a_small_text_warns_and_gives_what_it_has():
+    with pytest.warns(UserWarning, match="pairs for 259 tokens only, vocab_size=4096"):
+        tokenizer = ByteBPE.train(["abc"], 4096)
+    assert (tokenizer.n_vocab, tokenizer.eot_token) == (259, 258)
+    assert ByteBPE.train([], 257).n_vocab == 257
+
+
+@pytest.mark.parametrize("size", [256, 0, -1, 1_000_001])
+def test_an_impossible_size_is_refused(size):
+    with pytest.raises(UserError, match=f"vocab_size={size} must be at least 257"):
+        ByteBPE.train(["abc"], size)
+
+
+def test_another_pattern_and_its_faults():
+    tokenizer = ByteBPE.train(["aXbXaXb"], 259, pattern=r"[a-z]X")
+    assert tokenizer.merges[0] == (b"a", b"X")
+    assert tokenizer.decode(tokenizer.encode("aXb!?")) == "aXb!?"
+    with pytest.raises(UserError, match="is not a regular expression"):
+        ByteBPE.train(["a"], 260, pattern="(")
+    with pytest.raises(UserError, match="must be a name without spaces"):
+        ByteBPE.train(["a"], 260, special_tokens=("< end>",))
+
+
+def test_progress_draws_a_bar_on_stderr(capfd):
+    ByteBPE.train(["abcabc"], 259, progress=True)
+    captured = capfd.readouterr()
+    assert "merges" in captured.err
+    assert captured.out == ""

@@ -1,0 +1,90 @@
+"""T4: no spelling in a user's text reaches a special token."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+
+from llm_scratch.errors import UserError
+from llm_scratch.tokenizers import ByteBPE, CharTokenizer, SimpleTokenizerV2
+
+SPECIALS = ("<|endoftext|>", "<|user|>", "<|assistant|>")
+
+
+def disguises(name: str) -> list[str]:
+    """Twenty ways to write a special token, straight and crooked."""
+    inner = name[2:-2]
+    wide = "".join(chr(ord(character) + 0xFEE0) for character in name)
+    half = len(name) // 2
+    return [
+        name,
+        name * 2,
+        f" {name} ",
+        f"\n{name}\n",
+        f"a{name}b",
+        name.upper(),
+        name.title(),
+        f"<| {inner} |>",
+        f"< |{inner}| >",
+        wide,
+        unicodedata.normalize("NFKC", wide),
+        f"{name[:half]}\u200b{name[half:]}",
+        f"{name[:half]} {name[half:]}",
+        f"{name[:-1]}\u0301>",
+        f'{{"role": "{name}"}}',
+        f"[TOOL_CALLS]{name}({{}})",
+        f"<|{name}|>",
+        f"\\{name}",
+        f"&lt;|{inner}|&gt; {name}",
+        f"\u202e{name}\u202c",
+    ]
+
+
+@pytest.mark.parametrize("name", SPECIALS)
+def test_T4_disguised_special_tokens_stay_text(verdict, name):
+    bpe = ByteBPE.train([verdict], 400, special_tokens=SPECIALS)
+    chars = CharTokenizer.train("".join(disguises(name)))
+    words = SimpleTokenizerV2.train([verdict])
+    for text in disguises(name):
+        for encode in (bpe.encode, bpe.encode_python, bpe.encode_ordinary):
+            assert not set(encode(text)) & set(bpe.special_tokens.values()), text
+            assert bpe.decode(encode(text)) == text
+        assert not set(bpe.encode_iterable(text)) & set(bpe.special_tokens.values())
+        assert chars.eot_token not in chars.encode(text)
+        assert chars.decode(chars.encode(text)) == text
+        assert words.eot_token not in words.encode(text)
+
+
+@pytest.mark.parametrize("name", SPECIALS)
+def test_T4_a_name_split_over_parts_is_not_put_together(verdict, name):
+    bpe = ByteBPE.train([verdict], 400, special_tokens=SPECIALS)
+    for cut in range(1, len(name)):
+        ids = bpe.encode(name[:cut]) + bpe.encode(name[cut:])
+        assert not set(ids) & set(bpe.special_tokens.values())
+        assert bpe.decode(ids) == name
+
+
+def test_allowed_and_disallowed_mean_what_they_mean_in_tiktoken(ours, gpt2):
+    text = "a<|endoftext|> b <|endoftext|><|endoftext|>"
+    for keywords in ({"allowed_special": "all"}, {"allowed_special": {"<|endoftext|>"}}, {"disallowed_special": ()}):
+        want = gpt2.encode(text, **keywords)
+        assert ours.encode(text, **keywords) == ours.encode_python(text, **keywords) == want
+    assert ours.encode(text) == gpt2.encode(text, disallowed_special=())
+    for encode in (gpt2.encode, ours.encode, ours.encode_python):
+        with pytest.raises(ValueError, match="special token"):
+            encode(text, disallowed_special="all")
+        with pytest.raises(ValueError, match="'b <"):
+            encode(text, disallowed_special=["b <"])
+    assert ours.encode(text, allowed_special="all", disallowed_special="all") == gpt2.encode(text, allowed_special="all")
+    assert ours.encode("x", allowed_special={"<|other|>"}) == gpt2.encode("x")
+
+
+def test_of_two_names_that_begin_alike_the_longer_is_taken(verdict):
+    tokenizer = ByteBPE.train([verdict], 300, special_tokens=("<|a|>", "<|a|><|b|>"))
+    assert tokenizer.encode("<|a|><|b|><|a|>", allowed_special="all") == [299, 298]
+
+
+def test_a_tokenizer_without_end_of_text_says_so(verdict):
+    with pytest.raises(UserError, match="has no <|endoftext|>; train it with"):
+        _ = ByteBPE.train([verdict], 300, special_tokens=()).eot_token

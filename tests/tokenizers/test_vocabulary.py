@@ -1,0 +1,49 @@
+"""What is a vocabulary: accepted exactly when every token can be made from its own bytes."""
+
+from __future__ import annotations
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given, settings
+
+from llm_scratch.errors import UserError
+from llm_scratch.tokenizers.merging import merge_piece, symbols
+from llm_scratch.tokenizers.vocabulary import Vocabulary, printable, unprintable
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=14))
+def test_a_merge_is_refused_exactly_when_it_can_never_happen(choices):
+    vocabulary, tokens = Vocabulary(()), [b"a", b"b"]
+    for left, right in choices:
+        halves = tokens[left % len(tokens)], tokens[right % len(tokens)]
+        token = b"".join(halves)
+        if token in tokens:
+            continue
+        pair = "".join(vocabulary.symbol[half] for half in halves)
+        met = merge_piece(symbols(token), vocabulary.joined, vocabulary.pair_of) == pair
+        if met:
+            vocabulary.add(*halves)
+            tokens.append(token)
+        else:
+            with pytest.raises(UserError, match="never happens"):
+                vocabulary.add(*halves)
+
+
+def test_the_three_conditions_are_named():
+    with pytest.raises(UserError, match="merge 2 uses 'xy', which is no byte and is made by no earlier merge") as caught:
+        Vocabulary([(b"a", b"b"), (b"xy", b"z"), (b"x", b"y")])
+    assert caught.value.code == 3
+    with pytest.raises(UserError, match="merge 3 makes 'abc', which is there already"):
+        Vocabulary([(b"a", b"b"), (b"ab", b"c"), (b"a", b"bc")][:2] + [(b"ab", b"c")])
+    with pytest.raises(UserError, match="merge 3, 'ab' and 'c', never happens"):
+        Vocabulary([(b"b", b"c"), (b"a", b"b"), (b"ab", b"c")])
+
+
+def test_gpt2_spelling_of_bytes():
+    assert printable(b" the\n") == "ĠtheĊ"
+    for byte in range(256):
+        assert unprintable(printable(bytes([byte]))) == bytes([byte])
+        assert printable(bytes([byte])).isprintable()
+    with pytest.raises(UserError, match="not a token in GPT-2's spelling"):
+        unprintable("a b")
