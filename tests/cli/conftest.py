@@ -46,7 +46,7 @@ def llm(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
 
 @pytest.fixture(scope="session")
 def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A text of 2,700 letters, 20 of them different."""
+    """A text of 2,695 letters, 16 of them different."""
     path = tmp_path_factory.mktemp("texts") / "hens and foxes.txt"
     path.write_text("the hen sat on the red mat, and the fox ran off.\n" * 55, encoding="utf-8")
     return path

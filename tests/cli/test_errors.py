@@ -172,6 +172,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(llm, tiny, trained, monkeypatch)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr("llm_scratch.training.records.plot_runs", lambda runs, out: [])
     result = llm(*tiny, "--out", trained)
     assert result.code == 6
     assert "No space left on device" in result.err

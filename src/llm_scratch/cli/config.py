@@ -25,12 +25,12 @@ class Config(Verb):
       llm-scratch config quickstart > mine.yaml
     """
 
-    preset: Positional[Annotated[str | None, option("PRESET")]] = None
+    preset: Positional[Annotated[str, option("PRESET")]] = ""
     """a name of the list"""
 
     def run(self) -> None:
         """Print the list, or the YAML."""
-        if self.preset is not None:
+        if self.preset:
             print(commented(self.preset), end="")
             return
         grid = table("preset", "params", "what it is")

@@ -14,8 +14,6 @@ from tyro.conf import Positional, arg
 
 from llm_scratch.cli.flags import Verb
 from llm_scratch.cli.terminal import console, count, printable, table
-from llm_scratch.data.sources import DOWNLOADED, SOURCES, on_this_machine, read
-from llm_scratch.download import FILES, fetch
 from llm_scratch.errors import UserError, unknown
 
 SAMPLE_LETTERS = 600
@@ -33,6 +31,8 @@ class ListSources(Verb):
 
     def run(self) -> None:
         """Print the table."""
+        from llm_scratch.data.sources import SOURCES
+
         grid = table("source", "what it is", "where", left=3)
         for name, source in SOURCES.items():
             about = (source.__doc__ or "").strip().split("\n")[0]
@@ -43,6 +43,8 @@ class ListSources(Verb):
 
 def _where(name: str) -> str:
     """Whether a source needs a download, and whether that is done."""
+    from llm_scratch.data.sources import DOWNLOADED, on_this_machine
+
     if name not in DOWNLOADED:
         return "your files" if name == "file" else "on this machine"
     return "on this machine" if on_this_machine(name) else f"llm-scratch data get {name}"
@@ -70,6 +72,9 @@ class GetSource(Verb):
 
     def run(self) -> None:
         """Fetch each and say where it lies."""
+        from llm_scratch.data.sources import DOWNLOADED, SOURCES
+        from llm_scratch.download import FILES, fetch
+
         downloads: dict[str, Callable[[], Path | None]] = {"gpt2": _get_gpt2}
         downloads |= {name: partial(fetch, file, *FILES[file]) for name, file in DOWNLOADED.items()}
         known = downloads.keys() | SOURCES.keys()
@@ -101,6 +106,8 @@ class ShowSource(Verb):
 
     def run(self) -> None:
         """Read it all and print the facts."""
+        from llm_scratch.data.sources import read
+
         screen = console()
         with screen.status(f"reading {self.source} …"):
             documents = read(self.source)

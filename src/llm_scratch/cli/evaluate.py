@@ -36,9 +36,9 @@ class Evaluate(Verb):
 
     run_: Positional[Annotated[str, arg(name="run", metavar="RUN")]]
     """a run directory, a preset (its newest run), a checkpoint folder, or a .pth file of the notebooks"""
-    text: Annotated[str | None, option("FILE")] = None
+    text: Annotated[str, option("FILE")] = ""
     """a text file to measure on"""
-    source: Annotated[str | None, option("SOURCE")] = None
+    source: Annotated[str, option("SOURCE")] = ""
     """a source to measure on, all of it: verdict, shakespeare, python-docs, stories:200"""
     skills: Switch = False
     """also measure what a model of the stories can do: recall a name, agree a pronoun, count ..."""
@@ -47,7 +47,7 @@ class Evaluate(Verb):
 
     def run(self) -> None:
         """Measure and print a table."""
-        if self.text is not None and self.source is not None:
+        if self.text and self.source:
             raise UserError("--text and --source are two texts; give one")
         where, screen = resolve(self.run_), console()
         from llm_scratch.cli.device import choose
@@ -79,8 +79,8 @@ class Evaluate(Verb):
         from llm_scratch.data.corpus import encode_documents, prepare
         from llm_scratch.data.sources import read
 
-        if self.text is not None or self.source is not None:
-            source = f"file:{self.text}" if self.text is not None else self.source or ""
+        if self.text or self.source:
+            source = f"file:{self.text}" if self.text else self.source
             return self.text or source, encode_documents(read(source), tokenizer)
         run = read_run(resolve(self.run_))
         if run is None:

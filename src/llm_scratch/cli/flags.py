@@ -39,7 +39,7 @@ Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint=""
 class Verb:
     """What every verb takes."""
 
-    import_: Annotated[str | None, option("FILE", "import")] = None
+    import_: Annotated[str, option("FILE", "import")] = ""
     """a Python file to run first; it may add models, sources, optimizers, presets of yours"""
     debug: Switch = False
     """show the traceback of an error"""

@@ -27,7 +27,7 @@ class Plot(Verb):
 
     runs: Positional[Annotated[tuple[str, ...], arg(metavar="RUN")]]
     """run directories, or presets (the newest run of each)"""
-    out: Annotated[str | None, option("FILE")] = None
+    out: Annotated[str, option("FILE")] = ""
     """a name that ends in .png, .pdf or .svg; unless given, loss-plot.png and .pdf in the run, or loss-compare.png here"""
     x: Literal["step", "tokens"] = "step"
     """what the lower axis counts"""
@@ -37,7 +37,7 @@ class Plot(Verb):
         if not self.runs:
             raise UserError("RUN is missing; `llm-scratch runs list` shows what there is")
         folders = [resolve(name) for name in self.runs]
-        if self.out is not None:
+        if self.out:
             places = [Path(self.out)]
         else:
             places = [folders[0] / "loss-plot.png", folders[0] / "loss-plot.pdf"] if len(folders) == 1 else [Path("loss-compare.png")]

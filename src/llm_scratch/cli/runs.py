@@ -29,14 +29,14 @@ class ListRuns(Verb):
       llm-scratch runs list my-experiments
     """
 
-    folder: Positional[Annotated[str | None, option("FOLDER")]] = None
+    folder: Positional[Annotated[str, option("FOLDER")]] = ""
     """where to look; runs/ unless given"""
 
     def run(self) -> None:
         """Print the table."""
         root = Path(self.folder or RUNS)
         runs = find_runs(root)
-        if self.folder is not None and not root.is_dir():
+        if self.folder and not root.is_dir():
             raise UserError(f"no folder {root}", CHECKPOINT)
         if not runs:
             print(f"no runs in {root}/ yet; make one: {command('train', 'quickstart')}")

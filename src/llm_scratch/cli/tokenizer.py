@@ -146,7 +146,7 @@ class CompareTokenizers(Verb):
       llm-scratch tokenizer compare --source shakespeare --vocab-size 4096
     """
 
-    text: Positional[Annotated[str | None, option("TEXT")]] = None
+    text: Positional[Annotated[str, option("TEXT")]] = ""
     """what to encode; "-" reads standard input"""
     source: Annotated[str, arg(metavar="SOURCE")] = "python-docs"
     """what bpe, words and chars learn from"""
@@ -160,7 +160,7 @@ class CompareTokenizers(Verb):
         from llm_scratch.tokenizers import TOKENIZERS
 
         documents = read(self.source)
-        texts = documents if self.text is None else [standard_input() if self.text == "-" else self.text]
+        texts = documents if not self.text else [standard_input() if self.text == "-" else self.text]
         size = sum(len(text.encode("utf-8", "replace")) for text in texts)
         grid, screen = table("tokenizer", "vocabulary", "tokens", "bytes a token"), console()
         notes = []
@@ -173,9 +173,7 @@ class CompareTokenizers(Verb):
             except UserError as e:
                 grid.add_row(name, "-", "-", "-")
                 notes.append(f"{name}: {e}")
-        screen.print(
-            f"{self.source if self.text is None else 'your text'}: {size:,} bytes; bpe, words and chars learned from {self.source}\n"
-        )
+        screen.print(f"{'your text' if self.text else self.source}: {size:,} bytes; bpe, words and chars learned from {self.source}\n")
         screen.print(grid)
         for note in notes:
             screen.print(note)

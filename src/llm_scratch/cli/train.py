@@ -44,9 +44,9 @@ class Train(Verb):
 
     preset: Positional[Annotated[str, option("PRESET")]] = ""
     """quickstart, verdict, shakespeare, gpt2-small, or one that --import adds"""
-    config: Annotated[str | None, option("FILE")] = None
+    config: Annotated[str, option("FILE")] = ""
     """a YAML file of settings, over the preset's (`llm-scratch config PRESET` prints one to begin with)"""
-    out: Annotated[str | None, option("FOLDER")] = None
+    out: Annotated[str, option("FOLDER")] = ""
     """the run directory; runs/DATE-PRESET unless given, or the unfinished run of these settings there"""
     fresh: Switch = False
     """start over: removes the run in --out, if there is one"""
@@ -98,8 +98,8 @@ class Train(Verb):
 
     def _folder(self, config: RunConfig, screen: Console) -> Path:
         """The run directory; `--fresh` has emptied it, and it can be written."""
-        if self.out is None:
-            name = self.preset or Path(self.config or "run").stem
+        if not self.out:
+            name = self.preset or Path(self.config).stem
             folder, why = folder_for(config, name, date.today().isoformat(), self.fresh)
             screen.print(f"run: {why}", soft_wrap=True)
         else:
