@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from llm_scratch.config import RunConfig, config_hash, dump_config
-from llm_scratch.errors import CHECKPOINT, UserError
+from llm_scratch.errors import RESOURCES, UserError
 from llm_scratch.files import write_whole
 from llm_scratch.generation.decode import stream
 from llm_scratch.training.plot import plot_runs
@@ -129,9 +129,13 @@ class Records:
         self._metrics = (self.folder / "metrics.jsonl").open("a", encoding="utf-8")
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._metrics.close()
-        plot_runs([self.folder], self.folder / "loss-plot")
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            self._metrics.close()
+            plot_runs([self.folder], self.folder / "loss-plot")
+        except (OSError, UserError):
+            if error is None:  # an error that is on its way already says more than its consequence
+                raise
 
     def metric(self, row: dict[str, float]) -> None:
         """Append one row to metrics.jsonl.
@@ -143,7 +147,7 @@ class Records:
             self._metrics.write(json.dumps(row) + "\n")
             self._metrics.flush()
         except OSError as e:
-            raise UserError(f"cannot write {self._metrics.name}: {e.strerror}; the last checkpoint is as it was", CHECKPOINT) from e
+            raise UserError(f"cannot write {self._metrics.name}: {e.strerror}; the last checkpoint is as it was", RESOURCES) from e
 
     def sample(self, run: Run, watcher: Watcher) -> None:
         """Let the model continue the run's prompt, into samples.md. Draws from a generator of its own, so training is not moved."""
