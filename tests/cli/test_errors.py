@@ -180,6 +180,20 @@ def test_a_full_disk_leaves_the_last_checkpoint(llm, tiny, trained, monkeypatch)
     assert files(trained / "ckpt") == before
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a file that is always full")
+def test_a_disk_that_is_full_for_metrics(llm, tiny, monkeypatch):
+    from llm_scratch.training.records import Records
+
+    def enter(self: Records) -> Records:
+        self._metrics = Path("/dev/full").open("a", encoding="utf-8")
+        return self
+
+    monkeypatch.setattr(Records, "__enter__", enter)
+    result = llm(*tiny, "--out", "x")
+    assert (result.code, result.err.count("\n")) == (6, 1)
+    assert "cannot write /dev/full: No space left on device; the last checkpoint is as it was" in result.err
+
+
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs /proc, a folder that nobody can write")
 def test_a_folder_that_cannot_be_written(llm, tiny):
     result = llm(*tiny, "--out", "/proc/llm-scratch-run")
