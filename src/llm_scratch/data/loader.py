@@ -37,7 +37,7 @@ class TokenLoader:
         self, ids: np.ndarray, context_length: int, batch_size: int, seed: int = 0, order: Order = "shuffled", eot: int | None = None
     ) -> None:
         self.ids, self.context_length, self.batch_size, self.seed, self.order = ids, context_length, batch_size, seed, order
-        T, last = context_length, len(ids) - 1 - context_length              # last: the latest start of a whole window
+        T, last = context_length, len(ids) - 1 - context_length  # last: the latest start of a whole window
         if order == "documents":
             self.starts = np.flatnonzero(ids == eot)
             self.starts = self.starts[self.starts <= last]
@@ -79,5 +79,5 @@ class TokenLoader:
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Inputs and targets of one step, [B, T] each, int64."""
         windows = self.starts_of(step)[:, None] + np.arange(self.context_length + 1)
-        tokens = torch.from_numpy(self.ids[windows].astype(np.int64))        # [B, T + 1]
+        tokens = torch.from_numpy(self.ids[windows].astype(np.int64))  # [B, T + 1]
         return tokens[:, :-1], tokens[:, 1:]

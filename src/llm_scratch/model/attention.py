@@ -18,9 +18,9 @@ from llm_scratch.model.cache import KVCache
 
 def attention_weights(q: Tensor, k: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(D)) with the future hidden. q, k: [B, H, T, D] -> [B, H, T, T], rows sum to 1."""
-    scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5                    # [B, H, T, T]
+    scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5  # [B, H, T, T]
     future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
-    return scores.masked_fill(future, float("-inf")).softmax(-1)             # [B, H, T, T]
+    return scores.masked_fill(future, float("-inf")).softmax(-1)  # [B, H, T, T]
 
 
 class MultiHeadAttention(nn.Module):
@@ -57,17 +57,17 @@ class MultiHeadAttention(nn.Module):
     def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
         """[B, T, d_in] -> [B, T, d_out]; with a cache, the tokens in it are looked at too."""
         B, T, _ = x.shape
-        q = self.W_query(x).view(B, T, self.num_heads, self.head_dim).transpose(1, 2)       # [B, H, T, D]
-        k = self.W_key(x).view(B, T, self.num_heads, self.head_dim).transpose(1, 2)         # [B, H, T, D]
-        v = self.W_value(x).view(B, T, self.num_heads, self.head_dim).transpose(1, 2)       # [B, H, T, D]
+        q = self.W_query(x).view(B, T, self.num_heads, self.head_dim).transpose(1, 2)  # [B, H, T, D]
+        k = self.W_key(x).view(B, T, self.num_heads, self.head_dim).transpose(1, 2)  # [B, H, T, D]
+        v = self.W_value(x).view(B, T, self.num_heads, self.head_dim).transpose(1, 2)  # [B, H, T, D]
         mask = None
         if cache is not None:
-            k, v = cache.append(self.layer, k, v)                                           # [B, H, S, D]
-            mask = cache.mask(T)                                                            # [T, S]
+            k, v = cache.append(self.layer, k, v)  # [B, H, S, D]
+            mask = cache.mask(T)  # [T, S]
         y = F.scaled_dot_product_attention(
             q, k, v, attn_mask=mask, is_causal=cache is None, dropout_p=self.dropout.p if self.training else 0.0
-        )                                                                                   # [B, H, T, D]
-        return self.out_proj(y.transpose(1, 2).reshape(B, T, -1))                           # [B, T, C]
+        )  # [B, H, T, D]
+        return self.out_proj(y.transpose(1, 2).reshape(B, T, -1))  # [B, T, C]
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         state_dict.pop(f"{prefix}mask", None)  # the notebooks' checkpoints hold the mask as a table

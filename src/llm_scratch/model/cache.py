@@ -44,8 +44,8 @@ class KVCache:
 
     def mask(self, T: int) -> Tensor:
         """Which of the S seen tokens each of the T new ones may look at: [T, S], True where it may."""
-        seen = torch.arange(self.pos + T, device=self.keys.device)           # [S]
-        return seen <= seen[self.pos :, None]                                # [T, S]
+        seen = torch.arange(self.pos + T, device=self.keys.device)  # [S]
+        return seen <= seen[self.pos :, None]  # [T, S]
 
     def advance(self, T: int) -> None:
         """Count T tokens as seen; called once by the model, after the last layer."""

@@ -34,8 +34,8 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
         """Norm first ("pre-LN"), then the part, then the shortcut."""
-        x = x + self.drop_shortcut(self.att(self.norm1(x), cache))           # [B, T, C]
-        return x + self.drop_shortcut(self.ff(self.norm2(x)))                # [B, T, C]
+        x = x + self.drop_shortcut(self.att(self.norm1(x), cache))  # [B, T, C]
+        return x + self.drop_shortcut(self.ff(self.norm2(x)))  # [B, T, C]
 
 
 class GPTModel(nn.Module):
@@ -69,13 +69,13 @@ class GPTModel(nn.Module):
         start = 0 if cache is None else cache.pos
         if start + T > self.cfg.context_length:
             raise ValueError(f"{start + T} tokens do not fit context_length={self.cfg.context_length}")
-        pos = torch.arange(start, start + T, device=in_idx.device)           # [T]
-        x = self.drop_emb(self.tok_emb(in_idx) + self.pos_emb(pos))          # [B, T, C]
+        pos = torch.arange(start, start + T, device=in_idx.device)  # [T]
+        x = self.drop_emb(self.tok_emb(in_idx) + self.pos_emb(pos))  # [B, T, C]
         for block in self.trf_blocks:
-            x = block(x, cache)                                              # [B, T, C]
+            x = block(x, cache)  # [B, T, C]
         if cache is not None:
             cache.advance(T)
-        return self.out_head(self.final_norm(x))                             # [B, T, V]
+        return self.out_head(self.final_norm(x))  # [B, T, V]
 
     def new_cache(self, batch_size: int) -> KVCache:
         """An empty cache for `batch_size` sequences of up to context_length tokens."""
@@ -137,6 +137,6 @@ class DummyGPTModel(nn.Module):
 
     def forward(self, in_idx: Tensor) -> Tensor:
         """Token ids [B, T] -> logits [B, T, V]."""
-        pos = torch.arange(in_idx.shape[1], device=in_idx.device)            # [T]
-        x = self.drop_emb(self.tok_emb(in_idx) + self.pos_emb(pos))          # [B, T, C]
-        return self.out_head(self.final_norm(self.trf_blocks(x)))            # [B, T, V]
+        pos = torch.arange(in_idx.shape[1], device=in_idx.device)  # [T]
+        x = self.drop_emb(self.tok_emb(in_idx) + self.pos_emb(pos))  # [B, T, C]
+        return self.out_head(self.final_norm(self.trf_blocks(x)))  # [B, T, V]

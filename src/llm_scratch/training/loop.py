@@ -173,12 +173,12 @@ def start(config: RunConfig, folder: Path, device: torch.device, corpus: Corpus)
         TokenLoader(corpus.val, T, cfg.batch_size, 0, "in order"),
     )
     steps = total_steps(cfg, loaders[0])
-    return Run(config, folder, device, corpus.tokenizer, model, OPTIMIZERS[cfg.optimizer](model, cfg), *loaders, corpus.bytes_per_token, steps)
+    return Run(
+        config, folder, device, corpus.tokenizer, model, OPTIMIZERS[cfg.optimizer](model, cfg), *loaders, corpus.bytes_per_token, steps
+    )
 
 
-def train(
-    config: RunConfig, out: str | Path, *, device: str = "cpu", watcher: Watcher | None = None, corpus: Corpus | None = None
-) -> Run:
+def train(config: RunConfig, out: str | Path, *, device: str = "cpu", watcher: Watcher | None = None, corpus: Corpus | None = None) -> Run:
     """Train a model into the run directory `out`; if one of the same settings is there, go on where it stopped.
 
     Args:
