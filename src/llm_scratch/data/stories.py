@@ -17,7 +17,7 @@ from itertools import islice
 
 from llm_scratch.data.story_grammar import Pick, Pieces, Telling, compile_pattern, expected_bits, match, without_an
 from llm_scratch.data.story_sentences import BEATS
-from llm_scratch.data.story_shapes import OPENING, SCENES, STORY_SHAPES
+from llm_scratch.data.story_shapes import SCENES, STORY_SHAPES
 
 HELD_OUT = 1_000_000_000  # seeds from here on are never trained on
 SHAPES: tuple[str, ...] = tuple(STORY_SHAPES)
@@ -56,8 +56,7 @@ def _beats(plan: str) -> Pieces:
     return tuple(pieces)
 
 
-_OPENING = _beats(OPENING)[1:]  # no space before the first sentence
-_SHAPES = Pick(tuple(_beats(plan) for plan in STORY_SHAPES.values()))
+_SHAPES = Pick(tuple(_beats(plan)[1:] for plan in STORY_SHAPES.values()))  # no space before the first sentence
 
 
 def tell(seed: int) -> Story:
@@ -68,15 +67,13 @@ def tell(seed: int) -> Story:
     """
     draw = random.Random(seed).random
     telling = Telling(lambda n: int(draw() * n))
-    telling.say(_OPENING)
-    shape = telling.pick(len(SHAPES))
-    telling.say(_SHAPES.options[shape])
+    telling.say((_SHAPES,))
     return Story(
         text=telling.text,
         bits=sum(map(math.log2, telling.sizes)),
         choices=tuple(telling.choices),
         probabilities=tuple(1 / size for size in telling.sizes),
-        shape=SHAPES[shape],
+        shape=SHAPES[telling.choices[0]],
         probes=tuple(_probe(telling.text, *mark) for mark in telling.marks),
     )
 
@@ -90,7 +87,7 @@ def _probe(text: str, end: int, answer: str, skill: str, others: tuple[str, ...]
 
 def parse(text: str) -> tuple[int, ...]:
     """Read a story back to its choices. Raises ValueError when no story, or more than one, reads so."""
-    found = list(islice(match((*_OPENING, _SHAPES), without_an(text), 0, {}), 2))
+    found = list(islice(match((_SHAPES,), without_an(text), 0, {}), 2))
     if len(found) != 1:
         raise ValueError(f"{'no story reads' if not found else 'more than one story reads'} {text[:80]!r}...; expected a text from tell()")
     return found[0]
@@ -98,18 +95,18 @@ def parse(text: str) -> tuple[int, ...]:
 
 def begins(text: str) -> bool:
     """Whether some story begins with this text: tells which words the grammar allows next."""
-    return any(True for _ in match((*_OPENING, _SHAPES), without_an(text), 0, {}, partial=True))
+    return any(True for _ in match((_SHAPES,), without_an(text), 0, {}, partial=True))
 
 
 def bits(text: str) -> float:
     """The exact information in a story's text, -log2 of its probability. Raises ValueError as `parse` does."""
     choices = iter(parse(text))
     telling = Telling(lambda n: next(choices))
-    telling.say((*_OPENING, _SHAPES))
+    telling.say((_SHAPES,))
     return sum(map(math.log2, telling.sizes))
 
 
 @cache
 def entropy() -> float:
     """The entropy of the source in bits a story: the exact mean of `Story.bits` over all stories, without sampling."""
-    return expected_bits((*_OPENING, _SHAPES))[0]
+    return expected_bits((_SHAPES,))[0]

@@ -26,7 +26,7 @@ from functools import cache
 from llm_scratch.data.story_words import NUMBERS, WORDS
 
 SKILL = {
-    "name": "name", "number": "count", "thing": "object", "near": "object", "spot": "object", "nook": "object", "flock": "object",
+    "name": "name", "number": "count", "thing": "object", "near": "object", "spot": "object", "flock": "object",
     "treat": "object", "garment": "order", "landmark": "order", "color": "order", "supply": "order", "beast": "order", "room": "order",
 }  # fmt: skip
 ALIAS = {"A": "name1", "B": "name2", "n": "number1"}
@@ -156,6 +156,7 @@ class Telling:
         self.choices: list[int] = []
         self.sizes: list[int] = []  # how many options each choice had
         self.marks: list[Mark] = []
+        self.again: set[str] = set()  # roles that were mentioned twice
 
     def pick(self, n: int) -> int:
         """Make one choice among n and note it."""
@@ -181,12 +182,15 @@ class Telling:
     def recall(self, piece: Recall) -> None:
         """Write a word that the story already knows, and mark each part that a skill decides.
 
-        Which child a new sentence is about is often free, so a name among its first words is not marked.
+        Two kinds of words are not marked: a name among the first words of a sentence, as which child it is about is often free,
+        and the second mention of what a deed names in order, as only the third, the undoing, turns the order round.
         """
-        free = piece.kind not in SKILL or (piece.kind == "name" and not piece.form and OPENS.search(self.text))
+        skill = SKILL.get(piece.kind)
+        free = (skill == "name" and not piece.form and OPENS.search(self.text)) or (skill == "order" and piece.role not in self.again)
+        self.again.add(piece.role)
         for part in inflect(self.memory[piece.role], piece.form):
             self.write(part)
-            if not free and not part.endswith(", "):
+            if skill and not free and not part.endswith(", "):
                 self.marks.append((len(self.text), part, *skill_and_others(piece, part, self.memory)))
 
     def write(self, text: str) -> None:

@@ -1,14 +1,13 @@
 """The sentences that all shapes of story share: how one begins, what is put where, how it is missed and found, how it ends.
 
-`BEATS[beat]` holds the patterns of a beat; `story_grammar.py` explains the holes. A beat whose patterns say `{spot}` (indoors) exists
-once more as `<beat>_out`, where it says `{nook}` (outdoors).
+`BEATS[beat]` holds the patterns of a beat; `story_grammar.py` explains the holes.
 Two rules for authors. Where two patterns of one beat begin alike, they go on with the same child, so that the text before a name decides
 it. A digit on a word that is only remembered to differ from its twin (`{food1}`, `{food2}`) belongs to one beat.
 """
 
 from __future__ import annotations
 
-_BEATS: dict[str, tuple[str, ...]] = {
+BEATS: dict[str, tuple[str, ...]] = {
     "hero": (
         "{A} was a {kind} {A:girl} with {curly} {brown?}hair and {hazel} eyes.",
         "{A}, a {kind} {A:girl}, lived in a {cozy?}{red?}{house} by the {sea}.",
@@ -171,10 +170,4 @@ _BEATS: dict[str, tuple[str, ...]] = {
         "And {kind?}{A} {softly} told {A:her} {pet} about the {dear?}{thing}.",
         "What a {lovely} {long} it was for {A}, {B} and the {small?}{pet}!",
     ),
-}
-
-BEATS = _BEATS | {
-    f"{beat}_out": tuple(pattern.replace("{spot", "{nook") for pattern in patterns)
-    for beat, patterns in _BEATS.items()
-    if any("{spot" in pattern for pattern in patterns)
 }

@@ -1,28 +1,32 @@
 """The shapes of the stories, and the scenes that belong to one shape: a counting game, a walk there and back, a picnic.
 
 A shape is a list of beats in order; "?" marks a beat that half of the stories leave out. Shared beats are in `story_sentences.py`.
-In `SCENES`, a deed names three remembered things in order, and undoing it names them again from the last to the first.
+The title names what the story will remember, always in the same places, so that a small model finds it early in its training.
+In `SCENES`, a deed names three things of the title in order, and undoing it names them again from the last to the first.
 """
 
 from __future__ import annotations
 
-OPENING = "hero friend"
-
 STORY_SHAPES = {
-    "hiding": "mood? put seek look? answer find thanks? end",
-    "lost": "put busy? ask look? answer find thanks? end",
-    "walk": "path mood? put_out busy? flock? return ask? answer_out find_out end_out",
-    "costume": "dress put show? busy? ask? answer find undress end",
-    "tower": "build mood? blocks? put busy? ask? find topple end",
-    "picnic": "pack lawn put_out treats? busy? ask? answer_out find_out unpack end_out",
-    "pond": "pond mood? put_out flock another busy? ask? answer_out find_out end_out",
-    "birthday": "birthday put candles busy? look? ask? answer find thanks? end",
-    "farm": "out put_out eggs? busy? ask? answer_out find_out in end_out",
-    "bedtime": "lamps put busy? ask? look? answer find dark end",
-    "orchard": "orchard treats another_treat put_out busy? ask? answer_out find_out thanks? end_out",
+    "hiding": "title hero friend put seek look? answer find thanks? end",
+    "lost": "title hero friend mood? put busy? ask look? answer find thanks? end",
+    "pond": "title hero friend pond put flock another busy? ask? answer find end",
+    "birthday": "title hero friend mood? birthday put candles busy? ask? answer find thanks? end",
+    "orchard": "title hero friend orchard treats another_treat put ask? answer find thanks? end",
+    "walk": "title_landmark hero friend path put flock? return ask? answer find end",
+    "costume": "title_garment hero friend dress put show? ask? answer find undress end",
+    "tower": "title_color hero friend build blocks? put ask? find topple end",
+    "picnic": "title_supply hero friend pack put treats? ask? answer find unpack end",
+    "farm": "title_beast hero friend out put eggs? ask? answer find in end",
+    "bedtime": "title_room hero friend lamps put busy? ask? find dark end",
+}
+TITLE = "The [story|tale] of {A}, {B} and the {thing} {near} the {spot}"
+TITLES = {"title": (f"{TITLE}.",)} | {
+    f"title_{kind}": (f"{TITLE}, with a {{{kind}1}}, a {{{kind}2}} and a {{{kind}3}}{noun}.",)
+    for kind, noun in {"landmark": "", "garment": "", "color": " block", "supply": "", "beast": "", "room": ""}.items()
 }
 
-SCENES: dict[str, tuple[str, ...]] = {
+SCENES: dict[str, tuple[str, ...]] = TITLES | {
     "seek": (
         "{B} closed {B:her} {hazel} eyes and {softly?}counted to {n}: {n:count}",
         "\"Count to {n}, {kind?}{B},\" {said} {A}{manner}: {n:count}",
@@ -101,13 +105,6 @@ SCENES: dict[str, tuple[str, ...]] = {
         "Into a {old} basket went a {adj?}{supply1}, a {adj?}{supply2} and a {adj?}{supply3}.",
         "For a {lovely} picnic, {A} packed a {adj?}{supply1}, a {adj?}{supply2} and a {adj?}{supply3}.",
         "{Elder} packed a {adj?}{supply1}, then a {adj?}{supply2}, and then a {adj?}{supply3}.",
-    ),
-    "lawn": (
-        "[They|{Then} they] {went} to the {field} and sat in the {grass} grass.",
-        "At the {field}, a {small?}{robin} {chirped}{?softly}.",
-        "They found a {lovely} place by the {quiet?}{field}.",
-        "The {small?}{pet} {danced} with them to the {field}.",
-        "{Then} they {went} {gently} to the {quiet?}{field}.",
     ),
     "treats": (
         "They had {n} {tasty?}{treat} to share: {n:count}",
