@@ -194,7 +194,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any], base: T | None = None, pa
         if key not in known:
             raise unknown("setting", f"{path}.{key}".lstrip("."), [f"{path}.{k}".lstrip(".") for k in known])
         hint = hints[key]
-        if is_dataclass(hint) and not isinstance(value, hint):
+        if is_dataclass(hint) and not isinstance(value, hint):  # type: ignore[arg-type]
             value = from_dict(hint, value, getattr(base, key) if base is not None else None, f"{path}.{key}".lstrip("."))  # type: ignore[arg-type]
         elif not is_dataclass(hint):
             value = _checked(hint, value, f"{path}.{key}".lstrip("."))

@@ -92,9 +92,11 @@ class Muon(torch.optim.Optimizer):
                 zeros = (torch.zeros_like(p), torch.zeros_like(p), torch.zeros((), device=p.device))
                 self.state[p].update(zip(("exp_avg", "exp_avg_sq", "step"), zeros))
         mean, square, step = ([self.state[p][key] for p in params] for key in ("exp_avg", "exp_avg_sq", "step"))
+        weights: list[Tensor] = list(params)
+        gradients = [p.grad for p in params if p.grad is not None]
         beta1, beta2 = group["betas"]
         adamw_step(
-            params, [p.grad for p in params], mean, square, [], step, fused=True, amsgrad=False, maximize=False,
+            weights, gradients, mean, square, [], step, fused=True, amsgrad=False, maximize=False,
             beta1=beta1, beta2=beta2, lr=group["lr"], weight_decay=group["weight_decay"], eps=1e-8,
         )  # fmt: skip
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimizer's memory under names such as `tok_emb.weight/exp_avg`."""
-    names = {p: name for name, p in model.named_parameters()}
+    names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
     return {f"{names[p]}/{key}": value for p, slots in optimizer.state.items() for key, value in slots.items()}
 
 
