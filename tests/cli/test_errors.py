@@ -185,7 +185,7 @@ def test_a_disk_that_is_full_for_metrics(llm, tiny, monkeypatch):
     from llm_scratch.training.records import Records
 
     def enter(self: Records) -> Records:
-        self._metrics = Path("/dev/full").open("a", encoding="utf-8")
+        self._metrics = Path("/dev/full").open("a", encoding="utf-8")  # noqa: SIM115 (Records closes it)
         return self
 
     monkeypatch.setattr(Records, "__enter__", enter)
