@@ -85,7 +85,6 @@ def test_the_bytes_reach_the_disk_before_the_name(tmp_path, monkeypatch):
     assert calls == ["fsync", "replace"]
 
 
-@pytest.mark.xfail(raises=NotADirectoryError, strict=True, reason="whole_file's clean-up raises over its own UserError")
 def test_a_folder_that_is_a_file(tmp_path):
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(UserError, match="choose another folder") as error:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from llm_scratch.errors import RESOURCES, UserError
@@ -33,7 +33,8 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     except OSError as e:
         raise UserError(f"cannot write {path}: {e.strerror or e}; free some space or choose another folder", RESOURCES) from e
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
 
 
 def write_whole(path: str | Path, data: str | bytes) -> None:

@@ -44,7 +44,7 @@ def test_a_batch_depends_on_seed_and_step_alone(ids, order):
         assert torch.equal(second.batch(step)[0], forwards[step])
     other = TokenLoader(ids, T, 4, seed=6, order=order, eot=EOT)
     same = all(torch.equal(other.batch(step)[0], forwards[step]) for step in range(20))
-    assert same == (order == "in order")
+    assert same == (order in ("documents", "in order"))
 
 
 def test_shuffled_reads_each_window_once_a_pass_at_a_new_offset(ids):
@@ -63,13 +63,23 @@ def test_shuffled_reads_each_window_once_a_pass_at_a_new_offset(ids):
     assert max(drawn) + T + 1 <= len(ids)
 
 
-def test_documents_windows_begin_with_the_end_of_the_text_before(ids):
+def test_documents_are_read_from_front_to_back(ids):
+    """Each window begins with a document, the first that the window before it did not hold whole; then from the front again."""
     loader = TokenLoader(ids, T, 3, order="documents", eot=EOT)
-    n = len(loader.starts)
-    assert n == sum(1 for place in range(0, 212, 15) if place + T + 1 <= 212)
     assert all((loader.batch(step)[0][:, 0] == EOT).all() for step in range(12))
-    one_pass = [start for step in range(n) for start in loader.starts_of(step)][:n]
-    assert sorted(one_pass) == [place for place in range(0, 212, 15) if place + T + 1 <= 212]
+    begins = np.flatnonzero(ids == EOT)
+    for one, next_one in zip(loader.starts, loader.starts[1:]):
+        assert next_one == (max(begins[(begins > one) & (begins <= one + T)], default=None) or min(begins[begins > one]))
+    n = len(loader.starts)
+    read = np.concatenate([loader.starts_of(step) for step in range(n)])
+    assert (read == np.tile(loader.starts, 3)[: len(read)]).all()
+    assert loader.starts[0] == begins[0]
+    assert loader.starts[-1] + T + 1 <= len(ids)
+
+
+def test_a_document_longer_than_a_window_does_not_hold_the_reader(ids):
+    long = np.array([EOT, *range(1, 40), EOT, 1, 2, EOT, *range(1, 9)])
+    assert TokenLoader(long, 8, 1, order="documents", eot=EOT).starts.tolist() == [0, 40, 43]
 
 
 def test_epochs_is_the_notebooks_loader(ids):

@@ -81,7 +81,9 @@ class Train(Verb):
         from llm_scratch.cli.progress import Watch
         from llm_scratch.data.corpus import prepare
         from llm_scratch.training.loop import train
+        from llm_scratch.training.memory import keep_freed_memory
 
+        keep_freed_memory()
         device, why = choose(self.device)
         screen.print(f"device: {why}")
         with screen.status(f"reading {config.data.source} …"):

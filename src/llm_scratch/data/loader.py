@@ -17,6 +17,18 @@ from llm_scratch.errors import DATA, UserError
 Order = Literal["shuffled", "documents", "epochs", "in order"]
 
 
+def document_starts(ids: np.ndarray, context_length: int, eot: int | None) -> np.ndarray:
+    """Where windows begin so that each begins with a document and as few tokens as can be are read twice: places in `ids`."""
+    begins = np.flatnonzero(ids == eot)
+    starts: list[int] = []
+    at = int(begins[0]) if len(begins) else len(ids)
+    while at <= len(ids) - 1 - context_length:
+        starts.append(at)
+        cut = begins[np.searchsorted(begins, at + context_length, side="right") - 1]  # the last document that begins in the window
+        at = int(cut) if cut > at else int(next(iter(begins[begins > at]), len(ids)))
+    return np.array(starts, dtype=np.int64)
+
+
 class TokenLoader:
     """Windows of a token stream, `batch_size` at a time; the target of each token is the one after it.
 
@@ -25,7 +37,8 @@ class TokenLoader:
         context_length: T, tokens a window.
         batch_size: B, windows a batch.
         seed: of the order.
-        order: "shuffled": windows side by side at a new offset each pass; "documents": a window begins at each `eot`;
+        order: "shuffled": windows side by side at a new offset each pass;
+            "documents": from front to back, each window begins with a document: the one that the window before it cut;
             "epochs": side by side from the start, a ragged last batch dropped, as the notebooks' loader;
             "in order": the same without shuffling or dropping, for evaluation; its last batch may be smaller.
         eot: the token that begins a document, for "documents".
@@ -39,8 +52,7 @@ class TokenLoader:
         self.ids, self.context_length, self.batch_size, self.seed, self.order = ids, context_length, batch_size, seed, order
         T, last = context_length, len(ids) - 1 - context_length  # last: the latest start of a whole window
         if order == "documents":
-            self.starts = np.flatnonzero(ids == eot)
-            self.starts = self.starts[self.starts <= last]
+            self.starts = document_starts(ids, T, eot)
         else:
             self.starts = np.arange(0, last + 1, T)
             if order == "shuffled" and len(self.starts) > 1:
@@ -59,7 +71,7 @@ class TokenLoader:
         return whole + bool(rest) if self.order == "in order" else max(1, whole)
 
     def _starts_of_epoch(self, epoch: int) -> np.ndarray:
-        if self.order == "in order":
+        if self.order in ("documents", "in order"):
             return self.starts
         rng = np.random.default_rng([self.seed, epoch])
         starts = rng.permutation(self.starts)

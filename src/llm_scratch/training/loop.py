@@ -57,11 +57,12 @@ def train_step(
 
 
 @torch.no_grad()
-def mean_loss(model: nn.Module, loader: TokenLoader, batches: int, device: torch.device) -> float:
-    """Nats per token over the first `batches` of a loader, every token counting the same, dropout off."""
+def mean_loss(model: nn.Module, loader: TokenLoader, batches: int | None, device: torch.device) -> float:
+    """Nats per token over `batches` of a loader, spread over one pass (None: all), every token counting the same, dropout off."""
     total, asked = torch.zeros((), device=device), 0
+    n = len(loader) if batches is None else min(batches, len(loader))
     with evaluating(model):
-        for step in range(batches):
+        for step in (i * len(loader) // n for i in range(n)):
             inputs, targets = (t.to(device) for t in loader.batch(step))
             total += next_token_loss(model(inputs), targets, "sum")
             asked += targets.numel()
@@ -115,10 +116,8 @@ class Run:
 
     def evaluate(self) -> dict[str, float]:
         """Loss on learned and on held-out text, in nats per token, and the latter in bits per byte."""
-        n = self.config.train.eval_batches
-        count = lambda loader: len(loader) if n is None else min(n, len(loader))  # noqa: E731
-        train = mean_loss(self.model, self.train_loader, count(self.train_loader), self.device)
-        val = mean_loss(self.model, self.val_loader, count(self.val_loader), self.device)
+        loaders = (self.train_loader, self.val_loader)
+        train, val = (mean_loss(self.model, loader, self.config.train.eval_batches, self.device) for loader in loaders)
         bits = val / math.log(2) / self.bytes_per_token
         self.last_eval = {"step": self.step, "tokens": self.tokens, "train_loss": train, "val_loss": val, "val_bits_per_byte": bits}
         return self.last_eval
@@ -170,7 +169,7 @@ def start(config: RunConfig, folder: Path, device: torch.device, corpus: Corpus)
     model = build(config.model).to(device)
     loaders = (
         TokenLoader(corpus.train, T, cfg.batch_size, cfg.seed, config.data.order, corpus.tokenizer.eot_token),
-        TokenLoader(corpus.val, T, cfg.batch_size, 0, "in order"),
+        TokenLoader(corpus.val, T, cfg.batch_size, 0, "documents" if config.data.order == "documents" else "in order", corpus.tokenizer.eot_token),
     )
     steps = total_steps(cfg, loaders[0])
     return Run(
