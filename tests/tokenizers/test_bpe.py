@@ -140,7 +140,7 @@ def test_T3_worst_inputs_equal_and_linear(ours, gpt2, name):
     for encode, floor in ((ours.encode_python, 0.05), (ours.encode, 0.02)):
         times = []
         for text in (small, large):
-            ours._memory.clear()
+            ours.forget()
             times.append(min(seconds(encode, text) for _ in range(2)))
         assert times[1] <= 2.5 * times[0] + floor, times
 
@@ -217,7 +217,7 @@ def test_a_copy_in_another_process_encodes_alike(small):
     small.encode_python("warm")
     copy = pickle.loads(pickle.dumps(small))
     assert copy.encode("a copy") == copy.encode_python("a copy") == small.encode("a copy")
-    assert not copy._memory.keys() - {"a", " copy"}
+    assert not copy._units.keys() - {"a", " copy"}
 
 
 def test_memory_is_bounded():

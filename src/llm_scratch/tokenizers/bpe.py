@@ -72,7 +72,7 @@ class ByteBPE:
         self._bytes.update({i: special.encode() for special, i in special_tokens.items()})
         if len(self._bytes) != len(symbol) + len(special_tokens):
             raise UserError(f"{len(symbol) + len(special_tokens)} tokens have only {len(self._bytes)} ids; give each its own", DATA)
-        self._memory = _Memory(self._encode_unit)
+        self.forget()
 
     @classmethod
     def train(
@@ -234,20 +234,25 @@ class ByteBPE:
             text.encode()
         except UnicodeEncodeError:
             text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return list(chain.from_iterable(map(self._memory.__getitem__, self.splitter.units(text))))
+        return list(chain.from_iterable(map(self._units.__getitem__, self.splitter.units(text))))
 
     def _encode_unit(self, unit: str) -> tuple[int, ...]:
-        """The ids of a few pieces."""
-        known = self.vocabulary
-        ids: list[int] = []
-        for piece in map(str.encode, self.splitter.pieces(unit)):
-            word = known.symbol.get(piece)  # a token's own bytes become that token, so here the merging can be left out
-            if word is None:
-                word = symbols(piece)
-                merge = merge_piece if len(word) < _LONG else merge_long
-                word = merge(word, known.joined, known.pair_of)
-            ids += map(self._id.__getitem__, word)
-        return tuple(ids)
+        """The ids of a unit, piece by piece."""
+        return tuple(chain.from_iterable(map(self._pieces.__getitem__, self.splitter.pieces(unit))))
+
+    def _encode_piece(self, piece: str) -> tuple[int, ...]:
+        """The ids of a piece. A token's own bytes become that token, so there the merging can be left out."""
+        known, data = self.vocabulary, piece.encode()
+        word = known.symbol.get(data)
+        if word is None:
+            word = symbols(data)
+            merge = merge_piece if len(word) < _LONG else merge_long
+            word = merge(word, known.joined, known.pair_of)
+        return tuple(map(self._id.__getitem__, word))
+
+    def forget(self) -> None:
+        """Forget the ids of what was met before, which `encode_python` remembers (some 100 MB at most)."""
+        self._units, self._pieces = _Memory(self._encode_unit), _Memory(self._encode_piece)
 
     @cached_property
     def _engine(self) -> Any:
@@ -265,15 +270,15 @@ class ByteBPE:
             raise UserError(f"tiktoken cannot read the pattern {pattern!r}: {e}; write it so that both regex and tiktoken can") from None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key not in ("_engine", "_memory")}
+        return {key: value for key, value in self.__dict__.items() if key not in ("_engine", "_units", "_pieces")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._memory = _Memory(self._encode_unit)
+        self.forget()
 
 
 class _Memory(dict[str, tuple[int, ...]]):
-    """Ids of units met before; it starts afresh when it is full, so that it never grows beyond some 60 MB."""
+    """Ids of units or pieces met before; it starts afresh when it is full."""
 
     def __init__(self, encode: Callable[[str], tuple[int, ...]], limit: int = 1 << 18) -> None:
         self.encode, self.limit = encode, limit

@@ -1,0 +1,186 @@
+"""How fast is our byte-pair encoding beside the libraries written in Rust?
+
+    python benchmarks/tokenizer.py [--rounds 5] [--quick]
+
+Training: tiny Shakespeare to 4,096 tokens and 5 MB of the standard library's sources to 10,000, ours against `tokenizers` (and rustbpe
+where it is installed), each given the text as one string and as paragraphs, which `tokenizers` spreads over all cores.
+Encoding: one string, the trained vocabulary and GPT-2's, ours by tiktoken's engine (the default) and in Python (cold: nothing
+remembered; warm: the second time) against tiktoken and `tokenizers`. Worst inputs: 1 MB each.
+Contenders run in turn, in one process; the table holds medians of seconds, or MB/s, ratios of medians, and the seconds of processor time
+in all threads together (on a busy machine the steadier number). The last line is JSON.
+Texts: LLM_SCRATCH_DATA; GPT-2's vocabulary: TIKTOKEN_CACHE_DIR.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import tokenizers
+from tokenizers import models, pre_tokenizers, trainers
+
+from llm_scratch.download import FILES, fetch
+from llm_scratch.tokenizers import TOKENIZERS, ByteBPE
+from llm_scratch.tokenizers.pretokens import GPT2_PATTERN
+
+
+def library_source(n_bytes: int) -> str:
+    """The first bytes of Python's standard library, its files in the order of their names."""
+    text = ""
+    for path in sorted(Path(sysconfig.get_paths()["stdlib"]).rglob("*.py")):
+        if "site-packages" not in path.parts and "test" not in path.parts:
+            text += path.read_text(encoding="utf-8", errors="replace")
+            if len(text) >= n_bytes:
+                break
+    return text[:n_bytes]
+
+
+def theirs(texts: list[str], vocab_size: int) -> tokenizers.Tokenizer:
+    """The same training by the tokenizers library."""
+    tokenizer = tokenizers.Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def rust_bpe(texts: list[str], vocab_size: int) -> object:
+    """The same training by rustbpe."""
+    import rustbpe
+
+    tokenizer = rustbpe.Tokenizer()
+    tokenizer.train_from_iterator(iter(texts), vocab_size - 1, pattern=GPT2_PATTERN)
+    return tokenizer
+
+
+Times = dict[str, list[tuple[float, float]]]  # contender -> (seconds on the clock, seconds of processor time) of each round
+
+
+def in_turn(contenders: dict[str, Callable[[], object]], rounds: int) -> Times:
+    """Seconds of each contender, each round one after the other; the first round warms up and is left out."""
+    times: Times = {name: [] for name in contenders}
+    for n in range(rounds + 1):
+        for name, run in contenders.items():
+            start, worked = time.perf_counter(), time.process_time()
+            run()
+            if n:
+                times[name].append((time.perf_counter() - start, time.process_time() - worked))
+    return times
+
+
+def table(title: str, times: Times, base: str, n_bytes: int | None = None) -> dict[str, float]:
+    """Print medians and ratios to `base`; with `n_bytes` as MB/s, where a ratio over 1 is faster. Returns the ratios."""
+    print(f"\n{title}\n{'':34} {'median' if n_bytes is None else 'MB/s':>9} {'fastest':>9} {'slowest':>9} {'ratio':>7} {'cpu s':>7}")
+    medians = {name: statistics.median(wall for wall, _ in values) for name, values in times.items()}
+    ratios = {}
+    for name, values in times.items():
+        shown = [medians[name], min(values)[0], max(values)[0]]
+        cpu = statistics.median(cpu for _, cpu in values)
+        ratios[name] = medians[name] / medians[base] if n_bytes is None else medians[base] / medians[name]
+        if n_bytes is not None:
+            shown = [n_bytes / 1e6 / value for value in shown]
+        print(f"{name:34} {shown[0]:9.3f} {shown[1]:9.3f} {shown[2]:9.3f} {ratios[name]:7.2f} {cpu:7.3f}")
+    return {name: round(ratio, 3) for name, ratio in ratios.items()}
+
+
+def training(name: str, text: str, vocab_size: int, rounds: int) -> dict[str, float]:
+    ratios: dict[str, float] = {}
+    for form, texts in {"one string": [text], "paragraphs": [part + "\n\n" for part in text.split("\n\n")]}.items():
+        contenders: dict[str, Callable[[], object]] = {
+            "ours": lambda texts=texts: ByteBPE.train(texts, vocab_size),
+            "tokenizers": lambda texts=texts: theirs(texts, vocab_size),
+        }
+        if importlib.util.find_spec("rustbpe"):
+            contenders["rustbpe"] = lambda texts=texts: rust_bpe(texts, vocab_size)
+        title = f"training, {name}, {len(text.encode()) / 1e6:.1f} MB as {form}, vocabulary {vocab_size}: seconds"
+        ratios[form] = table(title, in_turn(contenders, rounds), "tokenizers")["ours"]
+    return ratios
+
+
+def encoding(name: str, ours: ByteBPE, text: str, rounds: int, folder: Path) -> dict[str, float]:
+    ours.save(folder)
+    library = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    engine = ours._engine
+
+    def cold() -> None:
+        ours.forget()
+        ours.encode_python(text)
+
+    ids = ours.encode(text)
+    assert ids == ours.encode_python(text) == library.encode(text).ids, "ids differ"
+    contenders: dict[str, Callable[[], object]] = {
+        "ours, default": lambda: ours.encode(text),
+        "ours, Python, cold": cold,
+        "ours, Python, warm": lambda: ours.encode_python(text),
+        "tiktoken's engine alone": lambda: engine.encode_ordinary(text),
+        "tokenizers": lambda: library.encode(text),
+    }
+    n_bytes = len(text.encode())
+    times = in_turn(contenders, rounds)
+    ratios = table(f"encoding, {name}, {n_bytes / 1e6:.1f} MB: MB/s", times, "tokenizers", n_bytes)
+    python = {key: n_bytes / 1e6 / statistics.median(wall for wall, _ in times[f"ours, Python, {key}"]) for key in ("cold", "warm")}
+    return ratios | {f"MB/s Python {key}": round(value, 2) for key, value in python.items()}
+
+
+def worst_inputs(ours: ByteBPE, n: int = 1_000_000) -> dict[str, list[float]]:
+    rng = random.Random(2)
+    units = {"a": "a", "^": "^", "spaces": " ", "newlines": "\n", "digits": "7", "emoji": "👩‍👩‍👧‍👦", "1000 marks": "e" + "\u0301" * 1000}
+    inputs = {name: unit * (n // len(unit.encode())) for name, unit in units.items()}
+    inputs["one word"] = "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=n))
+    print(f"\nworst inputs, 1 MB each, GPT-2's vocabulary: seconds\n{'':34} {'default':>9} {'Python':>9} {'half, x':>9}")
+    found = {}
+    for name, text in inputs.items():
+        assert ours.encode(text) == ours.encode_python(text), f"ids differ on {name}"
+        seconds = []
+        for encode, part in ((ours.encode, text), (ours.encode_python, text), (ours.encode_python, text[: len(text) // 2])):
+            ours.forget()
+            start = time.perf_counter()
+            encode(part)
+            seconds.append(time.perf_counter() - start)
+        found[name] = [round(value, 3) for value in (seconds[0], seconds[1], seconds[1] / seconds[2])]
+        print(f"{name:34} {found[name][0]:9.3f} {found[name][1]:9.3f} {found[name][2]:9.2f}")
+    return found
+
+
+def main() -> None:
+    """Run everything and print the tables and the JSON line."""
+    import tempfile
+
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="1 MB instead of 5")
+    args = parser.parse_args()
+    shakespeare = fetch("tinyshakespeare.txt", *FILES["tinyshakespeare.txt"]).read_text(encoding="utf-8")
+    source = library_source(1_000_000 if args.quick else 5_000_000)
+    result: dict[str, object] = {
+        "train shakespeare 4096, ours / tokenizers": training("shakespeare", shakespeare, 4096, args.rounds),
+        "train source 10000, ours / tokenizers": training("Python source", source, 10_000, args.rounds),
+    }
+    gpt2 = ByteBPE.from_tiktoken(TOKENIZERS["gpt2"]())
+    with tempfile.TemporaryDirectory() as folder:
+        trained = ByteBPE.train([shakespeare], 4096)
+        result["encode shakespeare, trained"] = encoding("shakespeare, trained vocabulary", trained, shakespeare, args.rounds, Path(folder))
+        mixed = shakespeare + source[: 5_000_000 - len(shakespeare)]
+        result["encode 5 MB, gpt2"] = encoding("Shakespeare and Python, GPT-2's vocabulary", gpt2, mixed, args.rounds, Path(folder))
+    result["worst, seconds"] = worst_inputs(gpt2)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    machine = {"system": platform.platform(), "cpus": os.cpu_count(), "load": os.getloadavg() if hasattr(os, "getloadavg") else None}
+    versions = {name: version(name) for name in ("tokenizers", "tiktoken", "regex")} | {"python": sys.version.split()[0]}
+    print("\n" + json.dumps({"benchmark": "tokenizer", "commit": commit, "machine": machine, "versions": versions, "results": result}))
+
+
+if __name__ == "__main__":
+    main()
