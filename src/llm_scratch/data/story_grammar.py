@@ -27,7 +27,7 @@ from llm_scratch.data.story_words import NUMBERS, WORDS
 
 SKILL = {
     "name": "name", "number": "count", "thing": "object", "near": "object", "spot": "object", "flock": "object",
-    "treat": "object", "garment": "order", "landmark": "order", "color": "order", "supply": "order", "beast": "order", "room": "order",
+    "treat": "object", "garment": "order", "landmark": "order", "color": "order", "supply": "order", "beast": "order", "tune": "order",
 }  # fmt: skip
 ALIAS = {"A": "name1", "B": "name2", "n": "number1"}
 HOLE = re.compile(r"\{(\??)(\w+?)(\d?)(?::(\w+))?(\??)\}|\[([^\[\]]*)\]")
