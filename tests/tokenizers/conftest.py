@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from llm_scratch.tokenizers import ByteBPE
 from llm_scratch.tokenizers.bpe_files import GPT2_SHA256
+
+sys.path.append(str(Path(__file__).parent))  # for tokenizer_texts.py
 
 # the names in tiktoken's cache: sha1 of the addresses of vocab.bpe and encoder.json
 NAMES = ("6d1cbeee0f20b3d9449abfede4726ed8212e3aee", "6c7ea1a7e38e3a7f062df639a5b80947f075ffe6")

@@ -35,7 +35,7 @@ def write(tmp_path):
     return write
 
 
-def refused(match: str, *paths, load=ByteBPE.from_gpt2_files, **keywords) -> None:
+def expect_refused(match: str, *paths, load=ByteBPE.from_gpt2_files, **keywords) -> None:
     start = time.process_time()
     with pytest.raises(UserError, match=match) as caught:
         load(*paths, **keywords)
@@ -51,43 +51,43 @@ def test_the_two_files_are_read(write):
 
 
 def test_T5_circles_doubles_and_gaps_are_refused(write):
-    refused("merge 1 uses 'bc', which is no byte and is made by no earlier merge", *write(["a bc", "b ca", "c ab"]))
-    refused("merge 2 makes 'ab', which is there already", *write(["a b", "a b"]))
-    refused("merge 3 makes 'abc', which is there already", *write(["a b", "ab c", "a bc"][:2] + ["ab c"]))
-    refused("merge 3, 'ab' and 'c', never happens", *write(["b c", "a b", "ab c"]))
+    expect_refused("merge 1 uses 'bc', which is no byte and is made by no earlier merge", *write(["a bc", "b ca", "c ab"]))
+    expect_refused("merge 2 makes 'ab', which is there already", *write(["a b", "a b"]))
+    expect_refused("merge 3 makes 'abc', which is there already", *write(["a b", "ab c", "a bc"][:2] + ["ab c"]))
+    expect_refused("merge 3, 'ab' and 'c', never happens", *write(["b c", "a b", "ab c"]))
     good = ["a b", "ab c"]
     vocab = vocab_of(good)
-    refused("not 0 to 258, each once", *write(good, vocab | {"abc": 300}))
-    refused("not 0 to 258, each once", *write(good, vocab | {"abc": 0}))
-    refused("not 0 to 258, each once", *write(good, vocab | {"abc": True}))
-    refused("not 0 to 258, each once", *write(good, vocab | {"abc": "257"}))
-    refused("'abc' has no id", *write(good, vocab_of(["a b"])))
-    refused("'abc' is made by no merge and is no special token", *write(["a b"], vocab))
-    refused("expected two tokens", *write(["a b c"]))
-    refused("not a token in GPT-2's spelling", *write(["a \t"], vocab))
+    expect_refused("not 0 to 258, each once", *write(good, vocab | {"abc": 300}))
+    expect_refused("not 0 to 258, each once", *write(good, vocab | {"abc": 0}))
+    expect_refused("not 0 to 258, each once", *write(good, vocab | {"abc": True}))
+    expect_refused("not 0 to 258, each once", *write(good, vocab | {"abc": "257"}))
+    expect_refused("'abc' has no id", *write(good, vocab_of(["a b"])))
+    expect_refused("'abc' is made by no merge and is no special token", *write(["a b"], vocab))
+    expect_refused("expected two tokens", *write(["a b c"]))
+    expect_refused("not a token in GPT-2's spelling", *write(["a \t"], vocab))
 
 
 def test_T5_broken_files_are_refused(write, tmp_path):
     rows, names = write(["a b"])
-    refused("sha256 [0-9a-f]{64}, expected", rows, names, sha256=GPT2_SHA256)
-    refused("No such file", tmp_path / "none", names)
-    refused("Is a directory", tmp_path, names)
+    expect_refused("sha256 [0-9a-f]{64}, expected", rows, names, sha256=GPT2_SHA256)
+    expect_refused("No such file", tmp_path / "none", names)
+    expect_refused("Is a directory", tmp_path, names)
     names.write_text('{"a": 0, "a": 1}')
-    refused("names 'a' twice", rows, names)
+    expect_refused("names 'a' twice", rows, names)
     for text, why in (("[1]", "no JSON object"), ("{", "not JSON"), ("\x00\xff", "not JSON"), ("[" * 100_000, "not JSON")):
         names.write_text(text, encoding="utf-8")
-        refused(why, rows, names)
+        expect_refused(why, rows, names)
 
 
 def test_T5_ten_million_rows_are_refused_at_once(write, tmp_path):
     rows, names = write(["a b"])
     rows.write_bytes(b"a b\n" * 10_000_000)
-    refused("10,000,000 lines", rows, names)
+    expect_refused("10,000,000 lines", rows, names)
     rows.write_bytes(b"#version\n")
     names.write_bytes(b'{"a":0' + b',"b":1' * 10_000_000 + b"}")
-    refused("a vocabulary has at most", rows, names)
+    expect_refused("a vocabulary has at most", rows, names)
     (tmp_path / "tokenizer.json").write_bytes(b'{"model": {"merges": [' + b'"a b",' * 10_000_000 + b'"a b"]}}')
-    refused("a vocabulary has at most", tmp_path, load=ByteBPE.load)
+    expect_refused("a vocabulary has at most", tmp_path, load=ByteBPE.load)
 
 
 def test_gpt2_goes_out_and_in_with_equal_ids(ours, gpt2, tmp_path):
@@ -146,7 +146,7 @@ def test_what_would_change_ids_is_refused(small, tmp_path):
         r"KeyError: 'merges'": {"model": {"type": "BPE", "vocab": {}}},
     }.items():
         (tmp_path / "tokenizer.json").write_text(json.dumps(good | change))
-        refused(match, tmp_path, load=ByteBPE.load)
+        expect_refused(match, tmp_path, load=ByteBPE.load)
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one(small, tmp_path, monkeypatch):
@@ -170,4 +170,4 @@ def test_an_encoding_that_is_no_byte_pair_vocabulary_is_refused():
     ranks = {bytes([i]): i for i in range(256)}
     for broken, why in ((ranks | {b"abc": 256}, "no pair of earlier tokens"), ({b"a": 0}, "no token for the byte 33")):
         encoding = tiktoken.Encoding("broken", pat_str=GPT2_PATTERN, mergeable_ranks=broken, special_tokens={})
-        refused(why, encoding, load=ByteBPE.from_tiktoken)
+        expect_refused(why, encoding, load=ByteBPE.from_tiktoken)
