@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 
 from llm_scratch.errors import UserError
-from llm_scratch.tokenizers.merging import merge_piece, symbols
+from llm_scratch.tokenizers.bpe_train import learn_merges
+from llm_scratch.tokenizers.merging import BYTES, merge_piece, symbols
 from llm_scratch.tokenizers.vocabulary import Vocabulary, printable, unprintable
 
 
@@ -28,6 +29,18 @@ def test_a_merge_is_refused_exactly_when_it_can_never_happen(choices):
         else:
             with pytest.raises(UserError, match="never happens"):
                 vocabulary.add(*halves)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(st.text("abc", min_size=1, max_size=15), st.integers(1, 9), max_size=8), st.text("abc", min_size=1, max_size=8))
+def test_what_is_known_at_sight_is_what_merging_makes(texts, piece):
+    tokens = [bytes([byte]) for byte in BYTES]
+    vocabulary = Vocabulary(())
+    for pair in learn_merges(texts, 30):
+        vocabulary.add(tokens[ord(pair[0])], tokens[ord(pair[1])])
+        tokens.append(b"".join(vocabulary.merges[-1]))
+    merged = merge_piece(symbols(piece.encode()), vocabulary.joined, vocabulary.pair_of)
+    assert vocabulary.at_sight(piece.encode()) == (merged if len(merged) <= 2 else None)
 
 
 def test_the_three_conditions_are_named():

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import tiktoken
 
 MAX_VOCAB = 1_000_000
-_LONG = 64  # tokens: from here on `merge_long` is the faster way
+_LONG = 64  # bytes: from here on `merge_long` is the faster way
 _BLANKS = re.compile(r"\s{64,}")
 _MAX_BLANK = 200_000  # characters: tiktoken's engine overflows its stack on a million in a row
 
@@ -241,13 +241,12 @@ class ByteBPE:
         return tuple(chain.from_iterable(map(self._pieces.__getitem__, self.splitter.pieces(unit))))
 
     def _encode_piece(self, piece: str) -> tuple[int, ...]:
-        """The ids of a piece. A token's own bytes become that token, so there the merging can be left out."""
+        """The ids of a piece."""
         known, data = self.vocabulary, piece.encode()
-        word = known.symbol.get(data)
-        if word is None:
-            word = symbols(data)
-            merge = merge_piece if len(word) < _LONG else merge_long
-            word = merge(word, known.joined, known.pair_of)
+        if len(data) < _LONG:
+            word = known.at_sight(data) or merge_piece(symbols(data), known.joined, known.pair_of)
+        else:
+            word = merge_long(symbols(data), known.joined, known.pair_of)
         return tuple(map(self._id.__getitem__, word))
 
     def forget(self) -> None:

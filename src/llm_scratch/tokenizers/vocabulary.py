@@ -57,6 +57,21 @@ class Vocabulary:
         self.symbol[token] = new
         self.joined[pair], self.pair_of[new] = new, pair
 
+    def at_sight(self, piece: bytes) -> str | None:
+        """The merged word of a piece that is one token, or two that can meet; None if there are more, and merging must tell.
+
+        Exact because of the third condition, and worth it: of the pieces in a text that are new, most are of this kind.
+        """
+        symbol = self.symbol
+        if piece in symbol:
+            return symbol[piece]
+        for cut in range(len(piece) - 1, 0, -1):
+            left = symbol.get(piece[:cut])
+            right = left and symbol.get(piece[cut:])
+            if left and right and self._can_meet(left + right):
+                return left + right
+        return None
+
     def _can_meet(self, pair: str) -> bool:
         """Whether the bytes of two tokens, side by side, become these two tokens under the merges so far.
 
