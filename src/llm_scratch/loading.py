@@ -1,6 +1,7 @@
 """One door for every model: `model, tokenizer = load("runs/quickstart")`.
 
-Takes a run directory (its best checkpoint), a checkpoint folder, or a `.pth` file that the original notebooks wrote.
+Takes a run directory (its best checkpoint), a checkpoint folder, a folder of OpenAI's GPT-2 release, or a `.pth` file that the
+original notebooks wrote.
 Nothing in a file is run: weights come from safetensors, or through torch's weights-only reader.
 Proof: tests/test_loading.py.
 """
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from llm_scratch import checkpoint
 from llm_scratch.config import ModelConfig, RunConfig, from_dict
 from llm_scratch.errors import CHECKPOINT, UserError
+from llm_scratch.interop.openai import load_gpt2
 from llm_scratch.model import build
 from llm_scratch.tokenizers import TOKENIZERS, Tokenizer, load_tokenizer
 
@@ -27,7 +29,8 @@ def load(where: str | Path, device: str = "cpu") -> tuple[nn.Module, Tokenizer]:
     """A model ready to write, and its tokenizer.
 
     Args:
-        where: a run directory, a checkpoint folder, or a `.pth` file of the notebooks.
+        where: a run directory, a checkpoint folder, a folder with `hparams.json` and `model.ckpt.index` (OpenAI's GPT-2), or a `.pth`
+            file of the notebooks.
         device: where the weights go.
     Raises:
         UserError: nothing there, or what is there is damaged or would need code to be run (code 4).
@@ -37,6 +40,8 @@ def load(where: str | Path, device: str = "cpu") -> tuple[nn.Module, Tokenizer]:
         model, tokenizer = _from_pth(path), TOKENIZERS["gpt2"]([], None)
     elif (path / "manifest.json").is_file():
         model, tokenizer = from_checkpoint(checkpoint.read(path))
+    elif (path / "hparams.json").is_file() and (path / "model.ckpt.index").is_file():
+        model, tokenizer = load_gpt2(path)
     elif (path / "ckpt").is_dir() and (found := checkpoint.newest(path, log.warning, prefer="best")) is not None:
         model, tokenizer = from_checkpoint(found)
     else:
