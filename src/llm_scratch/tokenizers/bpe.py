@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 MAX_VOCAB = 1_000_000
 _LONG = 64  # bytes: from here on `merge_long` is the faster way
 _BLANKS = re.compile(r"\s{64,}")
-_MAX_BLANK = 200_000  # characters: tiktoken's engine overflows its stack on a million in a row
+_MAX_BLANK = 200_000  # characters: tiktoken's engine overflows its stack on a million before a word
 
 
 class ByteBPE:
@@ -176,7 +176,7 @@ class ByteBPE:
 
     def encode_ordinary(self, text: str) -> list[int]:
         """The ids of a text in which special tokens have no meaning."""
-        if self._engine is None or (len(text) > _MAX_BLANK and max(map(len, _BLANKS.findall(text)), default=0) > _MAX_BLANK):
+        if self._engine is None or (len(text) > _MAX_BLANK and max(map(len, _BLANKS.findall(text.rstrip())), default=0) > _MAX_BLANK):
             return self._encode_in_python(text)
         try:
             return self._engine.encode_ordinary(text)
