@@ -136,7 +136,7 @@ def assign(left: Tensor, right: Array | Tensor) -> nn.Parameter:
     """
     if left.shape != right.shape:
         raise ValueError(f"Shape mismatch. Left: {left.shape}, Right: {right.shape}")
-    values = right.detach().clone() if isinstance(right, Tensor) else torch.tensor(right)
+    values = right.detach().clone() if isinstance(right, Tensor) else torch.from_numpy(np.array(right, order="C"))
     device = "cpu" if left.is_meta else left.device  # a "meta" tensor is a shape without numbers
     return nn.Parameter(values.to(device, left.dtype))
 
@@ -260,7 +260,7 @@ def _ours(name: str, array: Array) -> dict[str, Array]:
         return dict.fromkeys(TOP[name], array)
     layer, _, part = name.partition("/")
     names = BLOCK[part]
-    if array.shape[-1:] and array.shape[-1] % len(names):
+    if not array.ndim or array.shape[-1] % len(names):
         raise ValueError(f"Shape mismatch. {name} is {array.shape}; expected query, key and value side by side")
     pieces = np.split(array, len(names), axis=-1)
     return {f"trf_blocks.{layer[1:]}.{ours}": piece.T if part.endswith("/w") else piece for ours, piece in zip(names, pieces)}

@@ -29,7 +29,7 @@ from llm_scratch.interop.crc32c import crc32c, masked
 
 MAGIC = 0xDB4775248B80FB57  # the last 8 bytes of a table
 FOOTER, TRAILER = 48, 5  # bytes: at the end of the table; behind each block (1 compression, 4 checksum)
-MAX_INDEX, MAX_KEY, MAX_ROWS, MAX_DIMS = 4 << 20, 1024, 100_000, 8  # GPT-2 XL: 20 kB, 25 letters, 581 rows, 3 dimensions
+MAX_INDEX, MAX_KEY, MAX_ROWS, MAX_DIMS = 4 << 20, 1024, 10_000, 8  # GPT-2 XL: 20 kB, 25 letters, 581 rows, 3 dimensions
 MAX_DIM = (1 << 31) - 1
 NUMBERS = {1: "f4", 2: "f8", 3: "i4", 4: "u1", 5: "i2", 6: "i1", 9: "i8", 10: "?", 17: "u2", 19: "f2", 22: "u4", 23: "u8"}
 """TensorFlow's number of a type -> numpy's name. Text, complex numbers and the like are not read here."""

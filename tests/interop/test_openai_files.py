@@ -1,0 +1,175 @@
+"""The release's files: taken where they lie, downloaded once and whole, gone on with after a break, and one clear error without network."""
+
+import re
+import shutil
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from llm_scratch import download
+from llm_scratch.errors import DATA, RESOURCES, USAGE, UserError
+from llm_scratch.interop import openai_files
+from llm_scratch.interop.openai import download_and_load_gpt2
+from llm_scratch.interop.openai_files import NEEDED, release
+
+TINY = Path(__file__).parent / "tiny_gpt2"
+DATA_FILE = "model.ckpt.data-00000-of-00001"
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves the tiny release as OpenAI's server does; takes one fault for the data file from `faults` while there are any."""
+
+    def do_GET(self):
+        self.server.asked.append((self.path, self.headers.get("Range")))
+        name = self.path.rpartition("/")[2]
+        path = TINY / name
+        if not self.path.startswith("/gpt-2/models/124M/") or not path.is_file():
+            self.answer(404, b"")
+            return
+        data, fault = path.read_bytes(), self.server.faults.pop(0) if name == DATA_FILE and self.server.faults else None
+        start = int(self.headers.get("Range", "bytes=0-")[6:-1])
+        span = {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}
+        if isinstance(fault, int):
+            self.answer(fault, b"")
+        elif fault == "cut":
+            self.answer(206 if start else 200, data[start : start + 5000], len(data) - start, span if start else {})
+        elif fault == "no length":
+            self.answer(200, data, None)
+        elif fault == "whole":
+            self.answer(200, data)
+        elif start >= len(data):
+            self.answer(416, b"")
+        else:
+            self.answer(206 if start else 200, data[start:], headers=span if start else {})
+
+    def answer(self, status, body, length=-1, headers=()):
+        self.send_response(status)
+        for key, value in dict(headers).items():
+            self.send_header(key, value)
+        if length is not None:
+            self.send_header("Content-Length", str(len(body) if length < 0 else length))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args):
+        """Silent."""
+
+
+@pytest.fixture
+def server(monkeypatch):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.faults, server.asked = [], []
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        monkeypatch.setenv("LLM_SCRATCH_MIRROR", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.delenv("LLM_SCRATCH_OFFLINE", raising=False)
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        monkeypatch.setattr(openai_files, "sleep", lambda seconds: None)
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def _no_data(monkeypatch):
+    monkeypatch.delenv("LLM_SCRATCH_DATA", raising=False)
+
+
+def assert_whole(folder):
+    assert sorted(path.name for path in folder.iterdir()) == sorted(NEEDED)
+    for name in NEEDED:
+        assert (folder / name).read_bytes() == (TINY / name).read_bytes()
+
+
+def test_what_is_not_here_is_downloaded_once(server, tmp_path):
+    settings, params = download_and_load_gpt2("124M", tmp_path / "gpt2")
+    assert (settings["n_layer"], params["wte"].shape) == (2, (261, 8))
+    assert_whole(tmp_path / "gpt2" / "124M")
+    assert [path for path, _ in server.asked][-1].endswith(DATA_FILE)
+    asked = len(server.asked)
+    download_and_load_gpt2("124M", tmp_path / "gpt2")
+    assert len(server.asked) == asked == len(NEEDED)
+
+
+@pytest.mark.parametrize("faults", [["cut"], ["cut", 503, "cut"], [500, "whole"], ["cut", "whole"], ["cut", "no length", 429], [408] * 4])
+def test_a_break_is_gone_on_from(server, tmp_path, faults):
+    server.faults = list(faults)
+    assert_whole(release("124M", tmp_path))
+    ranges = [span for path, span in server.asked if path.endswith(DATA_FILE)]
+    assert len(ranges) == len(faults) + (faults[-1] != "whole")
+    if faults[0] == "cut":
+        assert ranges[1] == "bytes=5000-"
+
+
+def test_what_an_earlier_try_left_is_used(server, tmp_path):
+    (tmp_path / "124M").mkdir()
+    part = tmp_path / "124M" / f".{DATA_FILE}.part"
+    part.write_bytes((TINY / DATA_FILE).read_bytes()[:7000])
+    shutil.copy(TINY / "hparams.json", tmp_path / "124M")
+    assert_whole(release("124M", tmp_path))
+    assert server.asked[-1] == (f"/gpt-2/models/124M/{DATA_FILE}", "bytes=7000-")
+    assert not any(path.endswith("hparams.json") for path, _ in server.asked)
+
+
+def test_what_an_earlier_try_left_too_long_starts_over(server, tmp_path):
+    (tmp_path / "124M").mkdir()
+    (tmp_path / "124M" / f".{DATA_FILE}.part").write_bytes(bytes(99_999))
+    assert_whole(release("124M", tmp_path))
+
+
+@pytest.mark.parametrize(("faults", "asked"), [([404], 1), ([503] * 99, download.TRIES), (["no length"] * 99, download.TRIES)])
+def test_a_server_that_never_gives_it_is_one_error(server, tmp_path, faults, asked):
+    server.faults = faults
+    with pytest.raises(UserError, match=f"cannot be downloaded: the server answers .*{DATA_FILE}") as error:
+        release("124M", tmp_path)
+    assert error.value.code == DATA
+    assert sum(path.endswith(DATA_FILE) for path, _ in server.asked) == asked
+    assert not (tmp_path / "124M" / DATA_FILE).exists()
+
+
+def test_damage_on_the_way_is_found_when_it_is_read(server, tmp_path):
+    (tmp_path / "124M").mkdir()
+    (tmp_path / "124M" / f".{DATA_FILE}.part").write_bytes(bytes(7000))
+    with pytest.raises(UserError, match=r"the checksum of model/\S+ differs; get it again"):
+        download_and_load_gpt2("124M", tmp_path)
+
+
+def test_a_full_disk_is_said_and_gets_its_space_back(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(openai_files.shutil, "disk_usage", lambda path: SimpleNamespace(free=3000))
+    with pytest.raises(UserError, match=r"cannot write into .*: \S+ bytes are to come and 3,000 are free") as error:
+        release("124M", tmp_path)
+    assert error.value.code == RESOURCES
+    assert not list((tmp_path / "124M").glob(".*.part"))
+
+
+def test_offline_says_what_to_put_where(tmp_path, monkeypatch):
+    monkeypatch.setenv("LLM_SCRATCH_OFFLINE", "1")
+    with pytest.raises(UserError) as error:
+        download_and_load_gpt2("355M", tmp_path / "gpt2")
+    assert error.value.code == DATA
+    wanted = (
+        r"GPT-2 355M is not on this machine .*: the network is switched off .*; put hparams\.json, .*vocab\.bpe from https://.*/355M/ into"
+    )
+    assert re.match(wanted, str(error.value))
+    assert not (tmp_path / "gpt2").exists()
+
+
+@pytest.mark.parametrize("where", ["models_dir", "LLM_SCRATCH_DATA"])
+def test_a_folder_that_is_here_is_taken_as_it_is(tmp_path, monkeypatch, where):
+    monkeypatch.setenv("LLM_SCRATCH_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
+    base = Path("gpt2") if where == "models_dir" else tmp_path / "data" / "gpt2"
+    if where == "LLM_SCRATCH_DATA":
+        monkeypatch.setenv("LLM_SCRATCH_DATA", str(tmp_path / "data"))
+    (base / "124M").mkdir(parents=True)
+    for name in NEEDED[:3]:
+        shutil.copy(TINY / name, base / "124M")
+    assert release() == base / "124M"
+    assert download_and_load_gpt2()[0]["n_vocab"] == 261
+
+
+def test_an_unknown_size_is_a_usage_error(tmp_path):
+    with pytest.raises(UserError, match="unknown model size '125M'; did you mean '124M'") as error:
+        download_and_load_gpt2("125M", tmp_path)
+    assert error.value.code == USAGE
