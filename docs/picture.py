@@ -1,6 +1,6 @@
 """Draw what the first command gives: the loss of a run against the floor, what it wrote as it learned, and what it can do.
 
-    python docs/picture.py runs/quickstart docs/quickstart.png
+python docs/picture.py runs/quickstart docs/quickstart.png
 """
 
 from __future__ import annotations
@@ -34,7 +34,14 @@ def draw(run: Path, out: Path) -> None:
     left, middle, right = figure.subplots(1, 3, width_ratios=[1.0, 1.55, 0.75])
     left.plot([r["tokens"] / 1e6 for r in looks], [r["val_bits_per_byte"] for r in looks], color=BLUE, lw=2, marker="o", ms=3)
     left.axhline(skills["floor_bits_per_byte"], color=ORANGE, lw=1.5, ls="--")
-    left.text(looks[-1]["tokens"] / 1e6, skills["floor_bits_per_byte"], "floor: the entropy of the stories ", color=ORANGE, va="bottom", ha="right")
+    left.text(
+        looks[-1]["tokens"] / 1e6,
+        skills["floor_bits_per_byte"],
+        "floor: the entropy of the stories ",
+        color=ORANGE,
+        va="bottom",
+        ha="right",
+    )
     left.set(xlabel="million tokens learned from", ylabel="bits per byte, held-out stories", ylim=(0, None))
     left.set_title("It learns ...", loc="left", fontweight="bold")
     told = samples(run)
@@ -45,7 +52,9 @@ def draw(run: Path, out: Path) -> None:
     for step, text in chosen:
         middle.text(0, y, f"after {step} steps", color=GREY, fontsize=8.5, va="top", transform=middle.transAxes)
         lines = textwrap.wrap(text, 74)[:6]
-        middle.text(0, y - 0.05, "\n".join(lines), color=INK, fontsize=9, va="top", family="serif", transform=middle.transAxes, linespacing=1.3)
+        middle.text(
+            0, y - 0.05, "\n".join(lines), color=INK, fontsize=9, va="top", family="serif", transform=middle.transAxes, linespacing=1.3
+        )
         y -= 0.1 + 0.052 * len(lines)
     names = list(skills["skills"])
     values = [skills["skills"][name] for name in names]

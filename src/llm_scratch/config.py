@@ -47,8 +47,8 @@ class ModelConfig(Mapping[str, Any]):
     """bias of the query, key and value projections (GPT-2's own weights have one)"""
     tie_embeddings: bool = False
     """the output head is the token embedding (GPT-2's own weights; saves V x C parameters)"""
-    init: Literal["torch", "gpt2"] = "torch"
-    """first weights: "torch" reproduces the notebooks' printed numbers, "gpt2" is normal(0, 0.02) with scaled-down outputs"""
+    init: Literal["torch", "gpt2", "mimetic"] = "torch"
+    """first weights: "torch" gives the notebooks' printed numbers, "gpt2" is normal(0, 0.02), "mimetic" also lets attention copy at once"""
     architecture: str = "gpt"
     """a name in `llm_scratch.model.MODELS`"""
 
@@ -97,7 +97,7 @@ class DataConfig:
     split: Literal["tokens", "characters"] = "tokens"
     """what the share is measured in; the notebooks cut characters"""
     order: Literal["shuffled", "documents", "epochs"] = "shuffled"
-    """rows: "shuffled" windows at a new offset each pass, "documents" windows that begin with a document, "epochs" the notebooks' loader"""
+    """rows: "shuffled" windows at a new offset each pass, "documents" one document a row, "epochs" the notebooks' loader"""
 
     def __post_init__(self) -> None:
         _need(0 < self.val_fraction < 1, f"val_fraction={self.val_fraction} must be between 0 and 1, e.g. 0.1")

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from llm_scratch import checkpoint
 from llm_scratch.config import ModelConfig, RunConfig, from_dict
+from llm_scratch.data.corpus import start_id
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.interop.openai import load_gpt2
 from llm_scratch.model import build
@@ -56,7 +57,9 @@ def from_checkpoint(found: checkpoint.Checkpoint) -> tuple[nn.Module, Tokenizer]
     config = from_dict(RunConfig, found.config)
     model = build(config.model)
     checkpoint.set_weights(model, found.weights, str(found.folder))
-    return model, load_tokenizer(found.folder)
+    tokenizer = load_tokenizer(found.folder)
+    model.start_id = start_id(config.data, tokenizer)  # type: ignore[assignment]
+    return model, tokenizer
 
 
 def _from_pth(path: Path) -> nn.Module:

@@ -15,11 +15,13 @@ from llm_scratch.errors import unknown
 def quickstart() -> RunConfig:
     """Children's stories from a grammar with a known entropy: a GPT that learns to write in two minutes on a laptop."""
     return RunConfig(
-        ModelConfig(vocab_size=1024, context_length=192, emb_dim=128, n_heads=4, n_layers=4, drop_rate=0.0, tie_embeddings=True, init="gpt2"),
-        DataConfig(source="stories:20000", tokenizer="bpe", val_fraction=0.02, order="documents"),
+        ModelConfig(
+            vocab_size=1536, context_length=256, emb_dim=128, n_heads=4, n_layers=2, drop_rate=0.0, tie_embeddings=True, init="mimetic"
+        ),
+        DataConfig(source="stories:12000", tokenizer="bpe", val_fraction=0.02, order="documents"),
         TrainConfig(
-            steps=800, batch_size=16, optimizer="muon", lr=0.02, weight_decay=0.0, schedule="linear", warmup_steps=20,
-            eval_every=100, eval_batches=6, save_every=400, sample_every=200,
+            steps=1200, batch_size=8, optimizer="muon", lr=0.02, weight_decay=0.0, schedule="linear", warmup_steps=20,
+            eval_every=150, eval_batches=20, save_every=600, sample_every=300, prompt="The story of",
         ),
     )  # fmt: skip
 

@@ -6,6 +6,7 @@ import torch
 
 from llm_scratch.data.loader import TokenLoader
 from llm_scratch.errors import DATA, UserError
+from llm_scratch.model.loss import IGNORE
 
 T, EOT = 8, 99
 
@@ -23,7 +24,7 @@ def places(loader, steps):
     return [int(row[1]) - 1001 for step in steps for row in loader.batch(step)[0]]
 
 
-@pytest.mark.parametrize("order", ["shuffled", "documents", "epochs", "in order"])
+@pytest.mark.parametrize("order", ["shuffled", "epochs", "in order"])
 def test_targets_are_the_tokens_after(ids, order):
     loader = TokenLoader(ids, T, 4, order=order, eot=EOT)
     for step in range(9):
@@ -43,8 +44,8 @@ def test_a_batch_depends_on_seed_and_step_alone(ids, order):
     for step in [19, 3, 3, 0, 11, *range(20)]:
         assert torch.equal(second.batch(step)[0], forwards[step])
     other = TokenLoader(ids, T, 4, seed=6, order=order, eot=EOT)
-    same = all(torch.equal(other.batch(step)[0], forwards[step]) for step in range(20))
-    assert same == (order in ("documents", "in order"))
+    same = all((other.starts_of(step) == first.starts_of(step)).all() for step in range(20))
+    assert same == (order == "in order")
 
 
 def test_shuffled_reads_each_window_once_a_pass_at_a_new_offset(ids):
@@ -63,23 +64,32 @@ def test_shuffled_reads_each_window_once_a_pass_at_a_new_offset(ids):
     assert max(drawn) + T + 1 <= len(ids)
 
 
-def test_documents_are_read_from_front_to_back(ids):
-    """Each window begins with a document, the first that the window before it did not hold whole; then from the front again."""
-    loader = TokenLoader(ids, T, 3, order="documents", eot=EOT)
-    assert all((loader.batch(step)[0][:, 0] == EOT).all() for step in range(12))
-    begins = np.flatnonzero(ids == EOT)
-    for one, next_one in zip(loader.starts, loader.starts[1:]):
-        assert next_one == (max(begins[(begins > one) & (begins <= one + T)], default=None) or min(begins[begins > one]))
+def test_documents_stand_one_in_a_row():
+    """Each row is a document, from the end of the text before it to its own; the rest of the row is not asked."""
+    stream = np.array([EOT, 1, 2, 3, EOT, 4, 5, EOT, *range(10, 20), EOT])
+    loader = TokenLoader(stream, 5, 3, order="documents", eot=EOT)
+    inputs, targets = loader.batch(0)
+    rows = {tuple(row[row != IGNORE].tolist()): (len(ask), ask) for row, ask in zip(targets, inputs)}
+    assert set(rows) == {(1, 2, 3, EOT), (4, 5, EOT), (10, 11, 12, 13, 14)}  # the last is cut at T
+    assert all(row[0] == EOT for row in inputs)
+    for said, (_, row) in rows.items():
+        assert row[1 : len(said)].tolist() == list(said[:-1])
+        assert (row[len(said) :] == EOT).all()
+
+
+def test_a_batch_of_documents_is_as_wide_as_its_longest():
+    stream = np.array([EOT, 1, 2, EOT, 3, EOT])
+    inputs, targets = TokenLoader(stream, 9 - 5, 2, order="documents", eot=EOT).batch(0)
+    assert inputs.shape == targets.shape == (2, 3)
+
+
+def test_each_document_is_read_once_a_pass(ids):
+    loader = TokenLoader(ids, T, 5, order="documents", eot=EOT)
     n = len(loader.starts)
-    read = np.concatenate([loader.starts_of(step) for step in range(n)])
-    assert (read == np.tile(loader.starts, 3)[: len(read)]).all()
-    assert loader.starts[0] == begins[0]
-    assert loader.starts[-1] + T + 1 <= len(ids)
-
-
-def test_a_document_longer_than_a_window_does_not_hold_the_reader(ids):
-    long = np.array([EOT, *range(1, 40), EOT, 1, 2, EOT, *range(1, 9)])
-    assert TokenLoader(long, 8, 1, order="documents", eot=EOT).starts.tolist() == [0, 40, 43]
+    assert n == (ids == EOT).sum() - 1
+    drawn = [start for step in range(n) for start in loader.starts_of(step)]
+    assert all(sorted(drawn[i * n : (i + 1) * n]) == sorted(loader.starts) for i in range(5))
+    assert drawn[:n] != drawn[n : 2 * n]
 
 
 def test_epochs_is_the_notebooks_loader(ids):
@@ -120,7 +130,7 @@ def test_reads_a_file_of_tokens_that_is_larger_than_memory(ids, dtype, tmp_path)
     assert torch.equal(loader.batch(3)[0], TokenLoader(ids, T, 4, seed=1).batch(3)[0])
 
 
-@pytest.mark.parametrize(("order", "tokens"), [("shuffled", T), ("epochs", 3 * T + 1), ("in order", 0), ("documents", 8)])
+@pytest.mark.parametrize(("order", "tokens"), [("shuffled", T), ("epochs", 3 * T + 1), ("in order", 0), ("documents", 1)])
 def test_too_little_text_says_how_much_there_is(ids, order, tokens):
     with pytest.raises(UserError, match=rf"{tokens} tokens hold \d windows of {T}; \d (is|are) needed: use more text") as error:
         TokenLoader(ids[:tokens], T, 4, order=order, eot=EOT)

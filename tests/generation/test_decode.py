@@ -304,3 +304,17 @@ def test_stream_refuses_before_the_first_piece_is_asked_for(model):
 def test_no_new_tokens_is_the_prompt(model, idx):
     assert torch.equal(generate(model, idx, 0), idx)
     assert list(stream(model, Bytes(), "\x01", max_new_tokens=0)) == []
+
+
+def test_a_model_of_documents_reads_a_prompt_after_its_start_token():
+    """`start_id` stands before the prompt: the text is the one that follows when the caller puts the token there."""
+    torch.manual_seed(0)
+    model = GPTModel(
+        {"vocab_size": 257, "context_length": 16, "emb_dim": 24, "n_heads": 4, "n_layers": 1, "drop_rate": 0.0, "qkv_bias": False}
+    ).eval()
+    plain = list(stream(model, Bytes(), "ab", max_new_tokens=8, temperature=0.0))
+    model.start_id = 256
+    started = "".join(stream(model, Bytes(), "ab", max_new_tokens=8, temperature=0.0, stop_at_eot=False))
+    ids = generate_text_simple(model, torch.tensor([[256, *b"ab"]]), 8, 16)[0, 3:].tolist()
+    assert started == Bytes().decode([i for i in ids if i != 256])
+    assert started != "".join(plain)

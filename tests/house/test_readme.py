@@ -17,7 +17,7 @@ def commands(text: str) -> list[str]:
     """The lines of every shell block, a line that ends in a backslash joined with the next."""
     blocks = re.findall(r"^ *```(?:bash|sh|shell|console|powershell)\n(.*?)^ *```", text, flags=re.M | re.S)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [line.strip().removeprefix("$ ").split(" #")[0] for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    return [line.strip().removeprefix("$ ").split(" #")[0].rstrip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
 def unknown_words(line: str) -> list[str]:

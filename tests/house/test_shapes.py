@@ -184,6 +184,7 @@ def run_decoding(tracer):
 def run_loader(tracer):
     with tracer.watching():
         TokenLoader(np.arange(100), T, B).batch(0)
+        TokenLoader(np.arange(100) % (T + 1), T, B, order="documents", eot=0).batch(0)
 
 
 def test_every_shape_comment_is_true():

@@ -51,7 +51,7 @@ def read_all(prefix):
     return {name: checkpoint.read(name) for name in checkpoint.variables}
 
 
-def refused(prefix, message=""):
+def assert_refused(prefix, message=""):
     with pytest.raises(UserError, match=message) as error:
         read_all(prefix)
     assert error.value.code == CHECKPOINT
@@ -64,7 +64,7 @@ def test_every_cut_of_the_index_is_refused(copy):
     whole = index.read_bytes()
     for n in range(len(whole)):
         index.write_bytes(whole[:n])
-        refused(copy, "is damaged")
+        assert_refused(copy, "is damaged")
 
 
 def test_every_changed_byte_of_the_index_is_refused_or_changes_nothing(copy):
@@ -89,7 +89,7 @@ def test_a_changed_byte_of_the_data_names_its_tensor(copy, place):
     raw[place] ^= 4
     data.write_bytes(raw)
     hit = next(name for name, v in Checkpoint(copy).variables.items() if v.offset <= place < v.offset + v.size)
-    refused(copy, f"data-00000-of-00001 is damaged: the checksum of {re.escape(hit)} differs")
+    assert_refused(copy, f"data-00000-of-00001 is damaged: the checksum of {re.escape(hit)} differs")
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_a_changed_byte_of_the_data_names_its_tensor(copy, place):
 )
 def test_data_that_is_not_there_names_its_tensor(copy, fault, message):
     fault(copy.with_name("model.ckpt.data-00000-of-00001"))
-    refused(copy, message)
+    assert_refused(copy, message)
 
 
 def rows(*more, head=None):
@@ -165,7 +165,7 @@ def test_lies_under_right_checksums_are_refused_soon_and_in_little_memory(tmp_pa
     (tmp_path / "c.data-00000-of-00001").write_bytes(bytes(16))
     tracemalloc.start()
     began = time.process_time()
-    refused(tmp_path / "c", message)
+    assert_refused(tmp_path / "c", message)
     seconds, (_, peak) = time.process_time() - began, tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert seconds < 5
@@ -186,7 +186,7 @@ def test_random_messages_never_crash_the_reader(tmp_path):
 
 
 def test_no_checkpoint_and_an_unknown_tensor_are_named(tmp_path):
-    refused(tmp_path / "nothing", "cannot read .*nothing.index: No such file or directory; expected TensorFlow's index")
+    assert_refused(tmp_path / "nothing", "cannot read .*nothing.index: No such file or directory; expected TensorFlow's index")
     with pytest.raises(UserError, match=r"has no tensor model/wtf; expected it among its 28") as error:
         Checkpoint(TINY).read("model/wtf")
     assert error.value.code == CHECKPOINT

@@ -137,6 +137,27 @@ def test_a_fresh_gpt2_init_knows_nothing():
     assert spread.max() < 2 / 97
 
 
+def test_mimetic_init_lets_attention_copy():
+    """A head that looks at one token adds that token itself, a little smaller, to the stream."""
+    torch.manual_seed(0)
+    model = GPTModel(
+        {
+            "vocab_size": 50,
+            "context_length": 8,
+            "emb_dim": 24,
+            "n_heads": 4,
+            "n_layers": 2,
+            "drop_rate": 0.0,
+            "qkv_bias": False,
+            "init": "mimetic",
+        }
+    )
+    x = torch.randn(5, 24)
+    for block in model.trf_blocks:
+        torch.testing.assert_close(block.att.out_proj(block.att.W_value(x)), 0.3 * x, rtol=1e-5, atol=1e-5)
+        assert block.att.W_query.weight.std() < 0.03  # the rest is gpt2's
+
+
 def test_the_notebooks_dict_and_the_dataclass_give_the_same_model():
     for cfg in (TINY, ModelConfig(**TINY)):
         model = build(cfg)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llm_scratch.config import RunConfig
+from llm_scratch.config import DataConfig, RunConfig
 from llm_scratch.data.sources import read
 from llm_scratch.errors import DATA, UserError, unknown
 from llm_scratch.tokenizers import TOKENIZERS, Tokenizer
@@ -58,6 +58,11 @@ def _head(documents: list[str], share: float) -> list[str]:
         if room <= 0:
             break
     return head
+
+
+def start_id(data: DataConfig, tokenizer: Tokenizer) -> int | None:
+    """The token that every row begins with when a row is a document; None when rows begin anywhere."""
+    return tokenizer.eot_token if data.order == "documents" else None
 
 
 def prepare(config: RunConfig, tokenizer: Tokenizer | None = None) -> Corpus:

@@ -13,20 +13,9 @@ import torch
 from torch import Tensor
 
 from llm_scratch.errors import DATA, UserError
+from llm_scratch.model.loss import IGNORE
 
 Order = Literal["shuffled", "documents", "epochs", "in order"]
-
-
-def document_starts(ids: np.ndarray, context_length: int, eot: int | None) -> np.ndarray:
-    """Where windows begin so that each begins with a document and as few tokens as can be are read twice: places in `ids`."""
-    begins = np.flatnonzero(ids == eot)
-    starts: list[int] = []
-    at = int(begins[0]) if len(begins) else len(ids)
-    while at <= len(ids) - 1 - context_length:
-        starts.append(at)
-        cut = begins[np.searchsorted(begins, at + context_length, side="right") - 1]  # the last document that begins in the window
-        at = int(cut) if cut > at else int(next(iter(begins[begins > at]), len(ids)))
-    return np.array(starts, dtype=np.int64)
 
 
 class TokenLoader:
@@ -38,7 +27,8 @@ class TokenLoader:
         batch_size: B, windows a batch.
         seed: of the order.
         order: "shuffled": windows side by side at a new offset each pass;
-            "documents": from front to back, each window begins with a document: the one that the window before it cut;
+            "documents": one document a row, shuffled anew each pass; the row ends with the `eot` after it, and what is left of the row
+            is not asked (`IGNORE`); a document longer than T is cut, and a batch is only as wide as its longest row;
             "epochs": side by side from the start, a ragged last batch dropped, as the notebooks' loader;
             "in order": the same without shuffling or dropping, for evaluation; its last batch may be smaller.
         eot: the token that begins a document, for "documents".
@@ -52,7 +42,8 @@ class TokenLoader:
         self.ids, self.context_length, self.batch_size, self.seed, self.order = ids, context_length, batch_size, seed, order
         T, last = context_length, len(ids) - 1 - context_length  # last: the latest start of a whole window
         if order == "documents":
-            self.starts = document_starts(ids, T, eot)
+            self.starts = np.flatnonzero(ids == eot)[:-1]
+            self.ends = np.minimum(np.flatnonzero(ids == eot)[1:], self.starts + T)  # the last token of each row
         else:
             self.starts = np.arange(0, last + 1, T)
             if order == "shuffled" and len(self.starts) > 1:
@@ -71,7 +62,7 @@ class TokenLoader:
         return whole + bool(rest) if self.order == "in order" else max(1, whole)
 
     def _starts_of_epoch(self, epoch: int) -> np.ndarray:
-        if self.order in ("documents", "in order"):
+        if self.order == "in order":
             return self.starts
         rng = np.random.default_rng([self.seed, epoch])
         starts = rng.permutation(self.starts)
@@ -90,6 +81,18 @@ class TokenLoader:
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Inputs and targets of one step, [B, T] each, int64."""
-        windows = self.starts_of(step)[:, None] + np.arange(self.context_length + 1)
+        starts = self.starts_of(step)
+        if self.order == "documents":
+            return self._documents(starts)
+        windows = starts[:, None] + np.arange(self.context_length + 1)
         tokens = torch.from_numpy(self.ids[windows].astype(np.int64))  # [B, T + 1]
         return tokens[:, :-1], tokens[:, 1:]
+
+    def _documents(self, starts: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Rows that hold one document each, as wide as the longest: [B, T] each."""
+        lengths = self.ends[np.searchsorted(self.starts, starts)] - starts
+        places = np.arange(lengths.max() + 1)
+        windows = starts[:, None] + np.minimum(places, lengths[:, None])
+        tokens = torch.from_numpy(self.ids[windows].astype(np.int64))  # [B, T + 1]
+        beyond = torch.from_numpy(places[1:] > lengths[:, None])  # [B, T]
+        return tokens[:, :-1], tokens[:, 1:].masked_fill(beyond, IGNORE)

@@ -59,17 +59,12 @@ def _no_argument(name: str, argument: str) -> None:
 
 
 def stories(argument: str) -> list[str]:
-    """Made-up children's stories, seeds 0 to N - 1; the argument is N, 20000 unless given.
-
-    The little ones of the first half stand at the front, as in a child's first reader: recall is learned where it is near.
-    """
-    from llm_scratch.data.stories import HELD_OUT, LITTLE, tell
+    """Made-up children's stories, seeds 0 to N - 1; the argument is N, 20000 unless given."""
+    from llm_scratch.data.stories import HELD_OUT, tell
 
     if not re.fullmatch("[0-9]{0,10}", argument) or not 0 < int(argument or 20_000) <= HELD_OUT:
         raise UserError(f"stories:{argument} does not say how many stories; expected a number up to {HELD_OUT}, e.g. stories:20000")
-    told = [tell(seed) for seed in range(int(argument or 20_000))]
-    front = {seed for seed, story in enumerate(told[: len(told) // 2]) if story.shape in LITTLE}
-    return [told[seed].text for seed in sorted(front)] + [story.text for seed, story in enumerate(told) if seed not in front]
+    return [tell(seed).text for seed in range(int(argument or 20_000))]
 
 
 def python_docs(argument: str) -> list[str]:

@@ -119,14 +119,16 @@ def stream(
 
     Args:
         tokenizer: any with tiktoken's `encode`, `decode_bytes`, `n_vocab`, `eot_token`. Special tokens in `prompt` are read as plain text.
-        prompt: where to begin; "" begins where the model was taught that texts begin, after the end-of-text token.
+        prompt: where to begin; "" begins where the model was taught that texts begin, after the end-of-text token. A model with a
+            `start_id` has only seen rows that begin with that token, so it stands before every prompt.
         seed: the same seed, the same text; None: PyTorch's own generator.
         stop_at_eot: end when the model says that the text ends; the end-of-text token itself is never given.
     Raises:
         UserError: nothing to begin with, an id outside the model's vocabulary, a setting out of its range.
     """
     eot = end_of_text(tokenizer)
-    ids = tokenizer.encode(prompt, disallowed_special=()) or ([] if eot is None else [eot])
+    start = getattr(model, "start_id", None)
+    ids = [*([] if start is None else [start]), *tokenizer.encode(prompt, disallowed_special=())] or ([] if eot is None else [eot])
     idx = torch.tensor([ids], dtype=torch.long, device=device_of(model))  # [B, T]
     _check(model, idx, max_new_tokens, None, temperature)
     generator = None if seed is None else torch.Generator(idx.device).manual_seed(seed)

@@ -43,7 +43,11 @@ class GPTModel(nn.Module):
 
     Args:
         cfg: a `ModelConfig` or the notebooks' dict.
+    Attributes:
+        start_id: the token that every row of its training began with, if there is one; `stream` puts it before a prompt.
     """
+
+    start_id: int | None = None
 
     def __init__(self, cfg: Mapping[str, Any]) -> None:
         super().__init__()
@@ -54,8 +58,10 @@ class GPTModel(nn.Module):
         self.trf_blocks = nn.Sequential(*(TransformerBlock(cfg, layer) for layer in range(cfg.n_layers)))
         self.final_norm = LayerNorm(cfg.emb_dim)
         self.out_head = nn.Linear(cfg.emb_dim, cfg.vocab_size, bias=False)
-        if cfg.init == "gpt2":
+        if cfg.init != "torch":
             gpt2_init(self)
+        if cfg.init == "mimetic":
+            mimetic_init(self)
         if cfg.tie_embeddings:
             self.out_head.weight = self.tok_emb.weight
 
@@ -98,6 +104,19 @@ def gpt2_init(model: nn.Module) -> None:
     for block in blocks:
         for last in (block.att.out_proj, block.ff.layers[-1]):
             nn.init.normal_(last.weight, std=0.02 / (2 * len(blocks)) ** 0.5)  # type: ignore[arg-type]
+
+
+def mimetic_init(model: nn.Module, share: float = 0.3) -> None:
+    """Let attention copy from the start: value and output projections undo each other, so what a head looks at is what it adds.
+
+    A model of ordinary first weights must find out at once where to look and how to pass on what it sees, and neither pays alone;
+    here the second is given, and recall is learned many times sooner. W_value is a random rotation Q, out_proj is `share` x its transpose.
+    Source: Trockman and Kolter 2023, "Mimetic Initialization of Self-Attention Layers", https://arxiv.org/abs/2305.09828.
+    """
+    for block in (m for m in model.modules() if isinstance(m, TransformerBlock)):
+        nn.init.orthogonal_(block.att.W_value.weight)
+        with torch.no_grad():
+            block.att.out_proj.weight.copy_(share * block.att.W_value.weight.T)
 
 
 class DummyTransformerBlock(nn.Module):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from llm_scratch import checkpoint
 from llm_scratch.config import RunConfig, TrainConfig, to_dict
-from llm_scratch.data.corpus import Corpus, prepare
+from llm_scratch.data.corpus import Corpus, prepare, start_id
 from llm_scratch.data.loader import TokenLoader
 from llm_scratch.errors import CHECKPOINT, DIVERGED, INTERRUPTED, UserError, unknown
 from llm_scratch.model import build
@@ -65,7 +65,7 @@ def mean_loss(model: nn.Module, loader: TokenLoader, batches: int | None, device
         for step in (i * len(loader) // n for i in range(n)):
             inputs, targets = (t.to(device) for t in loader.batch(step))
             total += next_token_loss(model(inputs), targets, "sum")
-            asked += targets.numel()
+            asked += int((targets != IGNORE).sum())
     return total.item() / asked
 
 
@@ -84,13 +84,9 @@ class Run:
     bytes_per_token: float
     steps: int
     step: int = 0
+    tokens: int = 0  # learned from so far
     best: float = math.inf
     last_eval: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def tokens(self) -> int:
-        """Tokens learned from so far."""
-        return self.step * self.config.train.batch_size * self.config.model.context_length
 
     def advance(self) -> dict[str, float]:
         """Do one step; returns its row for metrics.jsonl.
@@ -112,6 +108,7 @@ class Run:
                 DIVERGED,
             )
         self.step += 1
+        self.tokens += int((targets != IGNORE).sum())
         return {"step": self.step, "tokens": self.tokens, "loss": loss, "lr": rate, "grad_norm": norm}
 
     def evaluate(self) -> dict[str, float]:
@@ -135,8 +132,10 @@ class Run:
 
     def save(self, best: bool = False) -> None:
         """Write a checkpoint of this moment."""
-        state = {"step": self.step, "best": self.best, "steps": self.steps, "random": random_state(), "last_eval": self.last_eval}
-        state["threads"], state["torch"] = torch.get_num_threads(), torch.__version__
+        state = {
+            "step": self.step, "steps": self.steps, "tokens": self.tokens, "best": self.best, "last_eval": self.last_eval,
+            "random": random_state(), "threads": torch.get_num_threads(), "torch": torch.__version__,
+        }  # fmt: skip
         checkpoint.save(
             self.folder, self.step, to_dict(self.config), plain_weights(self.model), optimizer_tensors(self.model, self.optimizer),
             state, lambda folder: save_tokenizer(self.tokenizer, folder), best,
@@ -147,7 +146,7 @@ class Run:
         checkpoint.set_weights(self.model, found.weights, str(found.folder))
         restore_optimizer(self.model, self.optimizer, found.optimizer)
         restore_random(found.state["random"])
-        self.step, self.best, self.last_eval = found.state["step"], found.state["best"], found.state["last_eval"]
+        self.step, self.tokens, self.best, self.last_eval = (found.state[key] for key in ("step", "tokens", "best", "last_eval"))
 
 
 def total_steps(cfg: TrainConfig, loader: TokenLoader) -> int:
@@ -167,9 +166,11 @@ def start(config: RunConfig, folder: Path, device: torch.device, corpus: Corpus)
         raise unknown("optimizer", cfg.optimizer, OPTIMIZERS)
     torch.manual_seed(cfg.seed)
     model = build(config.model).to(device)
+    model.start_id = start_id(config.data, corpus.tokenizer)  # type: ignore[assignment]
+    order, eot = config.data.order, corpus.tokenizer.eot_token
     loaders = (
-        TokenLoader(corpus.train, T, cfg.batch_size, cfg.seed, config.data.order, corpus.tokenizer.eot_token),
-        TokenLoader(corpus.val, T, cfg.batch_size, 0, "documents" if config.data.order == "documents" else "in order", corpus.tokenizer.eot_token),
+        TokenLoader(corpus.train, T, cfg.batch_size, cfg.seed, order, eot),
+        TokenLoader(corpus.val, T, cfg.batch_size, 0, order if order == "documents" else "in order", eot),
     )
     steps = total_steps(cfg, loaders[0])
     return Run(
