@@ -30,39 +30,37 @@ def draw(run: Path, out: Path) -> None:
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     skills = json.loads((run / "skills.json").read_text(encoding="utf-8"))
     looks = [row for row in rows if "val_bits_per_byte" in row]
-    figure = plt.figure(figsize=(13, 4.6), dpi=150, layout="constrained")
+    figure = plt.figure(figsize=(13, 4.2), dpi=150, layout="constrained")
     left, middle, right = figure.subplots(1, 3, width_ratios=[1.0, 1.55, 0.75])
     left.plot([r["tokens"] / 1e6 for r in looks], [r["val_bits_per_byte"] for r in looks], color=BLUE, lw=2, marker="o", ms=3)
     left.axhline(skills["floor_bits_per_byte"], color=ORANGE, lw=1.5, ls="--")
+    end = looks[-1]["tokens"] / 1e6
     left.text(
-        looks[-1]["tokens"] / 1e6,
-        skills["floor_bits_per_byte"],
-        "floor: the entropy of the stories ",
-        color=ORANGE,
-        va="bottom",
-        ha="right",
+        end, skills["floor_bits_per_byte"] * 0.85, "floor: the entropy of the stories", color=ORANGE, va="top", ha="right", fontsize=9
     )
     left.set(xlabel="million tokens learned from", ylabel="bits per byte, held-out stories", ylim=(0, None))
     left.set_title("It learns ...", loc="left", fontweight="bold")
     told = samples(run)
-    chosen = [told[0], told[len(told) // 3], told[-1]]
+    chosen = [(told[0], 3), (told[len(told) // 4], 3), (told[-1], 9)]
     middle.axis("off")
     middle.set_title("... to write ...", loc="left", fontweight="bold")
     y = 1.0
-    for step, text in chosen:
+    for (step, text), room in chosen:
         middle.text(0, y, f"after {step} steps", color=GREY, fontsize=8.5, va="top", transform=middle.transAxes)
-        lines = textwrap.wrap(text, 74)[:6]
+        lines = textwrap.wrap(text, 74)
+        if len(lines) > room:
+            lines = [*lines[: room - 1], lines[room - 1] + " ..."]
         middle.text(
             0, y - 0.05, "\n".join(lines), color=INK, fontsize=9, va="top", family="serif", transform=middle.transAxes, linespacing=1.3
         )
-        y -= 0.1 + 0.052 * len(lines)
+        y -= 0.11 + 0.049 * len(lines)
     names = list(skills["skills"])
     values = [skills["skills"][name] for name in names]
     right.barh(names, [v["accuracy"] for v in values], color=BLUE, height=0.6)
-    right.scatter([v["chance"] for v in values], names, color=ORANGE, marker="|", s=300, lw=2, zorder=3, label="by chance")
+    right.scatter([v["chance"] for v in values], names, color=ORANGE, marker="|", s=250, lw=2.5, zorder=3)
     right.set(xlim=(0, 1.02), xlabel="share right on new stories")
     right.invert_yaxis()
-    right.legend(loc="lower right", frameon=True, fontsize=8)
+    right.text(values[0]["chance"] + 0.03, 0, "by chance", color="white", va="center", fontsize=8.5)
     right.set_title("... and to remember", loc="left", fontweight="bold")
     for axis in (left, right):
         axis.spines[["top", "right"]].set_visible(False)

@@ -151,7 +151,7 @@ class Records:
 
     def sample(self, run: Run, watcher: Watcher) -> None:
         """Let the model continue the run's prompt, into samples.md. Draws from a generator of its own, so training is not moved."""
-        pieces = stream(run.model, run.tokenizer, run.config.train.prompt, max_new_tokens=120, temperature=0.8, seed=run.step)
+        pieces = stream(run.model, run.tokenizer, run.config.train.prompt, max_new_tokens=180, temperature=0.8, seed=run.step)
         text = run.config.train.prompt + "".join(pieces)
         with (self.folder / "samples.md").open("a", encoding="utf-8") as file:
             file.write(f"\n## Step {run.step}, {run.tokens:,} tokens\n\n{text.strip()}\n")
