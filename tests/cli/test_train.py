@@ -115,7 +115,7 @@ def test_without_out_the_folder_is_of_today_and_an_unfinished_run_goes_on(llm, t
 def test_stories_are_measured_against_their_floor(llm, monkeypatch):
     from llm_scratch.evaluation import skills
 
-    few = 4
+    few = 16
     for name in ("measure_skills", "story_bits_per_byte"):
         real = getattr(skills, name)
         monkeypatch.setattr(skills, name, lambda model, tokenizer, real=real: real(model, tokenizer, n_stories=few))

@@ -19,7 +19,7 @@ from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.training.loop import mean_loss, train, train_step
 from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.plot import read_metrics
-from llm_scratch.training.records import Quiet
+from llm_scratch.training.records import Watcher
 
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 12
 STEPS = 9
@@ -103,7 +103,7 @@ def _fast():
         yield
 
 
-class StopAt(Quiet):
+class StopAt(Watcher):
     """Presses Ctrl-C (or pulls the plug) after some step."""
 
     def __init__(self, step, how):
@@ -258,7 +258,7 @@ def test_a_run_of_other_settings_is_not_overwritten(uninterrupted, corpus):
 
 
 def test_divergence_is_an_error_and_the_last_checkpoint_stands(corpus, tmp_path):
-    class Poison(Quiet):
+    class Poison(Watcher):
         def step(self, run, row):
             if run.step == 5:
                 run.model.out_head.weight.data[0, 0] = float("nan")
@@ -272,7 +272,7 @@ def test_divergence_is_an_error_and_the_last_checkpoint_stands(corpus, tmp_path)
 
 @pytest.mark.parametrize("due", ["eval_every", "sample_every", "save_every"])
 def test_weights_that_are_not_finite_are_never_measured_sampled_or_saved(corpus, tmp_path, due):
-    class Poison(Quiet):
+    class Poison(Watcher):
         def step(self, run, row):
             if run.step == 5:
                 run.model.tok_emb.weight.data[:] = float("inf")

@@ -9,7 +9,7 @@ from llm_scratch.config import load_config
 from llm_scratch.errors import UserError
 from llm_scratch.files import write_whole
 from llm_scratch.presets import preset
-from llm_scratch.training.records import Quiet, Records, environment, read_metrics
+from llm_scratch.training.records import Records, Watcher, environment, readable_rows
 
 
 def write(folder, steps, start=0):
@@ -39,13 +39,13 @@ def test_on_resume_every_step_stands_once(tmp_path, torn):
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write(torn)
     write(tmp_path, [3, 4, 5], start=2)
-    assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4, 5]
+    assert [row["step"] for row in readable_rows(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4, 5]
 
 
 def test_a_new_run_begins_empty(tmp_path):
     write(tmp_path, [1, 2])
     write(tmp_path, [1])
-    assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [1]
+    assert [row["step"] for row in readable_rows(tmp_path / "metrics.jsonl")] == [1]
 
 
 def test_samples_after_the_checkpoint_are_taken_out(tmp_path):
@@ -57,7 +57,7 @@ def test_samples_after_the_checkpoint_are_taken_out(tmp_path):
 
 
 def test_no_metrics_are_no_rows(tmp_path):
-    assert list(read_metrics(tmp_path / "metrics.jsonl")) == []
+    assert list(readable_rows(tmp_path / "metrics.jsonl")) == []
 
 
 def test_a_plot_of_the_losses_is_left(tmp_path):
@@ -84,7 +84,7 @@ def test_a_disk_that_is_full_is_a_clear_error(tmp_path, monkeypatch):
 
 
 def test_a_quiet_watcher_passes_on_warnings_alone(capsys):
-    watcher = Quiet()
+    watcher = Watcher()
     for call in (lambda: watcher.started(None, False), lambda: watcher.step(None, {}), lambda: watcher.sampled(None, "x")):
         call()
     watcher.evaluated(None, {})

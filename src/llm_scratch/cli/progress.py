@@ -19,6 +19,7 @@ from rich.text import Text
 
 from llm_scratch.cli.terminal import count, duration, printable
 from llm_scratch.errors import RESOURCES, UserError
+from llm_scratch.training.records import Watcher
 
 if TYPE_CHECKING:
     from llm_scratch.training.loop import Run
@@ -37,7 +38,7 @@ class Bar(Progress):
         yield Text(self.status, style="dim", no_wrap=True, overflow="ellipsis")
 
 
-class Watch:
+class Watch(Watcher):
     """The command line's watcher of a run (see `llm_scratch.training.records.Watcher`).
 
     Args:

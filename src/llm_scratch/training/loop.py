@@ -27,7 +27,7 @@ from llm_scratch.model.running import evaluating
 from llm_scratch.tokenizers import Tokenizer, save_tokenizer
 from llm_scratch.training.interrupt import stop_signals
 from llm_scratch.training.optim import OPTIMIZERS
-from llm_scratch.training.records import Quiet, Records, Watcher
+from llm_scratch.training.records import Records, Watcher
 from llm_scratch.training.schedule import learning_rate
 from llm_scratch.training.state import optimizer_tensors, plain_weights, random_state, restore_optimizer, restore_random
 
@@ -190,7 +190,7 @@ def train(config: RunConfig, out: str | Path, *, device: str = "cpu", watcher: W
     Raises:
         UserError: bad text or settings; a run of other settings in `out`; diverged; disk full; stopped by Ctrl-C (after saving).
     """
-    folder, watcher = Path(out), watcher or Quiet()
+    folder, watcher = Path(out), watcher or Watcher()
     corpus = corpus or prepare(config)
     run = start(config, folder, torch.device(device), corpus)
     found = checkpoint.newest(folder, watcher.warn, prefer="latest")

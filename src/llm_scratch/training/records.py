@@ -11,7 +11,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from llm_scratch.training.loop import Run
 
 
-class Watcher(Protocol):
-    """Someone who is told how a run goes; the command line's progress bar is one."""
+class Watcher:
+    """Someone who is told how a run goes, and does nothing about it; the command line's progress bar is one that does."""
 
     def started(self, run: Run, resumed: bool) -> None:
         """The first step is about to be done."""
@@ -40,37 +40,15 @@ class Watcher(Protocol):
     def sampled(self, run: Run, text: str) -> None:
         """The model wrote something."""
 
-    def warn(self, message: str) -> None:
-        """Something is not as it should be, and the run goes on."""
-
     def finished(self, run: Run) -> None:
         """The last step is done and saved."""
 
-
-class Quiet:
-    """A watcher that keeps to itself, but for warnings."""
-
-    def started(self, run: Run, resumed: bool) -> None:
-        """Nothing."""
-
-    def step(self, run: Run, row: dict[str, float]) -> None:
-        """Nothing."""
-
-    def evaluated(self, run: Run, scores: dict[str, float]) -> None:
-        """Nothing."""
-
-    def sampled(self, run: Run, text: str) -> None:
-        """Nothing."""
-
     def warn(self, message: str) -> None:
-        """Print it."""
+        """Something is not as it should be, and the run goes on."""
         print(f"warning: {message}")
 
-    def finished(self, run: Run) -> None:
-        """Nothing."""
 
-
-def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
+def readable_rows(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a metrics.jsonl; a torn last line (the machine stopped while it was written) is left out."""
     if not path.is_file():
         return
@@ -121,7 +99,7 @@ class Records:
         self.folder = folder
         write_whole(folder / "config.yaml", f"# settings {config_hash(config)}\n{dump_config(config)}")
         write_whole(folder / "env.json", json.dumps(environment(), indent=1) + "\n")
-        rows = [row for row in read_metrics(folder / "metrics.jsonl") if row["step"] <= step and step > 0]
+        rows = [row for row in readable_rows(folder / "metrics.jsonl") if row["step"] <= step and step > 0]
         write_whole(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         write_whole(folder / "samples.md", _samples_until(folder / "samples.md", step))
 
