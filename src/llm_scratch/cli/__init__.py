@@ -137,6 +137,6 @@ def overview(group: str = "") -> str:
     if group:
         lines += [f"  llm-scratch {verb} --help" for verb in list(verbs)[:2]]
     else:
-        lines += ["  llm-scratch train quickstart", '  llm-scratch generate quickstart "Once upon a time"', ""]
+        lines += ["  llm-scratch train quickstart", '  llm-scratch generate quickstart "The story of Anna"', ""]
         lines += ["Each command has --help. llm-scratch --version prints the version."]
     return "\n".join(lines)

@@ -28,7 +28,7 @@ class Generate(Verb):
     The text goes to stdout as it comes, speed and seed to stderr.
 
     examples:
-      llm-scratch generate quickstart "Once upon a time" --samples 3
+      llm-scratch generate quickstart "The story of Anna" --samples 3
       echo "ROMEO:" | llm-scratch generate runs/bard - --temperature 0.7
     """
 

@@ -67,7 +67,7 @@ class ShowTokens(Verb):
 
     examples:
       llm-scratch tokenizer show gpt2 "Hello, do you like tea?"
-      llm-scratch tokenizer show runs/quickstart "Once upon a time"
+      llm-scratch tokenizer show runs/quickstart "The story of Anna"
     """
 
     tokenizer: Positional[Annotated[str, arg(metavar="TOKENIZER")]]
