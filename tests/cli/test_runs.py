@@ -20,8 +20,8 @@ def test_list_shows_each_run_on_one_line(llm, trained_once, tmp_path):
     assert len(lines) == 4
     assert max(map(len, lines)) <= 80
     assert re.search(r"^2026-07-01-shakespeare +4,160 +file:.*… +4 +3\.\d{3} +\d\.\d{3} +\d\d-\d\d \d\d:\d\d *$", out, re.M)
-    assert re.search(rf"2026-07-02-quickstart +{QUICK.model.n_params // 1000}k +stori\S+ +400/800 +2\.000 +0\.700", out)
-    assert re.search(r"never-began .* +0/\d+ +- +- ", out)
+    assert re.search(rf"2026-07-02-quickstart +{QUICK.model.n_params // 1000}k +sto\S+ +400/800 +2\.000 +0\.700", out)
+    assert re.search(r"never-began .* +0/[\d,]+ +- +- ", out)
 
 
 def test_list_of_nothing_says_how_to_begin(llm):
@@ -46,4 +46,4 @@ def test_show_tells_the_run(llm, trained):
 def test_show_of_a_run_that_never_began(llm, tmp_path):
     result = llm("runs", "show", make(tmp_path / "runs" / "x"))
     assert result.code == 0
-    assert "0/800 saved; the same train command goes on" in result.out
+    assert f"0/{QUICK.train.steps:,} saved; the same train command goes on" in result.out
