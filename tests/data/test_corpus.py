@@ -114,3 +114,14 @@ def test_the_same_settings_give_the_same_corpus():
     assert np.array_equal(a.train, b.train)
     assert np.array_equal(a.val, b.val)
     assert dataclasses.astuple(settings()) == dataclasses.astuple(settings())
+
+
+def test_rows_begin_with_a_start_token_only_where_a_row_is_a_document():
+    from llm_scratch.config import DataConfig
+    from llm_scratch.data.corpus import start_id
+
+    class Tokens:
+        eot_token = 7
+
+    assert start_id(DataConfig(order="documents"), Tokens()) == 7
+    assert start_id(DataConfig(order="shuffled"), Tokens()) is None
