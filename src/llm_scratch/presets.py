@@ -32,7 +32,7 @@ def verdict() -> RunConfig:
         ModelConfig(context_length=256),
         DataConfig(source="verdict", tokenizer="gpt2", val_fraction=0.2, split="characters", order="epochs"),
         TrainConfig(
-            epochs=10, batch_size=2, lr=4e-4, min_lr=4e-4, schedule="constant", betas=(0.9, 0.999), max_norm=1.0,
+            epochs=10, batch_size=2, lr=4e-4, min_lr=4e-4, schedule="constant", betas=(0.9, 0.999), max_norm=None,
             eval_every=5, eval_batches=None, save_every=40, sample_every=8, prompt="Every effort moves you", log_every=1,
         ),
     )  # fmt: skip
