@@ -2,10 +2,22 @@
 
 import dataclasses
 import json
+from dataclasses import replace
 
 import pytest
 
-from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig, config_hash, dump_config, from_dict, load_config, to_dict
+from llm_scratch.config import (
+    DataConfig,
+    MachineConfig,
+    ModelConfig,
+    RunConfig,
+    TrainConfig,
+    config_hash,
+    dump_config,
+    from_dict,
+    load_config,
+    to_dict,
+)
 from llm_scratch.errors import USAGE, UserError
 from llm_scratch.presets import PRESETS, preset
 
@@ -147,6 +159,9 @@ def test_the_hash_changes_with_every_setting_and_with_nothing_else():
             changed += 1
     assert len(hashes) == changed + 1
     assert config_hash(base) == config_hash(preset("quickstart"))
+    assert config_hash(base) == config_hash(replace(base, machine=MachineConfig(compile="no"))), (
+        "how the work is done is no setting of the run"
+    )
     assert len(config_hash(base)) == 16
 
 

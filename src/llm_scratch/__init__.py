@@ -16,6 +16,7 @@ _PUBLIC = {
     "ModelConfig": "config",
     "DataConfig": "config",
     "TrainConfig": "config",
+    "MachineConfig": "config",
     "RunConfig": "config",
     "PRESETS": "presets",
     "MODELS": "model",

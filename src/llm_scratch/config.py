@@ -1,6 +1,6 @@
 """What a run is: the shape of the model, its text, its training; frozen, checked once, to and from JSON and YAML.
 
-The command line, the YAML file and the JSON in every checkpoint are all made from these four classes, so a setting
+The command line, the YAML file and the JSON in every checkpoint are all made from these five classes, so a setting
 has one name everywhere. The first seven fields of `ModelConfig` are the keys of the notebooks' dict.
 Proof: tests/test_config.py.
 """
@@ -162,12 +162,29 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class MachineConfig:
+    """How the work is done, not what is learned: a run may go on with other values here, on another machine."""
+
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """of the matrix products; weights and optimizer stay float32. "auto": bfloat16 where a short trial finds it faster"""
+    compile: Literal["auto", "yes", "no"] = "auto"
+    """torch.compile; "auto": where the time it takes comes back within the run"""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """under torchrun: every process holds the whole model, or a share of it"""
+    recompute: bool = False
+    """keep no activations inside blocks and compute them again on the way back: less memory, a third more work"""
+    tensorboard: bool = False
+    """write the curves for TensorBoard too (needs the extra `track`)"""
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """Everything a run needs; `llm-scratch train PRESET --print-config` prints it, and it lies in every run and checkpoint."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    machine: MachineConfig = field(default_factory=MachineConfig)
 
     def with_model(self, **changes: Any) -> Self:
         """The same run with fields of its model changed."""
@@ -230,8 +247,13 @@ def _checked(hint: Any, value: Any, name: str) -> Any:
 
 
 def config_hash(config: Any) -> str:
-    """Sixteen hex digits that change when any setting does: two runs with the same hash are the same run."""
-    return hashlib.sha256(json.dumps(to_dict(config), sort_keys=True).encode()).hexdigest()[:16]
+    """Sixteen hex digits that change when any setting of what is learned does; `machine` is not part of that."""
+    return hashlib.sha256(json.dumps(learned(to_dict(config)), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def learned(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings (as `to_dict` gives them) that decide what is learned: two runs that agree on them are the same run."""
+    return {part: values for part, values in settings.items() if part != "machine"}
 
 
 def load_config(path: str | Path, base: RunConfig | None = None) -> RunConfig:

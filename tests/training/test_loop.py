@@ -1,4 +1,4 @@
-"""The loop: micro-batches equal one batch; stopped or killed at any step, a run ends with the bits of one that was not."""
+"""The loop: stopped or killed at any step, a run ends with the bits of one that was not."""
 
 import dataclasses
 import signal
@@ -10,13 +10,10 @@ import torch
 from llm_scratch.checkpoint import folders, newest
 from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from llm_scratch.data.corpus import Corpus
-from llm_scratch.data.loader import TokenLoader
 from llm_scratch.errors import CHECKPOINT, DIVERGED, INTERRUPTED, USAGE, UserError
 from llm_scratch.loading import load
-from llm_scratch.model.gpt import GPTModel
-from llm_scratch.model.loss import IGNORE, next_token_loss
 from llm_scratch.tokenizers import TOKENIZERS
-from llm_scratch.training.loop import mean_loss, train, train_step
+from llm_scratch.training.loop import train
 from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.plot import read_metrics
 from llm_scratch.training.records import Watcher
@@ -40,58 +37,6 @@ def corpus():
     tokenizer = TOKENIZERS["chars"]([TEXT])
     ids = np.array(tokenizer.encode(TEXT), dtype=np.int32)
     return Corpus(tokenizer, ids[:480], ids[480:], len(ids) - 480)
-
-
-def model_and_batch(rows=8):
-    torch.manual_seed(0)
-    model = GPTModel({"vocab_size": 20, "context_length": 8, "emb_dim": 12, "n_heads": 3, "n_layers": 2, "drop_rate": 0.0})
-    return model, torch.randint(0, 20, (rows, 8)), torch.randint(0, 20, (rows, 8))
-
-
-@pytest.mark.parametrize("ragged", [False, True], ids=["all asked", "ragged"])
-@pytest.mark.parametrize("parts", [2, 4, 8])
-def test_micro_batches_equal_one_batch(parts, ragged):
-    model, inputs, targets = model_and_batch()
-    if ragged:  # each row asks another number of tokens, one row none: a mean of means would be wrong
-        targets = targets.masked_fill(torch.arange(8) < torch.arange(8)[:, None] + 1, IGNORE)
-    still = torch.optim.SGD(model.parameters(), lr=0.0)
-    loss, norm = train_step(model, still, [(inputs, targets)], None)
-    want = [p.grad.clone() for p in model.parameters()]
-    torch.testing.assert_close(loss, next_token_loss(model(inputs), targets).detach())
-    sums = train_step(model, still, list(zip(inputs.chunk(parts), targets.chunk(parts))), None)
-    torch.testing.assert_close(sums, (loss, norm), rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close([p.grad for p in model.parameters()], want, rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize("max_norm", [None, 1e-3, 1e3])
-def test_a_gradient_is_measured_and_clipped_to_its_length(max_norm):
-    model, inputs, targets = model_and_batch()
-    _, norm = train_step(model, torch.optim.SGD(model.parameters(), lr=0.0), [(inputs, targets)], max_norm)
-    after = torch.stack([p.grad.norm() for p in model.parameters()]).norm()
-    torch.testing.assert_close(after, norm if max_norm != 1e-3 else torch.tensor(1e-3), rtol=1e-3, atol=1e-8)
-
-
-@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
-def test_a_gradient_that_is_not_finite_moves_no_weight(poison):
-    model, inputs, targets = model_and_batch()
-    model.out_head.weight.register_hook(lambda grad: grad.index_fill(0, torch.tensor(3), poison))
-    before = [p.detach().clone() for p in model.parameters()]
-    _, norm = train_step(model, OPTIMIZERS["adamw"](model, TrainConfig()), [(inputs, targets)], 1.0)
-    assert not torch.isfinite(norm)
-    assert all(torch.equal(p, b) for p, b in zip(model.parameters(), before))
-
-
-@pytest.mark.parametrize("tokens", [25, 33, 40, 41])
-def test_held_out_loss_is_the_mean_over_every_window(tokens):
-    """One, three, four and five windows in batches of 4 and 2: a short last batch has its share and nothing counts twice."""
-    model, _, _ = model_and_batch()
-    ids = np.random.default_rng(0).integers(0, 20, tokens)
-    starts = range(0, tokens - 8, 8)
-    x, y = (torch.tensor(np.array([ids[s + shift : s + shift + 8] for s in starts])) for shift in (0, 1))
-    want = next_token_loss(model(x), y).item()
-    for batch_size in (2, 4):
-        loader = TokenLoader(ids, 8, batch_size, order="in order")
-        assert mean_loss(model, loader, len(loader), torch.device("cpu")) == pytest.approx(want, rel=1e-6)
 
 
 @pytest.fixture(autouse=True, scope="module")

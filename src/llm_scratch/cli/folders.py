@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llm_scratch.config import RunConfig, load_config, to_dict
+from llm_scratch.config import RunConfig, learned, load_config, to_dict
 from llm_scratch.errors import CHECKPOINT, UserError
 
 RUNS = Path("runs")
@@ -88,7 +88,7 @@ def folder_for(config: RunConfig, name: str, today: str, fresh: bool) -> tuple[P
     """Where a run without `--out` goes, and why: its own unfinished run if there is one, else a new folder for today."""
     if not fresh:
         for run in reversed(find_runs()):
-            if run.preset == name and not run.finished and to_dict(run.config) == to_dict(config):
+            if run.preset == name and not run.finished and learned(to_dict(run.config)) == learned(to_dict(config)):
                 return run.path, f"goes on in {run.path}, stopped at step {run.step}; --fresh starts anew" if run.step else f"{run.path}"
     folder, number = RUNS / f"{today}-{name}", 1
     while folder.exists():

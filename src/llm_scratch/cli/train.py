@@ -23,7 +23,7 @@ from llm_scratch.cli.flags import Switch, Verb, option
 from llm_scratch.cli.folders import folder_for, read_run
 from llm_scratch.cli.plot import draw
 from llm_scratch.cli.terminal import command, console, count, duration
-from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig, dump_config, load_config, to_dict
+from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig, TrainConfig, dump_config, learned, load_config, to_dict
 from llm_scratch.errors import CHECKPOINT, RESOURCES, USAGE, UserError, unknown
 from llm_scratch.presets import PRESETS, preset
 
@@ -57,6 +57,7 @@ class Train(Verb):
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    machine: MachineConfig = field(default_factory=MachineConfig)
 
     @classmethod
     def defaults(cls, words: Sequence[str], given: Mapping[str, str], asks: bool) -> Train:
@@ -66,11 +67,11 @@ class Train(Verb):
         base = preset(words[0]) if words else RunConfig()
         if given.get("--config"):
             base = load_config(given["--config"], base)
-        return cls(model=base.model, data=base.data, train=base.train)
+        return cls(model=base.model, data=base.data, train=base.train, machine=base.machine)
 
     def run(self) -> None:
         """Train, then say how it went."""
-        config = RunConfig(self.model, self.data, self.train)
+        config = RunConfig(self.model, self.data, self.train, self.machine)
         if self.print_config:
             print(dump_config(config), end="")
             return
@@ -127,7 +128,7 @@ def _make_room(folder: Path, config: RunConfig, fresh: bool, screen: Console) ->
     if fresh and is_run:
         shutil.rmtree(folder)
         screen.print(f"removed the run that was in {folder}", soft_wrap=True)
-    elif is_run and (old := read_run(folder)) is not None and old.config != config:
+    elif is_run and (old := read_run(folder)) is not None and learned(to_dict(old.config)) != learned(to_dict(config)):
         raise UserError(
             f"{folder} holds a run with other settings ({_difference(old.config, config)}); choose another --out, or --fresh to start over",
             CHECKPOINT,
@@ -138,7 +139,7 @@ def _make_room(folder: Path, config: RunConfig, fresh: bool, screen: Console) ->
 
 def _difference(old: RunConfig, new: RunConfig) -> str:
     """The first setting in which two runs differ: "train.lr is 0.02 there, 0.01 here"."""
-    there, here = to_dict(old), to_dict(new)
+    there, here = learned(to_dict(old)), learned(to_dict(new))
     pairs = [(f"{part}.{key}", there[part][key], here[part][key]) for part in here for key in here[part]]
     return next(f"{name} is {a} there, {b} here" for name, a, b in pairs if a != b)
 

@@ -1,7 +1,7 @@
 """Training: batches in, better weights out; stopped at any moment, it goes on as if it had not been.
 
-`train_step` is the whole idea in a dozen lines; `train` puts a run around it: evaluation, checkpoints, samples, metrics.
-Proof: tests/training/test_loop.py (micro-batches = one batch, resumed = uninterrupted, bit for bit).
+`step.train_step` is the whole idea in a dozen lines; `train` puts a run around it: evaluation, checkpoints, samples, metrics.
+Proof: tests/training/test_loop.py (resumed = uninterrupted, bit for bit).
 Lesson: lessons/step4_pretraining.py.
 """
 
@@ -14,59 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from llm_scratch import checkpoint
-from llm_scratch.config import RunConfig, TrainConfig, to_dict
+from llm_scratch.config import RunConfig, TrainConfig, learned, to_dict
 from llm_scratch.data.corpus import Corpus, prepare, start_id
 from llm_scratch.data.loader import TokenLoader
 from llm_scratch.errors import CHECKPOINT, DIVERGED, INTERRUPTED, UserError, unknown
 from llm_scratch.model import build
-from llm_scratch.model.loss import IGNORE, next_token_loss
-from llm_scratch.model.running import evaluating
 from llm_scratch.tokenizers import Tokenizer, save_tokenizer
 from llm_scratch.training.interrupt import stop_signals
 from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.records import Records, Watcher
 from llm_scratch.training.schedule import learning_rate
 from llm_scratch.training.state import optimizer_tensors, plain_weights, random_state, restore_optimizer, restore_random
-
-
-def train_step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, batches: list[tuple[Tensor, Tensor]], max_norm: float | None
-) -> tuple[Tensor, Tensor]:
-    """One optimizer step over micro-batches, weighted by their tokens, so that N of them equal one large batch exactly.
-
-    Args:
-        batches: (inputs, targets), each [B, T].
-        max_norm: longest gradient; longer ones are scaled down to it. None: only measured.
-    Returns:
-        The loss in nats per token, and the gradient's length before clipping.
-    """
-    asked = torch.stack([(targets != IGNORE).sum() for _, targets in batches]).sum()
-    total = torch.zeros((), device=asked.device)
-    optimizer.zero_grad(set_to_none=True)
-    for inputs, targets in batches:
-        loss = next_token_loss(model(inputs), targets, "sum") / asked
-        loss.backward()
-        total += loss.detach()
-    norm = nn.utils.clip_grad_norm_(model.parameters(), math.inf if max_norm is None else max_norm)
-    if torch.isfinite(norm):  # a gradient that is not finite must not reach the weights
-        optimizer.step()
-    return total, norm
-
-
-@torch.no_grad()
-def mean_loss(model: nn.Module, loader: TokenLoader, batches: int | None, device: torch.device) -> float:
-    """Nats per token over `batches` of a loader, spread over one pass (None: all), every token counting the same, dropout off."""
-    total, asked = torch.zeros((), device=device), 0
-    n = len(loader) if batches is None else min(batches, len(loader))
-    with evaluating(model):
-        for step in (i * len(loader) // n for i in range(n)):
-            inputs, targets = (t.to(device) for t in loader.batch(step))
-            total += next_token_loss(model(inputs), targets, "sum")
-            asked += int((targets != IGNORE).sum())
-    return total.item() / asked
+from llm_scratch.training.step import mean_loss, train_step
 
 
 @dataclass
@@ -100,7 +62,8 @@ class Run:
             group["lr"] = rate * group.get("lr_scale", 1.0)
         inputs, targets = (t.to(self.device) for t in self.train_loader.batch(self.step))
         parts = list(zip(inputs.chunk(cfg.micro_batches), targets.chunk(cfg.micro_batches)))
-        loss, norm = (t.item() for t in train_step(self.model, self.optimizer, parts, cfg.max_norm))
+        result = train_step(self.model, self.optimizer, parts, cfg.max_norm)
+        loss, norm, tokens = result.loss.item(), result.norm.item(), int(result.tokens)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise UserError(
                 f"the loss is {loss} at step {self.step + 1} with lr={rate:.3g}: training diverged; the last checkpoint is as it was. "
@@ -108,7 +71,7 @@ class Run:
                 DIVERGED,
             )
         self.step += 1
-        self.tokens += int((targets != IGNORE).sum())
+        self.tokens += tokens
         return {"step": self.step, "tokens": self.tokens, "loss": loss, "lr": rate, "grad_norm": norm}
 
     def evaluate(self) -> dict[str, float]:
@@ -195,7 +158,7 @@ def train(config: RunConfig, out: str | Path, *, device: str = "cpu", watcher: W
     run = start(config, folder, torch.device(device), corpus)
     found = checkpoint.newest(folder, watcher.warn, prefer="latest")
     if found is not None:
-        if found.config != to_dict(config):
+        if learned(found.config) != learned(to_dict(config)):
             raise UserError(f"{folder} holds a run with other settings; choose another --out, or --fresh to start over", CHECKPOINT)
         run.restore(found)
     with Records(config, folder, run.step) as records, stop_signals() as stop:
