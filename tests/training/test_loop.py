@@ -16,7 +16,7 @@ from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.training.loop import train
 from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.plot import read_metrics
-from llm_scratch.training.records import Watcher
+from llm_scratch.training.records import TIMED_FIELDS, Watcher
 
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 12
 STEPS = 9
@@ -68,7 +68,7 @@ def plug():
 
 
 def timeless(run):
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in read_metrics(run)]
+    return [{key: value for key, value in row.items() if key not in TIMED_FIELDS} for row in read_metrics(run)]
 
 
 def assert_same_run(ours, theirs):

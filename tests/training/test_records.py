@@ -5,11 +5,13 @@ import json
 import pytest
 import torch
 
-from llm_scratch.config import load_config
+from llm_scratch.config import ModelConfig, load_config
 from llm_scratch.errors import UserError
 from llm_scratch.files import write_whole
+from llm_scratch.model import build
 from llm_scratch.presets import preset
-from llm_scratch.training.records import Records, Watcher, environment, readable_rows
+from llm_scratch.training.flops import flops_per_token
+from llm_scratch.training.records import TIMED_FIELDS, Records, Watcher, environment, readable_rows
 
 
 def write(folder, steps, start=0):
@@ -28,8 +30,9 @@ def test_a_run_says_what_it_was(tmp_path):
     write(tmp_path, [1])
     assert load_config(tmp_path / "config.yaml") == preset("quickstart")
     said = json.loads((tmp_path / "env.json").read_text())
-    assert said == environment()
+    assert said == environment(torch.device("cpu"))
     assert said["torch"] == torch.__version__
+    assert said["matrix_rate"] > 1e9
     assert (tmp_path / "samples.md").read_text().startswith("# What the model wrote")
 
 
@@ -40,6 +43,27 @@ def test_on_resume_every_step_stands_once(tmp_path, torn):
         file.write(torn)
     write(tmp_path, [3, 4, 5], start=2)
     assert [row["step"] for row in readable_rows(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4, 5]
+
+
+def test_a_row_says_what_it_took(tmp_path):
+    cfg = ModelConfig(vocab_size=50, context_length=12, emb_dim=24, n_heads=3, n_layers=2)
+    with Records(preset("quickstart"), tmp_path, 0) as records:
+        took = records.timed(model := build(cfg), tokens=500, seconds=0.25)
+        records.metric({"step": 1} | took)
+    assert took["tokens_per_second"] == 2000
+    rate = json.loads((tmp_path / "env.json").read_text())["matrix_rate"]
+    assert took["mfu"] == pytest.approx(2000 * flops_per_token(model) / rate)
+    assert took["peak_memory_bytes"] > 50 * 2**20
+    (row,) = readable_rows(tmp_path / "metrics.jsonl")
+    assert row.keys() == {"step", *TIMED_FIELDS}
+
+
+def test_the_clock_of_a_run_goes_on_where_it_stopped(tmp_path):
+    write(tmp_path, [1, 2])
+    old = [row | {"elapsed": 1000.0 * row["step"]} for row in readable_rows(tmp_path / "metrics.jsonl")]
+    write_whole(tmp_path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in old))
+    write(tmp_path, [2, 3], start=1)
+    assert [1000 * round(row["elapsed"] / 1000) for row in readable_rows(tmp_path / "metrics.jsonl")] == [1000, 1000, 1000]
 
 
 def test_a_new_run_begins_empty(tmp_path):

@@ -72,7 +72,8 @@ class Run:
             )
         self.step += 1
         self.tokens += tokens
-        return {"step": self.step, "tokens": self.tokens, "loss": loss, "lr": rate, "grad_norm": norm}
+        bits = loss / math.log(2) / self.bytes_per_token
+        return {"step": self.step, "tokens": self.tokens, "loss": loss, "bits_per_byte": bits, "lr": rate, "grad_norm": norm}
 
     def evaluate(self) -> dict[str, float]:
         """Loss on learned and on held-out text, in nats per token, and the latter in bits per byte."""
@@ -161,7 +162,7 @@ def train(config: RunConfig, out: str | Path, *, device: str = "cpu", watcher: W
         if learned(found.config) != learned(to_dict(config)):
             raise UserError(f"{folder} holds a run with other settings; choose another --out, or --fresh to start over", CHECKPOINT)
         run.restore(found)
-    with Records(config, folder, run.step) as records, stop_signals() as stop:
+    with Records(config, folder, run.step, run.device) as records, stop_signals() as stop:
         watcher.started(run, resumed=found is not None)
         _loop(run, records, watcher, stop)
         watcher.finished(run)
@@ -175,9 +176,9 @@ def _loop(run: Run, records: Records, watcher: Watcher, stop: Any) -> None:
         _look(run, records, watcher)
     run.model.train()
     while run.step < run.steps:
-        began = time.perf_counter()
+        began, before = time.perf_counter(), run.tokens
         row = run.advance()
-        row["seconds"] = time.perf_counter() - began
+        row |= records.timed(run.model, run.tokens - before, time.perf_counter() - began)
         watcher.step(run, row)
         last = run.step == run.steps
         if run.step % cfg.log_every == 0 or last:

@@ -1,5 +1,7 @@
 """What a run leaves on paper, and who may watch it: metrics.jsonl, samples.md, config.yaml, env.json, the loss plot.
 
+A row of metrics.jsonl is what was learned (the same whenever the run is repeated) and, under `TIMED_FIELDS`, what it took.
+
 Proof: tests/training/test_records.py.
 """
 
@@ -9,20 +11,27 @@ import json
 import platform
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from llm_scratch.config import RunConfig, config_hash, dump_config
 from llm_scratch.errors import RESOURCES, UserError
 from llm_scratch.files import write_whole
 from llm_scratch.generation.decode import stream
+from llm_scratch.training.flops import flops_per_token, mfu
+from llm_scratch.training.machine import matrix_rate, peak_memory
 from llm_scratch.training.plot import plot_runs
 
 if TYPE_CHECKING:
     from llm_scratch.training.loop import Run
+
+TIMED_FIELDS = ("seconds", "elapsed", "tokens_per_second", "mfu", "peak_memory_bytes")
+"""Of a row: what depends on the machine and on the moment, `elapsed` being the run's seconds so far. All else repeats with the run."""
 
 
 class Watcher:
@@ -32,7 +41,7 @@ class Watcher:
         """The first step is about to be done."""
 
     def step(self, run: Run, row: dict[str, float]) -> None:
-        """A step is done; `row` has step, tokens, loss, lr, grad_norm, seconds."""
+        """A step is done; `row` has step, tokens, loss, bits_per_byte, lr, grad_norm and `TIMED_FIELDS`."""
 
     def evaluated(self, run: Run, scores: dict[str, float]) -> None:
         """The held-out loss was measured; `scores` has train_loss, val_loss, val_bits_per_byte."""
@@ -70,8 +79,8 @@ def _samples_until(path: Path, step: int) -> str:
     return text[: next(later, len(text))]
 
 
-def environment() -> dict[str, Any]:
-    """Where a run was made: versions, machine, the commit if there is one."""
+def environment(device: torch.device) -> dict[str, Any]:
+    """Where a run was made: versions, machine, its measured matrix rate in FLOP/s, the commit if there is one."""
     try:
         here = Path(__file__).resolve().parent
         commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5).stdout.strip()
@@ -82,8 +91,15 @@ def environment() -> dict[str, Any]:
         "torch": torch.__version__,
         "machine": platform.platform(),
         "threads": torch.get_num_threads(),
+        "device": str(device) if device.type != "cuda" else torch.cuda.get_device_name(device),
+        "matrix_rate": matrix_rate(device, matrix_type(device)),
         "commit": commit or None,
     }
+
+
+def matrix_type(device: torch.device) -> torch.dtype:
+    """The numbers whose matrix rate an MFU is measured against: bfloat16 on a GPU, as is the custom, and float32 elsewhere."""
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
 class Records:
@@ -93,14 +109,18 @@ class Records:
         config: the run's settings; written as config.yaml.
         folder: the run directory.
         step: where the run goes on; 0 for a new one.
+        device: what the run computes on.
     """
 
-    def __init__(self, config: RunConfig, folder: Path, step: int) -> None:
-        self.folder = folder
+    def __init__(self, config: RunConfig, folder: Path, step: int, device: torch.device | str = "cpu") -> None:
+        self.folder, self.device = folder, torch.device(device)
+        said = environment(self.device)
+        self._matrix_rate, self._flops = float(said["matrix_rate"]), 0
         write_whole(folder / "config.yaml", f"# settings {config_hash(config)}\n{dump_config(config)}")
-        write_whole(folder / "env.json", json.dumps(environment(), indent=1) + "\n")
+        write_whole(folder / "env.json", json.dumps(said, indent=1) + "\n")
         rows = [row for row in readable_rows(folder / "metrics.jsonl") if row["step"] <= step and step > 0]
         write_whole(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        self._began = time.perf_counter() - max((row.get("elapsed", 0.0) for row in rows), default=0.0)
         write_whole(folder / "samples.md", _samples_until(folder / "samples.md", step))
 
     def __enter__(self) -> Records:
@@ -115,14 +135,21 @@ class Records:
             if error is None:  # an error that is on its way already says more than its consequence
                 raise
 
+    def timed(self, model: nn.Module, tokens: int, seconds: float) -> dict[str, float]:
+        """What a step took, under `TIMED_FIELDS`: time, speed, share of the machine's matrix rate, memory held at most so far."""
+        self._flops = self._flops or flops_per_token(model)
+        speed, held = tokens / max(seconds, 1e-9), peak_memory(self.device)
+        row = {"seconds": seconds, "tokens_per_second": speed, "mfu": mfu(self._flops, speed, self._matrix_rate)}
+        return row if held is None else row | {"peak_memory_bytes": held}
+
     def metric(self, row: dict[str, float]) -> None:
-        """Append one row to metrics.jsonl.
+        """Append one row to metrics.jsonl, and when in the run it was.
 
         Raises:
             UserError: the disk is full, or the run directory is gone.
         """
         try:
-            self._metrics.write(json.dumps(row) + "\n")
+            self._metrics.write(json.dumps(row | {"elapsed": time.perf_counter() - self._began}) + "\n")
             self._metrics.flush()
         except OSError as e:
             raise UserError(f"cannot write {self._metrics.name}: {e.strerror}; the last checkpoint is as it was", RESOURCES) from e

@@ -1,0 +1,91 @@
+"""What the machine says of itself: rates that are plausible, memory that agrees with the process, limits of containers."""
+
+import time
+
+import pytest
+import torch
+
+from llm_scratch.training import machine
+from llm_scratch.training.machine import fastest, free_memory, matrix_rate, peak_memory, read_bandwidth, resident_memory
+
+CPU = torch.device("cpu")
+GIB = 2**30
+
+
+def test_rates_are_those_of_a_machine():
+    assert 1e9 < matrix_rate(CPU) < 1e14
+    assert 1e8 < read_bandwidth(CPU, seconds=0.02) < 1e13
+
+
+def test_the_matrix_rate_is_measured_once():
+    first, began = matrix_rate(CPU), time.perf_counter()
+    assert all(matrix_rate(CPU) == first for _ in range(100))
+    assert time.perf_counter() - began < 0.1
+
+
+def test_the_fastest_of_several_after_a_first(monkeypatch):
+    clock = iter([0, 10, 10.1, 10.5, 11.5, 12, 12.75, 20, 21, 21.9, 99])  # began, then (start, end, asked) of each
+    monkeypatch.setattr(machine.time, "perf_counter", lambda: next(clock))
+    assert fastest(lambda: None, CPU, seconds=0.0) == pytest.approx(0.75)
+
+
+def test_the_peak_is_at_least_what_is_held():
+    before = resident_memory()
+    block = torch.ones(2**24)  # 64 MiB
+    assert resident_memory() > before + 0.9 * block.nbytes
+    assert peak_memory(CPU) >= resident_memory() * 0.99
+
+
+def test_a_machine_without_proc_is_asked_otherwise(monkeypatch):
+    monkeypatch.setattr(machine, "_number", lambda *args: None)
+    assert peak_memory(CPU) > 10 * 2**20
+    assert free_memory() is None
+
+
+def a_machine(root, groups, files, available=8 * GIB):
+    (root / "proc/self").mkdir(parents=True)
+    (root / "proc/meminfo").write_text(f"MemTotal:  99999999 kB\nMemAvailable:  {available // 1024} kB\n")
+    (root / "proc/self/cgroup").write_text(groups)
+    for name, text in files.items():
+        path = root / "sys/fs/cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+LIMITS = {
+    "none": ("0::/\n", {}, 8),
+    "v2": ("0::/\n", {"memory.max": f"{4 * GIB}\n", "memory.current": f"{1 * GIB}\n"}, 3),
+    "v2, files are given back": (
+        "0::/\n",
+        {"memory.max": f"{4 * GIB}", "memory.current": f"{3 * GIB}", "memory.stat": f"anon 1\ninactive_file {GIB}\n"},
+        2,
+    ),
+    "v2, the limit is a parent's": (
+        "0::/user/me\n",
+        {
+            "user/me/memory.max": "max\n",
+            "user/me/memory.current": "5",
+            "user/memory.max": f"{3 * GIB}",
+            "user/memory.current": f"{2 * GIB}",
+        },
+        1,
+    ),
+    "v2, used beyond the limit": ("0::/\n", {"memory.max": "5", "memory.current": "7"}, 0),
+    "v1": (
+        "5:cpu:/x\n4:memory:/docker/7\n",
+        {"memory/memory.limit_in_bytes": f"{2 * GIB}", "memory/memory.usage_in_bytes": f"{GIB}"},
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize(("groups", "files", "left"), LIMITS.values(), ids=LIMITS)
+def test_a_container_may_have_less_than_the_machine(tmp_path, groups, files, left):
+    assert free_memory(root=a_machine(tmp_path, groups, files)) == left * GIB
+
+
+def test_here_it_is_a_number_of_bytes_or_unknown(tmp_path):
+    free = free_memory()
+    assert free is None or 2**20 < free < 2**50
+    assert free_memory(root=tmp_path / "nowhere") is None
