@@ -13,7 +13,16 @@ from rich.console import Console
 from llm_scratch.cli.progress import SAMPLE_LETTERS, Watch
 from llm_scratch.errors import UserError
 
-ROW = {"step": 10.0, "tokens": 7680.0, "loss": 2.5, "lr": 0.02, "grad_norm": 0.5, "seconds": 0.1}
+ROW = {
+    "step": 10.0,
+    "tokens": 7680.0,
+    "loss": 2.5,
+    "lr": 0.02,
+    "grad_norm": 0.5,
+    "seconds": 0.1,
+    "mfu": 0.42,
+    "peak_memory_bytes": 1.5 * 2**30,
+}
 SCORES = {"val_loss": 2.25, "train_loss": 2.125, "val_bits_per_byte": 0.75}
 
 
@@ -33,7 +42,7 @@ def test_a_line_has_every_field(tmp_path):
         watch.finished(a_run(tmp_path))
     line = console.file.getvalue()
     wanted = (
-        r"step 010/100 \(10\.00%\) \| loss 2\.5000 \| lr 0\.02 \| grad norm 0\.5 \| 100 ms \| 7,680 tok/s \| 7,680 tokens \| "
+        r"step 010/100 \(10\.00%\) \| loss 2\.5000 \| lr 0\.02 \| grad norm 0\.5 \| 100 ms \| 7,680 tok/s \| MFU 42% \| 1\.50 GiB \| 7,680 tokens \| "
         r"0\.7500 bits/byte \| \d+:\d\d gone, \d+:\d\d left\n"
     )
     assert re.fullmatch(wanted, line), line
@@ -62,6 +71,14 @@ def test_loss_and_speed_are_of_the_last_twenty_steps(tmp_path):
         assert watch._speed() == pytest.approx(768 / 0.5)
 
 
+def test_a_machine_that_says_less_is_shown_with_less(tmp_path):
+    console = a_console()
+    with Watch(console, every=0) as watch:
+        watch.started(a_run(tmp_path, 0), resumed=False)
+        watch.step(a_run(tmp_path), {key: value for key, value in ROW.items() if key not in ("mfu", "peak_memory_bytes")})
+    assert "7,680 tok/s | 7,680 tokens" in console.file.getvalue()
+
+
 def test_a_terminal_gets_a_bar_of_80_columns(tmp_path):
     console = a_console(terminal=True)
     with Watch(console, every=0) as watch:
@@ -71,7 +88,7 @@ def test_a_terminal_gets_a_bar_of_80_columns(tmp_path):
         watch.finished(a_run(tmp_path))
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())
     assert "step 10/100 ━" in shown
-    assert "loss 2.500 · held-out 2.250 = 0.750 bits/byte · 7,680 tok/s · 7,680 tokens" in shown
+    assert "loss 2.500 · held-out 2.250 = 0.750 bits/byte · 7,680 tok/s · MFU 42% · 1.50 GiB" in shown
     assert "step    10  held-out loss 2.2500  train loss 2.1250  0.7500 bits/byte" in shown
     assert max(map(len, re.split(r"[\r\n]", shown))) <= 80
     log = (tmp_path / "log.txt").read_text()

@@ -141,6 +141,16 @@ class Watch(Watcher):
         """The mean of the last steps' losses, nats per token."""
         return sum(row["loss"] for row in self.recent) / len(self.recent)
 
+    def _share(self) -> str:
+        """The mean share of the machine's matrix rate over the last steps; nothing where it was not measured."""
+        shares = [row["mfu"] for row in self.recent if "mfu" in row]
+        return f"MFU {sum(shares) / len(shares):.0%}" if shares else ""
+
+    def _memory(self) -> str:
+        """The most memory held so far; nothing where nobody says."""
+        held = self.recent[-1].get("peak_memory_bytes")
+        return f"{held / 2**30:.2f} GiB" if held else ""
+
     def _clock(self, run: Run) -> str:
         """Time gone and, by the speed so far, time left."""
         gone = time.perf_counter() - self.began
@@ -150,14 +160,19 @@ class Watch(Watcher):
     def _numbers(self, run: Run) -> str:
         """The line under the bar, at most 80 letters."""
         scores: Any = run.last_eval
-        held_out = f"held-out {scores['val_loss']:.3f} = {scores['val_bits_per_byte']:.3f} bits/byte · " if scores else ""
-        return f"loss {self._loss():.3f} · {held_out}{count(self._speed())} tok/s · {count(run.tokens)} tokens"
+        held_out = f"held-out {scores['val_loss']:.3f} = {scores['val_bits_per_byte']:.3f} bits/byte" if scores else ""
+        speed = f"{count(self._speed())} tok/s"
+        parts = [f"loss {self._loss():.3f}", held_out, speed, self._share(), self._memory(), f"{count(run.tokens)} tokens"]
+        while len(line := " · ".join(part for part in parts if part)) > 80:
+            parts.pop()
+        return line
 
     def _line(self, run: Run, row: dict[str, float]) -> str:
-        """The log's line: where, loss, rate, gradient, time a step, speed, tokens, clock."""
+        """The log's line: where, loss, rate, gradient, time a step, speed, MFU, memory, tokens, clock."""
         width = len(str(run.steps))
+        machine = "".join(f"{part} | " for part in (self._share(), self._memory()) if part)
         return (
             f"step {run.step:0{width}}/{run.steps} ({run.step / run.steps:.2%}) | loss {self._loss():.4f} | lr {row['lr']:.3g} | "
-            f"grad norm {row['grad_norm']:.3g} | {row['seconds'] * 1000:.0f} ms | {self._speed():,.0f} tok/s | "
+            f"grad norm {row['grad_norm']:.3g} | {row['seconds'] * 1000:.0f} ms | {self._speed():,.0f} tok/s | {machine}"
             f"{run.tokens:,} tokens | {run.last_eval.get('val_bits_per_byte', float('nan')):.4f} bits/byte | {self._clock(run)}"
         )
