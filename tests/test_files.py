@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from llm_scratch import files
 from llm_scratch.errors import RESOURCES, UserError
-from llm_scratch.files import whole_file, write_whole
+from llm_scratch.files import in_words, whole_file, write_whole
 
 
 def names(folder: Path) -> list[str]:
@@ -82,7 +83,7 @@ def test_the_bytes_reach_the_disk_before_the_name(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda handle: (calls.append("fsync"), fsync(handle)))
     monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("replace"), replace(a, b)))
     write_whole(tmp_path / "file", "x")
-    assert calls == ["fsync", "replace"]
+    assert calls == ["fsync", "fsync", "replace", "fsync"]  # the bytes as they are written, the file as a whole; then its name
 
 
 def test_a_folder_that_is_a_file(tmp_path):
@@ -91,3 +92,33 @@ def test_a_folder_that_is_a_file(tmp_path):
         write_whole(tmp_path / "taken" / "file", "x")
     assert error.value.code == RESOURCES
     assert names(tmp_path) == ["taken"]
+
+
+def test_everything_goes_through_the_disk_in_use(tmp_path, monkeypatch):
+    class Talking(files.Disk):
+        def __getattribute__(self, name):
+            said.append(name)
+            return super().__getattribute__(name)
+
+    said = []
+    monkeypatch.setattr(files, "disk", Talking())
+    write_whole(tmp_path / "file", "x")
+    assert said == ["make_folder", "write", "flush", "rename", "flush", "remove"]
+
+
+def test_the_disk_removes_files_folders_and_what_is_not_there(tmp_path):
+    (tmp_path / "folder" / "inner").mkdir(parents=True)
+    (tmp_path / "folder" / "inner" / "file").write_text("x")
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "kept")
+    for name in ("folder", "link", "nothing"):
+        files.disk.remove(tmp_path / name)
+    assert names(tmp_path) == ["kept"]
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "words"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1500, "1.5 kB"), (7_340_000, "7.3 MB"), (5e9, "5.0 GB"), (3e15, "3000.0 TB")],
+)
+def test_sizes_in_words(n_bytes, words):
+    assert in_words(n_bytes) == words

@@ -2,32 +2,33 @@
 
 A checkpoint is a folder `RUN/ckpt/step-00001000/` with weights and optimizer as safetensors, `state.json`, `config.json`,
 the tokenizer, and `manifest.json` with the size and sha256 of each. It is written under another name, flushed to the disk,
-and renamed; the text files `latest` and `best` then name it. Loading checks the manifest; what fails moves to `quarantine/`
-and the next older one is taken.
-Proof: tests/test_checkpoint.py.
+and renamed; the text files `latest` and `best` then name it, and only then older ones go. Loading checks the manifest; what
+fails moves to `quarantine/` and the next older one is taken.
+Proof: tests/test_checkpoint.py, tests/reliability/ (every moment at which the power can go, every file that can be damaged).
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from llm_scratch import files
 from llm_scratch.errors import CHECKPOINT, RESOURCES, UserError
-from llm_scratch.files import write_whole
+from llm_scratch.manifest import as_json, problem, seal, write_hashed
+from llm_scratch.tensor_file import safetensors_pieces
 
-FORMAT = 1
-KEEP = 2  # newest checkpoints that stay, besides the best
+KEEP = 2
+"""newest checkpoints that stay, besides the best"""
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,13 @@ class Checkpoint:
     optimizer: dict[str, Tensor]
     state: dict[str, Any]
     folder: Path
+
+
+class Damaged(UserError):
+    """A checkpoint that is not what was written, or cannot be used (code 4)."""
+
+    def __init__(self, folder: Path, wrong: str) -> None:
+        super().__init__(f"checkpoint {folder} {wrong}", CHECKPOINT)
 
 
 def save(
@@ -60,58 +68,71 @@ def save(
     folder = ckpt / f"step-{step:08d}"
     part = ckpt / f"{folder.name}.tmp-{os.getpid()}"
     try:
+        _sweep(ckpt)
         if not folder.exists():
-            part.mkdir(parents=True)
-            save_file({k: v.contiguous() for k, v in weights.items()}, part / "model.safetensors", {"format": "pt"})
-            save_file({k: v.contiguous() for k, v in optimizer.items()}, part / "optim.safetensors")
-            (part / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
-            (part / "config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
+            files.disk.make_folder(part)
+            written = {
+                "model.safetensors": write_hashed(part / "model.safetensors", safetensors_pieces(weights, {"format": "pt"})),
+                "optim.safetensors": write_hashed(part / "optim.safetensors", safetensors_pieces(optimizer)),
+                "state.json": write_hashed(part / "state.json", [as_json(state)]),
+                "config.json": write_hashed(part / "config.json", [as_json(config)]),
+            }
             write_tokenizer(part)
-            _seal(part, step)
-            os.rename(part, folder)
-            _flush(ckpt)
-        write_whole(ckpt / "latest", folder.name + "\n")
+            seal(part, step, written)
+            files.disk.rename(part, folder)
+            files.disk.flush(ckpt)
+        files.write_whole(ckpt / "latest", folder.name + "\n")
         if best:
-            write_whole(ckpt / "best", folder.name + "\n")
-    except (OSError, SafetensorError) as e:  # the safetensors library has its own error for a disk that is full
-        shutil.rmtree(part, ignore_errors=True)
-        free = shutil.disk_usage(run).free / 1e6 if run.exists() else 0
-        reason = getattr(e, "strerror", None) or e
-        raise UserError(f"cannot save the checkpoint {folder}: {reason}; {free:.0f} MB are free there", RESOURCES) from e
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
+            files.write_whole(ckpt / "best", folder.name + "\n")
+    except (OSError, UserError) as e:
+        reason = (getattr(e, "strerror", None) or e) if isinstance(e, OSError) else str(e).partition(";")[0]
+        need = sum(t.nbytes for t in (*weights.values(), *optimizer.values()))
+        room = f"need {files.in_words(need)}, free {files.in_words(_free(run))}"
+        what_to_do = "make room or see to its permissions, and the same command goes on from the last checkpoint"
+        raise UserError(f"cannot save the checkpoint {folder}: {reason} ({room}); {what_to_do}", RESOURCES) from e
+    finally:
+        with suppress(OSError):
+            files.disk.remove(part)
     _forget_old(ckpt)
     return folder
 
 
-def _seal(folder: Path, step: int) -> None:
-    """Flush every file to the disk and write the manifest over them."""
-    files = {p.name: {"bytes": p.stat().st_size, "sha256": _sha256(p)} for p in sorted(folder.iterdir())}
-    (folder / "manifest.json").write_text(json.dumps({"format": FORMAT, "step": step, "files": files}, indent=1), encoding="utf-8")
-    for path in folder.iterdir():
-        _flush(path)
-    _flush(folder)
+def check_room(run: Path, size: int) -> None:
+    """See that the disk has room for a run's checkpoints before any work is done.
+
+    Args:
+        run: the run directory, which need not be there yet.
+        size: bytes of one checkpoint; besides the `KEEP` newest, the best and the one that is being written take as much.
+    Raises:
+        UserError: it has not (code 6).
+    """
+    there = sum(path.stat().st_size for path in (run / "ckpt").rglob("*") if path.is_file())
+    need, free = (KEEP + 2) * size - there, _free(run)
+    if free < need:
+        raise UserError(
+            f"{run} has too little room for checkpoints of {files.in_words(size)}: need {files.in_words(need)}, "
+            f"free {files.in_words(free)}; make room, or choose another --out",
+            RESOURCES,
+        )
 
 
-def _flush(path: Path) -> None:
-    number = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
+def _free(path: Path) -> int:
+    """Free bytes on the disk where `path` is or would be."""
+    return shutil.disk_usage(next(p for p in (path, *path.absolute().parents) if p.exists())).free
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _sweep(ckpt: Path) -> None:
+    """Remove what saves that were cut off have left; a run has one writer, so nobody is at work there."""
+    for path in (*ckpt.glob("step-*.tmp-*"), *ckpt.glob(".*.part")):
+        files.disk.remove(path)
 
 
 def _forget_old(ckpt: Path) -> None:
     kept = {folder.name for folder in folders(ckpt.parent)[:KEEP]} | {_named(ckpt, "best"), _named(ckpt, "latest")}
     for folder in folders(ckpt.parent):
         if folder.name not in kept:
-            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # a checkpoint too many is no reason to stop
+                files.disk.remove(folder)
 
 
 def _named(ckpt: Path, pointer: str) -> str | None:
@@ -126,43 +147,20 @@ def folders(run: Path) -> list[Path]:
     return sorted((p for p in (run / "ckpt").glob("step-*") if p.is_dir() and p.name[5:].isdigit()), reverse=True)
 
 
-def problem(folder: Path) -> str | None:
-    """What is wrong with a checkpoint folder, in words, or None: every file there, of the size and sha256 that the manifest says."""
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        if manifest["format"] != FORMAT:
-            return f"format {manifest['format']}, this version reads {FORMAT}"
-        if folder.name.startswith("step-") and folder.name != f"step-{manifest['step']:08d}":
-            return f"it is the checkpoint of step {manifest['step']}"
-        files = {str(name): (said["bytes"], said["sha256"]) for name, said in manifest["files"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
-        return f"manifest.json cannot be read ({type(e).__name__})"
-    if extra := {p.name for p in folder.iterdir()} - set(files) - {"manifest.json"}:
-        return f"{sorted(extra)[0]} does not belong to it"
-    for name, (size, digest) in files.items():
-        path = folder / name
-        if not path.is_file():
-            return f"{name} is missing"
-        if path.stat().st_size != size:
-            return f"{name} has {path.stat().st_size} bytes instead of {size}"
-        if _sha256(path) != digest:
-            return f"{name} is not what was written (its sha256 differs)"
-    return None
-
-
 def read(folder: Path) -> Checkpoint:
     """A checkpoint that has been checked against its manifest.
 
     Raises:
-        UserError: it is damaged, or holds a number that is not finite (code 4).
+        Damaged: it is not what was written, or holds a number that is not finite (code 4).
+        UserError: a newer version of this program wrote it (code 4).
     """
     if (wrong := problem(folder)) is not None:
-        raise UserError(f"checkpoint {folder} is damaged: {wrong}", CHECKPOINT)
+        raise Damaged(folder, f"is damaged: {wrong}")
     config, state = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("config.json", "state.json"))
     weights = load_file(folder / "model.safetensors")
     for name, tensor in weights.items():
         if not torch.isfinite(tensor).all():
-            raise UserError(f"checkpoint {folder}: {name} holds numbers that are not finite", CHECKPOINT)
+            raise Damaged(folder, f"is of no use: {name} holds numbers that are not finite")
     return Checkpoint(config, weights, load_file(folder / "optim.safetensors"), state, folder)
 
 
@@ -172,7 +170,7 @@ def newest(run: Path, warn: Callable[[str], None], prefer: str | None = None) ->
     A damaged one moves to `ckpt/quarantine/`, `warn` is told why, and the next older is taken.
 
     Raises:
-        UserError: there are checkpoints and all are damaged (code 4).
+        UserError: there are checkpoints and all are damaged, or the newest is of a newer version of this program (code 4).
     """
     candidates = folders(run)
     if prefer is not None:
@@ -183,17 +181,24 @@ def newest(run: Path, warn: Callable[[str], None], prefer: str | None = None) ->
     for folder in candidates:
         try:
             return read(folder)
-        except UserError as e:
-            warn(f"{e}; moved to {quarantine}, taking the next older one")
-            quarantine.mkdir(exist_ok=True)
-            target = quarantine / folder.name
-            shutil.rmtree(target, ignore_errors=True)
-            os.replace(folder, target)
+        except Damaged as e:
+            warn(f"{e}; {_move(folder, quarantine)}, taking the next older one")
             refused.append(folder.name)
     if refused:
         names = ", ".join(sorted(set(refused)))
         raise UserError(f"all checkpoints of {run} are damaged ({names}); they lie in {quarantine}; start again with --fresh", CHECKPOINT)
     return None
+
+
+def _move(folder: Path, quarantine: Path) -> str:
+    """Put a damaged checkpoint aside, where that is allowed; says what became of it."""
+    try:
+        files.disk.make_folder(quarantine)
+        files.disk.remove(quarantine / folder.name)
+        files.disk.rename(folder, quarantine / folder.name)
+    except OSError as e:
+        return f"it cannot be moved to {quarantine} ({e.strerror})"
+    return f"moved to {quarantine}"
 
 
 def set_weights(model: nn.Module, weights: dict[str, Tensor], origin: str) -> None:

@@ -1,16 +1,60 @@
 """Files that are either whole or not there: what is written stands under its final name only once it is complete.
 
+Everything that a run must not lose goes through `disk`, so that a test can put another one in its place: one that keeps a
+record of every operation, or one that is full.
 Proof: tests/test_files.py.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from llm_scratch.errors import RESOURCES, UserError
+
+
+class Disk:
+    """The five operations by which files come to be. What they leave behind after a power cut is said at each."""
+
+    def make_folder(self, path: Path) -> None:
+        """Make a folder and those above it; they last once the folder that they are in is flushed."""
+        path.mkdir(parents=True, exist_ok=True)
+
+    def write(self, path: Path, pieces: Iterable[bytes | memoryview]) -> None:
+        """Write a new file and flush it: what is in it lasts; its name does once its folder is flushed."""
+        with path.open("wb") as file:
+            for piece in pieces:
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def flush(self, path: Path) -> None:
+        """Wait until the disk has a file's content, or the names in a folder."""
+        if path.is_dir() and os.name == "nt":
+            return  # Windows keeps names by itself, and does not open folders
+        number = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+    def rename(self, old: Path, new: Path) -> None:
+        """Give a file or folder another name, in place of a file that has it; after a power cut it is there under one of the two."""
+        os.replace(old, new)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file, or a folder with all that is in it; nothing happens if there is none."""
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+disk = Disk()
+"""The disk in use."""
 
 
 @contextmanager
@@ -25,19 +69,27 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        disk.make_folder(path.parent)
         yield part
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        disk.flush(part)
+        disk.rename(part, path)
+        disk.flush(path.parent)
     except OSError as e:
         raise UserError(f"cannot write {path}: {e.strerror or e}; free some space or choose another folder", RESOURCES) from e
     finally:
         with suppress(OSError):
-            part.unlink()
+            disk.remove(part)
 
 
 def write_whole(path: str | Path, data: str | bytes) -> None:
     """Write a small file whole or not at all; text as UTF-8 with \\n line ends."""
     with whole_file(path) as part:
-        part.write_bytes(data.encode("utf-8") if isinstance(data, str) else data)
+        disk.write(part, [data.encode("utf-8") if isinstance(data, str) else data])
+
+
+def in_words(n_bytes: float) -> str:
+    """A number of bytes for people: "7.3 MB"."""
+    for size, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if n_bytes >= size:
+            return f"{n_bytes / size:.1f} {unit}"
+    return f"{n_bytes:.0f} bytes"

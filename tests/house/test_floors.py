@@ -12,8 +12,8 @@ import llm_scratch
 ROOT = Path(llm_scratch.__file__).parent
 FLOORS = [
     ["errors"],
-    ["config", "files", "download"],
-    ["tokenizers", "model", "presets"],
+    ["config", "files", "download", "tensor_file"],
+    ["tokenizers", "model", "presets", "manifest"],
     ["data", "generation", "interop", "checkpoint", "interpretability"],
     ["loading", "training", "evaluation"],
     ["finetuning", "serving", "learn"],
