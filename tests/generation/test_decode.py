@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 from torch import nn
 
 from llm_scratch.errors import UserError
-from llm_scratch.generation.decode import generate, generate_text_simple, stream, text_to_token_ids, token_ids_to_text
+from llm_scratch.generation.decode import (
+    generate,
+    generate_text_simple,
+    stream,
+    stream_pieces,
+    stream_rows,
+    text_to_token_ids,
+    token_ids_to_text,
+)
 from llm_scratch.model.gpt import GPTModel
 
 CFG = {"vocab_size": 61, "context_length": 12, "emb_dim": 24, "n_heads": 3, "n_layers": 2, "drop_rate": 0.5, "qkv_bias": True}
@@ -108,9 +118,19 @@ def test_ids_with_cache_equal_ids_without(model, idx, temperature):
 
 def test_the_cache_reads_each_token_once(model, idx, monkeypatch):
     shapes = []
-    monkeypatch.setattr(model, "forward", lambda ids, cache=None: shapes.append(ids.shape[1]) or GPTModel.forward(model, ids, cache))
+    monkeypatch.setattr(model, "hidden", lambda ids, cache=None: shapes.append(ids.shape[1]) or GPTModel.hidden(model, ids, cache))
     generate(model, idx, 10)
     assert shapes == [5, 1, 1, 1, 1, 1, 1, 1, 12, 12]
+    shapes.clear()
+    generate(model, idx, 3, prefill_chunk=2)
+    assert shapes == [2, 2, 1, 1, 1]
+
+
+def test_the_head_reads_only_the_last_token(model, idx):
+    seen = []
+    model.out_head.register_forward_hook(lambda part, args, out: seen.append(tuple(out.shape)))
+    generate(model, idx, 2)
+    assert seen == [(3, 1, 61)] * 2
 
 
 def test_rows_of_a_batch_do_not_disturb_each_other(model, idx):
@@ -142,6 +162,37 @@ def test_a_batch_ends_row_by_row_and_keeps_the_end_token():
     script = [7, 2, 5, 5, 5, 5], [2, 9, 9, 9, 9, 9], [8, 8, 8, 2, 8, 8]
     out = generate(Script(*script), idx, 6, eos_id=2)
     assert out.tolist() == [[0, 7, 2, 2, 2], [0, 2, 2, 2, 2], [0, 8, 8, 8, 2]]
+
+
+def test_samples_of_a_prompt_share_its_reading(model, idx, monkeypatch):
+    """Two prompts of three samples: the prompts are read as two rows, and each sample is what it would be alone from its seed."""
+    shapes = []
+    monkeypatch.setattr(model, "hidden", lambda ids, cache=None: shapes.append(tuple(ids.shape)) or GPTModel.hidden(model, ids, cache))
+    chance = [torch.Generator().manual_seed(seed) for seed in range(6)]
+    out = generate(model, idx[:2], 4, temperature=1.5, samples=3, generator=chance)
+    assert shapes == [(2, 5), (6, 1), (6, 1), (6, 1)]
+    for row in range(6):
+        alone = generate(model, idx[row // 3][None], 4, temperature=1.5, generator=torch.Generator().manual_seed(row))
+        assert torch.equal(out[row : row + 1], alone)
+    assert len({tuple(row) for row in out.tolist()}) == 6
+
+
+def test_a_full_context_slides_or_stops(model, idx):
+    """12 tokens fit: 5 of the prompt, 7 new ones, and one more that the full window gives."""
+    slid, stopped = (generate(model, idx, 30, on_full=how) for how in ("slide", "stop"))
+    assert (slid.shape[1], stopped.shape[1]) == (35, 13)
+    assert torch.equal(slid[:, :13], stopped)
+    assert torch.equal(generate(model, torch.zeros(1, 13, dtype=torch.long), 3, on_full="stop"), torch.zeros(1, 13, dtype=torch.long))
+
+
+def test_the_cache_is_freed_when_the_reader_stops(model):
+    caches = []
+    model.new_cache = lambda n: caches.append(weakref.ref(cache := GPTModel.new_cache(model, n))) or cache
+    pieces = stream(model, Bytes(), "\x01", seed=1)
+    next(pieces)
+    assert caches[0]() is not None
+    pieces.close()
+    assert caches[0]() is None
 
 
 def test_an_end_token_in_the_prompt_does_not_end():
@@ -209,6 +260,50 @@ def test_stream_ends_where_the_text_ends():
 
 def test_stream_joins_words_as_their_tokenizer_does():
     assert list(stream(Script([1, 2, 3, 4, 5]), Words(), "once")) == [" there", " was", " a", " fox"]
+
+
+def test_pieces_give_probabilities_of_the_model_before_any_sampler(model):
+    model = GPTModel(CFG | {"vocab_size": 300})
+    pieces = list(stream_pieces(model, Bytes(), "fox", max_new_tokens=6, temperature=0.2, top_k=3, seed=1, top=4, stop_at_eot=False))
+    ids = list(b"fox")
+    for piece in pieces[:6]:  # a seventh may hold bytes of no character
+        with torch.no_grad():
+            want = model.eval()(torch.tensor([ids]))[0, -1, :257].log_softmax(-1)
+        assert piece.logprob == pytest.approx(want[piece.id].item(), abs=1e-5)
+        assert [i for i, _ in piece.top] == want.topk(4).indices.tolist()
+        assert [p for _, p in piece.top] == pytest.approx(want.topk(4).values.tolist(), abs=1e-5)
+        ids.append(piece.id)
+    assert all(p.logprob is None and p.top == () for p in stream_pieces(model, Bytes(), "fox", max_new_tokens=3))
+
+
+def test_a_stop_string_ends_each_row_by_itself():
+    script = Script(list(b"one. two"), list(b"a b c. d"))
+    rows = {0: "", 1: ""}
+    for row, piece in stream_rows(script, Bytes(), ["x", "y"], stop=[". "], max_new_tokens=8, temperature=0):
+        rows[row] += piece.text
+    assert rows == {0: "one", 1: "a b c"}
+    assert script.training, "the model's mode is restored"
+
+
+def test_a_seed_gives_the_same_text_alone_and_in_a_batch_of_32():
+    """Prompts of all lengths, so most rows begin with blanks; float32."""
+    torch.manual_seed(1)
+    model = GPTModel(CFG | {"vocab_size": 257, "context_length": 40})
+    prompts = ["the quick brown fox jumps over"[: 1 + number % 30] for number in range(32)]
+    settings = {"max_new_tokens": 25, "temperature": 1.1, "top_p": 0.95, "repetition_penalty": 1.2, "stop_at_eot": False}
+    together = [[] for _ in prompts]
+    for row, piece in stream_rows(model, Bytes(), prompts, seeds=range(100, 132), **settings):
+        together[row].append(piece.id)
+    for row, prompt in enumerate(prompts):
+        alone = [piece.id for piece in stream_pieces(model, Bytes(), prompt, seed=100 + row, **settings)]
+        assert together[row] == alone + [None] * (len(together[row]) - len(alone)), prompt
+
+
+def test_another_way_of_writing_refuses_settings_that_it_would_not_see(model):
+    with pytest.raises(TypeError, match="its own settings"):
+        stream_rows(model, Bytes(), ["\x01"], write=lambda model, idx: iter(()), temperature=0.5)
+    with pytest.raises(ValueError, match="1 seeds for 2 rows"):
+        stream_rows(model, Bytes(), ["\x01"], samples=2, seeds=[1])
 
 
 def test_stream_draws_only_tokens_that_the_tokenizer_has():

@@ -11,7 +11,10 @@ from llm_scratch.generation.sampling import (
     SAMPLERS,
     TOY_LOGITS,
     TOY_VOCAB,
+    bend,
+    eta_cutoff,
     greedy,
+    min_p,
     next_token,
     print_sampled_tokens,
     sample,
@@ -19,6 +22,7 @@ from llm_scratch.generation.sampling import (
     temperature,
     top_k,
     top_p,
+    typical_p,
 )
 
 B, V = 5, 311
@@ -49,9 +53,50 @@ def test_top_p_equals_transformers(logits, theirs, p):
     assert torch.equal(top_p(logits, p), theirs.TopPLogitsWarper(p)(None, logits))
 
 
+@pytest.mark.parametrize("p", [0.0, 0.01, 0.1, 0.5, 1.0])
+def test_min_p_equals_transformers(logits, theirs, p):
+    assert torch.equal(min_p(logits, p), theirs.MinPLogitsWarper(p)(None, logits))
+
+
+@pytest.mark.parametrize("p", [0.01, 0.2, 0.9, 0.99])
+def test_typical_p_equals_transformers(logits, theirs, p):
+    assert torch.equal(typical_p(logits, p), theirs.TypicalLogitsWarper(p)(None, logits))
+
+
+@pytest.mark.parametrize("epsilon", [3e-4, 0.01, 0.5])
+def test_eta_cutoff_equals_transformers(logits, theirs, epsilon):
+    assert torch.equal(eta_cutoff(logits, epsilon), theirs.EtaLogitsWarper(epsilon)(None, logits))
+
+
+@pytest.mark.parametrize(("name", "value"), [("top_k", 3), ("top_p", 0.8), ("min_p", 0.3), ("typical_p", 0.7), ("eta_cutoff", 0.05)])
+@pytest.mark.parametrize("row", ["ties", "forbidden", "one left", "all alike"])
+def test_ties_and_forbidden_tokens_equal_transformers(theirs, name, value, row):
+    inf = float("inf")
+    rows = {"ties": [2.0, 1, 1, 1, 0, 2], "forbidden": [1.0, -inf, 3, -inf, 0, 0], "one left": [-inf] * 5 + [1.0], "all alike": [0.5] * 6}
+    theirs_of = {
+        "top_k": theirs.TopKLogitsWarper,
+        "top_p": theirs.TopPLogitsWarper,
+        "min_p": theirs.MinPLogitsWarper,
+        "typical_p": theirs.TypicalLogitsWarper,
+        "eta_cutoff": theirs.EtaLogitsWarper,
+    }
+    logits = torch.tensor([rows[row]])
+    ours, want = SAMPLERS[name](logits, value), theirs_of[name](value)(None, logits)
+    if (name, row) == ("top_p", "ties") or (name, row) == ("top_p", "all alike"):  # which of two equals goes is nobody's to say
+        assert torch.equal(ours.sort().values, want.sort().values)
+    else:
+        assert torch.equal(ours, want)
+
+
+def test_a_list_of_generators_draws_each_row_as_if_alone(logits):
+    together = sample(logits, [torch.Generator().manual_seed(s) for s in range(B)])
+    for row in range(B):
+        assert torch.equal(sample(logits[row : row + 1], torch.Generator().manual_seed(row)), together[row : row + 1])
+
+
 def test_samplers_act_in_the_order_of_transformers(logits, theirs):
     """Temperature before top-p: the other way round keeps other tokens."""
-    assert list(SAMPLERS) == ["temperature", "top_k", "top_p"]
+    assert list(SAMPLERS) == ["temperature", "top_k", "top_p", "min_p", "typical_p", "eta_cutoff"]
     bent = logits
     for name, value in (("temperature", 2.0), ("top_k", 40), ("top_p", 0.6)):
         bent = SAMPLERS[name](bent, value)
@@ -93,6 +138,7 @@ def test_nothing_is_changed_in_place(logits):
 def test_temperature_zero_takes_the_best_and_needs_no_chance(logits):
     state = torch.get_rng_state()
     assert torch.equal(next_token(logits, temperature=0, top_k=5), greedy(logits))
+    assert torch.equal(bend(logits, temperature=0, typical_p=0.1).softmax(-1).argmax(-1, keepdim=True), greedy(logits))
     assert torch.equal(state, torch.get_rng_state())
 
 
@@ -121,6 +167,14 @@ def test_a_sampler_from_outside_takes_one_line(logits, monkeypatch):
     assert next_token(logits, only=17).tolist() == [[17]] * B
 
 
+def test_every_sampler_keeps_a_token_and_changes_no_score_that_it_keeps(logits):
+    for name, value in {"top_k": 1, "top_p": 0.01, "min_p": 1.0, "typical_p": 0.01, "eta_cutoff": 0.9}.items():
+        bent = SAMPLERS[name](logits, value)
+        kept = bent.isfinite()
+        assert kept.any(-1).all(), name
+        assert torch.equal(bent[kept], logits[kept]), name
+
+
 def test_toy_vocabulary_gives_the_printed_counts(capsys):
     assert greedy(TOY_LOGITS[None]).item() == TOY_VOCAB["forward"]
     print_sampled_tokens(softmax_with_temperature(TOY_LOGITS, 1))
@@ -138,6 +192,9 @@ def test_toy_vocabulary_gives_the_printed_counts(capsys):
         (lambda x: top_k(x, 0), "top_k=0"),
         (lambda x: top_p(x, 0), "top_p=0"),
         (lambda x: top_p(x, 1.5), "top_p=1.5"),
+        (lambda x: min_p(x, 1.1), "min_p=1.1"),
+        (lambda x: typical_p(x, 0), "typical_p=0"),
+        (lambda x: eta_cutoff(x, 1), "eta_cutoff=1"),
         (lambda x: next_token(x, temperature=1.0, top_p=-1), "top_p=-1"),
     ],
 )

@@ -24,7 +24,9 @@ import llm_scratch
 from llm_scratch.config import ModelConfig
 from llm_scratch.data.loader import TokenLoader
 from llm_scratch.generation import decode
+from llm_scratch.generation.reader import pad_left
 from llm_scratch.generation.sampling import next_token
+from llm_scratch.generation.steps import chooser
 from llm_scratch.model import MODELS, stepping_stones
 from llm_scratch.model.attention import attention_weights
 from llm_scratch.tokenizers import CharTokenizer
@@ -173,10 +175,16 @@ def run_decoding(tracer):
     assert tokenizer.n_vocab == V
     model = MODELS["gpt"](ModelConfig(vocab_size=V, context_length=9, emb_dim=C, n_heads=H, n_layers=1))
     ids = torch.randint(0, V, (B, T))
-    with tracer.watching():
-        next_token(torch.randn(B, V), temperature=0.7, top_k=9, top_p=0.9)
+    every = {"temperature": 0.7, "top_k": 9, "top_p": 0.9, "min_p": 0.01, "typical_p": 0.9, "eta_cutoff": 1e-4, "logit_bias": {3: 1.0}}
+    every |= {"repetition_penalty": 1.1, "presence_penalty": 0.1, "frequency_penalty": 0.1, "no_repeat_ngram_size": 2}
+    with tracer.watching(S=None):
+        next_token(torch.randn(B, V), ids=ids, temperature=0)
+        draw = chooser(mirostat=3.0, **every)
+        for _ in range(2):
+            draw(torch.randn(B, V), ids)
     with tracer.watching(T=None, S=None):  # both grow while a text is written
         decode.generate(model, ids, 7, eos_id=0)
+        decode.generate(model, pad_left([[1, 2, 3], [4]]), 2)
     with tracer.watching(B=1, T=None, S=None):
         "".join(decode.stream(model, tokenizer, "hello", max_new_tokens=2))
 

@@ -1,62 +1,25 @@
-"""From a prompt to a text: ask the model for the next token, put it at the end, ask again.
+"""From a prompt to a text: `generate` gives ids, `stream` gives text while it comes, and both are `steps.steps`.
 
-Read `next_ids`, the one loop; `generate` gathers what it gives into ids, `stream` turns it into text while it comes.
-Proof: tests/generation/test_decode.py (with the cache the ids are the same as without). Lesson: lessons/step4_pretraining.py.
+Read `stream`, then `stream_rows`, which it is one row of. Proof: tests/generation/test_decode.py (with the cache the ids are the same as
+without). Lesson: lessons/step4_pretraining.py. Every way of choosing a token, in one table: docs/decoding.md.
 Source: top-k sampling at a temperature, as GPT-2 (Radford et al. 2019) does.
 """
 
 from __future__ import annotations
 
-import codecs
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from llm_scratch.errors import DATA, UserError
-from llm_scratch.generation.sampling import greedy, next_token
-from llm_scratch.model.running import check_ids, context_length, device_of, evaluating
-
-
-@torch.no_grad()
-def next_ids(
-    model: nn.Module, idx: Tensor, choose: Callable[[Tensor], Tensor], context_size: int | None = None, eos_id: int | None = None
-) -> Iterator[Tensor]:
-    """Continue each row of `idx` one token at a time, without end, or until every row has said `eos_id`.
-
-    While the text fits into the context, the model reads only what is new and its cache remembers the rest. After that the oldest token
-    leaves at each step, every position shifts by one, and the model reads the whole window again.
-
-    Args:
-        model: `(ids [B, T]) -> logits [B, T, V]`; in eval mode while this runs, as it was afterwards. With `new_cache`, it is used.
-        idx: [B, T], the prompts, all of one length.
-        choose: `(logits [B, V]) -> ids [B, 1]`.
-        context_size: most tokens the model is shown; never more than it can see, which is also what None means.
-    Yields:
-        [B, 1]; `eos_id` again and again in a row that has ended.
-    """
-    limits = [size for size in (context_size, context_length(model)) if size is not None]
-    size = min(limits, default=None)
-    ended = torch.zeros(len(idx), 1, dtype=torch.bool, device=idx.device)  # [B, 1]
-    with evaluating(model):
-        cached = size is not None and idx.shape[1] < size and hasattr(model, "new_cache")
-        cache = model.new_cache(len(idx)) if cached else None  # type: ignore[operator]
-        while True:
-            if cache is not None and size is not None and idx.shape[1] <= size:
-                logits = model(idx[:, cache.pos :], cache)[:, -1]  # [B, V]
-            else:
-                logits = model(idx if size is None else idx[:, -size:])[:, -1]  # [B, V]
-            new = choose(logits.float())  # [B, 1]
-            if eos_id is not None:
-                new = new.masked_fill(ended, eos_id)  # [B, 1]
-                ended = ended | (new == eos_id)  # [B, 1]
-            yield new
-            if eos_id is not None and ended.all():
-                return
-            idx = torch.cat([idx, new], dim=1)  # [B, S]
+from llm_scratch.errors import UserError
+from llm_scratch.generation.pieces import Piece, Writer, piece
+from llm_scratch.generation.reader import check_prompt, pad_left
+from llm_scratch.generation.sampling import Generators
+from llm_scratch.generation.steps import Step, chooser, steps
+from llm_scratch.model.running import device_of
 
 
 def generate(
@@ -69,26 +32,34 @@ def generate(
     eos_id: int | None = None,
     *,
     top_p: float | None = None,
-    generator: torch.Generator | None = None,
+    generator: Generators = None,
+    samples: int = 1,
+    on_full: Literal["slide", "stop"] = "slide",
+    prefill_chunk: int | None = None,
+    **settings: Any,
 ) -> Tensor:
     """Continue each row of ids, by chance or always with the best token.
 
     Args:
-        idx: [B, T], the prompts, all of one length.
+        idx: [B, T], the prompts; `reader.pad_left` makes one batch of prompts of different lengths.
         max_new_tokens: how many to add at most.
         context_size: most tokens the model is shown at once; None, or more than it can see: as many as it can see.
         temperature: 0 takes the best token; see `sampling.temperature`.
         top_k, top_p: see `sampling.top_k` and `sampling.top_p`.
         eos_id: the token that ends a text. A row keeps it and is filled up with it; when all rows have ended, so does this function.
-        generator: where the chance comes from; None: PyTorch's own, so that `torch.manual_seed(123)` before the call repeats a text.
+        generator: where the chance comes from; None: PyTorch's own, so that `torch.manual_seed(123)` before the call repeats a text. A
+            list gives each row its own, and then a row is drawn as if it were alone.
+        samples, on_full, prefill_chunk: as in `steps.steps`.
+        settings: any other sampler or penalty, as in `steps.chooser`.
     Returns:
-        [B, T + new], new <= max_new_tokens.
+        [B * samples, T + new], new <= max_new_tokens.
     Raises:
         UserError: an empty prompt, an id outside the vocabulary, a setting out of its range.
     """
     _check(model, idx, max_new_tokens, context_size, temperature)
-    choose = partial(next_token, generator=generator, temperature=temperature, top_k=top_k, top_p=top_p)
-    return torch.cat([idx, *islice(next_ids(model, idx, choose, context_size, eos_id), max_new_tokens)], dim=1)
+    choose = chooser(generator, temperature=temperature, top_k=top_k, top_p=top_p, **settings)
+    new = steps(model, idx, choose, context_size=context_size, eos_id=eos_id, samples=samples, on_full=on_full, prefill_chunk=prefill_chunk)
+    return torch.cat([idx.repeat_interleave(samples, 0), *(step.ids for step in islice(new, max_new_tokens))], dim=1)
 
 
 def generate_text_simple(model: nn.Module, idx: Tensor, max_new_tokens: int, context_size: int) -> Tensor:
@@ -97,8 +68,7 @@ def generate_text_simple(model: nn.Module, idx: Tensor, max_new_tokens: int, con
     Raises:
         UserError: an empty prompt, an id outside the vocabulary, a setting out of its range.
     """
-    _check(model, idx, max_new_tokens, context_size)
-    return torch.cat([idx, *islice(next_ids(model, idx, greedy, context_size), max_new_tokens)], dim=1)
+    return generate(model, idx, max_new_tokens, context_size)
 
 
 def stream(
@@ -111,46 +81,106 @@ def stream(
     top_k: int | None = None,
     top_p: float | None = None,
     seed: int | None = None,
-    stop_at_eot: bool = True,
+    **settings: Any,
 ) -> Iterator[str]:
     """Continue a text and give each piece as soon as it is whole; the pieces joined are the continuation, without the prompt.
 
     A token may hold half of a character: bytes wait until the character is complete. What can be no character becomes U+FFFD.
+    To end early, stop reading: closing the stream frees the cache.
 
     Args:
-        tokenizer: any with tiktoken's `encode`, `decode_bytes`, `n_vocab`, `eot_token`. Special tokens in `prompt` are read as plain text.
-        prompt: where to begin; "" begins where the model was taught that texts begin, after the end-of-text token. A model with a
-            `start_id` has only seen rows that begin with that token, so it stands before every prompt.
+        prompt: where to begin; "" begins where the model was taught that texts begin.
         seed: the same seed, the same text; None: PyTorch's own generator.
+        settings: as in `stream_rows`, which says more of all of them.
+    """
+    warm = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p}
+    return (piece.text for piece in stream_pieces(model, tokenizer, prompt, seed=seed, **warm, **settings) if piece.text)
+
+
+def stream_pieces(model: nn.Module, tokenizer: Any, prompt: str, *, seed: int | None = None, **settings: Any) -> Iterator[Piece]:
+    """As `stream`, but a `Piece` for each token: text, id, and with `top` its probability and the likeliest others.
+
+    Args:
+        seed: the same seed, the same text; None: PyTorch's own generator.
+        settings: as in `stream_rows`.
+    """
+    return (piece for _, piece in stream_rows(model, tokenizer, [prompt], seeds=None if seed is None else [seed], **settings))
+
+
+def stream_rows(
+    model: nn.Module,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    *,
+    samples: int = 1,
+    seeds: Sequence[int] | None = None,
+    max_new_tokens: int = 64,
+    stop: Sequence[str] = (),
+    stop_at_eot: bool = True,
+    top: int | None = None,
+    temperature: float | None = None,
+    on_full: Literal["slide", "stop"] = "slide",
+    prefill_chunk: int | None = None,
+    write: Callable[[nn.Module, Tensor], Iterator[Step]] | None = None,
+    **settings: Any,
+) -> Iterator[tuple[int, Piece]]:
+    """Continue several prompts at once, each several times, and give (row, piece) as they come; a prompt is read once for all its samples.
+
+    Args:
+        tokenizer: any with tiktoken's `encode`, `decode_bytes`, `n_vocab`, `eot_token`. Special tokens in a prompt are read as plain text.
+        prompts: where to begin; "" begins where the model was taught that texts begin, after the end-of-text token. A model with a
+            `start_id` has only seen rows that begin with that token, so it stands before every prompt.
+        samples: continuations of each; row 0 to samples - 1 belong to the first prompt.
+        seeds: one for each row: a text is then the same alone or in a batch. None: PyTorch's own generator.
+        stop: strings that end a text and are not shown.
         stop_at_eot: end when the model says that the text ends; the end-of-text token itself is never given.
+        top: give each piece its log-probability and this many likeliest others; None: neither.
+        temperature: 0.8 unless given; 0 is greedy.
+        on_full, prefill_chunk: as in `steps.steps`.
+        write: another way of writing, `(model, ids [B, T]) -> steps`, such as `partial(contrastive, k=4)`; it has settings of its own.
+        settings: any sampler or penalty, `mirostat` or `constraint`, as in `steps.chooser`.
     Raises:
         UserError: nothing to begin with, an id outside the model's vocabulary, a setting out of its range.
+        TypeError: `write` together with settings that it would not see.
     """
     eot = end_of_text(tokenizer)
-    start = getattr(model, "start_id", None)
-    ids = [*([] if start is None else [start]), *tokenizer.encode(prompt, disallowed_special=())] or ([] if eot is None else [eot])
-    idx = torch.tensor([ids], dtype=torch.long, device=device_of(model))  # [B, T]
-    _check(model, idx, max_new_tokens, None, temperature)
-    generator = None if seed is None else torch.Generator(idx.device).manual_seed(seed)
+    rows = [encode_prompt(model, tokenizer, prompt) for prompt in prompts]
+    idx = pad_left(rows, device_of(model))  # [B, T]
+    _check(model, idx, max_new_tokens, None, temperature or 0.0, samples)
+    writers = [Writer(tokenizer, row[-1], eot, stop, stop_at_eot) for row in rows for _ in range(samples)]
+    if write is None:
+        if seeds is not None and len(seeds) != len(writers):
+            raise ValueError(f"{len(seeds)} seeds for {len(writers)} rows; expected one for each")
+        generators = None if seeds is None else [torch.Generator(idx.device).manual_seed(seed) for seed in seeds]
+        warm = 0.8 if temperature is None else temperature
+        choose = chooser(generators, n_vocab=tokenizer.n_vocab, temperature=warm, **settings)
+        new = steps(model, idx, choose, samples=samples, on_full=on_full, prefill_chunk=prefill_chunk)
+    elif seeds is not None or temperature is not None or settings:
+        raise TypeError("another way of writing has its own settings; give them to it, as in partial(contrastive, k=4)")
+    else:
+        new = write(model, idx)
+    return _pieces(islice(new, max_new_tokens), writers, tokenizer.n_vocab, top)
 
-    def choose(logits: Tensor) -> Tensor:  # a vocabulary rounded up to a fast size has scores without tokens
-        return next_token(logits[:, : tokenizer.n_vocab], generator, temperature=temperature, top_k=top_k, top_p=top_p)
 
-    new = islice(next_ids(model, idx, choose, eos_id=eot if stop_at_eot else None), max_new_tokens)
-    return _text(tokenizer, ids[-1], (int(token) for token in new), eot)
+def _pieces(new: Iterator[Step], writers: Sequence[Writer], n_vocab: int, top: int | None) -> Iterator[tuple[int, Piece]]:
+    """The pieces of every row until all have ended."""
+    for ids, logits in new if writers else ():
+        logprobs = None if top is None else logits[:, :n_vocab].log_softmax(-1)
+        for row, (writer, token) in enumerate(zip(writers, ids.flatten().tolist(), strict=True)):
+            if not writer.done:
+                text = writer.add(token)
+                yield row, piece(text, token, None if logprobs is None else logprobs[row], top or 0)
+        if all(writer.done for writer in writers):
+            return
+    for row, writer in enumerate(writers):
+        if not writer.done and (rest := writer.end()):
+            yield row, Piece(rest)
 
 
-def _text(tokenizer: Any, last: int, ids: Iterator[int], eot: int | None) -> Iterator[str]:
-    """The text of each id after the id `last`, in whole characters; nothing for `eot`."""
-    whole = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    for token in ids:
-        if token != eot:  # word tokenizers put a space between two words, so an id is read with the one before it
-            piece = whole.decode(tokenizer.decode_bytes([last, token])[len(tokenizer.decode_bytes([last])) :])
-            if piece:
-                yield piece
-        last = token
-    if rest := whole.decode(b"", final=True):
-        yield rest
+def encode_prompt(model: nn.Module, tokenizer: Any, prompt: str) -> list[int]:
+    """The ids that a text begins with: after the model's `start_id` if it has one; for "" the end-of-text token."""
+    start, eot = getattr(model, "start_id", None), end_of_text(tokenizer)
+    return [*([] if start is None else [start]), *tokenizer.encode(prompt, disallowed_special=())] or ([] if eot is None else [eot])
 
 
 def end_of_text(tokenizer: Any) -> int | None:
@@ -173,12 +203,15 @@ def token_ids_to_text(token_ids: Tensor, tokenizer: Any) -> str:
     return tokenizer.decode(token_ids.flatten().tolist())
 
 
-def _check(model: nn.Module, idx: Tensor, max_new_tokens: int, context_size: int | None, temperature: float = 0.0) -> None:
-    if idx.dim() != 2:
-        raise ValueError(f"idx is {tuple(idx.shape)}; expected (B, T)")
-    if not idx.numel():
-        raise UserError("the prompt holds no token; give it at least one word", DATA)
-    for name, value, least in (("max_new_tokens", max_new_tokens, 0), ("context_size", context_size, 1), ("temperature", temperature, 0)):
+def _check(
+    model: nn.Module, idx: Tensor, max_new_tokens: int, context_size: int | None, temperature: float = 0.0, samples: int = 1
+) -> None:
+    check_prompt(model, idx)
+    for name, value, least in (
+        ("max_new_tokens", max_new_tokens, 0),
+        ("context_size", context_size, 1),
+        ("temperature", temperature, 0),
+        ("samples", samples, 1),
+    ):
         if value is not None and not value >= least:
             raise UserError(f"{name}={value} must be at least {least}")
-    check_ids(model, idx)

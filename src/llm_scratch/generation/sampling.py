@@ -1,19 +1,23 @@
 """From scores to one token: bend the scores, drop the unlikely, draw.
 
 Each bend is a pure function `(logits [B, V], value) -> logits [B, V]`; what may no longer be drawn becomes -inf.
-`next_token` applies those that are set, in the order of `SAMPLERS`, and draws. Yours: write such a function, then
-`SAMPLERS["mine"] = mine` and call `next_token(logits, mine=0.5)`.
+`next_token` applies those that are set, in the order of `PENALTIES` (see penalties.py) and then of `SAMPLERS`, and draws.
+Yours: write such a function, then `SAMPLERS["mine"] = mine` and call `next_token(logits, mine=0.5)`.
 Proof: tests/generation/test_sampling.py (equal to transformers' logits processors). Lesson: lessons/step4_pretraining.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from llm_scratch.errors import UserError
+from llm_scratch.generation.penalties import PENALTIES
+
+Generators = torch.Generator | Sequence[torch.Generator] | None
 
 
 def temperature(logits: Tensor, t: float) -> Tensor:
@@ -65,42 +69,119 @@ def top_p(logits: Tensor, p: float) -> Tensor:
     return logits.masked_fill(drop.scatter(-1, order, drop), float("-inf"))  # [B, V]
 
 
+def min_p(logits: Tensor, p: float) -> Tensor:
+    """Keep the tokens that are at least `p` times as likely as the best one. [B, V] -> [B, V].
+
+    A sure model then keeps only what rivals its favourite, and a high temperature cannot let in what was absurd before.
+
+    Raises:
+        UserError: p is not in [0, 1].
+    Source: Nguyen et al. 2024, "Turning Up the Heat: Min-p Sampling", https://arxiv.org/abs/2407.01082, section 3.
+    """
+    if not 0 <= p <= 1:
+        raise UserError(f"min_p={p} must be from 0 to 1; leave it out to keep every token")
+    share = logits.softmax(-1)  # [B, V]
+    return logits.masked_fill(share < p * share.amax(-1, keepdim=True), float("-inf"))  # [B, V]
+
+
+def typical_p(logits: Tensor, p: float) -> Tensor:
+    """Keep the tokens that surprise about as much as was to be expected, until they hold the share `p`. [B, V] -> [B, V].
+
+    People seldom say the most likely word all the time, nor the least likely: what a word tells (-log of its probability) stays near the
+    mean of what the next word tells, the entropy. The nearest are kept first, so the best token may be dropped.
+
+    Raises:
+        UserError: p is not in (0, 1].
+    Source: Meister et al. 2022, "Locally Typical Sampling", https://arxiv.org/abs/2202.00666, section 4.
+    """
+    if not 0 < p <= 1:
+        raise UserError(f"typical_p={p} must be above 0 and at most 1; leave it out to keep every token")
+    if p == 1:
+        return logits
+    logprobs = logits.log_softmax(-1)  # [B, V]
+    entropy = -(logprobs.exp() * logprobs).nansum(-1, keepdim=True)  # [B, 1]
+    distance, order = (-logprobs - entropy).abs().sort(stable=True)  # [B, V]
+    held = logits.gather(-1, order).softmax(-1).cumsum(-1)  # [B, V]
+    last = (held < p).sum(-1, keepdim=True).clamp(max=logits.shape[-1] - 1)  # [B, 1]
+    drop = distance > distance.gather(-1, last)  # [B, V]
+    return logits.masked_fill(drop.scatter(-1, order, drop), float("-inf"))  # [B, V]
+
+
+def eta_cutoff(logits: Tensor, epsilon: float) -> Tensor:
+    """Drop the tokens below a probability that sinks as the model grows unsure. [B, V] -> [B, V]; the best one always stays.
+
+    The bound is min(epsilon, sqrt(epsilon) e^-entropy): where a thousand tokens are all fine, none of them is likely, and all may stay.
+
+    Raises:
+        UserError: epsilon is not in (0, 1).
+    Source: Hewitt, Manning and Liang 2022, "Truncation Sampling as Language Model Desmoothing", https://arxiv.org/abs/2210.15191,
+        section 4.
+    """
+    if not 0 < epsilon < 1:
+        raise UserError(f"eta_cutoff={epsilon} must be above 0 and below 1, such as 3e-4; leave it out to keep every token")
+    logprobs = logits.log_softmax(-1)  # [B, V]
+    entropy = -(logprobs.exp() * logprobs).nansum(-1, keepdim=True)  # [B, 1]
+    bound = (epsilon**0.5 * (-entropy).exp()).clamp(max=epsilon)  # [B, 1]
+    drop = (logprobs.exp() < bound) & (logits < logits.amax(-1, keepdim=True))  # [B, V]
+    return logits.masked_fill(drop, float("-inf"))  # [B, V]
+
+
 def greedy(logits: Tensor) -> Tensor:
     """The best token of each row: no chance, the same text every time. [B, V] -> [B, 1]."""
     return logits.argmax(-1, keepdim=True)
 
 
-def sample(logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
+def sample(logits: Tensor, generator: Generators = None) -> Tensor:
     """Draw one token a row, each as often as its probability says. [B, V] -> [B, 1].
 
     Args:
-        generator: where the chance comes from; None: PyTorch's own, which `torch.manual_seed` sets.
+        generator: where the chance comes from; None: PyTorch's own, which `torch.manual_seed` sets. A list gives each row its own, and
+            then a row is drawn as if it were alone.
     """
-    return torch.multinomial(logits.float().softmax(-1), 1, generator=generator)
+    probas = logits.float().softmax(-1)  # [B, V]
+    if generator is None or isinstance(generator, torch.Generator):
+        return torch.multinomial(probas, 1, generator=generator)
+    return torch.cat([torch.multinomial(row, 1, generator=own) for row, own in zip(probas[:, None], generator, strict=True)])
 
 
-SAMPLERS: dict[str, Callable[[Tensor, float], Tensor]] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}  # type: ignore[dict-item]
+SAMPLERS: dict[str, Callable[[Tensor, Any], Tensor]] = {
+    "temperature": temperature,
+    "top_k": top_k,
+    "top_p": top_p,
+    "min_p": min_p,
+    "typical_p": typical_p,
+    "eta_cutoff": eta_cutoff,
+}
 
 
-def next_token(logits: Tensor, generator: torch.Generator | None = None, **settings: float | None) -> Tensor:
-    """Choose the next token of each row. [B, V] -> [B, 1].
+def bend(logits: Tensor, ids: Tensor | None = None, **settings: Any) -> Tensor:
+    """The scores after every penalty and sampler that is set: their softmax is what a token is drawn from. [B, V] -> [B, V].
 
     Args:
-        settings: a value for each name of `SAMPLERS` that shall act, None for the others; they act in the order of that table
-            (transformers' order). `temperature=0` takes the best token, which no other setting can change.
+        ids: [B, S], the text so far, which the penalties look at; needed when one that does is set.
+        settings: a value for each name of `PENALTIES` and `SAMPLERS` that shall act, None for the others. They act in the order of those
+            tables (transformers' order). `temperature=0` leaves the best token alone, whatever the other samplers say.
     Raises:
-        UserError: a value that its sampler refuses.
-        TypeError: a name that is not in `SAMPLERS`.
+        UserError: a value that its function refuses.
+        TypeError: a name that is in neither table.
     """
-    if strange := settings.keys() - SAMPLERS.keys():
-        raise TypeError(f"no sampler {', '.join(sorted(strange))}; known: {', '.join(SAMPLERS)}")
+    if strange := settings.keys() - SAMPLERS.keys() - PENALTIES.keys():
+        raise TypeError(f"no sampler {', '.join(sorted(strange))}; known: {', '.join([*PENALTIES, *SAMPLERS])}")
+    for name, penalise in PENALTIES.items():
+        if settings.get(name) is not None:
+            logits = penalise(logits, settings[name], ids)  # [B, V]
     if settings.get("temperature") == 0:
-        return greedy(logits)
-    for name, bend in SAMPLERS.items():
-        value = settings.get(name)
-        if value is not None:
-            logits = bend(logits, value)  # [B, V]
-    return sample(logits, generator)
+        return torch.full_like(logits, float("-inf")).scatter(-1, greedy(logits), 0.0)  # [B, V]
+    for name, drop in SAMPLERS.items():
+        if settings.get(name) is not None:
+            logits = drop(logits, settings[name])  # [B, V]
+    return logits
+
+
+def next_token(logits: Tensor, generator: Generators = None, ids: Tensor | None = None, **settings: Any) -> Tensor:
+    """Choose the next token of each row. [B, V] -> [B, 1]; `generator` as in `sample`, the rest as in `bend`."""
+    bent = bend(logits, ids, **settings)  # [B, V]
+    return greedy(bent) if settings.get("temperature") == 0 else sample(bent, generator)
 
 
 # The toy vocabulary of lesson 4: nine words, and the scores that a small model gave them after "every effort moves you".

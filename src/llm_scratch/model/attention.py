@@ -63,9 +63,9 @@ class MultiHeadAttention(nn.Module):
         mask = None
         if cache is not None:
             k, v = cache.append(self.layer, k, v)  # [B, H, S, D]
-            mask = cache.mask(T)  # [T, S]
+            mask = cache.mask(T)
         y = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=cache is None, dropout_p=self.dropout.p if self.training else 0.0
+            q, k, v, attn_mask=mask, is_causal=mask is None and T > 1, dropout_p=self.dropout.p if self.training else 0.0
         )  # [B, H, T, D]
         return self.out_proj(y.transpose(1, 2).reshape(B, T, -1))  # [B, T, C]
 

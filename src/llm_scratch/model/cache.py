@@ -1,33 +1,39 @@
 """The key/value cache: what earlier tokens offer is computed once and kept, so that a new token costs one step and not all of them.
 
 The model owns nothing of it: it is made by `model.new_cache(batch_size)`, passed in, and moved on by the model at the end of `forward`.
-Proof that cached and uncached logits agree: tests/model/test_gpt.py. Lesson: lessons/step4_pretraining.py.
+Texts of different lengths share a cache when blanks stand before the shorter ones ("left padding"): `blanks` says how many.
+Proof that cached and uncached logits agree: tests/model/test_gpt.py, tests/generation/test_reader.py. Lesson: lessons/step4_pretraining.py.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 
 class KVCache:
-    """Room for the keys and values of `context_length` tokens in every layer.
+    """Room for the keys and values of at most `context_length` tokens in every layer.
 
     Args:
-        shape: (layers, batch B, key/value heads G, tokens S, head size D).
+        shape: (layers, batch B, key/value heads G, most tokens S, head size D).
+        block: take memory for this many tokens at a time, when they come; None: for all of them now.
     Attributes:
-        pos: how many tokens are in it.
+        pos: how many tokens are in it, blanks too.
+        blanks: [B], how many places before each row's text hold nothing; None: every row is full.
     """
 
-    def __init__(self, shape: tuple[int, int, int, int, int], dtype: torch.dtype, device: torch.device) -> None:
-        self.keys = torch.zeros(shape, dtype=dtype, device=device)
-        self.values = torch.zeros(shape, dtype=dtype, device=device)
-        self.pos = 0
+    def __init__(self, shape: tuple[int, int, int, int, int], dtype: torch.dtype, device: torch.device, block: int | None = None) -> None:
+        self.limit, self.block, self.pos = shape[3], block or shape[3], 0
+        self.blanks: Tensor | None = None
+        self.keys, self.values = (torch.zeros(*shape[:3], 0, shape[4], dtype=dtype, device=device) for _ in range(2))
+        self._make_room(min(self.block, self.limit))
 
     @property
     def room(self) -> int:
         """Tokens that still fit."""
-        return self.keys.shape[3] - self.pos
+        return self.limit - self.pos
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store the new tokens' k and v [B, G, T, D] of one layer; returns those of all tokens so far, [B, G, S, D].
@@ -36,17 +42,48 @@ class KVCache:
             ValueError: more tokens than there is room for.
         """
         end = self.pos + k.shape[2]
-        if k.shape[2] > self.room:
-            raise ValueError(f"{k.shape[2]} new tokens after {self.pos} do not fit the cache of {self.keys.shape[3]}")
+        if end > self.limit:
+            raise ValueError(f"{k.shape[2]} new tokens after {self.pos} do not fit the cache of {self.limit}")
+        if end > self.keys.shape[3]:
+            self._make_room(min(-(-end // self.block) * self.block, self.limit))
         self.keys[layer, :, :, self.pos : end] = k
         self.values[layer, :, :, self.pos : end] = v
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
 
-    def mask(self, T: int) -> Tensor:
-        """Which of the S seen tokens each of the T new ones may look at: [T, S], True where it may."""
+    def positions(self, T: int) -> Tensor:
+        """The place of each new token in its own text, from 0: [T], or [B, T] where rows begin with blanks."""
+        places = torch.arange(self.pos, self.pos + T, device=self.keys.device)  # [T]
+        return places if self.blanks is None else (places - self.blanks[:, None]).clamp(min=0)
+
+    def mask(self, T: int) -> Tensor | None:
+        """Which of the S seen tokens each of the T new ones may look at, True where it may: [T, S], or [B, 1, T, S] with blanks.
+
+        None where a kernel needs no table: one new token may look at everything, and in a first piece only the future is hidden.
+        """
+        if self.blanks is None and (T == 1 or self.pos == 0):
+            return None
         seen = torch.arange(self.pos + T, device=self.keys.device)  # [S]
-        return seen <= seen[self.pos :, None]  # [T, S]
+        new = seen[self.pos :, None]
+        if self.blanks is None:
+            return seen <= new  # [T, S]
+        text = seen >= self.blanks[:, None, None, None]
+        return (seen <= new) & text | (seen == new)  # [B, 1, T, S]
 
     def advance(self, T: int) -> None:
         """Count T tokens as seen; called once by the model, after the last layer."""
         self.pos += T
+
+    def rewind(self, pos: int) -> None:
+        """Forget every token from `pos` on: a guess that was wrong costs nothing more."""
+        self.pos = min(pos, self.pos)
+
+    def pick(self, rows: Sequence[int] | Tensor) -> None:
+        """Keep these rows, in this order; a row named twice is copied. So one reading of a prompt serves many continuations."""
+        index = torch.as_tensor(rows, device=self.keys.device)
+        self.keys, self.values = self.keys[:, index], self.values[:, index]
+        self.blanks = None if self.blanks is None else self.blanks[index]
+
+    def _make_room(self, tokens: int) -> None:
+        """Memory for `tokens` tokens; what is there stays."""
+        more = [*self.keys.shape[:3], tokens - self.keys.shape[3], self.keys.shape[4]]
+        self.keys, self.values = (torch.cat([old, old.new_zeros(more)], dim=3) for old in (self.keys, self.values))

@@ -71,23 +71,30 @@ class GPTModel(nn.Module):
         Raises:
             ValueError: more tokens than context_length.
         """
+        return self.out_head(self.hidden(in_idx, cache))  # [B, T, V]
+
+    def hidden(self, in_idx: Tensor, cache: KVCache | None = None) -> Tensor:
+        """What the model has made of each token before the head turns it into scores: [B, T] -> [B, T, C].
+
+        To continue a text only the last token's scores are needed: the head, the largest matrix of a small GPT, then reads one row.
+        """
         B, T = in_idx.shape
         start = 0 if cache is None else cache.pos
         if start + T > self.cfg.context_length:
             raise ValueError(f"{start + T} tokens do not fit context_length={self.cfg.context_length}")
-        pos = torch.arange(start, start + T, device=in_idx.device)  # [T]
+        pos = torch.arange(T, device=in_idx.device) if cache is None else cache.positions(T)
         x = self.drop_emb(self.tok_emb(in_idx) + self.pos_emb(pos))  # [B, T, C]
         for block in self.trf_blocks:
             x = block(x, cache)  # [B, T, C]
         if cache is not None:
             cache.advance(T)
-        return self.out_head(self.final_norm(x))  # [B, T, V]
+        return self.final_norm(x)  # [B, T, C]
 
-    def new_cache(self, batch_size: int) -> KVCache:
-        """An empty cache for `batch_size` sequences of up to context_length tokens."""
+    def new_cache(self, batch_size: int, block: int | None = 256) -> KVCache:
+        """An empty cache for `batch_size` sequences of up to context_length tokens; `block` as in `KVCache`."""
         cfg, weight = self.cfg, self.tok_emb.weight
         shape = (cfg.n_layers, batch_size, cfg.n_heads, cfg.context_length, cfg.emb_dim // cfg.n_heads)
-        return KVCache(shape, weight.dtype, weight.device)
+        return KVCache(shape, weight.dtype, weight.device, block)
 
 
 def gpt2_init(model: nn.Module) -> None:

@@ -1,0 +1,109 @@
+"""What a model says after a text, each token read once: the part that all ways of writing share.
+
+A `Reader` is asked with the whole text each time and reads only what is new; its cache remembers the rest. When the text outgrows the
+model's context, the oldest token leaves at each step, every position shifts by one, and the window is read again.
+Rows of different lengths stand to the right, with `BLANK` before them: `pad_left([[1, 2, 3], [4]])`.
+Proof: tests/generation/test_reader.py (cached = uncached for every model, batch, padding, length and chunk).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from llm_scratch.errors import DATA, UserError
+from llm_scratch.model.cache import KVCache
+from llm_scratch.model.running import check_ids, context_length
+
+BLANK = -1  # in a batch of ids: no token here, the row's text begins later
+
+
+def pad_left(rows: Sequence[Sequence[int]], device: torch.device | None = None) -> Tensor:
+    """Texts of different lengths as one batch: blanks before the shorter ones, so that all end together. -> [B, T]."""
+    longest = max(map(len, rows), default=0)
+    return torch.tensor([[BLANK] * (longest - len(row)) + list(row) for row in rows], dtype=torch.long, device=device)
+
+
+class Reader:
+    """Gives the scores of every next token after a text.
+
+    Args:
+        model: `(ids [B, T]) -> logits [B, T, V]`. With `new_cache` its cache is used, with `hidden` the head reads only what is asked.
+        context_size: most tokens the model is shown; never more than it can see, which is also what None means.
+        prefill_chunk: read a long prompt in pieces of this many tokens, which takes less memory; None: at once.
+    Attributes:
+        size: most tokens the model is shown, or None.
+        cache: what it remembers.
+    """
+
+    def __init__(self, model: nn.Module, context_size: int | None = None, prefill_chunk: int | None = None) -> None:
+        for name, value in (("context_size", context_size), ("prefill_chunk", prefill_chunk)):
+            if value is not None and value < 1:
+                raise UserError(f"{name}={value} must be at least 1")
+        self.model, self.chunk = model, prefill_chunk
+        self.size = min((size for size in (context_size, context_length(model)) if size is not None), default=None)
+        self.cache: KVCache | None = None
+
+    def __call__(self, idx: Tensor, n: int = 1) -> Tensor:
+        """Scores after each of the last n tokens of idx [B, S]: [B, n, V], in float32. All n are to be in the window."""
+        window = idx if self.size is None else idx[:, -self.size :]
+        if not hasattr(self.model, "new_cache"):
+            return self._without_cache(window, n)
+        if not hasattr(self.model, "hidden"):
+            return self._new(window, idx.shape[1], self.model)[:, -n:].float()
+        return self.scores(self._new(window, idx.shape[1], self.model.hidden)[:, -n:])  # type: ignore[arg-type]
+
+    def hidden(self, idx: Tensor) -> Tensor:
+        """What the model has made of the tokens of idx [B, S] that it had not read: [B, T, C]."""
+        window = idx if self.size is None else idx[:, -self.size :]
+        return self._new(window, idx.shape[1], self.model.hidden)  # type: ignore[arg-type]
+
+    def scores(self, hidden: Tensor) -> Tensor:
+        """The scores of the next token, of what `hidden` gave: [..., C] -> [..., V], in float32."""
+        return self.model.out_head(hidden).float()  # type: ignore[operator]
+
+    def pick(self, rows: Sequence[int] | Tensor) -> None:
+        """Go on with these rows, in this order; a row may be named twice."""
+        if self.cache is not None:
+            self.cache.pick(rows)
+
+    def rewind(self, length: int) -> None:
+        """Forget what was read from the place `length` on."""
+        if self.cache is not None:
+            self.cache.rewind(length)
+
+    def _new(self, window: Tensor, length: int, read: Callable[[Tensor, KVCache], Tensor]) -> Tensor:
+        """The tokens of the window that are not in the cache, through `read`."""
+        if self.cache is None or length > window.shape[1]:
+            self.cache = cache = self.model.new_cache(len(window))  # type: ignore[operator]
+            blanks = (window < 0).sum(1)
+            cache.blanks = blanks if blanks.any() else None
+        cache = self.cache
+        new = window[:, cache.pos :].clamp(min=0)
+        parts = [read(part, cache) for part in new.split(self.chunk or new.shape[1], dim=1)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def _without_cache(self, window: Tensor, n: int) -> Tensor:
+        """The whole window at once; a model that knows no blanks reads each row by itself where there are some."""
+        if not (window < 0).any():
+            return self.model(window)[:, -n:].float()
+        return torch.cat([self.model(row[row >= 0][None])[:, -n:] for row in window]).float()
+
+
+def check_prompt(model: nn.Module, idx: Tensor) -> None:
+    """Refuse a batch of prompts that no model can continue.
+
+    Raises:
+        ValueError: not [B, T].
+        UserError: a row without a token, a blank after a token, an id outside the vocabulary (code 3).
+    """
+    if idx.dim() != 2:
+        raise ValueError(f"idx is {tuple(idx.shape)}; expected (B, T)")
+    if not idx.numel() or (idx[:, -1] < 0).any():
+        raise UserError("the prompt holds no token; give it at least one word", DATA)
+    blank = idx == BLANK
+    if (blank[:, 1:] & ~blank[:, :-1]).any():
+        raise UserError("a blank stands after a token; blanks belong before a text: pad_left puts them there", DATA)
+    check_ids(model, idx[~blank])

@@ -1,0 +1,58 @@
+"""Mirostat: the algorithm written out for one row, the surprise it is asked for, faults."""
+
+from __future__ import annotations
+
+from math import log2
+
+import pytest
+import torch
+
+from llm_scratch.errors import UserError
+from llm_scratch.generation.mirostat import Mirostat
+from llm_scratch.generation.sampling import sample
+from llm_scratch.generation.steps import chooser
+
+V = 500
+
+
+def zipf(sharpness):
+    """Scores of a vocabulary whose i-th word is as likely as 1 / i^sharpness."""
+    return -sharpness * torch.arange(1, V + 1).float().log()[None]
+
+
+def test_the_bound_follows_the_paper():
+    """Algorithm 2: mu begins at 2 tau; keep what surprises at most mu; mu -= eta (surprise - tau). The best always stays."""
+    steer, mu, ids = Mirostat(3.0, 0.5), 6.0, torch.tensor([[0]])
+    for number, token in enumerate([3, 0, 40, 7]):
+        logits = torch.randn(1, V, generator=torch.Generator().manual_seed(number)) * 2
+        surprise = [-log2(p) for p in logits[0].softmax(-1).tolist()]
+        kept = steer(logits, ids).isfinite()[0].tolist()
+        assert [i for i in range(V) if kept[i]] == [i for i in range(V) if surprise[i] <= max(mu, min(surprise))]
+        mu -= 0.5 * (surprise[token] - 3.0)
+        ids = torch.cat([ids, torch.tensor([[token]])], 1)
+
+
+@pytest.mark.parametrize("target", [3.0, 4.0])
+@pytest.mark.parametrize("sharpness", [1.0, 1.3])
+def test_the_mean_surprise_is_the_target(target, sharpness):
+    """Two vocabularies, one flatter than the other: the same number of bits comes out of both."""
+    logits, generator = zipf(sharpness).expand(20, V), torch.Generator().manual_seed(1)
+    steer, ids, surprise = Mirostat(target), torch.zeros(20, 1, dtype=torch.long), []
+    for _ in range(400):
+        new = sample(steer(logits, ids), generator)
+        surprise.append(-logits.log_softmax(-1).gather(1, new) / torch.tensor(2.0).log())
+        ids = torch.cat([ids, new], 1)
+    assert torch.cat(surprise[100:], 1).mean().item() == pytest.approx(target, abs=0.1)
+
+
+def test_the_best_token_always_stays():
+    steer = Mirostat(0.01)
+    assert steer(torch.zeros(1, 8).index_fill(1, torch.tensor([5]), 0.1), torch.tensor([[0]])).isfinite().nonzero().tolist() == [[0, 5]]
+
+
+def test_faults():
+    for wrong in ({"target": 0}, {"target": 1.0, "rate": -1}):
+        with pytest.raises(UserError, match="must be above 0"):
+            Mirostat(**wrong)
+    with pytest.raises(UserError, match="temperature=0"):
+        chooser(mirostat=5.0, temperature=0)
