@@ -1,10 +1,12 @@
-"""Ctrl-C and SIGTERM while training: the step in progress is finished and saved first.
+"""Ctrl-C, SIGTERM and SIGHUP while training: the step in progress is finished and saved first.
 
-A second Ctrl-C stops at once. Proof: tests/training/test_loop.py.
+A second Ctrl-C stops at once. A signal that whoever started the process has turned off (as `nohup` does) stays off.
+Proof: tests/training/test_interrupt.py, tests/training/test_loop.py, tests/reliability/test_r07_signals.py.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -12,32 +14,55 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
 
 @dataclass
 class Stop:
-    """Whether somebody asked to stop, and by which signal (2 is Ctrl-C, 15 is SIGTERM)."""
+    """Whether somebody asked to stop, and by which signal (1: the terminal went away, 2: Ctrl-C, 15: SIGTERM)."""
 
     asked: bool = False
     number: int = 0
+
+    @property
+    def code(self) -> int:
+        """The exit code that says which: 129, 130, 143."""
+        return 128 + self.number
 
 
 @contextmanager
 def stop_signals() -> Iterator[Stop]:
     """Catch Ctrl-C, SIGTERM and SIGHUP inside the block; only the main thread can, elsewhere nothing is caught."""
-    stop = Stop()
+    stop, pressed = Stop(), 0
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if stop.asked:
+        nonlocal pressed
+        pressed += number == signal.SIGINT
+        if pressed > 1:  # torchrun sends SIGTERM after a Ctrl-C; only a second Ctrl-C is impatience
             raise KeyboardInterrupt
-        stop.asked, stop.number = True, number
+        if not stop.asked:
+            stop.asked, stop.number = True, number
+        if number not in (signal.SIGINT, signal.SIGTERM):
+            _speak_to_nobody()
 
-    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = [signal.signal(number, ask) for number in numbers]
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    taken = [number for number, handler in before.items() if handler != signal.SIG_IGN]
+    for number in taken:
+        signal.signal(number, ask)
     try:
         yield stop
     finally:
-        for number, handler in zip(numbers, before):
-            signal.signal(number, handler)
+        for number in taken:
+            signal.signal(number, before[number])
+
+
+def _speak_to_nobody() -> None:
+    """Lead output that went to a terminal nowhere: it is gone, and a line printed to it would be an error before the save."""
+    for stream in (1, 2):
+        if os.isatty(stream):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream)
+            os.close(nowhere)

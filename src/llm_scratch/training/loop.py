@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -20,12 +20,14 @@ from llm_scratch import checkpoint
 from llm_scratch.config import RunConfig, TrainConfig, learned, to_dict
 from llm_scratch.data.corpus import Corpus, prepare, start_id
 from llm_scratch.data.loader import TokenLoader
-from llm_scratch.errors import CHECKPOINT, DIVERGED, INTERRUPTED, UserError, unknown
+from llm_scratch.errors import CHECKPOINT, DIVERGED, UserError, unknown
 from llm_scratch.model import build
 from llm_scratch.tokenizers import Tokenizer, save_tokenizer
-from llm_scratch.training.interrupt import stop_signals
+from llm_scratch.training.interrupt import Stop, stop_signals
+from llm_scratch.training.lock import only_writer
 from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.records import Records, Watcher
+from llm_scratch.training.saving import Saves
 from llm_scratch.training.schedule import learning_rate
 from llm_scratch.training.state import optimizer_tensors, plain_weights, random_state, restore_optimizer, restore_random
 from llm_scratch.training.step import mean_loss, train_step
@@ -157,19 +159,21 @@ def train(config: RunConfig, out: str | Path, *, device: str = "cpu", watcher: W
     folder, watcher = Path(out), watcher or Watcher()
     corpus = corpus or prepare(config)
     run = start(config, folder, torch.device(device), corpus)
-    found = checkpoint.newest(folder, watcher.warn, prefer="latest")
-    if found is not None:
-        if learned(found.config) != learned(to_dict(config)):
-            raise UserError(f"{folder} holds a run with other settings; choose another --out, or --fresh to start over", CHECKPOINT)
-        run.restore(found)
-    with Records(config, folder, run.step, run.device) as records, stop_signals() as stop:
-        watcher.started(run, resumed=found is not None)
-        _loop(run, records, watcher, stop)
-        watcher.finished(run)
+    with only_writer(folder, watcher.warn) as lock:
+        found = checkpoint.newest(folder, watcher.warn, prefer="latest")
+        if found is not None:
+            if learned(found.config) != learned(to_dict(config)):
+                raise UserError(f"{folder} holds a run with other settings; choose another --out, or --fresh to start over", CHECKPOINT)
+            run.restore(found)
+        checkpoint.check_room(folder, 3 * sum(p.nbytes for p in run.model.parameters()))  # AdamW keeps two numbers a weight
+        with Records(config, folder, run.step, run.device) as records, stop_signals() as stop:
+            watcher.started(run, resumed=found is not None)
+            _loop(run, records, watcher, stop, Saves(lock, watcher.warn))
+            watcher.finished(run)
     return run
 
 
-def _loop(run: Run, records: Records, watcher: Watcher, stop: Any) -> None:
+def _loop(run: Run, records: Records, watcher: Watcher, stop: Stop, saves: Saves) -> None:
     """Steps until the end; what is due every so many steps is done after the step."""
     cfg = run.config.train
     if run.step == 0:
@@ -185,16 +189,18 @@ def _loop(run: Run, records: Records, watcher: Watcher, stop: Any) -> None:
             records.metric(row)
         look = run.step % cfg.eval_every == 0 or last
         sample = bool(cfg.sample_every) and (run.step % cfg.sample_every == 0 or last)
-        save = run.step % cfg.save_every == 0 or last or stop.asked
+        stopping = stop.asked  # asked now: a signal during what follows is for the next step
+        save = run.step % cfg.save_every == 0 or last or stopping
         if look or sample or save:
             run.check_weights()
+        best = run.best
         better = look and _look(run, records, watcher)
         if sample:
             records.sample(run, watcher)
-        if save or better:
-            run.save(best=better)
-        if stop.asked and not last:
-            raise UserError(f"stopped at step {run.step}, saved in {run.folder}; the same command goes on from there", INTERRUPTED)
+        if (save or better) and not saves.attempt(partial(run.save, better), run.step, last or stopping):
+            run.best = best
+        if stopping and not last:
+            raise UserError(f"stopped at step {run.step}, saved in {run.folder}; the same command goes on from there", stop.code)
 
 
 def _look(run: Run, records: Records, watcher: Watcher) -> bool:

@@ -5,8 +5,10 @@ Proof: tests/training/test_loop.py (a run that was stopped and resumed ends with
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -27,19 +29,40 @@ def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensor
 
 
 def random_state() -> dict[str, Any]:
-    """Where torch's random generators stand, as JSON: dropout is the only user, the data order needs none."""
-    states = {"cpu": torch.get_rng_state().numpy().tobytes().hex()}
+    """Where the random generators of torch, Python and numpy stand, as JSON.
+
+    Dropout is the only user of ours, the data order needs none; the other two are for parts that somebody adds.
+    """
+    _, words, gauss = random.getstate()
+    name, key, place, has_gauss, cached = np.random.get_state()
+    states: dict[str, Any] = {
+        "cpu": torch.get_rng_state().numpy().tobytes().hex(),
+        "python": {"words": np.array(words, dtype=np.uint32).tobytes().hex(), "gauss": gauss},
+        "numpy": {"words": np.asarray(key).tobytes().hex(), "place": place, "has_gauss": has_gauss, "gauss": cached},
+    }
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state().numpy().tobytes().hex()
     return states
 
 
-def restore_random(states: dict[str, str]) -> None:
-    """Put torch's random generators back to where `random_state` saw them."""
-    as_tensor = {k: torch.frombuffer(bytearray.fromhex(v), dtype=torch.uint8) for k, v in states.items()}
-    torch.set_rng_state(as_tensor["cpu"])
-    if "cuda" in as_tensor and torch.cuda.is_available():
-        torch.cuda.set_rng_state(as_tensor["cuda"])
+def restore_random(states: dict[str, Any]) -> None:
+    """Put the generators back to where `random_state` saw them; one that it did not tell of stays."""
+    torch.set_rng_state(_as_tensor(states["cpu"]))
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(_as_tensor(states["cuda"]))
+    if "python" in states:
+        random.setstate((3, tuple(_words(states["python"]).tolist()), states["python"]["gauss"]))
+    if "numpy" in states:
+        said = states["numpy"]
+        np.random.set_state(("MT19937", _words(said), said["place"], said["has_gauss"], said["gauss"]))
+
+
+def _as_tensor(digits: str) -> Tensor:
+    return torch.frombuffer(bytearray.fromhex(digits), dtype=torch.uint8)
+
+
+def _words(said: dict[str, Any]) -> np.ndarray:
+    return np.frombuffer(bytes.fromhex(said["words"]), dtype=np.uint32)
 
 
 def plain_weights(model: nn.Module) -> dict[str, Tensor]:
