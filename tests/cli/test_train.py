@@ -103,7 +103,7 @@ def test_without_out_the_folder_is_of_today_and_an_unfinished_run_goes_on(llm, t
     today = f"runs/{date.today().isoformat()}-shakespeare"
     monkeypatch.setattr(Watch, "step", stop)
     first = llm(*tiny)
-    assert (first.code, f"saved in {today};" in first.err) == (130, True)
+    assert (first.code, f"saved in {today};" in first.err) == (143, True)
     monkeypatch.setattr(Watch, "step", step)
     second = llm(*tiny)
     assert f"run: goes on in {today}, stopped at step 1; --fresh starts anew" in second.out

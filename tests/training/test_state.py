@@ -1,7 +1,9 @@
 """The state of a run as tensors and plain numbers: what is put back continues with the same bits."""
 
 import json
+import random
 
+import numpy as np
 import pytest
 import torch
 
@@ -51,12 +53,28 @@ def test_tensors_are_named_after_their_weight():
     assert set(optimizer_tensors(model, optimizer)) == names
 
 
+def numbers():
+    """Some of every generator; the odd one out of a pair of normal numbers is kept inside the generator."""
+    return [torch.rand(3).tolist(), random.random(), random.gauss(0, 1), np.random.rand(3).tolist(), np.random.randn()]
+
+
 def test_random_state_continues_the_same_row_of_numbers():
-    torch.rand(5)
-    states = random_state()
-    want = torch.rand(10)
+    numbers()
+    states = json.loads(json.dumps(random_state()))
+    want = [numbers(), numbers()]
+    numbers()
     restore_random(states)
-    assert torch.equal(torch.rand(10), want)
+    assert [numbers(), numbers()] == want
+
+
+def test_a_random_state_of_torch_alone_leaves_the_others_as_they_are():
+    """What format 1 wrote."""
+    states = {"cpu": random_state()["cpu"]}
+    want = torch.rand(3)
+    python, numpy_ = random.getstate(), np.random.get_state()[1].tolist()
+    restore_random(states)
+    assert torch.equal(torch.rand(3), want)
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == (python, numpy_)
 
 
 def test_a_tied_weight_is_kept_once():

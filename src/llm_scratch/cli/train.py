@@ -26,6 +26,7 @@ from llm_scratch.cli.terminal import command, console, count, duration
 from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig, TrainConfig, dump_config, learned, load_config, to_dict
 from llm_scratch.errors import CHECKPOINT, RESOURCES, USAGE, UserError, unknown
 from llm_scratch.presets import PRESETS, preset
+from llm_scratch.training.lock import NAME, only_writer
 
 if TYPE_CHECKING:
     from llm_scratch.training.loop import Run
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 class Train(Verb):
     """Train a model as PRESET says; a file and flags change single settings.
 
-    Ctrl-C saves first, and the same command goes on from there.
+    Ctrl-C (or SIGTERM) saves first, and the same command goes on from there, as it does after a crash.
 
     examples:
       llm-scratch train quickstart
@@ -108,6 +109,9 @@ class Train(Verb):
         else:
             folder = Path(self.out)
             _make_room(folder, config, self.fresh, screen)
+        if (folder / NAME).exists():
+            with only_writer(folder, screen.print):
+                pass  # somebody trains there, or nobody: known before torch is imported
         parent = next(p for p in [folder, *folder.absolute().parents] if p.exists())
         if not os.access(parent, os.W_OK):
             raise UserError(f"{parent} cannot be written; choose another --out", RESOURCES)
@@ -126,14 +130,15 @@ def _make_room(folder: Path, config: RunConfig, fresh: bool, screen: Console) ->
         raise UserError(f"--out {folder} is a file; expected a folder, or a name that is free")
     is_run = (folder / "config.yaml").is_file() and (folder / "ckpt").is_dir()
     if fresh and is_run:
-        shutil.rmtree(folder)
+        with only_writer(folder, screen.print):
+            shutil.rmtree(folder)
         screen.print(f"removed the run that was in {folder}", soft_wrap=True)
     elif is_run and (old := read_run(folder)) is not None and learned(to_dict(old.config)) != learned(to_dict(config)):
         raise UserError(
             f"{folder} holds a run with other settings ({_difference(old.config, config)}); choose another --out, or --fresh to start over",
             CHECKPOINT,
         )
-    elif not is_run and not (folder / "config.yaml").is_file() and any(folder.iterdir()):
+    elif not is_run and not (folder / "config.yaml").is_file() and any(path.name != NAME for path in folder.iterdir()):
         raise UserError(f"--out {folder} is a folder of other things; expected a run directory, an empty folder, or a name that is free")
 
 

@@ -34,6 +34,7 @@ class Stop:
 def stop_signals() -> Iterator[Stop]:
     """Catch Ctrl-C, SIGTERM and SIGHUP inside the block; only the main thread can, elsewhere nothing is caught."""
     stop, pressed = Stop(), 0
+    terminals = [stream for stream in (1, 2) if os.isatty(stream)]  # asked now: one that went away says no
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
@@ -46,7 +47,7 @@ def stop_signals() -> Iterator[Stop]:
         if not stop.asked:
             stop.asked, stop.number = True, number
         if number not in (signal.SIGINT, signal.SIGTERM):
-            _speak_to_nobody()
+            _silence(terminals)
 
     before = {number: signal.getsignal(number) for number in SIGNALS}
     taken = [number for number, handler in before.items() if handler != signal.SIG_IGN]
@@ -59,10 +60,9 @@ def stop_signals() -> Iterator[Stop]:
             signal.signal(number, before[number])
 
 
-def _speak_to_nobody() -> None:
+def _silence(streams: list[int]) -> None:
     """Lead output that went to a terminal nowhere: it is gone, and a line printed to it would be an error before the save."""
-    for stream in (1, 2):
-        if os.isatty(stream):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream)
-            os.close(nowhere)
+    for stream in streams:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream)
+        os.close(nowhere)

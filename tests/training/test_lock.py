@@ -1,0 +1,123 @@
+"""The lock of a run directory: one holder, named to the others; let go however the holder ends."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from llm_scratch.errors import CHECKPOINT, RESOURCES, UserError
+from llm_scratch.training import lock
+from llm_scratch.training.lock import NAME, only_writer
+
+fcntl = pytest.importorskip("fcntl", reason="needs flock, which Windows does not have")
+
+
+def test_the_holder_says_who_it_is_and_cleans_up(tmp_path):
+    run = tmp_path / "new" / "run"
+    with only_writer(run, pytest.fail) as held:
+        held.check()
+        assert json.loads((run / NAME).read_text()) == {"pid": os.getpid(), "host": socket.gethostname()}
+    assert list(run.iterdir()) == []
+
+
+def test_the_second_is_told_who_is_the_first(tmp_path):
+    who = f"process {os.getpid()} on {socket.gethostname()} trains there"
+    with (
+        only_writer(tmp_path, pytest.fail),
+        pytest.raises(UserError, match=f"is in use: {who}.*another --out") as error,
+        only_writer(tmp_path, pytest.fail),
+    ):
+        pass
+    assert error.value.code == CHECKPOINT
+    assert not (tmp_path / NAME).exists()
+    with only_writer(tmp_path, pytest.fail):
+        pass
+
+
+def test_the_second_does_not_take_the_firsts_lock_away(tmp_path):
+    with only_writer(tmp_path, pytest.fail) as held:
+        for _ in range(2):
+            with pytest.raises(UserError, match="is in use"), only_writer(tmp_path, pytest.fail):
+                pass
+        held.check()
+
+
+def test_a_holder_that_has_not_said_its_name_yet(tmp_path, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    with only_writer(tmp_path, pytest.fail):
+        (tmp_path / NAME).write_text("")
+        with pytest.raises(UserError, match="another process trains there"), only_writer(tmp_path, pytest.fail):
+            pass
+
+
+def test_what_a_dead_process_left_stops_nobody(tmp_path):
+    script = f"""
+import os, signal, sys
+from pathlib import Path
+from llm_scratch.training.lock import only_writer
+with only_writer(Path({str(tmp_path)!r}), print):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", script], timeout=60)
+    assert done.returncode == -9
+    assert json.loads((tmp_path / NAME).read_text())["pid"] != os.getpid()
+    with only_writer(tmp_path, pytest.fail):
+        assert json.loads((tmp_path / NAME).read_text())["pid"] == os.getpid()
+
+
+def test_an_error_inside_lets_go(tmp_path):
+    with pytest.raises(KeyboardInterrupt), only_writer(tmp_path, pytest.fail):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["removed", "moved", "made anew"])
+def test_a_directory_that_goes_away_is_noticed(what, tmp_path):
+    run = tmp_path / "run"
+    with only_writer(run, pytest.fail) as held:
+        held.check()
+        if what == "moved":
+            run.rename(tmp_path / "elsewhere")
+        else:
+            (run / NAME).unlink()
+        if what == "made anew":
+            (run / NAME).write_text("of another process")
+        with pytest.raises(UserError, match="removed or moved") as error:
+            held.check()
+        assert error.value.code == RESOURCES
+    if what == "made anew":
+        assert (run / NAME).read_text() == "of another process"
+
+
+def test_a_lock_whose_file_was_removed_meanwhile_is_not_taken_for_one(tmp_path, monkeypatch):
+    """The first holder removes its file as it lets go; who had opened that file has locked nothing that others see."""
+    flock, taken = fcntl.flock, []
+
+    def with_a_thief(number, how):
+        if not taken:
+            (tmp_path / NAME).unlink()
+        taken.append(number)
+        flock(number, how)
+
+    monkeypatch.setattr(lock.fcntl, "flock", with_a_thief)
+    with only_writer(tmp_path, pytest.fail) as held:
+        held.check()
+    assert len(taken) == 2
+
+
+@pytest.mark.parametrize("why", ["Windows", "a network disk"])
+def test_without_locks_it_says_so_and_goes_on(why, tmp_path, monkeypatch):
+    def refuse(number, how):
+        raise OSError(38, "Function not implemented")
+
+    if why == "Windows":
+        monkeypatch.setattr(lock, "fcntl", None)
+    else:
+        monkeypatch.setattr(lock.fcntl, "flock", refuse)
+    warnings = []
+    with only_writer(tmp_path, warnings.append):
+        assert (tmp_path / NAME).is_file()
+    assert "knows no locks" in warnings[0]

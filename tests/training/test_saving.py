@@ -1,0 +1,87 @@
+"""Saves that fail: the run goes on twice, and ends with the third in a row or with one that was the last."""
+
+import pytest
+
+from llm_scratch import files
+from llm_scratch.errors import CHECKPOINT, RESOURCES, UserError
+from llm_scratch.training import faults, saving
+from llm_scratch.training.saving import Saves
+
+
+class FreeLock:
+    def check(self):
+        pass
+
+
+@pytest.fixture
+def pauses(monkeypatch):
+    slept = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    return slept
+
+
+def outcomes(*row):
+    """A save that fails where the row says so."""
+    left = list(row)
+
+    def save():
+        if not left.pop(0):
+            raise UserError("the disk is full", RESOURCES)
+
+    return save
+
+
+def test_a_failed_save_is_told_and_the_run_goes_on(pauses):
+    said = []
+    saves = Saves(FreeLock(), said.append)
+    save = outcomes(True, False, False, True, False, False, True)
+    assert [saves.attempt(save, step, last=False) for step in range(7)] == [True, False, False, True, False, False, True]
+    assert said == ["the disk is full (the run goes on and tries again)"] * 4
+    assert pauses == []
+
+
+def test_the_third_in_a_row_ends_the_run(pauses):
+    saves = Saves(FreeLock(), lambda message: None)
+    save = outcomes(False, False, False)
+    assert not saves.attempt(save, 1, last=False)
+    assert not saves.attempt(save, 2, last=False)
+    with pytest.raises(UserError, match=r"the disk is full \(3 saves in a row failed\)") as error:
+        saves.attempt(save, 3, last=False)
+    assert error.value.code == RESOURCES
+
+
+@pytest.mark.parametrize(("row", "ends_well"), [((False, True), True), ((False, False, True), True), ((False, False, False), False)])
+def test_the_last_save_is_tried_three_times_at_once(row, ends_well, pauses):
+    saves = Saves(FreeLock(), lambda message: None)
+    if ends_well:
+        assert saves.attempt(outcomes(*row), 9, last=True)
+    else:
+        with pytest.raises(UserError, match="3 saves in a row failed"):
+            saves.attempt(outcomes(*row), 9, last=True)
+    assert pauses == [saving.PAUSE] * (len(row) - 1)
+
+
+def test_an_error_that_is_not_the_disks_ends_the_run_at_once():
+    def save():
+        raise UserError("something else", CHECKPOINT)
+
+    with pytest.raises(UserError, match="something else"):
+        Saves(FreeLock(), pytest.fail).attempt(save, 1, last=False)
+
+
+def test_a_run_directory_that_is_gone_ends_the_run_at_once():
+    class LostLock:
+        def check(self):
+            raise UserError("it was removed", RESOURCES)
+
+    with pytest.raises(UserError, match="it was removed"):
+        Saves(LostLock(), pytest.fail).attempt(pytest.fail, 1, last=False)
+
+
+def test_a_full_disk_can_be_ordered(tmp_path, monkeypatch):
+    monkeypatch.setenv(faults.VARIABLE, "save:4:enospc")
+    real = files.disk
+    saves = Saves(FreeLock(), lambda message: None)
+    done = [saves.attempt(lambda: files.write_whole(tmp_path / "file", "x"), step, last=False) for step in (3, 4, 4)]
+    assert done == [True, False, True]
+    assert files.disk is real
