@@ -1,0 +1,152 @@
+"""Speculative decoding: the target's own distribution, the same greedy text, no guess beyond the context."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import islice
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from llm_scratch.errors import UserError
+from llm_scratch.generation.decode import generate
+from llm_scratch.generation.speculative import Draft, check_draft, lookup, speculative
+from llm_scratch.model.gpt import GPTModel
+
+V = 11
+CFG = {"vocab_size": V, "context_length": 20, "emb_dim": 24, "n_heads": 3, "n_layers": 2, "drop_rate": 0.5, "qkv_bias": True}
+
+
+class Chain(nn.Module):
+    """A model whose next token hangs on the last one only: the scores are a row of a table."""
+
+    def __init__(self, seed):
+        super().__init__()
+        self.table = torch.randn(V, V, generator=torch.Generator().manual_seed(seed)) * 1.5
+
+    def forward(self, ids):
+        return self.table[ids]
+
+
+def write(model, idx, propose, n, **kwargs):
+    return torch.cat([idx, *(step.ids for step in islice(speculative(model, idx, propose, **kwargs), n))], 1)
+
+
+def chi_square_p(seen, probas):
+    """How likely counts this far from `probas` are, if each row of counts was drawn from its row of probas."""
+    expected = seen.sum(-1, keepdim=True) * probas
+    may = expected > 0
+    assert (seen[~may] == 0).all(), "a token came that cannot come"
+    statistic = ((seen - expected)[may] ** 2 / expected[may]).sum()
+    freedom = may.sum() - len(seen)
+    return torch.special.gammaincc(freedom / 2.0, statistic / 2.0).item()
+
+
+TOP_K = {"temperature": 0.8, "top_k": 4}
+
+
+@pytest.mark.parametrize(
+    ("who", "samplers"),
+    [
+        ("another draft", {}),
+        ("lookup", TOP_K),
+        pytest.param("another draft", TOP_K, marks=pytest.mark.slow),
+        pytest.param("the model itself", TOP_K, marks=pytest.mark.slow),
+        pytest.param("lookup", {}, marks=pytest.mark.slow),
+    ],
+)
+def test_twenty_thousand_tokens_have_the_targets_distribution(who, samplers):
+    """200 texts of 100 tokens: what follows each token is counted and held to the target's probabilities."""
+    target, chance, seen = Chain(1), torch.Generator().manual_seed(7), torch.zeros(V, V)
+    for _ in range(200):
+        propose = {
+            "another draft": Draft(Chain(2), chance, **samplers),
+            "the model itself": Draft(target, chance, **samplers),
+            "lookup": partial(lookup, n_vocab=V),
+        }[who]
+        ids = write(target, torch.tensor([[0, 3]]), propose, 100, generator=chance, n_guesses=3, **samplers)[0]
+        seen.index_put_((ids[1:-1], ids[2:]), torch.ones(()), accumulate=True)
+    assert seen.sum() == 20_000
+    logits = target.table / samplers.get("temperature", 1)
+    logits = logits.masked_fill(logits < logits.topk(samplers.get("top_k", V)).values[:, -1:], -torch.inf)
+    assert chi_square_p(seen, logits.softmax(-1)) > 0.001
+
+
+def test_the_chi_square_would_see_a_small_mistake():
+    """As if every guess had been kept whenever the target finds it half as likely as the draft."""
+    seen = torch.multinomial(Chain(1).table.softmax(-1), 2000, replacement=True, generator=torch.Generator().manual_seed(1))
+    seen = torch.stack([row.bincount(minlength=V) for row in seen]).float()
+    assert chi_square_p(seen, Chain(1).table.softmax(-1)) > 0.001
+    assert chi_square_p(seen, (Chain(1).table * 1.1).softmax(-1)) < 1e-6
+
+
+def gpt(seed, **changes):
+    torch.manual_seed(seed)
+    return GPTModel(CFG | changes)
+
+
+@given(
+    prompt=st.lists(st.integers(0, V - 1), min_size=1, max_size=23),
+    n=st.integers(1, 30),
+    n_guesses=st.integers(1, 6),
+    who=st.sampled_from(["draft", "itself", "lookup"]),
+    penalty=st.sampled_from([None, 1.3]),
+)
+@settings(max_examples=60, deadline=None)
+def test_greedy_text_is_that_of_plain_greedy(prompt, n, n_guesses, who, penalty):
+    """Also where the context fills and slides, and with a penalty that looks at the text."""
+    model, greedy, idx = gpt(1), {"temperature": 0, "repetition_penalty": penalty}, torch.tensor([prompt])
+    propose = {
+        "draft": lambda: Draft(gpt(2, n_layers=1, context_length=9), **greedy),
+        "itself": lambda: Draft(model, **greedy),
+        "lookup": lambda: partial(lookup, n_vocab=V),
+    }[who]()
+    assert torch.equal(write(model, idx, propose, n, n_guesses=n_guesses, **greedy), generate(model, idx, n, **greedy))
+
+
+def test_a_perfect_draft_is_always_kept_and_saves_readings(monkeypatch):
+    model, readings = gpt(1), []
+    twin = gpt(1)
+    monkeypatch.setattr(model, "hidden", lambda ids, cache=None: readings.append(ids.shape[1]) or GPTModel.hidden(model, ids, cache))
+    write(model, torch.tensor([[1, 2]]), Draft(twin, temperature=0), 15, n_guesses=4, temperature=0)
+    assert readings == [6, 5, 5]
+
+
+def test_the_steps_carry_the_models_own_scores():
+    model, idx = gpt(1).eval(), torch.tensor([[1, 2]])
+    for step in islice(speculative(model, idx, Draft(gpt(2)), temperature=0.5), 12):
+        with torch.no_grad():
+            torch.testing.assert_close(step.logits, model(idx)[:, -1], rtol=1e-5, atol=1e-5)
+        idx = torch.cat([idx, step.ids], 1)
+
+
+def test_stops_where_the_context_is_full():
+    ids = write(gpt(1), torch.tensor([[1, 2]]), partial(lookup, n_vocab=V), 99, on_full="stop")
+    assert ids.shape[1] == CFG["context_length"] + 1
+
+
+@pytest.mark.parametrize(
+    ("text", "n", "want"),
+    [
+        ([1, 2, 3, 4, 1, 2, 3], 2, [4, 1]),  # three tokens stood there before
+        ([1, 2, 9, 2, 5, 2], 3, [5, 2]),  # one token: the latest place, as far as the text goes
+        ([1, 2, 3], 4, []),
+        ([7], 4, []),
+    ],
+)
+def test_lookup_proposes_what_followed_before(text, n, want):
+    guesses, q = lookup(torch.tensor([text]), n, n_vocab=V)
+    assert guesses.tolist() == [want]
+    assert q.shape == (1, len(want), V)
+    assert q.argmax(-1).tolist() == [want]
+
+
+def test_faults():
+    with pytest.raises(UserError, match="one text at a time; got 2"):
+        next(speculative(gpt(1), torch.zeros(2, 3, dtype=torch.long), Draft(gpt(2))))
+    with pytest.raises(UserError, match="draft knows 12 tokens and the model 11"):
+        check_draft(gpt(1), gpt(2, vocab_size=12))
+    check_draft(gpt(1), gpt(2))
