@@ -100,3 +100,15 @@ def test_a_mask_in_an_old_checkpoint_is_dropped(attention):
 def test_width_must_be_a_multiple_of_heads():
     with pytest.raises(ValueError, match="d_out=10 is not a multiple of num_heads=3"):
         MultiHeadAttention(12, 10, 16, 0.0, 3)
+
+
+def test_with_dropout_it_is_the_formula_too(x):
+    """The same seed drops the same weights: what runs is softmax, then dropout, then the mean of the values."""
+    torch.manual_seed(0)
+    attention = MultiHeadAttention(C, C, 16, 0.4, H).train()
+    q, k, v = (part(x).view(B, -1, H, D).transpose(1, 2) for part in (attention.W_query, attention.W_key, attention.W_value))
+    torch.manual_seed(3)
+    want = attention.out_proj((attention.dropout(attention_weights(q, k)) @ v).transpose(1, 2).flatten(2))
+    torch.manual_seed(3)
+    torch.testing.assert_close(attention(x), want)
+    assert not torch.allclose(attention(x), want)

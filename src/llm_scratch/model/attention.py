@@ -14,13 +14,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llm_scratch.model.cache import KVCache
+from llm_scratch.model.dropout import Dropout
 
 
 def attention_weights(q: Tensor, k: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(D)) with the future hidden. q, k: [B, H, T, D] -> [B, H, T, T], rows sum to 1."""
-    scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5  # [B, H, T, T]
-    future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
-    return scores.masked_fill(future, float("-inf")).softmax(-1)  # [B, H, T, T]
+    B, H, T, D = q.shape
+    future = torch.full((T, T), float("-inf"), dtype=q.dtype, device=q.device).triu(1)  # [T, T]
+    scores = torch.baddbmm(future, q.flatten(0, 1), k.flatten(0, 1).mT, alpha=D**-0.5)  # product, scale and mask at once
+    return scores.softmax(-1).view(B, H, T, T)  # [B, H, T, T]
 
 
 class MultiHeadAttention(nn.Module):
@@ -47,7 +49,7 @@ class MultiHeadAttention(nn.Module):
         self.W_key = nn.Linear(d_in, d_out, bias=qkv_bias)
         self.W_value = nn.Linear(d_in, d_out, bias=qkv_bias)
         self.out_proj = nn.Linear(d_out, d_out)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     @property
     def mask(self) -> Tensor:
@@ -64,9 +66,11 @@ class MultiHeadAttention(nn.Module):
         if cache is not None:
             k, v = cache.append(self.layer, k, v)  # [B, H, S, D]
             mask = cache.mask(T)
-        y = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=mask is None and T > 1, dropout_p=self.dropout.p if self.training else 0.0
-        )  # [B, H, T, D]
+        p = self.dropout.p if self.training else 0.0
+        if p and cache is None and x.device.type == "cpu":  # a CPU has no kernel with dropout: the formula is what is fastest
+            y = self.dropout(attention_weights(q, k)) @ v  # [B, H, T, D]
+        else:
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None and T > 1, dropout_p=p)  # [B, H, T, D]
         return self.out_proj(y.transpose(1, 2).reshape(B, T, -1))  # [B, T, C]
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:

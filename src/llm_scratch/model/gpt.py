@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from llm_scratch.config import ModelConfig
 from llm_scratch.model.attention import MultiHeadAttention
 from llm_scratch.model.cache import KVCache
+from llm_scratch.model.dropout import Dropout
 from llm_scratch.model.layers import FeedForward, LayerNorm
 
 
@@ -30,7 +31,7 @@ class TransformerBlock(nn.Module):
         self.ff = FeedForward(cfg)
         self.norm1 = LayerNorm(C)
         self.norm2 = LayerNorm(C)
-        self.drop_shortcut = nn.Dropout(drop)
+        self.drop_shortcut = Dropout(drop)
 
     def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
         """Norm first ("pre-LN"), then the part, then the shortcut."""
@@ -54,7 +55,7 @@ class GPTModel(nn.Module):
         self.cfg = cfg = ModelConfig.of(cfg)
         self.tok_emb = nn.Embedding(cfg.vocab_size, cfg.emb_dim)
         self.pos_emb = nn.Embedding(cfg.context_length, cfg.emb_dim)
-        self.drop_emb = nn.Dropout(cfg.drop_rate)
+        self.drop_emb = Dropout(cfg.drop_rate)
         self.trf_blocks = nn.Sequential(*(TransformerBlock(cfg, layer) for layer in range(cfg.n_layers)))
         self.final_norm = LayerNorm(cfg.emb_dim)
         self.out_head = nn.Linear(cfg.emb_dim, cfg.vocab_size, bias=False)

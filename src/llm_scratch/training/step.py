@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from llm_scratch.data.loader import TokenLoader
-from llm_scratch.model.loss import IGNORE, next_token_loss
+from llm_scratch.model.head_loss import summed_loss
+from llm_scratch.model.loss import IGNORE
 from llm_scratch.model.running import evaluating
 
 
@@ -40,7 +41,7 @@ def train_step(
     total = torch.zeros((), device=asked.device)
     optimizer.zero_grad(set_to_none=True)
     for inputs, targets in batches:
-        loss = next_token_loss(model(inputs), targets, "sum") / asked
+        loss = summed_loss(model, inputs, targets) / asked
         loss.backward()
         total += loss.detach()
     norm = nn.utils.clip_grad_norm_(model.parameters(), math.inf if max_norm is None else max_norm)
@@ -57,6 +58,6 @@ def mean_loss(model: nn.Module, loader: TokenLoader, batches: int | None, device
     with evaluating(model):
         for step in (i * len(loader) // n for i in range(n)):
             inputs, targets = (t.to(device) for t in loader.batch(step))
-            total += next_token_loss(model(inputs), targets, "sum")
+            total += summed_loss(model, inputs, targets)
             asked += int((targets != IGNORE).sum())
     return total.item() / asked

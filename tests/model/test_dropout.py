@@ -1,0 +1,67 @@
+"""Dropout drops the share it should, evenly and without a pattern, keeps the mean, and passes the gradient of what it kept."""
+
+import pytest
+import torch
+
+from llm_scratch.model.dropout import STEPS, Dropout, mask
+
+P = [0.0, 0.1, 0.25, 0.5, 0.9]
+
+
+@pytest.mark.parametrize("p", P)
+def test_the_share_of_zeros_and_the_scale(p):
+    torch.manual_seed(0)
+    drawn = mask(torch.empty(1000, 1000), p)
+    rounded = round(p * STEPS) / STEPS
+    deviation = (rounded * (1 - rounded) / drawn.numel()) ** 0.5
+    assert abs((drawn == 0).float().mean().item() - rounded) < 5 * deviation + 1e-7
+    kept = drawn[drawn != 0]
+    torch.testing.assert_close(kept, torch.full_like(kept, 1 / (1 - rounded)))
+    torch.testing.assert_close(kept[0].item(), 1 / (1 - p), rtol=1e-4, atol=0)
+
+
+def test_neighbours_are_independent():
+    """Four draws come from one word: each place of the four, and each pair of neighbours, is dropped as often as chance says."""
+    torch.manual_seed(1)
+    dropped = (mask(torch.empty(1 << 20), 0.5) == 0).float()
+    quarters = dropped.view(-1, 4)
+    bound = 5 * 0.5 / quarters.shape[0] ** 0.5
+    assert (quarters.mean(0) - 0.5).abs().max() < bound
+    for shift in (1, 2, 3, 4, 5):
+        both = (dropped[:-shift] * dropped[shift:]).mean()
+        assert abs(both - 0.25) < 5 * 0.433 / dropped.numel() ** 0.5 * 1.5
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (2, 3, 5), (0, 4)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_any_shape_and_type(shape, dtype):
+    x = torch.ones(shape, dtype=dtype)
+    drawn = mask(x, 0.5)
+    assert drawn.shape == x.shape
+    assert drawn.dtype == dtype
+    assert set(drawn.flatten().tolist()) <= {0.0, 2.0}
+
+
+def test_the_gradient_is_the_mask():
+    torch.manual_seed(2)
+    layer, x = Dropout(0.3), torch.randn(50, 40, requires_grad=True)
+    y = layer(x)
+    y.sum().backward()
+    torch.testing.assert_close(x.grad * x.detach(), y.detach())
+    assert 0 < (x.grad == 0).float().mean() < 1
+
+
+def test_off_in_eval_and_for_zero():
+    x = torch.randn(7)
+    assert Dropout(0.9).eval()(x) is x
+    assert Dropout(0.0)(x) is x
+    assert not Dropout(1.0)(x).any()
+
+
+def test_a_seed_repeats_it():
+    layer, x = Dropout(0.4), torch.ones(33)
+    torch.manual_seed(5)
+    first = layer(x)
+    assert not torch.equal(layer(x), first)
+    torch.manual_seed(5)
+    assert torch.equal(layer(x), first)
