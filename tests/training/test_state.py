@@ -10,7 +10,7 @@ import torch
 from llm_scratch.config import TrainConfig
 from llm_scratch.model.gpt import GPTModel
 from llm_scratch.training.optim import OPTIMIZERS
-from llm_scratch.training.state import optimizer_tensors, plain_weights, random_state, restore_optimizer, restore_random
+from llm_scratch.training.state import optimizer_tensors, plain_weights, random_state, restore_optimizer, restore_random, seed_random
 
 TINY = {"vocab_size": 13, "context_length": 8, "emb_dim": 12, "n_heads": 3, "n_layers": 2, "drop_rate": 0.2}
 
@@ -56,6 +56,14 @@ def test_tensors_are_named_after_their_weight():
 def numbers():
     """Some of every generator; the odd one out of a pair of normal numbers is kept inside the generator."""
     return [torch.rand(3).tolist(), random.random(), random.gauss(0, 1), np.random.rand(3).tolist(), np.random.randn()]
+
+
+def test_a_seed_begins_all_generators_anew():
+    seed_random(7)
+    want = numbers()
+    assert numbers() != want
+    seed_random(7)
+    assert numbers() == want
 
 
 def test_random_state_continues_the_same_row_of_numbers():

@@ -29,7 +29,7 @@ from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.records import Records, Watcher
 from llm_scratch.training.saving import Saves
 from llm_scratch.training.schedule import learning_rate
-from llm_scratch.training.state import optimizer_tensors, plain_weights, random_state, restore_optimizer, restore_random
+from llm_scratch.training.state import optimizer_tensors, plain_weights, random_state, restore_optimizer, restore_random, seed_random
 from llm_scratch.training.step import mean_loss, train_step
 
 
@@ -130,7 +130,7 @@ def start(config: RunConfig, folder: Path, device: torch.device, corpus: Corpus)
     learning_rate(0, 1, cfg)
     if cfg.optimizer not in OPTIMIZERS:
         raise unknown("optimizer", cfg.optimizer, OPTIMIZERS)
-    torch.manual_seed(cfg.seed)
+    seed_random(cfg.seed)
     model = build(config.model).to(device)
     model.start_id = start_id(config.data, corpus.tokenizer)  # type: ignore[assignment]
     order, eot = config.data.order, corpus.tokenizer.eot_token

@@ -28,6 +28,13 @@ def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensor
         optimizer.state[params[name]][key] = value.clone().to(device)
 
 
+def seed_random(seed: int) -> None:
+    """Begin the random numbers of torch, Python and numpy anew, the same ones for the same seed."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+
+
 def random_state() -> dict[str, Any]:
     """Where the random generators of torch, Python and numpy stand, as JSON.
 

@@ -1,0 +1,122 @@
+"""A run of two seconds with everything in it, uninterrupted once; and processes that can be killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from llm_scratch.checkpoint import folders
+from llm_scratch.training.records import TIMED_FIELDS, readable_rows
+
+SAVE_EVERY, STEPS = 20, 200
+TRAIN = f"""
+    train shakespeare --data.tokenizer chars --data.val-fraction 0.2 --model.vocab-size 40 --model.context-length 16
+    --model.emb-dim 16 --model.n-heads 2 --model.n-layers 1 --model.drop-rate 0.1 --train.steps {STEPS} --train.batch-size 4
+    --train.micro-batches 2 --train.eval-every 40 --train.eval-batches 2 --train.save-every {SAVE_EVERY} --train.sample-every 100
+    --train.warmup-steps 20 --train.log-every 1 --train.prompt the --device cpu"""
+
+
+class Process:
+    """A command under way."""
+
+    def __init__(self, starter: Starter, pid: int) -> None:
+        self._starter, self.pid = starter, pid
+
+    def send(self, number: int) -> None:
+        """Send it a signal; nothing happens if it has ended."""
+        os.kill(self.pid, number)
+
+    def wait(self) -> int:
+        """Its exit code once it has ended; minus the signal's number if it was killed. To be asked once."""
+        return self._starter.ask({"wait": self.pid})
+
+
+class Starter:
+    """Starts `llm-scratch` commands (see starter.py)."""
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        here = {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+        script = [sys.executable, str(Path(__file__).with_name("starter.py"))]
+        self._process = subprocess.Popen(script, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | here)
+        assert self._process.stdout.readline() == "ready\n"
+
+    def ask(self, what: dict[str, object]) -> int:
+        """One line there, one number back."""
+        self._process.stdin.write(json.dumps(what) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def start(self, *words: object) -> Process:
+        """Begin a command."""
+        return Process(self, self.ask({"words": [str(word) for word in words], "log": str(self.log)}))
+
+    def run(self, *words: object) -> int:
+        """A command to its end; returns its exit code."""
+        return self.start(*words).wait()
+
+    def close(self) -> None:
+        """Let the process of all the imports end."""
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
+    """Where the reliability tests start their commands."""
+    if not hasattr(os, "fork"):
+        pytest.skip("needs fork, which Windows does not have")
+    starter = Starter(tmp_path_factory.mktemp("starter") / "log.txt")
+    yield starter
+    starter.close()
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A run that nothing happened to, and what it takes to do it again."""
+
+    words: list[str]
+    folder: Path
+    seconds: float
+
+
+@pytest.fixture(scope="session")
+def whole(starter: Starter, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """The run that others are compared with."""
+    folder = tmp_path_factory.mktemp("whole")
+    text = folder / "hens.txt"
+    text.write_text("the hen sat on the red mat, and the fox ran off.\nno hen was seen on the mat since.\n" * 60, encoding="utf-8")
+    words = [*TRAIN.split(), "--data.source", f"file:{text}"]
+    began = time.perf_counter()
+    assert starter.run(*words, "--out", folder / "run") == 0, starter.log.read_text()
+    return Whole(words, folder / "run", time.perf_counter() - began)
+
+
+def learned_rows(run: Path) -> list[dict[str, float]]:
+    """metrics.jsonl without what a step took."""
+    return [{key: value for key, value in row.items() if key not in TIMED_FIELDS} for row in readable_rows(run / "metrics.jsonl")]
+
+
+def last_checkpoint(run: Path) -> dict[str, str]:
+    """The sha256 of weights, optimizer, counters and random state at the end of a run."""
+    manifest = json.loads((folders(run)[0] / "manifest.json").read_text())
+    return {name: said["sha256"] for name, said in manifest["files"].items()}
+
+
+def assert_same_run(ours: Path, theirs: Path) -> None:
+    """Two runs that ended with the same bits, and say the same about every step."""
+    assert folders(ours)[0].name == folders(theirs)[0].name
+    assert last_checkpoint(ours) == last_checkpoint(theirs)
+    assert learned_rows(ours) == learned_rows(theirs)
+    assert (ours / "samples.md").read_text() == (theirs / "samples.md").read_text()
+    left = [p.name for p in (ours, ours / "ckpt") for p in p.iterdir() if ".tmp" in p.name or ".part" in p.name]
+    assert left == [], "something half-written was left"
