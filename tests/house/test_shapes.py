@@ -14,6 +14,7 @@ import tokenize
 from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,10 @@ import llm_scratch
 from llm_scratch.config import ModelConfig
 from llm_scratch.data.loader import TokenLoader
 from llm_scratch.generation import decode
+from llm_scratch.generation.contrastive import contrastive
 from llm_scratch.generation.reader import pad_left
 from llm_scratch.generation.sampling import next_token
+from llm_scratch.generation.speculative import Draft, speculative
 from llm_scratch.generation.steps import chooser
 from llm_scratch.model import MODELS, stepping_stones
 from llm_scratch.model.attention import attention_weights
@@ -186,7 +189,10 @@ def run_decoding(tracer):
         decode.generate(model, ids, 7, eos_id=0)
         decode.generate(model, pad_left([[1, 2, 3], [4]]), 2)
     with tracer.watching(B=1, T=None, S=None):
+        list(islice(speculative(model, ids[:1], Draft(model), temperature=2.0), 6))
         "".join(decode.stream(model, tokenizer, "hello", max_new_tokens=2))
+    with tracer.watching(B=None, T=None, S=None):  # one text, k candidates
+        list(islice(contrastive(model, ids[:1]), 3))
 
 
 def run_loader(tracer):

@@ -1,0 +1,93 @@
+"""Beam search: keep the few likeliest beginnings at every step, and end with the likeliest whole text.
+
+Greedy takes the best token now and may pay for it later; a beam looks at `width` futures side by side. It finds likelier texts, which for
+stories are often duller ones, since likely is not the same as good. Proof: tests/generation/test_beam.py (equal to transformers').
+Source: Freitag and Al-Onaizan 2017, "Beam Search Strategies for Neural Machine Translation", https://arxiv.org/abs/1702.01806, section 2;
+the length penalty as in Wu et al. 2016, https://arxiv.org/abs/1609.08144, section 7, in the form score / length^penalty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from llm_scratch.errors import UserError
+from llm_scratch.generation.reader import Reader
+from llm_scratch.generation.steps import Step
+from llm_scratch.model.running import evaluating
+
+
+class Beam(NamedTuple):
+    """One text: its new tokens (with the end-of-text token, if it came), and its log-probability / length^penalty in nats."""
+
+    ids: list[int]
+    score: float
+
+
+@torch.no_grad()
+def beam_search(
+    model: nn.Module,
+    idx: Tensor,
+    *,
+    max_new_tokens: int,
+    width: int = 4,
+    length_penalty: float = 1.0,
+    n_best: int = 1,
+    eos_id: int | None = None,
+    n_vocab: int | None = None,
+    context_size: int | None = None,
+    prefill_chunk: int | None = None,
+) -> list[Beam]:
+    """The likeliest continuations of a text that were found, the best first. The prompt is read once for all beams.
+
+    Args:
+        idx: [1, T].
+        max_new_tokens: how many to add at most; a text ends also where the context is full.
+        width: how many beginnings are kept; 1 is greedy.
+        length_penalty: 0 compares log-probabilities, which favours short texts; 1 their mean a token; above, longer texts win.
+        n_best: how many texts to give, at most `width`.
+        eos_id: the token that ends a text.
+        n_vocab: how many tokens the tokenizer has, as in `steps.chooser`.
+        context_size, prefill_chunk: as in `Reader`.
+    Raises:
+        UserError: more than one row, or n_best is not from 1 to width.
+    """
+    if len(idx) != 1 or not 1 <= n_best <= width:
+        raise UserError(f"beam search takes one text and 1 <= n_best <= width; got {len(idx)} texts, n_best={n_best}, width={width}")
+    reader = Reader(model, context_size, prefill_chunk)
+    begin = idx.shape[1]
+    last = max_new_tokens if reader.size is None else min(max_new_tokens, reader.size - begin + 1)
+    scores = torch.zeros(1, device=idx.device)
+    ended: list[Beam] = []
+    with evaluating(model):
+        for length in range(1, last + 1):
+            logprobs = reader(idx)[:, -1, :n_vocab].log_softmax(-1) + scores[:, None]
+            best = logprobs.flatten().topk(min(2 * width, logprobs.numel()))  # twice as many: should all of the first half end, half go on
+            rows, tokens = best.indices // logprobs.shape[1], best.indices % logprobs.shape[1]
+            over = (
+                (tokens == eos_id) | (length == last) if eos_id is not None else torch.full_like(tokens, length == last, dtype=torch.bool)
+            )
+            for at in over[:width].nonzero().flatten().tolist():
+                text = [*idx[rows[at], begin:].tolist(), int(tokens[at])]
+                ended.append(Beam(text, float(best.values[at]) / length**length_penalty))
+            ended = sorted(ended, key=lambda beam: -beam.score)[:width]
+            alive = (~over).nonzero().flatten()[:width]
+            if not len(alive) or (len(ended) == width and float(best.values[alive[0]]) / length**length_penalty <= ended[-1].score):
+                break
+            rows, scores = rows[alive], best.values[alive]
+            reader.pick(rows)
+            idx = torch.cat([idx[rows], tokens[alive, None]], dim=1)
+    return ended[:n_best]
+
+
+@torch.no_grad()
+def beam_steps(model: nn.Module, idx: Tensor, best: Beam) -> Iterator[Step]:
+    """A text that has been found, token by token as the other ways of writing give theirs, with the scores of one more reading."""
+    text = torch.tensor([best.ids], dtype=torch.long, device=idx.device)
+    if best.ids:
+        with evaluating(model):
+            logits = Reader(model)(torch.cat([idx, text[:, :-1]], dim=1), len(best.ids))
+        yield from (Step(text[:, i : i + 1], logits[:, i]) for i in range(len(best.ids)))

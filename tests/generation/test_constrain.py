@@ -1,0 +1,104 @@
+"""Constrained decoding: a model that knows nothing writes what matches, alone and in a batch; faults."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+import torch
+
+from llm_scratch.errors import UserError
+from llm_scratch.generation.constrain import Constraint
+from llm_scratch.generation.decode import stream, stream_rows
+from llm_scratch.model.gpt import GPTModel
+
+pytest.importorskip("llguidance", reason="needs the extra `constrain`")
+
+CFG = {"vocab_size": 260, "context_length": 64, "emb_dim": 24, "n_heads": 3, "n_layers": 1, "drop_rate": 0.0, "qkv_bias": True}
+
+
+class Bytes:
+    """A tokenizer whose tokens are the bytes, and 256 the end of text."""
+
+    n_vocab, eot_token = 257, 256
+
+    def encode(self, text, *, allowed_special=frozenset(), disallowed_special=()):
+        return list(text.encode())
+
+    def decode_bytes(self, ids):
+        return bytes(i for i in ids if i != 256)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(123)
+    return GPTModel(CFG)
+
+
+@pytest.mark.parametrize("regex", [r"[a-c]{3,7}\.", r"(yes|no|maybe)", r"[0-9]{4}-[0-9]{2}", r"(🦊|狐){2}"])
+@pytest.mark.parametrize("temperature", [0, 1.5])
+def test_every_text_matches_the_expression(model, regex, temperature):
+    for seed in range(3):
+        text = "".join(stream(model, Bytes(), "x", seed=seed, temperature=temperature, constraint=Constraint(Bytes(), regex=regex)))
+        assert re.fullmatch(regex, text), text
+
+
+def test_rows_of_a_batch_keep_to_the_form_each_by_itself(model):
+    texts = [""] * 12
+    constraint = Constraint(Bytes(), regex=r"[ab]{1,9}!")
+    for row, piece in stream_rows(model, Bytes(), ["x", "longer"], samples=6, seeds=range(12), temperature=2.0, constraint=constraint):
+        texts[row] += piece.text
+    assert all(re.fullmatch(r"[ab]{1,9}!", text) for text in texts), texts
+    assert len(set(map(len, texts))) > 2
+
+
+def test_json_fits_its_schema(model):
+    schema = {
+        "type": "object",
+        "properties": {"name": {"type": "string", "maxLength": 8, "pattern": "^[a-z]+$"}, "age": {"type": "integer", "maximum": 99}},
+        "required": ["name", "age"],
+        "additionalProperties": False,
+    }
+    for seed in range(3):
+        constraint = Constraint(Bytes(), json_schema=json.dumps(schema))
+        text = "".join(stream(model, Bytes(), "x", seed=seed, max_new_tokens=200, temperature=1.0, constraint=constraint))
+        value = json.loads(text)
+        assert set(value) == {"name", "age"}
+        assert isinstance(value["age"], int)
+        assert re.fullmatch("[a-z]{1,8}", value["name"])
+
+
+def test_the_models_wish_decides_among_what_is_allowed(model):
+    with torch.no_grad():
+        wish = model.eval()(torch.tensor([[120]]))[0, -1]
+    best = max("abcdef", key=lambda letter: wish[ord(letter)].item())
+    assert "".join(stream(model, Bytes(), "x", temperature=0, constraint=Constraint(Bytes(), regex="[a-f]"))) == best
+
+
+class Endless(Bytes):
+    @property
+    def eot_token(self):
+        raise KeyError("none")
+
+
+class Words(Bytes):
+    def decode_bytes(self, ids):
+        return b" ".join(bytes([i]) for i in ids if i != 256)
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "form", "word"),
+    [
+        (Bytes(), {}, "one of the two"),
+        (Bytes(), {"regex": "a", "json_schema": "{}"}, "one of the two"),
+        (Bytes(), {"regex": "(a"}, "regular expression cannot be used"),
+        (Bytes(), {"json_schema": "{"}, "JSON schema"),
+        (Bytes(), {"json_schema": '{"type": "strin"}'}, "JSON schema"),
+        (Endless(), {"regex": "a"}, "no end-of-text"),
+        (Words(), {"regex": "a"}, "joins words"),
+    ],
+)
+def test_what_cannot_be_used_is_named(tokenizer, form, word):
+    with pytest.raises(UserError, match=word):
+        Constraint(tokenizer, **form)
