@@ -1,0 +1,99 @@
+"""In how many bits to multiply: tried out on this machine, for this model's own matrices, before the first step.
+
+A processor may multiply bfloat16 numbers twice as fast as float32 ones, or half as fast. Weights, optimizer, norms and the sums inside
+every product stay float32 in each case.
+Proof: tests/training/test_precision.py. Gains: `python benchmarks/train.py`.
+Source: mixed precision, Micikevicius et al. 2018, https://arxiv.org/abs/1710.03740.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch.nn import functional as F
+
+from llm_scratch.config import ModelConfig
+from llm_scratch.training.machine import fastest
+
+PAYS = 1.3  # how many times as fast bfloat16 must multiply, as it speeds up only half of a step
+SMALL = 256  # emb_dim from which there is enough to multiply
+EXACT = 1e-5  # relative error up to which a product counts as float32
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What was chosen, and why in words."""
+
+    name: Literal["float32", "bfloat16"]
+    why: str
+
+    def products(self, device: torch.device) -> AbstractContextManager[object]:
+        """The context for a forward pass: its matrix products round their inputs to bfloat16; nothing for float32."""
+        return torch.autocast(device.type, torch.bfloat16) if self.name == "bfloat16" else nullcontext()
+
+
+def choose_precision(wanted: Literal["auto", "float32", "bfloat16"], cfg: ModelConfig, device: torch.device) -> Precision:
+    """The precision for a run; `wanted` as in `MachineConfig.precision`."""
+    if wanted != "auto":
+        return Precision(wanted, "as asked")
+    if device.type not in ("cpu", "cuda"):
+        return Precision("float32", f"bfloat16 is not tried on {device.type}")
+    if cfg.emb_dim < SMALL:
+        return Precision("float32", f"matrices of {cfg.emb_dim} are too small to gain from bfloat16")
+    ratio = gain_of_bfloat16(cfg.emb_dim, device)
+    times = f"bfloat16 multiplies {ratio:.1f} times as fast as float32 here"
+    return Precision("bfloat16", times) if ratio >= PAYS else Precision("float32", times)
+
+
+def gain_of_bfloat16(emb_dim: int, device: torch.device) -> float:
+    """How many times as fast as in float32 the widening product of a feed-forward is, casts included.
+
+    On a CPU it is tried on one thread, whose times are steady on a busy machine too.
+    """
+    rows, threads = 512 if device.type == "cpu" else 8192, torch.get_num_threads()
+    x, weight = (torch.full((n, emb_dim), 0.5, device=device) for n in (rows, 4 * emb_dim))  # [N, C], [F, C]
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        plain = fastest(lambda: F.linear(x, weight), device, 0.15)
+        half = fastest(lambda: F.linear(x.bfloat16(), weight.bfloat16()).float(), device, 0.15)
+    finally:
+        torch.set_num_threads(threads)
+    return plain / half
+
+
+def use_fast_float32() -> str:
+    """Let the faster of torch's two matrix libraries for CPUs do this process's float32 products; its name.
+
+    torch takes MKL, which is Intel's; on other makers' processors oneDNN is 1.1 to 1.6 times as fast. torch hands it float32 products only
+    where it may round their inputs to bfloat16, which oneDNN does on processors with units for that alone: so a product is looked at, and
+    where it is not float32's, all stays as it was. The choice follows from the processor and not from a clock, so that a run repeats.
+    """
+    knob = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    if not torch.backends.mkldnn.is_available() or _maker() in ("", "GenuineIntel"):
+        return "MKL"
+    before, knob.fp32_precision = knob.fp32_precision, "bf16"
+    if not _is_float32():
+        knob.fp32_precision = before
+        return "MKL"
+    return "oneDNN"
+
+
+def _is_float32() -> bool:
+    """Whether a product is right to float32's precision under the settings of now."""
+    a = torch.randn(256, 256, generator=torch.Generator().manual_seed(0))
+    right = a.double() @ a.double()
+    return bool(((a @ a) - right).norm() / right.norm() < EXACT)
+
+
+def _maker() -> str:
+    """Who made the processor, as Linux says it; empty where nobody says."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("vendor_id")), "")
