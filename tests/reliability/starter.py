@@ -8,14 +8,13 @@ which can be killed like any other; its number stays its own until it is waited 
 import json
 import os
 import sys
+from importlib import import_module
 
-import torch._dynamo  # noqa: F401
-
-import llm_scratch.cli.device
-import llm_scratch.cli.progress
-import llm_scratch.cli.train
-import llm_scratch.training.loop  # noqa: F401
 from llm_scratch.cli import main
+
+NEEDED = """
+    llm_scratch.cli.train llm_scratch.cli.device llm_scratch.cli.progress llm_scratch.training.loop torch._dynamo
+    matplotlib.pyplot matplotlib.backends.backend_agg matplotlib.backends.backend_pdf"""
 
 
 def run(words: list[str], log: str) -> int:
@@ -31,6 +30,8 @@ def run(words: list[str], log: str) -> int:
 
 
 if __name__ == "__main__":
+    for name in NEEDED.split():
+        import_module(name)
     print("ready", flush=True)
     for line in sys.stdin:
         asked = json.loads(line)

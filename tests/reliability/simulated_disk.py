@@ -1,0 +1,166 @@
+"""A disk that keeps a record, and every state in which a power cut could leave what was recorded.
+
+The model: names (made, renamed, removed) reach the disk in the order in which they were given, and surely once their folder is
+flushed; the bytes of a file surely once the file is flushed. What is not flushed may be there, gone, torn at a sector of 512
+bytes, zeros from there on, or all there but for one sector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from llm_scratch.files import Disk
+
+SECTOR = 512
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operation: create | data | folder | rename | unlink (`path`, maybe `new`, maybe `data`), or flush."""
+
+    kind: str
+    path: str
+    data: bytes = b""
+    new: str = ""
+
+
+class RecordingDisk(Disk):
+    """A real disk that writes down what it does under `root`, file by file."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.ops = root, []
+
+    def _note(self, kind: str, path: Path, **more: object) -> None:
+        self.ops.append(Op(kind, str(path.relative_to(self.root)), **more))
+
+    def make_folder(self, path: Path) -> None:
+        if not path.exists():
+            self._note("folder", path)
+        super().make_folder(path)
+
+    def write(self, path: Path, pieces: Iterable[bytes | memoryview]) -> None:
+        self._note("create", path)
+
+        def noted() -> Iterator[bytes | memoryview]:
+            for piece in pieces:
+                self._note("data", path, data=bytes(piece))
+                yield piece
+
+        super().write(path, noted())
+        self._note("flush", path)
+
+    def flush(self, path: Path) -> None:
+        super().flush(path)
+        self._note("flush", path)
+
+    def rename(self, old: Path, new: Path) -> None:
+        super().rename(old, new)
+        self._note("rename", old, new=str(new.relative_to(self.root)))
+
+    def remove(self, path: Path) -> None:
+        doomed = sorted(path.rglob("*"), reverse=True) if path.is_dir() else []
+        for each in [*doomed, path]:
+            if each.exists():
+                self._note("unlink", each)
+        super().remove(path)
+
+
+Files = dict[str, bytes | None]
+"""path -> content, None for a folder"""
+
+
+def read_tree(root: Path) -> Files:
+    """All that lies under a folder."""
+    return {str(p.relative_to(root)): None if p.is_dir() else p.read_bytes() for p in sorted(root.rglob("*"))}
+
+
+def write_tree(root: Path, tree: Files) -> None:
+    """The opposite of `read_tree`."""
+    for name, data in tree.items():
+        path = root / name
+        if data is None:
+            path.mkdir(parents=True, exist_ok=True)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+
+
+def damages(size: int) -> dict[str, Callable[[bytes], bytes]]:
+    """What may become of bytes that were not flushed."""
+    found: dict[str, Callable[[bytes], bytes]] = {"all there": lambda data: data}
+    for cut in range(0, size, SECTOR):
+        found[f"torn at {cut}"] = lambda data, cut=cut: data[:cut]
+        found[f"zeros from {cut}"] = lambda data, cut=cut: zeroed(data, cut, len(data))
+        found[f"a hole at {cut}"] = lambda data, cut=cut: zeroed(data, cut, cut + SECTOR)
+    return found
+
+
+def zeroed(data: bytes, start: int, end: int) -> bytes:
+    """The same bytes with zeros in some places."""
+    end = min(end, len(data))
+    return data[:start] + bytes(max(0, end - start)) + data[end:]
+
+
+def crash_states(before: Files, ops: list[Op], since: int = 0) -> Iterator[tuple[str, Files]]:
+    """Every state that a power cut during `ops`, after the first `since` of them, can leave: its name, and the files."""
+    for done in range(since, len(ops) + 1):
+        surely = _lasting_names(ops[:done])
+        waiting = _unflushed(ops[:done])
+        for named in range(surely, done + 1):
+            if named < done and ops[named].kind in ("data", "flush"):
+                continue  # the same names as one operation further
+            for damage, change in damages(max((len(data) for data in waiting.values()), default=0)).items():
+                yield f"{done} operations done, names of {named}, {damage}", _replay(before, ops[:done], named, set(waiting), change)
+
+
+def _lasting_names(ops: list[Op]) -> int:
+    """How many of the first operations have their names on the disk for certain."""
+    flushed: set[str] = set()
+    for number in range(len(ops) - 1, -1, -1):
+        op = ops[number]
+        if op.kind == "flush":
+            flushed.add(op.path)
+        elif op.kind != "data" and str(Path(op.new or op.path).parent) in flushed:
+            return number + 1
+    return 0
+
+
+def _unflushed(ops: list[Op]) -> dict[str, bytes]:
+    """The content of files that were written to and not flushed since, under the names that they were created with."""
+    waiting: dict[str, bytes] = {}
+    for op in ops:
+        if op.kind == "data":
+            waiting[op.path] = waiting.get(op.path, b"") + op.data
+        elif op.kind == "flush":
+            waiting.pop(op.path, None)
+    return waiting
+
+
+def _replay(before: Files, ops: list[Op], named: int, waiting: set[str], change: Callable[[bytes], bytes]) -> Files:
+    """The files after `ops`, of whose names only the first `named` have reached the disk."""
+    content: dict[str, bytes] = {}  # by the name that the file was created with
+    for op in ops:
+        if op.kind in ("create", "data"):
+            content[op.path] = (content.get(op.path, b"") if op.kind == "data" else b"") + op.data
+    tree = dict(before)
+    for op in ops[:named]:
+        if op.kind == "create":
+            data = content[op.path]
+            tree[op.path] = change(data) if op.path in waiting else data
+        elif op.kind == "folder":
+            tree[op.path] = None
+        elif op.kind == "unlink":
+            tree.pop(op.path, None)
+        elif op.kind == "rename":
+            moved = {name: data for name, data in tree.items() if name == op.path or name.startswith(op.path + "/")}
+            for name in moved:
+                del tree[name]
+            tree |= {op.new + name[len(op.path) :]: data for name, data in moved.items()}
+    return tree
+
+
+def without_flushes(ops: list[Op]) -> list[Op]:
+    """The same operations of somebody who forgot to flush."""
+    return [replace(op, path="nothing") if op.kind == "flush" else op for op in ops]

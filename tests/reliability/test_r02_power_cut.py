@@ -1,0 +1,114 @@
+"""R2, R10: after a power cut at any moment of a save, the old checkpoint or the new one is loaded, whatever had not reached the disk."""
+
+from __future__ import annotations
+
+import os
+from itertools import islice
+
+import pytest
+import torch
+
+from llm_scratch import checkpoint, files, manifest
+from llm_scratch.files import write_whole
+
+from .simulated_disk import RecordingDisk, crash_states, read_tree, without_flushes, write_tree
+
+OLDEST, OLD, NEW = 10, 20, 30
+
+
+def tensors(step):
+    generator = torch.Generator().manual_seed(step)
+    return {"weight": torch.randn(120, 96, generator=generator), "bias": torch.randn(120, generator=generator)}
+
+
+def save(run, step):
+    moments = {f"{name}/exp_avg": tensor for name, tensor in tensors(step + 1).items()}
+    config, state = {"model": {"emb_dim": 96}}, {"step": step, "tokens": 7 * step}
+    checkpoint.save(
+        run, step, config, tensors(step), moments, state, lambda folder: write_whole(folder / "tokenizer.json", "{}"), best=True
+    )
+
+
+def equal(found, step):
+    """Every bit of a checkpoint is what was saved at that step."""
+    moments = {f"{name}/exp_avg": tensor for name, tensor in tensors(step + 1).items()}
+    pairs = [(found.weights, tensors(step)), (found.optimizer, moments)]
+    same = all(a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a) for a, b in pairs)
+    return same and found.state == {"step": step, "tokens": 7 * step} and found.config == {"model": {"emb_dim": 96}}
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """The files before a third save, and its operations, the removal of the first checkpoint among them."""
+    run = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda number: None)
+        for step in (OLDEST, OLD):
+            save(run, step)
+        before = read_tree(run)
+        disk = RecordingDisk(run)
+        patch.setattr(files, "disk", disk)
+        save(run, NEW)
+    return before, disk.ops
+
+
+@pytest.fixture(scope="module")
+def outcomes(recorded, tmp_path_factory):
+    """(state, step that is loaded, number of whole checkpoints) of every state; each is tried once, however many ways lead to it."""
+    seen, found = set(), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda number: None)
+        for name, tree in crash_states(*recorded):
+            key = hash(tuple(sorted(tree.items(), key=lambda item: item[0])))
+            if key in seen:
+                continue
+            seen.add(key)
+            run = tmp_path_factory.mktemp("crashed")
+            write_tree(run, tree)
+            whole = sum(manifest.problem(folder) is None for folder in checkpoint.folders(run))
+            loaded = checkpoint.newest(run, lambda message: None, prefer="latest")
+            assert loaded is not None, name
+            assert loaded.state["step"] in (OLD, NEW), name
+            assert equal(loaded, loaded.state["step"]), f"garbage was loaded: {name}"
+            found.append((name, loaded.state["step"], whole))
+    return found
+
+
+def test_the_record_is_of_the_whole_save(recorded):
+    _, ops = recorded
+    kinds = [op.kind for op in ops]
+    renamed = [op.new for op in ops].index("ckpt/step-00000030")
+    assert "unlink" not in kinds[: kinds.index("flush", renamed)], "something was removed before the new one was there"
+    assert sum(op.kind == "unlink" and "step-00000010" in op.path for op in ops) == 7  # six files and their folder
+
+
+def test_r2_after_a_power_cut_the_old_or_the_new_is_loaded(outcomes, measured):
+    steps = {step for _, step, _ in outcomes}
+    assert steps == {OLD, NEW}
+    assert len(outcomes) > 500
+    measured("R2", f"{len(outcomes)} of {len(outcomes)} states load the old or the new one", "more than 500 states, all load old or new")
+
+
+def test_r10_a_whole_checkpoint_is_there_at_every_moment(outcomes, measured):
+    fewest = min(whole for _, _, whole in outcomes)
+    assert fewest >= checkpoint.KEEP
+    measured("R10", f"at least {fewest} whole checkpoints in each of {len(outcomes)} states", "at least 1 at every crash point")
+
+
+def loaded_after(before, ops, folder, every=1):
+    """The steps that are loaded if the power goes when everything is done, and the disk has only what is certain."""
+    steps = set()
+    for number, (_, tree) in enumerate(islice(crash_states(before, ops, since=len(ops)), 0, None, every)):
+        write_tree(folder / str(number), tree)
+        steps.add(checkpoint.newest(folder / str(number), lambda message: None, prefer="latest").state["step"])
+    return steps
+
+
+def test_a_save_that_has_ended_lasts(recorded, tmp_path):
+    before, ops = recorded
+    assert loaded_after(before, ops, tmp_path) == {NEW}
+
+
+def test_the_simulation_notices_a_forgotten_flush(recorded, tmp_path):
+    before, ops = recorded
+    assert loaded_after(before, without_flushes(ops), tmp_path, every=101) >= {OLD}
