@@ -18,8 +18,8 @@ import torch
 SIDE = {"cpu": 1024, "cuda": 8192, "mps": 4096}  # of the square matrices that are multiplied: large enough to be at full speed
 
 
-def fastest(work: Callable[[], object], device: torch.device, seconds: float) -> float:
-    """The shortest time that `work` took, in seconds, of as many times as fit into about `seconds` (at least two after a first)."""
+def timings(work: Callable[[], object], device: torch.device, seconds: float) -> list[float]:
+    """The seconds that `work` took, each of as many times as fit into about `seconds`: at least two, after a first that does not count."""
     times: list[float] = []
     began = time.perf_counter()
     while len(times) < 3 or time.perf_counter() - began < seconds:
@@ -30,7 +30,12 @@ def fastest(work: Callable[[], object], device: torch.device, seconds: float) ->
         elif device.type == "mps":
             torch.mps.synchronize()
         times.append(time.perf_counter() - start)
-    return min(times[1:])
+    return times[1:]
+
+
+def fastest(work: Callable[[], object], device: torch.device, seconds: float) -> float:
+    """The shortest of `timings`, in seconds: what the machine can do when nobody else asks it for anything."""
+    return min(timings(work, device, seconds))
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype = torch.float32, seconds: float = 0.15) -> float:
