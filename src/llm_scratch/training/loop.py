@@ -26,11 +26,13 @@ from llm_scratch.tokenizers import Tokenizer, save_tokenizer
 from llm_scratch.training.interrupt import Stop, stop_signals
 from llm_scratch.training.lock import only_writer
 from llm_scratch.training.optim import OPTIMIZERS
+from llm_scratch.training.precision import Precision
 from llm_scratch.training.records import Records, Watcher
 from llm_scratch.training.saving import Saves
 from llm_scratch.training.schedule import learning_rate
 from llm_scratch.training.state import optimizer_tensors, plain_weights, random_state, restore_optimizer, restore_random, seed_random
 from llm_scratch.training.step import mean_loss, train_step
+from llm_scratch.training.trainee import Trainee, make_ready
 
 
 @dataclass
@@ -42,6 +44,7 @@ class Run:
     device: torch.device
     tokenizer: Tokenizer
     model: nn.Module
+    trainee: Trainee
     optimizer: torch.optim.Optimizer
     train_loader: TokenLoader
     val_loader: TokenLoader
@@ -64,7 +67,7 @@ class Run:
             group["lr"] = rate * group.get("lr_scale", 1.0)
         inputs, targets = (t.to(self.device) for t in self.train_loader.batch(self.step))
         parts = list(zip(inputs.chunk(cfg.micro_batches), targets.chunk(cfg.micro_batches)))
-        result = train_step(self.model, self.optimizer, parts, cfg.max_norm)
+        result = train_step(self.trainee, self.optimizer, parts, cfg.max_norm)
         loss, norm, tokens = result.loss.item(), result.norm.item(), int(result.tokens)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise UserError(
@@ -80,7 +83,7 @@ class Run:
     def evaluate(self) -> dict[str, float]:
         """Loss on learned and on held-out text, in nats per token, and the latter in bits per byte."""
         loaders = (self.train_loader, self.val_loader)
-        train, val = (mean_loss(self.model, loader, self.config.train.eval_batches, self.device) for loader in loaders)
+        train, val = (mean_loss(self.trainee, loader, self.config.train.eval_batches, self.device) for loader in loaders)
         bits = val / math.log(2) / self.bytes_per_token
         self.last_eval = {"step": self.step, "tokens": self.tokens, "train_loss": train, "val_loss": val, "val_bits_per_byte": bits}
         return self.last_eval
@@ -101,6 +104,7 @@ class Run:
         state = {
             "step": self.step, "steps": self.steps, "tokens": self.tokens, "best": self.best, "last_eval": self.last_eval,
             "random": random_state(), "threads": torch.get_num_threads(), "torch": torch.__version__,
+            "precision": self.trainee.precision.name,
         }  # fmt: skip
         checkpoint.save(
             self.folder, self.step, to_dict(self.config), plain_weights(self.model), optimizer_tensors(self.model, self.optimizer),
@@ -112,6 +116,8 @@ class Run:
         checkpoint.set_weights(self.model, found.weights, str(found.folder))
         restore_optimizer(self.model, self.optimizer, found.optimizer)
         restore_random(found.state["random"])
+        if self.config.machine.precision == "auto":  # what was tried out once holds for the whole run
+            self.trainee.precision = Precision(found.state.get("precision", "float32"), "as the run began")
         self.step, self.tokens, self.best, self.last_eval = (found.state[key] for key in ("step", "tokens", "best", "last_eval"))
 
 
@@ -139,9 +145,9 @@ def start(config: RunConfig, folder: Path, device: torch.device, corpus: Corpus)
         TokenLoader(corpus.val, T, cfg.batch_size, 0, order if order == "documents" else "in order", eot),
     )
     steps = total_steps(cfg, loaders[0])
-    return Run(
-        config, folder, device, corpus.tokenizer, model, OPTIMIZERS[cfg.optimizer](model, cfg), *loaders, corpus.bytes_per_token, steps
-    )
+    trainee = make_ready(model, config.machine, device, steps * cfg.batch_size * T * 6.0 * config.model.n_params)
+    optimizer = OPTIMIZERS[cfg.optimizer](model, cfg)
+    return Run(config, folder, device, corpus.tokenizer, model, trainee, optimizer, *loaders, corpus.bytes_per_token, steps)
 
 
 def train(config: RunConfig, out: str | Path, *, device: str = "cpu", watcher: Watcher | None = None, corpus: Corpus | None = None) -> Run:

@@ -1,0 +1,224 @@
+"""How fast does a model learn here, beside transformers' GPT-2 under a plain PyTorch loop?
+
+    python benchmarks/train.py [--sizes 124M 6x384 4x128] [--rounds 5]
+
+Equal work for all: the same shape, tied head, dropout 0.1, AdamW, clipping at 1.0, float32 weights. Contenders:
+  ours            the engine as it runs by default: precision by trial, freed memory kept
+  ours-float32    the same with every product in float32
+  hf              transformers' GPT2LMHeadModel as it ships
+  hf-kept         the same, given our allocator setting (training/memory.py)
+Each lives in a process of its own, because the allocator's setting and the peak memory are a process's; they take turns, a few steps each,
+so that a busy moment of the machine meets all of them. Times are medians of steps after a warm-up, a ratio is the median over the rounds.
+The last line is JSON. On a machine with a GPU: `--device cuda`, with `--batch` and `--context` for a batch that fills it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+SIZES = {  # vocabulary, context, width, heads, layers, rows, steps a turn
+    "124M": (50257, 256, 768, 12, 12, 2, 1),
+    "6x384": (4096, 256, 384, 6, 6, 16, 2),
+    "4x128": (65, 64, 128, 4, 4, 12, 40),
+}
+CONTENDERS = ("ours", "ours-float32", "hf", "hf-kept")
+
+
+def ours(shape: tuple[int, ...], precision: str, device: str) -> tuple[Callable[[], Any], str]:
+    """One step of our engine, and what it chose."""
+    import torch
+
+    from llm_scratch.config import MachineConfig, TrainConfig
+    from llm_scratch.model.gpt import GPTModel
+    from llm_scratch.training.memory import keep_freed_memory
+    from llm_scratch.training.optim import OPTIMIZERS
+    from llm_scratch.training.step import train_step
+    from llm_scratch.training.trainee import make_ready
+
+    keep_freed_memory()
+    V, T, C, H, layers, B, _ = shape
+    cfg = {"vocab_size": V, "context_length": T, "emb_dim": C, "n_heads": H, "n_layers": layers, "drop_rate": 0.1}
+    model = GPTModel(cfg | {"qkv_bias": True, "tie_embeddings": True, "init": "gpt2"}).to(device).train()
+    trainee = make_ready(model, MachineConfig(precision=precision), torch.device(device))  # type: ignore[arg-type]
+    optimizer = OPTIMIZERS["adamw"](model, TrainConfig(lr=1e-4))
+    ids = torch.randint(0, V, (B, T + 1), device=device)
+    batch = [(ids[:, :-1], ids[:, 1:])]
+    return lambda: train_step(trainee, optimizer, batch, 1.0), trainee.why
+
+
+def theirs(shape: tuple[int, ...], kept: bool, device: str) -> tuple[Callable[[], Any], str]:
+    """One step of transformers' model as its users write it."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    if kept:
+        from llm_scratch.training.memory import keep_freed_memory
+
+        keep_freed_memory()
+    V, T, C, H, layers, B, _ = shape
+    model = GPT2LMHeadModel(GPT2Config(V, T, C, layers, H, bos_token_id=0, eos_token_id=0)).to(device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.1)
+    ids = torch.randint(0, V, (B, T), device=device)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        model(ids, labels=ids).loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+
+    return step, "float32"
+
+
+def work(name: str, shape: tuple[int, ...], device: str) -> None:
+    """A contender's process: builds it, then for each number on stdin does so many steps and prints their seconds."""
+    import torch
+
+    from llm_scratch.training.machine import peak_memory
+
+    where = torch.device(device)
+    if name.startswith("ours"):
+        step, why = ours(shape, "float32" if name == "ours-float32" else "auto", device)
+    else:
+        step, why = theirs(shape, name == "hf-kept", device)
+
+    def done() -> None:
+        step()
+        if where.type == "cuda":
+            torch.cuda.synchronize()
+
+    for _ in range(3):
+        done()
+    print(json.dumps({"why": why}), flush=True)
+    for line in sys.stdin:
+        seconds = []
+        for _ in range(int(line)):
+            began = time.perf_counter()
+            done()
+            seconds.append(time.perf_counter() - began)
+        print(json.dumps({"seconds": seconds, "peak": peak_memory(where)}), flush=True)
+
+
+def measure(size: str, shape: tuple[int, ...], rounds: int, device: str) -> dict[str, Any]:
+    """The contenders in turn; for each its seconds a step by round, its peak memory and what it chose."""
+    processes = {
+        name: subprocess.Popen(
+            [sys.executable, __file__, "--work", name, "--device", device, "--shape", *map(str, shape)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for name in CONTENDERS
+    }  # fmt: skip
+
+    def ask(name: str, line: str | None) -> dict[str, Any]:
+        process = processes[name]
+        if line is not None:
+            process.stdin.write(line)  # type: ignore[union-attr]
+            process.stdin.flush()  # type: ignore[union-attr]
+        answer = process.stdout.readline()  # type: ignore[union-attr]
+        if not answer:
+            raise SystemExit(f"the contender {name} of {size} ended; its error stands above")
+        return json.loads(answer)
+
+    try:
+        found: dict[str, Any] = {name: {"why": ask(name, None)["why"], "rounds": []} for name in CONTENDERS}
+        for _ in range(rounds):
+            for name in CONTENDERS:
+                answer = ask(name, f"{shape[-1]}\n")
+                found[name]["rounds"].append(statistics.median(answer["seconds"]))
+                found[name]["peak_gb"] = answer["peak"] / 1e9
+    finally:
+        for process in processes.values():
+            process.kill()
+            process.wait()
+    return found
+
+
+def ratio(found: dict[str, Any], slow: str, fast: str) -> tuple[float, list[float]]:
+    """How many times as fast `fast` is as `slow`: the median over the rounds, and the lowest and highest."""
+    each = [a / b for a, b in zip(found[slow]["rounds"], found[fast]["rounds"])]
+    return statistics.median(each), [min(each), max(each)]
+
+
+def flops(shape: tuple[int, ...]) -> float:
+    """Floating-point operations of a step's matrix products: 6 for each weight and token, and attention's two products."""
+    V, T, C, _, layers, B, _ = shape
+    weights = 12 * layers * C * C + V * C
+    return 6 * B * T * weights + 12 * layers * B * T * T * C
+
+
+def main() -> None:
+    """Measure, print a table for each size and one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch", type=int, help="rows, instead of the size's own")
+    parser.add_argument("--context", type=int, help="tokens a row, instead of the size's own")
+    parser.add_argument("--work", help=argparse.SUPPRESS)
+    parser.add_argument("--shape", nargs="+", type=int, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.work:
+        work(args.work, tuple(args.shape), args.device)
+        return
+    report: dict[str, Any] = {key: {} for key in ("ratios", "ratios_same_allocator", "ratios_float32", "ratios_float32_same_allocator")}
+    report |= {"spread": {}, "peak_memory_gb": {}, "peak_share": {}}
+    for size in args.sizes:
+        V, T, C, H, layers, B, steps = SIZES[size]
+        shape = (V, args.context or T, C, H, layers, args.batch or B, steps)
+        rate, half_rate = rates(args.device)
+        found = measure(size, shape, args.rounds, args.device)
+        tokens = shape[1] * shape[5]
+        print(f"\n{size}: context {shape[1]}, batch {shape[5]}, vocabulary {V}; matrix peak {rate / 1e9:.0f} GFLOP/s float32")
+        print(f"{'':14}{'tokens/s':>10}{'GFLOP/s':>10}{'of peak':>9}{'peak GB':>9}  precision")
+        for name, row in found.items():
+            seconds = statistics.median(row["rounds"])
+            peak = half_rate if "bfloat16 multiplies" in row["why"] and row["why"].startswith("bfloat16:") else rate
+            share = flops(shape) / seconds / peak
+            report["peak_share"].setdefault(size, {})[name] = round(share, 3)
+            report["peak_memory_gb"].setdefault(size, {})[name] = round(row["peak_gb"], 2)
+            speed = flops(shape) / seconds / 1e9
+            print(f"{name:14}{tokens / seconds:10.0f}{speed:10.0f}{share:9.0%}{row['peak_gb']:9.2f}  {row['why']}")
+        for key, slow, fast in (
+            ("ratios", "hf", "ours"), ("ratios_same_allocator", "hf-kept", "ours"),
+            ("ratios_float32", "hf", "ours-float32"), ("ratios_float32_same_allocator", "hf-kept", "ours-float32"),
+        ):  # fmt: skip
+            middle, spread = ratio(found, slow, fast)
+            report[key][size] = round(middle, 2)
+            report["spread"].setdefault(size, {})[key] = [round(x, 2) for x in spread]
+            print(f"  {fast} over {slow}: {middle:.2f} x  [{spread[0]:.2f}, {spread[1]:.2f}]")
+    print(json.dumps(report | where(args.device)))
+
+
+def rates(device: str) -> tuple[float, float]:
+    """The machine's matrix rate in float32 (by the faster library) and in bfloat16, FLOP/s."""
+    import torch
+
+    from llm_scratch.training.machine import matrix_rate
+    from llm_scratch.training.precision import use_fast_float32
+
+    use_fast_float32()
+    return matrix_rate(torch.device(device), torch.float32, 0.5), matrix_rate(torch.device(device), torch.bfloat16, 0.5)
+
+
+def where(device: str) -> dict[str, Any]:
+    """Commit, machine and versions."""
+    import torch
+    import transformers
+
+    here = os.path.dirname(os.path.abspath(__file__))
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True).stdout.strip()
+    name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__, "python": platform.python_version()}
+    return {"commit": commit, "machine": name, "threads": torch.get_num_threads(), **versions}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""What is made ready learns the same: sparse rows, precision and compiling change how, and not what."""
+
+import copy
+
+import pytest
+import torch
+
+from llm_scratch.config import MachineConfig
+from llm_scratch.model.gpt import GPTModel
+from llm_scratch.model.loss import next_token_loss
+from llm_scratch.training import trainee
+from llm_scratch.training.trainee import Trainee, compile_pays, make_ready
+
+CPU = torch.device("cpu")
+CFG = {"vocab_size": 50, "context_length": 8, "emb_dim": 24, "n_heads": 3, "n_layers": 2, "drop_rate": 0.0}
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_gradient_is_the_models(tied, precision):
+    torch.manual_seed(0)
+    model = GPTModel(CFG | {"tie_embeddings": tied})
+    plain = copy.deepcopy(model)
+    ids, targets = torch.randint(0, 50, (4, 8)), torch.randint(0, 50, (4, 8))
+    ready = make_ready(model, MachineConfig(precision=precision), CPU)
+    for _ in range(2):  # a second micro-batch adds to gradients that are there
+        ready(ids, targets).backward()
+        next_token_loss(plain(ids), targets, "sum").backward()
+    for (name, p), q in zip(model.named_parameters(), plain.parameters()):
+        assert p.grad.layout == torch.strided, name
+        error = (p.grad - q.grad).norm() / q.grad.norm()
+        assert error < (1e-5 if precision == "float32" else 0.05), f"{name}: {error}"
+
+
+def test_a_tied_models_embedding_makes_no_table_of_zeros():
+    model = GPTModel(CFG | {"tie_embeddings": True})
+    make_ready(model, MachineConfig(), CPU)
+    assert model.tok_emb.sparse
+    untied = GPTModel(CFG)
+    make_ready(untied, MachineConfig(), CPU)
+    assert not untied.tok_emb.sparse, "an optimizer would be given a gradient that it cannot read"
+
+
+@pytest.mark.parametrize(("device", "work", "pays"), [("cpu", 1e18, False), ("cuda", 1e14, False), ("cuda", 1e18, True)])
+def test_compiling_is_weighed(device, work, pays, monkeypatch):
+    monkeypatch.setattr(trainee, "matrix_rate", lambda _: 1e14)
+    compiled, why = compile_pays("auto", work, torch.device(device))
+    assert compiled is pays
+    assert ("s of this run" in why) == (device == "cuda")
+    assert compile_pays("yes", 0, CPU) == (True, "as asked")
+    assert compile_pays("no", 1e18, torch.device("cuda")) == (False, "as asked")
+
+
+@pytest.mark.slow
+def test_compiled_it_learns_the_same():
+    torch.manual_seed(0)
+    model = GPTModel(CFG | {"tie_embeddings": True})
+    ids, targets = torch.randint(0, 50, (4, 8)), torch.randint(0, 50, (4, 8))
+    want = torch.autograd.grad(Trainee(model)(ids, targets), list(model.parameters()))
+    ready = make_ready(model, MachineConfig(compile="yes"), CPU)
+    ready(ids, targets).backward()
+    torch.testing.assert_close([p.grad for p in model.parameters()], list(want), rtol=1e-4, atol=1e-5)
