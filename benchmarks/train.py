@@ -65,7 +65,8 @@ def theirs(shape: tuple[int, ...], kept: bool, device: str) -> tuple[Callable[[]
 
         keep_freed_memory()
     V, T, C, H, layers, B, _ = shape
-    model = GPT2LMHeadModel(GPT2Config(V, T, C, layers, H, bos_token_id=0, eos_token_id=0)).to(device).train()
+    config = GPT2Config(vocab_size=V, n_positions=T, n_embd=C, n_layer=layers, n_head=H, bos_token_id=0, eos_token_id=0)
+    model = GPT2LMHeadModel(config).to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.1)
     ids = torch.randint(0, V, (B, T), device=device)
 
