@@ -1,0 +1,107 @@
+"""How soon does a model know Shakespeare? Time and tokens to a stated loss, for plain AdamW and for our best recipe.
+
+    python benchmarks/converge.py [--seeds 3]            # the table of RESULTS.md
+    python benchmarks/converge.py --tune best --set train.lr=0.03 --steps 900   # one trial, on the split that is tuned on
+
+Tiny Shakespeare by characters, 4 layers of 128, context 64 (LLM_SCRATCH_DATA names the folder that holds it). Reported on the last tenth of
+the text; tuned on the tenth before it, which is held out from learning there. Seconds are those of training steps: evaluations are not
+counted, compiling would be (nothing here is compiled). No tables of n-grams: every prediction is the network's.
+Both recipes are the engine's own: AdamW with its learning rate searched on the plain GPT-2 block, and the `shakespeare` preset's.
+The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llm_scratch.config import ModelConfig, RunConfig, TrainConfig, from_dict
+from llm_scratch.data.corpus import Corpus, prepare
+from llm_scratch.presets import preset
+from llm_scratch.training.loop import start
+from llm_scratch.training.memory import keep_freed_memory
+
+PLAIN = ModelConfig(
+    vocab_size=66, context_length=64, emb_dim=128, n_heads=4, n_layers=4, drop_rate=0.0, qkv_bias=True, tie_embeddings=True, init="gpt2"
+)
+RECIPES = {  # steps are what the recipe needs for 1.8; the schedule ends there
+    "adamw": RunConfig(PLAIN, train=TrainConfig(steps=1500, batch_size=12, lr=3e-3, min_lr=0.0, warmup_steps=100, schedule="cosine")),
+    "best": preset("shakespeare"),
+}
+
+
+def changed(config: RunConfig, settings: list[str]) -> RunConfig:
+    """The recipe with settings such as `train.lr=0.02` over it."""
+    for setting in settings:
+        name, _, value = setting.partition("=")
+        part, _, key = name.partition(".")
+        config = from_dict(RunConfig, {part: {key: json.loads(value) if value[:1] in "-0123456789tfn[" else value}}, config)
+    return config
+
+
+def corpus(tuning: bool) -> Corpus:
+    """Shakespeare with its last tenth held out, or, for tuning, the tenth before it, the last one left out altogether."""
+    config = preset("shakespeare")
+    whole = prepare(replace(config, data=replace(config.data, val_fraction=0.1)))
+    if not tuning:
+        return whole
+    cut = len(whole.train) - len(whole.val)
+    return replace(whole, train=whole.train[:cut], val=whole.train[cut:])
+
+
+def run(config: RunConfig, text: Corpus, every: int, target: float) -> dict[str, Any]:
+    """Train; returns when the target was reached, and the curve as (step, seconds, held-out loss)."""
+    config = replace(config, train=replace(config.train, eval_batches=None))
+    curve, seconds = [], 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        going = start(config, Path(folder), torch.device("cpu"), text)
+        going.model.train()
+        while going.step < going.steps:
+            began = time.perf_counter()
+            going.advance()
+            seconds += time.perf_counter() - began
+            if going.step % every == 0 or going.step == going.steps:
+                curve.append((going.step, round(seconds, 2), round(going.evaluate()["val_loss"], 4)))
+    hit = next((row for row in curve if row[2] <= target), None)
+    tokens = config.train.batch_size * config.model.context_length
+    reached = None if hit is None else {"steps": hit[0], "seconds": hit[1], "tokens": hit[0] * tokens}
+    return {"reached": reached, "last": curve[-1], "curve": curve}
+
+
+def main() -> None:
+    """The table, or one trial."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--target", type=float, default=1.8)
+    parser.add_argument("--every", type=int, default=50, help="steps between two evaluations")
+    parser.add_argument("--tune", choices=list(RECIPES))
+    parser.add_argument("--set", nargs="*", default=[], metavar="PART.NAME=VALUE")
+    parser.add_argument("--steps", type=int)
+    args = parser.parse_args()
+    keep_freed_memory()
+    if args.tune:
+        config = changed(RECIPES[args.tune], args.set + ([f"train.steps={args.steps}"] if args.steps else []))
+        result = run(config, corpus(True), args.every, args.target)
+        print(json.dumps({"recipe": args.tune, "set": args.set, "steps": args.steps, **{k: result[k] for k in ("reached", "last")}}))
+        return
+    text, report = corpus(False), {}
+    for name, recipe in RECIPES.items():
+        runs = [run(replace(recipe, train=replace(recipe.train, seed=seed)), text, args.every, args.target) for seed in range(args.seeds)]
+        report[name] = [{**r["reached"], "last": r["last"]} if r["reached"] else {"last": r["last"]} for r in runs]
+        seconds = [r["reached"]["seconds"] for r in runs if r["reached"]]
+        spread = f"{statistics.mean(seconds):.1f} s (from {min(seconds):.1f} to {max(seconds):.1f})" if seconds else "not reached"
+        ends = ", ".join("{:.3f} after {:.0f} s".format(*reversed(r["last"][1:])) for r in runs)
+        print(f"{name:6}  loss {args.target}: {spread}; at the end {ends}")
+    print(json.dumps({"target": args.target, "threads": torch.get_num_threads(), "torch": torch.__version__, **report}))
+
+
+if __name__ == "__main__":
+    main()
