@@ -9,7 +9,13 @@ import sys
 import pytest
 
 from llm_scratch.generation.decode import stream
+from llm_scratch.generation.pieces import Piece
 from llm_scratch.loading import load
+
+
+def endless(run):
+    """Words that keep the model from ending its text."""
+    return ["--logit-bias", f"{load(run)[1].eot_token}=-1000"]
 
 
 def test_the_text_is_that_of_stream(llm, trained):
@@ -18,7 +24,7 @@ def test_the_text_is_that_of_stream(llm, trained):
     words = ["--tokens", "20", "--temperature", "0.5", "--top-k", "5", "--top-p", "0.9", "--seed", "3", "--device", "cpu"]
     result = llm("generate", trained, "the hen", *words)
     assert (result.code, result.out) == (0, want + "\n")
-    assert re.fullmatch(r"\n\[\d+ tokens in \d+\.\d s, \d+ tokens/s, seed 3\]\n", result.err)
+    assert re.fullmatch(r"\n\[20 tokens in \d+\.\d s, \d+ tokens/s, the first after \d+\.\d{3} s, seed 3\]\n", result.err)
 
 
 def test_prompts_and_samples_have_a_blank_line_between_and_differ(llm, trained):
@@ -53,9 +59,56 @@ def test_a_run_is_found_by_its_name_in_runs(llm, trained, tmp_path):
     assert llm("generate", "shakespeare", "the", "--tokens", "1").code == 0
 
 
+def test_a_sample_of_a_batch_is_the_text_of_its_seed(llm, trained):
+    words = ["--tokens", "15", "--temperature", "1.2"]
+    together = llm("generate", trained, "the", "--samples", "3", "--seed", "5", *words).out.removesuffix("\n").split("\n\n\n")
+    assert together == [llm("generate", trained, "the", "--seed", 5 + n, *words).out.removesuffix("\n") for n in range(3)]
+
+
+def test_a_prompt_from_a_file(llm, trained, tmp_path):
+    (tmp_path / "prompt.txt").write_text("the red\nhen\n")
+    assert llm("generate", trained, "--file", "prompt.txt", "--tokens", "0", "--seed", "1").out == "the red\nhen\n"
+    assert llm("generate", trained, "fox", "--file", "prompt.txt", "--tokens", "0").out == "fox\n\n\nthe red\nhen\n"
+    for name, wrong in (("none.txt", "No such file"), ("empty.txt", "is empty"), ("bytes.txt", "not UTF-8")):
+        (tmp_path / "empty.txt").touch()
+        (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\x00")
+        result = llm("generate", trained, "--file", name)
+        assert result.code == 3
+        assert wrong in result.err
+
+
+def test_a_stop_string_ends_the_text(llm, trained):
+    words = ["generate", trained, "the", "--tokens", "60", "--seed", "2", "--temperature", "1.3", *endless(trained)]
+    whole = llm(*words).out
+    letter = whole[9]
+    assert llm(*words, "--stop", letter).out.removesuffix("\n") == whole[: whole.index(letter, 3)]
+
+
+def test_probabilities_are_spelled_where_there_are_no_colours(llm, trained):
+    words = ["generate", trained, "the", "--tokens", "9", "--seed", "2", *endless(trained)]
+    assert re.sub(r"\{\d+%\}", "", llm(*words, "--show-probs").out) == llm(*words).out
+    assert len(re.findall(r"\{\d+%\}", llm(*words, "--show-probs").out)) == 9
+
+
+def test_a_context_that_is_full_slides_or_stops(llm, trained):
+    words = ["generate", trained, "the", "--tokens", "40", "--seed", "1", *endless(trained)]
+    slid, stopped = (llm(*words, "--on-full", how) for how in ("slide", "stop"))
+    assert "[40 tokens" in slid.err
+    assert "[14 tokens" in stopped.err
+    assert slid.out.startswith(stopped.out.removesuffix("\n"))
+
+
 @pytest.mark.parametrize("screen", [True, False])
 def test_a_terminal_gets_no_control_characters(screen, llm, trained, monkeypatch):
-    monkeypatch.setattr("llm_scratch.generation.decode.stream", lambda *a, **k: iter(["a\x1b[2J", "\nb"]))
-    monkeypatch.setattr("llm_scratch.cli.generate.on_terminal", lambda: screen)
+    pieces = [(0, Piece("a\x1b[2J")), (0, Piece("\nb"))]
+    monkeypatch.setattr("llm_scratch.generation.decode.stream_rows", lambda *a, **k: iter(pieces))
+    monkeypatch.setattr("llm_scratch.cli.writing.on_terminal", lambda: screen)
     monkeypatch.setenv("NO_COLOR", "1")
     assert llm("generate", trained, "the").out == ("thea\ufffd[2J\nb\n" if screen else "thea\x1b[2J\nb\n")
+
+
+def test_bad_settings_are_told_before_anything_is_printed(llm, trained):
+    for words, said in ((["--top-k", "0"], "top_k=0"), (["--samples", "0"], "samples=0"), (["--logit-bias", "9999=1"], "token 9999")):
+        result = llm("generate", trained, "the", *words)
+        assert (result.code, result.out) == (2, "")
+        assert said in result.err

@@ -76,6 +76,17 @@ def test_the_models_wish_decides_among_what_is_allowed(model):
     assert "".join(stream(model, Bytes(), "x", temperature=0, constraint=Constraint(Bytes(), regex="[a-f]"))) == best
 
 
+def test_a_form_that_the_vocabulary_cannot_write_is_an_error(model):
+    class Few(Bytes):
+        n_vocab, eot_token = 4, 3
+
+        def decode_bytes(self, ids):
+            return bytes(97 + i for i in ids if i != 3)
+
+    with pytest.raises(UserError, match="no token of this tokenizer"):
+        "".join(stream(model, Bytes(), "x", constraint=Constraint(Few(), regex="[a-z]x")))
+
+
 class Endless(Bytes):
     @property
     def eot_token(self):

@@ -19,7 +19,7 @@ from llm_scratch.errors import DATA, UserError
 
 
 class Constraint:
-    """Forbids every token that the form does not allow; give it to `stream(constraint=...)`. One for each call.
+    """Forbids every token that the form does not allow; give it to `stream(constraint=...)`, a new one for each call.
 
     Args:
         tokenizer: with `decode_bytes`, `encode`, `n_vocab` and an `eot_token`, which ends the text where the form allows an end.
@@ -53,6 +53,10 @@ class Constraint:
         else:
             self._rows = [self._matcher(self._tokens, self._grammar) for _ in ids]
         allowed = np.stack([np.frombuffer(row.compute_logit_bias(), np.uint8)[: logits.shape[1]] > 0 for row in self._rows])
+        if any(row.is_error() for row in self._rows):
+            raise UserError(
+                "no token of this tokenizer can go on with the form here; use a model whose vocabulary has its characters", DATA
+            )
         return logits.masked_fill(~torch.from_numpy(allowed).to(logits.device), float("-inf"))
 
 

@@ -7,7 +7,7 @@ Source: top-k sampling at a temperature, as GPT-2 (Radford et al. 2019) does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import islice
 from typing import Any, Literal
 
@@ -82,7 +82,7 @@ def stream(
     top_p: float | None = None,
     seed: int | None = None,
     **settings: Any,
-) -> Iterator[str]:
+) -> Generator[str]:
     """Continue a text and give each piece as soon as it is whole; the pieces joined are the continuation, without the prompt.
 
     A token may hold half of a character: bytes wait until the character is complete. What can be no character becomes U+FFFD.
@@ -97,7 +97,7 @@ def stream(
     return (piece.text for piece in stream_pieces(model, tokenizer, prompt, seed=seed, **warm, **settings) if piece.text)
 
 
-def stream_pieces(model: nn.Module, tokenizer: Any, prompt: str, *, seed: int | None = None, **settings: Any) -> Iterator[Piece]:
+def stream_pieces(model: nn.Module, tokenizer: Any, prompt: str, *, seed: int | None = None, **settings: Any) -> Generator[Piece]:
     """As `stream`, but a `Piece` for each token: text, id, and with `top` its probability and the likeliest others.
 
     Args:
@@ -123,7 +123,7 @@ def stream_rows(
     prefill_chunk: int | None = None,
     write: Callable[[nn.Module, Tensor], Iterator[Step]] | None = None,
     **settings: Any,
-) -> Iterator[tuple[int, Piece]]:
+) -> Generator[tuple[int, Piece]]:
     """Continue several prompts at once, each several times, and give (row, piece) as they come; a prompt is read once for all its samples.
 
     Args:
@@ -155,14 +155,14 @@ def stream_rows(
         warm = 0.8 if temperature is None else temperature
         choose = chooser(generators, n_vocab=tokenizer.n_vocab, temperature=warm, **settings)
         new = steps(model, idx, choose, samples=samples, on_full=on_full, prefill_chunk=prefill_chunk)
-    elif seeds is not None or temperature is not None or settings:
+    elif samples > 1 or seeds is not None or temperature is not None or on_full != "slide" or prefill_chunk is not None or settings:
         raise TypeError("another way of writing has its own settings; give them to it, as in partial(contrastive, k=4)")
     else:
         new = write(model, idx)
     return _pieces(islice(new, max_new_tokens), writers, tokenizer.n_vocab, top)
 
 
-def _pieces(new: Iterator[Step], writers: Sequence[Writer], n_vocab: int, top: int | None) -> Iterator[tuple[int, Piece]]:
+def _pieces(new: Iterator[Step], writers: Sequence[Writer], n_vocab: int, top: int | None) -> Generator[tuple[int, Piece]]:
     """The pieces of every row until all have ended."""
     for ids, logits in new if writers else ():
         logprobs = None if top is None else logits[:, :n_vocab].log_softmax(-1)

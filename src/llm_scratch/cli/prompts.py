@@ -1,0 +1,27 @@
+"""Where a prompt comes from: a file, or standard input. Proof: tests/cli/test_generate.py."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from llm_scratch.errors import DATA, UserError
+
+
+def text_of(file: str) -> str:
+    """All of a file, or of standard input for "-", without the line break at its end.
+
+    Raises:
+        UserError: no such file, not UTF-8, or empty (code 3).
+    """
+    name = "standard input" if file == "-" else file
+    try:
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        text = data.decode("utf-8-sig").removesuffix("\n")
+    except UnicodeDecodeError as e:
+        raise UserError(f"{name} is not UTF-8 text; convert it, e.g. with iconv", DATA) from e
+    except OSError as e:
+        raise UserError(f"{name}: {e.strerror}; expected a text file", DATA) from e
+    if not text:
+        raise UserError(f"{name} is empty; expected a text to continue", DATA)
+    return text

@@ -1,0 +1,91 @@
+"""Texts on a screen or in a pipe while they come, and how fast they came. Proof: tests/cli/test_writing.py."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from llm_scratch.cli.decoders import Rows
+from llm_scratch.cli.shades import shaded, spelled
+from llm_scratch.cli.terminal import on_terminal, printable
+
+if TYPE_CHECKING:
+    from llm_scratch.generation.pieces import Piece
+
+
+@dataclass
+class Clock:
+    """Counts tokens and seconds of writing, and the seconds to the first token of the first prompt."""
+
+    tokens: int = 0
+    seconds: float = 0.0
+    first: float | None = None
+    _began: float = field(default=0.0, repr=False)
+
+    def begin(self) -> None:
+        """A prompt is about to be read."""
+        self._began = time.perf_counter()
+
+    def token(self) -> None:
+        """A token has come."""
+        self.tokens += 1
+        if self.first is None:
+            self.first = time.perf_counter() - self._began
+
+    def end(self) -> None:
+        """All texts of a prompt are written."""
+        self.seconds += time.perf_counter() - self._began
+
+    def line(self) -> str:
+        """As in "120 tokens in 1.5 s, 80 tokens/s, the first after 0.021 s"."""
+        speed = f"{self.tokens} tokens in {self.seconds:.1f} s, {self.tokens / max(self.seconds, 1e-9):.0f} tokens/s"
+        return speed if self.first is None else f"{speed}, the first after {self.first:.3f} s"
+
+
+def write(rows: Rows, prompt: str, samples: int, clock: Clock, probs: bool = False, gap: bool = False) -> None:
+    """Print a prompt (bold on a terminal) and its continuation as it comes, then the other samples, a blank line between two."""
+    held: list[list[Piece]] = [[] for _ in range(samples)]
+    begun = False
+
+    def begin() -> None:
+        print("\n\n" if begun or gap else "", end="")
+        print(f"\x1b[1m{shown(prompt)}\x1b[0m" if colours() else shown(prompt), end="", flush=True)
+
+    for row, piece in rows:  # a bad setting is told before anything is printed
+        if not begun:
+            begin()
+            begun = True
+        if piece.id is not None:
+            clock.token()
+        if row:
+            held[row].append(piece)
+        else:
+            print(dressed(piece, probs), end="", flush=True)
+    clock.end()
+    if not begun:
+        begin()
+    print(flush=True)
+    begun = True
+    for pieces in held[1:]:
+        begin()
+        print("".join(dressed(piece, probs) for piece in pieces), flush=True)
+
+
+def shown(text: str) -> str:
+    """A text as it may be printed: a terminal gets no control characters."""
+    return printable(text) if on_terminal() else text
+
+
+def dressed(piece: Piece, probs: bool) -> str:
+    """The text of a piece, with its probability if that is asked for."""
+    if not probs:
+        return shown(piece.text)
+    return (shaded if colours() else spelled)(shown(piece.text), piece.logprob)
+
+
+def colours() -> bool:
+    """Whether stdout is a screen that shows colours, and NO_COLOR is not set."""
+    from rich.console import Console
+
+    return on_terminal() and Console().color_system is not None

@@ -1,0 +1,73 @@
+"""The ways of writing from the command line: their texts are the package's, and a flag that a way would ignore is an error."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+
+from llm_scratch.generation.beam import beam_search
+from llm_scratch.generation.decode import encode_prompt
+from llm_scratch.loading import load
+
+WORDS = ["the hen", "--tokens", "8"]
+
+
+def test_beam_prints_the_best_texts(llm, trained):
+    result = llm("generate", trained, *WORDS, "--decoder", "beam", "--beams", "3", "--samples", "2")
+    model, tokenizer = load(trained)
+    idx = torch.tensor([encode_prompt(model, tokenizer, "the hen")])
+    best = beam_search(model, idx, max_new_tokens=8, width=3, n_best=2, n_vocab=tokenizer.n_vocab)
+    assert result.out.removesuffix("\n").split("\n\n\n") == ["the hen" + tokenizer.decode(beam.ids) for beam in best]
+    assert "seed" not in result.err
+
+
+@pytest.mark.parametrize("decoder", ["speculative", "lookup"])
+def test_greedy_text_with_guesses_is_plain_greedy(decoder, llm, trained):
+    draft = ["--draft", trained] if decoder == "speculative" else []
+    guessed = llm("generate", trained, *WORDS, "--temperature", "0", "--decoder", decoder, "--guesses", "3", *draft)
+    assert guessed.out == llm("generate", trained, *WORDS, "--temperature", "0").out
+    assert re.search(r"\[8 tokens .* seed \d+\]", guessed.err)
+
+
+def test_samples_with_guesses_differ_and_repeat_by_seed(llm, trained):
+    words = ["generate", trained, *WORDS, "--decoder", "lookup", "--samples", "2", "--seed", "4", "--temperature", "2"]
+    first = llm(*words).out
+    assert len(set(first.removesuffix("\n").split("\n\n\n"))) == 2
+    assert llm(*words).out == first
+
+
+def test_contrastive_with_one_candidate_is_greedy(llm, trained):
+    one = llm("generate", trained, *WORDS, "--decoder", "contrastive", "--candidates", "1").out
+    assert one == llm("generate", trained, *WORDS, "--temperature", "0").out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--decoder", "beam", "--top-k", "3"], "--top-k says nothing to --decoder beam; it is for sample, speculative, lookup"),
+        (["--decoder", "beam", "--seed", "3"], "--seed says nothing to --decoder beam"),
+        (["--beams", "3"], "--beams says nothing to --decoder sample; it is for beam"),
+        (["--decoder", "lookup", "--mirostat", "3"], "--mirostat says nothing to --decoder lookup"),
+        (["--decoder", "lookup", "--draft", "x"], "--draft says nothing to --decoder lookup"),
+        (["--decoder", "contrastive", "--samples", "2"], "one text and no other"),
+        (["--decoder", "speculative"], "needs --draft"),
+        (["--decoder", "greedy"], "--decoder is 'greedy'"),
+    ],
+)
+def test_a_flag_that_would_be_ignored_is_an_error(words, said, llm, trained):
+    result = llm("generate", trained, "the", *words)
+    assert (result.code, result.out) == (2, "")
+    assert said in result.err
+
+
+def test_a_text_keeps_to_an_expression_or_a_schema(llm, trained, tmp_path):
+    pytest.importorskip("llguidance", reason="needs the extra `constrain`")
+    texts = llm("generate", trained, "the ", "--regex", "[a-f]{3} hen", "--samples", "3", "--temperature", "2").out
+    assert all(re.fullmatch("the [a-f]{3} hen", text) for text in texts.removesuffix("\n").split("\n\n\n"))
+    (tmp_path / "schema.json").write_text('{"enum": ["hen", 1]}')
+    result = llm("generate", trained, "the", "--json-schema", "schema.json")
+    assert (result.code, result.out) == (3, "")
+    assert "use a model whose vocabulary has its characters" in result.err
+    assert llm("generate", trained, "the", "--json-schema", "none.json").code == 3

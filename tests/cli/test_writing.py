@@ -1,0 +1,31 @@
+"""Texts while they come: the first at once, the others after it; tokens and seconds counted."""
+
+from __future__ import annotations
+
+import re
+
+from llm_scratch.cli.writing import Clock, write
+from llm_scratch.generation.pieces import Piece
+
+
+def test_the_first_sample_is_shown_as_it_comes_and_the_others_after_it(capsys):
+    seen, clock = [], Clock()
+
+    def rows():
+        for row, text in [(0, "A"), (1, "x"), (0, "B"), (1, "y"), (0, "C")]:
+            yield row, Piece(text, 7)
+            seen.append(capsys.readouterr().out)
+
+    clock.begin()
+    write(rows(), "p:", 2, clock)
+    assert seen == ["p:A", "", "B", "", "C"]
+    assert capsys.readouterr().out == "\n\n\np:xy\n"
+    assert re.fullmatch(r"5 tokens in \d+\.\d s, \d+ tokens/s, the first after \d\.\d{3} s", clock.line())
+
+
+def test_what_was_held_back_is_no_token_and_no_text_is_a_prompt(capsys):
+    clock = Clock()
+    write(iter([(0, Piece("a", 1)), (0, Piece("!"))]), "p", 1, clock)
+    write(iter([]), "q", 1, clock, gap=True)
+    assert capsys.readouterr().out == "pa!\n\n\nq\n"
+    assert clock.tokens == 1
