@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig, TrainConfig
 from llm_scratch.errors import unknown
 
 
@@ -35,6 +35,7 @@ def verdict() -> RunConfig:
             epochs=10, batch_size=2, lr=4e-4, min_lr=4e-4, schedule="constant", betas=(0.9, 0.999), max_norm=None,
             eval_every=5, eval_batches=None, save_every=40, sample_every=8, prompt="Every effort moves you", log_every=1,
         ),
+        MachineConfig(precision="float32"),  # as the notebooks: their losses to the sixth digit
     )  # fmt: skip
 
 

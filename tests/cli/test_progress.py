@@ -26,12 +26,20 @@ ROW = {
 SCORES = {"val_loss": 2.25, "train_loss": 2.125, "val_bits_per_byte": 0.75}
 
 
-def a_run(folder, step=10, steps=100):
-    return SimpleNamespace(folder=folder, step=step, steps=steps, tokens=step * 768, last_eval=SCORES)
+def a_run(folder, step=10, steps=100, why=""):
+    trainee = SimpleNamespace(why=why)
+    return SimpleNamespace(folder=folder, step=step, steps=steps, tokens=step * 768, last_eval=SCORES, trainee=trainee)
 
 
 def a_console(terminal=False):
     return Console(file=io.StringIO(), width=80, force_terminal=terminal, color_system=None, highlight=False, markup=False, emoji=False)
+
+
+def test_what_was_chosen_for_the_machine_is_said(tmp_path):
+    console = a_console()
+    with Watch(console) as watch:
+        watch.started(a_run(tmp_path, why="bfloat16: because"), resumed=False)
+    assert console.file.getvalue() == "products: bfloat16: because\n"
 
 
 def test_a_line_has_every_field(tmp_path):

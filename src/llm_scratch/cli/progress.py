@@ -72,6 +72,8 @@ class Watch(Watcher):
         if run.step >= run.steps:
             self._say(f"all {run.steps:,} steps are done already; --fresh starts over")
             return
+        if run.trainee.why:
+            self._say(f"products: {run.trainee.why}")
         if resumed:
             self._say(f"goes on at step {run.step:,} of {run.steps:,}")
         if self.console.is_terminal:
