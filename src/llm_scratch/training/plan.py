@@ -1,0 +1,193 @@
+"""What a run will take, before it runs: parameters, FLOPs, memory and time on this machine, and what fits where it does not.
+
+Memory is counted by a rehearsal (rehearsal.py), time by a trial of about three seconds (trial.py).
+Proof: tests/training/test_plan.py. How good it is: `python benchmarks/plan.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from llm_scratch.config import RunConfig
+from llm_scratch.data.corpus import Corpus
+from llm_scratch.data.loader import TokenLoader
+from llm_scratch.files import write_whole
+from llm_scratch.model import build
+from llm_scratch.training.flops import flops_per_token, mfu
+from llm_scratch.training.machine import free_memory, matrix_rate, read_bandwidth, resident_memory
+from llm_scratch.training.precision import choose_precision
+from llm_scratch.training.rehearsal import Memory, rehearse
+from llm_scratch.training.trial import LIKELY_MFU, try_out
+
+HEAP = {"cpu": 1.2}  # memory taken over memory used: the C library's heap has gaps; measured by benchmarks/plan.py
+LIBRARIES = {"cpu": 25 * 2**20}  # what the kernels themselves take once they run
+SAMPLE_TOKENS = 180  # as `Records.sample` writes
+MARGIN = 0.95  # of the free memory that a proposal fills at most
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will take. Sizes are bytes, times seconds; None where it could not be known."""
+
+    device: str
+    threads: int
+    matrix_rate: float
+    """FLOP/s"""
+    read_bandwidth: float
+    """bytes a second"""
+    parameters: int
+    flops_per_token: int
+    tokens_per_step: int
+    steps: int
+    passes: float | None
+    """over the text to learn from"""
+    memory: Memory
+    """what tensors hold"""
+    before: int
+    """memory that program and text hold before the model is there; 0 on a GPU, which has none of them"""
+    peak_memory: int
+    """the most that the process will hold; on a GPU, that torch will hold there"""
+    free_memory: int | None
+    """what there is for the process, with what it holds already"""
+    micro_batches: int | None
+    """the fewest with which the batch fits; None: it does not fit one row at a time"""
+    micro_peak: int
+    """the most that will be held with them, or with one row at a time"""
+    seconds_per_step: float
+    look_seconds: float
+    """all looks at the held-out loss together"""
+    sample_seconds: float
+    """all samples together"""
+    mfu: float
+    trial: str
+    """what was timed"""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the whole run."""
+        return self.steps * self.tokens_per_step
+
+    @property
+    def seconds(self) -> float:
+        """The whole run, but for saving its checkpoints."""
+        return self.steps * self.seconds_per_step + self.look_seconds + self.sample_seconds
+
+    @property
+    def missing_memory(self) -> int:
+        """Bytes by which the run does not fit; 0 where it does, or nobody says."""
+        return 0 if self.free_memory is None else max(0, self.peak_memory - self.free_memory)
+
+    def save(self, run: Path) -> None:
+        """Write plan.json into a run directory."""
+        write_whole(run / "plan.json", json.dumps(asdict(self), indent=1) + "\n")
+
+
+def read_plan(run: Path) -> Plan | None:
+    """The plan that a run began with; None if it has none that can be read."""
+    try:
+        values = json.loads((run / "plan.json").read_text(encoding="utf-8"))
+        return Plan(**{**values, "memory": Memory(**values["memory"])})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def worth_a_plan(config: RunConfig, steps: int, device: torch.device, seconds: float = 60.0) -> bool:
+    """Whether a run will take so long that three seconds of planning are nothing."""
+    with torch.device("meta"):
+        work = flops_per_token(build(config.model)) * steps * config.train.batch_size * config.model.context_length
+    return work > seconds * LIKELY_MFU * matrix_rate(device)
+
+
+def make_plan(config: RunConfig, device: torch.device, corpus: Corpus | None = None, seconds: float = 3.0) -> Plan:
+    """Predict a run on this machine.
+
+    Args:
+        config: the run.
+        device: what it will compute on.
+        corpus: its text, which says how long rows are and what `epochs` means; without it rows are full, and `epochs` is one step each.
+        seconds: about how long the trial may take.
+    """
+    cfg, T, where = config.train, config.model.context_length, device.type
+    loader = None if corpus is None else _loader(config, corpus)
+    steps = cfg.steps if cfg.epochs is None else cfg.epochs * (len(loader) if loader else 1)
+    width, asked = (T, cfg.batch_size * T) if loader is None else _rows(loader)
+    precision = choose_precision(config.machine.precision, config.model, device)
+    memory = rehearse(config, device, precision)
+    before, free = (resident_memory() or 0) if where == "cpu" else 0, free_memory(device)
+    room, peak = None if free is None else free + before, _process(memory, before, where)
+    micro_batches, micro_peak = _fit(config, room, peak, lambda smaller: _process(rehearse(smaller, device, precision), before, where))
+    rate, bandwidth = matrix_rate(device), read_bandwidth(device)
+    trial = try_out(config, device, rate, seconds, width)
+    with torch.device("meta"):
+        flops = flops_per_token(build(config.model))
+    looks = 1 + math.ceil(steps / cfg.eval_every)
+    samples = math.ceil(steps / cfg.sample_every) if cfg.sample_every else 0
+    return Plan(
+        device=str(device), threads=torch.get_num_threads(), matrix_rate=rate, read_bandwidth=bandwidth,
+        parameters=memory.weights // 4, flops_per_token=flops, tokens_per_step=round(asked), steps=steps,
+        passes=None if corpus is None else steps * asked / len(corpus.train),
+        memory=memory, before=before, peak_memory=peak, free_memory=room, micro_batches=micro_batches, micro_peak=micro_peak,
+        seconds_per_step=trial.seconds, look_seconds=looks * _batches_of_a_look(config, corpus) * trial.look_seconds,
+        sample_seconds=samples * SAMPLE_TOKENS * memory.weights / bandwidth,
+        mfu=mfu(flops, asked / trial.seconds, rate), trial=trial.how,
+    )  # fmt: skip
+
+
+def _loader(config: RunConfig, corpus: Corpus, held_out: bool = False) -> TokenLoader:
+    """The batches of the text, as the run will see them."""
+    order, ids = config.data.order, corpus.val if held_out else corpus.train
+    if held_out and order != "documents":
+        order = "in order"  # type: ignore[assignment]
+    return TokenLoader(ids, config.model.context_length, config.train.batch_size, config.train.seed, order, corpus.tokenizer.eot_token)
+
+
+def _rows(loader: TokenLoader, batches: int = 32) -> tuple[int, float]:
+    """How wide a batch is, and how many of its targets are asked, on average of some."""
+    seen = [loader.batch(step)[1] for step in range(min(batches, max(1, len(loader))))]
+    return round(sum(targets.shape[1] for targets in seen) / len(seen)), sum(int((t >= 0).sum()) for t in seen) / len(seen)
+
+
+def _batches_of_a_look(config: RunConfig, corpus: Corpus | None) -> int:
+    """Batches of a look at the loss, on learned and on held-out text together."""
+    most = config.train.eval_batches
+    if corpus is None:
+        return 2 * (most or 1)
+    return sum(min(len(loader), most or len(loader)) for loader in (_loader(config, corpus), _loader(config, corpus, held_out=True)))
+
+
+def _process(memory: Memory, before: int, where: str) -> int:
+    """Memory of the process from that of its tensors."""
+    return before + LIBRARIES.get(where, 0) + round(HEAP.get(where, 1.0) * memory.peak)
+
+
+def _fit(config: RunConfig, room: int | None, peak: int, peak_of: Callable[[RunConfig], int]) -> tuple[int | None, int]:
+    """The fewest micro-batches with which a run fits into the memory, and its peak with them; None if one row is too many."""
+    cfg = config.train
+    for parts in (n for n in range(cfg.micro_batches, cfg.batch_size + 1) if cfg.batch_size % n == 0):
+        if parts > cfg.micro_batches:
+            peak = peak_of(replace(config, train=replace(cfg, micro_batches=parts)))
+        if room is None or peak <= MARGIN * room:
+            return parts, peak
+    return None, peak
+
+
+def measured(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """What a run took, from the rows of its metrics.jsonl, under the names of `Plan`: only what the rows say."""
+    steps = [row for row in rows if "seconds" in row]
+    found: dict[str, float] = {}
+    if steps:
+        found["seconds_per_step"] = median(row["seconds"] for row in steps)
+        found["mfu"] = median(row["mfu"] for row in steps)
+    if held := [row["peak_memory_bytes"] for row in steps if row.get("peak_memory_bytes")]:
+        found["peak_memory"] = max(held)
+    if rows and "elapsed" in rows[-1]:
+        found["seconds"] = rows[-1]["elapsed"]
+    return found

@@ -1,0 +1,64 @@
+"""A trial takes the time it is given, times the model itself where that is quick, and scales a slice of it where it is not."""
+
+import pytest
+import torch
+
+from llm_scratch.config import ModelConfig, RunConfig, TrainConfig
+from llm_scratch.training import trial
+from llm_scratch.training.trial import Cost, try_out
+
+CPU = torch.device("cpu")
+
+
+def a_run(n_layers=3, vocab_size=64, **train):
+    model = ModelConfig(vocab_size=vocab_size, context_length=16, emb_dim=16, n_heads=2, n_layers=n_layers)
+    return RunConfig(model=model, train=TrainConfig(**{"batch_size": 8} | train))
+
+
+@pytest.fixture
+def priced(monkeypatch):
+    """A machine whose prices are known: per row a second a layer and one for 64 tokens of the vocabulary; to move, a tenth of it."""
+    asked = []
+
+    def price(config, rows, T, device, seconds):
+        layers, head = config.model.n_layers, config.model.vocab_size / 64
+        asked.append((layers, config.model.vocab_size, rows, T))
+        learn = rows * (layers + head)
+        return Cost(learn, 0.1 * (layers + head), learn / 4)
+
+    monkeypatch.setattr(trial, "_time", price)
+    return asked
+
+
+def test_a_quick_model_is_timed_itself(priced):
+    found = try_out(a_run(micro_batches=4), CPU, matrix_rate=1e15, width=9)
+    assert priced == [(3, 64, 2, 9)]
+    assert found.seconds == pytest.approx(4 * 2 * 4 + 0.4)
+    assert found.look_seconds == pytest.approx(4 * 2 * 4 / 4)
+    assert found.how == "its own steps"
+
+
+def test_a_slow_one_is_scaled_from_a_slice(priced):
+    """12 layers and 256 x 64 tokens: the slice has one and two layers, half of the vocabulary and as many rows as there is time for."""
+    found = try_out(a_run(n_layers=12, vocab_size=256 * 64), CPU, matrix_rate=1e8, seconds=1.0)
+    assert [(layers, vocabulary) for layers, vocabulary, *_ in priced] == [(1, 8192), (2, 8192)]
+    assert 1 <= priced[0][2] < 8
+    assert found.seconds == pytest.approx(8 * (12 + 256) + 0.1 * (12 + 256))
+    assert found.look_seconds == pytest.approx(8 * (12 + 256) / 4)
+    assert "1 and 2 of 12 layers" in found.how
+
+
+def test_no_time_still_takes_one_row(priced):
+    try_out(a_run(n_layers=12), CPU, matrix_rate=1.0)
+    assert priced == [(1, 64, 1, 16), (2, 64, 1, 16)]
+
+
+def test_a_real_trial_gives_times_and_moves_no_generator():
+    torch.manual_seed(1)
+    want = torch.rand(3)
+    torch.manual_seed(1)
+    for rate in (1e15, 1.0):
+        found = try_out(a_run(), CPU, matrix_rate=rate, seconds=0.02)
+        assert 0 < found.look_seconds < 60
+        assert 0 < found.seconds < 60
+    assert torch.equal(torch.rand(3), want)
