@@ -1,12 +1,14 @@
 """From documents to two streams of ids: nothing is lost at the cut, and held-out text trains no tokenizer."""
 
 import dataclasses
+import os
 
 import numpy as np
 import pytest
 
 from llm_scratch.config import DataConfig, ModelConfig, RunConfig
-from llm_scratch.data.corpus import encode_documents, prepare, split_tokens
+from llm_scratch.data.corpus import count_bytes, encode_documents, prepare, split_tokens
+from llm_scratch.data.sharding import make_shards
 from llm_scratch.data.sources import SOURCES
 from llm_scratch.errors import DATA, USAGE, UserError
 from llm_scratch.tokenizers import TOKENIZERS
@@ -106,6 +108,44 @@ def test_a_tokenizer_that_is_there_is_taken():
 def test_what_does_not_fit_is_named(changes, message, code):
     with pytest.raises(UserError, match=message) as error:
         prepare(settings(**changes))
+    assert error.value.code == code
+
+
+@pytest.fixture
+def shards(tmp_path, monkeypatch):
+    """`many:5` as shards of 64 ids."""
+    monkeypatch.setattr(os, "fsync", lambda number: None)
+    make_shards("many:5", tmp_path / "shards", "chars", shard_tokens=64)
+    return f"shards:{tmp_path / 'shards'}"
+
+
+@pytest.mark.parametrize("val_fraction", [0.1, 0.25, 0.5])
+def test_shards_give_the_corpus_of_the_text_they_were_made_of(shards, val_fraction):
+    ours, theirs = (prepare(settings(source, val_fraction=val_fraction)) for source in (shards, "many:5"))
+    for part in ("train", "val"):
+        assert np.array_equal(np.asarray(getattr(ours, part)), getattr(theirs, part))
+    assert ours.val_bytes == theirs.val_bytes
+    assert ours.tokenizer.to_json() == theirs.tokenizer.to_json()
+
+
+@pytest.mark.parametrize("tokenizer", ["bpe", "chars"])
+def test_bytes_are_counted_token_by_token(tokenizer):
+    made = TOKENIZERS[tokenizer](STORIES, 262 if tokenizer == "bpe" else None)
+    ids = encode_documents(STORIES, made)
+    assert count_bytes(ids, made) == sum(len(text.encode()) for text in STORIES)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message", "code"),
+    [
+        ({"vocab_size": 12}, r"the tokenizer '.*shards' has \d+ tokens, but model.vocab_size=12; set --model.vocab-size \d+", USAGE),
+        ({"context_length": 5000}, "the learning part of 'shards:.*' has .* tokens; one window takes 5001", DATA),
+        ({"split": "characters"}, "holds tokens, and data.split is 'characters'; set --data.split tokens", USAGE),
+    ],
+)
+def test_what_does_not_fit_shards_is_named(shards, changes, message, code):
+    with pytest.raises(UserError, match=message) as error:
+        prepare(settings(shards, **changes))
     assert error.value.code == code
 
 

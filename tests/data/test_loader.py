@@ -130,11 +130,56 @@ def test_reads_a_file_of_tokens_that_is_larger_than_memory(ids, dtype, tmp_path)
     assert torch.equal(loader.batch(3)[0], TokenLoader(ids, T, 4, seed=1).batch(3)[0])
 
 
+@pytest.mark.parametrize("order", ["shuffled", "documents", "epochs", "in order"])
+@pytest.mark.parametrize("world", [1, 2, 3, 4, 5])
+def test_processes_together_take_the_batch_in_its_order(ids, order, world):
+    loader = TokenLoader(ids, T, 4, seed=2, order=order, eot=EOT)
+    for step in range(len(loader)):
+        whole = loader.batch(step)
+        parts = [loader.batch(step, rank, world) for rank in range(world)]
+        for together, *mine in zip(whole, *parts):
+            assert torch.equal(torch.cat(mine), together)
+
+
+@pytest.mark.parametrize("order", ["shuffled", "documents"])
+def test_w3_the_order_of_samples_is_the_same_for_any_number_of_processes(order, measured):
+    """10,000 samples in batches of 24: stopped anywhere, gone on with another number of processes, each comes once a pass."""
+    samples, batch, worlds = 10_000, 24, (1, 2, 3, 4, 6, 8, 12, 24)
+    stream = np.arange((samples + 1) * 4 + 1)  # a window or document is four tokens; each number says where it stands
+    if order == "documents":
+        stream = np.append(np.where(stream % 4 == 0, -1, stream)[: samples * 4], -1)
+    steps = 2 * samples // batch + 1  # two passes
+
+    def taken(step, world):
+        """Which samples the processes of one step take, read off their rows."""
+        rows = [loader.batch(step, rank, world)[0] for rank in range(world)]
+        assert {len(row) for row in rows} == {batch // world}
+        return [int(row[1]) for part in rows for row in part]
+
+    rng = np.random.default_rng(3)
+    stops = np.sort(rng.choice(steps, 40, replace=False))
+    runs = []
+    for first in range(len(worlds)):
+        loader = TokenLoader(stream, 4, batch, seed=9, order=order, eot=-1)  # a new process knows nothing of the one before
+        changes = [worlds[(first + int(np.searchsorted(stops, step, "right"))) % len(worlds)] for step in range(steps)]
+        runs.append([sample for step in range(steps) for sample in taken(step, changes[step])])
+    alone = [int(row[1]) for step in range(steps) for row in loader.batch(step)[0]]
+    assert all(run == alone for run in runs)
+    for i in range(2):
+        assert len(set(alone[i * samples : (i + 1) * samples])) == samples
+    measured("W3", f"{len(worlds)} world sizes, 40 stops: identical, 0 repeats", "identical ids, each sample once an epoch, 0 repeats")
+
+
 @pytest.mark.parametrize(("order", "tokens"), [("shuffled", T), ("epochs", 3 * T + 1), ("in order", 0), ("documents", 1)])
 def test_too_little_text_says_how_much_there_is(ids, order, tokens):
     with pytest.raises(UserError, match=rf"{tokens} tokens hold \d windows of {T}; \d (is|are) needed: use more text") as error:
         TokenLoader(ids[:tokens], T, 4, order=order, eot=EOT)
     assert error.value.code == DATA
+
+
+def test_documents_need_to_know_what_begins_one(ids):
+    with pytest.raises(ValueError, match="needs the token that begins a document"):
+        TokenLoader(ids, T, 4, order="documents")
 
 
 def test_one_window_is_enough_for_shuffled(ids):

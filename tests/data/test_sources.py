@@ -194,11 +194,11 @@ def test_what_is_no_text_is_one_clear_error(name, here):
 
 
 def test_a_file_that_may_not_be_read(here, monkeypatch):
-    def refused(path) -> bytes:
+    def refused(path, mode):
         raise PermissionError(13, "Permission denied")
 
     (here / "a.txt").write_text("one")
-    monkeypatch.setattr(Path, "read_bytes", refused)
+    monkeypatch.setattr(Path, "open", refused)
     with pytest.raises(UserError, match="cannot read a.txt: Permission denied") as error:
         read("file:a.txt")
     assert error.value.code == DATA

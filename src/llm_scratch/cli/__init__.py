@@ -22,6 +22,7 @@ from llm_scratch.errors import INTERRUPTED, RESOURCES, UserError, unknown
 VERBS: dict[str, tuple[str, str]] = {
     "train": ("train.Train", "train a model from a preset, or go on with one"),
     "generate": ("generate.Generate", "continue a text"),
+    "chat": ("chat.Chat", "talk with a model in the terminal"),
     "evaluate": ("evaluate.Evaluate", "loss, perplexity, bits per byte, skills"),
     "tokenizer train": ("tokenizer.TrainTokenizer", "learn a vocabulary from a text"),
     "tokenizer show": ("tokenizer.ShowTokens", "see how a text becomes tokens"),
@@ -29,6 +30,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "data list": ("data.ListSources", "where text can come from"),
     "data get": ("data.GetSource", "download a source once"),
     "data show": ("data.ShowSource", "documents, size and a sample of a source"),
+    "data prepare": ("prepare.PrepareData", "turn a text of any size into token shards"),
+    "data check": ("prepare.CheckData", "whether shards are as they were written"),
     "plot": ("plot.Plot", "draw the loss of one run or of several"),
     "runs list": ("runs.ListRuns", "the runs of a folder"),
     "runs show": ("runs.ShowRun", "one run: settings, curve, last sample"),

@@ -36,7 +36,7 @@ class ListSources(Verb):
         grid = table("source", "what it is", "where", left=3)
         for name, source in SOURCES.items():
             about = (source.__doc__ or "").strip().split("\n")[0]
-            written = {"stories": "stories:N", "file": "file:PATH"}.get(name, name)
+            written = {"stories": "stories:N", "file": "file:PATH", "shards": "shards:FOLDER"}.get(name, name)
             grid.add_row(written, about, _where(name))
         console().print(grid)
 
@@ -46,7 +46,7 @@ def _where(name: str) -> str:
     from llm_scratch.data.sources import DOWNLOADED, on_this_machine
 
     if name not in DOWNLOADED:
-        return "your files" if name == "file" else "on this machine"
+        return "your files" if name in ("file", "shards") else "on this machine"
     return "on this machine" if on_this_machine(name) else f"llm-scratch data get {name}"
 
 

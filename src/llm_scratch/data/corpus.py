@@ -7,13 +7,15 @@ Proof: tests/data/test_corpus.py.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from llm_scratch.config import DataConfig, RunConfig
+from llm_scratch.data.shards import Tokens, blocks, open_shards
 from llm_scratch.data.sources import read
 from llm_scratch.errors import DATA, UserError, unknown
-from llm_scratch.tokenizers import TOKENIZERS, Tokenizer
+from llm_scratch.tokenizers import TOKENIZERS, Tokenizer, load_tokenizer
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,8 @@ class Corpus:
     """A text as a model sees it. `train` and `val` are token ids; `val_bytes` is the size of the held-out text in bytes."""
 
     tokenizer: Tokenizer
-    train: np.ndarray
-    val: np.ndarray
+    train: Tokens
+    val: Tokens
     val_bytes: int
 
     @property
@@ -40,11 +42,12 @@ def encode_documents(documents: list[str], tokenizer: Tokenizer) -> np.ndarray:
     return np.array([i for row in rows for i in row] + [end], dtype=np.int32)
 
 
-def split_tokens(ids: np.ndarray, val_fraction: float, eot: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+def split_tokens(ids: Tokens, val_fraction: float, eot: int | None = None) -> tuple[Tokens, Tokens]:
     """The first tokens to learn from, the last `val_fraction` held out; with `eot`, the cut is moved to the next document's start."""
     cut = int(len(ids) * (1 - val_fraction))
-    if eot is not None and len(later := np.flatnonzero(ids[cut:-1] == eot)):
-        cut += int(later[0])
+    if eot is not None:
+        later = (first + int(here[0]) for first, block in blocks(ids[:-1], cut) if len(here := np.flatnonzero(block == eot)))
+        cut = next(later, cut)
     return ids[:cut], ids[cut:]
 
 
@@ -60,6 +63,12 @@ def _head(documents: list[str], share: float) -> list[str]:
     return head
 
 
+def count_bytes(ids: Tokens, tokenizer: Tokenizer) -> int:
+    """The size of a text in UTF-8, by its ids: the sum over its tokens, each looked up; the end of a text has none."""
+    sizes = np.array([0 if i == tokenizer.eot_token else len(tokenizer.decode_bytes([i])) for i in range(tokenizer.n_vocab)])
+    return sum(int(sizes[block].sum()) for _, block in blocks(ids))
+
+
 def start_id(data: DataConfig, tokenizer: Tokenizer) -> int | None:
     """The token that every row begins with when a row is a document; None when rows begin anywhere."""
     return tokenizer.eot_token if data.order == "documents" else None
@@ -68,10 +77,14 @@ def start_id(data: DataConfig, tokenizer: Tokenizer) -> int | None:
 def prepare(config: RunConfig, tokenizer: Tokenizer | None = None) -> Corpus:
     """Read the source, make its tokenizer (trained on the learning part only) unless it is given, and cut.
 
+    Token shards are not read but mapped, and their tokenizer is their own.
+
     Raises:
         UserError: a text too short for one window on either side of the cut, or a vocabulary smaller than the tokenizer's.
     """
-    data, V, T = config.data, config.model.vocab_size, config.model.context_length
+    if config.data.source.startswith("shards:"):
+        return _from_shards(config)
+    data, V = config.data, config.model.vocab_size
     documents = read(data.source)
     if data.split == "characters":  # one text, as the notebooks read it
         documents = ["\n".join(documents)]
@@ -81,11 +94,9 @@ def prepare(config: RunConfig, tokenizer: Tokenizer | None = None) -> Corpus:
         trained_here = data.tokenizer == "bpe"
         texts = _head(documents, 1 - data.val_fraction) if trained_here else documents
         tokenizer = TOKENIZERS[data.tokenizer](texts, V if trained_here else None)
-    if tokenizer.n_vocab > V:
-        raise UserError(
-            f"the tokenizer {data.tokenizer!r} has {tokenizer.n_vocab} tokens, but model.vocab_size={V}; "
-            f"set --model.vocab-size {tokenizer.n_vocab}"
-        )
+    _check_vocabulary(data.tokenizer, tokenizer, V)
+    train: Tokens
+    val: Tokens
     if data.split == "characters":
         (text,) = documents
         cut = int(len(text) * (1 - data.val_fraction))
@@ -93,12 +104,39 @@ def prepare(config: RunConfig, tokenizer: Tokenizer | None = None) -> Corpus:
     else:
         ids = encode_documents(documents, tokenizer)
         train, val = split_tokens(ids, data.val_fraction, tokenizer.eot_token if len(documents) > 1 else None)
+    _check_length(config, train, val)
+    held_out = tokenizer.decode(val[np.asarray(val) != tokenizer.eot_token].tolist())
+    text_bytes = len(held_out.encode("utf-8", errors="surrogatepass"))
+    return Corpus(tokenizer, train, val, text_bytes)
+
+
+def _from_shards(config: RunConfig) -> Corpus:
+    """The corpus of a folder of token shards, cut between two documents if one begins in the held-out part."""
+    folder = config.data.source.partition(":")[2]
+    if config.data.split == "characters":
+        raise UserError(f"{config.data.source} holds tokens, and data.split is 'characters'; set --data.split tokens")
+    ids, index = open_shards(folder)
+    tokenizer = load_tokenizer(Path(folder).expanduser())
+    _check_vocabulary(folder, tokenizer, config.model.vocab_size)
+    train, val = split_tokens(ids, config.data.val_fraction, index.eot)
+    _check_length(config, train, val)
+    return Corpus(tokenizer, train, val, count_bytes(val, tokenizer))
+
+
+def _check_vocabulary(name: str, tokenizer: Tokenizer, vocab_size: int) -> None:
+    if tokenizer.n_vocab > vocab_size:
+        raise UserError(
+            f"the tokenizer {name!r} has {tokenizer.n_vocab} tokens, but model.vocab_size={vocab_size}; "
+            f"set --model.vocab-size {tokenizer.n_vocab}"
+        )
+
+
+def _check_length(config: RunConfig, train: Tokens, val: Tokens) -> None:
+    T = config.model.context_length
     for name, part in (("learning", train), ("held-out", val)):
         if len(part) <= T:
             raise UserError(
-                f"the {name} part of {data.source!r} has {len(part)} tokens; one window takes {T + 1}: "
+                f"the {name} part of {config.data.source!r} has {len(part)} tokens; one window takes {T + 1}: "
                 f"use more text, or a smaller --model.context-length",
                 DATA,
             )
-    text_bytes = len(tokenizer.decode([int(i) for i in val if i != tokenizer.eot_token]).encode("utf-8", errors="surrogatepass"))
-    return Corpus(tokenizer, train, val, text_bytes)

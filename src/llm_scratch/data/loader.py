@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llm_scratch.data.shards import Tokens, places_of
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.model.loss import IGNORE
 
@@ -22,7 +23,7 @@ class TokenLoader:
     """Windows of a token stream, `batch_size` at a time; the target of each token is the one after it.
 
     Args:
-        ids: the stream, [N].
+        ids: the stream, [N]: an array, or shards on disk, of which a batch reads only its own places.
         context_length: T, tokens a window.
         batch_size: B, windows a batch.
         seed: of the order.
@@ -37,13 +38,16 @@ class TokenLoader:
     """
 
     def __init__(
-        self, ids: np.ndarray, context_length: int, batch_size: int, seed: int = 0, order: Order = "shuffled", eot: int | None = None
+        self, ids: Tokens, context_length: int, batch_size: int, seed: int = 0, order: Order = "shuffled", eot: int | None = None
     ) -> None:
         self.ids, self.context_length, self.batch_size, self.seed, self.order = ids, context_length, batch_size, seed, order
         T, last = context_length, len(ids) - 1 - context_length  # last: the latest start of a whole window
         if order == "documents":
-            self.starts = np.flatnonzero(ids == eot)[:-1]
-            self.ends = np.minimum(np.flatnonzero(ids == eot)[1:], self.starts + T)  # the last token of each row
+            if eot is None:
+                raise ValueError('order="documents" needs the token that begins a document; give eot')
+            ends_of_text = places_of(ids, eot)
+            self.starts = ends_of_text[:-1]
+            self.ends = np.minimum(ends_of_text[1:], self.starts + T)  # the last token of each row
         else:
             self.starts = np.arange(0, last + 1, T)
             if order == "shuffled" and len(self.starts) > 1:
@@ -79,19 +83,27 @@ class TokenLoader:
         pairs = [divmod(place, len(self.starts)) for place in places]
         return np.array([self._epoch_starts(epoch)[within] for epoch, within in pairs])
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of one step, [B, T] each, int64."""
+    def batch(self, step: int, rank: int = 0, world: int = 1) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of one step, [B, T] each, int64.
+
+        Args:
+            step: counted from 0.
+            rank, world: of `world` processes, the one that takes these rows: together they take each row of the batch once,
+                in its order, and none reads what another takes.
+        """
         starts = self.starts_of(step)
+        mine = slice(rank * len(starts) // world, (rank + 1) * len(starts) // world)
         if self.order == "documents":
-            return self._documents(starts)
-        windows = starts[:, None] + np.arange(self.context_length + 1)
+            return self._documents(starts, mine)
+        windows = starts[mine, None] + np.arange(self.context_length + 1)
         tokens = torch.from_numpy(self.ids[windows].astype(np.int64))  # [B, T + 1]
         return tokens[:, :-1], tokens[:, 1:]
 
-    def _documents(self, starts: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Rows that hold one document each, as wide as the longest: [B, T] each."""
+    def _documents(self, starts: np.ndarray, mine: slice) -> tuple[Tensor, Tensor]:
+        """Rows that hold one document each, as wide as the longest of the whole batch: [B, T] each."""
         lengths = self.ends[np.searchsorted(self.starts, starts)] - starts
         places = np.arange(lengths.max() + 1)
+        starts, lengths = starts[mine], lengths[mine]
         windows = starts[:, None] + np.minimum(places, lengths[:, None])
         tokens = torch.from_numpy(self.ids[windows].astype(np.int64))  # [B, T + 1]
         beyond = torch.from_numpy(places[1:] > lengths[:, None])  # [B, T]

@@ -5,6 +5,7 @@
     python-docs      the language reference that every Python carries                    on this machine
     stories:20000    that many stories of a grammar whose entropy is known               made here
     file:books/*.txt your own text, UTF-8: one document a file, or a line of a .jsonl    your files
+    shards:FOLDER    tokens that `llm-scratch data prepare` made, for texts of any size  your files
 
 Yours: write `f(argument: str) -> list[str]`, then `SOURCES["mine"] = f` and train with `--data.source mine`.
 Proof: tests/data/test_sources.py. Lesson: lessons/step1_text.py.
@@ -19,8 +20,12 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
+from llm_scratch.data.shards import open_shards, places_of
 from llm_scratch.download import FILES, cache_folder, fetch
 from llm_scratch.errors import DATA, UserError, unknown
+from llm_scratch.tokenizers import load_tokenizer
 
 
 def read(source: str) -> list[str]:
@@ -97,6 +102,15 @@ def _prose(topic: str) -> list[str]:
 
 def files(argument: str) -> list[str]:
     """Your own text: a path, or a pattern like books/*.txt or books/**/*.txt (in the order of their names)."""
+    return [document for path in matching(argument) for document in _documents(path)]
+
+
+def matching(argument: str) -> list[Path]:
+    """The path, or the files of the pattern, that stand after `file:`.
+
+    Raises:
+        UserError: there is no file of such a name (code 3).
+    """
     if not argument:
         raise UserError("source 'file:' names no file; expected file:PATH or file:'books/*.txt'", DATA)
     paths = [Path(argument).expanduser()]
@@ -104,35 +118,79 @@ def files(argument: str) -> list[str]:
         paths = sorted(Path(p) for p in glob.glob(str(paths[0]), recursive=True) if Path(p).is_file())
         if not paths:
             raise UserError(f"no file matches {argument!r}; expected at least one, seen from {Path.cwd()}", DATA)
-    return [document for path in paths for document in _documents(path)]
+    return paths
 
 
 def _documents(path: Path) -> list[str]:
-    """One file's text, or the "text" of each line of a .jsonl file; a byte order mark goes, and line ends become \\n."""
+    """One file's text, or the "text" of each line of a .jsonl file."""
     if path.is_dir():
         raise UserError(f"{path} is a folder; write 'file:{path}/*.txt' for the text files in it", DATA)
-    try:
-        data = path.read_bytes()
-        text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
-    except OSError as e:
-        raise UserError(f"cannot read {path}: {e.strerror or e}; expected a text file", DATA) from e
-    except UnicodeDecodeError as e:
-        raise UserError(f"{path} is not UTF-8 text (byte {e.start} is 0x{data[e.start]:02x}); convert it, e.g. with iconv", DATA) from e
-    if "\0" in text:
-        raise UserError(f"{path} is a binary file (byte {data.index(0)} is 0); expected text", DATA)
+    text = as_text(path, read_bytes(path))
     if not text.strip():
         raise UserError(f"{path} is empty; expected text", DATA)
-    return [text] if path.suffix != ".jsonl" else [_text_of(path, i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
+    if path.suffix != ".jsonl":
+        return [text]
+    return [text_of_line(path, number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
 
 
-def _text_of(path: Path, number: int, line: str) -> str:
-    """The "text" of one JSON line."""
+def read_bytes(path: Path, begin: int = 0, end: int | None = None) -> bytes:
+    """The bytes of a file, or those from `begin` to `end`.
+
+    Raises:
+        UserError: it cannot be read (code 3).
+    """
     try:
-        text = json.loads(line)["text"]
+        with path.open("rb") as file:
+            file.seek(begin)
+            return file.read() if end is None else file.read(end - begin)
+    except OSError as e:
+        raise UserError(f"cannot read {path}: {e.strerror or e}; expected a text file", DATA) from e
+
+
+def as_text(path: Path, data: bytes, begin: int = 0) -> str:
+    """The bytes that stand in a file from `begin` on as text; a byte order mark goes, and line ends become \\n.
+
+    Raises:
+        UserError: they are not text (code 3).
+    """
+    try:
+        text = data.decode("utf-8" if begin else "utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as e:
+        at = e.start + len(data) - len(e.object)  # the object has lost its byte order mark
+        raise UserError(f"{path} is not UTF-8 text (byte {begin + at} is 0x{data[at]:02x}); convert it, e.g. with iconv", DATA) from e
+    if "\0" in text:
+        raise UserError(f"{path} is a binary file (byte {begin + data.index(0)} is 0); expected text", DATA)
+    return text
+
+
+def text_of_line(path: Path, number: int, line: str | bytes, field: str = "text") -> str:
+    """The text in one line of a .jsonl file, which stands under `field` in its object.
+
+    Raises:
+        UserError: the line is no such object; names the file and the line (code 3).
+    """
+    names = ""
+    try:
+        values = json.loads(line)
+        if isinstance(values, dict) and field not in values:
+            names = f"; its fields are {', '.join(map(repr, list(values)[:6]))}"
+        text = values[field]
         text.encode("utf-8")  # JSON can spell half a surrogate pair, which is no text
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
-        raise UserError(f'{path} line {number} is not a JSON object with a "text"; expected {{"text": "..."}}', DATA) from e
+        wanted = f'{path} line {number} is not a JSON object with a "{field}"'
+        raise UserError(f'{wanted}{names}; expected {{"{field}": "..."}}', DATA) from e
     return text
+
+
+def shards(argument: str) -> list[str]:
+    """Tokens that `llm-scratch data prepare` made of a text of any size.
+
+    Here they become documents again, all in memory; training takes the tokens as they are, and reads only what it needs.
+    """
+    tokens, index = open_shards(argument)
+    tokenizer = load_tokenizer(Path(argument).expanduser())
+    ends = places_of(tokens, index.eot)
+    return [tokenizer.decode(tokens[np.arange(begin + 1, end)].tolist()) for begin, end in zip(ends, ends[1:])]
 
 
 DOWNLOADED = {"verdict": "the-verdict.txt", "shakespeare": "tinyshakespeare.txt"}
@@ -152,4 +210,5 @@ SOURCES: dict[str, Callable[[str], list[str]]] = {
     "python-docs": python_docs,
     "stories": stories,
     "file": files,
+    "shards": shards,
 }

@@ -1,0 +1,285 @@
+"""A source of any size as a row of portions, each a megabyte or so of text that one process turns into tokens.
+
+A portion is a few stretches of files, which that process reads itself, or texts that are in hand. The same source always gives the
+same portions, so work that was stopped goes on by their number. A long text is cut where no token can reach across: before a single
+space or after a single line end, between two characters that are not blank.
+Proof: tests/data/test_readers.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from llm_scratch.data.sources import as_text, matching, read, read_bytes, text_of_line
+from llm_scratch.errors import DATA, UserError
+
+PORTION = 1 << 20  # bytes
+LONGEST = 64 << 20  # bytes in a line of a .jsonl file: a document is held in memory
+ROWS = 32  # of a table, read together
+OPENING = 1000  # bytes that could be read in the time that it takes to open a file
+_SOLID = r"[^\s\udc80-\udcff]"  # no blank, and no byte of a character that a cut has halved
+_CUT = re.compile(rf"(?<={_SOLID})(?:(?= {_SOLID})|\n(?={_SOLID}))")
+_CUT_IN_FILE = re.compile(rf"(?<={_SOLID})(?:(?= {_SOLID})|(?:\r\n?|\n)(?={_SOLID}))")  # where line ends are not \n yet
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The bytes of a file from `begin` to `end`; `field` is where the text stands in a line of a .jsonl file."""
+
+    path: Path
+    begin: int
+    end: int
+    field: str
+
+    @property
+    def size(self) -> int:
+        """In bytes of the source."""
+        return self.end - self.begin
+
+    def texts(self) -> Iterator[tuple[bool, str]]:
+        """Its texts, and whether each begins a document; else it goes on with the one before.
+
+        Raises:
+            UserError: not text, or not JSON; names the place (code 3).
+        """
+        data = read_bytes(self.path, self.begin, self.end)
+        if len(data) < self.size:
+            raise UserError(f"{self.path} has become shorter while it was read; leave it as it is, and start again with --fresh", DATA)
+        if self.path.suffix != ".jsonl":
+            yield self.begin == 0, as_text(self.path, data, self.begin)
+            return
+        for number, line in enumerate(data.split(b"\n"), 1):
+            if line.strip():
+                try:
+                    yield True, text_of_line(self.path, number, line, self.field)
+                except UserError:  # which line of the file it is, one looks for only then
+                    text_of_line(self.path, number + _lines_before(self.path, self.begin), line, self.field)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Documents in hand; `size` is what they are of the source, in its bytes."""
+
+    documents: tuple[str, ...]
+    size: int
+
+    def texts(self) -> Iterator[tuple[bool, str]]:
+        """As `Stretch.texts`."""
+        return ((True, text) for text in self.documents)
+
+
+Part = Stretch | Texts
+Portion = tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source that was found: `facts` tell it from another, `size` is in bytes, `parts` reads on."""
+
+    facts: dict[str, Any]
+    size: int
+    parts: Callable[[], Iterator[Part]]
+
+    def portions(self) -> Iterator[Portion]:
+        """All of it, in portions."""
+        held: list[Part] = []
+        size = 0
+        for part in self.parts():
+            held.append(part)
+            size += part.size + OPENING
+            if size >= PORTION:
+                yield tuple(held)
+                held, size = [], 0
+        if held:
+            yield tuple(held)
+
+    def texts(self) -> Iterator[str]:
+        """All of it, in texts that are documents or stretches of one."""
+        return (text for part in self.parts() for _, text in part.texts())
+
+
+def open_source(name: str, field: str = "text") -> Source:
+    """Find a source.
+
+    Args:
+        name: a file or folder, "file:books/*.txt", "hf:NAME", or any other name that `sources.read` knows.
+        field: where the text of a document stands in .jsonl files and tables.
+    Raises:
+        UserError: no such source; a folder without files; a library that is missing (code 2 or 3).
+    """
+    kind, _, argument = name.partition(":")
+    if kind == "hf":
+        return _from_hub(name, argument, field)
+    if kind == "file" or Path(name).expanduser().exists():
+        return _from_files(name, [f for path in matching(argument if kind == "file" else name) for f in _inside(path)], field)
+    documents = read(name)
+    sizes = [len(text.encode("utf-8")) for text in documents]
+    facts = {"name": name, "documents": len(documents), "bytes": sum(sizes), "sha256": _fingerprint(documents)}
+    return Source(facts, sum(sizes), lambda: (Texts((text,), size) for text, size in zip(documents, sizes)))
+
+
+def _fingerprint(lines: Iterable[str]) -> str:
+    """Changes when a line does."""
+    sha = hashlib.sha256()
+    for line in lines:
+        sha.update(line.encode("utf-8", "surrogateescape") + b"\n")  # the name of a file can be any bytes
+    return sha.hexdigest()
+
+
+def _inside(path: Path) -> list[Path]:
+    """A file, or all files of a folder and of those in it, in the order of their names; hidden ones are left out."""
+    if not path.is_dir():
+        return [path]
+    found = sorted(f for f in path.rglob("*") if f.is_file() and not any(part.startswith(".") for part in f.relative_to(path).parts))
+    if not found:
+        raise UserError(f"the folder {path} holds no files; expected texts, .jsonl or .parquet files", DATA)
+    return found
+
+
+def _from_files(name: str, paths: list[Path], field: str) -> Source:
+    """Texts, .jsonl and .parquet files, one after the other."""
+    try:
+        sizes = [path.stat().st_size for path in paths]
+    except OSError as e:
+        raise UserError(f"cannot read {e.filename}: {e.strerror}; expected a text file, .jsonl or .parquet", DATA) from e
+    facts = {
+        "name": name,
+        "files": len(paths),
+        "bytes": sum(sizes),
+        "sha256": _fingerprint(f"{path.name} {size}" for path, size in zip(paths, sizes)),
+    }
+
+    def parts() -> Iterator[Part]:
+        for path, size in zip(paths, sizes):
+            yield from _table(path, size, field) if path.suffix == ".parquet" else _stretches(path, size, field)
+
+    return Source(facts, sum(sizes), parts)
+
+
+def _stretches(path: Path, size: int, field: str) -> Iterator[Stretch]:
+    """A file in stretches of about a portion."""
+    after = _after_line if path.suffix == ".jsonl" else _after_word
+    begin = 0
+    while begin < size:
+        end = size
+        if begin + PORTION < size:
+            with path.open("rb") as file:
+                end = min(size, after(file, begin + PORTION))
+        yield Stretch(path, begin, end, field)
+        begin = end
+    if not size:
+        yield Stretch(path, 0, 0, field)
+
+
+def _after_word(file: BinaryIO, offset: int) -> int:
+    """A place at or after `offset` where a text can be cut and keep its tokens; if none is near, between two characters."""
+    for window in (PORTION >> 8, PORTION):
+        file.seek(offset)
+        data = file.read(window)
+        if found := _CUT_IN_FILE.search(data.decode("utf-8", "surrogateescape")):
+            return offset + len(found.string[: found.end()].encode("utf-8", "surrogateescape"))
+    return offset + next((i for i, byte in enumerate(data) if byte & 0xC0 != 0x80 and byte != 0x0A), len(data))
+
+
+def _after_line(file: BinaryIO, offset: int) -> int:
+    """The first place after `offset` where a line begins."""
+    file.seek(offset)
+    read_so_far = 0
+    while data := file.read(PORTION):
+        if (end := data.find(b"\n")) >= 0:
+            return offset + read_so_far + end + 1
+        read_so_far += len(data)
+        if read_so_far > LONGEST:
+            line = _lines_before(Path(file.name), offset) + 1
+            raise UserError(
+                f"{file.name} line {line} is longer than {LONGEST >> 20} MiB; expected a document a line, so split it: "
+                "each is held in memory",
+                DATA,
+            )
+    return offset + read_so_far
+
+
+def _lines_before(path: Path, offset: int) -> int:
+    """How many line ends stand before a place in a file."""
+    count = 0
+    with path.open("rb") as file:
+        for _ in range(0, offset, PORTION):
+            count += file.read(min(PORTION, offset - file.tell())).count(b"\n")
+    return count
+
+
+def pieces(text: str) -> Iterator[str]:
+    """A text in pieces of about a portion, cut where `_after_word` would."""
+    begin = 0
+    while begin < len(text):
+        end = len(text)
+        if begin + 2 * PORTION < end:
+            found = _CUT.search(text, begin + PORTION, begin + 2 * PORTION)
+            end = found.end() if found else begin + PORTION
+        yield text[begin:end]
+        begin = end
+
+
+def _table(path: Path, size: int, field: str) -> Iterator[Texts]:
+    """The documents of a .parquet file, some rows at a time."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as e:
+        raise UserError(f"{path} needs the library pyarrow: pip install 'llm-scratch[data]'") from e
+    try:
+        with parquet.ParquetFile(path) as file:
+            _check_column(path, field, file.schema_arrow.names)
+            n_rows = file.metadata.num_rows
+            for batch in file.iter_batches(ROWS, columns=[field], use_threads=False):
+                yield _rows(path, field, batch.column(0).to_pylist(), size * batch.num_rows // n_rows)
+    except (pyarrow.ArrowException, OSError) as e:
+        raise UserError(f"{path} is not a readable .parquet file ({str(e).splitlines()[0]}); get it again", DATA) from e
+
+
+def _from_hub(where: str, argument: str, field: str) -> Source:
+    """The split "train" of a data set that the library `datasets` finds: `hf:NAME` or `hf:NAME:CONFIG`."""
+    try:
+        import datasets
+    except ImportError as e:
+        raise UserError(f"{where} needs the library datasets: pip install 'llm-scratch[data]'") from e
+    name, _, config = argument.partition(":")
+    try:
+        rows = datasets.load_dataset(name, config or None, split="train")
+    except Exception as e:  # the library's own errors differ by what is wrong
+        raise UserError(
+            f"cannot load the data set {argument!r}: {' '.join(str(e).split())[:200]}; expected hf:NAME or hf:NAME:CONFIG", DATA
+        ) from e
+    _check_column(where, field, rows.column_names)
+    rows = rows.select_columns([field])
+    facts = {
+        "name": where,
+        "documents": len(rows),
+        "bytes": rows.data.nbytes,
+        "sha256": _fingerprint([name, config, str(rows.info.version)]),
+    }
+
+    def parts() -> Iterator[Part]:
+        for first in range(0, len(rows), ROWS):
+            texts = rows[first : first + ROWS][field]
+            yield _rows(where, field, texts, rows.data.nbytes * len(texts) // len(rows))
+
+    return Source(facts, rows.data.nbytes, parts)
+
+
+def _check_column(where: Path | str, field: str, names: list[str]) -> None:
+    if field not in names:
+        raise UserError(f"{where} has no column {field!r}; its columns are {', '.join(names)}: name one with --field", DATA)
+
+
+def _rows(where: Path | str, field: str, values: list[Any], size: int) -> Texts:
+    """Rows of a table as documents; one without a value is an empty document."""
+    odd = next((value for value in values if not isinstance(value, str | None)), None)
+    if odd is not None:
+        raise UserError(f"the column {field!r} of {where} holds {type(odd).__name__}, such as {str(odd)[:40]!r}; expected texts", DATA)
+    return Texts(tuple(value or "" for value in values), size)

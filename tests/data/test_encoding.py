@@ -1,0 +1,108 @@
+"""Portions to ids: in order, with their counts, the same from one process and from several, which end with their parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures.process import BrokenProcessPool
+
+import numpy as np
+import psutil
+import pytest
+
+from llm_scratch.data.encoding import END, encode, encode_all
+from llm_scratch.data.readers import Texts
+from llm_scratch.data.shards import Tally
+from llm_scratch.errors import DATA, UserError
+from llm_scratch.tokenizers import ByteBPE, CharTokenizer, save_tokenizer
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with a tokenizer of characters."""
+    save_tokenizer(CharTokenizer("abcdefghijklmnopqrstuvwxyz <|>é\n"), tmp_path)
+    return tmp_path
+
+
+def test_an_end_of_text_before_each_document():
+    tokenizer = CharTokenizer("ab é")
+    found = encode((Texts(("ab", "", "é"), 9), Texts(("b",), 3)), tokenizer, "uint16")
+    eot = tokenizer.eot_token
+    assert found.ids.tolist() == [eot, 0, 1, eot, 3, eot, 1]
+    assert found.ids.dtype == np.uint16
+    assert found.held == Tally(1, 0, documents=3, empty=1, text_bytes=5, source_bytes=12)
+    assert not found.last
+    last = encode(END, tokenizer, "uint16")
+    assert (last.ids.tolist(), last.held, last.last) == ([eot], Tally(1), True)
+
+
+def test_special_text_stays_text():
+    tokenizer = ByteBPE.train(["say it " * 9], 258)
+    ids = encode((Texts(("say <|endoftext|>",), 17),), tokenizer, "uint16").ids
+    assert (ids == tokenizer.eot_token).sum() == 1
+    assert tokenizer.decode(ids[1:].tolist()) == "say <|endoftext|>"
+
+
+def test_several_processes_give_what_one_gives(folder):
+    portions = [(Texts((f"portion {chr(97 + n)} " * (1 if n % 5 else 20_000),), 9),) for n in range(20)] + [END]
+    one, three = ([*encode_all(portions, folder, "uint16", workers)] for workers in (1, 3))
+    assert len(one) == len(three) == 21
+    for a, b in zip(one, three):
+        assert np.array_equal(a.ids, b.ids)
+        assert (a.held, a.last) == (b.held, b.last)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_of_a_worker_is_that_of_the_command(folder, workers):
+    with pytest.raises(UserError, match=r"the character 'Z' \(U\+005A\) was not in the training text") as error:
+        list(encode_all([(Texts(("abZ",), 3),)] * 9, folder, "uint16", workers))
+    assert error.value.code == DATA
+
+
+def test_a_worker_that_is_killed_is_an_error_and_no_wait(folder):
+    found = encode_all([(Texts(("ab",), 2),)] * 50, folder, "uint16", 2)
+    next(found)
+    for child in psutil.Process().children(recursive=True):
+        if "spawn_main" in " ".join(child.cmdline()):
+            child.kill()
+    with pytest.raises(BrokenProcessPool):
+        list(found)
+
+
+def test_workers_know_what_the_users_file_adds(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from llm_scratch.tokenizers import MODEL_TYPES, CharTokenizer\nMODEL_TYPES['mine'] = lambda data, path: CharTokenizer('xyz')\n"
+    )
+    (tmp_path / "tokenizer.json").write_text('{"version": "1.0", "model": {"type": "mine"}}')
+    found = encode_all([(Texts(("zx",), 2),), END], tmp_path, "uint16", 2, str(tmp_path / "mine.py"))
+    assert [one.ids.tolist() for one in found] == [[3, 2, 0], [3]]
+
+
+PARENT = """
+import sys
+from llm_scratch.data.encoding import encode_all
+from llm_scratch.data.readers import Texts
+if __name__ == "__main__":
+    found = encode_all([(Texts(("ab",), 2),)] * 1000, sys.argv[1], "uint16", 2)
+    next(found)
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs kill -9")
+def test_workers_end_when_their_parent_is_killed(folder):
+    (folder / "parent.py").write_text(PARENT)
+    parent = subprocess.Popen([sys.executable, folder / "parent.py", folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout.readline() == "ready\n"
+    workers = [child for child in psutil.Process(parent.pid).children(recursive=True) if "spawn_main" in " ".join(child.cmdline())]
+    assert len(workers) == 2
+    parent.send_signal(signal.SIGKILL)
+    parent.communicate()
+    until = time.monotonic() + 30
+    while any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers):
+        assert time.monotonic() < until, "workers live on"
+        time.sleep(0.02)

@@ -1,0 +1,235 @@
+"""Portions of a source: every byte in exactly one, no token changed by a cut, and what cannot be read is named with its place."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llm_scratch.data import readers
+from llm_scratch.data.readers import Stretch, open_source, pieces
+from llm_scratch.data.sources import SOURCES
+from llm_scratch.errors import DATA, USAGE, UserError
+from llm_scratch.tokenizers import ByteBPE
+
+LINES = [
+    "the cat sat.",
+    "It's   3 o'clock,\tsaid Zoë…",
+    "日本語の文 です。",
+    "",
+    "  two blanks ",
+    "\u3000wide",
+    "\x1c\x85odd",
+    "don't  \n\n stop",
+    "👩‍👩‍👧",
+]
+GPT4 = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Portions of 64 bytes instead of a megabyte."""
+    monkeypatch.setattr(readers, "PORTION", 64)
+    monkeypatch.setattr(readers, "OPENING", 10)
+
+
+def documents(source, field="text"):
+    """The documents of a source, put together again from its portions."""
+    found: list[str] = []
+    for portion in open_source(str(source), field).portions():
+        for part in portion:
+            for begins, text in part.texts():
+                if begins:
+                    found.append("")
+                found[-1] += text
+    return found
+
+
+# Cuts.
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("begin", [b"", b"\xef\xbb\xbf"])
+def test_a_file_comes_whole_out_of_its_portions(small, tmp_path, ends, begin):
+    text = "\n".join(LINES * 20)
+    (tmp_path / "a.txt").write_bytes(begin + text.replace("\n", ends).encode())
+    assert documents(tmp_path / "a.txt") == [text]
+    stretches = [part for portion in open_source(str(tmp_path / "a.txt")).portions() for part in portion]
+    assert len(stretches) > 10
+    assert [part.begin for part in stretches[1:]] == [part.end for part in stretches[:-1]]
+    assert stretches[-1].end == (tmp_path / "a.txt").stat().st_size
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "語", "👧", "\n", "\r\n", " "])
+def test_a_text_without_a_place_to_cut_is_cut_between_characters(small, tmp_path, letter):
+    (tmp_path / "a.txt").write_bytes((letter * 500).encode())
+    assert documents(tmp_path / "a.txt") == [(letter * 500).replace("\r\n", "\n")]
+    assert len(list(open_source(str(tmp_path / "a.txt")).portions())) > 2
+
+
+@pytest.fixture(scope="module")
+def tokenizers():
+    """One that cuts text as GPT-2's does, one as GPT-4's."""
+    vocabulary = ByteBPE.train(["\n".join(LINES * 3)], 330).vocabulary
+    return [ByteBPE(vocabulary), ByteBPE(vocabulary, pattern=GPT4)]
+
+
+@given(
+    lines=st.lists(st.sampled_from(LINES) | st.text(max_size=12), max_size=8),
+    joint=st.sampled_from(["\n", "\n\n", " ", " \n", ".\n", "\r\n"]),
+)
+@settings(max_examples=150, deadline=None)
+def test_no_token_reaches_across_a_cut(tokenizers, lines, joint):
+    text = joint.join(lines)
+    for tokenizer in tokenizers:
+        ids = tokenizer.encode(text)
+        for found in readers._CUT.finditer(text):
+            assert tokenizer.encode(text[: found.end()]) + tokenizer.encode(text[found.end() :]) == ids
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+def test_a_text_in_pieces_keeps_its_tokens(tokenizers, tmp_path, monkeypatch, ends):
+    monkeypatch.setattr(readers, "PORTION", 512)
+    text = "\n".join(LINES * 40)
+    (tmp_path / "a.txt").write_bytes(text.replace("\n", ends).encode())
+    from_file = [part for portion in open_source(str(tmp_path / "a.txt")).portions() for one in portion for _, part in one.texts()]
+    for parts in (from_file, list(pieces(text))):
+        assert len(parts) > 5
+        assert "".join(parts) == text
+        for tokenizer in tokenizers:
+            assert [i for part in parts for i in tokenizer.encode(part)] == tokenizer.encode(text)
+
+
+def test_lines_of_json_are_never_cut(small, tmp_path):
+    texts = [line * n for n, line in enumerate(LINES * 3)]
+    (tmp_path / "a.jsonl").write_text("\n\n".join(json.dumps({"id": 1, "body": text}) for text in texts) + "\r\n", encoding="utf-8")
+    assert documents(tmp_path / "a.jsonl", "body") == texts
+    assert len(list(open_source(str(tmp_path / "a.jsonl"), "body").portions())) > 5
+
+
+def test_a_line_that_is_too_long_is_named(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "LONGEST", 1 << 20)
+    short = json.dumps({"text": "x"}) + "\n"
+    (tmp_path / "a.jsonl").write_text(short * 9 + json.dumps({"text": "y" * (3 << 20)}))
+    with pytest.raises(UserError, match=r"a.jsonl line 10 is longer than 1 MiB; expected a document a line") as error:
+        documents(tmp_path / "a.jsonl")
+    assert error.value.code == DATA
+
+
+# Kinds of sources.
+
+
+def test_a_folder_is_its_files_by_name(small, tmp_path):
+    (tmp_path / "b").mkdir()
+    for name, text in {"c.txt": "third", "b/x.md": "second", "a.txt": "first " * 40, ".hidden": "no", "b/empty.txt": ""}.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "d.jsonl").write_text('{"text": "fourth"}\n{"text": "fifth"}')
+    assert documents(tmp_path) == ["first " * 40, "", "second", "third", "fourth", "fifth"]
+    assert documents(f"file:{tmp_path}/*.txt") == ["first " * 40, "third"]
+
+
+def test_many_small_files_share_a_portion(tmp_path):
+    for n in range(50):
+        (tmp_path / f"{n:02}.txt").write_text(f"number {n}")
+    assert len(list(open_source(str(tmp_path)).portions())) == 1
+    assert documents(tmp_path) == [f"number {n}" for n in range(50)]
+
+
+def test_any_other_source_gives_its_documents(monkeypatch):
+    monkeypatch.setitem(SOURCES, "mine", lambda argument: ["one", f"two {argument}"])
+    assert documents("mine:x") == ["one", "two x"]
+    assert open_source("mine:x").facts != open_source("mine:y").facts
+
+
+def test_parquet_gives_its_rows(small, tmp_path):
+    pyarrow = pytest.importorskip("pyarrow", reason="needs the extra `data`")
+    from pyarrow import parquet
+
+    texts = ["", "one", None, *LINES * 20]
+    parquet.write_table(pyarrow.table({"id": range(len(texts)), "body": texts}), tmp_path / "a.parquet", row_group_size=50)
+    assert documents(tmp_path / "a.parquet", "body") == [text or "" for text in texts]
+    with pytest.raises(UserError, match="a.parquet has no column 'text'; its columns are id, body: name one with --field") as error:
+        documents(tmp_path / "a.parquet")
+    assert error.value.code == DATA
+    with pytest.raises(UserError, match="the column 'id' of .*a.parquet holds int, such as '0'; expected texts"):
+        documents(tmp_path / "a.parquet", "id")
+    (tmp_path / "a.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-9])
+    with pytest.raises(UserError, match="is not a readable .parquet file"):
+        documents(tmp_path / "a.parquet", "body")
+
+
+def test_a_data_set_of_the_hub_gives_its_rows(small, tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets", reason="needs the extra `data`")
+    rows = datasets.Dataset.from_dict({"id": list(range(100)), "text": [f"{line} {n}" for n, line in enumerate((LINES * 12)[:100])]})
+    asked = []
+    monkeypatch.setattr(datasets, "load_dataset", lambda *names, **more: asked.append((*names, more["split"])) or rows)
+    assert documents("hf:someone/tales:small") == list(rows["text"])
+    assert asked[0] == ("someone/tales", "small", "train")
+    with pytest.raises(UserError, match="hf:someone/tales has no column 'body'; its columns are id, text"):
+        open_source("hf:someone/tales", "body")
+
+
+def test_a_data_set_that_cannot_be_had(tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets", reason="needs the extra `data`")
+
+    def offline(*names, **more):
+        raise ConnectionError("Couldn't reach\nthe Hub")
+
+    monkeypatch.setattr(datasets, "load_dataset", offline)
+    with pytest.raises(UserError, match="cannot load the data set 'nobody/none': Couldn't reach the Hub; expected hf:NAME") as error:
+        open_source("hf:nobody/none")
+    assert error.value.code == DATA
+
+
+@pytest.mark.parametrize(("source", "library"), [("a.parquet", "pyarrow"), ("hf:someone/tales", "datasets")])
+def test_a_library_that_is_missing_is_named_with_its_extra(tmp_path, monkeypatch, source, library):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    monkeypatch.setitem(__import__("sys").modules, library, None)
+    with pytest.raises(UserError, match=rf"{source} needs the library {library}: pip install 'llm-scratch\[data\]'") as error:
+        documents(source)
+    assert error.value.code == USAGE
+
+
+# What cannot be read.
+
+BAD = {
+    "empty folder": (None, "the folder .* holds no files; expected texts"),
+    "latin.txt": ("é".encode("latin-1") * 3 + b"x" * 200, r"latin.txt is not UTF-8 text \(byte 0 is 0xe9\)"),
+    "late.txt": (b"word " * 60 + b"\xff", r"late.txt is not UTF-8 text \(byte 300 is 0xff\)"),
+    "bom.txt": (b"\xef\xbb\xbfab\xff", r"bom.txt is not UTF-8 text \(byte 5 is 0xff\)"),
+    "binary.txt": (b"word " * 60 + b"\0", r"binary.txt is a binary file \(byte 300 is 0\)"),
+    "bad.jsonl": (b'{"text": "x"}\n' * 30 + b'{"text": "x"\n', 'bad.jsonl line 31 is not a JSON object with a "text"; expected'),
+    "none.jsonl": (b'\n{"text": "x"}\n' * 10 + b'{"body": "x"}\n', "none.jsonl line 21 is not .*; its fields are 'body'; expected"),
+    "number.jsonl": (b'{"text": 3}', 'number.jsonl line 1 is not a JSON object with a "text"'),
+    "half.jsonl": (b'{"text": "\\ud800"}', 'half.jsonl line 1 is not a JSON object with a "text"'),
+    "list.jsonl": (b"[1, 2]", 'list.jsonl line 1 is not a JSON object with a "text"'),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_read_is_named_with_its_place(small, tmp_path, name):
+    data, why = BAD[name]
+    if data is None:
+        (tmp_path / name).mkdir()
+    else:
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(UserError, match=why) as error:
+        documents(tmp_path / name)
+    assert error.value.code == DATA
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match="cannot read .*/none.txt: No such file"):
+        open_source(f"file:{tmp_path}/none.txt")
+    with pytest.raises(UserError, match="unknown source 'none.txt'"):
+        open_source("none.txt")
+
+
+def test_a_file_that_shrinks_while_it_is_read(tmp_path):
+    (tmp_path / "a.txt").write_text("short")
+    with pytest.raises(UserError, match="a.txt has become shorter while it was read"):
+        list(Stretch(tmp_path / "a.txt", 0, 50, "text").texts())

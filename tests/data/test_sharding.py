@@ -1,0 +1,328 @@
+"""Sources into shards: the same bytes however many workers there are and however often the work is stopped; nothing half-written."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llm_scratch import files
+from llm_scratch.data import readers
+from llm_scratch.data.corpus import encode_documents
+from llm_scratch.data.readers import open_source
+from llm_scratch.data.sharding import make_shards
+from llm_scratch.data.shards import Index, check_shards, open_shards
+from llm_scratch.data.sources import read
+from llm_scratch.errors import DATA, INTERRUPTED, RESOURCES, USAGE, UserError
+from llm_scratch.tokenizers import TOKENIZERS, ByteBPE, CharTokenizer, load_tokenizer
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Portions of 256 bytes instead of a megabyte, and a disk that does not wait."""
+    monkeypatch.setattr(readers, "PORTION", 256)
+    monkeypatch.setattr(os, "fsync", lambda number: None)
+
+
+@pytest.fixture
+def stories(tmp_path):
+    """40 documents of several lengths, one a line."""
+    rng = random.Random(1)
+    words = ["the", "hen", "and", "a", "fox", "ran", "off", "to", "sea", "<|endoftext|>", "東京", "été"]
+    texts = [" ".join(rng.choices(words, k=rng.choice([1, 5, 200]))) + f" {n} of {n * n}" for n in range(40)]
+    path = tmp_path / "stories.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    return str(path)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def whole(small, stories, tmp_path):
+    """The folder of work that was not stopped."""
+    make_shards(stories, tmp_path / "whole", "chars", shard_tokens=1000)
+    return tmp_path / "whole"
+
+
+# What comes out.
+
+
+@pytest.mark.parametrize("shard_tokens", [1, 37, 1000, 10**9])
+def test_the_row_is_that_of_the_corpus(small, stories, tmp_path, shard_tokens):
+    if shard_tokens == 1:
+        Path(stories).write_text('{"text": "one"}\n{"text": "two"}\n')
+    index = make_shards(stories, tmp_path / "out", "chars", shard_tokens=shard_tokens)
+    row, _ = open_shards(tmp_path / "out")
+    documents = read(f"file:{stories}")
+    want = encode_documents(documents, TOKENIZERS["chars"](documents))
+    assert np.array_equal(np.asarray(row), want)
+    assert index.tokens == len(want)
+    assert all(shard.tokens == shard_tokens for shard in index.shards[:-1])
+    assert index.done.documents == len(documents)
+    assert read(f"shards:{tmp_path}/out") == documents
+    list(check_shards(tmp_path / "out"))
+
+
+def test_gpt2_gives_tiktokens_ids(small, gpt2, stories, tmp_path):
+    index = make_shards(stories, tmp_path / "out", "gpt2", shard_tokens=500)
+    want = [i for text in read(f"file:{stories}") for i in (gpt2.eot_token, *gpt2.encode_ordinary(text))]
+    assert np.asarray(open_shards(tmp_path / "out")[0]).tolist() == [*want, gpt2.eot_token]
+    assert (index.dtype, index.n_vocab, index.eot) == ("uint16", 50257, 50256)
+
+
+def test_a_vocabulary_is_learned_from_the_first_half(small, stories, tmp_path):
+    make_shards(stories, tmp_path / "out", "bpe", vocab_size=300)
+    documents = read(f"file:{stories}")
+    tokenizer = load_tokenizer(tmp_path / "out")
+    assert tokenizer.n_vocab == 300
+    room, head = Path(stories).stat().st_size // 2, []
+    for text in documents:
+        head.append(text.encode()[:room].decode("utf-8", "ignore"))
+        room -= len(head[-1].encode())
+    assert tokenizer.vocabulary.symbol == ByteBPE.train(head, 300).vocabulary.symbol
+    assert read(f"shards:{tmp_path}/out") == documents
+
+
+def test_a_tokenizer_that_is_there_is_taken(small, tmp_path):
+    (tmp_path / "a.txt").write_text("a b")
+    make_shards(str(tmp_path / "a.txt"), tmp_path / "out", CharTokenizer("ab "))
+    assert np.asarray(open_shards(tmp_path / "out")[0]).tolist() == [3, 0, 2, 1, 3]
+    with pytest.raises(UserError, match="tokenizer was 'sha256:.*' and is now 'sha256:"):
+        make_shards(str(tmp_path / "a.txt"), tmp_path / "out", CharTokenizer("abc "))
+
+
+def test_documents_without_a_letter_are_left_out_and_counted(small, tmp_path):
+    for name, text in {"a.txt": "", "b.txt": "one", "c.txt": ""}.items():
+        (tmp_path / name).write_text(text)
+    index = make_shards(f"file:{tmp_path}/*.txt", tmp_path / "out", "chars")
+    assert (index.done.documents, index.done.empty) == (1, 2)
+    assert read(f"shards:{tmp_path}/out") == ["one"]
+
+
+# Stopped and resumed.
+
+
+def test_any_number_of_workers_gives_the_same_files(tmp_path):
+    (tmp_path / "a.txt").write_text("".join(f"{n} hens and {n * n} foxes.\n" for n in range(150_000)))
+    folders = [tmp_path / f"{workers} workers" for workers in (1, 3)]
+    for folder, workers in zip(folders, (1, 3)):
+        make_shards(str(tmp_path / "a.txt"), folder, "chars", shard_tokens=1_000_000, workers=workers)
+    assert content(folders[0]) == content(folders[1])
+
+
+class Killed(BaseException):
+    """The process ends here, and cleans nothing up."""
+
+
+class Dying(files.Disk):
+    """A disk whose user is killed before operation `at`; with `torn`, in the middle of writing."""
+
+    def __init__(self, at: int, torn: bool) -> None:
+        self.left, self.torn = at, torn
+
+    def spend(self):
+        self.left -= 1
+        if self.left < 0:
+            raise Killed
+
+    def make_folder(self, path):
+        self.spend()
+        super().make_folder(path)
+
+    def write(self, path, pieces):
+        pieces = list(pieces)
+        if self.left == 0 and self.torn:
+            path.write_bytes(b"".join(pieces)[:7])
+        self.spend()
+        super().write(path, pieces)
+
+    def flush(self, path):
+        self.spend()
+
+    def rename(self, old, new):
+        self.spend()
+        super().rename(old, new)
+
+    def remove(self, path):
+        if self.left >= 0:  # a dead process removes nothing
+            super().remove(path)
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_killed_before_any_operation_on_the_disk_it_goes_on(whole, stories, tmp_path, monkeypatch, torn):
+    """Every state that a kill can leave behind is gone through, and each ends in the same files."""
+    want, states = content(whole), 0
+    for at in range(1000):
+        folder = tmp_path / f"killed {at}"
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "disk", Dying(at, torn))
+            try:
+                make_shards(stories, folder, "chars", shard_tokens=1000)
+                break
+            except Killed:
+                states += 1
+        index = folder / "index.json"
+        if index.exists():
+            for shard in Index.load(folder).shards:
+                assert (folder / shard.file).read_bytes() == want[shard.file]
+        make_shards(stories, folder, "chars", shard_tokens=1000)
+        assert content(folder) == want, f"killed before operation {at}"
+    n_shards = len(want) - 2
+    assert states == 5 * (3 + 2 * n_shards)  # tokenizer (twice), index; each shard, index: five operations a file
+
+
+COMMAND = """
+import sys
+from llm_scratch.data import readers
+from llm_scratch.data.sharding import make_shards
+readers.PORTION = 2000
+make_shards(sys.argv[1], sys.argv[2], "chars", shard_tokens=10_000)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs kill -9")
+def test_killed_at_random_moments_it_goes_on(tmp_path):
+    """kill -9 of a real process, six times; the seconds are drawn from a seed that a failure prints."""
+    (tmp_path / "a.txt").write_text("".join(f"{n} hens and {n * n} foxes.\n" for n in range(9000)))
+    words = [sys.executable, "-c", COMMAND, str(tmp_path / "a.txt")]
+    subprocess.run([*words, str(tmp_path / "whole")], check=True, timeout=60)
+    seed = random.randrange(10**6)
+    rng, done, kills = random.Random(seed), 0, 0
+    while kills < 6:
+        child = subprocess.Popen([*words, str(tmp_path / "out")])
+        before = done
+        while child.poll() is None and done <= before:  # at least one shard further, so that it comes to an end
+            done = len(list((tmp_path / "out").glob("shard-*")))
+        try:
+            child.wait(rng.uniform(0, 0.03))
+        except subprocess.TimeoutExpired:
+            child.send_signal(signal.SIGKILL)
+            kills += 1
+        if child.wait() == 0:
+            break
+    subprocess.run([*words, str(tmp_path / "out")], check=True, timeout=60)
+    assert kills, f"seed {seed}: never killed"
+    assert content(tmp_path / "out") == content(tmp_path / "whole"), f"seed {seed}"
+
+
+def test_work_that_is_done_is_left_alone(whole, stories, monkeypatch):
+    before = {path: path.stat().st_mtime_ns for path in whole.iterdir()}
+    monkeypatch.setattr(files, "disk", Dying(0, False))
+    assert make_shards(stories, whole, "chars", shard_tokens=1000).complete
+    assert {path: path.stat().st_mtime_ns for path in whole.iterdir()} == before
+
+
+def test_ctrl_c_says_what_is_kept(small, stories, tmp_path):
+    def stop(done, tokens):
+        if tokens > 2500:
+            raise KeyboardInterrupt
+
+    with pytest.raises(UserError, match=r"stopped; 2,000 tokens are kept in .*; the same command goes on from there") as error:
+        make_shards(stories, tmp_path / "out", "chars", shard_tokens=1000, watch=stop)
+    assert error.value.code == INTERRUPTED
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_progress_counts_the_bytes_of_the_source(small, stories, tmp_path):
+    seen = []
+    index = make_shards(stories, tmp_path / "out", "chars", shard_tokens=1000, watch=lambda done, tokens: seen.append((done, tokens)))
+    assert [done.source_bytes for done, _ in seen] == sorted({done.source_bytes for done, _ in seen})
+    assert seen[-1][0].source_bytes == open_source(stories).size
+    assert seen[-1][1] == index.tokens - 1
+
+
+# What goes wrong.
+
+
+def test_a_full_disk_leaves_nothing_half_written(whole, stories, tmp_path, monkeypatch):
+    class Full(files.Disk):
+        def write(self, path, pieces):
+            if "shard-00002" in path.name:
+                path.write_bytes(b"half")
+                raise OSError(errno.ENOSPC, "No space left on device")
+            super().write(path, pieces)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "disk", Full())
+        with pytest.raises(UserError, match=r"cannot write .*shard-00002.bin: No space left on device; free some space") as error:
+            make_shards(stories, tmp_path / "out", "chars", shard_tokens=1000)
+    assert error.value.code == RESOURCES
+    assert sorted(content(tmp_path / "out")) == ["index.json", "shard-00000.bin", "shard-00001.bin", "tokenizer.json"]
+    make_shards(stories, tmp_path / "out", "chars", shard_tokens=1000)
+    assert content(tmp_path / "out") == content(whole)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"shard_tokens": 999}, "shard_tokens was 1000 and is now 999"),
+        ({"tokenizer": "bpe", "vocab_size": 300}, "tokenizer was 'chars' and is now 'bpe'"),
+        ({"field": "body"}, "field was 'text' and is now 'body'"),
+    ],
+)
+def test_a_folder_of_other_settings_is_left_alone(whole, stories, change, message):
+    before = content(whole)
+    with pytest.raises(UserError, match=f"holds other work: {message}; choose another folder, or --fresh") as error:
+        make_shards(stories, whole, **{"tokenizer": "chars", "shard_tokens": 1000, **change})
+    assert error.value.code == DATA
+    assert content(whole) == before
+
+
+def test_a_source_that_has_changed_is_noticed(whole, stories):
+    with open(stories, "a") as file:
+        file.write('{"text": "more"}\n')
+    with pytest.raises(UserError, match="holds other work: source .* had .* bytes or other names"):
+        make_shards(stories, whole, "chars", shard_tokens=1000)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "shard-00001.bin").write_bytes(b"x"), "shard-00001.bin has 1 bytes, not 2,000"),
+        (lambda folder: (folder / "shard-00001.bin").unlink(), "shard-00001.bin is missing"),
+        (lambda folder: (folder / "tokenizer.json").write_text("{}"), "tokenizer.json is not the one that the work began with"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "cannot read .*tokenizer.json"),
+        (lambda folder: (folder / "index.json").unlink(), "holds other files, such as 'shard-00000.bin'; choose a new"),
+    ],
+)
+def test_work_does_not_go_on_over_damage(whole, stories, damage, message):
+    damage(whole)
+    with pytest.raises(UserError, match=message) as error:
+        make_shards(stories, whole, "chars", shard_tokens=1000)
+    assert error.value.code == DATA
+
+
+@pytest.mark.parametrize("text", ["", '{"text": ""}\n\n'])
+def test_a_source_without_text(small, tmp_path, text):
+    (tmp_path / "a.jsonl").write_text(text)
+    with pytest.raises(UserError, match="holds no text; expected at least one document") as error:
+        make_shards(str(tmp_path / "a.jsonl"), tmp_path / "out", CharTokenizer("ab"))
+    assert error.value.code == DATA
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tokenizer": "gpt3"}, "unknown tokenizer 'gpt3'; did you mean 'gpt2'"),
+        ({"tokenizer": "words"}, "forgets the blanks between words"),
+        ({"tokenizer": "chars", "vocab_size": 5}, "vocab_size=5 has no meaning for chars"),
+        ({"shard_tokens": 0}, "shard_tokens=0 and workers=1 must both be at least 1"),
+        ({"workers": 0}, "workers=0 must both be at least 1"),
+    ],
+)
+def test_what_cannot_be_asked(small, stories, tmp_path, settings, message):
+    with pytest.raises(UserError, match=message) as error:
+        make_shards(stories, tmp_path / "out", **settings)
+    assert error.value.code == USAGE
+    assert not (tmp_path / "out").exists()
