@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -11,9 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from llm_scratch.checkpoint import folders
+from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig, TrainConfig
+from llm_scratch.data.corpus import Corpus
+from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.training.records import TIMED_FIELDS, readable_rows
 
 SAVE_EVERY, STEPS = 20, 200
@@ -99,6 +104,41 @@ def whole(starter: Starter, tmp_path_factory: pytest.TempPathFactory) -> Whole:
     began = time.perf_counter()
     assert starter.run(*words, "--out", folder / "run") == 0, starter.log.read_text()
     return Whole(words, folder / "run", time.perf_counter() - began)
+
+
+LETTERS = "the cat sat on the mat and the dog sat on the log. " * 24
+
+
+def tiny(**train: object) -> RunConfig:
+    """Settings of a run of 60 steps in a third of a second: dropout, two micro-batches, two passes over rows that documents share."""
+    often = {"eval_every": 20, "eval_batches": 2, "save_every": 10, "sample_every": 0, "log_every": 1, "prompt": "the cat"}
+    return RunConfig(
+        ModelConfig(vocab_size=20, context_length=8, emb_dim=12, n_heads=3, n_layers=1, drop_rate=0.2),
+        DataConfig(source="stories", tokenizer="chars"),
+        machine=MachineConfig(precision="float32", compile="no"),
+        train=TrainConfig(**({"epochs": 2, "batch_size": 4, "micro_batches": 2, "warmup_steps": 2, "lr": 1e-2} | often | train)),
+    )
+
+
+@pytest.fixture(scope="session")
+def corpus() -> Corpus:
+    """Text for `tiny`: 30 batches of four rows, and some to hold out."""
+    tokenizer = TOKENIZERS["chars"]([LETTERS])
+    ids = np.array(tokenizer.encode(LETTERS), dtype=np.int32)
+    return Corpus(tokenizer, ids[: 8 * 122], ids[8 * 122 :], len(ids) - 8 * 122)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No waiting for the disk, no pictures, no measuring of the machine: other tests look at those."""
+    monkeypatch.setattr("os.fsync", lambda number: None)
+    monkeypatch.setattr("llm_scratch.training.records.plot_runs", lambda *args: None)
+    monkeypatch.setattr("llm_scratch.training.records.environment", lambda *args: {"matrix_rate": 1e9})
+
+
+def tree_hash(folder: Path) -> dict[str, str]:
+    """Every file under a folder with its sha256."""
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def learned_rows(run: Path) -> list[dict[str, float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from itertools import islice
 
 import pytest
@@ -55,7 +56,7 @@ def recorded(tmp_path_factory):
 @pytest.fixture(scope="module")
 def outcomes(recorded, tmp_path_factory):
     """(state, step that is loaded, number of whole checkpoints) of every state; each is tried once, however many ways lead to it."""
-    seen, found = set(), []
+    seen, found, crashed = set(), [], tmp_path_factory.mktemp("crashed")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda number: None)
         for name, tree in crash_states(*recorded):
@@ -63,7 +64,7 @@ def outcomes(recorded, tmp_path_factory):
             if key in seen:
                 continue
             seen.add(key)
-            run = tmp_path_factory.mktemp("crashed")
+            run = crashed / str(len(found))
             write_tree(run, tree)
             whole = sum(manifest.problem(folder) is None for folder in checkpoint.folders(run))
             loaded = checkpoint.newest(run, lambda message: None, prefer="latest")
@@ -71,6 +72,7 @@ def outcomes(recorded, tmp_path_factory):
             assert loaded.state["step"] in (OLD, NEW), name
             assert equal(loaded, loaded.state["step"]), f"garbage was loaded: {name}"
             found.append((name, loaded.state["step"], whole))
+            shutil.rmtree(run)
     return found
 
 

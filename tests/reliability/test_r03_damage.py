@@ -1,0 +1,139 @@
+"""R3, R4: whatever happens to a checkpoint's files, it is noticed; the one before is used; where none is left, that is an error."""
+
+from __future__ import annotations
+
+import random
+import shutil
+
+import pytest
+
+from llm_scratch import checkpoint, manifest
+from llm_scratch.cli import main
+from llm_scratch.training.loop import train
+
+from .conftest import LETTERS, tiny
+
+pytestmark = pytest.mark.usefixtures("quick")
+FILES = ["model.safetensors", "optim.safetensors", "state.json", "config.json", "tokenizer.json", "manifest.json"]
+SEED = 3
+
+
+@pytest.fixture(scope="module")
+def trained(corpus, tmp_path_factory):
+    """A run with checkpoints of step 10 and 20; not to be changed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("llm_scratch.training.records.plot_runs", lambda *args: None)
+        return train(tiny(epochs=None, steps=20, eval_every=50), tmp_path_factory.mktemp("run") / "run", corpus=corpus).folder
+
+
+def flipped(data, other, rng):
+    bit = rng.randrange(8 * len(data))
+    return data[: bit // 8] + bytes([data[bit // 8] ^ 1 << bit % 8]) + data[bit // 8 + 1 :]
+
+
+def zero_tail(data, other, rng):
+    cut = rng.randrange(len(data))
+    return data[:cut] + bytes(len(data) - cut)
+
+
+def inserted(data, other, rng):
+    place = rng.randrange(len(data) + 1)
+    return data[:place] + rng.randbytes(1) + data[place:]
+
+
+KINDS = {
+    "a bit flipped": flipped,
+    "cut short": lambda data, other, rng: data[: rng.randrange(len(data))],
+    "zeros at the end": zero_tail,
+    "missing": lambda data, other, rng: None,
+    "that of another checkpoint": lambda data, other, rng: other,
+    "a byte too many": inserted,
+}
+
+
+def damaged_copy(trained, run, name, kind, rng):
+    """A copy of the run with one file of its newest checkpoint changed; False if the damage changes nothing."""
+    shutil.rmtree(run, ignore_errors=True)
+    shutil.copytree(trained, run)
+    old, new = (run / "ckpt" / f"step-{step:08d}" / name for step in (10, 20))
+    data = new.read_bytes()
+    changed = KINDS[kind](data, old.read_bytes(), rng)
+    if changed is None:
+        new.unlink()
+    else:
+        new.write_bytes(changed)
+    return changed != data
+
+
+def test_r3_600_damages_are_noticed_and_the_older_checkpoint_used(trained, tmp_path, measured):
+    rng, tried = random.Random(SEED), 0
+    while tried < 600:
+        name, kind = FILES[tried % 6], list(KINDS)[tried // 6 % 6]
+        if (name, kind) in (("config.json", "that of another checkpoint"), ("tokenizer.json", "that of another checkpoint")):
+            kind = "a bit flipped"  # both checkpoints hold the same settings and tokens
+        if not damaged_copy(trained, tmp_path / "run", name, kind, rng):
+            continue
+        warnings = []
+        found = checkpoint.newest(tmp_path / "run", warnings.append, prefer="latest")
+        what = f"seed {SEED}, damage {tried}: {name}, {kind}"
+        assert found.state["step"] == 10, what
+        assert len(warnings) == 1, what
+        assert "step-00000020 is damaged" in warnings[0], what
+        assert "quarantine, taking the next older one" in warnings[0], what
+        tried += 1
+    measured("R3", "600 of 600 noticed, the older one used, one warning each", "600 of 600")
+
+
+def test_r3_every_third_bit_of_a_manifest_counts(trained, tmp_path):
+    folder = shutil.copytree(trained / "ckpt" / "step-00000020", tmp_path / "step-00000020")
+    data = (folder / "manifest.json").read_bytes()
+    for bit in range(0, 8 * len(data), 3):
+        (folder / "manifest.json").write_bytes(data[: bit // 8] + bytes([data[bit // 8] ^ 1 << bit % 8]) + data[bit // 8 + 1 :])
+        assert manifest.problem(folder) is not None, f"bit {bit}"
+    (folder / "manifest.json").write_bytes(data)
+    assert manifest.problem(folder) is None
+
+
+@pytest.fixture
+def by_command(tmp_path, monkeypatch, capsys):
+    """A run by the command line, with checkpoints of step 10 and 20; its words."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "letters.txt").write_text(LETTERS)
+    sizes = "--data.tokenizer chars --model.vocab-size 20 --model.context-length 8 --model.emb-dim 12 --model.n-heads 3 --model.n-layers 1"
+    often = "--train.steps 20 --train.batch-size 4 --train.save-every 10 --train.eval-every 90 --train.sample-every 0 --device cpu"
+    line = ["train", "shakespeare", "--data.source", "file:letters.txt", *sizes.split(), *often.split(), "--out", "run"]
+    assert main(line) == 0
+    capsys.readouterr()
+    return line
+
+
+def test_r3_the_command_goes_on_from_the_older_one_with_one_clear_warning(by_command, tmp_path, capsys):
+    flip = tmp_path / "run" / "ckpt" / "step-00000020" / "optim.safetensors"
+    flip.write_bytes(flipped(flip.read_bytes(), b"", random.Random(SEED)))
+    code, said = main(by_command), capsys.readouterr()
+    assert code == 0
+    everything = " ".join((said.out + said.err).split())
+    assert everything.count("damaged") == 1
+    assert (
+        "step-00000020 is damaged: optim.safetensors is not what was written (its sha256 differs); moved to run/ckpt/quarantine"
+        in everything
+    )
+    assert "goes on at step 10 of 20" in everything
+    assert (tmp_path / "run" / "ckpt" / "step-00000020").is_dir()
+
+
+def test_r4_where_all_are_damaged_it_stops_and_says_so(by_command, tmp_path, capsys, measured):
+    restarts = 0
+    for step in (10, 20):
+        path = tmp_path / "run" / "ckpt" / f"step-{step:08d}" / "model.safetensors"
+        path.write_bytes(bytes(path.stat().st_size))
+    for verb in (by_command, by_command, ["generate", "run", "the"]):
+        code, said = main(verb), capsys.readouterr()
+        assert code == 4
+        line = said.err.strip().splitlines()[-1]
+        assert "all checkpoints of run are damaged (step-00000010, step-00000020)" in line
+        assert "--fresh" in line
+        assert "Traceback" not in said.err
+        restarts += "step     0" in said.out
+    assert restarts == 0
+    measured("R4", "exit code 4, the checkpoints named, 0 silent restarts in 3 tries", "exit 4, names files, 0 silent restarts")

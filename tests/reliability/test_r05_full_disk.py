@@ -1,0 +1,190 @@
+"""R5: a disk that is full, at any byte of a save, costs nothing that was there; the third save in a row that fails ends the run."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from llm_scratch import checkpoint, files
+from llm_scratch.config import to_dict
+from llm_scratch.errors import RESOURCES, UserError
+from llm_scratch.training.loop import train
+from llm_scratch.training.records import Watcher
+
+from .conftest import assert_same_run, tiny, tree_hash
+
+pytestmark = pytest.mark.usefixtures("quick")
+
+
+class SmallDisk(files.Disk):
+    """A disk with room for so many bytes; what still fits of a file is written, as on a real one."""
+
+    def __init__(self, room):
+        self.room = room
+
+    def write(self, path, pieces):
+        super().write(path, self._what_fits(pieces))
+
+    def _what_fits(self, pieces):
+        for piece in pieces:
+            yield piece[: self.room]
+            self.room -= len(piece)
+            if self.room < 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def save(run, step):
+    weights = {"weight": torch.full((40, 25), float(step)), "bias": torch.zeros(25)}
+    optimizer = {"weight/exp_avg": torch.ones(40, 25)}
+    return checkpoint.save(
+        run, step, {}, weights, optimizer, {"step": step}, lambda folder: files.write_whole(folder / "tokenizer.json", "{}")
+    )
+
+
+def test_r5_at_50_places_of_a_save_the_old_checkpoint_stays(tmp_path, monkeypatch, measured):
+    size = sum(path.stat().st_size for path in save(tmp_path, 1).iterdir())
+    before = tree_hash(tmp_path)
+    for number in range(50):
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "disk", SmallDisk(number * size // 50))
+            with pytest.raises(UserError, match=r"No space left on device \(need 8\.1 kB, free [\d.]+ .B\)") as error:
+                save(tmp_path, 2)
+        assert error.value.code == RESOURCES
+        assert tree_hash(tmp_path) == before, f"full after {number * size // 50} bytes"
+        assert sorted(p.name for p in (tmp_path / "ckpt").iterdir()) == ["latest", "step-00000001"]
+    save(tmp_path, 2)
+    assert checkpoint.newest(tmp_path, pytest.fail).state["step"] == 2
+    measured("R5", "50 of 50: the old checkpoint untouched, nothing half-written left, need and free told", "50 of 50 byte positions")
+
+
+class FillsUp(Watcher):
+    """The disk is full from some step on, and has room again from another."""
+
+    def __init__(self, monkeypatch, full_from, free_from):
+        self.monkeypatch, self.full_from, self.free_from, self.said = monkeypatch, full_from, free_from, []
+
+    def step(self, run, row):
+        if run.step == self.full_from:
+            self.monkeypatch.setattr(files, "disk", SmallDisk(3000))
+        if run.step == self.free_from:
+            self.monkeypatch.setattr(files, "disk", files.Disk())
+
+    def warn(self, message):
+        self.said.append(message)
+
+
+def test_r5_the_third_save_in_a_row_that_fails_ends_the_run(corpus, tmp_path, monkeypatch, measured):
+    watcher = FillsUp(monkeypatch, 15, None)
+    with pytest.raises(UserError, match=r"step-00000040: No space left .*3 saves in a row failed") as error:
+        train(tiny(), tmp_path, corpus=corpus, watcher=watcher)
+    assert error.value.code == RESOURCES
+    assert len(watcher.said) == 2
+    assert all("goes on and tries again" in line for line in watcher.said)
+    assert checkpoint.newest(tmp_path, pytest.fail).state["step"] == 10
+    measured("R5", "exit code 6 after the 3rd failed save, two warnings before", "exit 6 after 3 failed saves")
+
+
+def test_r5_a_disk_that_is_full_for_a_while_costs_nothing(corpus, tmp_path, monkeypatch):
+    train(tiny(), tmp_path / "whole", corpus=corpus)
+    watcher = FillsUp(monkeypatch, 15, 35)
+    train(tiny(), tmp_path / "run", corpus=corpus, watcher=watcher)
+    assert len(watcher.said) == 2
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
+def test_r5_a_best_that_could_not_be_saved_is_not_called_the_best(corpus, tmp_path, monkeypatch):
+    """The held-out loss falls at 20 and 40; the save at 20 fails. What `best` names is what `best` in the state says."""
+    train(tiny(), tmp_path, corpus=corpus, watcher=FillsUp(monkeypatch, 15, 25))
+    best = checkpoint.newest(tmp_path, pytest.fail, prefer="best").state
+    assert best["best"] == best["last_eval"]["val_loss"]
+
+
+def test_r5_too_little_room_is_told_before_the_first_step(corpus, tmp_path, monkeypatch):
+    usage = type(checkpoint.shutil.disk_usage("."))
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: usage(10**6, 10**6 - 20_000, 20_000))
+
+    class NoStep(Watcher):
+        def step(self, run, row):
+            pytest.fail("it began")
+
+    with pytest.raises(UserError, match=r"checkpoints of [\d.]+ kB: need [\d.]+ kB, free 20\.0 kB; make room") as error:
+        train(tiny(), tmp_path / "run", corpus=corpus, watcher=NoStep())
+    assert error.value.code == RESOURCES
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+ON_A_SMALL_DISK = """
+import json, os, subprocess, sys
+from pathlib import Path
+from llm_scratch import checkpoint
+from llm_scratch.config import from_dict, RunConfig
+from llm_scratch.errors import UserError
+from llm_scratch.training.loop import train
+from llm_scratch.training.records import Watcher
+disk = Path(sys.argv[1])
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "none", str(disk)], check=True)
+
+class Fills(Watcher):
+    said = []
+    def step(self, run, row):
+        if run.step == 12:  # everything is taken but a quarter of a megabyte, for the rows of metrics.jsonl
+            with open(disk / "ballast", "wb", buffering=0) as file:
+                try:
+                    while True: file.write(bytes(4096))
+                except OSError as e:
+                    assert e.errno == 28, e
+                file.truncate(file.tell() - 2**18)
+    def warn(self, message):
+        self.said.append(message)
+
+config = from_dict(RunConfig, json.loads(sys.argv[2]))
+def attempt(config, watcher, name="run"):
+    try:
+        train(config, disk / name, watcher=watcher)
+        return 0, ""
+    except UserError as e:
+        return e.code, str(e)
+full = attempt(config, Fills())
+left = sorted(p.name for p in (disk / "run" / "ckpt").iterdir())
+step = checkpoint.newest(disk / "run", print).state["step"]
+(disk / "ballast").unlink()
+again = attempt(config, Watcher())
+big = attempt(config.with_model(emb_dim=480), Watcher(), "another")
+print(json.dumps({"full": full, "warnings": Fills.said, "left": left, "step": step, "again": again,
+    "end": checkpoint.newest(disk / "run", print).state["step"], "big": big}))
+"""
+
+
+def test_r5_on_a_real_disk_of_20_mb(tmp_path, measured):
+    """A file system of its own, seen by one process alone, that really fills up."""
+    unshare = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
+    try:
+        allowed = subprocess.run([*unshare, "mount", "-t", "tmpfs", "none", str(tmp_path)], capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("needs Linux's unshare")
+    if allowed.returncode:
+        pytest.skip(f"needs to be allowed to mount a disk: {allowed.stderr.strip()}")
+    (tmp_path / "disk").mkdir()
+    text = tmp_path / "letters.txt"
+    text.write_text("the cat sat on the mat and the dog sat on the log. " * 40)
+    config = to_dict(tiny(epochs=None, steps=60, eval_every=60).with_model(emb_dim=168, n_heads=3))  # 4.2 MB a checkpoint
+    config["data"]["source"] = f"file:{text}"
+    command = [*unshare, sys.executable, "-c", ON_A_SMALL_DISK, str(tmp_path / "disk"), json.dumps(config)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["full"][0] == RESOURCES
+    assert "step-00000040" in said["full"][1]
+    assert "No space left on device (need 4" in said["full"][1]
+    assert len(said["warnings"]) == 2
+    assert said["left"] == ["latest", "step-00000010"]
+    assert (said["step"], said["again"][0], said["end"]) == (10, 0, 60)
+    assert said["big"][0] == RESOURCES
+    assert "has too little room for checkpoints of 33" in said["big"][1]
+    measured("R5", "a real disk of 20 MB that fills up: exit code 6, the old checkpoint used, goes on once there is room", "20 MB tmpfs")

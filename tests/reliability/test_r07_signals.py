@@ -1,0 +1,85 @@
+"""R7: SIGTERM, SIGINT or SIGHUP at any moment: saved, the exit code says which, and the resumed run ends with the same bits."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+
+import pytest
+
+from llm_scratch import files
+from llm_scratch.checkpoint import folders
+from llm_scratch.errors import UserError
+from llm_scratch.training.loop import train
+from llm_scratch.training.records import Watcher
+
+from .conftest import SAVE_EVERY, STEPS, assert_same_run, learned_rows, tiny
+
+CODES = {"SIGTERM": 143, "SIGINT": 130, "SIGHUP": 129}
+SEED = 7
+
+
+class Signal(Watcher):
+    """Sends a signal at some step: after it, while the held-out loss is measured, or inside a save."""
+
+    def __init__(self, step, name, moment):
+        self.at, self.moment, self.number, self.when = step, moment, getattr(signal, name), None
+
+    def send(self):
+        self.when = time.perf_counter()
+        signal.raise_signal(self.number)
+
+    def step(self, run, row):
+        if run.step == self.at and self.moment == "step":
+            self.send()
+
+    def evaluated(self, run, scores):
+        if run.step >= self.at and self.moment == "evaluation" and self.when is None:
+            self.send()
+
+
+class SignalDisk(files.Disk):
+    """Sends the signal while a file of a checkpoint is written."""
+
+    def __init__(self, watcher):
+        self.watcher = watcher
+
+    def write(self, path, pieces):
+        super().write(path, pieces)
+        if path.name == "optim.safetensors" and self.watcher.when is None and int(path.parent.name[5:13]) >= self.watcher.at:
+            self.watcher.send()
+
+
+@pytest.mark.usefixtures("quick")
+def test_r7_a_signal_at_30_random_steps(corpus, tmp_path, monkeypatch, measured):
+    train(tiny(), tmp_path / "whole", corpus=corpus)
+    rng, slowest = random.Random(SEED), 0.0
+    for number in range(30):
+        name, moment = list(CODES)[number % 3], ("step", "evaluation", "save")[number // 3 % 3]
+        run, watcher = tmp_path / str(number), Signal(rng.randrange(1, 60 if moment == "step" else 40), name, moment)
+        monkeypatch.setattr(files, "disk", SignalDisk(watcher) if moment == "save" else files.Disk())
+        with pytest.raises(UserError, match="stopped at step .* saved in") as error:
+            train(tiny(), run, corpus=corpus, watcher=watcher)
+        slowest = max(slowest, time.perf_counter() - watcher.when)
+        stopped = max(row["step"] for row in learned_rows(run))
+        assert (error.value.code, folders(run)[0].name) == (CODES[name], f"step-{stopped:08d}"), f"seed {SEED}, {name} in a {moment}"
+        train(tiny(), run, corpus=corpus)
+        assert_same_run(run, tmp_path / "whole")
+    assert slowest <= 5
+    measured(
+        "R7", f"30 of 30 saved, at most {slowest:.2f} s after the signal, and resumed to the same bits", "30 steps, saved in 5 s, identical"
+    )
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_r7_the_command_exits_with_the_signals_code(name, starter, whole, tmp_path, measured):
+    process = starter.start(*whole.words, "--out", tmp_path / "run")
+    while not any(row["step"] > SAVE_EVERY for row in learned_rows(tmp_path / "run")):
+        time.sleep(0.01)
+    process.send(getattr(signal, name))
+    assert process.wait() == CODES[name]
+    assert folders(tmp_path / "run")[0].name != f"step-{STEPS:08d}"
+    assert starter.run(*whole.words, "--out", tmp_path / "run") == 0
+    assert_same_run(tmp_path / "run", whole.folder)
+    measured("R7", f"{name}: exit code {CODES[name]}, resumed to the same bits", "143, 130 (129)")

@@ -1,0 +1,98 @@
+"""R9: of two processes that want to train in one run directory, one does, and the other says so within a second."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from llm_scratch.errors import CHECKPOINT, UserError
+from llm_scratch.training.lock import NAME, only_writer
+
+from .conftest import learned_rows
+
+pytest.importorskip("fcntl", reason="needs flock, which Windows does not have")
+RACES = 50
+RACER = """
+import json, sys, time
+from pathlib import Path
+from llm_scratch.errors import UserError
+from llm_scratch.training.lock import only_writer
+here, me, other, races = Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
+
+def tell(name, what):
+    (here / f"{name}.{me}.new").write_text(json.dumps(what))
+    (here / f"{name}.{me}.new").rename(here / f"{name}.{me}")
+
+def wait_for(name):
+    while not (here / f"{name}.{other}").exists():
+        time.sleep(0.0002)
+
+for race in range(races):
+    tell(f"ready-{race}", None)
+    wait_for(f"ready-{race}")
+    began = time.perf_counter()
+    try:
+        with only_writer(here / f"run-{race}", print):
+            tell(f"done-{race}", ["holds", time.perf_counter() - began, ""])
+            wait_for(f"done-{race}")  # until the other has lost too
+    except UserError as e:
+        tell(f"done-{race}", [e.code, time.perf_counter() - began, str(e)])
+        wait_for(f"done-{race}")
+"""
+
+
+def test_r9_of_50_races_one_wins_each(tmp_path, measured):
+    racers = [
+        subprocess.Popen([sys.executable, "-c", RACER, str(tmp_path), me, other, str(RACES)]) for me, other in (("a", "b"), ("b", "a"))
+    ]
+    assert [racer.wait(timeout=100) for racer in racers] == [0, 0]
+    slowest, wins = 0.0, {"a": 0, "b": 0}
+    for race in range(RACES):
+        said = {me: json.loads((tmp_path / f"done-{race}.{me}").read_text()) for me in "ab"}
+        winners = [me for me in "ab" if said[me][0] == "holds"]
+        assert len(winners) == 1, f"race {race}: {said}"
+        wins[winners[0]] += 1
+        code, seconds, message = said["b" if winners == ["a"] else "a"]
+        assert code == CHECKPOINT
+        assert f"process {racers[0 if winners == ['a'] else 1].pid} on " in message
+        slowest = max(slowest, seconds)
+    assert slowest <= 1
+    measured(
+        "R9", f"{RACES} of {RACES} with one winner, the other told who after at most {slowest * 1000:.0f} ms", "50 races, exit 4 in 1 s"
+    )
+
+
+def test_r9_the_second_command_exits_with_4_and_the_first_goes_on(starter, whole, tmp_path, measured):
+    first = starter.start(*whole.words, "--out", tmp_path / "run")
+    while not learned_rows(tmp_path / "run"):
+        time.sleep(0.01)
+    first.send(signal.SIGSTOP)  # so that it does not end meanwhile
+    try:
+        for more in ([], ["--fresh"]):
+            began = time.perf_counter()
+            assert starter.run(*whole.words, *more, "--out", tmp_path / "run") == CHECKPOINT
+            seconds = time.perf_counter() - began
+            assert f"is in use: process {first.pid} on " in starter.log.read_text().splitlines()[-1]
+    finally:
+        first.send(signal.SIGCONT)
+    first.send(signal.SIGTERM)
+    assert first.wait() in (0, 143)
+    measured("R9", f"a second `train` on a run, with --fresh too: exit code 4, {seconds:.2f} s after it began", "exit 4 in 1 s")
+
+
+def test_r9_the_lock_of_a_dead_process_is_taken_over(starter, whole, tmp_path, measured):
+    process = starter.start(*whole.words, "--out", tmp_path / "run")
+    while not learned_rows(tmp_path / "run"):
+        time.sleep(0.01)
+    process.send(signal.SIGKILL)
+    assert process.wait() == -9
+    assert json.loads((tmp_path / "run" / NAME).read_text())["pid"] == process.pid
+    with only_writer(tmp_path / "run", pytest.fail), pytest.raises(UserError, match=f"process {os.getpid()}"):
+        only_writer(tmp_path / "run", pytest.fail).__enter__()
+    measured("R9", "the lock of a killed process is taken over at once", "taken over")

@@ -1,0 +1,70 @@
+"""R11: checkpoints of every format there has been are read, and their runs go on; one of a newer format is refused in plain words.
+
+`formats/N` is a run directory as format N left it at step 2 of 4, with the rows of all four steps. When the format changes, one more is
+put beside them: the run that `WORDS` makes, `ckpt/step-00000004` taken out.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from llm_scratch import checkpoint, manifest
+from llm_scratch.cli import main
+from llm_scratch.loading import load
+
+from .conftest import learned_rows
+
+FORMATS = sorted((Path(__file__).parent / "formats").iterdir(), key=lambda path: int(path.name))
+TEXT = "the hen sat on the red mat, and the fox ran off.\n" * 55
+WORDS = """
+    train shakespeare --data.source file:hens.txt --data.tokenizer chars --data.val-fraction 0.2 --model.vocab-size 20
+    --model.context-length 8 --model.emb-dim 8 --model.n-heads 2 --model.n-layers 1 --model.drop-rate 0 --train.optimizer adamw
+    --train.steps 4 --train.batch-size 2 --train.eval-every 2 --train.eval-batches 2 --train.save-every 2 --train.sample-every 4
+    --train.warmup-steps 1 --train.log-every 1 --train.prompt the --out run --device cpu"""
+
+
+def test_r11_each_format_is_kept():
+    assert [int(path.name) for path in FORMATS] == list(range(1, manifest.FORMAT + 1))
+    for path in FORMATS:
+        said = json.loads((path / "ckpt" / "step-00000002" / "manifest.json").read_text())
+        assert said["format"] == int(path.name)
+
+
+@pytest.mark.parametrize("kept", FORMATS, ids=lambda path: path.name)
+def test_r11_a_run_of_an_old_format_goes_on(kept, tmp_path, monkeypatch, capsys, measured):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("llm_scratch.training.records.plot_runs", lambda *args: None)
+    Path("hens.txt").write_text(TEXT)
+    shutil.copytree(kept, "run")
+    model, tokenizer = load("run")
+    assert tokenizer.decode(tokenizer.encode("the hen")) == "the hen"
+    assert sum(p.numel() for p in model.parameters()) == 1088
+    want = learned_rows(Path("run"))
+    assert main(WORDS.split()) == 0
+    assert "goes on at step 2 of 4" in capsys.readouterr().out
+    rows = learned_rows(Path("run"))
+    assert [row["step"] for row in rows] == [row["step"] for row in want]
+    for row, then in zip(rows, want):
+        assert {key: row[key] for key in then} == pytest.approx(then, rel=1e-5)
+    assert checkpoint.newest(Path("run"), pytest.fail).state["step"] == 4
+    written = json.loads(Path("run/ckpt/step-00000004/manifest.json").read_text())["format"]
+    assert written == manifest.FORMAT
+    measured("R11", f"format {kept.name}: read, and its run went on to the same losses", "the last 3 formats (there have been 2)")
+
+
+def test_r11_a_newer_format_is_refused_and_nothing_is_touched(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("hens.txt").write_text(TEXT)
+    shutil.copytree(FORMATS[-1], "run")
+    path = Path("run/ckpt/step-00000002/manifest.json")
+    path.write_bytes(manifest._signed(json.loads(path.read_text()) | {"format": manifest.FORMAT + 1}))
+    for words in (WORDS.split(), ["generate", "run", "the"]):
+        assert main(words) == 4
+        said = capsys.readouterr().err
+        assert f"has format {manifest.FORMAT + 1}, which is newer than this program" in said
+        assert "pip install --upgrade llm-scratch" in said
+    assert [p.name for p in Path("run/ckpt").iterdir() if p.is_dir()] == ["step-00000002"]
