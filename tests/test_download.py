@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import random
@@ -10,6 +11,7 @@ import socket
 import struct
 import sys
 import threading
+import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,9 +19,10 @@ from pathlib import Path
 
 import pytest
 
-from llm_scratch import download
-from llm_scratch.download import CHUNK, FILES, TRIES, fetch
+from llm_scratch import download, web
+from llm_scratch.download import FILES, TRIES, fetch
 from llm_scratch.errors import DATA, RESOURCES, UserError
+from llm_scratch.web import CHUNK, Failed, Redirects
 
 CONTENT = random.Random(7).randbytes(5 * CHUNK + 321)
 SHA = hashlib.sha256(CONTENT).hexdigest()
@@ -156,7 +159,7 @@ def pauses(monkeypatch) -> list[float]:
     monkeypatch.setenv("no_proxy", "*")
     seconds: list[float] = []
     monkeypatch.setattr(download, "sleep", seconds.append)
-    monkeypatch.setattr(download, "TIMEOUT", 5.0)
+    monkeypatch.setattr(web, "TIMEOUT", 5.0)
     return seconds
 
 
@@ -246,7 +249,7 @@ def test_a_reset_at_any_byte_is_mended(server, tmp_path):
 
 
 def test_a_stall_ends_after_the_timeout_and_goes_on_from_there(server, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(download, "TIMEOUT", 0.3)
+    monkeypatch.setattr(web, "TIMEOUT", 0.3)
     server.faults = [stall]
     assert get(server, tmp_path).read_bytes() == CONTENT
     assert server.asked[1]["range"] == f"bytes={CHUNK + 5}-"
@@ -254,7 +257,7 @@ def test_a_stall_ends_after_the_timeout_and_goes_on_from_there(server, tmp_path,
 
 
 def test_a_line_that_breaks_twenty_times_brings_each_byte_once(tmp_path, server, monkeypatch):
-    monkeypatch.setattr(download, "CHUNK", 1000)
+    monkeypatch.setattr(web, "CHUNK", 1000)
     server.faults = [cut(random.Random(i).randrange(1000, 12_000)) for i in range(20)]
     assert get(server, tmp_path).read_bytes() == CONTENT
     assert len(server.asked) == 21
@@ -497,11 +500,30 @@ def test_without_a_folder_it_goes_to_the_cache(server, tmp_path, monkeypatch):
     assert fetch("file.bin", [server.url], SHA, len(CONTENT)) == tmp_path / "cache" / "file.bin"
 
 
+def test_https_does_not_go_on_as_http():
+    request = urllib.request.Request("https://example.org/file.bin")
+    follow = functools.partial(Redirects().redirect_request, request, io.BytesIO(), 302, "Found", {})
+    with pytest.raises(Failed, match="leads to http://example.org/file.bin, which is not encrypted") as error:
+        follow("http://example.org/file.bin")
+    assert error.value.for_good
+    assert follow("https://127.0.0.1/other.bin").full_url == "https://127.0.0.1/other.bin"
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_every_row_of_the_table_is_pinned(name, data_dir, monkeypatch):
     row = FILES[name]
     assert row.urls
     assert all(url.startswith("https://") for url in row.urls)
     assert re.fullmatch("[0-9a-f]{64}", row.sha256)
-    monkeypatch.setenv("LLM_SCRATCH_DATA", str(data_dir))
-    assert fetch(name, *row) == data_dir / name
+    assert row.size > 0
+    if (data_dir / name).is_file():
+        monkeypatch.setenv("LLM_SCRATCH_DATA", str(data_dir))
+        assert fetch(name, *row) == data_dir / name
+
+
+def test_a_file_that_nobody_pinned_is_as_long_as_the_server_says(server, tmp_path):
+    server.faults = [cut(2 * CHUNK), no_length(CONTENT)]
+    assert download.get(tmp_path / "x", download.Remote((server.url,))).read_bytes() == CONTENT
+    assert server.asked[2]["range"] == f"bytes={2 * CHUNK}-"
+    assert download.get(tmp_path / "x", download.Remote((server.url,))).read_bytes() == CONTENT
+    assert len(server.asked) == 3

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import torch
 from llm_scratch.checkpoint import save
 from llm_scratch.config import DataConfig, ModelConfig, RunConfig, to_dict
 from llm_scratch.errors import CHECKPOINT, UserError
-from llm_scratch.loading import config_of, load
+from llm_scratch.interop.notebook import config_of
+from llm_scratch.loading import load
 from llm_scratch.model.gpt import GPTModel
 from llm_scratch.tokenizers import TOKENIZERS, save_tokenizer
 from llm_scratch.training.state import plain_weights
@@ -72,7 +74,12 @@ def test_nothing_there_says_what_was_expected(tmp_path, make):
         where.mkdir()
     if make == "run that saved nothing":
         (where / "ckpt").mkdir()
-    with pytest.raises(UserError, match="no model at .*; expected a run directory, a checkpoint folder or a .pth file") as error:
+    expected = {
+        "nothing": r"no model at .*; expected a checkpoint, a run directory, .*hf:org/name",
+        "empty folder": "is no model that is known; known are a checkpoint, a run directory",
+        "run that saved nothing": "the run has saved nothing yet",
+    }
+    with pytest.raises(UserError, match=expected[make]) as error:
         load(where)
     assert error.value.code == CHECKPOINT
 
@@ -102,7 +109,7 @@ def test_a_checkpoint_of_the_notebooks_loads(tmp_path, with_optimizer, zipped, q
 
 def test_the_shape_is_read_off_the_weights():
     big = GPTModel(NOTEBOOK | {"emb_dim": 192, "n_heads": 3, "n_layers": 1}).state_dict()
-    assert config_of(big) == ModelConfig(vocab_size=50, context_length=16, emb_dim=192, n_heads=3, n_layers=1)
+    assert config_of(big, Path("model.pth")) == ModelConfig(vocab_size=50, context_length=16, emb_dim=192, n_heads=3, n_layers=1)
 
 
 class Hostile:
@@ -146,8 +153,8 @@ def test_the_bomb_of_the_test_above_does_go_off(tmp_path):
         (b"", "is not a file of weights alone"),
         (b"just some text\n" * 9, "is not a file of weights alone"),
         ({"w": torch.zeros(3)}, "holds no state_dict of a GPTModel"),
-        ([torch.zeros(3)], "holds no state_dict of a GPTModel"),
-        ({"tok_emb.weight": 3}, "holds no state_dict of a GPTModel"),
+        ([torch.zeros(3)], "holds no state_dict; expected names and tensors"),
+        ({"tok_emb.weight": 3}, "tok_emb.weight is no plain tensor but int"),
         ({"tok_emb.weight": torch.zeros(4, 8)}, "holds no state_dict of a GPTModel"),
     ],
     ids=["empty", "text", "other weights", "a list", "a number", "embedding alone"],

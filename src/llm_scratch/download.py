@@ -8,25 +8,19 @@ in a hidden `.part` file, is continued after a break, and gets its name only whe
     LLM_SCRATCH_MIRROR    an address that stands in for every "https://host", e.g. http://mirror.lan/files
     LLM_SCRATCH_OFFLINE   1: never ask the network (so does HF_HUB_OFFLINE=1)
 
+Every row of `FILES` has a sha256. How one answer is asked for: web.py.
 Proof: tests/test_download.py, against a server that fails in every way we know.
-Source: resuming, RFC 9110, sections 13.1.5 (If-Range) and 14 (Range), https://www.rfc-editor.org/rfc/rfc9110.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import http.client
-import ipaddress
 import logging
 import os
 import random
-import re
 import shutil
-import socket
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,20 +28,24 @@ from time import sleep
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from llm_scratch import web
 from llm_scratch.errors import DATA, RESOURCES, UserError
+from llm_scratch.web import Failed
 
 TRIES = 5  # in a row that bring nothing new
-TIMEOUT = 20.0  # seconds without a byte
-CHUNK = 1 << 16  # bytes
 log = logging.getLogger(__name__)
 
 
 class Remote(NamedTuple):
-    """Where a file can be had, and how it is known to be the right one."""
+    """Where a file can be had, and how it is known to be the right one; None: nobody has told us, and the server's word is taken."""
 
     urls: tuple[str, ...]
-    sha256: str
-    size: int  # bytes
+    sha256: str | None = None
+    size: int | None = None  # bytes
+
+    def __str__(self) -> str:
+        size = "of any size" if self.size is None else f"{self.size:,} bytes"
+        return size if self.sha256 is None else f"{size} with sha256 {self.sha256}"
 
 
 FILES: dict[str, Remote] = {
@@ -60,6 +58,26 @@ FILES: dict[str, Remote] = {
         ("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",),
         "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
         1_115_394,
+    ),
+    "gpt2.safetensors": Remote(
+        ("https://huggingface.co/openai-community/gpt2/resolve/607a30d783dfa663caf39e06633721c8d4cfcd7e/model.safetensors",),
+        "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707",
+        548_105_171,
+    ),
+    "gpt2/124M/model.ckpt.data-00000-of-00001": Remote(
+        ("https://openaipublic.blob.core.windows.net/gpt-2/models/124M/model.ckpt.data-00000-of-00001",),
+        "2060c885360cc0cf41d7a6dbc4d24b5127aae20260c8b5ae521b5a6578407118",
+        497_759_232,
+    ),
+    "gpt2/124M/vocab.bpe": Remote(
+        ("https://openaipublic.blob.core.windows.net/gpt-2/models/124M/vocab.bpe",),
+        "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
+        456_318,
+    ),
+    "gpt2/124M/encoder.json": Remote(
+        ("https://openaipublic.blob.core.windows.net/gpt-2/models/124M/encoder.json",),
+        "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
+        1_042_301,
     ),
 }
 
@@ -82,7 +100,7 @@ def offline() -> bool:
     return any(os.environ.get(name, "").lower() in {"1", "true", "yes", "on"} for name in ("LLM_SCRATCH_OFFLINE", "HF_HUB_OFFLINE"))
 
 
-def fetch(name: str, urls: Sequence[str], sha256: str, size: int, folder: str | Path | None = None) -> Path:
+def fetch(name: str, urls: Sequence[str], sha256: str | None, size: int | None, folder: str | Path | None = None) -> Path:
     """The path of a file that is certainly the right one; downloaded if this machine has none. `fetch(name, *FILES[name])`.
 
     Args:
@@ -101,33 +119,47 @@ def fetch(name: str, urls: Sequence[str], sha256: str, size: int, folder: str | 
         if own.exists():
             if _is(own, remote):
                 return own
-            raise UserError(f"{own} is another file; expected {size:,} bytes with sha256 {sha256}: replace or remove it", DATA)
+            raise UserError(f"{own} is another file; expected {remote}: replace or remove it", DATA)
     path = Path(folder or cache_folder()) / name
+    try:
+        return get(path, remote)
+    except Failed as e:
+        raise _without_network(name, remote, str(e)) from e
+    except OSError as e:
+        raise UserError(f"cannot write {path}: {e.strerror or e}; free space, or set LLM_SCRATCH_CACHE to another folder", RESOURCES) from e
+
+
+def get(path: Path, remote: Remote) -> Path:
+    """Bring a file to `path`, if it does not stand there already; it appears whole and right, or not at all.
+
+    Raises:
+        Failed: it cannot be had; says why.
+        OSError: it cannot be written.
+    """
     if _is(path, remote):
         return path
     if offline():
-        raise _without_network(name, remote, "the network is switched off (LLM_SCRATCH_OFFLINE or HF_HUB_OFFLINE)")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _one_at_a_time(path.parent):
-            if not _is(path, remote):
-                _download(path, remote)
-    except OSError as e:
-        raise UserError(f"cannot write {path}: {e.strerror or e}; free space, or set LLM_SCRATCH_CACHE to another folder", RESOURCES) from e
+        raise Failed("the network is switched off (LLM_SCRATCH_OFFLINE or HF_HUB_OFFLINE)")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _one_at_a_time(path.parent):
+        if not _is(path, remote):
+            _download(path, remote)
     return path
 
 
 def _is(path: Path, remote: Remote) -> bool:
-    """Whether the file at `path` is the pinned one."""
-    if not path.is_file() or path.stat().st_size != remote.size:
+    """Whether the file at `path` is the right one, as far as that is known."""
+    if not path.is_file() or remote.size not in (None, path.stat().st_size):
         return False
+    if remote.sha256 is None:
+        return True
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == remote.sha256
 
 
 def _without_network(name: str, remote: Remote, why: str) -> UserError:
     return UserError(
-        f"cannot download {name}: {why}; put the file, {remote.size:,} bytes with sha256 {remote.sha256}, as {name} into a folder "
+        f"cannot download {name}: {why}; put the file, {remote}, as {name} into a folder "
         f"and set LLM_SCRATCH_DATA to that folder (it comes from {remote.urls[0]})",
         DATA,
     )
@@ -149,29 +181,21 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-class _Failed(Exception):
-    """A try that did not end in the file: `for_good` when this address will never do better, `start_over` when what came is no use."""
-
-    def __init__(self, why: str, *, for_good: bool = False, start_over: bool = False) -> None:
-        super().__init__(why)
-        self.for_good, self.start_over = for_good, start_over
-
-
 def _download(path: Path, remote: Remote) -> None:
-    """Try, wait and try again, until the pinned file stands at `path` or `TRIES` tries in a row brought nothing new."""
+    """Try, wait and try again, until the right file stands at `path` or `TRIES` tries in a row brought nothing new."""
     part = path.with_name(f".{path.name}.part")
     urls, etags = [_mirrored(url) for url in remote.urls], dict[str, str]()
     tries, furthest = 0, _size(part)
-    if (free := shutil.disk_usage(part.parent).free) < remote.size - furthest:
-        raise OSError(errno.ENOSPC, f"{remote.size - furthest:,} bytes are to come and {free:,} are free")
-    with _progress(path.name, remote.size) as show:
+    if remote.size is not None:
+        _check_space(part, remote.size - furthest)
+    with _progress(path.name) as show:
         while True:
             url = urls.pop(0)
             try:
                 _one_try(part, url, remote, etags, show)
                 os.replace(part, path)
                 return
-            except _Failed as e:
+            except Failed as e:
                 why = f"{e} ({url})"
                 urls += [] if e.for_good else [url]
                 if e.start_over or not _size(part):
@@ -179,13 +203,18 @@ def _download(path: Path, remote: Remote) -> None:
             except OSError:
                 part.unlink(missing_ok=True)  # a full disk gets its space back
                 raise
-            new = _size(part) >= furthest + CHUNK
+            new = _size(part) >= furthest + web.CHUNK
             tries, furthest = (0 if new else tries + 1), max(furthest, _size(part))
             if not urls or tries >= TRIES:
-                raise _without_network(path.name, remote, why)
+                raise Failed(why)
             pause = random.uniform(1, min(30, 2**tries))  # seconds; drawn, so that many machines do not come back all at once
             log.warning("%s: %s; next try in %.0f s", path.name, why, pause)
             sleep(pause)
+
+
+def _check_space(part: Path, to_come: int) -> None:
+    if (free := shutil.disk_usage(part.parent).free) < to_come:
+        raise OSError(errno.ENOSPC, f"{to_come:,} bytes are to come and {free:,} are free")
 
 
 def _size(path: Path) -> int:
@@ -198,103 +227,38 @@ def _mirrored(url: str) -> str:
     return mirror.rstrip("/") + urlsplit(url)._replace(scheme="", netloc="").geturl() if mirror else url
 
 
-def _one_try(part: Path, url: str, remote: Remote, etags: dict[str, str], show: Callable[[int], Any]) -> None:
-    """Bring `part` from where it stands to the whole, right file, or raise `_Failed`."""
+def _one_try(part: Path, url: str, remote: Remote, etags: dict[str, str], show: Callable[[int, int], Any]) -> None:
+    """Bring `part` from where it stands to the whole, right file, or raise `Failed`."""
     with part.open("ab") as file:
-        if file.tell() < remote.size:
-            with _answer(url, file.tell(), remote.size, etags) as answer:
+        if remote.size is None or file.tell() < remote.size:
+            answer, total = web.ask(url, file.tell(), remote.size, etags)
+            with answer:
                 if answer.status == 200:  # from the first byte on: the server keeps no ranges, or has a new version
                     file.truncate(file.seek(0))
-                while piece := _piece(answer):
-                    if file.tell() + len(piece) > remote.size:
-                        raise _Failed(f"wrong length: more than {remote.size:,} bytes", start_over=True)
+                _check_space(part, total - file.tell())
+                while piece := web.piece(answer):
+                    if file.tell() + len(piece) > total:
+                        raise Failed(f"wrong length: more than {total:,} bytes", start_over=True)
                     file.write(piece)
-                    show(file.tell())
-            if file.tell() < remote.size:
-                raise _Failed(f"the connection broke at {file.tell():,} of {remote.size:,} bytes")
+                    show(file.tell(), total)
+            if file.tell() < total:
+                raise Failed(f"the connection broke at {file.tell():,} of {total:,} bytes")
         file.flush()
         os.fsync(file.fileno())
     if not _is(part, remote):
-        raise _Failed("wrong bytes: the sha256 differs", start_over=True)
-
-
-def _answer(url: str, start: int, size: int, etags: dict[str, str]) -> http.client.HTTPResponse:
-    """The server's answer to "the bytes from `start` on": status 206 with exactly these, or 200 with the file from its beginning."""
-    headers = {"User-Agent": "llm-scratch"} | ({"Range": f"bytes={start}-"} if start else {})
-    if start and etags.get(url, "").startswith('"'):  # not W/"...": a weak tag does not promise equal bytes
-        headers["If-Range"] = etags[url]
-    try:
-        _check_address(url)
-        answer = urllib.request.build_opener(_Redirects).open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
-    except urllib.error.HTTPError as e:
-        e.close()
-        for_good = e.code < 500 and e.code not in (408, 416, 425, 429)
-        raise _Failed(f"the server answers {e.code} {e.reason}", for_good=for_good, start_over=e.code == 416) from e
-    except (OSError, http.client.HTTPException, ValueError) as e:
-        raise _Failed(_reason(e)) from e
-    before, etags[url] = etags.get(url), answer.headers.get("ETag", "")
-    length = answer.headers.get("Content-Length", str(size))
-    span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
-    if answer.status == 200 and length == str(size):
-        return answer
-    if answer.status == 206 and span and int(span[1]) == start and span[2] in (str(size), "*") and before in (None, etags[url]):
-        return answer
-    answer.close()
-    if answer.status == 206:
-        raise _Failed("the file changed while it came", start_over=True)
-    raise _Failed(f"the server answers {answer.status} with {length} bytes, expected 200 with {size}")
-
-
-def _piece(answer: http.client.HTTPResponse) -> bytes:
-    """What has arrived by now, at most a chunk; b"" at the end."""
-    try:
-        return answer.read1(CHUNK)
-    except http.client.IncompleteRead as e:  # what newer Pythons raise where older ones give b""
-        return e.partial
-    except (OSError, http.client.HTTPException, ValueError) as e:
-        raise _Failed(_reason(e)) from e
-
-
-def _reason(error: Exception) -> str:
-    """Why the network failed, in the words of the system."""
-    cause = getattr(error, "reason", error)  # of a URLError
-    return f"no byte for {TIMEOUT:g} s" if isinstance(cause, TimeoutError) else str(cause) or type(cause).__name__
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows a redirect only where `_check_address` lets it."""
-
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> urllib.request.Request | None:
-        fp.close()
-        _check_address(newurl)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _check_address(url: str) -> None:
-    """Refuse what is not http(s), and link-local machines: 169.254.169.254 hands a cloud machine's secrets to whoever asks from inside."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise _Failed(f"{url} is not an http or https address", for_good=True)
-    try:
-        found = socket.getaddrinfo(parts.hostname, None)
-    except OSError:
-        return  # the request itself will say so; behind a proxy it may yet work
-    for *_, (host, *_) in found:
-        address = ipaddress.ip_address(host)
-        if (getattr(address, "ipv4_mapped", None) or address).is_link_local:
-            raise _Failed(f"{url} leads to the link-local address {host}", for_good=True)
+        raise Failed("wrong bytes: the sha256 differs", start_over=True)
 
 
 @contextmanager
-def _progress(name: str, size: int) -> Iterator[Callable[[int], Any]]:
-    """A function to call with the bytes that are here; draws a bar where somebody watches."""
+def _progress(name: str) -> Iterator[Callable[[int, int], Any]]:
+    """A function to call with the bytes that are here and of how many; draws a bar where somebody watches."""
     if not sys.stderr.isatty():
-        yield lambda here: None
+        yield lambda here, total: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-    columns = ("{task.description}", BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(name, total=size)
-        yield lambda here: bar.update(task, completed=here)
+        task = bar.add_task(name, total=None)
+        yield lambda here, total: bar.update(task, completed=here, total=total)

@@ -1,55 +1,118 @@
-"""One door for every model: `model, tokenizer = load("runs/quickstart")`.
+"""One door for every model: `model, tokenizer = load("runs/quickstart")`, `load("gpt2")`, `load("hf:org/name")`, `load("model.pth")`.
 
-Takes a run directory (its best checkpoint), a checkpoint folder, a folder of OpenAI's GPT-2 release, or a `.pth` file that the
-original notebooks wrote.
-Nothing in a file is run: weights come from safetensors, or through torch's weights-only reader.
-Proof: tests/test_loading.py.
+`FORMATS` is the table of what is known: how it is recognised, and who reads it. Nothing in a file is run: weights come from safetensors,
+from TensorFlow's plain numbers, or through torch's weights-only reader.
+Proof: tests/test_loading.py, tests/interop/.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from llm_scratch import checkpoint
-from llm_scratch.config import ModelConfig, RunConfig, from_dict
+from llm_scratch.config import RunConfig, from_dict
 from llm_scratch.data.corpus import start_id
 from llm_scratch.errors import CHECKPOINT, UserError
+from llm_scratch.interop import hf, litgpt, nanogpt, notebook
+from llm_scratch.interop.gpt2 import GPT2, load_named
+from llm_scratch.interop.hf_tokenizer import read_tokenizer
+from llm_scratch.interop.hub import from_hub
 from llm_scratch.interop.openai import load_gpt2
+from llm_scratch.interop.torch_file import read_torch
 from llm_scratch.model import build
-from llm_scratch.tokenizers import TOKENIZERS, Tokenizer, load_tokenizer
+from llm_scratch.model.running import vocab_size
+from llm_scratch.tokenizers import TOKENIZERS, CharTokenizer, Tokenizer, load_tokenizer
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model as it came: what it is from, and, of the notebooks' files, what its optimizer remembered."""
+
+    model: nn.Module
+    tokenizer: Tokenizer
+    optimizer: dict[str, Tensor] = field(default_factory=dict)
+    """under names such as `tok_emb.weight/exp_avg`"""
+    train: dict[str, Any] = field(default_factory=dict)
+    """settings of TrainConfig that the optimizer had"""
+
+
+class Options(NamedTuple):
+    """What a file may leave open."""
+
+    tokenizer: Tokenizer | None = None
+    n_heads: int | None = None
+
+    def tokenizer_for(self, folder: Path, vocab_size: int) -> Tokenizer:
+        """The given one, or the folder's, or GPT-2's; it must have no more tokens than the model.
+
+        Raises:
+            UserError: it has more (code 4).
+        """
+        own = any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json"))
+        found = self.tokenizer or (read_tokenizer(folder) if own else TOKENIZERS["gpt2"]([], None))
+        if found.n_vocab > vocab_size:
+            raise UserError(
+                f"the model in {folder} has {vocab_size:,} tokens and the tokenizer {found.n_vocab:,}; name the one that it learned with: "
+                "--tokenizer FOLDER, or chars:FILE with the text that it learned from",
+                CHECKPOINT,
+            )
+        return found
+
+
+class Format(NamedTuple):
+    """A kind of file or folder that a model can come in."""
+
+    name: str
+    is_it: Callable[[Path], bool]
+    read: Callable[[Path, Options], Loaded]
 
 
 def load(where: str | Path, device: str = "cpu") -> tuple[nn.Module, Tokenizer]:
     """A model ready to write, and its tokenizer.
 
     Args:
-        where: a run directory, a checkpoint folder, a folder with `hparams.json` and `model.ckpt.index` (OpenAI's GPT-2), or a `.pth`
-            file of the notebooks.
+        where: a file or folder of a kind in `FORMATS` (of a run directory its best checkpoint), or a name: gpt2, gpt2-medium,
+            gpt2-large, gpt2-xl, hf:org/name. What is not on this machine is downloaded once.
         device: where the weights go.
     Raises:
-        UserError: nothing there, or what is there is damaged or would need code to be run (code 4).
+        UserError: nothing there, or what is there is damaged or would need code to be run (code 4); it cannot be downloaded (code 3).
     """
+    loaded = read(where)
+    return loaded.model.to(device).eval(), loaded.tokenizer
+
+
+def read(where: str | Path, options: Options | None = None) -> Loaded:
+    """As `load`, with all that came with the model."""
     path = Path(where)
-    if path.is_file():
-        model, tokenizer = _from_pth(path), TOKENIZERS["gpt2"]([], None)
-    elif (path / "manifest.json").is_file():
-        model, tokenizer = from_checkpoint(checkpoint.read(path))
-    elif (path / "hparams.json").is_file() and (path / "model.ckpt.index").is_file():
-        model, tokenizer = load_gpt2(path)
-    elif (path / "ckpt").is_dir() and (found := checkpoint.newest(path, log.warning, prefer="best")) is not None:
-        model, tokenizer = from_checkpoint(found)
-    else:
-        raise UserError(
-            f"no model at {where}; expected a run directory, a checkpoint folder or a .pth file: `llm-scratch runs list`", CHECKPOINT
-        )
-    return model.to(device).eval(), tokenizer
+    if str(where).startswith("hf:"):
+        path = from_hub(str(where)[3:])
+    for format in FORMATS:
+        if format.is_it(path):
+            return format.read(path, options or Options())
+    if str(where) in GPT2:
+        return Loaded(*load_named(str(where)))
+    if path.exists():
+        what = "no model that is known" if path.is_dir() else "not a kind of file that is known"
+        raise UserError(f"{where} is {what}; known are {known()}", CHECKPOINT)
+    raise UserError(f"no model at {where}; expected {known()}, or a name: {', '.join(GPT2)}, hf:org/name", CHECKPOINT)
+
+
+def known() -> str:
+    """The kinds of files and folders that are read, for people."""
+    return ", ".join(format.name for format in FORMATS)
+
+
+def is_name(where: str) -> bool:
+    """Whether `where` names a model of others, and no file or folder here."""
+    return where in GPT2 or where.startswith("hf:")
 
 
 def from_checkpoint(found: checkpoint.Checkpoint) -> tuple[nn.Module, Tokenizer]:
@@ -62,31 +125,62 @@ def from_checkpoint(found: checkpoint.Checkpoint) -> tuple[nn.Module, Tokenizer]
     return model, tokenizer
 
 
-def _from_pth(path: Path) -> nn.Module:
-    """A model from the notebooks' `model.pth` or `model_and_optimizer.pth`."""
-    try:
-        saved: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as e:  # the reader's own errors differ by what is wrong with the file
-        reason = str(e).split("\n")[0][:120]
-        raise UserError(f"{path} is not a file of weights alone ({reason}); save it as safetensors, or as a state_dict", CHECKPOINT) from e
-    try:
-        weights = saved.get("model_state_dict", saved)
-        model = build(config_of(weights))
-        checkpoint.set_weights(model, weights, str(path))
-    except (AttributeError, KeyError, ValueError, TypeError) as e:
-        raise UserError(f"{path} holds no state_dict of a GPTModel; expected tok_emb.weight and the rest", CHECKPOINT) from e
-    return model
+def _run(path: Path, options: Options) -> Loaded:
+    found = checkpoint.newest(path, log.warning, prefer="best")
+    if found is None:
+        raise UserError(f"no model at {path}: the run has saved nothing yet; `llm-scratch train` goes on with it", CHECKPOINT)
+    return Loaded(*from_checkpoint(found))
 
 
-def config_of(weights: dict[str, Tensor]) -> ModelConfig:
-    """The shape of a model, read off its weights. Heads leave no trace in them: 64 numbers a head, as in every GPT-2, are assumed."""
-    V, C = weights["tok_emb.weight"].shape
-    layers = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("trf_blocks."))
-    return ModelConfig(
-        vocab_size=V,
-        context_length=weights["pos_emb.weight"].shape[0],
-        emb_dim=C,
-        n_heads=max(1, C // 64),
-        n_layers=layers,
-        qkv_bias="trf_blocks.0.att.W_query.bias" in weights,
-    )
+def _torch_file(path: Path, options: Options) -> Loaded:
+    """A file of torch.save: nanoGPT's, or the notebooks'."""
+    saved = read_torch(path)
+    if nanogpt.is_nanogpt(saved):
+        model = nanogpt.load_nanogpt(saved, path)
+        return Loaded(model, options.tokenizer_for(path.parent, vocab_size(model) or 0))
+    weights = notebook.weights_of(saved, path)
+    cfg = notebook.config_of(weights, path, options.n_heads)
+    tokenizer = options.tokenizer_for(path.parent, cfg.vocab_size)
+    model = build(cfg)
+    checkpoint.set_weights(model, weights, str(path))
+    return Loaded(model, tokenizer, *notebook.optimizer_of(saved, model, path))
+
+
+def _litgpt(path: Path, options: Options) -> Loaded:
+    model = litgpt.load_litgpt(path)
+    return Loaded(model, options.tokenizer_for(path, vocab_size(model) or 0))
+
+
+FORMATS = (
+    Format(
+        "a checkpoint", lambda path: (path / "manifest.json").is_file(), lambda path, _: Loaded(*from_checkpoint(checkpoint.read(path)))
+    ),
+    Format("a run directory", lambda path: (path / "ckpt").is_dir(), _run),
+    Format(
+        "a folder of OpenAI's GPT-2 (hparams.json, model.ckpt.index)",
+        lambda path: (path / "hparams.json").is_file() and (path / "model.ckpt.index").is_file(),
+        lambda path, _: Loaded(*load_gpt2(path)),
+    ),
+    Format(
+        "a folder of transformers (config.json, model.safetensors)",
+        hf.is_folder,
+        lambda path, options: Loaded(*hf.load_folder(path, options.tokenizer)),
+    ),
+    Format("a folder of litgpt (model_config.yaml, lit_model.pth)", litgpt.is_litgpt, _litgpt),
+    Format("a .pth file of the notebooks or nanoGPT's ckpt.pt", lambda path: path.is_file(), _torch_file),
+)
+"""What is known, the first that fits is taken."""
+
+
+def tokenizer_named(words: str) -> Tokenizer:
+    """A tokenizer that a user names: `gpt2`, a folder or file of a tokenizer.json, or `chars:FILE`, the characters of a text.
+
+    Raises:
+        UserError: there is none (code 3).
+    """
+    kind, _, file = words.partition(":")
+    if kind == "chars" and file:
+        from llm_scratch.data.sources import read as read_source
+
+        return CharTokenizer.train(read_source(f"file:{file}"))
+    return TOKENIZERS["gpt2"]([], None) if words == "gpt2" else read_tokenizer(words)

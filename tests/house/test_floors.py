@@ -12,6 +12,7 @@ import llm_scratch
 ROOT = Path(llm_scratch.__file__).parent
 FLOORS = [
     ["errors"],
+    ["strict", "web"],
     ["config", "files", "download", "tensor_file"],
     ["tokenizers", "model", "presets", "manifest"],
     ["data", "generation", "interop", "checkpoint", "interpretability"],

@@ -13,7 +13,6 @@ from interop.tensorflow_writer import write
 from llm_scratch.config import ModelConfig
 from llm_scratch.errors import CHECKPOINT, DATA, UserError
 from llm_scratch.generation.decode import generate
-from llm_scratch.interop import openai
 from llm_scratch.interop.openai import assign, download_and_load_gpt2, load_gpt2_params_from_tf_ckpt, load_weights_into_gpt, model_configs
 from llm_scratch.loading import load
 from llm_scratch.model.gpt import GPTModel
@@ -272,12 +271,6 @@ def test_a_vocabulary_that_is_missing_or_too_large_is_named(copy):
     with pytest.raises(UserError, match="encoder.json has 262 tokens and the model 261") as error:
         load(copy)
     assert error.value.code == CHECKPOINT
-
-
-def test_the_map_names_each_parameter_once():
-    ours = [name for names in (*openai.TOP.values(), *(openai.BLOCK.values())) for name in names]
-    model = GPTModel(CONFIG | {"n_layers": 1})
-    assert sorted(ours) == sorted(name.removeprefix("trf_blocks.0.") for name, _ in model.named_parameters())
 
 
 def test_the_notebooks_module_name_is_this_one(monkeypatch):

@@ -66,7 +66,8 @@ def server(monkeypatch):
         monkeypatch.setenv("LLM_SCRATCH_MIRROR", f"http://127.0.0.1:{server.server_port}")
         monkeypatch.delenv("LLM_SCRATCH_OFFLINE", raising=False)
         monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-        monkeypatch.setattr(openai_files, "sleep", lambda seconds: None)
+        monkeypatch.setattr(download, "sleep", lambda seconds: None)
+        monkeypatch.setattr(openai_files, "FILES", {})  # the tiny files are not those that are pinned
         yield server
         server.shutdown()
 
@@ -136,7 +137,7 @@ def test_damage_on_the_way_is_found_when_it_is_read(server, tmp_path):
 
 
 def test_a_full_disk_is_said_and_gets_its_space_back(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(openai_files.shutil, "disk_usage", lambda path: SimpleNamespace(free=3000))
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda path: SimpleNamespace(free=3000))
     with pytest.raises(UserError, match=r"cannot write into .*: \S+ bytes are to come and 3,000 are free") as error:
         release("124M", tmp_path)
     assert error.value.code == RESOURCES

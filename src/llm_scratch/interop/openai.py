@@ -5,7 +5,7 @@
     model, tokenizer = load_gpt2("gpt2/124M")                     # one tensor at a time: half the memory
 
 The release keeps a matrix as [in, out], we and PyTorch as [out, in]; it has one matrix for query, key and value, we have three; its head
-is the token embedding. `TOP` and `BLOCK` are the whole map of names.
+is the token embedding. The map of names is interop/gpt2_table.py.
 Proof: tests/interop/test_openai.py (every parameter, and logits equal to transformers'). The file format: interop/tensorflow.py.
 Source: https://github.com/openai/gpt-2 (src/model.py).
 """
@@ -13,7 +13,7 @@ Source: https://github.com/openai/gpt-2 (src/model.py).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,9 @@ from torch import Tensor, nn
 
 from llm_scratch.config import ModelConfig
 from llm_scratch.errors import CHECKPOINT, UserError
+from llm_scratch.interop.gpt2_table import EMBEDDING, HEAD, OPENAI, Kind, assemble, names, plan, read, split
 from llm_scratch.interop.openai_files import release
-from llm_scratch.interop.tensorflow import Checkpoint
-from llm_scratch.model.gpt import GPTModel
+from llm_scratch.interop.tensorflow import Checkpoint, Variable
 from llm_scratch.tokenizers.bpe import ByteBPE
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -38,29 +38,7 @@ model_configs = {
 }
 """What distinguishes the four sizes; all have 50,257 tokens, 1,024 positions and query, key and value biases."""
 KEYS = ("n_vocab", "n_ctx", "n_embd", "n_head", "n_layer")
-
-TOP = {
-    "wte": ("tok_emb.weight", "out_head.weight"),
-    "wpe": ("pos_emb.weight",),
-    "ln_f/g": ("final_norm.scale",),
-    "ln_f/b": ("final_norm.shift",),
-}
-"""The release's name -> ours; a tuple of two is the same tensor twice."""
-BLOCK = {
-    "ln_1/g": ("norm1.scale",),
-    "ln_1/b": ("norm1.shift",),
-    "attn/c_attn/w": ("att.W_query.weight", "att.W_key.weight", "att.W_value.weight"),
-    "attn/c_attn/b": ("att.W_query.bias", "att.W_key.bias", "att.W_value.bias"),
-    "attn/c_proj/w": ("att.out_proj.weight",),
-    "attn/c_proj/b": ("att.out_proj.bias",),
-    "ln_2/g": ("norm2.scale",),
-    "ln_2/b": ("norm2.shift",),
-    "mlp/c_fc/w": ("ff.layers.0.weight",),
-    "mlp/c_fc/b": ("ff.layers.0.bias",),
-    "mlp/c_proj/w": ("ff.layers.2.weight",),
-    "mlp/c_proj/b": ("ff.layers.2.bias",),
-}
-"""The same for what each layer has, behind `h0/` there and `trf_blocks.0.` here; a tuple of three is cut from one tensor."""
+PREFIX = "model/"  # of every tensor's name in the file
 
 
 def download_and_load_gpt2(model_size: str = "124M", models_dir: str | Path = "gpt2") -> tuple[dict[str, int], dict[str, Any]]:
@@ -116,15 +94,14 @@ def load_gpt2_params_from_tf_ckpt(path: str | Path, settings: Mapping[str, int])
     Raises:
         UserError: a tensor is missing, unknown, of another shape or type, damaged or not finite (code 4); names file and tensor.
     """
-    checkpoint = Checkpoint(path)
-    _check(checkpoint, settings)
-    params: dict[str, Any] = {"blocks": [{} for _ in range(settings["n_layer"])]}
-    for name, array in _tensors(checkpoint, settings["n_layer"]):
-        *way, leaf = _way(name)
+    source = Release(Path(path))
+    params: dict[str, Any] = {"blocks": [{} for _ in range(min(settings["n_layer"], len(source.tensors)))]}
+    for name, _ in plan(config_of(settings), source.tensors, OPENAI, path, "hparams.json", prefix=PREFIX):
+        *way, leaf = _way(name.removeprefix(PREFIX))
         at: Any = params
         for step in way:
             at = at[step] if isinstance(step, int) or step == "blocks" else at.setdefault(step, {})
-        at[leaf] = array
+        at[leaf] = read(source, name, path).numpy()
     return params
 
 
@@ -153,20 +130,25 @@ def load_weights_into_gpt(gpt: nn.Module, params: Mapping[str, Any]) -> None:
     n_layers, n_blocks = len(gpt.get_submodule("trf_blocks")), len(params.get("blocks", ()))  # type: ignore[arg-type]
     if n_layers != n_blocks:
         raise UserError(f"the weights have {n_blocks} layers and the model {n_layers}; build it with n_layers={n_blocks}", CHECKPOINT)
-    for name in _names(n_layers):
-        for ours, part in _ours(name, _find(params, name)).items():
-            try:
-                left = gpt.get_parameter(ours)
-            except AttributeError:
-                hint = "qkv_bias=True" if ours.endswith("bias") else "GPTModel"
-                raise UserError(f"the model has no {ours}, which the weights have; build it with {hint}", CHECKPOINT) from None
-            if left.shape != part.shape:
-                raise ValueError(f"Shape mismatch. Left: {left.shape}, Right: {part.shape} ({ours})")
-    for name in _names(n_layers):
-        _set(gpt, name, _find(params, name))
+    tied = gpt.get_parameter(HEAD) is gpt.get_parameter(EMBEDDING)
+    todo = [(name, ours) for name, ours in names(OPENAI, n_layers) if name] + ([] if tied else [("wte", (HEAD,))])
+    parts = {own: part for name, ours in todo for own, part in split(ours, _side_by_side(params, name, ours), OPENAI).items()}
+    for own, part in parts.items():
+        try:
+            left = gpt.get_parameter(own)
+        except AttributeError:
+            hint = "qkv_bias=True" if own.endswith("bias") else "GPTModel"
+            raise UserError(f"the model has no {own}, which the weights have; build it with {hint}", CHECKPOINT) from None
+        if left.shape != part.shape:
+            raise ValueError(f"Shape mismatch. Left: {left.shape}, Right: {part.shape} ({own})")
+    for own, part in parts.items():
+        module, _, leaf = own.rpartition(".")
+        setattr(gpt.get_submodule(module), leaf, assign(gpt.get_parameter(own), part))
+    if tied:
+        gpt.get_submodule("out_head").weight = gpt.get_parameter(EMBEDDING)
 
 
-def load_gpt2(folder: str | Path) -> tuple[GPTModel, ByteBPE]:
+def load_gpt2(folder: str | Path) -> tuple[nn.Module, ByteBPE]:
     """The model and the tokenizer of a release that lies in a folder, with the head tied as OpenAI's is.
 
     Weights go from the file into the model one by one, so that there is never more than one tensor besides the model.
@@ -175,16 +157,17 @@ def load_gpt2(folder: str | Path) -> tuple[GPTModel, ByteBPE]:
         UserError: a file is missing or damaged, or they do not belong together (code 3 the tokenizer's, code 4 the others).
     """
     folder = Path(folder)
-    settings, checkpoint = read_settings(folder), Checkpoint(folder / "model.ckpt")
-    _check(checkpoint, settings)
+    settings, source = read_settings(folder), Release(folder / "model.ckpt")
     tokenizer = ByteBPE.from_gpt2_files(folder / "vocab.bpe", folder / "encoder.json")
     if tokenizer.n_vocab > settings["n_vocab"]:
         raise UserError(f"{folder}: encoder.json has {tokenizer.n_vocab} tokens and the model {settings['n_vocab']}", CHECKPOINT)
-    with torch.device("meta"):  # shapes alone, no memory, no random numbers
-        model = GPTModel(config_of(settings))
-    for name, array in _tensors(checkpoint, settings["n_layer"]):
-        _set(model, name, array)
-    return model, tokenizer
+    return assemble(config_of(settings), source, OPENAI, folder / "model.ckpt", "hparams.json", prefix=PREFIX), tokenizer
+
+
+def gpt2_config(size: str) -> ModelConfig:
+    """The shape of a size of GPT-2, such as "124M"."""
+    (shape,) = (shape for name, shape in model_configs.items() if size in name)
+    return ModelConfig.of({**shape, "qkv_bias": True, "tie_embeddings": True})
 
 
 def config_of(settings: Mapping[str, int]) -> ModelConfig:
@@ -193,52 +176,26 @@ def config_of(settings: Mapping[str, int]) -> ModelConfig:
     return ModelConfig(V, T, C, n_heads=H, n_layers=layers, qkv_bias=True, tie_embeddings=True)
 
 
-def _names(n_layers: int) -> Iterator[str]:
-    """Every tensor of a release, without the `model/` before each."""
-    yield from TOP
-    for layer in range(n_layers):
-        yield from (f"h{layer}/{name}" for name in BLOCK)
+class Release:
+    """A TensorFlow checkpoint as a table of torch tensors; a matrix, there a convolution of width 1, as [in, out]."""
 
+    def __init__(self, path: Path) -> None:
+        self.file = Checkpoint(path)
+        self.tensors = {name: self._known(found) for name, found in self.file.variables.items()}
 
-def _shape(name: str, settings: Mapping[str, int]) -> tuple[int, ...]:
-    """The shape of a tensor in the file; a matrix is there a convolution of width 1."""
-    C = settings["n_embd"]
-    if name in ("wte", "wpe"):
-        return settings["n_vocab" if name == "wte" else "n_ctx"], C
-    part, leaf = name.split("/")[-2:]
-    n_in = 4 * C if name.endswith("mlp/c_proj/w") else C
-    n_out = {"c_attn": 3 * C, "c_fc": 4 * C}.get(part, C)
-    return (1, n_in, n_out) if leaf == "w" else (n_out,)
+    def _known(self, found: Variable) -> Kind:
+        """Its type, `torch.bool` for what is no number that a weight could be, and its shape."""
+        dtype = getattr(torch, str(found.dtype), torch.bool)
+        return Kind(dtype, found.shape[1:] if len(found.shape) == 3 and found.shape[0] == 1 else found.shape)
 
-
-def _check(checkpoint: Checkpoint, settings: Mapping[str, int]) -> None:
-    """Hold a checkpoint's table to the settings before anything is read or built, however large the settings are."""
-    path, known = checkpoint.prefix, set()
-    for name in _names(settings["n_layer"]):
-        found = checkpoint.variables.get(f"model/{name}")
-        if found is None:
-            raise UserError(f"{path}: model/{name} is missing, which hparams.json asks for", CHECKPOINT)
-        if found.shape != (shape := _shape(name, settings)):
-            raise UserError(f"{path}: model/{name} is {found.shape}, by hparams.json it is {shape}", CHECKPOINT)
-        if found.dtype is None or found.dtype.kind != "f":
-            raise UserError(f"{path}: model/{name} holds {found.dtype or 'no plain numbers'}; expected float32", CHECKPOINT)
-        known.add(f"model/{name}")
-    if extra := sorted(name for name in checkpoint.variables if name.startswith("model/") and name not in known):
-        raise UserError(f"{path}: unknown tensor {extra[0]}, for which hparams.json has no place", CHECKPOINT)
-
-
-def _tensors(checkpoint: Checkpoint, n_layers: int) -> Iterator[tuple[str, Array]]:
-    """Every tensor of a checked checkpoint, one after the other; matrices as [in, out]."""
-    for name in _names(n_layers):
-        array = checkpoint.read(f"model/{name}")
-        if not np.isfinite(array).all():
-            raise UserError(f"{checkpoint.prefix}: model/{name} holds numbers that are not finite", CHECKPOINT)
-        yield name, array[0] if array.ndim == 3 else array
+    def read(self, name: str) -> Tensor:
+        """The numbers of one tensor."""
+        return torch.from_numpy(self.file.read(name)).reshape(self.tensors[name].shape)
 
 
 def _way(name: str) -> list[str | int]:
     """Where a tensor lies in `params`: "h3/ln_1/g" -> ["blocks", 3, "ln_1", "g"], and "ln_f/g" -> ["g"]."""
-    if name in TOP:
+    if not name.startswith("h"):
         return [name.rpartition("/")[2]]
     layer, *rest = name.split("/")
     return ["blocks", int(layer[1:]), *rest]
@@ -254,26 +211,9 @@ def _find(params: Mapping[str, Any], name: str) -> Array:
     return np.asarray(at)
 
 
-def _ours(name: str, array: Array) -> dict[str, Array]:
-    """A tensor of the release under our names and in our shapes; views, not copies."""
-    if name in TOP:
-        return dict.fromkeys(TOP[name], array)
-    layer, _, part = name.partition("/")
-    names = BLOCK[part]
-    if not array.ndim or array.shape[-1] % len(names):
+def _side_by_side(params: Mapping[str, Any], name: str, ours: tuple[str, ...]) -> Array:
+    """A tensor of the tree; one that is three of ours must be long enough for three."""
+    array = _find(params, name)
+    if not array.ndim or array.shape[-1] % len(ours):
         raise ValueError(f"Shape mismatch. {name} is {array.shape}; expected query, key and value side by side")
-    pieces = np.split(array, len(names), axis=-1)
-    return {f"trf_blocks.{layer[1:]}.{ours}": piece.T if part.endswith("/w") else piece for ours, piece in zip(names, pieces)}
-
-
-def _set(gpt: nn.Module, name: str, array: Array) -> None:
-    """Put one tensor of the release into the model."""
-    head = gpt.get_submodule("out_head")
-    tied = head.weight is gpt.get_submodule("tok_emb").weight
-    for ours, piece in _ours(name, array).items():
-        if ours == "out_head.weight" and tied:
-            continue
-        module, _, leaf = ours.rpartition(".")
-        setattr(gpt.get_submodule(module), leaf, assign(gpt.get_parameter(ours), piece))
-    if tied:
-        head.weight = gpt.get_submodule("tok_emb").weight
+    return array

@@ -18,9 +18,10 @@ from torch import nn
 
 from llm_scratch.config import ModelConfig
 from llm_scratch.errors import unknown
+from llm_scratch.model.erf import ErfGPT
 from llm_scratch.model.gpt import DummyGPTModel, GPTModel
 
-MODELS: dict[str, Callable[[ModelConfig], nn.Module]] = {"gpt": GPTModel, "dummy": DummyGPTModel}
+MODELS: dict[str, Callable[[ModelConfig], nn.Module]] = {"gpt": GPTModel, "gpt-erf": ErfGPT, "dummy": DummyGPTModel}
 
 
 def build(cfg: Mapping[str, Any]) -> nn.Module:

@@ -1,0 +1,65 @@
+"""Models on the Hugging Face hub: `hf:org/name`, kept in the hub's own cache, which other programs share.
+
+The hub's client does the work and knows how to resume; only files of the names that we ask for are got, never what a listing says.
+HF_HUB_OFFLINE and LLM_SCRATCH_OFFLINE keep it from the network.
+Proof: tests/interop/test_hub.py.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from llm_scratch import download
+from llm_scratch.errors import CHECKPOINT, DATA, UserError
+from llm_scratch.interop.safetensors import INDEX, SINGLE, plain_name
+from llm_scratch.strict import read_json
+
+
+def from_hub(name: str, revision: str | None = None) -> Path:
+    """The folder of a model of the Hugging Face hub, in the hub's own cache; what is not there is downloaded.
+
+    Args:
+        name: "org/name".
+        revision: a commit, a branch or a tag; None: main.
+    Raises:
+        UserError: the extra `hf` is not installed or the name is none (code 2), it cannot be had (code 3).
+    """
+    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name, re.ASCII) or ".." in name or "--" in name or len(name) > 96:
+        raise UserError(f"hf:{name[:80]} names no model; expected hf:org/name, such as hf:openai-community/gpt2")
+    try:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    except ImportError as e:
+        raise UserError(f"hf:{name} needs the extra 'hf': pip install 'llm-scratch[hf]'") from e
+
+    def get(file: str) -> Path:
+        return Path(hf_hub_download(name, file, revision=revision, local_files_only=download.offline()))
+
+    def get_any(*files: str) -> Path | None:
+        for file in files:
+            try:
+                return get(file)
+            except LocalEntryNotFoundError:
+                if not download.offline():
+                    raise
+            except EntryNotFoundError:
+                pass
+        return None
+
+    try:
+        folder = get("config.json").parent
+        if get_any(SINGLE) is None and get_any(INDEX) is not None:
+            for file in sorted(set(map(str, (read_json(folder / INDEX, CHECKPOINT).get("weight_map") or {}).values()))):
+                get(plain_name(file, folder / INDEX))
+        if get_any("tokenizer.json") is None:
+            get_any("vocab.json")
+            get_any("merges.txt")
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as e:
+        why = "the network is switched off and it is not in the hub's cache" if download.offline() else str(e).split("\n")[0][:200]
+        raise UserError(
+            f"cannot get hf:{name}: {why}; see https://huggingface.co/{name}, or give a folder that has config.json, model.safetensors and "
+            "tokenizer.json",
+            DATA,
+        ) from e
+    return folder

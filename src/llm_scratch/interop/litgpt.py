@@ -1,0 +1,84 @@
+"""litgpt's folder: lit_model.pth and model_config.yaml, one general model with forty settings.
+
+Ours is one of the models that it can be; any setting that asks for another is named. litgpt tells places in a text by turning queries and
+keys ("rotary"), never by a table: a model that turns nothing (rotary_percentage 0) is ours with a table of zeros, one that turns is not.
+Proof: tests/interop/test_import.py (logits equal to those of litgpt's formula).
+Source: https://github.com/Lightning-AI/litgpt, litgpt/config.py and litgpt/model.py.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from llm_scratch.config import ModelConfig
+from llm_scratch.errors import CHECKPOINT, UserError
+from llm_scratch.interop.gpt2_table import LITGPT, assemble, biases
+from llm_scratch.interop.torch_file import Weights, read_torch
+from llm_scratch.strict import read_yaml
+
+MODEL, CONFIG = "lit_model.pth", "model_config.yaml"
+BENDS = {"none": "gpt-erf", "tanh": "gpt"}
+"""gelu_approximate -> our architecture."""
+SAME: dict[str, tuple[Any, Any]] = {
+    "rotary_percentage": (0.25, 0), "norm_class_name": ("LayerNorm", "LayerNorm"), "norm_eps": (1e-5, 1e-5), "norm_qk": (False, False),
+    "parallel_residual": (True, False), "shared_attention_norm": (False, False), "post_attention_norm": (False, False),
+    "post_mlp_norm": (False, False), "norm_1": (True, True), "norm_2": (True, True), "mlp_class_name": ("GptNeoxMLP", "GptNeoxMLP"),
+    "n_expert": (0, 0), "scale_embeddings": (False, False), "lm_head_bias": (False, False), "attention_scores_scalar": (None, None),
+    "sliding_window_size": (None, None), "attention_logit_softcapping": (None, None), "final_logit_softcapping": (None, None),
+    "latent_attention": (None, None),
+}  # fmt: skip
+"""A setting -> (what litgpt takes if it is not given, what our model has)."""
+
+
+def is_litgpt(folder: Path) -> bool:
+    """Whether a folder is one of litgpt's."""
+    return (folder / MODEL).is_file() and (folder / CONFIG).is_file()
+
+
+def load_litgpt(folder: Path) -> nn.Module:
+    """The model in a folder.
+
+    Raises:
+        UserError: its settings are of another model, or its tensors do not fit them (code 4).
+    """
+    path = folder / CONFIG
+    config = read_yaml(path, CHECKPOINT)
+    cfg = config_of(config, path)
+    saved = read_torch(folder / MODEL)
+    state = saved["model"] if isinstance(saved, dict) and isinstance(saved.get("model"), dict) else saved
+    source = Weights(state, folder / MODEL)
+    source.tensors = {name.removeprefix("transformer."): tensor for name, tensor in source.tensors.items()}
+    absent = () if config.get("bias", True) else biases(with_shifts=False)
+    return assemble(cfg, source, LITGPT, folder / MODEL, CONFIG, absent)
+
+
+def config_of(config: dict[str, Any], path: Path) -> ModelConfig:
+    """Our words for litgpt's settings.
+
+    Raises:
+        UserError: they are of a model that ours is not; names the setting (code 4).
+    """
+
+    def refuse(name: str, expected: object) -> UserError:
+        return UserError(f"{path}: {name} is {config.get(name)!r:.60}; expected {expected}: the model here has no other", CHECKPOINT)
+
+    for name, (default, wanted) in SAME.items():
+        if config.get(name, default) != wanted:
+            raise refuse(name, repr(wanted))
+    vocab = "padded_vocab_size" if config.get("padded_vocab_size") is not None else "vocab_size"
+    for name in (vocab, "block_size", "n_embd", "n_head", "n_layer"):
+        if type(config.get(name)) is not int or config[name] < 1:
+            raise refuse(name, "a whole number from 1 on")
+    C, H = config["n_embd"], config["n_head"]
+    for name, wanted in (("head_size", C / H), ("n_query_groups", H), ("intermediate_size", 4 * C)):
+        if config.get(name) not in (None, wanted):
+            raise refuse(name, wanted)
+    if (bend := config.get("gelu_approximate", "none")) not in BENDS:
+        raise refuse("gelu_approximate", " or ".join(BENDS))
+    bias = bool(config.get("bias", True) or config.get("attn_bias", False))
+    return ModelConfig(
+        config[vocab], config["block_size"], C, H, config["n_layer"], 0.0, qkv_bias=bias, tie_embeddings=False, architecture=BENDS[bend]
+    )

@@ -1,0 +1,88 @@
+"""What the original notebooks save: `model.pth`, a state_dict, and `model_and_optimizer.pth`, with AdamW's memory beside it.
+
+Names and matrices are ours, and the masks that they hold too are dropped. AdamW numbers its memory in the order in which the parameters
+were made, which is ours (contract), so training can go on from it.
+Proof: tests/interop/test_notebook.py, tests/test_loading.py.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from llm_scratch.config import ModelConfig
+from llm_scratch.errors import CHECKPOINT, UserError
+from llm_scratch.interop.torch_file import Weights
+
+WITH_OPTIMIZER = ("model_state_dict", "optimizer_state_dict")
+HEAD_SIZE = 64
+"""Heads leave no trace in the weights; this is the size of one in every GPT-2."""
+
+
+def weights_of(saved: Any, path: Path) -> dict[str, Tensor]:
+    """The state_dict in what torch.save wrote.
+
+    Raises:
+        UserError: there is none, or a tensor in it is no tensor of weights (code 4).
+    """
+    state = saved.get(WITH_OPTIMIZER[0], saved) if isinstance(saved, dict) else saved
+    source = Weights(state, path)
+    if "tok_emb.weight" not in source.tensors:
+        raise UserError(f"{path} holds no state_dict of a GPTModel; expected tok_emb.weight and the rest", CHECKPOINT)
+    weights = {name: tensor for name, tensor in source.tensors.items() if not name.endswith("att.mask")}
+    for name, tensor in weights.items():
+        if not tensor.is_floating_point():
+            raise UserError(f"{path}: {name} holds {str(tensor.dtype).removeprefix('torch.')}; expected float32", CHECKPOINT)
+        if not torch.isfinite(tensor).all():
+            raise UserError(f"{path}: {name} holds numbers that are not finite", CHECKPOINT)
+    return weights
+
+
+def config_of(weights: dict[str, Tensor], path: Path, n_heads: int | None = None) -> ModelConfig:
+    """The shape of a model, read off its weights.
+
+    Args:
+        n_heads: heads a layer; None: of `HEAD_SIZE` numbers each.
+    Raises:
+        UserError: the weights are not those of a GPTModel (code 4).
+    """
+    try:
+        V, C = weights["tok_emb.weight"].shape
+        T, _ = weights["pos_emb.weight"].shape
+        layers = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("trf_blocks."))
+    except (KeyError, ValueError) as e:
+        raise UserError(f"{path} holds no state_dict of a GPTModel; expected tok_emb.weight and the rest", CHECKPOINT) from e
+    if layers > len(weights):
+        raise UserError(f"{path}: its blocks are numbered up to {layers - 1:,}, and it has {len(weights)} tensors", CHECKPOINT)
+    return ModelConfig(V, T, C, n_heads or max(1, C // HEAD_SIZE), layers, qkv_bias="trf_blocks.0.att.W_query.bias" in weights)
+
+
+def optimizer_of(saved: Any, model: nn.Module, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """AdamW's memory under names such as `tok_emb.weight/exp_avg`, and its settings; both empty where there is none.
+
+    Raises:
+        UserError: it does not fit the model (code 4); says where.
+    """
+    found = saved.get(WITH_OPTIMIZER[1]) if isinstance(saved, dict) else None
+    if not found or not found.get("state"):
+        return {}, {}
+    params = list(model.named_parameters())
+    try:
+        (group,) = found["param_groups"]
+        if list(group["params"]) != list(range(len(params))):
+            raise ValueError(f"it is of {len(group['params'])} parameters, the model has {len(params)}")
+        memory = {}
+        for i, (name, parameter) in enumerate(params):
+            for key in ("exp_avg", "exp_avg_sq"):
+                value = Weights({name: found["state"][i][key]}, path).read(name)
+                if value.shape != parameter.shape or not torch.isfinite(value).all():
+                    raise ValueError(f"{key} of {name} is not finite or is {tuple(value.shape)}, not {tuple(parameter.shape)}")
+                memory[f"{name}/{key}"] = value.float().clone()
+            memory[f"{name}/step"] = torch.tensor(float(found["state"][i]["step"]))
+        settings = {"lr": float(group["lr"]), "weight_decay": float(group["weight_decay"]), "betas": tuple(map(float, group["betas"]))}
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
+        raise UserError(f"{path}: its optimizer_state_dict does not fit: {e}; save the state_dict alone", CHECKPOINT) from e
+    return memory, settings

@@ -1,0 +1,158 @@
+"""Safetensors files, one or many, as one table of tensors; a tensor is read when it is asked for.
+
+A file is: the length of its header (8 bytes), the header (JSON: name -> type, shape, first and last byte), the numbers. Nothing in it
+can be run. The header is a stranger's all the same, so before anything is believed or given memory it is held to the file: every
+tensor lies behind the one before, without overlap or hole, and is as long as its shape says.
+Proof: tests/interop/test_safetensors.py (equal to the safetensors library, on whole files and on broken ones), tests/reliability/.
+Source: https://github.com/huggingface/safetensors, README, "Format".
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from llm_scratch.errors import CHECKPOINT, UserError
+from llm_scratch.strict import parse_json, read_json
+
+MAX_HEADER, MAX_DIMS = 4 << 20, 8  # bytes; GPT-2 XL: 60 kB, 2
+DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64, "I32": torch.int32,
+    "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+}  # fmt: skip
+INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # names that Windows keeps for itself
+
+
+class Entry(NamedTuple):
+    """Where a tensor lies, and what it is."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    file: Path
+    start: int
+    """in bytes from the beginning of the file"""
+    size: int
+    """bytes"""
+
+
+class TensorFiles:
+    """The tensors of one or several safetensors files. What is in them is known at once, numbers are read when asked for.
+
+    Args:
+        files: as `files_of` gives them.
+    Raises:
+        UserError: a file is missing or damaged, or two have a tensor of the same name (code 4).
+    """
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.tensors: dict[str, Entry] = {}
+        for path in files:
+            entries = read_header(path)
+            if double := sorted(entries.keys() & self.tensors.keys()):
+                raise UserError(f"{path}: {double[0]} is in {self.tensors[double[0]].file.name} too; get the files again", CHECKPOINT)
+            self.tensors |= entries
+
+    def read(self, name: str) -> Tensor:
+        """The numbers of one tensor, in memory of its own."""
+        entry = self.tensors[name]
+        data = bytearray(entry.size)
+        with entry.file.open("rb", buffering=0) as file:
+            file.seek(entry.start)
+            view, done = memoryview(data), 0
+            while done < entry.size:
+                if not (n := file.readinto(view[done:])):
+                    raise _damaged(entry.file, f"{name} ends after {done:,} of {entry.size:,} bytes")
+                done += n
+        if not data:
+            return torch.zeros(entry.shape, dtype=entry.dtype)
+        return torch.frombuffer(data, dtype=entry.dtype).reshape(entry.shape)
+
+
+def files_of(folder: str | Path) -> list[Path]:
+    """The safetensors files of a model's folder: those that its index names, or the only one.
+
+    Raises:
+        UserError: there are none, one of them is missing, or the index names what is no plain file name (code 4).
+    """
+    folder = Path(folder)
+    index = folder / INDEX
+    if not index.is_file():
+        return [_there(folder / SINGLE)]
+    names = read_json(index, CHECKPOINT).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise UserError(f"{index} has no weight_map; expected tensor names and the files that they are in", CHECKPOINT)
+    return [_there(folder / plain_name(name, index)) for name in sorted(set(map(str, names.values())))]
+
+
+def plain_name(name: str, where: str | Path) -> str:
+    """A file name that is safe to use in a folder of one's own, on every system.
+
+    Raises:
+        UserError: it leads elsewhere, or could (code 4).
+    """
+    if not re.fullmatch(r"\w[\w.-]{0,150}\.safetensors", name, re.ASCII) or ".." in name or DEVICES.fullmatch(name):
+        raise UserError(f"{where} names the file {name[:80]!r}; expected a plain name such as model-00001-of-00002.safetensors", CHECKPOINT)
+    return name
+
+
+def _there(path: Path) -> Path:
+    if not path.is_file():
+        raise UserError(f"{path} is missing; get it again, or all of the folder", CHECKPOINT)
+    return path
+
+
+def read_header(path: Path) -> dict[str, Entry]:
+    """The table of one file: name -> what and where.
+
+    Raises:
+        UserError: it is no safetensors file, or its header does not fit it (code 4); says why.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or length > size - 8:
+                raise _damaged(path, f"a header of {length:,} bytes does not fit a file of {size:,}")
+            if length > MAX_HEADER:
+                raise _damaged(path, f"its header has {length:,} bytes; expected at most {MAX_HEADER:,}")
+            head = parse_json(file.read(length), f"the header of {path}", CHECKPOINT)
+    except OSError as e:
+        raise UserError(f"cannot read {path}: {e.strerror}; check the path and its permissions", CHECKPOINT) from None
+    begin = 8 + length
+    head.pop("__metadata__", None)
+    entries = {name: _entry(path, begin, name, said) for name, said in head.items()}
+    end = begin
+    for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].size)):
+        if entry.start != end:
+            raise _damaged(path, f"{name} begins at byte {entry.start - begin:,}, the one before ends at {end - begin:,}")
+        end = entry.start + entry.size
+    if end != size:
+        raise _damaged(path, f"its tensors have {end - begin:,} bytes, the file has {size - begin:,}")
+    return entries
+
+
+def _entry(path: Path, begin: int, name: str, said: Any) -> Entry:
+    """A row of the header, once it is sure that it means something."""
+    try:
+        dtype, shape, (start, end) = said["dtype"], said["shape"], said["data_offsets"]
+        numbers = [*shape, start, end]
+    except (KeyError, TypeError, ValueError):
+        raise _damaged(path, f"{name[:80]} has no dtype, shape and data_offsets") from None
+    if any(type(n) is not int or not 0 <= n < 1 << 48 for n in numbers) or len(shape) > MAX_DIMS or end < start:
+        raise _damaged(path, f"{name[:80]} is {str(shape)[:60]} at {str([start, end])[:60]}, which cannot be")
+    if dtype not in DTYPES:
+        raise UserError(f"{path}: {name[:80]} holds {str(dtype)[:20]}; known are {', '.join(DTYPES)}", CHECKPOINT)
+    if (want := math.prod(shape) * DTYPES[dtype].itemsize) != end - start:
+        raise _damaged(path, f"{name[:80]} is {dtype} {tuple(shape)}, which takes {want:,} bytes, and has {end - start:,}")
+    return Entry(DTYPES[dtype], tuple(shape), path, begin + start, end - start)
+
+
+def _damaged(path: Path, why: str) -> UserError:
+    return UserError(f"{path} is damaged: {why}; get it again", CHECKPOINT)
