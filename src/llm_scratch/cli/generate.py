@@ -22,8 +22,9 @@ from llm_scratch.errors import UserError
 class Generate(Verb, Decoders):
     """Continue each PROMPT with the model in RUN.
 
-    The text goes to stdout as it comes, speed and seed to stderr. Samples of a prompt are written side by side: the first is shown as it
-    comes, the others when it has ended.
+    The text goes to stdout as it comes, speed and seed to stderr.
+
+    Samples are written side by side; the first is shown as it comes.
 
     examples:
       llm-scratch generate quickstart "The story of Anna" --samples 3

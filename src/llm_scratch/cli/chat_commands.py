@@ -1,0 +1,152 @@
+"""What a line that begins with / does in a conversation: ollama's commands, and three short ones. Proof: tests/cli/test_chat.py."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm_scratch.cli.conversation import Conversation
+from llm_scratch.cli.samplers import Samplers
+from llm_scratch.cli.terminal import console, table
+from llm_scratch.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from llm_scratch.cli.chat import Talk
+
+WHOLE = ("top_k", "no_repeat_ngram_size", "tokens", "seed")
+"""settings that are whole numbers"""
+
+
+def set_(talk: Talk, words: str) -> None:
+    """`/set NAME VALUE`: a sampler's flag, tokens, seed or system, or off to take a sampler back."""
+    name, _, value = words.removeprefix("parameter ").strip().partition(" ")
+    name, value = name.replace("-", "_"), value.strip()
+    names = [*Samplers.__dataclass_fields__, "tokens", "seed", "system"]
+    if name not in names:
+        raise unknown("setting", name, names) if name else UserError(f"/set needs a name and a value; names: {', '.join(names)}")
+    if name == "system":
+        talk.conversation.system = value.strip('"')
+        return
+    number = _number(name, value)
+    if name in ("tokens", "seed"):
+        if name == "tokens" and number is None:
+            raise UserError("/set tokens needs a whole number")
+        setattr(talk, name, number)
+    else:
+        talk.samplers = replace(talk.samplers, **{name: number})
+    print(f"{name} is {value if number is not None else 'off'}")
+
+
+def _number(name: str, value: str) -> Any:
+    """What a word means to a setting; None for `off`."""
+    if value in ("off", "none", ""):
+        return "" if name == "logit_bias" else None
+    if name == "logit_bias":
+        return value
+    try:
+        return int(value) if name in WHOLE else float(value)
+    except ValueError as e:
+        raise UserError(f"{name} is {value!r}; expected {'a whole number' if name in WHOLE else 'a number'}, or off") from e
+
+
+def show(talk: Talk, words: str) -> None:
+    """`/show`: the model and the settings; `/show history`: what was said."""
+    if words == "history":
+        for who, what in talk.conversation.turns:
+            print(f"{who}: {what}")
+        return
+    grid = table("", "", left=2)
+    grid.show_header = False
+    given = (
+        {"temperature": 0.8} | talk.samplers.settings() | {"tokens": talk.tokens, "seed": "by chance" if talk.seed is None else talk.seed}
+    )
+    rows = {"model": talk.run, **given, "system": talk.conversation.system or "none", "turns": len(talk.conversation.turns)}
+    for name, value in rows.items():
+        grid.add_row(name, str(value))
+    console().print(grid)
+
+
+def load(talk: Talk, words: str) -> None:
+    """`/load FILE.json`: a conversation that /save wrote; `/load RUN`: another model."""
+    if not words:
+        raise UserError("/load needs a conversation (a .json file) or a run")
+    if words.endswith(".json"):
+        talk.conversation = Conversation.load(Path(words))
+        print(f"{len(talk.conversation.turns)} turns from {words}")
+    else:
+        talk.open(words)
+
+
+def save(talk: Talk, words: str) -> None:
+    """`/save FILE.json`: the conversation."""
+    if not words.endswith(".json"):
+        raise UserError("/save needs a name that ends in .json")
+    talk.conversation.save(Path(words))
+    print(f"{len(talk.conversation.turns)} turns in {words}")
+
+
+def clear(talk: Talk, words: str) -> None:
+    """`/clear`: forget what was said."""
+    talk.conversation.turns.clear()
+    print("forgotten")
+
+
+def probs(talk: Talk, words: str) -> None:
+    """`/probs`: colour tokens by their probability, on or off."""
+    talk.probs = words == "on" if words in ("on", "off") else not talk.probs
+    print(f"probabilities are {'on' if talk.probs else 'off'}")
+
+
+def help_(talk: Talk, words: str) -> None:
+    """`/?`: this list."""
+    grid = table("", "", left=2)
+    grid.show_header = False
+    for command in dict.fromkeys(COMMANDS.values()):
+        for usage, about in re.findall(r"`(.+?)`: ([^`]+?)(?:; (?=`)|\.$)", command.__doc__ or ""):
+            grid.add_row(usage, about)
+    for usage, about in KEYS.items():
+        grid.add_row(usage, about)
+    console().print(grid)
+
+
+def temp(talk: Talk, words: str) -> None:
+    """`/temp 0.7`: short for /set temperature."""
+    set_(talk, f"temperature {words}")
+
+
+def topk(talk: Talk, words: str) -> None:
+    """`/topk 40`: short for /set top_k."""
+    set_(talk, f"top_k {words}")
+
+
+KEYS = {'"""': "begins and ends a text of several lines", "Ctrl-C": "stops an answer", "Ctrl-D or /bye": "leaves"}
+COMMANDS: dict[str, Callable[[Talk, str], None]] = {
+    "/set": set_,
+    "/temp": temp,
+    "/topk": topk,
+    "/probs": probs,
+    "/show": show,
+    "/save": save,
+    "/load": load,
+    "/clear": clear,
+    "/?": help_,
+    "/help": help_,
+}
+
+
+def obey(talk: Talk, line: str) -> bool:
+    """Do what a command says; False for /bye.
+
+    Raises:
+        UserError: no such command, or a value that it refuses.
+    """
+    name, _, words = line.strip().partition(" ")
+    if name in ("/bye", "/exit", "/quit"):
+        return False
+    if name not in COMMANDS:
+        raise unknown("command", name, [*COMMANDS, "/bye"])
+    COMMANDS[name](talk, words.strip())
+    return True

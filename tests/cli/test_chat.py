@@ -1,0 +1,167 @@
+"""A conversation: the transcript and its commands, and a session in a real terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+
+import pytest
+
+from llm_scratch.cli import chat, main, writing
+from llm_scratch.cli.chat_commands import COMMANDS
+from llm_scratch.cli.conversation import MODEL, STOPS, YOU, Conversation
+from llm_scratch.errors import UserError
+from llm_scratch.generation.decode import stream
+from llm_scratch.loading import load
+
+
+@pytest.fixture(scope="module")
+def trained(text_file, tmp_path_factory):
+    """A tiny run whose tokenizer knows every character."""
+    folder = tmp_path_factory.mktemp("talker") / "tiny run"
+    words = f"""--data.tokenizer bpe --data.val-fraction 0.2 --model.vocab-size 270 --model.context-length 32 --model.emb-dim 16
+        --model.n-heads 2 --model.n-layers 1 --train.steps 1 --train.batch-size 2 --train.prompt the --out {folder.parent}/run"""
+    assert main(["train", "shakespeare", "--data.source", f"file:{text_file}", *words.split()]) == 0
+    return (folder.parent / "run").rename(folder)
+
+
+@pytest.fixture
+def say(llm, trained, monkeypatch):
+    """Have a conversation of these lines from a pipe; returns what the command gave, without the greeting."""
+
+    def talk(*lines, words=("--tokens", "8", "--seed", "1")):
+        monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(lines) + "\n"))
+        result = llm("chat", trained, *words)
+        result.out = result.out.partition("commands.\n\n")[2]
+        return result
+
+    return talk
+
+
+def test_the_prompt_is_the_transcript_up_to_where_the_model_speaks():
+    talk = Conversation("Two hens.", [(YOU, "Hello"), (MODEL, "Cluck"), (YOU, "Why?")])
+    assert talk.prompt(lambda text: True) == "Two hens.\n\nYou: Hello\nModel: Cluck\nYou: Why?\nModel:"
+    assert talk.prompt(lambda text: "Hello" not in text) == "Two hens.\n\nModel: Cluck\nYou: Why?\nModel:"
+    assert talk.prompt(lambda text: False) == "Two hens.\n\nYou: Why?\nModel:"
+    assert STOPS == ["\nYou:", "\nModel:"]
+
+
+def test_answers_are_what_stream_gives_for_the_transcript(say, trained):
+    result = say("the hen", "a fox", words=("--tokens", "8", "--temperature", "0"))
+    model, tokenizer = load(trained)
+    talk, want = Conversation(), ""
+    for words in ("the hen", "a fox"):
+        talk.turns.append((YOU, words))
+        prompt = talk.prompt(lambda text: len(tokenizer.encode(text)) <= 32 - 8)
+        answer = "".join(stream(model, tokenizer, prompt, max_new_tokens=8, temperature=0, stop=STOPS))
+        talk.turns.append((MODEL, answer.strip()))
+        want += answer.lstrip() + "\n\n"
+    assert (result.code, result.out) == (0, want)
+
+
+def test_a_seed_repeats_the_answers(say):
+    first, again, other = (say("the hen", "the hen", words=("--tokens", "9", "--seed", seed)).out for seed in "112")
+    assert first == again != other
+
+
+def test_several_lines_between_quotes_are_one_turn(say, tmp_path):
+    say('"""the hen', "sat", 'on the mat"""', '"""one line"""', "/save talk.json")
+    turns = json.loads((tmp_path / "talk.json").read_text())["turns"]
+    assert [what for who, what in turns if who == YOU] == ["the hen\nsat\non the mat", "one line"]
+
+
+def test_a_conversation_is_saved_shown_forgotten_and_loaded(say, tmp_path):
+    result = say("/set system Two hens.", "the hen", "/save talk.json", "/clear", "/show history", "/load talk.json", "/show history")
+    assert json.loads((tmp_path / "talk.json").read_text())["system"] == "Two hens."
+    assert "2 turns in talk.json\nforgotten\n2 turns from talk.json\nYou: the hen\nModel:" in result.out
+
+
+def test_settings_are_set_shown_and_taken_back(say):
+    result = say("/temp 0.3", "/set top-k 5", "/set parameter min_p 0.1", "/topk off", "/set seed 9", "/set tokens 3", "/probs", "/show")
+    assert result.err == ""
+    said = [line.split() for line in result.out.splitlines()]
+    assert ["temperature", "is", "0.3"] in said
+    assert ["top_k", "is", "off"] in said
+    shown = {line[0]: line[1] for line in said if len(line) == 2}
+    assert (shown["temperature"], shown["min_p"], shown["seed"], shown["tokens"], shown["turns"]) == ("0.3", "0.1", "9", "3", "0")
+    assert "top_k" not in shown
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("/sett", "unknown command '/sett'; did you mean '/set'?"),
+        ("/set temprature 1", "unknown setting 'temprature'; did you mean 'temperature'?"),
+        ("/set", "/set needs a name and a value"),
+        ("/temp warm", "temperature is 'warm'; expected a number, or off"),
+        ("/topk 1.5", "top_k is '1.5'; expected a whole number, or off"),
+        ("/set tokens off", "/set tokens needs a whole number"),
+        ("/load", "/load needs a conversation"),
+        ("/load none.json", "No such file"),
+        ("/load nowhere", "no run 'nowhere'"),
+        ("/save talk", "a name that ends in .json"),
+    ],
+)
+def test_a_command_that_cannot_be_done_says_why_and_the_talk_goes_on(line, said, say):
+    result = say(line, "the hen", "/bye", "never read")
+    assert result.code == 0
+    assert said in result.err
+    assert len(result.err.splitlines()) == 1
+    assert len(result.out) > 2
+
+
+def test_a_setting_that_a_sampler_refuses_leaves_no_turn(say):
+    result = say("/topk 0", "the hen", "/topk 3", "/show history")
+    assert "top_k=0 must be at least 1" in result.err
+    assert "You:" not in result.out
+
+
+def test_every_command_is_explained(say):
+    out = say("/?").out
+    assert all(f"\n{name}" in f"\n{out}" for name in COMMANDS if name != "/help")
+    assert out == say("/help").out
+
+
+def test_a_file_that_is_no_conversation_is_named(tmp_path):
+    for text in ("[]", "{", '{"system": "", "turns": [1]}'):
+        (tmp_path / "x.json").write_text(text)
+        with pytest.raises(UserError, match="not a conversation"):
+            Conversation.load(tmp_path / "x.json")
+
+
+def test_a_session_in_a_real_terminal(trained, tmp_path):
+    """Ctrl-C stops an answer and not the program; at the prompt it says how to leave; Ctrl-D leaves."""
+    pexpect = pytest.importorskip("pexpect", reason="needs the extra `dev`")
+    eot = load(trained)[1].eot_token
+    words = ["-m", "llm_scratch", "chat", str(trained), "--tokens", "1000000", "--logit-bias", f"{eot}=-1000"]
+    child = pexpect.spawn(sys.executable, words, cwd=str(tmp_path), timeout=120, encoding="utf-8", dimensions=(24, 80))
+    child.expect_exact("shows the commands.")
+    child.expect_exact(">>> ")
+    child.sendline("the hen")
+    child.expect_exact("the hen\r\n")
+    child.expect(".{9}")
+    child.sendintr()
+    child.expect_exact(">>> ")
+    child.sendline("/set tokens 5")
+    child.expect_exact("tokens is 5")
+    child.expect_exact(">>> ")
+    child.sendline('"""two')
+    child.expect_exact("... ")
+    child.sendline('lines"""')
+    child.expect_exact(">>> ")
+    child.sendintr()
+    child.expect_exact(chat.BYE)
+    child.expect_exact(">>> ")
+    child.sendline("/show")
+    child.expect(r"turns +4")
+    child.expect_exact(">>> ")
+    child.sendeof()
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+
+
+def test_a_screen_shows_probabilities_in_colour(say, monkeypatch):
+    monkeypatch.setattr(writing, "colours", lambda: True)
+    assert "\x1b[38;5;" in say("/probs on", "the hen").out
