@@ -131,6 +131,10 @@ class TrainConfig:
     """memory of AdamW's two averages"""
     max_norm: float | None = 1.0
     """longest gradient; longer ones are scaled down; None: as they are"""
+    spike_sigmas: float = 6.0
+    """a step whose loss lies this many standard deviations above the last 128 moves nothing; 0: every loss is taken as it comes"""
+    rollback_lr: float = 1.0
+    """what the learning rate is multiplied by each time that three bad steps in a row lead back to a checkpoint, e.g. 0.5"""
     seed: int = 123
     """of the first weights, the data order and dropout"""
     eval_every: int = 100
@@ -152,10 +156,11 @@ class TrainConfig:
         for name in ("epochs", "eval_batches"):
             value = getattr(self, name)
             _need(value is None or value >= 1, f"{name}={value} must be at least 1")
-        for name in ("min_lr", "warmup_steps", "weight_decay", "sample_every"):
+        for name in ("min_lr", "warmup_steps", "weight_decay", "sample_every", "spike_sigmas"):
             _need(getattr(self, name) >= 0, f"{name}={getattr(self, name)} must be at least 0")
         _need(self.lr > 0, f"lr={self.lr} must be above 0")
         _need(self.max_norm is None or self.max_norm > 0, f"max_norm={self.max_norm} must be above 0")
+        _need(0 < self.rollback_lr <= 1, f"rollback_lr={self.rollback_lr} must be above 0 and at most 1")
         _need(all(0 <= beta < 1 for beta in self.betas), f"betas={self.betas} must be at least 0 and below 1")
         parts = f"batch_size={self.batch_size} is not a multiple of micro_batches={self.micro_batches}"
         _need(self.batch_size % self.micro_batches == 0, parts)

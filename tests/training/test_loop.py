@@ -209,11 +209,14 @@ def test_divergence_is_an_error_and_the_last_checkpoint_stands(corpus, tmp_path)
             if run.step == 5:
                 run.model.out_head.weight.data[0, 0] = float("nan")
 
-    with pytest.raises(UserError, match=r"the loss is nan at step 6 .*--train\.lr") as error:
+    with pytest.raises(UserError, match=r"steps 6 to 8 were bad .* 3 times already: training diverged.*--train\.lr") as error:
         train(settings(sample_every=0), tmp_path, corpus=corpus, watcher=Poison())
     assert error.value.code == DIVERGED
     assert newest(tmp_path, pytest.fail).state["step"] == 4
-    assert read_metrics(tmp_path)[-1]["step"] == 5
+    rows = read_metrics(tmp_path)
+    assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3, 4, 5]
+    assert [row["step"] for row in rows if "skipped" in row] == [6, 7, 8]
+    assert [row["returns"] for row in rows if "returns" in row] == [3], "rows after step 4 were taken out each time"
 
 
 @pytest.mark.parametrize("due", ["eval_every", "sample_every", "save_every"])

@@ -26,10 +26,10 @@ def test_micro_batches_equal_one_batch(parts, ragged):
     if ragged:  # each row asks another number of tokens, one row none: a mean of means would be wrong
         targets = targets.masked_fill(torch.arange(8) < torch.arange(8)[:, None] + 1, IGNORE)
     still = torch.optim.SGD(model.parameters(), lr=0.0)
-    loss, norm, tokens = train_step(Trainee(model), still, [(inputs, targets)], None)
+    loss, norm, tokens, _ = train_step(Trainee(model), still, [(inputs, targets)], None)
     want = [p.grad.clone() for p in model.parameters()]
     torch.testing.assert_close(loss, next_token_loss(model(inputs), targets).detach())
-    sums, lengths, _ = train_step(Trainee(model), still, list(zip(inputs.chunk(parts), targets.chunk(parts))), None)
+    sums, lengths, *_ = train_step(Trainee(model), still, list(zip(inputs.chunk(parts), targets.chunk(parts))), None)
     torch.testing.assert_close((sums, lengths), (loss, norm), rtol=1e-5, atol=1e-6)
     assert tokens == (targets != IGNORE).sum()
     torch.testing.assert_close([p.grad for p in model.parameters()], want, rtol=1e-4, atol=1e-6)
@@ -38,7 +38,7 @@ def test_micro_batches_equal_one_batch(parts, ragged):
 @pytest.mark.parametrize("max_norm", [None, 1e-3, 1e3])
 def test_a_gradient_is_measured_and_clipped_to_its_length(max_norm):
     model, inputs, targets = model_and_batch()
-    _, norm, _ = train_step(Trainee(model), torch.optim.SGD(model.parameters(), lr=0.0), [(inputs, targets)], max_norm)
+    _, norm, *_ = train_step(Trainee(model), torch.optim.SGD(model.parameters(), lr=0.0), [(inputs, targets)], max_norm)
     after = torch.stack([p.grad.norm() for p in model.parameters()]).norm()
     torch.testing.assert_close(after, norm if max_norm != 1e-3 else torch.tensor(1e-3), rtol=1e-3, atol=1e-8)
 
@@ -48,7 +48,7 @@ def test_a_gradient_that_is_not_finite_moves_no_weight(poison):
     model, inputs, targets = model_and_batch()
     model.out_head.weight.register_hook(lambda grad: grad.index_fill(0, torch.tensor(3), poison))
     before = [p.detach().clone() for p in model.parameters()]
-    _, norm, _ = train_step(Trainee(model), OPTIMIZERS["adamw"](model, TrainConfig()), [(inputs, targets)], 1.0)
+    _, norm, *_ = train_step(Trainee(model), OPTIMIZERS["adamw"](model, TrainConfig()), [(inputs, targets)], 1.0)
     assert not torch.isfinite(norm)
     assert all(torch.equal(p, b) for p, b in zip(model.parameters(), before))
 
@@ -63,4 +63,4 @@ def test_held_out_loss_is_the_mean_over_every_window(tokens):
     want = next_token_loss(model(x), y).item()
     for batch_size in (2, 4):
         loader = TokenLoader(ids, 8, batch_size, order="in order")
-        assert mean_loss(Trainee(model), loader, len(loader), torch.device("cpu")) == pytest.approx(want, rel=1e-6)
+        assert mean_loss(Trainee(model), loader, len(loader)) == pytest.approx(want, rel=1e-6)

@@ -57,6 +57,13 @@ class Watcher:
         print(f"warning: {message}")
 
 
+class Silence(Watcher):
+    """One who says nothing: the watcher of a process that does not write."""
+
+    def warn(self, message: str) -> None:
+        """Nothing; the process that writes says it."""
+
+
 def readable_rows(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a metrics.jsonl; a torn last line (the machine stopped while it was written) is left out."""
     if not path.is_file():
@@ -110,22 +117,34 @@ class Records:
         folder: the run directory.
         step: where the run goes on; 0 for a new one.
         device: what the run computes on.
+        processes: how many share its steps, each on such a device.
     """
 
-    def __init__(self, config: RunConfig, folder: Path, step: int, device: torch.device | str = "cpu") -> None:
+    def __init__(self, config: RunConfig, folder: Path, step: int, device: torch.device | str = "cpu", processes: int = 1) -> None:
         self.folder, self.device = folder, torch.device(device)
         said = environment(self.device)
-        self._matrix_rate, self._flops = float(said["matrix_rate"]), 0
+        self._matrix_rate, self._flops = float(said["matrix_rate"]) * processes, 0
         write_whole(folder / "config.yaml", f"# settings {config_hash(config)}\n{dump_config(config)}")
         write_whole(folder / "env.json", json.dumps(said, indent=1) + "\n")
-        rows = [row for row in readable_rows(folder / "metrics.jsonl") if row["step"] <= step and step > 0]
-        write_whole(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        rows = self._cut(step)
         self._began = time.perf_counter() - max((row.get("elapsed", 0.0) for row in rows), default=0.0)
-        write_whole(folder / "samples.md", _samples_until(folder / "samples.md", step))
 
     def __enter__(self) -> Records:
         self._metrics = (self.folder / "metrics.jsonl").open("a", encoding="utf-8")
         return self
+
+    def _cut(self, step: int) -> list[dict[str, Any]]:
+        """Take out what was written after `step`; returns the rows that stay."""
+        rows = [row for row in readable_rows(self.folder / "metrics.jsonl") if row["step"] <= step and step > 0]
+        write_whole(self.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        write_whole(self.folder / "samples.md", _samples_until(self.folder / "samples.md", step))
+        return rows
+
+    def go_back(self, step: int) -> None:
+        """Take out what was written after `step`, from where the run goes on once more."""
+        self._metrics.close()
+        self._cut(step)
+        self._metrics = (self.folder / "metrics.jsonl").open("a", encoding="utf-8")
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         try:
@@ -161,3 +180,29 @@ class Records:
         with (self.folder / "samples.md").open("a", encoding="utf-8") as file:
             file.write(f"\n## Step {run.step}, {run.tokens:,} tokens\n\n{text.strip()}\n")
         watcher.sampled(run, text)
+
+
+class NoRecords(Records):
+    """The papers of a process that does not write: none."""
+
+    def __init__(self) -> None:
+        pass
+
+    def __enter__(self) -> NoRecords:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def go_back(self, step: int) -> None:
+        """Nothing was written."""
+
+    def timed(self, model: nn.Module, tokens: int, seconds: float) -> dict[str, float]:
+        """Nobody reads it."""
+        return {}
+
+    def metric(self, row: dict[str, float]) -> None:
+        """Nobody reads it."""
+
+    def sample(self, run: Run, watcher: Watcher) -> None:
+        """The process that writes does."""

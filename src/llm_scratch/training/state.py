@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from llm_scratch.training.team import share_like
+
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimizer's memory under names such as `tok_emb.weight/exp_avg`."""
@@ -24,8 +26,7 @@ def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensor
     params = dict(model.named_parameters())
     for full, value in tensors.items():
         name, key = full.rsplit("/", 1)
-        device = params[name].device
-        optimizer.state[params[name]][key] = value.clone().to(device)
+        optimizer.state[params[name]][key] = share_like(params[name], value.clone().to(params[name].device))
 
 
 def seed_random(seed: int) -> None:
@@ -76,8 +77,8 @@ def plain_weights(model: nn.Module) -> dict[str, Tensor]:
     """The model's weights by name, a shared one (a tied head) once, as safetensors wants them."""
     seen: set[int] = set()
     weights = {}
-    for name, tensor in model.state_dict().items():
-        if tensor.data_ptr() not in seen:
-            seen.add(tensor.data_ptr())
-            weights[name] = tensor
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            weights[name] = tensor.detach()
     return weights

@@ -1,0 +1,197 @@
+"""A run in progress: its parts, where it is, one step of it, and how it is written down and found again.
+
+Steps are set going (`launch`) and read (`settle`) apart, because a GPU computes while we prepare what comes next: reading a number means
+to wait for it. On a CPU the two follow each other.
+Proof: tests/training/test_loop.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from llm_scratch import checkpoint
+from llm_scratch.config import RunConfig, to_dict
+from llm_scratch.data.loader import TokenLoader
+from llm_scratch.errors import DIVERGED, UserError
+from llm_scratch.model import build
+from llm_scratch.tokenizers import Tokenizer, save_tokenizer
+from llm_scratch.training.guard import RETURNS, Guard, Trouble, ordered_trouble
+from llm_scratch.training.parallel import parts_of
+from llm_scratch.training.precision import Precision
+from llm_scratch.training.schedule import learning_rate
+from llm_scratch.training.state import optimizer_tensors, plain_weights, random_state, restore_optimizer, restore_random, seed_random
+from llm_scratch.training.step import StepResult, mean_loss, train_step
+from llm_scratch.training.team import Team, is_share, local, share_like
+from llm_scratch.training.trainee import Trainee
+
+ADVICE = "Try a lower --train.lr, a longer --train.warmup-steps or --train.max-norm 1.0"
+
+
+class Launched(NamedTuple):
+    """A step that was set going, and its learning rate."""
+
+    rate: float
+    result: StepResult
+
+
+@dataclass
+class Run:
+    """A run in progress: its parts, and where it is. `step` counts the optimizer steps that are done and read."""
+
+    config: RunConfig
+    folder: Path
+    team: Team
+    tokenizer: Tokenizer
+    model: nn.Module
+    trainee: Trainee
+    learner: nn.Module  # the trainee, as the team learns with it
+    optimizer: torch.optim.Optimizer
+    train_loader: TokenLoader
+    val_loader: TokenLoader
+    bytes_per_token: float
+    steps: int
+    guard: Guard
+    step: int = 0
+    tokens: int = 0  # learned from so far
+    best: float = math.inf
+    last_eval: dict[str, float] = field(default_factory=dict)
+    trouble: Trouble = field(default_factory=Trouble)
+    pending: deque[Launched] = field(default_factory=deque)
+
+    @property
+    def device(self) -> torch.device:
+        """What this process computes on."""
+        return self.team.device
+
+    def advance(self, until: int = 0) -> dict[str, float]:
+        """Do one step; returns its row for metrics.jsonl, with "loss", or with "skipped" if it was bad and no weight moved.
+
+        Args:
+            until: a GPU may be given one step more to do before this one is read, up to this step.
+        """
+        ahead = self.device.type == "cuda"
+        while not self.pending or (len(self.pending) <= ahead and self.step + len(self.pending) < until):
+            self.launch()
+        return self.settle()
+
+    def launch(self) -> None:
+        """Set the next step going. Nobody waits for the device."""
+        cfg, team, step = self.config.train, self.team, self.step + len(self.pending)
+        rate = learning_rate(step, self.steps, cfg) * cfg.rollback_lr**self.trouble.returns
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group.get("lr_scale", 1.0)
+        if team.size > 1:  # each process drops other places, and the same ones if the step is done again
+            seed_random(int(np.random.SeedSequence([cfg.seed, step, team.rank]).generate_state(1)[0]))
+        batch = self.train_loader.batch(step + self.trouble.shift, team.rank, team.size)
+        inputs, targets = (_moved(part, self.device) for part in batch)
+        parts = list(zip(*(part.chunk(parts_of(cfg, team)) for part in (inputs, targets))))
+        with ordered_trouble(self.trainee, step + 1):
+            self.pending.append(Launched(rate, train_step(self.learner, self.optimizer, parts, cfg.max_norm, self.guard, team)))
+
+    def settle(self) -> dict[str, float]:
+        """Read the oldest step that was set going; its row, as `advance` returns it."""
+        rate, result = self.pending.popleft()
+        loss, norm, good = result.loss.item(), result.norm.item(), bool(result.good)
+        self.step += 1
+        self.trouble = self.trouble.after(good)
+        if not good:
+            what = {"loss": loss, "grad_norm": norm}
+            numbers = {f"skipped_{name}": value for name, value in what.items() if math.isfinite(value)}
+            return {"step": self.step, "tokens": self.tokens, "lr": rate, "skipped": self.trouble.skipped, **numbers}
+        self.tokens += round(result.tokens.item() * self.team.size)
+        bits = loss / math.log(2) / self.bytes_per_token
+        return {"step": self.step, "tokens": self.tokens, "loss": loss, "bits_per_byte": bits, "lr": rate, "grad_norm": norm}
+
+    def evaluate(self) -> dict[str, float]:
+        """Loss on learned and on held-out text, in nats per token, and the latter in bits per byte."""
+        cfg = self.config.train
+        measure = partial(mean_loss, self.learner, batches=cfg.eval_batches, parts=parts_of(cfg, self.team), team=self.team)
+        train, val = measure(self.train_loader), measure(self.val_loader)
+        bits = val / math.log(2) / self.bytes_per_token
+        self.last_eval = {"step": self.step, "tokens": self.tokens, "train_loss": train, "val_loss": val, "val_bits_per_byte": bits}
+        return self.last_eval
+
+    def check_finite(self, tensors: dict[str, Tensor]) -> None:
+        """Refuse weights, or an optimizer's memory of them, that are not finite, before they are measured, sampled from or saved.
+
+        Raises:
+            UserError: names the first such weight (code 5).
+        """
+        bad = next((name for name, tensor in tensors.items() if not torch.isfinite(local(tensor)).all()), None)
+        if self.team.highest(int(bad is not None)):
+            where = bad or "a weight of another process"
+            advice = "the last checkpoint is as it was. Try a lower --train.lr"
+            raise UserError(f"{where} holds numbers that are not finite after step {self.step}: training diverged; {advice}", DIVERGED)
+
+    def whole_model(self) -> nn.Module:
+        """A model that process 0 can use by itself; all processes must ask. It is the model itself where nobody holds shares of it."""
+        if not any(is_share(p) for p in self.model.parameters()):
+            return self.model
+        weights = self.team.collect(plain_weights(self.model))
+        if not self.team.writes:
+            return self.model
+        model = build(self.config.model).to(self.device)
+        model.start_id = self.model.start_id
+        checkpoint.set_weights(model, weights, "the run")
+        return model
+
+    def save(self, weights: dict[str, Tensor], optimizer: dict[str, Tensor], best: bool = False) -> None:
+        """Write a checkpoint of this moment; `weights` and `optimizer` as `contents` gives them."""
+        state = {
+            "step": self.step, "steps": self.steps, "tokens": self.tokens, "best": self.best, "last_eval": self.last_eval,
+            "random": random_state(), "threads": torch.get_num_threads(), "torch": torch.__version__,
+            "precision": self.trainee.precision.name, "guard": self.guard.state(), "trouble": asdict(self.trouble),
+        }  # fmt: skip
+        checkpoint.save(
+            self.folder, self.step, to_dict(self.config), weights, optimizer, state,
+            lambda folder: save_tokenizer(self.tokenizer, folder), best,
+        )  # fmt: skip
+
+    def contents(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Weights and optimizer, whole, for process 0; all processes must ask."""
+        return self.team.collect(plain_weights(self.model)), self.team.collect(optimizer_tensors(self.model, self.optimizer))
+
+    def restore(self, found: checkpoint.Checkpoint) -> None:
+        """Go to the moment of a checkpoint. Only process 0's needs to hold the tensors."""
+        own = self.model.state_dict()
+        weights = {name: share_like(own.get(name, full), full) for name, full in self.team.hand_out(found.weights)}
+        checkpoint.set_weights(self.model, weights, str(found.folder))
+        for name, full in self.team.hand_out(found.optimizer):
+            restore_optimizer(self.model, self.optimizer, {name: full})
+        restore_random(found.state["random"])
+        if self.config.machine.precision == "auto":  # what was tried out once holds for the whole run
+            self.trainee.precision = Precision(found.state.get("precision", "float32"), "as the run began")
+        if "guard" in found.state:
+            self.guard.restore(found.state["guard"])
+        self.trouble = Trouble(**found.state.get("trouble", {}))
+        self.step, self.tokens, self.best, self.last_eval = (found.state[key] for key in ("step", "tokens", "best", "last_eval"))
+
+    def go_back(self, found: checkpoint.Checkpoint | None) -> str:
+        """Go back to a checkpoint after a row of bad steps, and on from there with text that was not read yet; says so in words.
+
+        Raises:
+            UserError: there is none, or it has gone back often enough (code 5).
+        """
+        now, before = self.trouble, self.step
+        said = f"steps {before - now.streak + 1} to {before} were bad (loss or gradient not finite, or far above the usual)"
+        if found is None or now.returns == RETURNS:
+            why = "there is no checkpoint to go back to" if found is None else f"it has gone back {RETURNS} times already"
+            raise UserError(f"{said}, and {why}: training diverged; the last checkpoint is as it was. {ADVICE}", DIVERGED)
+        self.pending.clear()
+        self.restore(found)
+        self.trouble = replace(now, streak=0, returns=now.returns + 1, shift=now.shift + before - self.step)
+        return f"{said}: back to step {self.step}, and past the {before - self.step} batches since (return {now.returns + 1} of {RETURNS})"
+
+
+def _moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on its way to the device; to a GPU it travels while others compute."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

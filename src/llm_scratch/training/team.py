@@ -1,0 +1,156 @@
+"""The processes that train one model together, and the few things that they say to each other.
+
+torchrun starts them and tells each which one it is; `joined` reads that. A process that nobody started so is a team of one: it says
+nothing, and everything here gives back what it was given. Process 0 is the one that writes.
+
+    torchrun --nproc-per-node 4 -m llm_scratch train gpt2-small
+
+Proof: tests/training/test_team.py. How many, where, and what it costs: docs/scale.md.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from llm_scratch.errors import UserError
+
+T = TypeVar("T")
+LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "gloo")
+
+
+@dataclass(frozen=True)
+class Team:
+    """This process among those that train together: number `rank` of `size`, computing on `device`."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def writes(self) -> bool:
+        """Whether this is the process that writes logs and checkpoints, and talks to the terminal."""
+        return self.rank == 0
+
+    def mean(self, x: Tensor) -> Tensor:
+        """The mean over all processes, the same bits in each. Any shape."""
+        if self.size == 1:
+            return x
+        from torch import distributed
+
+        total = x.clone()
+        distributed.all_reduce(total)
+        return total / self.size
+
+    def highest(self, number: int) -> int:
+        """The highest of the processes' numbers: how they agree on what only some of them know."""
+        if self.size == 1:
+            return number
+        from torch import distributed
+
+        said = torch.tensor(number)  # on the CPU: nobody waits for a GPU
+        distributed.all_reduce(said, distributed.ReduceOp.MAX)
+        return int(said)
+
+    def tell(self, what: T) -> T:
+        """What process 0 has, for all."""
+        if self.size == 1:
+            return what
+        from torch import distributed
+
+        said = [what]
+        distributed.broadcast_object_list(said, src=0, device=torch.device("cpu"))
+        return said[0]
+
+    def hand_out(self, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+        """Process 0's tensors by name for all, one after the other, so that nobody holds more than one that he does not keep."""
+        if self.size == 1:
+            yield from tensors.items()
+            return
+        from torch import distributed
+
+        for name, shape, dtype in self.tell([(name, t.shape, t.dtype) for name, t in tensors.items()]):
+            tensor = tensors[name].to(self.device) if self.writes else torch.empty(shape, dtype=dtype, device=self.device)
+            distributed.broadcast(tensor, src=0)
+            yield name, tensor
+
+    def collect(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors that are whole, for process 0 to write; the others get none. What is held in shares is put together on its CPU."""
+        whole_ones = ((name, whole(tensor), is_share(tensor)) for name, tensor in tensors.items())
+        return {name: full.cpu() if apart else full for name, full, apart in whole_ones if self.writes}
+
+
+def is_share(tensor: Tensor) -> bool:
+    """Whether the processes hold a share of the tensor each (a DTensor)."""
+    return hasattr(tensor, "full_tensor")
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor of which each process holds a share, put together; all processes must ask. One that is whole already is itself."""
+    return tensor.full_tensor() if is_share(tensor) else tensor  # type: ignore[attr-defined]
+
+
+def local(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor."""
+    return tensor.to_local() if is_share(tensor) else tensor  # type: ignore[attr-defined]
+
+
+def share_like(mine: Tensor, full: Tensor) -> Tensor:
+    """This process's share of `full`, cut as `mine` is; all of it where `mine` is whole, or of another shape (a counter)."""
+    if not is_share(mine) or mine.shape != full.shape:
+        return full
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(full.to(mine.device), mine.device_mesh, mine.placements, src_data_rank=None)  # type: ignore[attr-defined]
+
+
+def rank_and_size() -> tuple[int, int]:
+    """Which process this is and of how many, as torchrun says it; (0, 1) for one that it did not start."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+@contextmanager
+def joined(device: str | torch.device) -> Iterator[Team]:
+    """The team that this process belongs to, for as long as the block lasts; a block inside finds the team of the one outside.
+
+    Args:
+        device: what to compute on; under torchrun "cuda" is the GPU with this process's number on its machine.
+    Raises:
+        UserError: another process of the team ended.
+    """
+    rank, size = rank_and_size()
+    if size == 1:
+        yield Team(device=torch.device(device))
+        return
+    from torch import distributed
+
+    where = torch.device(device)
+    if where.type == "cuda" and where.index is None:
+        where = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    if where.type == "cuda":
+        torch.cuda.set_device(where)
+    outermost = not distributed.is_initialized()
+    if outermost:
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo")
+    try:
+        yield Team(rank, size, where)
+    except RuntimeError as e:
+        if not any(sign in str(e) for sign in LOST):
+            raise
+        raise UserError(
+            f"process {rank} of {size} lost another one: the report of torchrun names it and why it ended; "
+            f"the same command goes on from the last checkpoint ({' '.join(str(e).split())[:120]})",
+            code=LOST_PROCESS,
+        ) from e
+    if outermost:  # after an error the others may be gone already, and parting from them would wait for them
+        distributed.destroy_process_group()
+
+
+LOST_PROCESS = 1
+"""Exit code of a process that ends because another one did."""
