@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llm_scratch.cli.terminal import command, count, duration, printable, short
+from llm_scratch.cli.terminal import command, count, duration, printable, short, size
 
 
 @pytest.mark.parametrize(("seconds", "shown"), [(0, "0:00"), (7.4, "0:07"), (59.6, "1:00"), (754, "12:34"), (3723, "1:02:03")])
@@ -23,10 +23,19 @@ def test_duration(seconds, shown):
         (1_638_400, "1.64 M"),
         (162_419_712, "162 M"),
         (7.2e9, "7.2 G"),
+        (6.9999e12, "7 T"),
     ],
 )
 def test_count(number, shown):
     assert count(number) == shown
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [(0, "0 B"), (950, "950 B"), (12_345, "12.1 KiB"), (1023 * 1024, "1,023 KiB"), (2**20, "1 MiB"), (3.21 * 2**30, "3.21 GiB")],
+)
+def test_size(number, shown):
+    assert size(number) == shown
 
 
 def test_printable_keeps_text_and_takes_orders_away():

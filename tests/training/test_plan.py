@@ -114,10 +114,11 @@ def test_it_is_kept_in_the_run(machine, tmp_path):
     assert read_plan(tmp_path / "nowhere") is None
 
 
-def test_a_short_run_is_not_worth_a_plan(monkeypatch):
+def test_a_short_run_is_not_worth_a_plan(monkeypatch, corpus):
     monkeypatch.setattr(planning, "matrix_rate", lambda device: 1e9)
-    assert not worth_a_plan(settings(), 20, CPU)
-    assert worth_a_plan(settings(), 10**6, CPU)
+    assert not worth_a_plan(settings(), corpus, CPU)
+    assert worth_a_plan(settings(steps=10**6), corpus, CPU)
+    assert worth_a_plan(settings(epochs=10**6), corpus, CPU)
 
 
 def test_measured_says_what_the_rows_say():

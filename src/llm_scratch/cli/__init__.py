@@ -21,6 +21,7 @@ from llm_scratch.errors import INTERRUPTED, RESOURCES, UserError, unknown
 
 VERBS: dict[str, tuple[str, str]] = {
     "train": ("train.Train", "train a model from a preset, or go on with one"),
+    "plan": ("plan.Plan", "memory, time and what fits, before training"),
     "generate": ("generate.Generate", "continue a text"),
     "chat": ("chat.Chat", "talk with a model in the terminal"),
     "evaluate": ("evaluate.Evaluate", "loss, perplexity, bits per byte, skills"),
@@ -32,6 +33,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "data show": ("data.ShowSource", "documents, size and a sample of a source"),
     "data prepare": ("prepare.PrepareData", "turn a text of any size into token shards"),
     "data check": ("prepare.CheckData", "whether shards are as they were written"),
+    "export hf": ("export.ExportHF", "write a model as a folder that transformers reads"),
     "plot": ("plot.Plot", "draw the loss of one run or of several"),
     "runs list": ("runs.ListRuns", "the runs of a folder"),
     "runs show": ("runs.ShowRun", "one run: settings, curve, last sample"),
@@ -53,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # a terminal that has no "é" shows "?" and not a traceback
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(logging.Formatter("llm-scratch: %(levelname)s: %(message)s"))
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # that it cannot keep a cache in a home of others is no news here
     if os.environ.get("NO_COLOR"):
         os.environ.setdefault("PYTHON_TYRO_ANSI_CODES", "False")  # tyro knows a variable of its own
     try:

@@ -23,6 +23,7 @@ from llm_scratch.training.records import Watcher
 
 if TYPE_CHECKING:
     from llm_scratch.training.loop import Run
+    from llm_scratch.training.plan import Plan
 
 SAMPLE_LETTERS = 480
 
@@ -44,10 +45,11 @@ class Watch(Watcher):
     Args:
         console: where to show it; a bar if it is a terminal, else lines.
         every: seconds between two lines.
+        plan: what was predicted for the run, if it was; kept in its directory.
     """
 
-    def __init__(self, console: Console, every: float = 10.0) -> None:
-        self.console, self.every = console, every
+    def __init__(self, console: Console, every: float = 10.0, plan: Plan | None = None) -> None:
+        self.console, self.every, self.plan = console, every, plan
         self.bar: Bar | None = None
         self.log: TextIO | None = None
         self.recent: deque[dict[str, float]] = deque(maxlen=20)  # rows of the last steps
@@ -66,6 +68,8 @@ class Watch(Watcher):
 
     def started(self, run: Run, resumed: bool) -> None:
         """Open log.txt and show where the run stands."""
+        if self.plan is not None:
+            self.plan.save(run.folder)
         self.log = (run.folder / "log.txt").open("a", encoding="utf-8", errors="replace", buffering=1)
         self.began = self.said = time.perf_counter()
         self.first_step = run.step

@@ -41,12 +41,21 @@ def duration(seconds: float) -> str:
 
 
 def count(number: float) -> str:
-    """A number in five letters or so: 9,999, 12.3k, 1.64 M, 7.2 G."""
-    for size, unit in ((1e9, " G"), (1e6, " M"), (1e4, "k")):
+    """A number in five letters or so: 9,999, 12.3k, 1.64 M, 7.2 G, 5 T."""
+    for size, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e4, "k")):
         if number >= size:
             scaled = number / (1e3 if unit == "k" else size)
             return f"{scaled:.3g}{unit}" if scaled < 999.5 else f"{scaled:,.0f}{unit}"
     return f"{number:,.0f}"
+
+
+def size(number: float) -> str:
+    """Bytes as memory is counted: 950 B, 12.3 KiB, 1.64 GiB."""
+    for power, unit in ((3, "GiB"), (2, "MiB"), (1, "KiB")):
+        if number >= 1024**power:
+            scaled = number / 1024**power
+            return f"{scaled:.3g} {unit}" if scaled < 999.5 else f"{scaled:,.0f} {unit}"
+    return f"{number:.0f} B"
 
 
 def printable(text: str) -> str:

@@ -80,6 +80,7 @@ class Train(Verb):
         folder = self._folder(config, screen)
         _check_names(config)
         from llm_scratch.cli.device import choose
+        from llm_scratch.cli.plan import look_ahead
         from llm_scratch.cli.progress import Watch
         from llm_scratch.data.corpus import prepare
         from llm_scratch.training.loop import train
@@ -95,8 +96,9 @@ class Train(Verb):
             f"{corpus.bytes_per_token:.2f} bytes a token"
         )
         screen.print(f"model: {config.model.architecture}, {count(config.model.n_params)} parameters")
+        plan = look_ahead(config, folder, device, corpus, screen)
         began = time.perf_counter()
-        with Watch(screen) as watch:
+        with Watch(screen, plan=plan) as watch:
             run = train(config, folder, device=device, watcher=watch, corpus=corpus)
         _sum_up(run, screen, time.perf_counter() - began)
 

@@ -99,10 +99,10 @@ def read_plan(run: Path) -> Plan | None:
         return None
 
 
-def worth_a_plan(config: RunConfig, steps: int, device: torch.device, seconds: float = 60.0) -> bool:
-    """Whether a run will take so long that three seconds of planning are nothing."""
+def worth_a_plan(config: RunConfig, corpus: Corpus, device: torch.device, seconds: float = 60.0) -> bool:
+    """Whether a run will take so long (`seconds`, by a guess) that three seconds of planning are nothing."""
     with torch.device("meta"):
-        work = flops_per_token(build(config.model)) * steps * config.train.batch_size * config.model.context_length
+        work = flops_per_token(build(config.model)) * _steps(config, corpus) * config.train.batch_size * config.model.context_length
     return work > seconds * LIKELY_MFU * matrix_rate(device)
 
 
@@ -117,7 +117,7 @@ def make_plan(config: RunConfig, device: torch.device, corpus: Corpus | None = N
     """
     cfg, T, where = config.train, config.model.context_length, device.type
     loader = None if corpus is None else _loader(config, corpus)
-    steps = cfg.steps if cfg.epochs is None else cfg.epochs * (len(loader) if loader else 1)
+    steps = _steps(config, corpus)
     width, asked = (T, cfg.batch_size * T) if loader is None else _rows(loader)
     precision = choose_precision(config.machine.precision, config.model, device)
     memory = rehearse(config, device, precision)
@@ -147,6 +147,14 @@ def _loader(config: RunConfig, corpus: Corpus, held_out: bool = False) -> TokenL
     if held_out and order != "documents":
         order = "in order"  # type: ignore[assignment]
     return TokenLoader(ids, config.model.context_length, config.train.batch_size, config.train.seed, order, corpus.tokenizer.eot_token)
+
+
+def _steps(config: RunConfig, corpus: Corpus | None) -> int:
+    """Optimizer steps of the whole run; without a text an epoch counts as one."""
+    cfg = config.train
+    if cfg.epochs is None:
+        return cfg.steps
+    return cfg.epochs * (1 if corpus is None else len(_loader(config, corpus)))
 
 
 def _rows(loader: TokenLoader, batches: int = 32) -> tuple[int, float]:

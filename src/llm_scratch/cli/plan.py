@@ -1,0 +1,206 @@
+"""What a run will take, before it runs; and afterwards, what was predicted beside what it took.
+
+Proof: tests/cli/test_plan.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from rich.console import Console
+from tyro.conf import Positional
+
+from llm_scratch.cli.flags import Switch, Verb, option
+from llm_scratch.cli.folders import resolve
+from llm_scratch.cli.terminal import command, console, count, duration, size, table
+from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig, TrainConfig, load_config
+from llm_scratch.errors import USAGE, UserError
+from llm_scratch.presets import PRESETS, preset
+
+if TYPE_CHECKING:
+    from llm_scratch.data.corpus import Corpus
+    from llm_scratch.training.plan import Plan as Prediction
+
+
+@dataclass(frozen=True)
+class Plan(Verb):
+    """What training PRESET will take here: memory, time, tokens, and what fits. For a RUN: predicted beside measured.
+
+    The flags are those of train. It takes a few seconds, in which steps are tried out; nothing is written.
+
+    examples:
+      llm-scratch plan gpt2-small --train.batch-size 4
+      llm-scratch plan runs/bard
+    """
+
+    preset: Positional[Annotated[str, option("PRESET|RUN")]] = ""
+    """a preset, or a run directory"""
+    config: Annotated[str, option("FILE")] = ""
+    """a YAML file of settings, over the preset's"""
+    device: str = "auto"
+    """auto, cpu, cuda, mps"""
+    json: Switch = False
+    """print the numbers as JSON"""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    machine: MachineConfig = field(default_factory=MachineConfig)
+
+    @classmethod
+    def defaults(cls, words: Sequence[str], given: Mapping[str, str], asks: bool) -> Plan:
+        """What flags change: the preset's or the run's settings, with the file's over them."""
+        if not words and "--config" not in given and not asks:
+            raise UserError(f"which preset or run? presets: {', '.join(PRESETS)}; `llm-scratch runs list` shows runs", USAGE)
+        base = RunConfig()
+        if words:
+            base = preset(words[0]) if words[0] in PRESETS else load_config(_run(words[0]) / "config.yaml")
+        if given.get("--config"):
+            base = load_config(given["--config"], base)
+        return cls(model=base.model, data=base.data, train=base.train, machine=base.machine)
+
+    def run(self) -> None:
+        """Print the plan, or the comparison."""
+        config = RunConfig(self.model, self.data, self.train, self.machine)
+        folder = _run(self.preset) if self.preset and self.preset not in PRESETS else None
+        from llm_scratch.training.plan import read_plan
+
+        found = read_plan(folder) if folder else None
+        plan = found or predict(config, self.device, console(stderr=True))
+        if folder:
+            _compare(plan, folder, found is not None, self.json)
+        elif self.json:
+            print(json.dumps(asdict(plan) | {"seconds": plan.seconds, "tokens": plan.tokens, "missing_memory": plan.missing_memory}))
+        else:
+            show(plan, config, console())
+
+
+def _run(name: str) -> Path:
+    """The run directory that is meant, or the error for a word that is neither a preset nor a run."""
+    try:
+        folder = resolve(name)
+    except UserError as e:
+        raise UserError(f"{name!r} is neither a preset ({', '.join(PRESETS)}) nor a run here or in runs/") from e
+    if not (folder / "config.yaml").is_file():
+        raise UserError(f"{folder} is no run directory (no config.yaml); expected a preset ({', '.join(PRESETS)}) or a run")
+    return folder
+
+
+def predict(config: RunConfig, wanted: str, screen: Console) -> Prediction:
+    """Read the text, rehearse and try a step; a text that cannot be read is planned without."""
+    import torch
+
+    from llm_scratch.cli.device import choose
+    from llm_scratch.data.corpus import prepare
+    from llm_scratch.training.memory import keep_freed_memory
+    from llm_scratch.training.plan import make_plan
+
+    keep_freed_memory()
+    device, _ = choose(wanted)
+    corpus = None
+    with screen.status(f"reading {config.data.source} …"):
+        try:
+            corpus = prepare(config)
+        except UserError as e:
+            screen.print(f"planned without the text, rows taken as full: {e}", soft_wrap=True)
+    with screen.status("trying a few steps …"):
+        return make_plan(config, torch.device(device), corpus)
+
+
+def look_ahead(config: RunConfig, folder: Path, device: str, corpus: Corpus, screen: Console) -> Prediction | None:
+    """The plan of a run that is about to begin, told in a line; None for one that goes on, or is over before a plan is made."""
+    import torch
+
+    from llm_scratch.training.plan import make_plan, worth_a_plan
+
+    if (folder / "metrics.jsonl").exists() or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return None
+    if not worth_a_plan(config, corpus, torch.device(device)):
+        return None
+    with screen.status("trying a few steps …"):
+        plan = make_plan(config, torch.device(device), corpus)
+    screen.print(f"plan: {size(plan.peak_memory)} of memory at most, about {duration(plan.seconds)} ({plan.seconds_per_step:.2g} s a step)")
+    for line in _does_not_fit(plan, config):
+        screen.print(f"warning: {line}", soft_wrap=True)
+    return plan
+
+
+def show(plan: Prediction, config: RunConfig, screen: Console) -> None:
+    """The plan as a table."""
+    memory, model = plan.memory, config.model
+    steps = plan.steps * plan.seconds_per_step
+    passes = "" if plan.passes is None else f", {plan.passes:,.1f} times over the text"
+    room = "" if plan.free_memory is None else f" of {size(plan.free_memory)} that there are"
+    grid = table("", "", left=2)
+    grid.show_header = False
+    for name, what in (
+        ("machine", f"{plan.device}, {plan.threads} thread{"s" * (plan.threads != 1)}: {count(plan.matrix_rate)}FLOP/s, {size(plan.read_bandwidth)}/s read"),
+        ("model", f"{count(plan.parameters)} parameters, {model.n_layers} layers of {model.emb_dim}, context {model.context_length:,}"),
+        ("FLOPs", f"{count(plan.flops_per_token)} a token, {count(plan.flops_per_token * plan.tokens_per_step)} a step"),
+        ("tokens", f"{plan.tokens_per_step:,} a step, {count(plan.tokens)} in {plan.steps:,} steps{passes}"),
+        ("memory", f"{size(plan.peak_memory)}{room}"),
+        ("", f"weights {size(memory.weights)}, gradients {size(memory.gradients)}, optimizer {size(memory.optimizer)},"),
+        ("", f"activations {size(memory.step)}, program and text {size(plan.before)}"),
+        ("time", f"{duration(plan.seconds)}: {plan.seconds_per_step:.3g} s a step, {plan.mfu:.0%} MFU"),
+        ("", f"steps {duration(steps)}, looks {duration(plan.look_seconds)}, samples {duration(plan.sample_seconds)}; saving not counted"),
+        ("tried", plan.trial),
+    ):  # fmt: skip
+        grid.add_row(name, what)
+    screen.print(grid)
+    screen.print()
+    for line in _does_not_fit(plan, config) or [f"It fits: batch_size {config.train.batch_size} in {_parts(config.train.micro_batches)}."]:
+        screen.print(line, soft_wrap=True)
+
+
+def _parts(micro_batches: int) -> str:
+    return "one piece" if micro_batches == 1 else f"{micro_batches} micro-batches"
+
+
+def _does_not_fit(plan: Prediction, config: RunConfig) -> list[str]:
+    """What is too large, by how much, and what fits; nothing where all is well."""
+    if not plan.missing_memory or plan.free_memory is None:
+        return []
+    batch = config.train.batch_size
+    lines = [f"It does not fit: {size(plan.peak_memory)} needed, {size(plan.free_memory)} there, {size(plan.missing_memory)} too much."]
+    if plan.micro_batches is not None:
+        lines.append(f"--train.micro-batches {plan.micro_batches} takes {size(plan.micro_peak)} and learns the same.")
+    else:
+        kept = plan.before + plan.memory.weights + plan.memory.gradients + plan.memory.optimizer
+        why = "weights, gradients and optimizer alone are too much" if kept > plan.free_memory else "one row's activations are too much"
+        smaller = "a smaller --model.emb-dim or --model.n-layers" if kept > plan.free_memory else "a smaller --model.context-length"
+        lines.append(f"Even one row at a time (--train.micro-batches {batch}) takes {size(plan.micro_peak)}: {why}; try {smaller}.")
+    return lines
+
+
+def _compare(plan: Prediction, folder: Path, began_with_it: bool, as_json: bool) -> None:
+    """What was predicted for a run beside what it took."""
+    from llm_scratch.training.plan import measured
+    from llm_scratch.training.plot import read_metrics
+
+    rows = read_metrics(folder)
+    took = measured(rows)
+    done = max((row["step"] for row in rows), default=0)
+    predicted = {"peak_memory": plan.peak_memory, "seconds_per_step": plan.seconds_per_step, "mfu": plan.mfu, "seconds": plan.seconds}
+    if as_json:
+        print(json.dumps({"predicted": predicted, "measured": took, "steps": plan.steps, "steps_done": done}))
+        return
+    grid = table("", "predicted", "measured", "off by")
+    for key, name, shown in (
+        ("peak_memory", "memory at most", size), ("seconds_per_step", "a step", lambda s: f"{s:.3g} s"),
+        ("mfu", "MFU", lambda share: f"{share:.0%}"), ("seconds", "the whole run", duration),
+    ):  # fmt: skip
+        ready = key in took and (key != "seconds" or done == plan.steps)
+        off = f"{predicted[key] / took[key] - 1:+.0%}" if ready and took[key] else ""
+        grid.add_row(name, shown(predicted[key]), shown(took[key]) if ready else "-", off)
+    screen = console()
+    screen.print(grid)
+    if done < plan.steps:
+        screen.print(f"\n{done:,} of {plan.steps:,} steps are done.")
+    if not began_with_it:
+        screen.print(
+            f"\nThe run began without a plan, as short runs do; this one was made now. {command('doctor', folder)} reads its curve."
+        )

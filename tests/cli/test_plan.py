@@ -1,0 +1,123 @@
+"""The plan on a terminal: what fits and what does not, a run held against its plan, faults."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+
+import pytest
+
+from llm_scratch.training import plan as planning
+from llm_scratch.training.plan import read_plan
+from llm_scratch.training.rehearsal import Memory
+
+GIB = 2**30
+
+
+@pytest.fixture
+def small(tiny):
+    """The tiny run's words, for plan."""
+    return ["plan", *tiny[1:]]
+
+
+@pytest.fixture
+def large(monkeypatch):
+    """A machine with 3 GiB free, and a model that wants a gigabyte, and another for every two rows."""
+    monkeypatch.setattr(planning, "free_memory", lambda device: 3 * GIB)
+
+    def rehearse(config, *how):
+        return Memory(GIB // 4, GIB // 4, GIB // 2, config.train.batch_size // config.train.micro_batches * GIB // 2, 0, 0)
+
+    monkeypatch.setattr(planning, "rehearse", rehearse)
+
+
+def test_a_plan_says_all_that_a_run_takes(llm, small):
+    result = llm(*small)
+    assert result.code == 0
+    words = " ".join(result.out.split())
+    for what in (
+        "machine cpu,",
+        "FLOP/s",
+        "model",
+        "parameters, 1 layers of 16",
+        "a token,",
+        "32 a step, 128 in 4 steps",
+        "weights",
+        "MFU",
+    ):
+        assert what in words, what
+    assert "times over the text" in words
+    assert "It fits: batch_size 2 in one piece." in words
+    assert max(map(len, result.out.splitlines())) <= 80
+
+
+def test_as_json(llm, small):
+    said = json.loads(llm(*small, "--json").out)
+    assert (said["steps"], said["tokens_per_step"], said["missing_memory"]) == (4, 32, 0)
+    assert said["seconds"] > 0
+
+
+def test_what_does_not_fit_is_said_with_what_does(llm, small, large):
+    words = " ".join(llm(*small, "--train.batch-size", "16").out.split())
+    assert "It does not fit: " in words
+    assert " too much. --train.micro-batches 8 takes " in words
+    words = " ".join(llm(*small, "--train.batch-size", "16", "--train.micro-batches", "16").out.split())
+    assert "It fits: batch_size 16 in 16 micro-batches." in words
+
+
+def test_what_never_fits_is_said_with_the_reason(llm, small, large, monkeypatch):
+    monkeypatch.setattr(planning, "free_memory", lambda device: GIB // 8)
+    words = " ".join(llm(*small).out.split())
+    assert "Even one row at a time (--train.micro-batches 2) takes" in words
+    assert "weights, gradients and optimizer alone are too much; try a smaller --model.emb-dim or --model.n-layers" in words
+
+
+def test_a_text_that_is_not_there_is_planned_without(llm, small):
+    small[small.index("--data.source") + 1] = "file:nowhere.txt"
+    result = llm(*small)
+    assert result.code == 0
+    assert "planned without the text" in result.err
+    assert "times over the text" not in result.out
+
+
+def test_a_short_run_is_compared_with_a_plan_made_now(llm, trained):
+    words = " ".join(llm("plan", trained).out.split())
+    for what in ("predicted measured off by", "memory at most", "a step", "MFU", "the whole run", "as short runs do"):
+        assert what in words, what
+
+
+def test_a_long_run_keeps_its_plan(llm, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(planning, "worth_a_plan", lambda *args: True)
+    out = tmp_path / "long"
+    assert "plan: " in llm(*tiny, "--out", out).out
+    plan = read_plan(out)
+    assert plan.steps == 4
+    replace(plan, seconds_per_step=1e6).save(out)
+    words = " ".join(llm("plan", out).out.split())
+    assert "1e+06 s" in words
+    assert "made now" not in words
+    assert "plan: " not in llm(*tiny, "--out", out).out, "what goes on is not planned again"
+    said = json.loads(llm("plan", out, "--json").out)
+    assert said["predicted"]["seconds_per_step"] == 1e6
+    assert said["measured"].keys() == {"peak_memory", "seconds_per_step", "mfu", "seconds"}
+    assert (said["steps"], said["steps_done"]) == (4, 4)
+
+
+def test_a_run_too_large_is_warned_of_before_it_begins(llm, tiny, tmp_path, large, monkeypatch):
+    monkeypatch.setattr(planning, "worth_a_plan", lambda *args: True)
+    words = " ".join(llm(*tiny, "--train.batch-size", "16", "--out", tmp_path / "run").out.split())
+    assert "warning: It does not fit" in words
+    assert "warning: --train.micro-batches 8 takes" in words
+
+
+def test_faults_are_named(llm, tmp_path):
+    assert "which preset or run?" in llm("plan").err
+    assert "'quickstrat' is neither a preset" in llm("plan", "quickstrat").err
+    (tmp_path / "folder").mkdir()
+    assert "folder is no run directory" in llm("plan", "folder").err
+    assert llm("plan", "quickstart", "--train.lrr", "1").err.startswith("llm-scratch: unknown setting")
+
+
+def test_a_plan_is_plain_numbers(llm, small):
+    said = json.loads(llm(*small, "--json").out)
+    assert set(asdict(Memory(1, 2, 3, 4, 5, 6))) == set(said["memory"])
