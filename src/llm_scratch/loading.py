@@ -20,10 +20,11 @@ from llm_scratch.config import RunConfig, from_dict
 from llm_scratch.data.corpus import start_id
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.interop import hf, litgpt, nanogpt, notebook
-from llm_scratch.interop.gpt2 import GPT2, load_named
+from llm_scratch.interop.gpt2 import load_named
 from llm_scratch.interop.hf_tokenizer import read_tokenizer
 from llm_scratch.interop.hub import from_hub
 from llm_scratch.interop.openai import load_gpt2
+from llm_scratch.interop.openai_files import GPT2
 from llm_scratch.interop.torch_file import read_torch
 from llm_scratch.model import build
 from llm_scratch.model.running import vocab_size
@@ -108,11 +109,6 @@ def read(where: str | Path, options: Options | None = None) -> Loaded:
 def known() -> str:
     """The kinds of files and folders that are read, for people."""
     return ", ".join(format.name for format in FORMATS)
-
-
-def is_name(where: str) -> bool:
-    """Whether `where` names a model of others, and no file or folder here."""
-    return where in GPT2 or where.startswith("hf:")
 
 
 def from_checkpoint(found: checkpoint.Checkpoint) -> tuple[nn.Module, Tokenizer]:

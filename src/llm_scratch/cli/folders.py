@@ -70,18 +70,23 @@ def find_runs(root: Path = RUNS) -> list[RunFolder]:
 
 
 def resolve(name: str) -> Path:
-    """The path of what a user calls a run: a path, a folder in `runs`, or a preset (its newest run).
+    """The path of what a user calls a run: a path, a folder in `runs`, a preset (its newest run), or a name that `load` takes.
 
     Raises:
         UserError: no such run (code 4).
     """
-    if Path(name).exists() or "/" in name:
+    from llm_scratch.interop.openai_files import GPT2
+
+    if Path(name).exists() or "/" in name:  # "hf:org/name" too
         return Path(name)
     runs = find_runs()
     match = [run.path for run in runs if run.path.name == name] or [run.path for run in runs if run.preset == name]
     if match:
         return match[-1]
-    raise UserError(f"no run {name!r} here or in {RUNS}/; `llm-scratch runs list` shows what there is", CHECKPOINT)
+    if name in GPT2:
+        return Path(name)
+    others = f"{', '.join(GPT2)} or hf:org/name"
+    raise UserError(f"no run {name!r} here or in {RUNS}/; `llm-scratch runs list` shows what there is; or {others}", CHECKPOINT)
 
 
 def folder_for(config: RunConfig, name: str, today: str, fresh: bool) -> tuple[Path, str]:

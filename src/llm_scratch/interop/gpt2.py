@@ -15,11 +15,8 @@ from torch import nn
 from llm_scratch import download
 from llm_scratch.interop.hf import load_weights
 from llm_scratch.interop.openai import gpt2_config, load_gpt2
-from llm_scratch.interop.openai_files import WEIGHTS, release
+from llm_scratch.interop.openai_files import GPT2, WEIGHTS, release
 from llm_scratch.tokenizers import TOKENIZERS, Tokenizer
-
-GPT2 = {"gpt2": "124M", "gpt2-medium": "355M", "gpt2-large": "774M", "gpt2-xl": "1558M"}
-"""A name -> OpenAI's for the size."""
 
 
 def load_named(name: str) -> tuple[nn.Module, Tokenizer]:

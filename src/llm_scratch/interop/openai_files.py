@@ -17,7 +17,9 @@ from llm_scratch.errors import DATA, RESOURCES, UserError, unknown
 from llm_scratch.web import Failed
 
 ADDRESS = "https://openaipublic.blob.core.windows.net/gpt-2/models"
-SIZES = ("124M", "355M", "774M", "1558M")
+GPT2 = {"gpt2": "124M", "gpt2-medium": "355M", "gpt2-large": "774M", "gpt2-xl": "1558M"}
+"""What people call a size -> what OpenAI calls it."""
+SIZES = tuple(GPT2.values())
 NEEDED = ("hparams.json", "model.ckpt.index", "model.ckpt.data-00000-of-00001", "encoder.json", "vocab.bpe")
 """What is read, the small ones first but for the vocabulary. `checkpoint` and `model.ckpt.meta` serve TensorFlow alone."""
 WEIGHTS = NEEDED[:3]

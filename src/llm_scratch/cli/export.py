@@ -1,0 +1,49 @@
+"""Give a model to other programs. Proof: tests/cli/test_export.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from llm_scratch.cli.flags import Verb, option
+from llm_scratch.cli.folders import resolve
+from llm_scratch.cli.terminal import console, count
+
+
+@dataclass(frozen=True)
+class ExportHF(Verb):
+    """Write the model in RUN as a folder that transformers reads.
+
+    Where transformers is installed, it reads the folder back, and logits and ids are compared before it appears.
+
+    examples:
+      llm-scratch export hf quickstart my-model
+      python -c "from transformers import pipeline; print(pipeline('text-generation', 'my-model')('The story of'))"
+    """
+
+    run_: Positional[Annotated[str, arg(name="run", metavar="RUN")]]
+    """a run directory, a preset (its newest run), or anything else that `generate` takes"""
+    folder: Positional[Annotated[str, option("FOLDER")]]
+    """a new or empty folder"""
+
+    def run(self) -> None:
+        """Load, write, compare, say so."""
+        where, screen = resolve(self.run_), console()
+        from llm_scratch.interop.hf_export import export_hf
+        from llm_scratch.loading import load
+
+        model, tokenizer = load(where)
+        with screen.status("writing, and comparing with transformers …"):
+            checked = export_hf(model, tokenizer, self.folder)
+        size = count(sum(parameter.numel() for parameter in model.parameters()))
+        screen.print(f"{self.folder}: {size} parameters, for AutoModelForCausalLM and AutoTokenizer.from_pretrained", soft_wrap=True)
+        if checked is None:
+            screen.print("not compared: transformers is not installed (pip install 'llm-scratch[hf]')", soft_wrap=True, markup=False)
+        else:
+            screen.print(
+                f"transformers reads the same model: logits differ by at most {checked.difference:.0e} of the largest, "
+                f"ids of {checked.texts:,} texts are equal",
+                soft_wrap=True,
+            )

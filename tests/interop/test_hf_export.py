@@ -1,0 +1,180 @@
+"""What we write, transformers reads: bit-equal tensors, equal logits, equal ids; a folder that would differ does not appear."""
+
+import json
+import sys
+from dataclasses import replace
+
+import pytest
+import safetensors.torch
+import torch
+
+from llm_scratch import files
+from llm_scratch.config import ModelConfig
+from llm_scratch.errors import CHECKPOINT, RESOURCES, USAGE, UserError
+from llm_scratch.interop import hf_export
+from llm_scratch.interop.hf_export import Checked, export_hf, sample_texts
+from llm_scratch.interop.hf_tokenizer import read_tokenizer
+from llm_scratch.loading import load
+from llm_scratch.model import build
+from llm_scratch.tokenizers import TOKENIZERS, CharTokenizer
+
+transformers = pytest.importorskip("transformers", reason="transformers reads what is written; install the hf extra")
+TEXTS = ["the cat sat on the mat, and the hat — naïve 😀\n\t" * 20]
+CFG = ModelConfig(vocab_size=300, context_length=24, emb_dim=24, n_heads=3, n_layers=2, drop_rate=0.0)
+KINDS = {
+    "as the notebooks have it": {},
+    "as GPT-2 has it": {"qkv_bias": True, "tie_embeddings": True, "init": "gpt2"},
+    "tied, without biases": {"tie_embeddings": True, "init": "mimetic", "drop_rate": 0.1},
+    "the exact GELU": {"architecture": "gpt-erf", "qkv_bias": True},
+}
+
+
+def model_of(cfg):
+    torch.manual_seed(3)
+    model = build(cfg).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.2)
+    return model
+
+
+@pytest.fixture(scope="module")
+def bpe():
+    return TOKENIZERS["bpe"](TEXTS, 280)
+
+
+@pytest.fixture(scope="module")
+def written(bpe, tmp_path_factory):
+    """A model, its tokenizer, and the folder that was written of them; not to be changed."""
+    model, folder = model_of(CFG), tmp_path_factory.mktemp("export") / "ours"
+    model.start_id = bpe.eot_token
+    assert export_hf(model, bpe, folder).texts == 1000
+    return model, folder
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_transformers_reads_the_same_model_and_so_do_we(tmp_path, bpe, kind):
+    model = model_of(replace(CFG, **KINDS[kind]))
+    folder = tmp_path / "new" / "ours"
+    checked = export_hf(model, bpe, folder)
+    assert checked.difference <= 1e-5
+    files = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "generation_config.json"}
+    assert {path.name for path in folder.iterdir()} == files
+    assert [path.name for path in folder.parent.iterdir()] == ["ours"]
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    assert type(theirs) is transformers.GPT2LMHeadModel
+    assert theirs.dtype == torch.float32
+    assert (theirs.lm_head.weight is theirs.transformer.wte.weight) == model.cfg.tie_embeddings
+    back, _ = load(folder)
+    assert back.cfg == replace(model.cfg, init="torch")
+    own = dict(model.named_parameters())
+    assert own.keys() == dict(back.named_parameters()).keys()
+    assert all(torch.equal(own[name], parameter) for name, parameter in back.named_parameters())
+
+
+def test_the_tensors_are_those_that_transformers_would_write(written, tmp_path):
+    _, folder = written
+    transformers.AutoModelForCausalLM.from_pretrained(folder).save_pretrained(tmp_path)
+    ours, theirs = (safetensors.torch.load_file(path / "model.safetensors") for path in (folder, tmp_path))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
+
+
+def test_what_a_row_begins_with_comes_back(written, bpe):
+    _, folder = written
+    assert load(folder)[0].start_id == bpe.eot_token
+    config = json.loads((folder / "config.json").read_text())
+    assert config["bos_token_id"] == config["eos_token_id"] == bpe.eot_token
+
+
+def test_transformers_goes_on_with_a_text_as_we_do(written):
+    model, folder = written
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    ids = tokenizer("the cat", return_tensors="pt").input_ids
+    told = theirs.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False, pad_token_id=0)
+    for position in range(ids.shape[1], told.shape[1]):
+        assert model(told[:, :position])[0, -1].argmax() == told[0, position]
+
+
+@pytest.mark.parametrize("kind", ["bpe", "chars", "gpt2"])
+def test_ids_of_ten_thousand_texts_are_equal(tmp_path, bpe, kind, request):
+    tokenizer = {"bpe": lambda: bpe, "chars": lambda: CharTokenizer.train(TEXTS), "gpt2": lambda: request.getfixturevalue("gpt2")}[kind]()
+    hf_export.write_tokenizer(tokenizer, tmp_path, 24)
+    theirs, texts = transformers.AutoTokenizer.from_pretrained(tmp_path), sample_texts(tokenizer, 10_000)
+    texts += ["", "<|endoftext|>", "\n<|endoftext|> \n", " "] if kind != "chars" else ["", "a<|endoftext|>t"]
+    want = [tokenizer.encode(text, allowed_special="all") for text in texts]
+    assert theirs(texts, verbose=False)["input_ids"] == want
+    assert theirs.eos_token_id == tokenizer.eot_token
+    assert theirs.batch_decode(want[::7], clean_up_tokenization_spaces=False) == [tokenizer.decode(ids) for ids in want[::7]]
+    back = read_tokenizer(tmp_path)
+    assert [back.encode(text, allowed_special="all") for text in texts[::7]] == want[::7]
+
+
+def another_model(monkeypatch):
+    tensors = hf_export.tensors
+    monkeypatch.setattr(
+        hf_export, "tensors", lambda *args: {k: v * 1.1 if "h.1.mlp.c_proj.w" in k else v for k, v in tensors(*args).items()}
+    )
+
+
+def another_tokenizer(monkeypatch):
+    write_tokenizer = hf_export.write_tokenizer
+    monkeypatch.setattr(hf_export, "write_tokenizer", lambda tokenizer, *rest: write_tokenizer(TOKENIZERS["bpe"](["zyx" * 99], 258), *rest))
+
+
+def full_disk(monkeypatch):
+    def write(path, pieces):
+        path.write_bytes(next(iter(pieces)))
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.disk, "write", write)
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "message"),
+    [
+        (another_model, CHECKPOINT, "transformers reads another model: logits differ by"),
+        (another_tokenizer, CHECKPOINT, "transformers reads another tokenizer: the ids of"),
+        (full_disk, RESOURCES, "No space left on device"),
+    ],
+)
+def test_a_folder_that_would_differ_does_not_appear(tmp_path, bpe, monkeypatch, fault, code, message):
+    fault(monkeypatch)
+    with pytest.raises(UserError, match=message) as error:
+        export_hf(model_of(CFG), bpe, tmp_path / "ours")
+    assert error.value.code == code
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("taken", ["file", "folder"])
+def test_a_place_that_is_taken_stays_as_it_is(tmp_path, bpe, taken):
+    place = tmp_path / "ours"
+    if taken == "folder":
+        place.mkdir()
+    (place if taken == "file" else place / "diary.txt").write_text("mine")
+    with pytest.raises(UserError, match="is there already; expected a new or empty folder") as error:
+        export_hf(model_of(CFG), bpe, place)
+    assert error.value.code == USAGE
+    assert (place if taken == "file" else place / "diary.txt").read_text() == "mine"
+
+
+def test_an_empty_folder_is_taken(tmp_path, bpe):
+    (tmp_path / "ours").mkdir()
+    assert isinstance(export_hf(model_of(CFG), bpe, tmp_path / "ours"), Checked)
+
+
+def test_what_transformers_cannot_be_is_refused_with_the_reason(tmp_path, bpe):
+    with pytest.raises(UserError, match="transformers has no tokenizer of words"):
+        export_hf(model_of(CFG), TOKENIZERS["words"](TEXTS, 20), tmp_path / "ours")
+    model = model_of(CFG)
+    model.cfg = replace(CFG, architecture="mine")
+    with pytest.raises(UserError, match="the architecture 'mine' is no GPT2LMHeadModel"):
+        export_hf(model, bpe, tmp_path / "ours")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_transformers_nothing_is_claimed(tmp_path, bpe, monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    assert export_hf(model_of(CFG), bpe, tmp_path / "ours") is None
+    assert (tmp_path / "ours" / "model.safetensors").is_file()
