@@ -138,7 +138,7 @@ def show(plan: Prediction, config: RunConfig, screen: Console) -> None:
     grid = table("", "", left=2)
     grid.show_header = False
     for name, what in (
-        ("machine", f"{plan.device}, {plan.threads} thread{"s" * (plan.threads != 1)}: {count(plan.matrix_rate)}FLOP/s, {size(plan.read_bandwidth)}/s read"),
+        ("machine", f"{plan.device}, threads: {plan.threads}; {count(plan.matrix_rate)}FLOP/s, {size(plan.read_bandwidth)}/s read"),
         ("model", f"{count(plan.parameters)} parameters, {model.n_layers} layers of {model.emb_dim}, context {model.context_length:,}"),
         ("FLOPs", f"{count(plan.flops_per_token)} a token, {count(plan.flops_per_token * plan.tokens_per_step)} a step"),
         ("tokens", f"{plan.tokens_per_step:,} a step, {count(plan.tokens)} in {plan.steps:,} steps{passes}"),
