@@ -1,0 +1,75 @@
+"""C2: importing, asking for help, training and writing text talk to nobody: no connection, no name looked up."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+SCRIPT = """
+import os, sys
+said = []
+
+def hook(event, args):
+    if event in ("socket.connect", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname", "socket.bind", "socket.sendmsg"):
+        said.append(f"{event} {args[1:] if event != 'socket.getaddrinfo' else args[:2]}")
+
+sys.addaudithook(hook)
+import llm_scratch
+for name in dir(llm_scratch):
+    getattr(llm_scratch, name)
+from llm_scratch.cli import VERBS, main
+
+codes = [main(["--help"]), main(["--version"]), main(["config"])] + [main([*verb.split(), "--help"]) for verb in VERBS]
+text = "the hen sat on the red mat, and the fox ran off.\\n" * 60
+open("hens.txt", "w").write(text)
+tiny = "--data.tokenizer chars --model.vocab-size 40 --model.context-length 16 --model.emb-dim 16 --model.n-heads 2 --model.n-layers 1"
+often = "--train.steps 4 --train.batch-size 2 --train.eval-every 2 --train.sample-every 2 --train.save-every 2 --train.prompt the"
+codes.append(main(["train", "shakespeare", "--data.source", "file:hens.txt", *tiny.split(), *often.split(), "--out", "run"]))
+codes.append(main(["generate", "run", "the hen", "--tokens", "5"]))
+codes.append(main(["evaluate", "run"]))
+print("codes", set(codes), "talks", said)
+"""
+
+
+def run(folder, command):
+    """The script in a process of its own, with none of the variables that keep libraries from the network."""
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(folder),
+        "OMP_NUM_THREADS": "1",
+        "MPLBACKEND": "Agg",
+        "PYTHONPATH": ":".join(sys.path),
+    }
+    return subprocess.run(
+        [*command, sys.executable, "-c", SCRIPT], cwd=folder, env=environment, capture_output=True, text=True, timeout=200
+    )
+
+
+def no_network():
+    """The command that runs another one in a network of its own, without a way out; None where that is not allowed."""
+    for command in (["unshare", "--net"], ["unshare", "--net", "--map-root-user"]):
+        try:
+            if subprocess.run([*command, "true"], capture_output=True).returncode == 0:
+                return command
+        except FileNotFoundError:
+            return None
+    return None
+
+
+def test_c2_nobody_is_talked_to(tmp_path, measured):
+    alone = no_network()
+    done = run(tmp_path, alone or [])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "codes {0} talks []", done.stdout[-2000:] + done.stderr
+    where = "in a network namespace without a way out" if alone else "watched by Python's audit hook (namespaces are not allowed here)"
+    measured("C2", f"0 connections, 0 names looked up at import, --help, train, generate, evaluate; {where}", "0 connects")
+
+
+def test_c2_the_watcher_sees_what_it_looks_for(tmp_path):
+    script = (
+        SCRIPT.partition("import llm_scratch")[0]
+        + "import socket\ntry: socket.create_connection(('127.0.0.1', 9), 0.1)\nexcept OSError: pass\nprint(said)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert "socket.getaddrinfo" in done.stdout
+    assert "socket.connect" in done.stdout
