@@ -47,6 +47,17 @@ def test_prepare_check_train_and_write(prepare, llm):
     assert "the hen sat on the red mat" in llm("data", "show", "shards:out").out
 
 
+def test_show_reads_the_index_and_the_first_words(llm, tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "a hen"}\n{"text": ""}\n{"text": "a fox"}\n')
+    llm("data", "prepare", "a.jsonl", "--out", "out", "--tokenizer", "chars", "--shard-tokens", "9")
+    out = llm("data", "show", "shards:out").out
+    for what, value in (("made of", "a.jsonl"), ("documents", "2, and 1 empty left out"), ("tokens", "13, 0.77 bytes each")):
+        assert re.search(rf"^{what} +{re.escape(value)} *$", out, re.M), out
+    assert re.search(r"^shards +2 of 9 tokens as uint16 *$", out, re.M)
+    assert "a hen" in out
+    assert "fox" not in out
+
+
 def test_a_second_time_there_is_nothing_to_do(prepare):
     prepare()
     again = prepare()

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 from tyro.conf import Positional, arg
@@ -109,6 +110,10 @@ class ShowSource(Verb):
         from llm_scratch.data.sources import read
 
         screen = console()
+        kind, _, argument = self.source.partition(":")
+        if kind == "shards":
+            _show_shards(argument, screen)
+            return
         with screen.status(f"reading {self.source} …"):
             documents = read(self.source)
         text = documents[0]
@@ -121,12 +126,44 @@ class ShowSource(Verb):
         grid.add_row("words", f"{sum(len(document.split()) for document in documents):,}")
         grid.add_row("characters", f"{letters:,}, {len(set().union(*documents)):,} different")
         grid.add_row("bytes", f"{size:,} ({count(size)})" if size >= 10_000 else f"{size:,}")
-        if self.source.partition(":")[0] == "stories":
+        if kind == "stories":
             grid.add_row("floor", f"{story_floor(min(len(documents), FLOOR_STORIES)):.4f} bits per byte: no model can do better")
         screen.print(grid)
-        sample = text if len(text) <= SAMPLE_LETTERS else text[:SAMPLE_LETTERS].rsplit(" ", 1)[0] + " …"
-        title = "the first document" if len(documents) > 1 else "it begins"
-        screen.print(Panel(Text(printable(sample).strip()), title=title, title_align="left", width=min(screen.width, 88)))
+        _show_text(text, "the first document" if len(documents) > 1 else "it begins", screen)
+
+
+def _show_text(text: str, title: str, screen: Console) -> None:
+    """The first words of a text in a box."""
+    sample = text if len(text) <= SAMPLE_LETTERS else text[:SAMPLE_LETTERS].rsplit(" ", 1)[0] + " …"
+    screen.print(Panel(Text(printable(sample).strip()), title=title, title_align="left", width=min(screen.width, 88)))
+
+
+def _show_shards(folder: str, screen: Console) -> None:
+    """What the index of a folder of shards says, and how its text begins; little of it is read."""
+    import numpy as np
+
+    from llm_scratch.data.shards import open_shards
+    from llm_scratch.tokenizers import load_tokenizer
+
+    row, index = open_shards(folder)
+    grid = table("", "")
+    grid.show_header = False
+    grid.columns[1].justify = "left"
+    done = index.done
+    for what, value in (
+        ("made of", f"{index.source['name']}"),
+        ("documents", f"{done.documents:,}" + (f", and {done.empty:,} empty left out" if done.empty else "")),
+        ("bytes", f"{done.text_bytes:,}"),
+        ("tokens", f"{index.tokens:,}, {done.text_bytes / index.tokens:.2f} bytes each"),
+        ("tokenizer", f"{index.settings['tokenizer']}, {index.n_vocab:,} tokens"),
+        ("shards", f"{len(index.shards)} of {index.settings['shard_tokens']:,} tokens as {index.dtype}"),
+    ):
+        grid.add_row(what, printable(value))
+    screen.print(grid)
+    ids = np.asarray(row[1 : SAMPLE_LETTERS + 1])
+    ends = np.flatnonzero(ids == index.eot)
+    text = load_tokenizer(Path(folder).expanduser()).decode(ids[: ends[0] if len(ends) else None].tolist())
+    _show_text(text, "the first document" if done.documents > 1 else "it begins", screen)
 
 
 def story_floor(n: int) -> float:

@@ -15,9 +15,9 @@ from llm_scratch.cli.terminal import console, table
 from llm_scratch.errors import USAGE, UserError
 
 if TYPE_CHECKING:
-    import numpy as np
     from rich.console import Console
 
+    from llm_scratch.data.shards import Tokens
     from llm_scratch.evaluation.loss import Loss
 
 PARTS = 64  # a text is measured in so many parts, and their spread gives the standard error
@@ -74,7 +74,7 @@ class Evaluate(Verb):
 
             show_skills(screen, model, tokenizer)
 
-    def _text(self, tokenizer: Any) -> tuple[str, np.ndarray]:
+    def _text(self, tokenizer: Any) -> tuple[str, Tokens]:
         """What is measured on, by name and as token ids."""
         from llm_scratch.data.corpus import encode_documents, prepare
         from llm_scratch.data.sources import read
@@ -88,19 +88,21 @@ class Evaluate(Verb):
         return f"held-out part of {run.config.data.source}", prepare(run.config, tokenizer).val
 
 
-def measure(model: Any, tokenizer: Any, ids: np.ndarray, screen: Console) -> tuple[Loss, float]:
+def measure(model: Any, tokenizer: Any, ids: Tokens, screen: Console) -> tuple[Loss, float]:
     """The exact loss over all windows of a text, and the standard error of its bits per byte.
 
     The text is measured in parts of whole windows, so the sum is what one pass gives. The error is that of a ratio of sums
     (Cochran 1977, "Sampling Techniques", section 6.4), taking the parts as independent; nan when there is only one.
     """
+    import numpy as np
+
     from llm_scratch.evaluation.loss import Loss, evaluate_tokens
 
     T = model.cfg["context_length"]
     size = T * max(1, math.ceil(len(ids) / T / PARTS))
     starts = range(0, max(1, len(ids) - 1), size)
     shown = track(starts, "measuring", console=screen, transient=True, disable=not screen.is_terminal)
-    parts = [evaluate_tokens(model, ids[start : start + size + 1], tokenizer=tokenizer) for start in shown]
+    parts = [evaluate_tokens(model, np.asarray(ids[start : start + size + 1]), tokenizer=tokenizer) for start in shown]
     loss = sum(parts[1:], parts[0]) if len(parts) > 1 else parts[0]
     assert isinstance(loss, Loss)
     n_bytes = [part.n_bytes or 0 for part in parts]

@@ -173,7 +173,7 @@ def remove_shards(folder: Path, screen: Console) -> None:
 def _sum_up(index: Index, out: str, screen: Console, seconds: float | None) -> None:
     """What the folder holds, and the next command."""
     done = index.done
-    empty = f"; {done.empty:,} empty ones were left out" if done.empty else ""
+    empty = f"; {done.empty:,} empty left out" if done.empty else ""
     screen.print(
         f"{out}: {index.tokens:,} tokens of {done.documents:,} {'documents' if done.documents != 1 else 'document'} in {_shards(index)}, "
         f"{done.text_bytes / max(1, index.tokens):.2f} bytes a token{empty}",
