@@ -115,6 +115,8 @@ def test_faults_are_named(llm, tmp_path):
     assert "'quickstrat' is neither a preset" in llm("plan", "quickstrat").err
     (tmp_path / "folder").mkdir()
     assert "folder is no run directory" in llm("plan", "folder").err
+    (tmp_path / "folder" / "config.yaml").write_text("train: {stepz: 3}")
+    assert "unknown setting 'train.stepz'" in llm("plan", "folder").err
     assert llm("plan", "quickstart", "--train.lrr", "1").err.startswith("llm-scratch: unknown setting")
 
 

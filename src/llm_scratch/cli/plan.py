@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,9 +30,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan(Verb):
-    """What training PRESET will take here: memory, time, tokens, and what fits. For a RUN: predicted beside measured.
+    """What training PRESET will take here: memory, time, tokens, what fits.
 
-    The flags are those of train. It takes a few seconds, in which steps are tried out; nothing is written.
+    Of a RUN it shows what was predicted beside what it took.
+
+    The flags are those of train. It takes seconds, and writes nothing.
 
     examples:
       llm-scratch plan gpt2-small --train.batch-size 4
@@ -58,7 +61,8 @@ class Plan(Verb):
             raise UserError(f"which preset or run? presets: {', '.join(PRESETS)}; `llm-scratch runs list` shows runs", USAGE)
         base = RunConfig()
         if words:
-            base = preset(words[0]) if words[0] in PRESETS else load_config(_run(words[0]) / "config.yaml")
+            with suppress(UserError):  # `run` says what is wrong with the name
+                base = preset(words[0]) if words[0] in PRESETS else load_config(_run(words[0]) / "config.yaml")
         if given.get("--config"):
             base = load_config(given["--config"], base)
         return cls(model=base.model, data=base.data, train=base.train, machine=base.machine)
@@ -67,6 +71,8 @@ class Plan(Verb):
         """Print the plan, or the comparison."""
         config = RunConfig(self.model, self.data, self.train, self.machine)
         folder = _run(self.preset) if self.preset and self.preset not in PRESETS else None
+        if folder:
+            load_config(folder / "config.yaml")
         from llm_scratch.training.plan import read_plan
 
         found = read_plan(folder) if folder else None
