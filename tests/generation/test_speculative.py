@@ -49,19 +49,20 @@ TOP_K = {"temperature": 0.8, "top_k": 4}
 
 
 @pytest.mark.parametrize(
-    ("who", "samplers"),
+    ("who", "samplers", "n"),
     [
-        ("another draft", {}),
-        ("lookup", TOP_K),
-        pytest.param("another draft", TOP_K, marks=pytest.mark.slow),
-        pytest.param("the model itself", TOP_K, marks=pytest.mark.slow),
-        pytest.param("lookup", {}, marks=pytest.mark.slow),
+        ("another draft", {}, 20_000),
+        ("lookup", TOP_K, 5_000),
+        pytest.param("another draft", TOP_K, 20_000, marks=pytest.mark.slow),
+        pytest.param("the model itself", TOP_K, 20_000, marks=pytest.mark.slow),
+        pytest.param("lookup", TOP_K, 20_000, marks=pytest.mark.slow),
+        pytest.param("lookup", {}, 20_000, marks=pytest.mark.slow),
     ],
 )
-def test_twenty_thousand_tokens_have_the_targets_distribution(who, samplers):
-    """200 texts of 100 tokens: what follows each token is counted and held to the target's probabilities."""
+def test_tokens_have_the_targets_distribution(who, samplers, n):
+    """Texts of 100 tokens: what follows each token is counted and held to the target's probabilities."""
     target, chance, seen = Chain(1), torch.Generator().manual_seed(7), torch.zeros(V, V)
-    for _ in range(200):
+    for _ in range(n // 100):
         propose = {
             "another draft": Draft(Chain(2), chance, **samplers),
             "the model itself": Draft(target, chance, **samplers),
@@ -69,7 +70,7 @@ def test_twenty_thousand_tokens_have_the_targets_distribution(who, samplers):
         }[who]
         ids = write(target, torch.tensor([[0, 3]]), propose, 100, generator=chance, n_guesses=3, **samplers)[0]
         seen.index_put_((ids[1:-1], ids[2:]), torch.ones(()), accumulate=True)
-    assert seen.sum() == 20_000
+    assert seen.sum() == n
     logits = target.table / samplers.get("temperature", 1)
     logits = logits.masked_fill(logits < logits.topk(samplers.get("top_k", V)).values[:, -1:], -torch.inf)
     assert chi_square_p(seen, logits.softmax(-1)) > 0.001
@@ -95,7 +96,7 @@ def gpt(seed, **changes):
     who=st.sampled_from(["draft", "itself", "lookup"]),
     penalty=st.sampled_from([None, 1.3]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_greedy_text_is_that_of_plain_greedy(prompt, n, n_guesses, who, penalty):
     """Also where the context fills and slides, and with a penalty that looks at the text."""
     model, greedy, idx = gpt(1), {"temperature": 0, "repetition_penalty": penalty}, torch.tensor([prompt])
