@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from ranks import Ranks
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("LLM_SCRATCH_DATA") or ROOT.parent / "shared" / "data")
@@ -49,3 +50,12 @@ def measured(record_property: Callable[[str, object], None]) -> Callable[[str, s
         record_property("measured", (row, reached, asked))
 
     return tell
+
+
+@pytest.fixture(scope="session")
+def ranks() -> Iterator[Ranks]:
+    """Where tests start processes that train together (see ranks.py)."""
+    if not hasattr(os, "fork"):
+        pytest.skip("needs fork, which Windows does not have")
+    with Ranks() as started:
+        yield started

@@ -81,6 +81,12 @@ def adding(learner: nn.Module, last: bool, team: Team) -> AbstractContextManager
     return nullcontext() if last else learner.no_sync()  # type: ignore[operator]
 
 
+def let_go(learner: nn.Module) -> None:
+    """Have every process hold its share alone again: after a look there is no way back, on which FSDP2 would see to it."""
+    if hasattr(learner, "reshard"):
+        learner.reshard()  # type: ignore[operator]
+
+
 def blocks_of(model: nn.Module) -> list[nn.Module]:
     """The layers of a model, or none where it does not say."""
     return list(getattr(model, "trf_blocks", []))

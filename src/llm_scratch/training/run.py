@@ -25,7 +25,7 @@ from llm_scratch.errors import DIVERGED, UserError
 from llm_scratch.model import build
 from llm_scratch.tokenizers import Tokenizer, save_tokenizer
 from llm_scratch.training.guard import RETURNS, Guard, Trouble, ordered_trouble
-from llm_scratch.training.parallel import parts_of
+from llm_scratch.training.parallel import let_go, parts_of
 from llm_scratch.training.precision import Precision
 from llm_scratch.training.schedule import learning_rate
 from llm_scratch.training.state import optimizer_tensors, plain_weights, random_state, restore_optimizer, restore_random, seed_random
@@ -116,8 +116,11 @@ class Run:
         cfg = self.config.train
         measure = partial(mean_loss, self.learner, batches=cfg.eval_batches, parts=parts_of(cfg, self.team), team=self.team)
         train, val = measure(self.train_loader), measure(self.val_loader)
+        let_go(self.learner)
         bits = val / math.log(2) / self.bytes_per_token
-        self.last_eval = {"step": self.step, "tokens": self.tokens, "train_loss": train, "val_loss": val, "val_bits_per_byte": bits}
+        passes = self.step / len(self.train_loader)  # over the text to learn from
+        self.last_eval = {"step": self.step, "tokens": self.tokens, "passes": passes, "train_loss": train, "val_loss": val}
+        self.last_eval["val_bits_per_byte"] = bits
         return self.last_eval
 
     def check_finite(self, tensors: dict[str, Tensor]) -> None:

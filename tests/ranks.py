@@ -1,0 +1,146 @@
+"""Real processes that train together, over gloo on this machine: forked from one that has imported everything, so they begin at once.
+
+    with Ranks() as ranks:
+        first, second = ranks.train(2, config, folder)
+
+As a program it is that process: it reads a job a line from stdin, forks the job's processes, and prints when they have ended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import traceback
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+LONGEST = 120  # seconds that a process may take before it is ended
+
+
+class Ranks:
+    """The processes of a test. Those of one call run side by side; calls follow each other."""
+
+    def __enter__(self) -> Ranks:
+        here = {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+        self._process = subprocess.Popen(
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | here
+        )
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+
+    def train(self, size: int, config: Any, out: Path, stop_at: int = 0, fault: str = "") -> list[dict[str, Any]]:
+        """Train as `size` processes.
+
+        Args:
+            config: the run's settings.
+            out: the run directory.
+            stop_at: the step after which the first process is sent SIGTERM; 0: none.
+            fault: an order for faults.py.
+        Returns:
+            Of each process: `ids`, the rows that it learned from, by step; `warnings`; `error` and `code` if it ended with one.
+        """
+        from llm_scratch.config import to_dict
+
+        answers = [out.parent / f"{out.name}-{stop_at}-{size}-{rank}.json" for rank in range(size)]
+        job = {"config": to_dict(config), "out": str(out), "stop_at": stop_at, "fault": fault, "answers": [str(a) for a in answers]}
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        assert self._process.stdout.readline() == "done\n"
+        return [json.loads(answer.read_text()) if answer.exists() else {"error": "killed"} for answer in answers]
+
+
+def train(config: Any, out: str, stop_at: int, **_: Any) -> dict[str, Any]:
+    """One process's part of a run, and what it says about it."""
+    from llm_scratch.training.loop import train
+    from llm_scratch.training.records import Watcher
+
+    said: dict[str, Any] = {"ids": {}, "warnings": []}
+
+    class Witness(Watcher):
+        def step(self, run, row):
+            if run.step == stop_at:
+                signal.raise_signal(signal.SIGTERM)
+
+        def warn(self, message):
+            said["warnings"].append(message)
+
+    note_rows(said["ids"])
+    try:
+        train(config, out, watcher=Witness(), corpus=text(config))
+    except Exception as e:
+        said |= {"error": str(e), "code": getattr(e, "code", 1), "trace": traceback.format_exc()}
+    return said
+
+
+def note_rows(ids: dict[int, Any]) -> None:
+    """Let the loader of the text that is learned from (it has a seed) write down what it hands out."""
+    from llm_scratch.data.loader import TokenLoader
+
+    batch = TokenLoader.batch
+
+    def noted(self: Any, step: int, rank: int = 0, world: int = 1) -> Any:
+        rows = batch(self, step, rank, world)
+        if self.seed and (world > 1 or "RANK" not in os.environ):  # evaluation takes whole batches
+            ids[step] = rows[0].tolist()
+        return rows
+
+    TokenLoader.batch = noted  # type: ignore[method-assign]
+
+
+@lru_cache
+def text(config: Any) -> Any:
+    """The corpus of a run, prepared once for all processes."""
+    from llm_scratch.data.corpus import prepare
+
+    return prepare(config)
+
+
+def fork(job: dict[str, Any]) -> None:
+    """Run a job's processes, and wait for them."""
+    from llm_scratch.config import RunConfig, from_dict
+
+    config = from_dict(RunConfig, job["config"])
+    text(config)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    children = []
+    for rank, answer in enumerate(job["answers"]):
+        pid = os.fork()
+        if pid:
+            children.append(pid)
+            continue
+        signal.alarm(LONGEST)
+        if job["fault"]:
+            os.environ["LLM_SCRATCH_FAULT"] = job["fault"]
+        if len(job["answers"]) > 1:
+            where = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": len(job["answers"]), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            os.environ |= {name: str(value) for name, value in where.items()}
+        Path(answer).write_text(json.dumps(train(config, job["out"], job["stop_at"])))
+        os._exit(0)
+    for pid in children:
+        os.waitpid(pid, 0)
+
+
+if __name__ == "__main__":
+    import matplotlib.backends.backend_agg
+    import matplotlib.pyplot  # noqa: F401
+    import torch.distributed.fsdp
+    import torch.nn.parallel  # noqa: F401
+
+    import llm_scratch.training.loop  # noqa: F401
+
+    os.fsync = lambda number: None  # the tests of the disk are elsewhere
+    llm_scratch.training.records.plot_runs = lambda *args: None
+    for line in sys.stdin:
+        fork(json.loads(line))
+        print("done", flush=True)

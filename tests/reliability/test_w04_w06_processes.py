@@ -1,0 +1,132 @@
+"""W4, W6: a run is the same run on one process and on many, and may go on with another number of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llm_scratch.checkpoint import newest
+from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from llm_scratch.training.records import readable_rows
+
+CLOSE = 1e-5  # relative, for losses of runs that add the same numbers in another order
+TINY = ModelConfig(vocab_size=60, context_length=48, emb_dim=16, n_heads=2, n_layers=2, drop_rate=0.0, tie_embeddings=True, init="gpt2")
+STORIES = DataConfig(source="stories:60", tokenizer="chars", order="documents")  # rows ask different numbers of tokens, processes too
+OFTEN = {"batch_size": 8, "micro_batches": 2, "lr": 3e-3, "eval_batches": 2, "sample_every": 0, "log_every": 1}
+
+
+def rows(run: Path, key: str = "loss") -> dict[int, float]:
+    """A number of metrics.jsonl, by step."""
+    return {row["step"]: row[key] for row in readable_rows(run / "metrics.jsonl") if key in row}
+
+
+def furthest(ours: dict[int, float], theirs: dict[int, float]) -> float:
+    """The largest relative difference; both have the same steps."""
+    assert ours.keys() == theirs.keys()
+    return max(abs(ours[step] - theirs[step]) / abs(theirs[step]) for step in ours)
+
+
+def assert_no_errors(said: list[dict[str, Any]]) -> None:
+    assert [one["trace"] for one in said if "trace" in one] == []
+
+
+def ids_of(said: list[dict[str, Any]]) -> dict[str, list[list[int]]]:
+    """What all processes of a run learned from, by step: their rows one under the other."""
+    return {step: sum((one["ids"][step] for one in said), []) for step in said[0]["ids"]}
+
+
+def test_w4_a_run_goes_on_with_another_number_of_processes(ranks, tmp_path, measured):
+    config = RunConfig(TINY, STORIES, TrainConfig(steps=100, eval_every=50, save_every=50, **OFTEN))
+    alone = ranks.train(1, config, tmp_path / "alone")
+    assert_no_errors(alone)
+    ids: dict[str, Any] = {}
+    for size, stop_at in ((1, 25), (2, 50), (4, 75), (1, 0)):
+        said = ranks.train(size, config, tmp_path / "run", stop_at)
+        for one in said:
+            assert one.get("code", 0) == (143 if stop_at else 0), one.get("trace")
+            assert one["warnings"] == []
+        ids |= ids_of(said)
+    assert ids == ids_of(alone)
+    reached = furthest(rows(tmp_path / "run"), rows(tmp_path / "alone"))
+    assert reached <= CLOSE
+    assert furthest(rows(tmp_path / "run", "val_loss"), rows(tmp_path / "alone", "val_loss")) <= CLOSE
+    measured(
+        "W4",
+        f"order identical; loss within {reached:.1e}",
+        f"1, 2, 4, 1 processes: order identical, loss within {CLOSE:.0e} over 100 steps",
+    )
+
+
+@pytest.fixture(scope="module")
+def fifty(ranks, tmp_path_factory):
+    """Fifty steps on one process, and with each way of being many."""
+    folder = tmp_path_factory.mktemp("w6")
+    config = RunConfig(TINY, STORIES, TrainConfig(steps=50, eval_every=25, save_every=25, **OFTEN))
+    fsdp, recompute = ({"parallel": "fsdp"}, {"recompute": True})
+    ways = {
+        "alone": (1, {}, {}),
+        "ddp": (2, {}, {}),
+        "fsdp": (2, fsdp, {"sample_every": 50}),  # a sample needs all of the model in one place
+        "ddp, smaller parts": (2, {}, {"micro_batches": 8}),
+        "fsdp, smaller parts, recomputed": (2, fsdp | recompute, {"micro_batches": 4}),
+    }
+    for name, (size, machine, train) in ways.items():
+        changed = replace(config, machine=replace(config.machine, **machine), train=replace(config.train, **train))
+        assert_no_errors(ranks.train(size, changed, folder / name))
+    return folder, list(ways)[1:]
+
+
+def test_w6_ddp_fsdp_and_one_process_learn_the_same(fifty, measured):
+    folder, ways = fifty
+    alone = {key: rows(folder / "alone", key) for key in ("loss", "grad_norm", "val_loss", "tokens")}
+    reached = 0.0
+    for way in ways:
+        reached = max(reached, furthest(rows(folder / way), alone["loss"]), furthest(rows(folder / way, "val_loss"), alone["val_loss"]))
+        assert furthest(rows(folder / way, "grad_norm"), alone["grad_norm"]) <= 1e-3
+        assert rows(folder / way, "tokens") == alone["tokens"]
+    assert reached <= CLOSE
+    first = {way: rows(folder / way)[1] for way in ("alone", "ddp", "fsdp")}  # the same rows at a time: the same bits
+    assert len(set(first.values())) == 1, first
+    measured(
+        "W6",
+        f"within {reached:.1e}; the first step's loss has the same bits",
+        f"DDP, FSDP2, one process, 50 steps: within {CLOSE:.0e}; first loss bit-equal",
+    )
+
+
+def test_w6_checkpoints_are_whole_and_plain_whoever_wrote_them(fifty):
+    folder, ways = fifty
+    want = newest(folder / "alone", pytest.fail)
+    for way in ways:
+        found = newest(folder / way, pytest.fail)
+        for kind in ("weights", "optimizer"):
+            ours, theirs = getattr(found, kind), getattr(want, kind)
+            assert {name: t.shape for name, t in ours.items()} == {name: t.shape for name, t in theirs.items()}
+        for name, tensor in found.weights.items():
+            assert (tensor - want.weights[name]).norm() <= 1e-3 * want.weights[name].norm(), f"{way}: {name}"
+    assert "the model writes" not in json.dumps(want.state)
+    assert "## Step 50" in (folder / "fsdp" / "samples.md").read_text()
+
+
+def test_each_process_drops_other_places_and_a_resumed_run_the_same_ones(ranks, tmp_path):
+    config = RunConfig(replace(TINY, drop_rate=0.2), STORIES, TrainConfig(steps=16, eval_every=16, save_every=16, **OFTEN))
+    assert_no_errors(ranks.train(2, config, tmp_path / "whole"))
+    stopped = ranks.train(2, config, tmp_path / "run", stop_at=7)
+    assert [one["code"] for one in stopped] == [143, 143]
+    assert_no_errors(ranks.train(2, config, tmp_path / "run"))
+    assert rows(tmp_path / "run") == rows(tmp_path / "whole")
+    a, b = (newest(tmp_path / run, pytest.fail) for run in ("run", "whole"))
+    assert all(t.equal(b.weights[name]) for name, t in a.weights.items())
+    assert a.state["random"] == b.state["random"]
+
+
+def test_a_batch_that_cannot_be_dealt_out_is_an_error_before_anything_is_written(ranks, tmp_path):
+    config = RunConfig(TINY, STORIES, TrainConfig(steps=5, **OFTEN | {"batch_size": 9, "micro_batches": 1}))
+    for one in ranks.train(2, config, tmp_path / "run"):
+        assert one["error"] == "batch_size=9 rows cannot be dealt out evenly to 2 processes; try 8 or 10"
+        assert one["code"] == 2
+    assert not (tmp_path / "run").exists()
