@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_type_hints
 
-from llm_scratch.errors import UserError, unknown
+from llm_scratch.errors import USAGE, UserError, unknown
+from llm_scratch.strict import read_yaml
 
 T = TypeVar("T")
 
@@ -51,6 +52,8 @@ class ModelConfig(Mapping[str, Any]):
     """first weights: "torch" gives the notebooks' printed numbers, "gpt2" is normal(0, 0.02), "mimetic" also lets attention copy at once"""
     architecture: str = "gpt"
     """a name in `llm_scratch.model.MODELS`"""
+    bits: Literal[32, 8, 4] = 32
+    """of a number in a matrix; `llm-scratch quantize` makes models of 8 and 4, which write and do not learn"""
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "context_length", "emb_dim", "n_heads", "n_layers"):
@@ -190,6 +193,8 @@ class RunConfig:
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     machine: MachineConfig = field(default_factory=MachineConfig)
+    start: str = ""
+    """a model whose weights and tokenizer to begin with (`train --from`): gpt2, hf:org/name, a run, a folder; "": fresh ones"""
 
     def with_model(self, **changes: Any) -> Self:
         """The same run with fields of its model changed."""
@@ -258,7 +263,7 @@ def config_hash(config: Any) -> str:
 
 def learned(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings (as `to_dict` gives them) that decide what is learned: two runs that agree on them are the same run."""
-    return {part: values for part, values in settings.items() if part != "machine"}
+    return {part: values for part, values in settings.items() if part != "machine" and values != ""}
 
 
 def load_config(path: str | Path, base: RunConfig | None = None) -> RunConfig:
@@ -267,15 +272,7 @@ def load_config(path: str | Path, base: RunConfig | None = None) -> RunConfig:
     Raises:
         UserError: no such file, not YAML, an unknown key.
     """
-    import yaml
-
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"cannot read the config file {path}: {e}; expected a YAML or JSON file") from e
-    except yaml.YAMLError as e:
-        raise UserError(f"{path} is not YAML: {' '.join(str(e).split())}") from e
-    return from_dict(RunConfig, values or {}, base or RunConfig())
+    return from_dict(RunConfig, read_yaml(path, USAGE), base or RunConfig())
 
 
 def dump_config(config: RunConfig) -> str:

@@ -13,14 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from llm_scratch import checkpoint
-from llm_scratch.config import RunConfig, from_dict
+from llm_scratch.config import ModelConfig, RunConfig, from_dict
 from llm_scratch.data.corpus import start_id
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.interop import hf, litgpt, nanogpt, notebook
 from llm_scratch.interop.gpt2 import load_named
+from llm_scratch.interop.gpt2_table import put
 from llm_scratch.interop.hf_tokenizer import read_tokenizer
 from llm_scratch.interop.hub import from_hub
 from llm_scratch.interop.openai import load_gpt2
@@ -180,3 +182,31 @@ def tokenizer_named(words: str) -> Tokenizer:
 
         return CharTokenizer.train(read_source(f"file:{file}"))
     return TOKENIZERS["gpt2"]([], None) if words == "gpt2" else read_tokenizer(words)
+
+
+def begin_with(where: str | Path, cfg: ModelConfig) -> tuple[nn.Module, Tokenizer]:
+    """A model to go on training from, and its tokenizer.
+
+    Args:
+        where: as `load` takes it.
+        cfg: the settings that it shall have: its own, but for dropout and a context that may be shorter; its last positions are cut off.
+    Raises:
+        UserError: `cfg` asks for what the weights are not (code 2).
+    """
+    model, tokenizer = load(where)
+    own = ModelConfig.of(model.cfg)  # type: ignore[arg-type]
+    if (T := cfg.context_length) > own.context_length:
+        raise UserError(
+            f"{where} knows {own.context_length} positions and context_length={T} asks for more, which nobody taught it; "
+            f"set --model.context-length {own.context_length} or less"
+        )
+    free = {"drop_rate": cfg.drop_rate, "init": cfg.init, "context_length": T}
+    if odd := [name for name in own if name not in free and own[name] != cfg[name]]:
+        raise UserError(
+            f"{where} has {odd[0]}={own[odd[0]]} and the settings {odd[0]}={cfg[odd[0]]}; leave it out, or begin with fresh weights"
+        )
+    with torch.device("meta"):
+        made = build(cfg)
+    for name, parameter in model.named_parameters():
+        put(made, {name: parameter.detach()[:T] if name == "pos_emb.weight" else parameter.detach()})
+    return made, tokenizer

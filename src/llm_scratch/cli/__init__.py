@@ -33,6 +33,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "data show": ("data.ShowSource", "documents, size and a sample of a source"),
     "data prepare": ("prepare.PrepareData", "turn a text of any size into token shards"),
     "data check": ("prepare.CheckData", "whether shards are as they were written"),
+    "import": ("importing.Import", "make a run of a model that another program saved"),
+    "quantize": ("quantize.Quantize", "put a model into 8 or 4 bits, and see what it costs"),
     "export hf": ("export.ExportHF", "write a model as a folder that transformers reads"),
     "plot": ("plot.Plot", "draw the loss of one run or of several"),
     "runs list": ("runs.ListRuns", "the runs of a folder"),
@@ -72,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if "--debug" in words:
             raise
         line, code = explain(e)
-        print(f"llm-scratch: {line}", file=sys.stderr)
+        rank, size = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+        print(f"llm-scratch: {line}" if size == "1" else f"llm-scratch, process {rank} of {size}: {line}", file=sys.stderr)
         return code
     return 0
 

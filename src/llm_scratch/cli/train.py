@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 from rich.console import Console
 from tyro.conf import Positional
 
+from llm_scratch.cli.beginning import begin_from, beginning
 from llm_scratch.cli.flags import Switch, Verb, option
 from llm_scratch.cli.folders import folder_for, read_run
 from llm_scratch.cli.plot import draw
@@ -29,6 +30,7 @@ from llm_scratch.presets import PRESETS, preset
 from llm_scratch.training.lock import NAME, only_writer
 
 if TYPE_CHECKING:
+    from llm_scratch.data.corpus import Corpus
     from llm_scratch.training.loop import Run
 
 
@@ -47,6 +49,8 @@ class Train(Verb):
     """quickstart, verdict, shakespeare, gpt2-small, or one that --import adds"""
     config: Annotated[str, option("FILE")] = ""
     """a YAML file of settings, over the preset's (`llm-scratch config PRESET` prints one to begin with)"""
+    from_: Annotated[str, option("MODEL", "from")] = ""
+    """a model to go on from: gpt2, hf:org/name, a folder, a run; its weights, shape and tokenizer"""
     out: Annotated[str, option("FOLDER")] = ""
     """the run directory; runs/DATE-PRESET unless given, or the unfinished run of these settings there"""
     fresh: Switch = False
@@ -68,16 +72,19 @@ class Train(Verb):
         base = preset(words[0]) if words else RunConfig()
         if given.get("--config"):
             base = load_config(given["--config"], base)
-        return cls(model=base.model, data=base.data, train=base.train, machine=base.machine)
+        if given.get("--from"):
+            base = begin_from(given["--from"], base, given)
+        return cls(from_=base.start, model=base.model, data=base.data, train=base.train, machine=base.machine)
 
     def run(self) -> None:
         """Train, then say how it went."""
-        config = RunConfig(self.model, self.data, self.train, self.machine)
+        config = RunConfig(self.model, self.data, self.train, self.machine, self.from_)
         if self.print_config:
             print(dump_config(config), end="")
             return
-        screen = console()
-        folder = self._folder(config, screen)
+        screen, first = console(), os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started, or the only one
+        screen.quiet = not first
+        folder = self._folder(config, screen) if first else Path()
         _check_names(config)
         from llm_scratch.cli.device import choose
         from llm_scratch.cli.plan import look_ahead
@@ -85,22 +92,23 @@ class Train(Verb):
         from llm_scratch.data.corpus import prepare
         from llm_scratch.training.loop import train
         from llm_scratch.training.memory import keep_freed_memory
+        from llm_scratch.training.team import joined
 
         keep_freed_memory()
         device, why = choose(self.device)
         screen.print(f"device: {why}")
-        with screen.status(f"reading {config.data.source} …"):
-            corpus = prepare(config)
-        screen.print(
-            f"text: {config.data.source}, {count(len(corpus.train))} tokens to learn from, {count(len(corpus.val))} held out, "
-            f"{corpus.bytes_per_token:.2f} bytes a token"
-        )
-        screen.print(f"model: {config.model.architecture}, {count(config.model.n_params)} parameters")
-        plan = look_ahead(config, folder, device, corpus, screen)
-        began = time.perf_counter()
-        with Watch(screen, plan=plan) as watch:
-            run = train(config, folder, device=device, watcher=watch, corpus=corpus)
-        _sum_up(run, screen, time.perf_counter() - began)
+        with joined(device) as team:
+            folder = team.tell(folder)
+            model, tokenizer = beginning(config, folder) if config.start else (None, None)
+            with screen.status(f"reading {config.data.source} …"):
+                corpus = prepare(config, tokenizer)
+            _introduce(config, corpus, screen)
+            plan = look_ahead(config, folder, device, corpus, screen) if first else None
+            began = time.perf_counter()
+            with Watch(screen, plan=plan) as watch:
+                run = train(config, folder, device=device, watcher=watch, corpus=corpus, model=model)
+        if first:
+            _sum_up(run, screen, time.perf_counter() - began)
 
     def _folder(self, config: RunConfig, screen: Console) -> Path:
         """The run directory; `--fresh` has emptied it, and it can be written."""
@@ -118,6 +126,16 @@ class Train(Verb):
         if not os.access(parent, os.W_OK):
             raise UserError(f"{parent} cannot be written; choose another --out", RESOURCES)
         return folder
+
+
+def _introduce(config: RunConfig, corpus: Corpus, screen: Console) -> None:
+    """What is learned from, and what learns."""
+    screen.print(
+        f"text: {config.data.source}, {count(len(corpus.train))} tokens to learn from, {count(len(corpus.val))} held out, "
+        f"{corpus.bytes_per_token:.2f} bytes a token"
+    )
+    origin = f", from {config.start}" if config.start else ""
+    screen.print(f"model: {config.model.architecture}, {count(config.model.n_params)} parameters{origin}", soft_wrap=True)
 
 
 def _make_room(folder: Path, config: RunConfig, fresh: bool, screen: Console) -> None:
@@ -146,8 +164,10 @@ def _make_room(folder: Path, config: RunConfig, fresh: bool, screen: Console) ->
 
 def _difference(old: RunConfig, new: RunConfig) -> str:
     """The first setting in which two runs differ: "train.lr is 0.02 there, 0.01 here"."""
+    if old.start != new.start:
+        return f"it begins with {old.start or 'fresh weights'} there, with {new.start or 'fresh weights'} here"
     there, here = learned(to_dict(old)), learned(to_dict(new))
-    pairs = [(f"{part}.{key}", there[part][key], here[part][key]) for part in here for key in here[part]]
+    pairs = [(f"{part}.{key}", there[part][key], here[part][key]) for part in here if part != "start" for key in here[part]]
     return next(f"{name} is {a} there, {b} here" for name, a, b in pairs if a != b)
 
 

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from llm_scratch import checkpoint
 from llm_scratch.config import RunConfig, TrainConfig, from_dict, learned, to_dict
@@ -43,8 +44,10 @@ def total_steps(cfg: TrainConfig, loader: TokenLoader) -> int:
     return cfg.steps if cfg.epochs is None else cfg.epochs * len(loader)
 
 
-def start(config: RunConfig, folder: Path, device: torch.device, corpus: Corpus, team: Team | None = None) -> Run:
-    """A run at step 0, its weights drawn from the seed; on `device`, or on that of the team.
+def start(
+    config: RunConfig, folder: Path, device: torch.device, corpus: Corpus, team: Team | None = None, model: nn.Module | None = None
+) -> Run:
+    """A run at step 0, its weights drawn from the seed unless there is a model to begin with; on `device`, or on that of the team.
 
     Raises:
         UserError: no such optimizer, schedule or architecture; names the nearest. A batch that cannot be dealt out to the team.
@@ -56,7 +59,7 @@ def start(config: RunConfig, folder: Path, device: torch.device, corpus: Corpus,
     if cfg.optimizer not in OPTIMIZERS:
         raise unknown("optimizer", cfg.optimizer, OPTIMIZERS)
     seed_random(cfg.seed)
-    model = build(config.model)
+    model = build(config.model) if model is None else model
     if team.size == 1 or config.machine.parallel == "ddp":
         model = model.to(team.device)  # a model in shares goes there block by block
     model.start_id = start_id(config.data, corpus.tokenizer)  # type: ignore[assignment]
@@ -73,7 +76,15 @@ def start(config: RunConfig, folder: Path, device: torch.device, corpus: Corpus,
     return Run(config, folder, team, corpus.tokenizer, model, trainee, learner, optimizer, *loaders, corpus.bytes_per_token, steps, guard)
 
 
-def train(config: RunConfig, out: str | Path, *, device: str = "cpu", watcher: Watcher | None = None, corpus: Corpus | None = None) -> Run:
+def train(
+    config: RunConfig,
+    out: str | Path,
+    *,
+    device: str = "cpu",
+    watcher: Watcher | None = None,
+    corpus: Corpus | None = None,
+    model: nn.Module | None = None,
+) -> Run:
     """Train a model into the run directory `out`; if one of the same settings is there, go on where it stopped.
 
     Started by torchrun, all processes call this alike, and share the work; the first one writes.
@@ -84,13 +95,14 @@ def train(config: RunConfig, out: str | Path, *, device: str = "cpu", watcher: W
         device: "cpu", "cuda", "mps".
         watcher: is told about steps, evaluations and samples (a progress bar, say).
         corpus: the text, if it is prepared already.
+        model: one of these settings, whose weights to begin with (see `loading.begin_with`).
     Raises:
         UserError: bad text or settings; a run of other settings in `out`; diverged; disk full; stopped by Ctrl-C (after saving).
     """
     folder = Path(out)
     with joined(device) as team:
         watcher = (watcher or Watcher()) if team.writes else Silence()
-        run = start(config, folder, team.device, corpus or prepare(config), team)
+        run = start(config, folder, team.device, corpus or prepare(config), team, model)
         with only_writer(folder, watcher.warn) if team.writes else nullcontext() as lock:
             found = _newest(run, watcher)
             if found is not None:

@@ -1,0 +1,95 @@
+"""Bring a model of another program here. Proof: tests/cli/test_importing.py."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import Positional, arg
+
+from llm_scratch.cli.beginning import kind_of
+from llm_scratch.cli.flags import Verb, option
+from llm_scratch.cli.folders import resolve
+from llm_scratch.cli.terminal import command, console, count
+from llm_scratch.config import ModelConfig, RunConfig, dump_config, to_dict
+from llm_scratch.errors import UserError
+from llm_scratch.presets import preset
+
+if TYPE_CHECKING:
+    from llm_scratch.loading import Loaded
+
+
+@dataclass(frozen=True)
+class Import(Verb):
+    """Make a run of a model that another program saved; nothing in a file is run.
+
+    Known are: the notebooks' model.pth and model_and_optimizer.pth, nanoGPT's ckpt.pt, folders of litgpt, of transformers and of OpenAI's
+    GPT-2. What the notebooks' optimizer remembered comes too, and training goes on from it.
+
+    examples:
+      llm-scratch import model_and_optimizer.pth --out runs/mine
+      llm-scratch import ckpt.pt --tokenizer chars:input.txt --out runs/nano
+    """
+
+    source: Positional[Annotated[str, arg(metavar="SOURCE")]]
+    """a file or folder, gpt2, hf:org/name"""
+    out: Annotated[str, option("FOLDER")]
+    """the run directory to make"""
+    tokenizer: Annotated[str, option("TOKENIZER")] = ""
+    """gpt2, the folder of a tokenizer.json, or chars:FILE; unless given, the one that lies there, or GPT-2's"""
+    heads: Annotated[int | None, option("INT")] = None
+    """attention heads a layer of the notebooks' model, which its file does not say; 64 numbers a head unless given"""
+    preset: Annotated[str, option("PRESET")] = "verdict"
+    """what training would go on with"""
+
+    def run(self) -> None:
+        """Read, write a run at step 0, say what to do with it."""
+        folder, base, screen = Path(self.out), preset(self.preset), console()
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(f"--out {folder} is there already; expected a new or empty folder")
+        if self.heads is not None and self.heads < 1:
+            raise UserError(f"heads={self.heads} must be at least 1")
+        from llm_scratch.loading import Options, read, tokenizer_named
+
+        where = resolve(self.source)
+        with screen.status("reading …"):
+            loaded = read(where, Options(tokenizer_named(self.tokenizer) if self.tokenizer else None, self.heads))
+        config = settings(loaded, base, str(where))
+        save(loaded, config, folder)
+        memory = ", with what its optimizer remembers" if loaded.optimizer else ""
+        screen.print(f"{folder}: {count(config.model.n_params)} parameters from {where}{memory}", soft_wrap=True)
+        go_on = command("train", "--config", folder / "config.yaml", "--out", folder)
+        for what, words in (("next", command("generate", folder, "Every effort moves you")), ("", go_on)):
+            screen.print(f"{what:>8}  {words}", soft_wrap=True)
+
+
+def settings(loaded: Loaded, base: RunConfig, source: str) -> RunConfig:
+    """The settings of the run: the model's own, `base`'s for the rest, and the learning rate and the like that its optimizer had."""
+    train: dict[str, Any] = dict(loaded.train)
+    if train:
+        train |= {"optimizer": "adamw", "schedule": "constant", "min_lr": train["lr"], "warmup_steps": 0}
+    cfg = ModelConfig.of(loaded.model.cfg)  # type: ignore[arg-type]
+    data = replace(base.data, tokenizer=kind_of(loaded.tokenizer))
+    return replace(base, model=cfg, data=data, train=replace(base.train, **train), start=source)
+
+
+def save(loaded: Loaded, config: RunConfig, folder: Path) -> None:
+    """Write the run: its settings, and a checkpoint of step 0."""
+    import torch
+
+    from llm_scratch import checkpoint
+    from llm_scratch.files import write_whole
+    from llm_scratch.tokenizers import save_tokenizer
+    from llm_scratch.training.state import plain_weights, random_state
+
+    state = {
+        "step": 0, "steps": 0, "tokens": 0, "best": math.inf, "last_eval": {},
+        "random": random_state(), "threads": torch.get_num_threads(), "torch": torch.__version__,
+    }  # fmt: skip
+    weights = plain_weights(loaded.model)
+    checkpoint.save(
+        folder, 0, to_dict(config), weights, loaded.optimizer, state, lambda into: save_tokenizer(loaded.tokenizer, into), best=True
+    )
+    write_whole(folder / "config.yaml", dump_config(config))
