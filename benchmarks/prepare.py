@@ -4,9 +4,9 @@
 
 The whole command (start, vocabulary, reading, ids, sha256, fsync) against tiktoken alone on the smallest text in memory, on one thread,
 in pieces of a megabyte; interleaved, medians. "CPU s" are the seconds of processor time in all processes together: on a busy machine
-the steadier number. "beyond" leaves the start out: what the largest text has more than the smallest, by the processor time that it takes more; "ratio" is that
-to tiktoken's.
-Peak: the most that the command and its workers held, as the sum of their resident sets every 20 ms; what they share counts several times.
+the steadier number. "beyond" leaves the start out: what the largest text has more than the smallest, by the processor time that it takes
+more; "ratio" is that to tiktoken's. Peak: the most that the command and its workers held, as the sum of their resident sets every
+20 ms; what they share counts several times.
 The text is the standard library's sources and tiny Shakespeare, repeated. The last line is JSON.
 Texts: LLM_SCRATCH_DATA; GPT-2's vocabulary: TIKTOKEN_CACHE_DIR. Needs psutil.
 """

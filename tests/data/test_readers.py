@@ -143,6 +143,15 @@ def test_any_other_source_gives_its_documents(monkeypatch):
     assert open_source("mine:x").facts != open_source("mine:y").facts
 
 
+def test_a_folder_does_not_hide_a_source_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.txt").write_text("in the folder")
+    assert documents("mine") == documents("./mine") == ["in the folder"]
+    monkeypatch.setitem(SOURCES, "mine", lambda argument: ["of the source \ud800"])
+    assert documents("mine") == ["of the source \ud800"]
+
+
 def test_parquet_gives_its_rows(small, tmp_path):
     pyarrow = pytest.importorskip("pyarrow", reason="needs the extra `data`")
     from pyarrow import parquet

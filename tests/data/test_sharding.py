@@ -9,9 +9,12 @@ import random
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from llm_scratch import files
@@ -34,10 +37,10 @@ def small(monkeypatch):
 
 @pytest.fixture
 def stories(tmp_path):
-    """40 documents of several lengths, one a line."""
+    """18 documents of several lengths, one a line."""
     rng = random.Random(1)
     words = ["the", "hen", "and", "a", "fox", "ran", "off", "to", "sea", "<|endoftext|>", "東京", "été"]
-    texts = [" ".join(rng.choices(words, k=rng.choice([1, 5, 200]))) + f" {n} of {n * n}" for n in range(40)]
+    texts = [" ".join(rng.choices(words, k=rng.choice([1, 5, 200]))) + f" {n} of {n * n}" for n in range(18)]
     path = tmp_path / "stories.jsonl"
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
     return str(path)
@@ -167,6 +170,7 @@ def test_killed_before_any_operation_on_the_disk_it_goes_on(whole, stories, tmp_
         folder = tmp_path / f"killed {at}"
         with monkeypatch.context() as patch:
             patch.setattr(files, "disk", Dying(at, torn))
+            patch.setattr(os, "getpid", lambda: 7)  # another process than the one that goes on
             try:
                 make_shards(stories, folder, "chars", shard_tokens=1000)
                 break
@@ -240,6 +244,28 @@ def test_progress_counts_the_bytes_of_the_source(small, stories, tmp_path):
     assert [done.source_bytes for done, _ in seen] == sorted({done.source_bytes for done, _ in seen})
     assert seen[-1][0].source_bytes == open_source(stories).size
     assert seen[-1][1] == index.tokens - 1
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_source(tmp_path):
+    """Eight times the text takes no more memory, the workers' together with the command's, and far less than 1 GiB."""
+    peaks = []
+    for n_bytes in (24_000_000, 192_000_000):
+        block = "".join(f"{n} hens and {n * n} foxes.\n" for n in range(50_000)).encode()
+        with (tmp_path / "a.txt").open("wb") as file:
+            for _ in range(n_bytes // len(block)):
+                file.write(block)
+        words = ["data", "prepare", str(tmp_path / "a.txt"), "--out", str(tmp_path / "out"), "--tokenizer", "chars", "--workers", "2"]
+        command = psutil.Popen([sys.executable, "-m", "llm_scratch", *words, "--shard-tokens", "20M", "--fresh"])
+        peak = 0
+        while command.poll() is None:
+            with suppress(psutil.NoSuchProcess):
+                peak = max(peak, sum(process.memory_info().rss for process in [command, *command.children(recursive=True)]))
+            time.sleep(0.02)
+        assert command.returncode == 0
+        peaks.append(peak)
+    assert peaks[1] < 1.1 * peaks[0]
+    assert peaks[1] < 2**30
 
 
 # What goes wrong.
@@ -326,3 +352,9 @@ def test_what_cannot_be_asked(small, stories, tmp_path, settings, message):
         make_shards(stories, tmp_path / "out", **settings)
     assert error.value.code == USAGE
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["", "file:"])
+def test_shards_do_not_lie_in_their_own_source(small, stories, tmp_path, kind):
+    with pytest.raises(UserError, match="the shards would lie inside their own source"):
+        make_shards(f"{kind}{tmp_path}", tmp_path / "a" / "out")

@@ -23,7 +23,7 @@ def commands(text: str) -> list[str]:
 def unknown_words(line: str) -> list[str]:
     """What a command line names that is not there."""
     wrong = []
-    for verb in re.findall(r"llm-scratch ((?:[a-z]+ ?)*)", line):
+    for verb in re.findall(r"llm-scratch ((?:[a-z][a-z0-9-]* ?)*)", line):
         words = verb.split()
         if words and words[0] not in VERBS and " ".join(words[:2]) not in VERBS:
             wrong.append(f"verb {verb!r}")

@@ -106,25 +106,30 @@ class Reading:
     def __init__(self, screen: Console, every: float = 60.0) -> None:
         self.screen, self.every = screen, every
         self.moved = False
+        self.status = screen.status("finding the source, making the tokenizer …")
         self.bar = Progress(
             TextColumn("{task.fields[read]}"), BarColumn(None), TextColumn("{task.fields[speed]}"), TimeRemainingColumn(compact=True),
             TextColumn("left"), console=screen, expand=True, transient=True, disable=not screen.is_terminal,
         )  # fmt: skip
 
     def __enter__(self) -> Reading:
+        self.status.start()
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.status.stop()
         self.bar.stop()
 
     def found(self, size: int, index: Index) -> None:
         """The source is found, and work begins, or goes on where `index` says."""
         self.size, self.first, self.began = size, index.tokens, time.perf_counter()
         self.said = self.began
+        self.status.stop()
         if index.tokens and not index.complete:
             self.screen.print(f"goes on after {index.tokens:,} tokens")
         if not index.complete:
-            self.bar.add_task("", total=size, completed=index.done.source_bytes, read=f"of {in_words(size)}", speed="")
+            done = index.done.source_bytes
+            self.bar.add_task("", total=size, completed=done, read=f"{in_words(done)} of {in_words(size)}", speed="")
             self.bar.start()
 
     def after_portion(self, done: Tally, tokens: int) -> None:

@@ -56,7 +56,7 @@ def encode(portion: Portion, tokenizer: Tokenizer, dtype: str) -> Encoded:
                 documents += 1
                 rows.append(end)
             rows += [np.array(tokenizer.encode(piece, disallowed_special=()), dtype) for piece in pieces(text)]
-            n_bytes += len(text.encode("utf-8"))
+            n_bytes += len(text.encode("utf-8", "surrogatepass"))
     return Encoded(np.concatenate(rows), Tally(1, 0, documents, empty, n_bytes, sum(part.size for part in portion)))
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from llm_scratch.data.sources import as_text, matching, read, read_bytes, text_of_line
+from llm_scratch.data.sources import SOURCES, as_text, matching, read, read_bytes, text_of_line
 from llm_scratch.errors import DATA, UserError
 
 PORTION = 1 << 20  # bytes
@@ -107,7 +107,7 @@ def open_source(name: str, field: str = "text") -> Source:
     """Find a source.
 
     Args:
-        name: a file or folder, "file:books/*.txt", "hf:NAME", or any other name that `sources.read` knows.
+        name: a name that `sources.read` knows, "file:books/*.txt" among them; "hf:NAME"; else the path of a file or a folder.
         field: where the text of a document stands in .jsonl files and tables.
     Raises:
         UserError: no such source; a folder without files; a library that is missing (code 2 or 3).
@@ -115,10 +115,10 @@ def open_source(name: str, field: str = "text") -> Source:
     kind, _, argument = name.partition(":")
     if kind == "hf":
         return _from_hub(name, argument, field)
-    if kind == "file" or Path(name).expanduser().exists():
+    if kind == "file" or (kind not in SOURCES and Path(name).expanduser().exists()):
         return _from_files(name, [f for path in matching(argument if kind == "file" else name) for f in _inside(path)], field)
     documents = read(name)
-    sizes = [len(text.encode("utf-8")) for text in documents]
+    sizes = [len(text.encode("utf-8", "surrogatepass")) for text in documents]
     facts = {"name": name, "documents": len(documents), "bytes": sum(sizes), "sha256": _fingerprint(documents)}
     return Source(facts, sum(sizes), lambda: (Texts((text,), size) for text, size in zip(documents, sizes)))
 
@@ -127,7 +127,7 @@ def _fingerprint(lines: Iterable[str]) -> str:
     """Changes when a line does."""
     sha = hashlib.sha256()
     for line in lines:
-        sha.update(line.encode("utf-8", "surrogateescape") + b"\n")  # the name of a file can be any bytes
+        sha.update(line.encode("utf-8", "surrogatepass") + b"\n")  # the name of a file need not be text
     return sha.hexdigest()
 
 

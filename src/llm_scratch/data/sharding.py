@@ -66,6 +66,9 @@ def make_shards(
     folder = Path(folder).expanduser()
     if shard_tokens < 1 or workers < 1:
         raise UserError(f"shard_tokens={shard_tokens} and workers={workers} must both be at least 1")
+    path = Path(source.removeprefix("file:")).expanduser()
+    if path.is_dir() and folder.resolve().is_relative_to(path.resolve()):
+        raise UserError(f"the shards would lie inside their own source, {path}; choose another folder than {folder}")
     text = open_source(source, field)
     name = tokenizer if isinstance(tokenizer, str) else f"sha256:{hashlib.sha256(_as_file(tokenizer)).hexdigest()}"
     settings = {"field": field, "tokenizer": name, "vocab_size": vocab_size, "shard_tokens": shard_tokens}
@@ -95,23 +98,24 @@ def _work_begun(folder: Path, settings: dict[str, Any], source: Source) -> Index
     Raises:
         UserError: the folder holds other work, or other files (code 3).
     """
-    if not folder.is_dir() or not any(folder.iterdir()):
+    if not folder.exists():
         return None
-    if not (folder / "index.json").exists():
-        strange = sorted(path.name for path in folder.iterdir() if path.suffix != ".part")
-        if strange:
-            raise UserError(f"{folder} holds other files, such as {strange[0]!r}; choose a new or an empty folder", DATA)
+    begun = (folder / "index.json").exists()
+    strange = sorted(path.name for path in folder.iterdir() if path.suffix != ".part") if folder.is_dir() else [folder.name]
+    if strange and not begun:
+        raise UserError(f"{folder} holds other files, such as {strange[0]!r}; choose a new or an empty folder", DATA)
+    for left in folder.glob(".*.part"):
+        files.disk.remove(left)
+    if not begun:
         return None
     index = Index.load(folder)
     changed = [
         f"{key} was {index.settings.get(key)!r} and is now {value!r}" for key, value in settings.items() if index.settings.get(key) != value
     ]
     if {**index.source, "name": ""} != {**source.facts, "name": ""}:
-        changed.append(f"source {index.source.get('name')!r} had {index.source.get('bytes'):,} bytes or other names")
+        changed.append(f"source {index.source.get('name')!r} had {index.source.get('bytes', 0):,} bytes or other names")
     if changed:
         raise UserError(f"{folder} holds other work: {changed[0]}; choose another folder, or --fresh to start over", DATA)
-    for left in folder.glob(".*.part"):
-        files.disk.remove(left)
     if not index.shards and not (folder / "tokenizer.json").exists():  # that was as far as it came
         return None
     for shard in index.shards:
@@ -144,7 +148,7 @@ def _make_tokenizer(name: str, vocab_size: int | None, source: Source) -> Tokeni
 def _head(source: Source, room: int) -> Iterator[str]:
     """The beginning of a source's text, as many bytes as there is room for."""
     for text in chain.from_iterable(map(pieces, source.texts())):
-        data = text.encode("utf-8")[:room]
+        data = text.encode("utf-8", "replace")[:room]
         room -= len(data)
         yield data.decode("utf-8", "ignore")
         if room <= 0:
