@@ -28,7 +28,7 @@ class Generate(Verb, Decoders):
 
     examples:
       llm-scratch generate quickstart "The story of Anna" --samples 3
-      echo "ROMEO:" | llm-scratch generate runs/bard - --temperature 0.7 --show-probs
+      echo "ROMEO:" | llm-scratch generate runs/bard - --show-probs
     """
 
     run_: Positional[Annotated[str, arg(name="run", metavar="RUN")]]
