@@ -53,6 +53,18 @@ def test_parts_add_up_to_one_pass_at_every_length(n, trained_once):
     assert math.isnan(error) == (n <= 17)
 
 
+def test_a_model_of_documents_is_measured_on_documents(trained_once):
+    """It learned rows that begin with a start token; a window from the middle of one would be a text that it never saw."""
+    model, tokenizer = load(trained_once)
+    model.start_id = 3
+    ids = np.array([3, 5, 6, 7, 3, 8, 9, 3, *[4] * 40, 3])
+    loss, _ = measure(model, tokenizer, ids, QUIET)
+    want = [evaluate_tokens(model, ids[a:b], tokenizer=tokenizer) for a, b in ((0, 5), (4, 8), (7, 49))]
+    assert loss.n_tokens == len(ids) - 1 == sum(part.n_tokens for part in want)
+    assert loss.nats == pytest.approx(sum(part.nats for part in want), rel=1e-6)
+    assert loss.nats != pytest.approx(evaluate_tokens(model, ids).nats, rel=1e-6)
+
+
 class Coin(torch.nn.Module):
     """Every token costs a known number of nats: fair among `k` of 64 letters for a whole window, and k differs by window."""
 

@@ -89,25 +89,45 @@ class Evaluate(Verb):
 
 
 def measure(model: Any, tokenizer: Any, ids: Tokens, screen: Console) -> tuple[Loss, float]:
-    """The exact loss over all windows of a text, and the standard error of its bits per byte.
+    """The exact loss over a text, and the standard error of its bits per byte.
 
-    The text is measured in parts of whole windows, so the sum is what one pass gives. The error is that of a ratio of sums
-    (Cochran 1977, "Sampling Techniques", section 6.4), taking the parts as independent; nan when there is only one.
+    The text is measured in parts, and the sum is what one pass gives. The error is that of a ratio of sums (Cochran 1977, "Sampling
+    Techniques", section 6.4), taking the parts as independent; nan when there is only one.
     """
     import numpy as np
 
     from llm_scratch.evaluation.loss import Loss, evaluate_tokens
 
-    T = model.cfg["context_length"]
-    size = T * max(1, math.ceil(len(ids) / T / PARTS))
-    starts = range(0, max(1, len(ids) - 1), size)
-    shown = track(starts, "measuring", console=screen, transient=True, disable=not screen.is_terminal)
-    parts = [evaluate_tokens(model, np.asarray(ids[start : start + size + 1]), tokenizer=tokenizer) for start in shown]
-    loss = sum(parts[1:], parts[0]) if len(parts) > 1 else parts[0]
-    assert isinstance(loss, Loss)
+    pieces = rows(ids, model.cfg["context_length"], getattr(model, "start_id", None))
+    groups = [group for group in np.array_split(np.array(pieces), min(PARTS, len(pieces))) if len(group)]
+    shown = track(groups, "measuring", console=screen, transient=True, disable=not screen.is_terminal)
+    parts = []
+    for group in shown:
+        part = Loss(0.0, 0, 0)
+        for start, end in group:
+            part += evaluate_tokens(model, np.asarray(ids[start:end]), tokenizer=tokenizer)
+        parts.append(part)
+    loss = sum(parts, Loss(0.0, 0, 0))
     n_bytes = [part.n_bytes or 0 for part in parts]
     ratio, n = loss.nats / max(1, sum(n_bytes)), len(parts)
     if n == 1:
         return loss, math.nan
     spread = sum((part.nats - ratio * b) ** 2 for part, b in zip(parts, n_bytes)) * n / (n - 1)
     return loss, math.sqrt(spread) / sum(n_bytes) / math.log(2)
+
+
+def rows(ids: Tokens, context_length: int, start_id: int | None) -> list[tuple[int, int]]:
+    """Where the rows of a text begin and end, each to be measured by itself: (first, one past the last token).
+
+    Whole windows, about `PARTS` times one or more; but for a model that learned one document a row (it has a `start_id`), a document each:
+    it has never seen one begin in the middle.
+    """
+    import numpy as np
+
+    if start_id is not None:
+        starts = np.flatnonzero(np.asarray(ids) == start_id)
+        found = [(int(a), int(b) + 1) for a, b in zip(starts, [*starts[1:], len(ids) - 1]) if b > a]
+        if found:
+            return found
+    size = context_length * max(1, math.ceil(len(ids) / context_length / PARTS))
+    return [(start, start + size + 1) for start in range(0, max(1, len(ids) - 1), size)]

@@ -20,6 +20,7 @@ from llm_scratch.config import ModelConfig
 from llm_scratch.errors import unknown
 from llm_scratch.model.erf import ErfGPT
 from llm_scratch.model.gpt import DummyGPTModel, GPTModel
+from llm_scratch.model.quantized import quantize
 
 MODELS: dict[str, Callable[[ModelConfig], nn.Module]] = {"gpt": GPTModel, "gpt-erf": ErfGPT, "dummy": DummyGPTModel}
 
@@ -33,4 +34,5 @@ def build(cfg: Mapping[str, Any]) -> nn.Module:
     cfg = ModelConfig.of(cfg)
     if cfg.architecture not in MODELS:
         raise unknown("architecture", cfg.architecture, MODELS)
-    return MODELS[cfg.architecture](cfg)
+    model = MODELS[cfg.architecture](cfg)
+    return model if cfg.bits == 32 else quantize(model, cfg.bits)

@@ -55,6 +55,8 @@ def start(
     cfg, T = config.train, config.model.context_length
     team = team or Team(device=device)
     check_team(cfg, team)
+    if config.model.bits != 32:
+        raise UserError(f"a model of {config.model.bits} bits cannot learn; train with model.bits=32, then `llm-scratch quantize`")
     learning_rate(0, 1, cfg)
     if cfg.optimizer not in OPTIMIZERS:
         raise unknown("optimizer", cfg.optimizer, OPTIMIZERS)

@@ -1,0 +1,157 @@
+"""Weights in 8 or 4 bits: a quarter or an eighth of the memory, and as writing one token reads every weight once, that much faster.
+
+Symmetric: a weight is a whole number times a scale, and 0 stays 0. In 8 bits each row of a matrix has a scale, in 4 bits each group of
+`GROUP` numbers in a row; scales are bfloat16. Read `to_int8`, `to_int4` and their ways back: these four are all there is to it; the classes
+hold the result and multiply by it fast. Proof that kernel and formula agree: tests/model/test_quantized.py. What it costs in bits per byte:
+`llm-scratch quantize` prints it.
+Source: LLM.int8(), Dettmers et al. 2022, https://arxiv.org/abs/2208.07339; groups as in GPTQ, Frantar et al. 2022,
+https://arxiv.org/abs/2210.17323, section 4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from llm_scratch.config import ModelConfig
+
+GROUP = 32  # numbers that share a scale in 4 bits
+PAD = 64  # the 4-bit kernel takes matrices with a multiple of so many rows
+FEW = 32  # tokens at once up to which reading the matrix is what takes time
+
+
+def to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """[N, K] -> whole numbers from -127 to 127, [N, K], and a scale for each row, [N]: the largest number of a row becomes 127."""
+    scale = (weight.abs().amax(1).clamp(min=1e-12) / 127).bfloat16()  # [N]
+    return (weight / scale[:, None]).round().clamp(-127, 127).to(torch.int8), scale
+
+
+def from_int8(numbers: Tensor, scale: Tensor) -> Tensor:
+    """The way back: [N, K] and [N] -> [N, K] float32, each about half a step at most from what it was."""
+    return numbers.float() * scale[:, None]
+
+
+def to_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """[N, K] -> whole numbers from -7 to 7, two in a byte, [N, K / 2], and a scale for each group of a row, [N, K / GROUP].
+
+    Raises:
+        ValueError: K is not a multiple of GROUP.
+    """
+    N, K = weight.shape
+    if K % GROUP:
+        raise ValueError(f"rows of {K} numbers do not divide into groups of {GROUP}")
+    groups = weight.reshape(N, K // GROUP, GROUP)
+    scale = (groups.abs().amax(2).clamp(min=1e-12) / 7).bfloat16()  # [N, K / GROUP]
+    digits = ((groups / scale[..., None]).round().clamp(-7, 7) + 8).to(torch.uint8).reshape(N, K)  # from 1 to 15
+    return digits[:, ::2] | digits[:, 1::2] << 4, scale
+
+
+def digits_of(packed: Tensor) -> Tensor:
+    """The two digits of each byte, [N, K / 2] -> [N, K], from 0 to 15; 8 stands for the number 0."""
+    return torch.stack([packed & 15, packed >> 4], dim=2).flatten(1)
+
+
+def from_int4(packed: Tensor, scale: Tensor) -> Tensor:
+    """The way back: [N, K / 2] and [N, K / GROUP] -> [N, K] float32."""
+    numbers = digits_of(packed).float() - 8
+    return (numbers.unflatten(1, (-1, GROUP)) * scale[..., None]).flatten(1)
+
+
+class QuantizedLinear(nn.Module):
+    """`nn.Linear` with its matrix in few bits; the bias stays as it is. [..., K] -> [..., N].
+
+    Args:
+        numbers, scale: as `to_int8` or `to_int4` gives them.
+        bias: [N], or None.
+    """
+
+    numbers: Tensor
+    scale: Tensor
+    bias: Tensor | None
+
+    def __init__(self, numbers: Tensor, scale: Tensor, bias: Tensor | None = None) -> None:
+        super().__init__()
+        self.register_buffer("numbers", numbers)
+        self.register_buffer("scale", scale)
+        self.register_buffer("bias", bias)
+        self._kernel: tuple[Tensor, Tensor] | None = None  # 4 bits in the order that torch's kernel wants
+
+    @property
+    def bits(self) -> Literal[8, 4]:
+        """8 or 4."""
+        return 8 if self.numbers.dtype == torch.int8 else 4
+
+    @property
+    def weight(self) -> Tensor:
+        """The matrix as it is in effect, [N, K]; made anew at each look."""
+        return from_int8(self.numbers, self.scale) if self.bits == 8 else from_int4(self.numbers, self.scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x times the matrix; for a few tokens on a CPU without ever writing the matrix out, its inputs rounded to bfloat16."""
+        rows = x.reshape(-1, x.shape[-1])  # [M, K]
+        if x.device.type != "cpu" or len(rows) > FEW:
+            return F.linear(x, self.weight.to(x.dtype), self.bias)
+        if self.bits == 8:
+            y = torch.ops.aten._weight_int8pack_mm(rows.bfloat16(), self.numbers, self.scale)  # [M, N]
+        else:
+            y = self._product_int4(rows.bfloat16())
+        y = y.to(x.dtype).reshape(*x.shape[:-1], -1)
+        return y if self.bias is None else y + self.bias
+
+    def _product_int4(self, x: Tensor) -> Tensor:
+        """[M, K] -> [M, N] by torch's kernel, which has an order of its own for the digits."""
+        if self._kernel is None:
+            extra = -len(self.numbers) % PAD
+            digits = F.pad(digits_of(self.numbers), (0, 0, 0, extra), value=8)
+            scale = F.pad(self.scale, (0, 0, 0, extra)).T  # [K / GROUP, N]
+            packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(digits.int(), 1)
+            self._kernel = packed, torch.stack([scale, torch.zeros_like(scale)], dim=2).contiguous()
+        y = torch.ops.aten._weight_int4pack_mm_for_cpu(x, self._kernel[0], GROUP, self._kernel[1])
+        return y[:, : len(self.numbers)]
+
+
+class QuantizedEmbedding(nn.Module):
+    """`nn.Embedding` that reads its rows from a quantized head, as the two are one table in a tied model. [...] -> [..., C]."""
+
+    def __init__(self, head: QuantizedLinear) -> None:
+        super().__init__()
+        self.head = head
+
+    @property
+    def weight(self) -> Tensor:
+        """The table as it is in effect, [V, C]; made anew at each look."""
+        return self.head.weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """The rows of these tokens."""
+        numbers, scale = self.head.numbers[ids.flatten()], self.head.scale[ids.flatten()]
+        rows = from_int8(numbers, scale) if self.head.bits == 8 else from_int4(numbers, scale)
+        return rows.reshape(*ids.shape, -1)
+
+
+def quantize(model: nn.Module, bits: Literal[8, 4]) -> nn.Module:
+    """Put every `nn.Linear` of a model into 8 or 4 bits, in place; norms, biases and untied embeddings stay. The model can no longer learn.
+
+    Raises:
+        ValueError: 4 bits, and a matrix whose rows do not divide into groups; names it.
+    """
+    if hasattr(model, "cfg"):
+        model.cfg = replace(ModelConfig.of(model.cfg), bits=bits)  # type: ignore[arg-type, assignment]
+    tied = hasattr(model, "tok_emb") and hasattr(model, "out_head") and model.tok_emb.weight is model.out_head.weight  # type: ignore[union-attr]
+    for name, part in list(model.named_modules()):
+        if not isinstance(part, nn.Linear):
+            continue
+        try:
+            numbers, scale = to_int8(part.weight.detach()) if bits == 8 else to_int4(part.weight.detach())
+        except ValueError as e:
+            raise ValueError(f"{name}: {e}; 8 bits take any size") from e
+        bias = None if part.bias is None else part.bias.detach()
+        parent, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(parent), leaf, QuantizedLinear(numbers, scale, bias))
+    if tied:
+        model.tok_emb = QuantizedEmbedding(model.out_head)  # type: ignore[arg-type]
+    return model.requires_grad_(False)

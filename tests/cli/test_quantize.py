@@ -1,0 +1,51 @@
+"""A run in few bits: written as a run, loaded as one, measured before and after; nothing is written when something is wrong."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from llm_scratch.cli.folders import read_run
+from llm_scratch.loading import load
+from llm_scratch.model.quantized import QuantizedLinear, quantize
+
+
+@pytest.fixture
+def wide(llm, tiny):
+    """A tiny run whose rows divide into groups."""
+    assert llm(*tiny, "--model.emb-dim", "32", "--out", "wide").code == 0
+    return "wide"
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_a_run_in_few_bits_is_a_run(bits, llm, wide):
+    result = llm("quantize", wide, "--bits", bits)
+    assert result.code == 0, result.err
+    assert re.search(r"bits per byte +\d\.\d{4} +\d\.\d{4} +[+-]\d+\.\d\d%", result.out)
+    few, tokenizer = load(f"wide-int{bits}")
+    assert all(part.bits == bits for part in few.modules() if isinstance(part, QuantizedLinear))
+    want, _ = load(wide)
+    ids = torch.tensor([tokenizer.encode("the hen sat")])
+    assert torch.equal(few(ids), quantize(want, bits)(ids)), "what is written is what was measured"
+    assert read_run(Path(f"wide-int{bits}")).config.model.bits == bits
+    for verb in (("generate", f"wide-int{bits}", "the", "--tokens", 5, "--seed", 1), ("evaluate", f"wide-int{bits}")):
+        assert llm(*verb).code == 0
+
+
+def test_what_cannot_be_is_said_and_nothing_is_written(llm, trained, wide, tmp_path):
+    assert "trf_blocks.0.att.W_query: rows of 16 numbers" in llm("quantize", trained, "--bits", 4, "--out", "none").err
+    assert not (tmp_path / "none").exists()
+    assert llm("quantize", wide).code == 0
+    again = llm("quantize", wide)
+    assert (again.code, "is there already" in again.err) == (2, True)
+    assert "has 8 bits already" in llm("quantize", "wide-int8", "--out", "none").err
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_model_in_few_bits_does_not_learn(llm, tiny):
+    result = llm(*tiny, "--model.bits", 8, "--model.emb-dim", 32)
+    assert result.code == 2
+    assert "model.bits" in result.err

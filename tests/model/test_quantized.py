@@ -1,0 +1,122 @@
+"""Eight and four bits: the ways there and back, the kernels equal to the formula, a whole model that writes nearly the same."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from llm_scratch.model.gpt import GPTModel
+from llm_scratch.model.quantized import (
+    GROUP,
+    QuantizedEmbedding,
+    QuantizedLinear,
+    digits_of,
+    from_int4,
+    from_int8,
+    quantize,
+    to_int4,
+    to_int8,
+)
+
+CFG = {"vocab_size": 50, "context_length": 16, "emb_dim": 64, "n_heads": 4, "n_layers": 2, "drop_rate": 0.0, "qkv_bias": True}
+WAYS = {8: to_int8, 4: to_int4}
+
+
+@pytest.fixture
+def weight():
+    return torch.randn(37, 96, generator=torch.Generator().manual_seed(0)) * torch.logspace(-3, 3, 37)[:, None]
+
+
+def test_int8_is_within_half_a_step_and_symmetric(weight):
+    numbers, scale = to_int8(weight)
+    assert numbers.dtype == torch.int8
+    assert numbers.abs().amax(1).min() >= 126, "each row uses the whole range"
+    step = scale.float()[:, None]
+    assert ((from_int8(numbers, scale) - weight).abs() <= step * 0.51 + weight.abs() / 128).all()
+    again, _ = to_int8(-weight)
+    assert torch.equal(again, -numbers)
+
+
+def test_int4_is_within_half_a_step_and_symmetric(weight):
+    packed, scale = to_int4(weight)
+    assert packed.dtype == torch.uint8
+    assert packed.shape == (37, 48)
+    assert scale.shape == (37, 96 // GROUP)
+    assert 1 <= digits_of(packed).min() <= digits_of(packed).max() <= 15
+    step = scale.float().repeat_interleave(GROUP, 1)
+    assert ((from_int4(packed, scale) - weight).abs() <= step * 0.51 + weight.abs() / 128).all()
+    assert torch.equal(digits_of(to_int4(-weight)[0]), 16 - digits_of(packed))
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_what_is_a_whole_number_comes_back_exactly(bits):
+    top = {8: 127, 4: 7}[bits]
+    numbers = torch.randint(-top, top + 1, (5, 64), generator=torch.Generator().manual_seed(1)).float()
+    numbers[:, ::GROUP] = top  # each row and each group reaches its largest number
+    weight = numbers * 0.25
+    back = {8: from_int8, 4: from_int4}[bits](*WAYS[bits](weight))
+    assert torch.equal(back, weight)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_a_row_of_zeros(bits):
+    weight = torch.zeros(3, 64)
+    layer = QuantizedLinear(*WAYS[bits](weight))
+    assert not layer.weight.any()
+    assert not layer(torch.randn(2, 64)).any()
+
+
+@pytest.mark.parametrize("rows", [1, 5, 32, 33], ids="{} rows".format)
+@pytest.mark.parametrize("bits", [8, 4])
+def test_the_kernel_is_the_formula(bits, rows, weight):
+    """But for its inputs, which it rounds to bfloat16; more rows take the formula itself."""
+    bias, x = torch.randn(37), torch.randn(rows, 96)
+    layer = QuantizedLinear(*WAYS[bits](weight), bias)
+    want = F.linear(x, layer.weight, bias)
+    error = (layer(x) - want).abs() / (x.abs() @ layer.weight.abs().T + 1e-9)
+    assert error.max() < 2**-8
+    assert layer(x).dtype == torch.float32
+    assert layer(x).shape == want.shape
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("bits", [8, 4])
+def test_a_model_in_few_bits_is_the_model_with_those_weights(bits, tied):
+    torch.manual_seed(0)
+    model = GPTModel(CFG | {"tie_embeddings": tied}).eval()
+    few = quantize(copy.deepcopy(model), bits)
+    assert isinstance(few.tok_emb, QuantizedEmbedding if tied else nn.Embedding)
+    assert not any(isinstance(part, nn.Linear) for part in few.modules())
+    for name, part in few.named_modules():  # the same weights in an ordinary model
+        if isinstance(part, QuantizedLinear):
+            model.get_submodule(name.replace("tok_emb.head", "out_head")).weight.data = part.weight
+    if tied:
+        model.tok_emb.weight = model.out_head.weight
+    ids = torch.randint(0, 50, (2, 7))
+    assert (few(ids) - model(ids)).norm() < 0.01 * model(ids).norm(), "inputs of products are rounded to bfloat16, no more"
+    ids = torch.randint(0, 50, (4, 16))  # more rows than the kernel is for
+    torch.testing.assert_close(few(ids), model(ids), rtol=1e-4, atol=1e-4)
+
+
+def test_memory_is_a_quarter_and_an_eighth():
+    full = sum(p.nbytes for p in GPTModel(CFG | {"emb_dim": 256}).trf_blocks.parameters())
+    for bits, share in ((8, 4), (4, 7)):
+        few = quantize(GPTModel(CFG | {"emb_dim": 256}), bits)
+        assert sum(t.nbytes for t in few.trf_blocks.state_dict().values()) < 1.05 * full / share
+
+
+def test_rows_that_do_not_divide_are_named():
+    with pytest.raises(ValueError, match=r"trf_blocks.0.att.W_query: rows of 48 numbers"):
+        quantize(GPTModel(CFG | {"emb_dim": 48}), 4)
+    quantize(GPTModel(CFG | {"emb_dim": 48}), 8)
+
+
+def test_it_writes_with_a_cache_as_without():
+    torch.manual_seed(0)
+    few = quantize(GPTModel(CFG), 8).eval()
+    ids = torch.randint(0, 50, (1, 6))
+    cache = few.new_cache(1)
+    few(ids[:, :4], cache)
+    torch.testing.assert_close(few(ids[:, 4:], cache), few(ids)[:, 4:], rtol=1e-4, atol=1e-4)
