@@ -1,0 +1,92 @@
+"""A run's curve as arrays: what its metrics say, smoothed where single steps only flicker.
+
+Proof: tests/evaluation/test_doctor.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from llm_scratch.config import RunConfig
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What a run's metrics say. Rows of steps and rows of looks (evaluations) are arrays of their own; losses are nats per token."""
+
+    config: RunConfig
+    steps: np.ndarray
+    """step of each row that has the loss of a batch, [n]"""
+    loss: np.ndarray
+    rate: np.ndarray
+    """learning rate"""
+    norm: np.ndarray
+    """length of the gradient"""
+    looks: np.ndarray
+    """step of each look, [m]"""
+    learned: np.ndarray
+    """loss on text that is learned from"""
+    held_out: np.ndarray
+    """loss on text that is not"""
+    tokens: int
+    """learned from in all"""
+    passes: float | None
+    """over the text"""
+    skipped: list[int]
+    """steps that moved nothing, since their loss or gradient was bad"""
+    returns: int
+    """times that the run went back to a checkpoint"""
+
+    @classmethod
+    def of(cls, rows: Sequence[Mapping[str, Any]], config: RunConfig) -> Curve:
+        """The curve of a run from the rows of its metrics.jsonl."""
+        steps = [row for row in rows if _finite(row.get("loss")) and row["step"] > 0]
+        looks = [row for row in rows if _finite(row.get("val_loss")) and _finite(row.get("train_loss"))]
+
+        def column(of: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
+            return np.array([row.get(name, math.nan) for row in of], dtype=float)
+
+        return cls(
+            config, column(steps, "step"), column(steps, "loss"), column(steps, "lr"), column(steps, "grad_norm"),
+            column(looks, "step"), column(looks, "train_loss"), column(looks, "val_loss"),
+            tokens=max((row.get("tokens", 0) for row in rows), default=0),
+            passes=max((row["passes"] for row in looks if "passes" in row), default=None),
+            skipped=[row["step"] for row in rows if "skipped" in row],
+            returns=max((int(row["returns"]) for row in rows if "returns" in row), default=0),
+        )  # fmt: skip
+
+    @property
+    def last_step(self) -> int:
+        """The last step that a row speaks of."""
+        return int(max([0, *self.steps[-1:], *self.looks[-1:]]))
+
+    @property
+    def first_loss(self) -> float | None:
+        """The loss before anything was learned: of a look at step 0, or of the first step."""
+        if self.looks.size and self.looks[0] == 0:
+            return float(self.held_out[0])
+        return float(self.loss[0]) if self.steps.size and self.steps[0] == 1 else None
+
+    @property
+    def smooth(self) -> np.ndarray:
+        """The loss of each row as the median of a twentieth of the run around it (three rows at least), [n]."""
+        return running_median(self.loss, max(3, self.loss.size // 20 | 1))
+
+    def between(self, values: np.ndarray, low: float, high: float) -> np.ndarray:
+        """The values of rows in a part of the run, 0 to 1."""
+        return values[(self.steps > low * self.last_step) & (self.steps <= high * self.last_step)]
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def running_median(values: np.ndarray, width: int) -> np.ndarray:
+    """The median of the `width` values around each, fewer at the ends: [n] -> [n]."""
+    half = width // 2
+    return np.array([np.median(values[max(0, i - half) : i + half + 1]) for i in range(values.size)])
