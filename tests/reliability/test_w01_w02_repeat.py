@@ -1,0 +1,97 @@
+"""W1, W2: the same seed gives the same run, today and after an update of torch."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from llm_scratch.checkpoint import newest
+from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from llm_scratch.data.corpus import Corpus
+from llm_scratch.tokenizers import TOKENIZERS
+from llm_scratch.training.loop import train
+from llm_scratch.training.records import TIMED_FIELDS, readable_rows
+
+STORED = Path(__file__).with_name("w2_losses.json")
+TEXT = "the hen sat on the red mat, and the fox ran off.\nno hen was seen on the mat since.\n" * 20
+ELSEWHERE = 1e-6  # relative, on a processor of another type
+TINY = RunConfig(
+    ModelConfig(vocab_size=24, context_length=16, emb_dim=16, n_heads=2, n_layers=2, drop_rate=0.1, tie_embeddings=True),
+    DataConfig(source="stories", tokenizer="chars"),
+    TrainConfig(steps=300, batch_size=4, micro_batches=2, eval_every=100, eval_batches=2, save_every=100, sample_every=0, log_every=1),
+)
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    tokenizer = TOKENIZERS["chars"]([TEXT])
+    ids = np.array(tokenizer.encode(TEXT), dtype=np.int32)
+    return Corpus(tokenizer, ids[:1400], ids[1400:], len(ids) - 1400)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _fast():
+    """One thread, as sums depend on their number; no pictures, and no waiting for the disk."""
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda number: None)
+        patch.setattr("llm_scratch.training.records.plot_runs", lambda *args: None)
+        torch.set_num_threads(1)
+        yield
+        torch.set_num_threads(threads)
+
+
+def rows(run: Path) -> list[dict[str, float]]:
+    return [{key: value for key, value in row.items() if key not in TIMED_FIELDS} for row in readable_rows(run / "metrics.jsonl")]
+
+
+def test_w1_the_same_seed_gives_the_same_bits(corpus, tmp_path, measured):
+    for name in ("one", "two"):
+        torch.manual_seed(len(name))  # whatever went on before does not matter
+        train(TINY, tmp_path / name, corpus=corpus)
+    one, two = rows(tmp_path / "one"), rows(tmp_path / "two")
+    assert one == two
+    assert sum("grad_norm" in row for row in one) == 300
+    a, b = (newest(tmp_path / name, pytest.fail) for name in ("one", "two"))
+    assert all(t.equal(b.weights[name]) for name, t in a.weights.items())
+    assert all(t.equal(b.optimizer[name]) for name, t in a.optimizer.items())
+    measured(
+        "W1",
+        "300 of 300 steps, loss, gradient, weights and optimizer",
+        "300 steps bit-identical loss, grad norm, weights (data order has no workers)",
+    )
+
+
+def processor() -> str:
+    """The type of this processor, and which of its instructions torch uses."""
+    try:
+        said = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        said = ""
+    named = [re.search(rf"^{field}\s*: (.*)$", said, re.MULTILINE) for field in ("vendor_id", "cpu family", "model")]
+    return " ".join([*(found[1] for found in named if found), torch.backends.cpu.get_cpu_capability()])
+
+
+def test_w2_the_losses_are_those_that_were_stored(corpus, tmp_path, measured):
+    """A run without dropout, whose losses lie in w2_losses.json by version of torch; a version that is not there is held to the newest."""
+    config = replace(TINY.with_model(drop_rate=0.0), train=replace(TINY.train, steps=100, lr=3e-4))
+    train(config, tmp_path, corpus=corpus)
+    losses = [row["loss"] for row in rows(tmp_path) if "loss" in row]
+    stored = json.loads(STORED.read_text())
+    version = torch.__version__.partition("+")[0]
+    want = stored.get(version) or stored[max(stored, key=lambda v: [int(n) for n in v.split(".")])]
+    far = max(abs(a - b) / b for a, b in zip(losses, want["losses"], strict=True))
+    same_type = version in stored and want["cpu"] == processor()
+    if same_type:
+        assert losses == want["losses"]
+    assert far <= ELSEWHERE
+    reached = "equal bits" if same_type else f"within {far:.1e} (stored on {want['cpu']}, torch {version})"
+    measured(
+        "W2", f"100 losses: {reached}", f"stored losses: equal bits on the type of CPU they were made on, within {ELSEWHERE:.0e} elsewhere"
+    )
