@@ -29,6 +29,7 @@ from llm_scratch.interop.openai import load_gpt2
 from llm_scratch.interop.openai_files import GPT2
 from llm_scratch.interop.torch_file import read_torch
 from llm_scratch.model import build
+from llm_scratch.model.products import use_fast_float32
 from llm_scratch.model.running import vocab_size
 from llm_scratch.tokenizers import TOKENIZERS, CharTokenizer, Tokenizer, load_tokenizer
 
@@ -89,6 +90,8 @@ def load(where: str | Path, device: str = "cpu") -> tuple[nn.Module, Tokenizer]:
         UserError: nothing there, or what is there is damaged or would need code to be run (code 4); it cannot be downloaded (code 3).
     """
     loaded = read(where)
+    if device == "cpu":
+        use_fast_float32()
     return loaded.model.to(device).eval(), loaded.tokenizer
 
 
@@ -171,7 +174,7 @@ FORMATS = (
 
 
 def tokenizer_named(words: str) -> Tokenizer:
-    """A tokenizer that a user names: `gpt2`, a folder or file of a tokenizer.json, or `chars:FILE`, the characters of a text.
+    """A tokenizer that a user names: `gpt2`, a folder or file of a tokenizer.json, or `chars:FILE`, the characters of a text as nanoGPT has them.
 
     Raises:
         UserError: there is none (code 3).
@@ -180,7 +183,7 @@ def tokenizer_named(words: str) -> Tokenizer:
     if kind == "chars" and file:
         from llm_scratch.data.sources import read as read_source
 
-        return CharTokenizer.train(read_source(f"file:{file}"))
+        return CharTokenizer.train(read_source(f"file:{file}"), end_of_text=False)
     return TOKENIZERS["gpt2"]([], None) if words == "gpt2" else read_tokenizer(words)
 
 

@@ -6,18 +6,10 @@ from torch import nn
 
 from llm_scratch.config import ModelConfig
 from llm_scratch.training import precision
-from llm_scratch.training.precision import choose_precision, gain_of_bfloat16, use_fast_float32
+from llm_scratch.training.precision import choose_precision, gain_of_bfloat16
 
 CPU = torch.device("cpu")
 WIDE = ModelConfig(emb_dim=768)
-
-
-@pytest.fixture(autouse=True)
-def _as_it_was():
-    knob = torch.backends.mkldnn.matmul
-    before = knob.fp32_precision
-    yield
-    knob.fp32_precision = before
 
 
 @pytest.mark.parametrize(("gain", "name"), [(2.0, "bfloat16"), (1.3, "bfloat16"), (1.2, "float32"), (0.5, "float32")])
@@ -51,39 +43,5 @@ def test_products_are_rounded_and_weights_are_not():
 def test_the_trial_leaves_no_trace():
     threads, seed = torch.get_num_threads(), torch.get_rng_state()
     assert gain_of_bfloat16(64, CPU) > 0
-    use_fast_float32()
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.get_rng_state(), seed)
-
-
-@pytest.mark.parametrize("maker", ["", "GenuineIntel"])
-def test_intels_library_stays_on_intels_processors(maker, monkeypatch):
-    monkeypatch.setattr(precision, "_maker", lambda: maker)
-    before = torch.backends.mkldnn.matmul.fp32_precision
-    assert use_fast_float32() == "MKL"
-    assert torch.backends.mkldnn.matmul.fp32_precision == before
-
-
-def test_a_library_that_rounds_is_not_taken(monkeypatch):
-    monkeypatch.setattr(precision, "_maker", lambda: "AuthenticAMD")
-    before = torch.backends.mkldnn.matmul.fp32_precision
-    monkeypatch.setattr(precision, "_is_float32", lambda: False)
-    assert use_fast_float32() == "MKL"
-    assert torch.backends.mkldnn.matmul.fp32_precision == before
-
-
-def test_whatever_is_taken_multiplies_in_float32(monkeypatch):
-    monkeypatch.setattr(precision, "_maker", lambda: "AuthenticAMD")
-    use_fast_float32()
-    a = torch.randn(300, 300, generator=torch.Generator().manual_seed(1))
-    right = a.double() @ a.double()
-    assert (a @ a - right).norm() / right.norm() < 1e-6
-
-
-def test_a_rounding_is_seen(monkeypatch):
-    real = torch.Tensor.__matmul__
-    assert precision._is_float32()
-    monkeypatch.setattr(
-        torch.Tensor, "__matmul__", lambda a, b: real(a.bfloat16(), b.bfloat16()) if a.dtype == torch.float32 else real(a, b)
-    )
-    assert not precision._is_float32()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -21,7 +20,6 @@ from llm_scratch.training.machine import timings
 
 PAYS = 1.3  # how many times as fast bfloat16 must multiply, as it speeds up only half of a step
 SMALL = 256  # emb_dim from which there is enough to multiply
-EXACT = 1e-5  # relative error up to which a product counts as float32
 
 
 @dataclass(frozen=True)
@@ -64,36 +62,3 @@ def gain_of_bfloat16(emb_dim: int, device: torch.device) -> float:
     finally:
         torch.set_num_threads(threads)
     return plain / half
-
-
-def use_fast_float32() -> str:
-    """Let the faster of torch's two matrix libraries for CPUs do this process's float32 products; its name.
-
-    torch takes MKL, which is Intel's; on other makers' processors oneDNN is 1.1 to 1.6 times as fast. torch hands it float32 products only
-    where it may round their inputs to bfloat16, which oneDNN does on processors with units for that alone: so a product is looked at, and
-    where it is not float32's, all stays as it was. The choice follows from the processor and not from a clock, so that a run repeats.
-    """
-    knob = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-    if not torch.backends.mkldnn.is_available() or _maker() in ("", "GenuineIntel"):
-        return "MKL"
-    before, knob.fp32_precision = knob.fp32_precision, "bf16"
-    if not _is_float32():
-        knob.fp32_precision = before
-        return "MKL"
-    return "oneDNN"
-
-
-def _is_float32() -> bool:
-    """Whether a product is right to float32's precision under the settings of now."""
-    a = torch.randn(256, 256, generator=torch.Generator().manual_seed(0))
-    right = a.double() @ a.double()
-    return bool(((a @ a) - right).norm() / right.norm() < EXACT)
-
-
-def _maker() -> str:
-    """Who made the processor, as Linux says it; empty where nobody says."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("vendor_id")), "")

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from llm_scratch.config import MachineConfig, ModelConfig
 from llm_scratch.model.head_loss import summed_loss
+from llm_scratch.model.products import use_fast_float32
 from llm_scratch.training.machine import matrix_rate
-from llm_scratch.training.precision import Precision, choose_precision, use_fast_float32
+from llm_scratch.training.precision import Precision, choose_precision
 
 COMPILING = 60.0  # seconds that torch.compile takes for a GPT, about
 SAVED = {"cpu": 0.0, "cuda": 0.3}  # share of a step that it saves; on CPUs it made steps 0 to 20 % longer
