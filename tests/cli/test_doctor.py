@@ -25,19 +25,8 @@ def test_what_is_missing_has_the_command_that_mends_it(llm, monkeypatch, tmp_pat
     monkeypatch.setenv("LLM_SCRATCH_CACHE", str(tmp_path))
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
     monkeypatch.setattr(doctor, "_version", lambda package: None if package == "transformers" else "1.0")
-    monkeypatch.setattr(doctor, "free_memory", lambda: 2**20)
+    monkeypatch.setattr("llm_scratch.training.machine.free_memory", lambda: 2**20)
     out = llm("doctor").out
     for command in ("data get verdict", "data get shakespeare", "data get gpt2", "pip install 'llm-scratch[hf]'", "close other programs"):
         assert f"→ {command}" in out or f" {command}" in out, command
     assert "5 things could be better; `llm-scratch train quickstart` needs none of them." in " ".join(out.split())
-
-
-def test_free_memory_is_a_number_of_bytes_or_unknown(monkeypatch):
-    free = doctor.free_memory()
-    assert free is None or 2**20 < free < 2**50
-
-    def unreadable(*args: object, **kwargs: object) -> str:
-        raise OSError
-
-    monkeypatch.setattr(doctor.Path, "read_text", unreadable)
-    assert doctor.free_memory() is None

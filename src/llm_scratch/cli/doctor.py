@@ -1,4 +1,4 @@
-"""What this machine has, what is missing, and the command that mends it. Proof: tests/cli/test_doctor.py."""
+"""How this machine is: what it has, what is missing, what mends it (how a run is: letter.py). Proof: tests/cli/test_doctor.py."""
 
 from __future__ import annotations
 
@@ -10,15 +10,20 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from rich.text import Text
+from tyro.conf import Positional, arg
 
 from llm_scratch import __version__
-from llm_scratch.cli.flags import Verb
+from llm_scratch.cli.flags import Switch, Verb
+from llm_scratch.cli.folders import resolve
+from llm_scratch.cli.letter import write_letter
 from llm_scratch.cli.terminal import console, table
+from llm_scratch.errors import UserError
 
 CORE = ("torch", "numpy", "regex", "safetensors", "tyro", "rich", "pyyaml", "tiktoken", "matplotlib")
-OPTIONAL = {"transformers": "hf", "tokenizers": "hf", "jupytext": "lessons", "nbclient": "lessons", "pytest": "dev"}
+OPTIONAL = {"transformers": "hf", "tokenizers": "hf", "jupytext": "lessons", "nbclient": "lessons", "tensorboard": "track", "pytest": "dev"}
 GIB = 2**30
 FREE_DISK, FREE_MEMORY = 2 * GIB, 2 * GIB  # what the quickstart is comfortable with
 
@@ -34,15 +39,25 @@ class Row:
 
 @dataclass(frozen=True)
 class Doctor(Verb):
-    """What this machine has, what is missing, and the command that mends it.
+    """How a RUN is, by its curve; without one, how this machine is.
 
     examples:
       llm-scratch doctor
-      llm-scratch doctor --debug
+      llm-scratch doctor runs/bard
     """
+
+    run_: Positional[Annotated[str, arg(name="run", metavar="RUN", help_behavior_hint="")]] = ""
+    """a run directory, or a preset (its newest run); the machine is looked at unless given"""
+    json: Switch = False
+    """print what was found in the run as JSON"""
 
     def run(self) -> None:
         """Print the report."""
+        if self.run_:
+            write_letter(resolve(self.run_), self.json)
+            return
+        if self.json:
+            raise UserError("--json is of a run's findings; name a RUN (`llm-scratch runs list` shows them)")
         rows = [*_python(), *_torch(), *_room(), *_files(), *_packages()]
         grid = table("", "", "", left=3)
         grid.show_header = False
@@ -92,6 +107,8 @@ def _torch() -> Iterator[Row]:
 
 
 def _room() -> Iterator[Row]:
+    from llm_scratch.training.machine import free_memory
+
     if (memory := free_memory()) is not None:
         low = "close other programs, or use --train.micro-batches" if memory < FREE_MEMORY else ""
         yield Row("memory", f"{memory / GIB:.1f} GiB free", low)
@@ -99,15 +116,6 @@ def _room() -> Iterator[Row]:
     yield Row(
         "disk", f"{free / GIB:.1f} GiB free in {Path.cwd()}", "" if free >= FREE_DISK else "free some space, or train with --out elsewhere"
     )
-
-
-def free_memory() -> int | None:
-    """Bytes that a new program can have; None where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration, ValueError):
-        return None
 
 
 def _files() -> Iterator[Row]:
