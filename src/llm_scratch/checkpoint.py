@@ -157,11 +157,11 @@ def read(folder: Path) -> Checkpoint:
     if (wrong := problem(folder)) is not None:
         raise Damaged(folder, f"is damaged: {wrong}")
     config, state = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("config.json", "state.json"))
-    weights = load_file(folder / "model.safetensors")
-    for name, tensor in weights.items():
+    weights, optimizer = (load_file(folder / f"{name}.safetensors") for name in ("model", "optim"))
+    for name, tensor in (*weights.items(), *optimizer.items()):
         if not torch.isfinite(tensor).all():
             raise Damaged(folder, f"is of no use: {name} holds numbers that are not finite")
-    return Checkpoint(config, weights, load_file(folder / "optim.safetensors"), state, folder)
+    return Checkpoint(config, weights, optimizer, state, folder)
 
 
 def newest(run: Path, warn: Callable[[str], None], prefer: str | None = None) -> Checkpoint | None:

@@ -1,0 +1,305 @@
+"""N1 to N5: what is no number never reaches the weights, a spike is passed over, and a run that fell finds its way back."""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from llm_scratch import checkpoint
+from llm_scratch.checkpoint import newest
+from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from llm_scratch.data.corpus import Corpus
+from llm_scratch.errors import CHECKPOINT, DIVERGED, UserError
+from llm_scratch.model.gpt import GPTModel
+from llm_scratch.tokenizers import TOKENIZERS
+from llm_scratch.training import faults
+from llm_scratch.training.guard import RETURNS, STREAK, Guard, ordered_trouble
+from llm_scratch.training.loop import train
+from llm_scratch.training.optim import OPTIMIZERS
+from llm_scratch.training.records import TIMED_FIELDS, Watcher, readable_rows
+from llm_scratch.training.state import optimizer_tensors
+from llm_scratch.training.step import train_step
+from llm_scratch.training.trainee import Trainee
+
+TEXT = "the hen sat on the red mat, and the fox ran off.\nno hen was seen on the mat since.\n" * 30
+BAD = [("step", kind) for kind in ("nan", "inf", "-inf")] + [("gradient", kind) for kind in ("nan", "inf", "-inf")]
+WORSE = 1.02
+
+
+def settings(**changes) -> RunConfig:
+    """A run of a second or two."""
+    often = {"batch_size": 4, "lr": 5e-3, "eval_every": 50, "save_every": 10, "sample_every": 0, "log_every": 1, "eval_batches": 4}
+    return RunConfig(
+        ModelConfig(vocab_size=24, context_length=16, emb_dim=16, n_heads=2, n_layers=1, drop_rate=0.1, init="gpt2"),
+        DataConfig(source="stories", tokenizer="chars"),
+        TrainConfig(**{"steps": 60} | often | changes),
+    )
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    tokenizer = TOKENIZERS["chars"]([TEXT])
+    ids = np.array(tokenizer.encode(TEXT), dtype=np.int32)
+    return Corpus(tokenizer, ids[:2000], ids[2000:], len(ids) - 2000)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _fast():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda number: None)
+        patch.setattr("llm_scratch.training.records.plot_runs", lambda *args: None)
+        yield
+
+
+class Listener(Watcher):
+    """Keeps what it is warned of, and who learned from which batch."""
+
+    def __init__(self):
+        self.warnings, self.batches = [], []
+
+    def warn(self, message):
+        self.warnings.append(message)
+
+    def started(self, run, resumed):
+        load = run.train_loader.batch
+
+        def noted(step, *team):
+            self.batches += [step] if team else []  # evaluation takes whole batches
+            return load(step, *team)
+
+        run.train_loader.batch = noted
+
+
+def order(monkeypatch, *orders):
+    monkeypatch.setenv(faults.VARIABLE, ",".join(orders))
+
+
+def rows(run, key):
+    return {row["step"]: row[key] for row in readable_rows(run / "metrics.jsonl") if key in row}
+
+
+# N1
+
+
+@contextmanager
+def hit_somewhere(model, number, rng):
+    """One number of one gradient, drawn, is another inside the block."""
+    parameters = list(model.parameters())
+    hit = parameters[rng.integers(len(parameters))]
+    place = int(rng.integers(hit.numel()))
+
+    def spoil(weight):
+        weight.grad.view(-1)[place] = number
+
+    hook = hit.register_post_accumulate_grad_hook(spoil)
+    yield
+    hook.remove()
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_n1_what_is_no_number_moves_nothing(optimizer, monkeypatch, measured):
+    """A hundred faults, in losses and in single numbers of gradients, between good steps: weights and optimizer stay bit for bit."""
+    torch.manual_seed(0)
+    model = GPTModel({"vocab_size": 20, "context_length": 8, "emb_dim": 12, "n_heads": 3, "n_layers": 1, "drop_rate": 0.0})
+    trainee, mover, rng = Trainee(model), OPTIMIZERS[optimizer](model, TrainConfig()), np.random.default_rng(0)
+    guard, tries = Guard(6.0), 100 if optimizer == "adamw" else 20
+    caught = 0
+    for number in range(1, tries + 1):
+        batch = [(torch.randint(0, 20, (4, 8)), torch.randint(0, 20, (4, 8))) for _ in range(2)]
+        assert train_step(trainee, mover, batch, 1.0, guard).good
+        before = [t.clone() for t in (*model.parameters(), *optimizer_tensors(model, mover).values(), guard.losses)]
+        place, kind = BAD[number % len(BAD)]
+        if place == "step":
+            order(monkeypatch, f"step:{number}:{kind}")
+            with ordered_trouble(trainee, number):
+                result = train_step(trainee, mover, batch, 1.0, guard)
+        else:
+            with hit_somewhere(model, float(kind), rng):
+                result = train_step(trainee, mover, batch, 1.0, guard)
+        assert not result.good
+        after = (*model.parameters(), *optimizer_tensors(model, mover).values(), guard.losses)
+        assert all(torch.equal(a, b) for a, b in zip(after, before, strict=True))
+        caught += 1
+    if optimizer == "adamw":
+        measured("N1", f"{caught} of {tries}, 0 updates; on one of two processes 12 of 12", "detected the same step, 0 updates, 100 of 100")
+
+
+def test_n1_what_is_no_number_on_one_process_stops_the_step_on_all(ranks, tmp_path):
+    """Each fault on process 0 and on process 1; the run is that of one process with the same faults."""
+    hit = {4 + 3 * number: (*BAD[number % 6], number // 6) for number in range(12)}
+    config = settings(steps=44, micro_batches=2, save_every=40).with_model(drop_rate=0.0)
+    config = replace(config, data=replace(config.data, source="stories:40"), model=replace(config.model, vocab_size=60))
+    fault = ",".join(f"{place}:{step}:{kind}@{rank}" for step, (place, kind, rank) in hit.items())
+    alone = ",".join(f"{place}:{step}:{kind}" for step, (place, kind, _) in hit.items())
+    said = ranks.train(2, config, tmp_path / "two", fault=fault) + ranks.train(1, config, tmp_path / "one", fault=alone)
+    assert [one["trace"] for one in said if "trace" in one] == []
+    assert list(rows(tmp_path / "two", "skipped")) == list(rows(tmp_path / "one", "skipped")) == list(hit)
+    two, one = rows(tmp_path / "two", "loss"), rows(tmp_path / "one", "loss")
+    assert two.keys() == one.keys()
+    assert all(abs(two[step] - one[step]) <= 1e-5 * one[step] for step in one)
+
+
+# N2
+
+
+def test_n2_a_spike_is_passed_over_counted_and_logged(corpus, tmp_path, monkeypatch, measured):
+    order(monkeypatch, "step:100:spike", "step:150:spike", "step:160:spike")
+    listener = Listener()
+    run = train(settings(steps=170), tmp_path, corpus=corpus, watcher=listener)
+    skipped = rows(tmp_path, "skipped")
+    assert skipped == {150: 1, 160: 2}, "and the one at step 100 is before there are 128 losses to compare with"
+    assert run.trouble.skipped == 2
+    assert [w.partition(", ")[0] for w in listener.warnings] == [f"step {s} was bad and moved nothing: its loss" for s in (150, 160)]
+    usual = [loss for step, loss in rows(tmp_path, "loss").items() if 150 > step > 150 - 128]
+    assert rows(tmp_path, "skipped_loss")[150] > np.mean(usual) + 6 * np.std(usual)
+    assert sorted(rows(tmp_path, "loss").keys() | skipped.keys()) == list(range(1, 171))
+    measured(
+        "N2",
+        "2 of 2 spikes passed over, counted, logged; 0 false alarms in 168 steps",
+        "spike > mean + 6 sigma over 128 steps: skipped, counted, logged",
+    )
+
+
+def test_n2_no_false_alarm_while_the_loss_falls(corpus, tmp_path):
+    run = train(settings(steps=500, lr=1e-2, save_every=500, eval_every=500), tmp_path, corpus=corpus)
+    assert run.trouble.skipped == 0
+    assert rows(tmp_path, "loss")[500] < 0.5 * rows(tmp_path, "loss")[1]
+
+
+def test_n2_can_be_turned_off(corpus, tmp_path, monkeypatch):
+    order(monkeypatch, "step:140:spike")
+    assert train(settings(steps=145, spike_sigmas=0.0), tmp_path, corpus=corpus).trouble.skipped == 0
+
+
+# N3
+
+
+def three(step):
+    return [f"step:{step + i}:nan" for i in range(STREAK)]
+
+
+def test_n3_three_bad_steps_lead_back_and_past_the_text(corpus, tmp_path, monkeypatch, measured):
+    order(monkeypatch, *three(23))
+    listener, config = Listener(), settings(rollback_lr=0.5, schedule="constant")
+    run = train(config, tmp_path, corpus=corpus, watcher=listener)
+    assert listener.batches == [*range(25), *range(25, 65)], "from step 20 on again, with text that was not read yet"
+    assert (run.step, run.trouble.returns, run.trouble.shift) == (60, 1, 5)
+    assert listener.warnings[-1].startswith("steps 23 to 25 were bad")
+    assert "back to step 20, and past the 5 batches since (return 1 of 3)" in listener.warnings[-1]
+    rates = rows(tmp_path, "lr")
+    assert {rates[step] for step in range(1, 21)} == {5e-3}
+    assert {rates[step] for step in range(22, 61)} == {2.5e-3}
+    assert rows(tmp_path, "returns") == {21: 1}
+    assert rows(tmp_path, "skipped") == {}, "what was written after step 20 was taken out"
+    assert list(rows(tmp_path, "loss")) == list(range(1, 61))
+    measured(
+        "N3",
+        "back to the last checkpoint, past the text, rate halved; after 3 returns exit 5 with advice",
+        "3 bad steps in a row: the same",
+    )
+
+
+def test_n3_after_three_returns_it_gives_up_with_advice(corpus, tmp_path, monkeypatch):
+    order(monkeypatch, *(RETURNS + 1) * three(13))
+    listener = Listener()
+    with pytest.raises(UserError, match=r"steps 13 to 15 were bad .* gone back 3 times already: .* Try a lower --train\.lr") as error:
+        train(settings(), tmp_path, corpus=corpus, watcher=listener)
+    assert error.value.code == DIVERGED
+    assert len([w for w in listener.warnings if "back to step 10" in w]) == RETURNS
+    assert newest(tmp_path, pytest.fail).state["step"] == 10
+
+
+def test_n3_without_a_checkpoint_there_is_no_way_back(corpus, tmp_path, monkeypatch):
+    order(monkeypatch, *three(3))
+    with pytest.raises(UserError, match=r"steps 3 to 5 were bad .* there is no checkpoint to go back to") as error:
+        train(settings(), tmp_path, corpus=corpus)
+    assert error.value.code == DIVERGED
+
+
+def test_n3_no_checkpoint_is_made_while_steps_are_bad(corpus, tmp_path, monkeypatch):
+    """Three bad steps may mean that the weights were bad already: the save that was due among them is left out."""
+    order(monkeypatch, *three(19))
+    run = train(settings(steps=30), tmp_path, corpus=corpus)
+    assert run.trouble.shift == 21 - 10
+
+
+@pytest.mark.parametrize("stop_at", [15, 25, 35])
+def test_n3_a_run_that_fell_is_resumed_with_the_same_bits(corpus, tmp_path, monkeypatch, stop_at):
+    config, fall = settings(steps=45), (*three(23), "step:31:inf")
+
+    class Stop(Watcher):
+        def step(self, run, row):
+            if run.step == stop_at and run.trouble.returns == (stop_at > 22):
+                raise MemoryError("the plug is pulled")
+
+    order(monkeypatch, *fall)
+    train(config, tmp_path / "whole", corpus=corpus)
+    order(monkeypatch, *fall)
+    with pytest.raises(MemoryError):
+        train(config, tmp_path / "run", corpus=corpus, watcher=Stop())
+    order(monkeypatch, *(fall if stop_at < 30 else fall[-1:]))  # what lies after the checkpoint happens again
+    train(config, tmp_path / "run", corpus=corpus)
+    a, b = (newest(tmp_path / run, pytest.fail) for run in ("whole", "run"))
+    assert a.state == b.state
+    assert a.state["trouble"]["returns"] == 1
+    assert all(t.equal(b.weights[name]) for name, t in a.weights.items())
+    one, two = (
+        [{key: value for key, value in row.items() if key not in TIMED_FIELDS} for row in readable_rows(tmp_path / run / "metrics.jsonl")]
+        for run in ("whole", "run")
+    )
+    assert one == two
+
+
+# N4, N5
+
+
+def test_n4_one_fault_costs_next_to_nothing(corpus, tmp_path, monkeypatch, measured):
+    config = settings(steps=300, lr=1e-2, save_every=100, eval_every=300, eval_batches=None)
+    clean = train(config, tmp_path / "clean", corpus=corpus).best
+    worst = 0.0
+    for place, kind in (("step", "nan"), ("step", "spike"), ("gradient", "inf")):
+        order(monkeypatch, f"{place}:200:{kind}")
+        worst = max(worst, train(config, tmp_path / f"{place}-{kind}", corpus=corpus).best / clean)
+    assert worst <= WORSE
+    measured("N4", f"{max(0.0, worst - 1):.2%} worse at most", "final held-out loss after one fault <= 2 % worse than clean")
+
+
+@pytest.mark.parametrize("where", ["weights", "optimizer"])
+def test_n5_a_checkpoint_with_nan_is_never_written(corpus, tmp_path, where, measured):
+    class Poison(Watcher):
+        def step(self, run, row):
+            if run.step == 25:
+                weight = run.model.tok_emb.weight
+                (weight.data if where == "weights" else run.optimizer.state[weight]["exp_avg"])[3, 3] = math.nan
+
+    with pytest.raises(UserError, match=r"tok_emb\.weight.* holds numbers that are not finite after step 25") as error:
+        train(settings(save_every=25, eval_every=99), tmp_path / "a", corpus=corpus, watcher=Poison())
+    assert error.value.code == DIVERGED
+    assert not (tmp_path / "a" / "ckpt").exists() or checkpoint.folders(tmp_path / "a") == []
+    measured("N5", "never written as latest or best; refused on load", "a checkpoint holding NaN: the same")
+
+
+@pytest.mark.parametrize("where", ["weights", "optimizer"])
+def test_n5_a_checkpoint_with_nan_is_refused(corpus, tmp_path, where):
+    train(settings(steps=20), tmp_path, corpus=corpus)
+    good = newest(tmp_path, pytest.fail)
+    bad = {name: t.clone() for name, t in getattr(good, where).items()}
+    next(t for t in bad.values() if t.ndim)[0] = math.nan
+    parts = {"weights": good.weights, "optimizer": good.optimizer} | {where: bad}
+    checkpoint.save(
+        tmp_path, 30, good.config, parts["weights"], parts["optimizer"], good.state | {"step": 30}, lambda folder: None, best=True
+    )
+    warnings = []
+    found = newest(tmp_path, warnings.append, prefer="best")
+    assert found.state["step"] == 20
+    assert "not finite" in warnings[0]
+    for folder in checkpoint.folders(tmp_path):
+        (folder / "manifest.json").unlink()
+    with pytest.raises(UserError, match="all checkpoints") as error:
+        newest(tmp_path, warnings.append)
+    assert error.value.code == CHECKPOINT
