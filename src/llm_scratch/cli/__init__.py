@@ -40,7 +40,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "runs list": ("runs.ListRuns", "the runs of a folder"),
     "runs show": ("runs.ShowRun", "one run: settings, curve, last sample"),
     "config": ("config.Config", "the presets, or the settings of one as YAML"),
-    "doctor": ("doctor.Doctor", "what this machine has, and what is missing"),
+    "doctor": ("doctor.Doctor", "how a run is, by its curve; or what this machine has"),
 }
 BUG, BROKEN_PIPE = 1, 141
 
