@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from llm_scratch import files
 from llm_scratch.errors import RESOURCES, UserError
-from llm_scratch.files import in_words, whole_file, write_whole
+from llm_scratch.files import in_words, remove_leftovers, whole_file, write_whole
 
 
 def names(folder: Path) -> list[str]:
@@ -114,6 +116,16 @@ def test_the_disk_removes_files_folders_and_what_is_not_there(tmp_path):
     for name in ("folder", "link", "nothing"):
         files.disk.remove(tmp_path / name)
     assert names(tmp_path) == ["kept"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot be asked whether a process runs")
+def test_what_a_killed_process_left_goes_and_what_a_running_one_writes_stays(tmp_path):
+    done = subprocess.Popen([sys.executable, "-c", "pass"])
+    done.wait()
+    for name in (f".plot.png.{done.pid}.part", f".plot.png.{os.getpid()}.part", ".mine.part", "mine.1.part"):
+        (tmp_path / name).write_text("half")
+    remove_leftovers(tmp_path)
+    assert names(tmp_path) == sorted([f".plot.png.{os.getpid()}.part", ".mine.part", "mine.1.part"])
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,26 @@ def write_whole(path: str | Path, data: str | bytes) -> None:
         disk.write(part, [data.encode("utf-8") if isinstance(data, str) else data])
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove the half-written files of `whole_file` in a folder whose processes have ended without cleaning up."""
+    for part in folder.glob(".*.part"):
+        pid = part.name.split(".")[-2]
+        if pid.isdigit() and not _is_running(int(pid)):
+            disk.remove(part)
+
+
+def _is_running(pid: int) -> bool:
+    if os.name == "nt":
+        return True  # asking there would end it
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # somebody else's
+    return True
+
+
 def in_words(n_bytes: float) -> str:
     """A number of bytes for people: "7.3 MB"."""
     for size, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):

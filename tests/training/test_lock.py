@@ -63,9 +63,11 @@ with only_writer(Path({str(tmp_path)!r}), print):
 """
     done = subprocess.run([sys.executable, "-c", script], timeout=60)
     assert done.returncode == -9
-    assert json.loads((tmp_path / NAME).read_text())["pid"] != os.getpid()
+    dead = json.loads((tmp_path / NAME).read_text())["pid"]
+    (tmp_path / f".loss-plot.pdf.{dead}.part").write_text("half")
     with only_writer(tmp_path, pytest.fail):
         assert json.loads((tmp_path / NAME).read_text())["pid"] == os.getpid()
+        assert [path.name for path in tmp_path.iterdir()] == [NAME]
 
 
 def test_an_error_inside_lets_go(tmp_path):

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from llm_scratch.errors import CHECKPOINT, RESOURCES, UserError
+from llm_scratch.files import remove_leftovers
 
 try:
     import fcntl
@@ -50,7 +51,7 @@ class RunLock:
 
 @contextmanager
 def only_writer(folder: Path, warn: Callable[[str], None]) -> Iterator[RunLock]:
-    """Hold a run directory inside the block; it is made if it is not there.
+    """Hold a run directory inside the block; it is made if it is not there, and what a killed process left half-written goes.
 
     Raises:
         UserError: another process holds it; says which (code 4).
@@ -60,6 +61,7 @@ def only_writer(folder: Path, warn: Callable[[str], None]) -> Iterator[RunLock]:
     try:
         os.ftruncate(lock.number, 0)
         os.pwrite(lock.number, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+        remove_leftovers(folder)
         yield lock
     finally:
         if lock.is_there():
