@@ -16,14 +16,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
+
+from turns import answering, contenders, ratio, where
 
 SIZES = {  # vocabulary, context, width, heads, layers, rows, steps a turn
     "124M": (50257, 256, 768, 12, 12, 2, 1),
@@ -80,12 +78,12 @@ def theirs(shape: tuple[int, ...], kept: bool, device: str) -> tuple[Callable[[]
 
 
 def work(name: str, shape: tuple[int, ...], device: str) -> None:
-    """A contender's process: builds it, then for each number on stdin does so many steps and prints their seconds."""
+    """A contender's process: does as many steps as it is asked for, and answers with the middle of their seconds."""
     import torch
 
     from llm_scratch.training.machine import peak_memory
 
-    where = torch.device(device)
+    on = torch.device(device)
     if name.startswith("ours"):
         step, why = ours(shape, "float32" if name == "ours-float32" else "auto", device)
     else:
@@ -93,59 +91,33 @@ def work(name: str, shape: tuple[int, ...], device: str) -> None:
 
     def done() -> None:
         step()
-        if where.type == "cuda":
+        if on.type == "cuda":
             torch.cuda.synchronize()
 
     for _ in range(3):
         done()
-    print(json.dumps({"why": why}), flush=True)
-    for line in sys.stdin:
+
+    def answer(steps: int) -> dict[str, Any]:
         seconds = []
-        for _ in range(int(line)):
+        for _ in range(steps):
             began = time.perf_counter()
             done()
             seconds.append(time.perf_counter() - began)
-        print(json.dumps({"seconds": seconds, "peak": peak_memory(where)}), flush=True)
+        return {"seconds": statistics.median(seconds), "peak": peak_memory(on), "why": why}
+
+    answering(answer)
 
 
 def measure(size: str, shape: tuple[int, ...], rounds: int, device: str) -> dict[str, Any]:
     """The contenders in turn; for each its seconds a step by round, its peak memory and what it chose."""
-    processes = {
-        name: subprocess.Popen(
-            [sys.executable, __file__, "--work", name, "--device", device, "--shape", *map(str, shape)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )
-        for name in CONTENDERS
-    }  # fmt: skip
-
-    def ask(name: str, line: str | None) -> dict[str, Any]:
-        process = processes[name]
-        if line is not None:
-            process.stdin.write(line)  # type: ignore[union-attr]
-            process.stdin.flush()  # type: ignore[union-attr]
-        answer = process.stdout.readline()  # type: ignore[union-attr]
-        if not answer:
-            raise SystemExit(f"the contender {name} of {size} ended; its error stands above")
-        return json.loads(answer)
-
-    try:
-        found: dict[str, Any] = {name: {"why": ask(name, None)["why"], "rounds": []} for name in CONTENDERS}
+    found: dict[str, Any] = {name: {"rounds": []} for name in CONTENDERS}
+    with contenders(list(CONTENDERS), lambda name: ["--work", name, "--device", device, "--shape", *map(str, shape)]) as ask:
         for _ in range(rounds):
-            for name in CONTENDERS:
-                answer = ask(name, f"{shape[-1]}\n")
-                found[name]["rounds"].append(statistics.median(answer["seconds"]))
-                found[name]["peak_gb"] = answer["peak"] / 1e9
-    finally:
-        for process in processes.values():
-            process.kill()
-            process.wait()
+            for name, row in found.items():
+                answer = ask(name, shape[-1])
+                row["rounds"].append(answer["seconds"])
+                row |= {"peak_gb": answer["peak"] / 1e9, "why": answer["why"]}
     return found
-
-
-def ratio(found: dict[str, Any], slow: str, fast: str) -> tuple[float, list[float]]:
-    """How many times as fast `fast` is as `slow`: the median over the rounds, and the lowest and highest."""
-    each = [a / b for a, b in zip(found[slow]["rounds"], found[fast]["rounds"])]
-    return statistics.median(each), [min(each), max(each)]
 
 
 def flops(shape: tuple[int, ...]) -> float:
@@ -181,7 +153,7 @@ def main() -> None:
         print(f"{'':14}{'tokens/s':>10}{'GFLOP/s':>10}{'of peak':>9}{'peak GB':>9}  precision")
         for name, row in found.items():
             seconds = statistics.median(row["rounds"])
-            peak = half_rate if "bfloat16 multiplies" in row["why"] and row["why"].startswith("bfloat16:") else rate
+            peak = half_rate if row["why"].startswith("bfloat16:") else rate
             share = flops(shape) / seconds / peak
             report["peak_share"].setdefault(size, {})[name] = round(share, 3)
             report["peak_memory_gb"].setdefault(size, {})[name] = round(row["peak_gb"], 2)
@@ -191,10 +163,9 @@ def main() -> None:
             ("ratios", "hf", "ours"), ("ratios_same_allocator", "hf-kept", "ours"),
             ("ratios_float32", "hf", "ours-float32"), ("ratios_float32_same_allocator", "hf-kept", "ours-float32"),
         ):  # fmt: skip
-            middle, spread = ratio(found, slow, fast)
-            report[key][size] = round(middle, 2)
-            report["spread"].setdefault(size, {})[key] = [round(x, 2) for x in spread]
-            print(f"  {fast} over {slow}: {middle:.2f} x  [{spread[0]:.2f}, {spread[1]:.2f}]")
+            report[key][size], spread = ratio(found[slow]["rounds"], found[fast]["rounds"])
+            report["spread"].setdefault(size, {})[key] = spread
+            print(f"  {fast} over {slow}: {report[key][size]:.2f} x  [{spread[0]:.2f}, {spread[1]:.2f}]")
     print(json.dumps(report | where(args.device)))
 
 
@@ -207,18 +178,6 @@ def rates(device: str) -> tuple[float, float]:
 
     use_fast_float32()
     return matrix_rate(torch.device(device), torch.float32, 0.5), matrix_rate(torch.device(device), torch.bfloat16, 0.5)
-
-
-def where(device: str) -> dict[str, Any]:
-    """Commit, machine and versions."""
-    import torch
-    import transformers
-
-    here = os.path.dirname(os.path.abspath(__file__))
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True).stdout.strip()
-    name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
-    versions = {"torch": torch.__version__, "transformers": transformers.__version__, "python": platform.python_version()}
-    return {"commit": commit, "machine": name, "threads": torch.get_num_threads(), **versions}
 
 
 if __name__ == "__main__":

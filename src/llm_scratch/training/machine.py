@@ -53,7 +53,7 @@ def _matrix_rate(device: str, dtype: torch.dtype, seconds: float, threads: int) 
 
 def read_bandwidth(device: torch.device, seconds: float = 0.15) -> float:
     """Bytes a second that a sum over a large tensor reads: the speed of everything that is not a matrix product."""
-    x = torch.zeros(2**30 if device.type == "cuda" else 2**25, device=device)
+    x = torch.ones(2**30 if device.type == "cuda" else 2**25, device=device)  # zeros that nobody wrote are one page, read again and again
     return x.nbytes / fastest(x.sum, device, seconds)
 
 
