@@ -174,7 +174,7 @@ FORMATS = (
 
 
 def tokenizer_named(words: str) -> Tokenizer:
-    """A tokenizer that a user names: `gpt2`, a folder or file of a tokenizer.json, or `chars:FILE`, the characters of a text as nanoGPT has them.
+    """A tokenizer that a user names: `gpt2`, a folder or file of a tokenizer.json, or `chars:FILE`, a text's characters, as in nanoGPT.
 
     Raises:
         UserError: there is none (code 3).

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from interop.tensorflow_writer import write
 
 from llm_scratch.config import ModelConfig
 from llm_scratch.errors import CHECKPOINT, DATA, UserError
 from llm_scratch.generation.decode import generate
 from llm_scratch.interop.openai import assign, download_and_load_gpt2, load_gpt2_params_from_tf_ckpt, load_weights_into_gpt, model_configs
+from llm_scratch.interop.tensorflow_writer import write
 from llm_scratch.loading import load
 from llm_scratch.model.gpt import GPTModel
 

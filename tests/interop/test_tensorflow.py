@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from interop.tensorflow_writer import block, entry, header, number, one_table, part, sealed, table, varint, write
 
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.interop.tensorflow import MAX_INDEX, MAX_ROWS, Checkpoint
+from llm_scratch.interop.tensorflow_writer import block, entry, header, number, one_table, part, sealed, table, varint, write
 
 HERE = Path(__file__).parent
 TINY = HERE / "tiny_gpt2" / "model.ckpt"

@@ -44,3 +44,14 @@ def test_what_it_does_not_know_is_named():
             tokenizer.decode(wrong)
     with pytest.raises(UserError, match="give each once"):
         CharTokenizer("aa")
+
+
+def test_without_an_end_of_text_its_spelling_is_letters(tmp_path):
+    plain = CharTokenizer.train(["a<|endoftext|>"], end_of_text=False)
+    assert plain.n_vocab == len(set("a<|endoftext|>"))
+    for tokenizer in (plain, CharTokenizer.from_json(plain.to_json())):
+        ids = tokenizer.encode("a<|endoftext|>", allowed_special="all", disallowed_special="all")
+        assert tokenizer.decode(ids) == "a<|endoftext|>"
+        assert len(ids) == 14
+        with pytest.raises(UserError, match="has no <.endoftext.>"):
+            _ = tokenizer.eot_token

@@ -16,11 +16,11 @@ from llm_scratch.cli.terminal import console, count
 class ExportHF(Verb):
     """Write the model in RUN as a folder that transformers reads.
 
-    Where transformers is installed, it reads the folder back, and logits and ids are compared before it appears.
+    Where transformers is installed, it reads it back, and both are compared.
 
     examples:
       llm-scratch export hf quickstart my-model
-      python -c "from transformers import pipeline; print(pipeline('text-generation', 'my-model')('The story of'))"
+      llm-scratch export hf runs/bard bard-for-transformers
     """
 
     run_: Positional[Annotated[str, arg(name="run", metavar="RUN")]]

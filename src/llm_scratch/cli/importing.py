@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 class Import(Verb):
     """Make a run of a model that another program saved; nothing in a file is run.
 
-    Known are: the notebooks' model.pth and model_and_optimizer.pth, nanoGPT's ckpt.pt, folders of litgpt, of transformers and of OpenAI's
-    GPT-2. What the notebooks' optimizer remembered comes too, and training goes on from it.
+    Reads the notebooks' .pth, nanoGPT, litgpt, transformers, OpenAI's GPT-2.
+
+    The notebooks' optimizer comes too, and training goes on from there.
 
     examples:
       llm-scratch import model_and_optimizer.pth --out runs/mine

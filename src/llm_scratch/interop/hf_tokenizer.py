@@ -94,7 +94,7 @@ def _characters(data: Mapping[str, Any], path: Path) -> CharTokenizer:
     if isinstance(vocab, dict) and all(type(i) is int for i in vocab.values()):
         letters = [name for name, _ in sorted(vocab.items(), key=lambda item: item[1]) if name != END_OF_TEXT]
         if all(len(letter) == 1 for letter in letters):
-            tokenizer = CharTokenizer(letters)
+            tokenizer = CharTokenizer(letters, END_OF_TEXT in vocab)
             if {key: value for key, value in _of_characters(tokenizer).items() if key != "version"}.items() <= data.items():
                 return tokenizer
     raise UserError(f"{path} is a list of words that is not one of single characters; known are byte-level BPE and characters", DATA)

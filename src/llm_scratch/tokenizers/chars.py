@@ -19,32 +19,35 @@ class CharTokenizer:
     """Characters to ids and back.
 
     Args:
-        characters: the characters it knows, in the order of their ids; `<|endoftext|>` gets the id after them.
+        characters: the characters it knows, in the order of their ids.
+        end_of_text: whether `<|endoftext|>` gets the id after them; nanoGPT's models of characters do not know it.
     """
 
-    def __init__(self, characters: Iterable[str]) -> None:
+    def __init__(self, characters: Iterable[str], end_of_text: bool = True) -> None:
         self.characters = "".join(characters)
         self._id = {character: i for i, character in enumerate(self.characters)}
         if len(self._id) != len(self.characters):
             raise UserError(f"{len(self.characters)} characters were given but only {len(self._id)} differ; give each once", DATA)
-        self.special_tokens = {END_OF_TEXT: len(self.characters)}
+        self.special_tokens = {END_OF_TEXT: len(self.characters)} if end_of_text else {}
 
     @classmethod
-    def train(cls, texts: Iterable[str]) -> CharTokenizer:
+    def train(cls, texts: Iterable[str], end_of_text: bool = True) -> CharTokenizer:
         """The different characters of some texts, sorted by code point."""
         characters: set[str] = set()
         for text in texts:
             characters.update(text)
-        return cls(sorted(characters))
+        return cls(sorted(characters), end_of_text)
 
     @property
     def n_vocab(self) -> int:
         """How many ids there are: the characters and `<|endoftext|>`."""
-        return len(self.characters) + 1
+        return len(self.characters) + len(self.special_tokens)
 
     @property
     def eot_token(self) -> int:
         """The id of `<|endoftext|>`."""
+        if not self.special_tokens:
+            raise UserError(f"this tokenizer of {len(self.characters)} characters has no {END_OF_TEXT}", DATA)
         return self.special_tokens[END_OF_TEXT]
 
     def encode(
@@ -64,9 +67,9 @@ class CharTokenizer:
         Raises:
             UserError: a character that the training text did not have.
         """
-        allowed = allowed_special == "all" or END_OF_TEXT in allowed_special
+        allowed = bool(self.special_tokens) and (allowed_special == "all" or END_OF_TEXT in allowed_special)
         if disallowed_special == "all":
-            disallowed_special = () if allowed else (END_OF_TEXT,)
+            disallowed_special = () if allowed else self.special_tokens
         refuse_special(text, disallowed_special)
         ids: list[int] = []
         for i, part in enumerate(text.split(END_OF_TEXT) if allowed else [text]):
@@ -85,7 +88,7 @@ class CharTokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """Turn ids back into the text; an id outside the vocabulary is a ValueError."""
-        known = [*self.characters, END_OF_TEXT]
+        known = [*self.characters, *self.special_tokens]
         text = []
         for i in ids:
             if not 0 <= i < len(known):
@@ -99,9 +102,9 @@ class CharTokenizer:
 
     def to_json(self) -> dict[str, Any]:
         """What `tokenizer.json` holds as its model."""
-        return {"type": "chars", "characters": self.characters}
+        return {"type": "chars", "characters": self.characters, **({} if self.special_tokens else {"end_of_text": False})}
 
     @classmethod
     def from_json(cls, model: dict[str, Any]) -> CharTokenizer:
         """The tokenizer that `to_json` described."""
-        return cls(model["characters"])
+        return cls(model["characters"], model.get("end_of_text", True) is True)

@@ -1,0 +1,56 @@
+"""A GPT of ours in the five files of OpenAI's GPT-2 release: the way back of interop/openai.py.
+
+What the release has and the model has not, a bias of query, key and value, is written as 0; what it cannot be is refused.
+Proof: tests/interop/test_openai_export.py (read back with equal tensors, byte for byte as TensorFlow writes them).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from torch import nn
+
+from llm_scratch.config import ModelConfig
+from llm_scratch.errors import UserError
+from llm_scratch.files import write_whole
+from llm_scratch.interop.gpt2_table import OPENAI, join, names
+from llm_scratch.interop.openai import KEYS, PREFIX
+from llm_scratch.interop.tensorflow_writer import write
+from llm_scratch.tokenizers.bpe import ByteBPE
+from llm_scratch.tokenizers.pretokens import GPT2_PATTERN
+from llm_scratch.tokenizers.vocabulary import printable
+
+
+def save_gpt2(model: nn.Module, tokenizer: ByteBPE, folder: str | Path) -> None:
+    """Write a model and its tokenizer as `load_gpt2` and `download_and_load_gpt2` read them.
+
+    Args:
+        model: a GPTModel whose head is its token embedding (tie_embeddings=True), since the release has no other.
+        folder: made if it is not there; named after its size, it is found by `download_and_load_gpt2`.
+    Raises:
+        UserError: the model is not of that kind (code 2); the disk is full or not writable (code 6).
+    """
+    cfg = ModelConfig.of(model.cfg)  # type: ignore[arg-type]
+    if cfg.architecture != "gpt" or not cfg.tie_embeddings:
+        raise UserError(
+            f"OpenAI's release holds a 'gpt' with tie_embeddings=True, and this is a {cfg.architecture!r} with {cfg.tie_embeddings}; "
+            "`llm-scratch export hf` writes more kinds"
+        )
+    if tokenizer.splitter.pattern != GPT2_PATTERN:
+        raise UserError("OpenAI's release holds a tokenizer that cuts text as GPT-2's does, and this one cuts otherwise; train it anew")
+    folder, state = Path(folder), model.state_dict()
+    tensors = {}
+    for theirs, ours in names(OPENAI, cfg.n_layers):
+        if theirs:
+            array = join(state, ours, OPENAI).float().cpu().numpy()
+            tensors[PREFIX + theirs] = array[None] if theirs.endswith("/w") else array  # there a matrix is a convolution of width 1
+    folder.mkdir(parents=True, exist_ok=True)
+    sizes = (cfg.vocab_size, cfg.context_length, cfg.emb_dim, cfg.n_heads, cfg.n_layers)
+    write_whole(folder / "hparams.json", json.dumps(dict(zip(KEYS, sizes))))
+    special = {i: name for name, i in tokenizer.special_tokens.items()}
+    tokens = {special.get(i) or printable(tokenizer.decode_bytes([i])): i for i in range(tokenizer.n_vocab)}
+    merges = (f"{printable(left)} {printable(right)}\n" for left, right in tokenizer.merges)
+    write_whole(folder / "encoder.json", json.dumps(tokens))
+    write_whole(folder / "vocab.bpe", "#version: 0.2\n" + "".join(merges))
+    write(folder / "model.ckpt", tensors)

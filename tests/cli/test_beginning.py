@@ -1,0 +1,126 @@
+"""train --from: the weights, shape and tokenizer of a model that is there, on another text; what it cannot be is refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from llm_scratch.errors import USAGE, UserError
+from llm_scratch.loading import begin_with, load
+
+STEPS = [
+    *(
+        "--data.val-fraction",
+        "0.2",
+        "--train.steps",
+        "4",
+        "--train.batch-size",
+        "2",
+        "--train.eval-every",
+        "2",
+        "--train.eval-batches",
+        "2",
+    ),
+    *("--train.save-every", "2", "--train.sample-every", "0", "--train.warmup-steps", "0", "--train.log-every", "1", "--device", "cpu"),
+]
+
+
+@pytest.fixture
+def go_on(llm, trained, text_file):
+    """Call `train` from the tiny run, with more words."""
+    return lambda *words, start=trained: llm("train", "shakespeare", "--from", start, "--data.source", f"file:{text_file}", *STEPS, *words)
+
+
+def test_training_begins_with_the_models_weights_and_tokenizer(llm, trained, go_on):
+    result = go_on("--out", "on", "--train.lr", "1e-9")
+    assert result.code == 0, result.err
+    assert f"parameters, from {trained}" in result.out
+    (old, tokenizer), (new, same) = load(trained), load("on")
+    assert new.cfg == old.cfg
+    assert same.characters == tokenizer.characters
+    for name, parameter in new.named_parameters():  # four steps of nearly nothing
+        torch.testing.assert_close(parameter, old.get_parameter(name), rtol=1e-5, atol=1e-6)
+    again = go_on("--out", "on", "--train.lr", "1e-9")
+    assert "all 4 steps are done already" in again.out
+    assert "start: " in llm("train", "shakespeare", "--from", trained, "--print-config").out
+
+
+def test_it_resumes_without_the_model_that_it_began_with(llm, trained, go_on):
+    assert go_on("--out", "whole").code == 0
+    assert go_on("--out", "cut").code == 0
+    shutil.rmtree("cut/ckpt/step-00000004")
+    (trained / "ckpt").rename(trained / "gone")
+    assert llm("train", "--config", "cut/config.yaml", "--out", "cut", "--device", "cpu").code == 0
+    whole, cut = (load(name)[0] for name in ("whole", "cut"))
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), cut.parameters(), strict=True))
+
+
+def test_another_beginning_is_another_run(llm, trained, go_on, tiny):
+    assert go_on("--out", "on").code == 0
+    again = llm("train", "--config", "on/config.yaml", "--from", "on", "--out", "on")
+    assert again.code == 4
+    assert "it begins with " in again.err
+    assert "here); choose another --out" in again.err
+
+
+def test_a_shorter_context_cuts_the_positions(go_on, trained):
+    assert go_on("--out", "on", "--model.context-length", "9", "--model.drop-rate", "0.2", "--train.lr", "1e-9").code == 0
+    (old, _), (new, _) = load(trained), load("on")
+    assert (new.cfg.context_length, new.cfg.drop_rate) == (9, 0.2)
+    torch.testing.assert_close(new.pos_emb.weight, old.pos_emb.weight[:9], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--model.context-length", "17"], 2, "knows 16 positions and context_length=17 asks for more, which nobody taught it"),
+        (["--model.n-layers", "2"], 2, "has n_layers=1 and the settings n_layers=2; leave it out"),
+        (["--model.tie-embeddings"], 0, ""),
+        (["--model.no-tie-embeddings"], 2, "has tie_embeddings=True and the settings tie_embeddings=False"),
+        (["--data.tokenizer", "bpe"], 2, "--data.tokenizer and --from are two tokenizers"),
+    ],
+)
+def test_what_the_weights_are_not_is_refused(go_on, words, code, message):
+    result = go_on("--out", "on", *words)
+    assert result.code == code
+    assert message in result.err
+
+
+def test_a_name_that_is_none_is_refused(go_on):
+    result = go_on("--out", "on", start="gpt3")
+    assert result.code == 4
+    assert "no run 'gpt3' here or in runs/; `llm-scratch runs list` shows what there is; or gpt2, gpt2-medium" in result.err
+
+
+def test_gpt2_without_network_says_what_to_do(go_on, monkeypatch, tmp_path):
+    monkeypatch.setenv("LLM_SCRATCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("LLM_SCRATCH_DATA", raising=False)
+    result = go_on("--out", "on", start="gpt2")
+    assert result.code == 3
+    assert "the network is switched off" in result.err
+    assert "LLM_SCRATCH_DATA" in result.err
+
+
+def test_token_shards_of_another_tokenizer_are_refused(llm, trained, text_file):
+    assert llm("data", "prepare", f"file:{text_file}", "--out", "shards", "--tokenizer", "chars").code == 0
+    words = ["train", "shakespeare", "--from", trained, "--data.source", "shards:shards", *STEPS]
+    assert llm(*words, "--out", "same").code == 0
+    path = Path("shards/tokenizer.json")
+    data = json.loads(path.read_text())
+    data["model"]["characters"] = data["model"]["characters"][::-1]
+    path.write_text(json.dumps(data))
+    other = llm(*words, "--out", "other")
+    assert other.code == 2
+    assert "was made with another tokenizer" in other.err
+
+
+def test_the_library_says_the_same(trained):
+    model, tokenizer = load(trained)
+    made, same = begin_with(trained, model.cfg)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), made.parameters(), strict=True))
+    assert (made.out_head.weight is made.tok_emb.weight) == model.cfg.tie_embeddings
+    with pytest.raises(UserError, match="nobody taught it") as error:
+        begin_with(trained, type(model.cfg)(**dict(model.cfg) | {"context_length": 99}))
+    assert error.value.code == USAGE

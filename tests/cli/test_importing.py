@@ -1,0 +1,83 @@
+"""From another program's file to a run: it writes, is measured, and training goes on from it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from llm_scratch.config import DataConfig, RunConfig, TrainConfig
+from llm_scratch.loading import load, read
+from llm_scratch.model.gpt import GPTModel
+from llm_scratch.presets import PRESETS
+
+CONFIG = {"vocab_size": 17, "context_length": 16, "emb_dim": 64, "n_heads": 1, "n_layers": 1, "drop_rate": 0.0, "qkv_bias": False}
+
+
+@pytest.fixture
+def files(tmp_path, text_file, monkeypatch):
+    """The notebooks' two files of a model of the text's characters, and a preset for six steps."""
+    torch.manual_seed(1)
+    model = GPTModel(CONFIG)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(torch.randint(0, 16, (2, 16))).logsumexp(-1).mean().backward()
+        optimizer.step()
+    torch.save(model.state_dict(), tmp_path / "model.pth")
+    torch.save({"model_state_dict": model.state_dict(), "optimizer_state_dict": optimizer.state_dict()}, tmp_path / "both.pth")
+    characters = "".join(sorted(set(text_file.read_text())))
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"version": "1.0", "model": {"type": "chars", "characters": characters}}))
+    data = DataConfig(source=f"file:{text_file}", tokenizer="chars")
+    small = TrainConfig(steps=6, batch_size=2, eval_every=6, eval_batches=2, save_every=6, sample_every=0, prompt="the", log_every=1)
+    monkeypatch.setitem(PRESETS, "small", lambda: RunConfig(data=data, train=small))
+    return tmp_path
+
+
+def test_a_file_becomes_a_run_that_trains_on_where_the_notebook_stopped(llm, files):
+    result = llm("import", "both.pth", "--out", "run", "--preset", "small")
+    assert (result.code, result.err) == (0, "")
+    assert "params" not in result.out
+    assert "parameters from both.pth, with what its optimizer remembers" in result.out
+    assert "llm-scratch train --config run/config.yaml --out run" in result.out
+    assert llm("generate", "run", "the hen", "--tokens", "5").code == 0
+    assert llm("evaluate", "run").code == 0
+    model, _ = load("run")
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), read("both.pth").model.parameters(), strict=True))
+    done = llm("train", "--config", "run/config.yaml", "--out", "run", "--device", "cpu")
+    assert done.code == 0, done.err
+    assert "goes on at step 0 of 6" in done.out
+    rows = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    assert rows[0]["step"] == 0
+    assert {row["lr"] for row in rows if "lr" in row} == {3e-3}
+    memory = torch.load("both.pth", weights_only=True)["optimizer_state_dict"]["state"][0]["step"]
+    assert load("run")[0].cfg == model.cfg
+    assert load_file("run/ckpt/step-00000006/optim.safetensors")["tok_emb.weight/step"] == memory + 6
+
+
+def test_a_run_without_memory_begins_its_own(llm, files):
+    assert llm("import", "model.pth", "--out", "run", "--preset", "small", "--heads", "2").code == 0
+    assert load("run")[0].cfg.n_heads == 2
+    assert llm("train", "--config", "run/config.yaml", "--out", "run", "--device", "cpu").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["nothing.pth", "--out", "run"], 4, "no run 'nothing.pth'"),
+        (["model.pth"], 2, "--out is missing"),
+        (["model.pth", "--out", "model.pth"], 2, "--out model.pth is there already"),
+        (["model.pth", "--out", "run", "--preset", "smal"], 2, "unknown preset 'smal'; did you mean 'small'?"),
+        (["model.pth", "--out", "run", "--heads", "0"], 2, "heads=0 must be at least 1"),
+        (["model.pth", "--out", "run", "--tokenizer", "nowhere"], 3, "cannot read nowhere"),
+        (["tokenizer.json", "--out", "run"], 4, "tokenizer.json is not a file of weights alone"),
+    ],
+)
+def test_what_cannot_be_imported_is_one_line_and_leaves_nothing(llm, files, words, code, message):
+    before = {path.name for path in files.iterdir()}
+    result = llm("import", *words)
+    assert result.code == code
+    assert message in result.err
+    assert result.err.count("\n") == 1
+    assert {path.name for path in files.iterdir()} == before

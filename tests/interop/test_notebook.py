@@ -1,0 +1,144 @@
+"""The notebooks' files: AdamW's memory comes over bit by bit, and the next step is the one that the notebooks would have done."""
+
+import copy
+
+import pytest
+import torch
+
+from llm_scratch.config import TrainConfig
+from llm_scratch.errors import CHECKPOINT, UserError
+from llm_scratch.loading import Options, load, read
+from llm_scratch.model.gpt import GPTModel
+from llm_scratch.tokenizers import TOKENIZERS
+from llm_scratch.training.optim import OPTIMIZERS
+from llm_scratch.training.state import restore_optimizer
+
+CONFIG = {"vocab_size": 50, "context_length": 16, "emb_dim": 64, "n_heads": 1, "n_layers": 2, "drop_rate": 0.1, "qkv_bias": False}
+CHARS = TOKENIZERS["chars"](["abc "])
+
+
+@pytest.fixture(autouse=True)
+def _small_vocabulary(monkeypatch):
+    monkeypatch.setitem(TOKENIZERS, "gpt2", lambda texts, vocab_size: CHARS)
+
+
+def step(model, optimizer):
+    """A step of the notebooks' training."""
+    optimizer.zero_grad()
+    model(torch.arange(32).view(2, 16)).logsumexp(-1).mean().backward()
+    optimizer.step()
+
+
+@pytest.fixture
+def trained():
+    """The notebooks' model and optimizer after three steps, and what they save."""
+    torch.manual_seed(123)
+    model = GPTModel(CONFIG).eval()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4, weight_decay=0.0)
+    for _ in range(3):
+        step(model, optimizer)
+    masks = {f"trf_blocks.{i}.att.mask": torch.ones(16, 16).triu(1) for i in range(2)}
+    return model, optimizer, {"model_state_dict": model.state_dict() | masks, "optimizer_state_dict": optimizer.state_dict()}
+
+
+def saved(path, what):
+    torch.save(what, path)
+    return path
+
+
+def test_the_optimizers_memory_comes_over_bit_by_bit(tmp_path, trained):
+    model, optimizer, both = trained
+    loaded = read(saved(tmp_path / "model_and_optimizer.pth", both))
+    assert loaded.train == {"lr": 5e-4, "weight_decay": 0.0, "betas": (0.9, 0.999)}
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    want = {f"{names[p]}/{key}": value for p, slots in optimizer.state.items() for key, value in slots.items()}
+    assert loaded.optimizer.keys() == want.keys()
+    assert all(torch.equal(loaded.optimizer[name], value) for name, value in want.items())
+    assert loaded.optimizer["tok_emb.weight/step"] == 3
+
+
+def test_the_next_step_is_the_notebooks(tmp_path, trained):
+    model, optimizer, both = trained
+    path = saved(tmp_path / "model_and_optimizer.pth", copy.deepcopy(both))
+    step(model, optimizer)
+    loaded = read(path)
+    ours = OPTIMIZERS["adamw"](loaded.model, TrainConfig(**loaded.train))
+    restore_optimizer(loaded.model, ours, loaded.optimizer)
+    step(loaded.model.eval(), ours)
+    for name, parameter in loaded.model.named_parameters():
+        torch.testing.assert_close(parameter, model.get_parameter(name), rtol=1e-6, atol=1e-8, msg=name)
+    fresh = read(path).model.eval()
+    step(fresh, OPTIMIZERS["adamw"](fresh, TrainConfig(**loaded.train)))
+    assert not torch.allclose(fresh.get_parameter("tok_emb.weight"), model.get_parameter("tok_emb.weight"), rtol=1e-6, atol=1e-8)
+
+
+def test_without_memory_there_is_none(tmp_path, trained):
+    _, _, both = trained
+    untouched = torch.optim.AdamW(GPTModel(CONFIG).parameters()).state_dict()
+    for what in (both["model_state_dict"], both | {"optimizer_state_dict": untouched}):
+        loaded = read(saved(tmp_path / "model.pth", what))
+        assert (loaded.optimizer, loaded.train) == ({}, {})
+
+
+def test_heads_are_as_many_as_are_said(tmp_path, trained):
+    path = saved(tmp_path / "model.pth", trained[2]["model_state_dict"])
+    assert load(path)[0].cfg.n_heads == 1
+    assert read(path, Options(n_heads=4)).model.cfg.n_heads == 4
+    with pytest.raises(UserError, match="emb_dim=64 is not a multiple of n_heads=5"):
+        read(path, Options(n_heads=5))
+
+
+def groups(both, **changes):
+    both["optimizer_state_dict"]["param_groups"][0].update(changes)
+
+
+def memory(both, i, **changes):
+    both["optimizer_state_dict"]["state"][i].update(changes)
+
+
+BROKEN = {
+    "other parameters": (lambda b: groups(b, params=[0, 1]), "it is of 2 parameters, the model has 31"),
+    "two groups": (lambda b: b["optimizer_state_dict"].update(param_groups=[{}, {}]), "too many values"),
+    "another shape": (
+        lambda b: memory(b, 0, exp_avg=torch.zeros(3)),
+        r"exp_avg of tok_emb.weight is not finite or is \(3,\), not \(50, 64\)",
+    ),
+    "not finite": (lambda b: memory(b, 1, exp_avg_sq=torch.full((16, 64), torch.inf)), "exp_avg_sq of pos_emb.weight is not finite"),
+    "SGD's": (lambda b: b["optimizer_state_dict"]["state"].update({0: {"momentum_buffer": torch.zeros(1)}}), "'exp_avg'"),
+    "a text": (lambda b: b.update(optimizer_state_dict={"state": "x"}), "param_groups"),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_memory_that_does_not_fit_is_named(tmp_path, trained, fault):
+    breaks, message = BROKEN[fault]
+    both = copy.deepcopy(trained[2])
+    breaks(both)
+    with pytest.raises(UserError, match=f"its optimizer_state_dict does not fit: .*{message}") as error:
+        read(saved(tmp_path / "both.pth", both))
+    assert error.value.code == CHECKPOINT
+
+
+def weights(state, **changes):
+    return state | {name.replace("__", "."): value for name, value in changes.items()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pos_emb__weight": torch.full((16, 64), torch.nan)}, "pos_emb.weight holds numbers that are not finite"),
+        ({"pos_emb__weight": torch.zeros(16, 64, dtype=torch.int64)}, "pos_emb.weight holds int64; expected float32"),
+        ({"pos_emb__weight": torch.zeros(16)}, "holds no state_dict of a GPTModel"),
+        ({"pos_emb__weight": torch.zeros(16, 63)}, r"pos_emb.weight is \(16, 63\), the model has \(16, 64\)"),
+        ({"extra": torch.zeros(1)}, "unknown tensor extra"),
+        ({"extra": torch.zeros(1).to_sparse()}, "extra is no plain tensor but Tensor"),
+        ({"trf_blocks__999999999__x": torch.zeros(1)}, "its blocks are numbered up to 999,999,999, and it has 3. tensors"),
+        ({"trf_blocks__x__y": torch.zeros(1)}, "holds no state_dict of a GPTModel"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(tmp_path, trained, changes, message):
+    path = saved(tmp_path / "model.pth", weights(trained[2]["model_state_dict"], **changes))
+    with pytest.raises(UserError, match=message) as error:
+        load(path)
+    assert error.value.code == CHECKPOINT
+    assert str(path) in str(error.value)
