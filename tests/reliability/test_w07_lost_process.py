@@ -1,0 +1,79 @@
+"""W7: when one process of a torchrun dies, all end soon, the report names it, and the same command goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from llm_scratch.checkpoint import newest
+from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig, dump_config
+from llm_scratch.training.records import TIMED_FIELDS, readable_rows
+
+SOON, PATIENCE = 30.0, 240.0  # seconds
+CONFIG = RunConfig(
+    ModelConfig(vocab_size=60, context_length=16, emb_dim=16, n_heads=2, n_layers=1, drop_rate=0.1, init="gpt2"),
+    DataConfig(source="stories:60", tokenizer="chars"),
+    TrainConfig(steps=150, batch_size=4, eval_every=75, eval_batches=2, save_every=25, sample_every=0, log_every=1),
+)
+
+
+def steps_done(run: Path) -> int:
+    return max((row["step"] for row in readable_rows(run / "metrics.jsonl")), default=0)
+
+
+def process_of(parent: int, rank: int) -> int:
+    """The process that a torchrun started as this rank."""
+    for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        if f"\0RANK={rank}\0".encode() in Path(f"/proc/{pid}/environ").read_bytes():
+            return int(pid)
+    raise AssertionError(f"torchrun {parent} has no process of rank {rank}")
+
+
+def learned_rows(run: Path) -> list[dict[str, float]]:
+    return [{key: value for key, value in row.items() if key not in TIMED_FIELDS} for row in readable_rows(run / "metrics.jsonl")]
+
+
+@pytest.mark.skipif(
+    not Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").exists(), reason="finds torchrun's processes in Linux's /proc"
+)
+def test_w7_a_dead_process_is_named_and_the_run_goes_on(ranks, tmp_path, measured):
+    assert [one for one in ranks.train(2, CONFIG, tmp_path / "whole") if "error" in one] == []
+    run, log = tmp_path / "run", tmp_path / "log.txt"
+    (tmp_path / "config.yaml").write_text(dump_config(CONFIG))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*torchrun, "-m", "llm_scratch", "train", "--config", str(tmp_path / "config.yaml"), "--device", "cpu", "--out", str(run)]
+    with log.open("w") as file:
+        going = subprocess.Popen(command, stdout=file, stderr=file, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        began = time.monotonic()
+        while steps_done(run) < 40 and time.monotonic() - began < PATIENCE and going.poll() is None:
+            time.sleep(0.02)
+        assert going.poll() is None, log.read_text()
+        os.kill(process_of(going.pid, 1), signal.SIGKILL)
+        killed = time.monotonic()
+        code = going.wait(PATIENCE)
+        took = time.monotonic() - killed
+    said = log.read_text()
+    assert code != 0
+    assert took <= SOON
+    assert "rank      : 1 (local_rank: 1)" in said, said
+    assert "exitcode  : -9" in said
+    assert "step 1/" not in said.partition("process 0 of 2")[2], "the other one stops too"
+    at = steps_done(run)
+    assert 40 <= at < 150
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Done in") == 1, "one process writes and speaks"
+    assert learned_rows(run) == learned_rows(tmp_path / "whole")
+    a, b = (newest(folder, pytest.fail) for folder in (run, tmp_path / "whole"))
+    assert all(t.equal(b.weights[name]) for name, t in a.weights.items())
+    measured(
+        "W7",
+        f"all ended after {took:.1f} s, rank 1 named; the same command went on, final bits equal",
+        f"all ranks exit within {SOON:.0f} s, the rank named; restart resumes",
+    )
