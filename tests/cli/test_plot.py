@@ -25,6 +25,18 @@ def test_several_runs_in_one_picture(llm, trained, tmp_path):
     assert str(other) in (tmp_path / "all.svg").read_text() or "svg" in (tmp_path / "all.svg").read_text()[:200]
 
 
+def test_panels_and_time(llm, trained, tmp_path):
+    result = llm("plot", trained, "--panels")
+    assert result.out.split("\n")[:2] == [f"{trained}/panels.png", f"{trained}/panels.pdf"]
+    assert (trained / "panels.png").read_bytes().startswith(b"\x89PNG")
+    assert llm("plot", trained, "--x", "time", "--out", "time.svg").code == 0
+    rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    old = "".join(json.dumps({k: v for k, v in row.items() if k != "elapsed"}) + "\n" for row in rows)
+    (trained / "metrics.jsonl").write_text(old)
+    result = llm("plot", trained, "--x", "time")
+    assert (result.code, "tiny run did not write down its time; use --x tokens" in result.err) == (3, True)
+
+
 def test_the_floor_is_in_nats_per_token(trained):
     assert story_floor(trained) is None
     state = json.loads((trained / "ckpt" / "step-00000004" / "state.json").read_text())["last_eval"]

@@ -53,11 +53,15 @@ def test_the_upper_axis_counts_tokens():
     assert axis.get_xlim() == pytest.approx((100 + 64 * low, 100 + 64 * high))
 
 
-@pytest.mark.parametrize("x", ["tokens", "seconds"])
+@pytest.mark.parametrize("x", ["tokens", "elapsed"])
 def test_other_lower_axes(x):
-    figure = loss_figure({"run": [row | {"seconds": row["step"] * 0.5} for row in ROWS]}, x)
-    assert figure.axes[0].get_xlabel() == {"tokens": "tokens seen", "seconds": "seconds"}[x]
-    assert len(upper_axis(figure)) == (x == "seconds")
+    figure = loss_figure({"run": [row | {"elapsed": row["step"] * 30.0} for row in ROWS]}, x)
+    assert figure.axes[0].get_xlabel() == {"tokens": "tokens seen", "elapsed": "time"}[x]
+    assert len(upper_axis(figure)) == (x == "elapsed")
+    if x == "elapsed":
+        figure.draw_without_rendering()
+        assert "1:00" in [label.get_text() for label in figure.axes[0].get_xticklabels()]
+        assert "validation, best 3.4 at 1:00" in lines(figure)
     assert series(ROWS, "tokens", "val_loss").tolist() == [[0, 128, 256], [5.1, 3.4, 3.6]]
 
 
@@ -70,6 +74,8 @@ def test_runs_are_told_apart_and_compared_by_tokens_where_their_steps_differ():
     other = loss_figure({"a": ROWS, "b": [row | {"tokens": row["tokens"] * 8} for row in ROWS]})
     assert other.axes[0].get_xlabel() == "tokens seen"
     assert lines(other)["b, best 3.4"] == [[0, 5.1], [1024, 3.4], [2048, 3.6]]
+    timed = {name: [row | {"elapsed": row["step"] * pace} for row in ROWS] for name, pace in (("slow", 60.0), ("fast", 1.0))}
+    assert loss_figure(timed, "elapsed").axes[0].get_xlabel() == "time", "another speed is what is to be seen"
 
 
 def test_without_a_training_loss_the_mean_of_the_steps_is_drawn():

@@ -10,10 +10,10 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from llm_scratch.cli.flags import Verb, option
+from llm_scratch.cli.flags import Switch, Verb, option
 from llm_scratch.cli.folders import read_run, resolve
 from llm_scratch.cli.terminal import console
-from llm_scratch.errors import UserError
+from llm_scratch.errors import DATA, UserError
 
 
 @dataclass(frozen=True)
@@ -23,41 +23,49 @@ class Plot(Verb):
     examples:
       llm-scratch plot quickstart
       llm-scratch plot runs/a runs/b --out compare.png --x tokens
+      llm-scratch plot runs/a runs/b --panels --x time
     """
 
     runs: Positional[Annotated[tuple[str, ...], arg(metavar="RUN")]]
     """run directories, or presets (the newest run of each)"""
     out: Annotated[str, option("FILE")] = ""
-    """a name that ends in .png, .pdf or .svg; unless given, loss-plot.png and .pdf in the run, or loss-compare.png here"""
-    x: Literal["step", "tokens"] = "step"
+    """a name that ends in .png, .pdf or .svg; unless given, loss-plot (or panels) as .png and .pdf in the run, or loss-compare.png here"""
+    x: Literal["step", "tokens", "time"] = "step"
     """what the lower axis counts"""
+    panels: Switch = False
+    """loss, bits per byte, learning rate and gradient, a panel each"""
 
     def run(self) -> None:
         """Draw, and say where the picture is."""
         if not self.runs:
             raise UserError("RUN is missing; `llm-scratch runs list` shows what there is")
         folders = [resolve(name) for name in self.runs]
+        name = "panels" if self.panels else "loss-plot"
         if self.out:
             places = [Path(self.out)]
         else:
-            places = [folders[0] / "loss-plot.png", folders[0] / "loss-plot.pdf"] if len(folders) == 1 else [Path("loss-compare.png")]
-        draw(folders, places, self.x)
+            places = [folders[0] / f"{name}.{kind}" for kind in ("png", "pdf")] if len(folders) == 1 else [Path("loss-compare.png")]
+        draw(folders, places, {"time": "elapsed"}.get(self.x, self.x), self.panels)
         for path in places:
             console().print(str(path), soft_wrap=True)
 
 
-def draw(folders: list[Path], places: list[Path], x: str = "step") -> None:
-    """One picture of the losses of runs, written to each of `places`; with the grammar's floor where a run on stories is alone.
+def draw(folders: list[Path], places: list[Path], x: str = "step", panels: bool = False) -> None:
+    """One picture of runs, written to each of `places`; a loss plot has the grammar's floor where a run on stories is alone.
 
     Raises:
         UserError: a run without metrics, a name that ends in no kind of picture (code 2), a folder that cannot be written.
     """
+    from llm_scratch.training.panels import panel_figure
     from llm_scratch.training.plot import loss_figure, read_metrics, save_figure
 
     short = [folder.resolve().name for folder in folders]
     names = short if len(set(short)) == len(short) else [str(folder) for folder in folders]
     floor = story_floor(folders[0]) if len(folders) == 1 else None
-    figure = loss_figure({name: read_metrics(folder) for name, folder in zip(names, folders)}, x, floor=floor)
+    runs = {name: read_metrics(folder) for name, folder in zip(names, folders)}
+    if old := [name for name, rows in runs.items() if x == "elapsed" and not any(x in row for row in rows)]:
+        raise UserError(f"{', '.join(old)} did not write down its time; use --x tokens or --x step", DATA)
+    figure = panel_figure(runs, x) if panels else loss_figure(runs, x, floor=floor)
     for path in places:
         save_figure(figure, path)
 

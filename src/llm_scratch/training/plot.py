@@ -60,8 +60,8 @@ def loss_figure(runs: Mapping[str, Sequence[Row]], x: str = "step", *, floor: fl
 
     Args:
         runs: name -> rows, each with `x`, "tokens" and any of `LOSSES`. Without "train_loss", the mean of "loss" around each step is drawn.
-        x: the key of the lower axis, "step", "epoch", "tokens" or "seconds". The upper axis counts tokens. Runs whose steps hold different
-            numbers of tokens can be compared by tokens only, so these are then the lower axis.
+        x: the key of the lower axis, "step", "tokens" or "elapsed". The upper axis counts tokens. Runs whose steps hold different
+            numbers of tokens cannot be compared by steps, so that tokens are then the lower axis.
         floor: the loss that no model can beat, where it is known; drawn as a line.
     Raises:
         UserError: no row has a loss (code 3).
@@ -69,7 +69,7 @@ def loss_figure(runs: Mapping[str, Sequence[Row]], x: str = "step", *, floor: fl
     if not any(series(rows, x, y).size for rows in runs.values() for y in LOSSES):
         raise UserError(f"no loss to draw yet in {', '.join(runs) or 'no run'}; let the run reach its first evaluation", DATA)
     scale = _tokens_per(x, runs.values())
-    if x != "tokens" and scale is None and len(runs) > 1 and all(series(rows, x, "tokens").size for rows in runs.values()):
+    if x == "step" and scale is None and len(runs) > 1 and all(series(rows, x, "tokens").size for rows in runs.values()):
         x = "tokens"
     figure = Figure(figsize=(7.2, 4.4), dpi=150, layout="constrained")
     axes = figure.add_subplot()
@@ -79,19 +79,37 @@ def loss_figure(runs: Mapping[str, Sequence[Row]], x: str = "step", *, floor: fl
         axes.plot([], [], color="0.5", lw=1.2, ls=DASHED, label="training")
     if floor is not None:
         axes.axhline(floor, color="0.35", lw=1, ls=(0, (1, 1.5)), label=f"floor of the text, {floor:.3g}")
-    axes.set_xlabel({"seconds": "seconds", "tokens": "tokens seen"}.get(x, f"{x}s"))
     axes.set_ylabel("loss (nats per token)")
+    label_below(axes, x)
+    if x != "tokens" and scale is not None:
+        _add_token_axis(axes, *scale)
+    tidy(axes)
+    axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def label_below(axes: Axes, x: str) -> None:
+    """Say what the lower axis counts, in round numbers."""
+    axes.set_xlabel({"elapsed": "time", "tokens": "tokens seen"}.get(x, f"{x}s"))
     if x == "tokens":
         axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
+    elif x == "elapsed":
+        axes.xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 3, 6, 10]))
+        axes.xaxis.set_major_formatter(_clock)
     else:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if scale is not None:
-            _add_token_axis(axes, *scale)
+
+
+def _clock(seconds: float, _: float = 0) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
+
+
+def tidy(axes: Axes) -> None:
+    """No frame, and lines that help to read a height."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="0.9", lw=0.8)
     axes.set_axisbelow(True)
-    axes.legend(frameon=False, fontsize=9)
-    return figure
 
 
 def _draw_run(axes: Axes, name: str, rows: Sequence[Row], x: str, colour: str) -> None:
@@ -99,19 +117,20 @@ def _draw_run(axes: Axes, name: str, rows: Sequence[Row], x: str, colour: str) -
     val, train, steps = (series(rows, x, loss) for loss in LOSSES)
     if steps.size and not name:
         axes.plot(*steps, color=BLUE, lw=0.8, alpha=0.25)
-    train = train if train.size else _running_mean(steps)
+    train = train if train.size else running_mean(steps)
     if train.size and not name:
         axes.plot(*train, color=BLUE, lw=2, label=f"training, {train[1, -1]:.3g} at the end")
     elif train.size:
         axes.plot(*train, color=colour, lw=1.2, ls=DASHED, alpha=0.7, label=None if val.size else name)
     if val.size:
         best = val[:, val[1].argmin()]
-        colour, where = (colour, "") if name else (VERMILION, f" at {x} {best[0]:,.1f}".removesuffix(".0"))
+        place = _clock(best[0]) if x == "elapsed" else f"{x} {best[0]:,.1f}".removesuffix(".0")
+        colour, where = (colour, "") if name else (VERMILION, f" at {place}")
         axes.plot(*val, color=colour, lw=2, label=f"{name or 'validation'}, best {best[1]:.3g}{where}")
         axes.plot(*best, "o", color=colour, ms=6, mec="white", mew=1.2)
 
 
-def _running_mean(points: np.ndarray) -> np.ndarray:
+def running_mean(points: np.ndarray) -> np.ndarray:
     """The mean over a fiftieth of the points around each, [2, n] -> [2, fewer]; as they are where there are few."""
     width = points.shape[1] // 50
     if width < 2:
