@@ -1,14 +1,15 @@
 """A disk that keeps a record, and every state in which a power cut could leave what was recorded.
 
-The model: names (made, renamed, removed) reach the disk in the order in which they were given, and surely once their folder is
-flushed; the bytes of a file surely once the file is flushed. What is not flushed may be there, gone, torn at a sector of 512
-bytes, zeros from there on, or all there but for one sector.
+The model: a name (made, given or removed) is on the disk for certain once its folder is flushed after that, the bytes of a file once the
+file is. Of names that are not flushed, the disk may lack all since some moment, or one alone. Bytes that are not flushed may be there,
+gone, torn at a sector of 512 bytes, zeros from there on, or all there but for one sector.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from llm_scratch.files import Disk
@@ -106,25 +107,24 @@ def zeroed(data: bytes, start: int, end: int) -> bytes:
 def crash_states(before: Files, ops: list[Op], since: int = 0) -> Iterator[tuple[str, Files]]:
     """Every state that a power cut during `ops`, after the first `since` of them, can leave: its name, and the files."""
     for done in range(since, len(ops) + 1):
-        surely = _lasting_names(ops[:done])
         waiting = _unflushed(ops[:done])
-        for named in range(surely, done + 1):
-            if named < done and ops[named].kind in ("data", "flush"):
-                continue  # the same names as one operation further
-            for damage, change in damages(max((len(data) for data in waiting.values()), default=0)).items():
-                yield f"{done} operations done, names of {named}, {damage}", _replay(before, ops[:done], named, set(waiting), change)
+        for lost in _lost_names(ops[:done]):
+            found = damages(max((len(data) for data in waiting.values()), default=0))
+            for damage, change in islice(found.items(), 4 if lost else None):  # where names are lost too, few bytes need be
+                name = f"{done} operations done, lost the names of {sorted(lost)}, {damage}"
+                yield name, _replay(before, ops[:done], lost, set(waiting), change)
 
 
-def _lasting_names(ops: list[Op]) -> int:
-    """How many of the first operations have their names on the disk for certain."""
-    flushed: set[str] = set()
+def _lost_names(ops: list[Op]) -> list[set[int]]:
+    """Which operations on names may not have reached the disk: none, all after some moment, or a single one."""
+    pending, flushed = [], set()
     for number in range(len(ops) - 1, -1, -1):
         op = ops[number]
         if op.kind == "flush":
             flushed.add(op.path)
-        elif op.kind != "data" and str(Path(op.new or op.path).parent) in flushed:
-            return number + 1
-    return 0
+        elif op.kind != "data" and str(Path(op.new or op.path).parent) not in flushed:
+            pending.append(number)  # the last one first
+    return [set(pending[:count]) for count in range(len(pending) + 1)] + [{number} for number in pending[1:]]
 
 
 def _unflushed(ops: list[Op]) -> dict[str, bytes]:
@@ -138,14 +138,14 @@ def _unflushed(ops: list[Op]) -> dict[str, bytes]:
     return waiting
 
 
-def _replay(before: Files, ops: list[Op], named: int, waiting: set[str], change: Callable[[bytes], bytes]) -> Files:
-    """The files after `ops`, of whose names only the first `named` have reached the disk."""
+def _replay(before: Files, ops: list[Op], lost: set[int], waiting: set[str], change: Callable[[bytes], bytes]) -> Files:
+    """The files after `ops`, but for the names that were `lost`."""
     content: dict[str, bytes] = {}  # by the name that the file was created with
     for op in ops:
         if op.kind in ("create", "data"):
             content[op.path] = (content.get(op.path, b"") if op.kind == "data" else b"") + op.data
     tree = dict(before)
-    for op in ops[:named]:
+    for op in (op for number, op in enumerate(ops) if number not in lost):
         if op.kind == "create":
             data = content[op.path]
             tree[op.path] = change(data) if op.path in waiting else data

@@ -1,0 +1,111 @@
+"""F5: files that would unpack to far more than they are. Nothing here unpacks an archive, and a compressed one is refused unread."""
+
+import ast
+import gzip
+import io
+import time
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import torch
+
+import llm_scratch
+from llm_scratch.errors import CHECKPOINT, UserError
+from llm_scratch.loading import load
+
+UNPACKERS = {"extract", "extractall", "unpack_archive", "decompress", "decompressobj"}
+MODULES = {"tarfile", "gzip", "bz2", "lzma", "zlib", "shutil.unpack_archive"}
+SRC = Path(llm_scratch.__file__).parent
+
+
+def repacked(path, change, compression=zipfile.ZIP_STORED):
+    """A file of torch's with its archive written anew: `change` gives the members."""
+    data = io.BytesIO()
+    torch.save({"tok_emb.weight": torch.zeros(64, 64)}, data)
+    with zipfile.ZipFile(data) as old, zipfile.ZipFile(path, "w", compression) as new:
+        for name, content in change({name: old.read(name) for name in old.namelist()}).items():
+            new.writestr(name, content)
+
+
+def overlapping(path):
+    """One piece of data under many names: the table of contents says 200 times the file."""
+    repacked(path, lambda members: members | {"archive/big": bytes(100_000)})
+    data = path.read_bytes()
+    end = data.rfind(b"PK\5\6")
+    begin = data.find(b"PK\1\2")
+    rows = data[begin:end].split(b"PK\1\2")[1:]
+    big = b"PK\1\2" + next(row for row in rows if b"archive/big" in row)
+    table = big * 200
+    tail = bytearray(data[end:])
+    tail[8:12] = (200).to_bytes(2, "little") * 2
+    tail[12:16] = len(table).to_bytes(4, "little")
+    path.write_bytes(data[:begin] + table + bytes(tail))
+
+
+def sparse(path):
+    with path.open("wb") as file:
+        file.write(b"PK\3\4")
+        file.truncate(1 << 40)
+
+
+BOMBS = {
+    "deflated zeros, 1000 to 1": lambda p: repacked(p, lambda m: m | {"archive/data/9": bytes(64 << 20)}, zipfile.ZIP_DEFLATED),
+    "deflated weights": lambda p: repacked(p, lambda m: m, zipfile.ZIP_DEFLATED),
+    "bzip2": lambda p: repacked(p, lambda m: m | {"archive/data/9": bytes(8 << 20)}, zipfile.ZIP_BZIP2),
+    "lzma": lambda p: repacked(p, lambda m: m | {"archive/data/9": bytes(8 << 20)}, zipfile.ZIP_LZMA),
+    "60,000 members": lambda p: repacked(p, lambda m: m | {f"archive/data/{i:060}": b"" for i in range(60_000)}),
+    "the same bytes 200 times": overlapping,
+    "a sparse terabyte": sparse,
+    "gzip": lambda p: p.write_bytes(gzip.compress(bytes(64 << 20))),
+    "a zip without an end": lambda p: p.write_bytes(b"PK\3\4" + bytes(1000)),
+}
+
+
+def test_f5_bombs_are_refused_unread(tmp_path, measured):
+    torch.save({}, tmp_path / "warm.pth")
+    try:
+        load(tmp_path / "warm.pth")
+    except UserError:
+        pass
+    for name, make in BOMBS.items():
+        path = tmp_path / "model.pth"
+        make(path)
+        tracemalloc.start()
+        began = time.process_time()
+        try:
+            load(path)
+        except UserError as error:
+            assert error.code == CHECKPOINT, name
+            assert "is not a file of weights alone" in str(error), name
+        else:
+            raise AssertionError(f"{name} was loaded")
+        spent, (_, peak) = time.process_time() - began, tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert spent <= 1, name
+        assert peak <= 2 * min(path.stat().st_size, 16 << 20) + (1 << 20), name
+        path.unlink()
+    measured("F5", f"{len(BOMBS)} of {len(BOMBS)} refused before anything is unpacked", "stop at 2 x the announced size")
+
+
+def test_f5_a_tensor_that_claims_more_than_it_brings_is_refused(tmp_path):
+    many = torch.zeros(1).expand(1 << 20, 1 << 20)  # a terabyte by its shape, four bytes in the file
+    torch.save({"tok_emb.weight": many}, tmp_path / "model.pth")
+    try:
+        load(tmp_path / "model.pth")
+    except UserError as error:
+        assert "tok_emb.weight claims 1,099,511,627,776 numbers and does not bring them" in str(error)
+    else:
+        raise AssertionError("it was loaded")
+
+
+def test_f5_no_line_of_ours_unpacks_an_archive():
+    found = []
+    for path in SRC.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+                found += [f"{path.name}:{node.lineno} {name}" for name in names if name in MODULES]
+            elif isinstance(node, ast.Attribute) and node.attr in UNPACKERS:
+                found.append(f"{path.name}:{node.lineno} {node.attr}")
+    assert not found, found
