@@ -23,6 +23,7 @@ from llm_scratch.config import RunConfig, config_hash, dump_config
 from llm_scratch.errors import RESOURCES, UserError
 from llm_scratch.files import write_whole
 from llm_scratch.generation.decode import stream
+from llm_scratch.training.board import Board
 from llm_scratch.training.flops import flops_per_token, mfu
 from llm_scratch.training.machine import matrix_rate, peak_memory
 from llm_scratch.training.plot import plot_runs
@@ -127,6 +128,7 @@ class Records:
         write_whole(folder / "config.yaml", f"# settings {config_hash(config)}\n{dump_config(config)}")
         write_whole(folder / "env.json", json.dumps(said, indent=1) + "\n")
         rows = self._cut(step)
+        self._board = Board(folder / "tensorboard", step) if config.machine.tensorboard else None
         self._began = time.perf_counter() - max((row.get("elapsed", 0.0) for row in rows), default=0.0)
 
     def __enter__(self) -> Records:
@@ -144,10 +146,14 @@ class Records:
         """Take out what was written after `step`, from where the run goes on once more."""
         self._metrics.close()
         self._cut(step)
+        if self._board is not None:
+            self._board.go_back(step)
         self._metrics = (self.folder / "metrics.jsonl").open("a", encoding="utf-8")
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         try:
+            if self._board is not None:
+                self._board.close()
             self._metrics.close()
             plot_runs([self.folder], self.folder / "loss-plot")
         except (OSError, UserError):
@@ -167,8 +173,11 @@ class Records:
         Raises:
             UserError: the disk is full, or the run directory is gone.
         """
+        row = row | {"elapsed": time.perf_counter() - self._began}
         try:
-            self._metrics.write(json.dumps(row | {"elapsed": time.perf_counter() - self._began}) + "\n")
+            if self._board is not None:
+                self._board.write(row)
+            self._metrics.write(json.dumps(row) + "\n")
             self._metrics.flush()
         except OSError as e:
             raise UserError(f"cannot write {self._metrics.name}: {e.strerror}; the last checkpoint is as it was", RESOURCES) from e
