@@ -32,6 +32,8 @@ from llm_scratch.generation.speculative import Draft, speculative
 from llm_scratch.generation.steps import chooser
 from llm_scratch.model import MODELS, stepping_stones
 from llm_scratch.model.attention import attention_weights
+from llm_scratch.model.head_loss import head_loss
+from llm_scratch.model.quantized import GROUP, QuantizedLinear, to_int4, to_int8
 from llm_scratch.tokenizers import CharTokenizer
 
 ROOT = Path(llm_scratch.__file__).parent
@@ -195,6 +197,14 @@ def run_decoding(tracer):
         list(islice(contrastive(model, ids[:1]), 3))
 
 
+def run_products(tracer):
+    with tracer.watching(N=B * T):
+        head_loss(torch.randn(B, T, C), torch.randn(V, C), torch.randint(0, V, (B, T)))
+    with tracer.watching(M=3, N=64, K=96, GROUP=GROUP):
+        for way in (to_int8, to_int4):
+            QuantizedLinear(*way(torch.randn(64, 96)))(torch.randn(3, 96))
+
+
 def run_loader(tracer):
     with tracer.watching():
         TokenLoader(np.arange(100), T, B).batch(0)
@@ -204,7 +214,7 @@ def run_loader(tracer):
 def test_every_shape_comment_is_true():
     promised = [promise for path in FILES for promise in promises(path)]
     tracer = Tracer(promised)
-    for drive in (run_models, run_lessons, run_decoding, run_loader):
+    for drive in (run_models, run_lessons, run_decoding, run_products, run_loader):
         drive(tracer)
     assert not tracer.broken, "\n".join(dict.fromkeys(tracer.broken))
     never = sorted({promise.where for promise in promised} - tracer.kept)

@@ -29,11 +29,11 @@ MOST = 8  # workers, unless told: so many stay under 1 GiB of memory
 class PrepareData(Verb):
     """Turn SOURCE into token shards, which training reads from disk.
 
-    The text may be larger than the memory. Stopped at any moment, the same command goes on.
+    The text may be larger than the memory. Stopped, the same command goes on.
 
     examples:
       llm-scratch data prepare books/ --out shards/books
-      llm-scratch data prepare web.jsonl --out shards/web --tokenizer bpe --vocab-size 32768
+      llm-scratch data prepare web.jsonl --out shards/web --tokenizer bpe
       llm-scratch data prepare hf:roneneldan/TinyStories --out shards/tiny
     """
 
@@ -83,6 +83,7 @@ class CheckData(Verb):
 
     examples:
       llm-scratch data check shards/books
+      llm-scratch data check /data/web-shards
     """
 
     folder: Positional[Annotated[str, arg(metavar="FOLDER")]]

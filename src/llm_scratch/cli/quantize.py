@@ -25,9 +25,9 @@ ENOUGH = 200_000  # tokens that the loss is measured on at most
 
 @dataclass(frozen=True)
 class Quantize(Verb):
-    """Write the model in RUN again, its matrices in 8 or 4 bits: smaller, and faster where reading weights takes the time.
+    """Write the model in RUN again, in 8 or 4 bits: smaller, and faster to write.
 
-    What that costs is measured on the text that the run held out (or on --text) before anything is written.
+    What that costs is measured on the text that the run held out, or on --text.
 
     examples:
       llm-scratch quantize quickstart

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 class Train(Verb):
     """Train a model as PRESET says; a file and flags change single settings.
 
-    Ctrl-C (or SIGTERM) saves first, and the same command goes on from there, as it does after a crash.
+    Ctrl-C saves first, and the same command goes on, as it does after a crash.
 
     examples:
       llm-scratch train quickstart

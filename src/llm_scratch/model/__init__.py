@@ -4,6 +4,7 @@ One alphabet for every shape comment in this repo (tests/house/test_shapes.py ho
 
     B batch    T new tokens    S seen tokens (with a cache, all so far)    C emb_dim    V vocab_size
     H heads    G key/value heads    D size of a head    F hidden size of the feed-forward
+    In a product by itself: [M, K] times a matrix [N, K] is [M, N]; N is also so many rows taken together.
 
 A model is a class `(cfg) -> nn.Module` with `forward(in_idx [B, T], cache=None) -> logits [B, T, V]`, `.cfg` and
 `.new_cache(batch_size)`. Yours: write it, then `MODELS["mine"] = Mine` and train with `--model.architecture mine`.
