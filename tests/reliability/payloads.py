@@ -48,7 +48,7 @@ def calls(folder: Path, marker: Path) -> dict[str, Calls]:
     return {
         "os.mkdir": inner,
         "os.system": Calls(os.system, f"mkdir '{marker}'"),
-        "os.popen": Calls(operator.methodcaller("read"), Calls(os.popen, f"mkdir '{marker}'")),
+        "spawn": Calls(os.spawnvp, os.P_WAIT, "mkdir", ["mkdir", str(marker)]),
         "subprocess": Calls(subprocess.call, ["mkdir", str(marker)]),
         "exec": Calls(exec, code),
         "eval": Calls(eval, code),
@@ -130,7 +130,9 @@ def _folders(folder: Path, bomb: Calls, raw: bytes) -> dict[str, Path]:
     gpt2 = {"model_type": "gpt2", "vocab_size": 9, "n_positions": 4, "n_embd": 4, "n_head": 1, "n_layer": 1}
     own_code = gpt2 | {"auto_map": {"AutoModelForCausalLM": "modeling.Mine"}}
     contents: dict[str, dict[str, bytes]] = {
-        "transformers with pytorch_model.bin": {"config.json": json.dumps(gpt2).encode(), "pytorch_model.bin": _torch({"wte.weight": bomb})},
+        "transformers with pytorch_model.bin": {
+            "config.json": json.dumps(gpt2).encode(), "pytorch_model.bin": _torch({"wte.weight": bomb})
+        },
         "transformers with code of its own": {
             "config.json": json.dumps(own_code).encode(), "modeling.py": (folder / "script.py").read_bytes(),
             "model.safetensors": (2).to_bytes(8, "little") + b"{}", "tokenizer.json": raw,
