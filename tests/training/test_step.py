@@ -10,6 +10,7 @@ from llm_scratch.model.gpt import GPTModel
 from llm_scratch.model.loss import IGNORE, next_token_loss
 from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.step import mean_loss, train_step
+from llm_scratch.training.team import Team
 from llm_scratch.training.trainee import Trainee
 
 
@@ -50,6 +51,21 @@ def test_a_gradient_that_is_not_finite_moves_no_weight(poison):
     before = [p.detach().clone() for p in model.parameters()]
     _, norm, *_ = train_step(Trainee(model), OPTIMIZERS["adamw"](model, TrainConfig()), [(inputs, targets)], 1.0)
     assert not torch.isfinite(norm)
+    assert all(torch.equal(p, b) for p, b in zip(model.parameters(), before))
+
+
+def test_what_is_no_number_in_another_process_moves_no_weight_here():
+    """Gradients are the same everywhere once they are averaged; if one process's memory is at fault after that, all must know."""
+
+    class Fault(Team):
+        def mean(self, x):
+            return x * float("nan") if x.is_floating_point() and torch.isclose(x, want) else x
+
+    model, inputs, targets = model_and_batch()
+    _, want, _, good = train_step(Trainee(model), torch.optim.SGD(model.parameters(), lr=0.0), [(inputs, targets)], None)
+    assert good
+    before = [p.detach().clone() for p in model.parameters()]
+    assert not train_step(Trainee(model), OPTIMIZERS["adamw"](model, TrainConfig()), [(inputs, targets)], None, team=Fault()).good
     assert all(torch.equal(p, b) for p, b in zip(model.parameters(), before))
 
 

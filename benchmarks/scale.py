@@ -1,0 +1,125 @@
+"""What changes from 1 GPU to 1024? The tables of docs/scale.md, from the arithmetic of training/scale.py; nothing is measured.
+
+python benchmarks/scale.py            # print them
+python benchmarks/scale.py --write    # put them into docs/scale.md
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from llm_scratch.training.scale import ADAMW, GRADIENT, STATE, WEIGHT, Cluster, Shape, activations, batch_that_pays, costs
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "scale.md"
+GPUS = (1, 8, 64, 1024)
+SHAPES = (
+    Shape("124M", 124e6, 12, 768, 1024, 50257, 2**19),
+    Shape("1.5B", 1.56e9, 48, 1600, 1024, 50257, 2**20),
+    Shape("7B", 6.9e9, 32, 4096, 2048, 50257, 2**22),
+)
+
+
+def size(number: float) -> str:
+    """Bytes as people read them."""
+    for unit, step in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if number >= step:
+            return f"{number / step:.3g} {unit}"
+    return f"{number:.0f} B"
+
+
+def seconds(number: float) -> str:
+    """Seconds as people read them."""
+    if number >= 48 * 3600:
+        return f"{number / 86400:.0f} days"
+    for unit, step in (("h", 3600), ("min", 60)):
+        if number >= 2 * step:
+            return f"{number / step:.3g} {unit}"
+    return f"{number:.3g} s" if number >= 1 else f"{number * 1000:.3g} ms"
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table, numbers to the right."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def memory() -> str:
+    """What a model holds, whoever trains it."""
+    head = ["model", "weights", "gradients", "AdamW", "together", "checkpoint", "activations of a row", "recomputed"]
+    rows = [
+        [s.name, *(size(s.params * b) for b in (WEIGHT, GRADIENT, ADAMW, WEIGHT + GRADIENT + ADAMW, STATE)),
+         size(activations(s, 1, recompute=False)), size(activations(s, 1))]
+        for s in SHAPES
+    ]  # fmt: skip
+    return table(head, rows)
+
+
+def growth(shape: Shape) -> str:
+    """One model on more and more GPUs."""
+    head = [
+        "GPUs",
+        "rows each",
+        "held, DDP",
+        "held, FSDP2",
+        "computing",
+        "sent each",
+        "all-reduce",
+        "FSDP2's passes",
+        "computing, of the time",
+    ]
+    rows = []
+    for c in (costs(shape, gpus) for gpus in GPUS):
+        fits = size(c.ddp) if c.ddp <= Cluster().memory else f"{size(c.ddp)}: too much"
+        travel = ["-"] * 4 if c.gpus == 1 else [size(c.passed), seconds(c.all_reduce), seconds(c.sharded), f"{c.efficiency:.0%}"]
+        apart = "-" if c.gpus == 1 else size(c.fsdp)
+        rows.append([str(c.gpus), f"{c.rows:,.0f}" if c.rows >= 1 else f"{c.rows:.1f}", fits, apart, seconds(c.compute), *travel])
+    tokens = f"{shape.tokens:,} tokens a step, {shape.tokens // shape.context:,} rows of {shape.context:,}"
+    return f"**{shape.name}**, {tokens}\n\n{table(head, rows)}"
+
+
+def failures() -> str:
+    """How often something breaks, how often to save, and what both cost."""
+    head = ["GPUs", "a failure every", *(f"{s.name}: save every" for s in SHAPES), *(f"{s.name}: lost" for s in SHAPES)]
+    rows = []
+    for gpus in GPUS:
+        each = [costs(shape, gpus) for shape in SHAPES]
+        rows.append([str(gpus), seconds(each[0].failure * 3600), *(seconds(c.save_every) for c in each), *(f"{c.lost:.2%}" for c in each)])
+    return table(head, rows)
+
+
+def batches() -> str:
+    """Up to which batch more GPUs save time."""
+    losses = (4.0, 3.0, 2.5, 2.0)
+    row = ["batch that still pays, tokens", *(f"{batch_that_pays(loss) / 1e6:.2g} M" for loss in losses)]
+    return table(["loss, nats per token", *map(str, losses)], [row])
+
+
+TABLES = {
+    "memory": memory,
+    "growth": lambda: "\n\n".join(growth(shape) for shape in SHAPES),
+    "batches": batches,
+    "failures": failures,
+}
+
+
+def filled(page: str) -> str:
+    """The page with every table as it is now, between `<!-- name -->` and `<!-- end -->`."""
+    for name, make in TABLES.items():
+        before, begin, rest = page.partition(f"<!-- {name} -->\n")
+        page = f"{before}{begin}{make()}\n{rest[rest.index('<!-- end -->') :]}"
+    return page
+
+
+def main() -> None:
+    """Print the tables, or put them where they belong."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true")
+    if parser.parse_args().write:
+        PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    else:
+        print("\n\n".join(make() for make in TABLES.values()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""The guard: what counts as a spike, what it remembers, and that judging it is the formula."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from llm_scratch.config import TrainConfig
+from llm_scratch.model.gpt import GPTModel
+from llm_scratch.training.guard import WINDOW, Guard, Trouble, move_if
+from llm_scratch.training.optim import OPTIMIZERS
+
+NORM = torch.tensor(1.0)
+
+
+def filled(losses, sigmas=6.0):
+    guard = Guard(sigmas)
+    for loss in losses:
+        assert guard.judge(torch.tensor(float(loss)), NORM)
+    return guard
+
+
+def test_a_spike_lies_above_mean_and_deviations_of_the_last_losses():
+    losses = np.random.default_rng(0).normal(3.0, 0.1, 300).astype(np.float32)
+    last = losses[-WINDOW:]
+    limit = last.mean(dtype=np.float64) + 6 * last.std(ddof=1, dtype=np.float64)
+    for loss, good in ((limit * 0.9999, True), (limit * 1.0001, False), (0.01, True), (1e9, False)):
+        assert bool(filled(losses).judge(torch.tensor(loss, dtype=torch.float32), NORM)) is good
+
+
+@pytest.mark.parametrize("known", [0, 1, WINDOW - 1])
+def test_before_there_are_enough_losses_nothing_is_a_spike(known):
+    assert filled([1.0] * known).judge(torch.tensor(1e6), NORM)
+
+
+def test_a_loss_that_stands_still_has_no_spikes():
+    guard = filled([2.3] * 200)
+    assert guard.judge(torch.tensor(2.3001), NORM)
+    assert not guard.judge(torch.tensor(2.4), NORM)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_no_number_is_bad_in_loss_and_gradient_and_is_not_remembered(bad):
+    for guard in (filled([2.0, 2.1] * 100), Guard(0.0)):
+        before = guard.state()
+        assert not guard.judge(torch.tensor(bad), NORM)
+        assert not guard.judge(torch.tensor(2.0), torch.tensor(bad))
+        assert guard.state() == before
+
+
+def test_bad_losses_do_not_move_what_is_usual():
+    guard = filled(np.linspace(2.0, 2.2, WINDOW))
+    assert [bool(guard.judge(torch.tensor(50.0), NORM)) for _ in range(5)] == [False] * 5
+    assert guard.losses.max() < 2.3
+
+
+def test_it_is_written_down_and_known_again():
+    guard = filled(np.random.default_rng(1).normal(3.0, 0.5, 140))
+    other = Guard(6.0)
+    other.restore(json.loads(json.dumps(guard.state())))
+    assert torch.equal(other.losses, guard.losses)
+    assert other.known == guard.known == 140
+    for loss in (3.3, 7.0, 2.0):
+        assert guard.judge(torch.tensor(loss), NORM) == other.judge(torch.tensor(loss), NORM)
+    assert guard.state() == other.state()
+
+
+def test_a_fused_optimizer_that_is_told_on_the_device_leaves_everything_as_it_is():
+    """The way of GPUs, on the CPU's fused AdamW: told `found_inf`, weights and memory stay bit for bit."""
+    torch.manual_seed(0)
+    model = GPTModel({"vocab_size": 20, "context_length": 8, "emb_dim": 12, "n_heads": 3, "n_layers": 1, "drop_rate": 0.0})
+    optimizer = OPTIMIZERS["adamw"](model, TrainConfig())
+    assert optimizer._step_supports_amp_scaling
+
+    class OnGPU(torch.Tensor):
+        device = torch.device("cuda")
+
+    def learn(good):
+        model(torch.randint(0, 20, (2, 8))).square().mean().backward()
+        move_if(torch.tensor(good).as_subclass(OnGPU), optimizer)
+        state = [value.clone() for slots in optimizer.state.values() for value in slots.values()]
+        return [p.detach().clone() for p in model.parameters()] + state
+
+    first, bad, last = learn(True), learn(False), learn(True)
+    assert all(torch.equal(a, b) for a, b in zip(first, bad, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(bad, last, strict=True))
+
+
+def test_trouble_counts_in_a_row_and_in_all():
+    trouble = Trouble(shift=7)
+    for good in (True, False, False, True, False):
+        trouble = trouble.after(good)
+    assert trouble == Trouble(streak=1, skipped=3, returns=0, shift=7)
