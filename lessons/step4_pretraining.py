@@ -23,8 +23,8 @@
 # | 4.5 | choosing the next token: greedy, temperature, top-k, top-p |
 # | 4.6 | writing fast: the cache |
 # | 4.7 | saving and loading |
-# | 4.8 | weights from elsewhere |
-# | 4.9 | it writes |
+# | 4.8 | it writes |
+# | 4.9 | weights from elsewhere: OpenAI's GPT-2 |
 #
 # Each stepping stone is built here once and then *asserted* equal to what the package runs. Run it as a notebook or as
 # `python lessons/step4_pretraining.py`. By default it trains a small model, which takes under a minute. With `LLM_SCRATCH_FULL=1` it
@@ -33,6 +33,7 @@
 # %%
 import contextlib
 import io
+import math
 import os
 import pickle
 import tempfile
@@ -46,8 +47,11 @@ from torch.nn import functional as F
 from llm_scratch.config import ModelConfig
 from llm_scratch.data.sources import read
 from llm_scratch.data.text import create_dataloader_V1, split_text
+from llm_scratch.download import cache_folder
 from llm_scratch.errors import UserError
 from llm_scratch.generation import decode, sampling
+from llm_scratch.interop.openai import download_and_load_gpt2, load_weights_into_gpt
+from llm_scratch.interop.openai_export import save_gpt2
 from llm_scratch.model.gpt import GPTModel
 from llm_scratch.model.loss import next_token_loss
 from llm_scratch.tokenizers import TOKENIZERS
@@ -669,7 +673,40 @@ assert torch.equal(again(idx), model(idx))
 folder.cleanup()
 
 # %% [markdown]
-# ## 4.8 Weights from elsewhere
+# ## 4.8 It writes
+# `stream` gives a text piece by piece, as it is made. First the model from halfway, that had not yet learned the
+# story by heart; then the one from the end, prompted with the words the story begins with:
+
+# %%
+early.cpu()
+opening = text[:33]
+for name, writer, start in (("halfway", early, prompt), ("end", model, prompt), ("end", model, opening)):
+    print(f"--- model {name}, after {start!r}:")
+    print("".join(decode.stream(writer, tokenizer, start, max_new_tokens=60, temperature=0.3, seed=123)), "\n")
+
+# %% [markdown]
+# How much of that is the author's? The longest run of characters that stands in the training text, word for word:
+
+
+# %%
+def longest_copy(written, source):
+    """The longest piece of `written` that stands in `source`."""
+    best = ""
+    for begin in range(len(written)):
+        while written[begin : begin + len(best) + 1] in source and begin + len(best) < len(written):
+            best = written[begin : begin + len(best) + 1]
+    return best
+
+
+recited = "".join(decode.stream(model, tokenizer, opening, max_new_tokens=60, temperature=0))
+early_text = "".join(decode.stream(early, tokenizer, opening, max_new_tokens=60, temperature=0))
+for name, written in (("halfway", early_text), ("end", recited)):
+    copy = longest_copy(opening + written, train_text)
+    print(f"{name:8s} {len(copy):4d} of {len(opening + written)} characters: {copy!r}")
+assert len(longest_copy(opening + recited, train_text)) > len(longest_copy(opening + early_text, train_text))
+
+# %% [markdown]
+# ## 4.9 Weights from elsewhere
 # Nobody has to start from a hat. OpenAI trained these four shapes on millions of web pages and gave away the numbers:
 #
 # | name | width | blocks | heads | numbers | file |
@@ -768,39 +805,89 @@ assert apart_after_a_step(copied, ids) > 0
 assert apart_after_a_step(pretrained, ids) == 0
 
 # %% [markdown]
-# ## 4.9 It writes
-# Back to our own model. `stream` gives a text piece by piece, as it is made. First the model from halfway, that had not yet learned the
-# story by heart; then the one from the end, prompted with the words the story begins with:
-
-# %%
-early.cpu()
-opening = text[:33]
-for name, writer, start in (("halfway", early, prompt), ("end", model, prompt), ("end", model, opening)):
-    print(f"--- model {name}, after {start!r}:")
-    print("".join(decode.stream(writer, tokenizer, start, max_new_tokens=60, temperature=0.3, seed=123)), "\n")
-
-# %% [markdown]
-# How much of that is the author's? The longest run of characters that stands in the training text, word for word:
+# ### The real ones
+# OpenAI's release is five files: the shape (`hparams.json`), the numbers with a table of where each lies (TensorFlow's format), and the
+# vocabulary. `download_and_load_gpt2` takes them from this machine, or downloads them once, half a gigabyte. Where it can do neither,
+# we make a release ourselves: a GPT-2 in miniature that learns for a few seconds, written into the same five files. After the next
+# cell nothing asks any more which of the two it was.
 
 
 # %%
-def longest_copy(written, source):
-    """The longest piece of `written` that stands in `source`."""
-    best = ""
-    for begin in range(len(written)):
-        while written[begin : begin + len(best) + 1] in source and begin + len(best) < len(written):
-            best = written[begin : begin + len(best) + 1]
-    return best
+def release_of_our_own(folder, text):
+    """Write a small trained model as OpenAI does; its tokenizer and the losses between which a right load must lie."""
+    pieces = TOKENIZERS["bpe"]([text], 1024)
+    torch.manual_seed(123)
+    small = ModelConfig(pieces.n_vocab, 64, 96, n_heads=3, n_layers=2, drop_rate=0.0, qkv_bias=True, tie_embeddings=True, init="gpt2")
+    writer = GPTModel(small)
+    batches = list(create_dataloader_V1(text, 4, 64, 64, tokenizer=pieces))
+    train(writer, batches, torch.optim.AdamW(writer.parameters(), lr=3e-3), num_epochs=30)
+    save_gpt2(writer, pieces, folder)
+    known = create_dataloader_V1(text, 2, 64, 64, shuffle=False, drop_last=False, tokenizer=pieces)
+    loss = simple.calc_loss_loader(known, writer, "cpu")
+    return pieces, (loss - 1e-4, loss + 1e-4)
 
 
-recited = "".join(decode.stream(model, tokenizer, opening, max_new_tokens=60, temperature=0))
-early_text = "".join(decode.stream(early, tokenizer, opening, max_new_tokens=60, temperature=0))
-for name, written in (("halfway", early_text), ("end", recited)):
-    copy = longest_copy(opening + written, train_text)
-    print(f"{name:8s} {len(copy):4d} of {len(opening + written)} characters: {copy!r}")
-assert len(longest_copy(opening + recited, train_text)) > len(longest_copy(opening + early_text, train_text))
+try:
+    settings, params = download_and_load_gpt2("124M", cache_folder() / "gpt2")
+    speaker, band = TOKENIZERS["gpt2"]([], None), (3.2, 4.2) if is_verdict else (2.0, 5.0)
+except UserError as e:
+    print(f"A small release made here takes the place of GPT-2's: {str(e).partition(';')[0]}")
+    with tempfile.TemporaryDirectory() as folder:
+        speaker, band = release_of_our_own(Path(folder) / "124M", text)
+        settings, params = download_and_load_gpt2("124M", folder)
+print(settings)
+print("wte", params["wte"].shape, params["wte"][0, :3], "  c_attn", params["blocks"][0]["attn"]["c_attn"]["w"].shape)
 
 # %% [markdown]
+# `load_weights_into_gpt` of the package is the bookkeeping from above, for all layers. It puts in everything, or, if one shape is wrong,
+# nothing.
+
+# %%
+shape = {"vocab_size": "n_vocab", "context_length": "n_ctx", "emb_dim": "n_embd", "n_heads": "n_head", "n_layers": "n_layer"}
+gpt = GPTModel({**base, **{ours: settings[theirs] for ours, theirs in shape.items()}}).eval()
+load_weights_into_gpt(gpt, params)
+by_hand = GPTModel({**gpt.cfg, "n_layers": 1}).trf_blocks[0].att
+load_attention(by_hand, {part: {k: torch.tensor(a) for k, a in params["blocks"][0]["attn"][part].items()} for part in ("c_attn", "c_proj")})
+assert all(torch.equal(a, b) for a, b in zip(by_hand.state_dict().values(), gpt.trf_blocks[0].att.state_dict().values()))
+assert gpt.out_head.weight is gpt.tok_emb.weight
+print(f"{sum(p.numel() for p in gpt.parameters()):,} numbers are in their places")
+
+# %% [markdown]
+# Are they? Shapes cannot tell: `c_proj` is square, so it fits as well the wrong way round. A **text** can. On text that makes sense a
+# model that was loaded rightly has a loss that is known beforehand: GPT-2's smallest, on *The Verdict*, lies between 3.2 and 4.2 nats a
+# token (perplexity 25 to 67); one that we wrote ourselves must have the very loss that it had. To see that the check catches something,
+# turn `c_proj` of the first block over:
+
+# %%
+length = min(256, settings["n_ctx"])
+known = create_dataloader_V1(text, 2, length, length, shuffle=False, drop_last=False, tokenizer=speaker)
+right = simple.calc_loss_loader(known, gpt, "cpu")
+square = gpt.trf_blocks[0].att.out_proj
+square.weight = assign(square.weight, square.weight.detach().T)
+wrong = simple.calc_loss_loader(known, gpt, "cpu")
+square.weight = assign(square.weight, square.weight.detach().T)
+print(
+    f"loss {right:.4f}, expected {band[0]:.4f} to {band[1]:.4f}; "
+    f"with one matrix turned over {wrong:.4f}; no idea {math.log(gpt.cfg.vocab_size):.4f}"
+)
+assert band[0] <= right <= band[1]
+assert not band[0] <= wrong <= band[1]
+
+# %% [markdown]
+# Now let it write, the favourites of 4.5 at work: top-k 50, temperature 1.5 for a model that has read the web, something calmer for
+# one that has read a single story.
+
+# %%
+idx = decode.text_to_token_ids("Every effort moves you", speaker)
+torch.manual_seed(123)
+written = decode.generate(gpt, idx, 25, settings["n_ctx"], temperature=1.5 if settings["n_embd"] == 768 else 0.7, top_k=50)
+print(decode.token_ids_to_text(written, speaker))
+assert written.shape == (1, idx.shape[1] + 25)
+
+# %% [markdown]
+# Everything else in the package takes them by name: `llm-scratch generate gpt2 "Every effort moves you"`, or
+# `llm-scratch train verdict --from gpt2` to go on training from them. What is in such files, byte by byte, is Step 5.
+#
 # ## 4.10 Try it yourself
 # Put your code where it says so and run the cell after it. One solution of each is folded away beneath.
 
