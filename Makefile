@@ -31,7 +31,7 @@ check: setup     ## format, lint, types
 	$(BIN)/ruff format --check . && $(BIN)/ruff check .
 	$(BIN)/mypy
 
-lessons: setup   ## make and execute notebook/step1..4.ipynb from lessons/step1..4_*.py
+lessons: setup   ## make and execute notebook/step1..5.ipynb from lessons/step1..5_*.py
 	$(BIN)/python lessons/build.py
 
 bench: setup     ## the measurements behind benchmarks/RESULTS.md
