@@ -1,6 +1,6 @@
 """Every lesson runs as a plain script, with and without its text at hand, and its notebook is the same lesson, executed.
 
-The lessons are found by name, so a fifth one is held to all of this as soon as its file is there.
+The lessons are found by name, so a new one is held to all of this as soon as its file is there.
 """
 
 from __future__ import annotations
