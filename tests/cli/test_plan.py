@@ -26,7 +26,8 @@ def large(monkeypatch):
     monkeypatch.setattr(planning, "free_memory", lambda device: 3 * GIB)
 
     def rehearse(config, *how):
-        return Memory(GIB // 4, GIB // 4, GIB // 2, config.train.batch_size // config.train.micro_batches * GIB // 2, 0, 0)
+        rows = config.train.batch_size // config.train.micro_batches
+        return Memory(GIB // 4, GIB // 4, GIB // 2, rows * GIB // (8 if config.machine.recompute else 2), 0, 0)
 
     monkeypatch.setattr(planning, "rehearse", rehearse)
 
@@ -65,10 +66,17 @@ def test_what_does_not_fit_is_said_with_what_does(llm, small, large):
     assert "It fits: batch_size 16 in 16 micro-batches." in words
 
 
+def test_recomputing_is_proposed_where_micro_batches_do_not_help(llm, small, large, monkeypatch):
+    monkeypatch.setattr(planning, "free_memory", lambda device: int(1.55 * GIB))
+    words = " ".join(llm(*small).out.split())
+    assert "--train.micro-batches 2 --machine.recompute takes " in words
+    assert "and learns the same, a third slower." in words
+
+
 def test_what_never_fits_is_said_with_the_reason(llm, small, large, monkeypatch):
     monkeypatch.setattr(planning, "free_memory", lambda device: GIB // 8)
     words = " ".join(llm(*small).out.split())
-    assert "Even one row at a time (--train.micro-batches 2) takes" in words
+    assert "Even one row at a time, recomputed, takes" in words
     assert "weights, gradients and optimizer alone are too much; try a smaller --model.emb-dim or --model.n-layers" in words
 
 

@@ -86,16 +86,17 @@ def test_what_does_not_fit_is_said_and_cut(machine):
     plan = make_plan(LARGE, CPU)
     assert plan.missing_memory == plan.peak_memory - plan.free_memory > GIB
     assert plan.micro_batches > 1
-    assert plan.micro_peak <= 4 * GIB
+    assert not plan.recompute
+    assert plan.fitting_peak <= 4 * GIB
     better = make_plan(replace(LARGE, train=replace(LARGE.train, micro_batches=plan.micro_batches)), CPU)
-    assert (better.peak_memory, better.missing_memory, better.micro_batches) == (plan.micro_peak, 0, plan.micro_batches)
+    assert (better.peak_memory, better.missing_memory, better.micro_batches) == (plan.fitting_peak, 0, plan.micro_batches)
 
 
 def test_one_row_too_many_is_said(machine, monkeypatch):
     monkeypatch.setattr(planning, "free_memory", lambda device: 2**20)
     plan = make_plan(replace(LARGE, train=replace(LARGE.train, batch_size=2)), CPU)
     assert plan.micro_batches is None
-    assert plan.free_memory < plan.micro_peak < plan.peak_memory
+    assert plan.free_memory < plan.fitting_peak < plan.peak_memory
 
 
 def test_a_machine_that_does_not_say_its_memory_fits_all(machine, monkeypatch):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from llm_scratch.config import ModelConfig, RunConfig, TrainConfig
+from llm_scratch.config import MachineConfig, ModelConfig, RunConfig, TrainConfig
 from llm_scratch.model import MODELS, build
 from llm_scratch.training.machine import resident_memory
 from llm_scratch.training.optim import OPTIMIZERS
@@ -72,6 +72,13 @@ def test_micro_batches_hold_less_and_rows_in_proportion():
     one, two, three = (rehearse(a_run(batch_size=rows)).step for rows in (8, 16, 24))
     assert three - two == pytest.approx(two - one, rel=0.02)
     assert whole.peak == whole.weights + whole.gradients + whole.optimizer + max(whole.step, whole.update, whole.look)
+
+
+def test_recomputing_holds_less():
+    config = a_run(replace(SMALL, n_layers=8))
+    kept, again = rehearse(config), rehearse(replace(config, machine=MachineConfig(recompute=True)))
+    assert again.step < 0.4 * kept.step
+    assert again.weights == kept.weights
 
 
 def test_the_largest_model_takes_no_memory():

@@ -170,15 +170,17 @@ def _does_not_fit(plan: Prediction, config: RunConfig) -> list[str]:
     """What is too large, by how much, and what fits; nothing where all is well."""
     if not plan.missing_memory or plan.free_memory is None:
         return []
-    batch = config.train.batch_size
     lines = [f"It does not fit: {size(plan.peak_memory)} needed, {size(plan.free_memory)} there, {size(plan.missing_memory)} too much."]
     if plan.micro_batches is not None:
-        lines.append(f"--train.micro-batches {plan.micro_batches} takes {size(plan.micro_peak)} and learns the same.")
+        flags = [f"--train.micro-batches {plan.micro_batches}"] * (plan.micro_batches != config.train.micro_batches)
+        flags += ["--machine.recompute"] * (plan.recompute and not config.machine.recompute)
+        cost = ", a third slower" if plan.recompute and not config.machine.recompute else ""
+        lines.append(f"{' '.join(flags)} takes {size(plan.fitting_peak)} and learns the same{cost}.")
     else:
         kept = plan.before + plan.memory.weights + plan.memory.gradients + plan.memory.optimizer
-        why = "weights, gradients and optimizer alone are too much" if kept > plan.free_memory else "one row's activations are too much"
+        why = "weights, gradients and optimizer alone are too much" if kept > plan.free_memory else "one row is too long"
         smaller = "a smaller --model.emb-dim or --model.n-layers" if kept > plan.free_memory else "a smaller --model.context-length"
-        lines.append(f"Even one row at a time (--train.micro-batches {batch}) takes {size(plan.micro_peak)}: {why}; try {smaller}.")
+        lines.append(f"Even one row at a time, recomputed, takes {size(plan.fitting_peak)}: {why}; try {smaller}.")
     return lines
 
 

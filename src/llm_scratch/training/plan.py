@@ -58,9 +58,11 @@ class Plan:
     free_memory: int | None
     """what there is for the process, with what it holds already"""
     micro_batches: int | None
-    """the fewest with which the batch fits; None: it does not fit one row at a time"""
-    micro_peak: int
-    """the most that will be held with them, or with one row at a time"""
+    """the fewest with which the batch fits; None: not even one row at a time does"""
+    recompute: bool
+    """whether blocks have to be recomputed for it to fit"""
+    fitting_peak: int
+    """the most that will be held so; or one row at a time, where nothing fits"""
     seconds_per_step: float
     look_seconds: float
     """all looks at the held-out loss together"""
@@ -123,7 +125,7 @@ def make_plan(config: RunConfig, device: torch.device, corpus: Corpus | None = N
     memory = rehearse(config, device, precision)
     before, free = (resident_memory() or 0) if where == "cpu" else 0, free_memory(device)
     room, peak = None if free is None else free + before, _process(memory, before, where)
-    micro_batches, micro_peak = _fit(config, room, peak, lambda smaller: _process(rehearse(smaller, device, precision), before, where))
+    parts, recompute, fitting_peak = _fit(config, room, lambda c: _process(rehearse(c, device, precision), before, where))
     rate, bandwidth = matrix_rate(device), read_bandwidth(device)
     trial = try_out(config, device, rate, seconds, width)
     with torch.device("meta"):
@@ -134,7 +136,8 @@ def make_plan(config: RunConfig, device: torch.device, corpus: Corpus | None = N
         device=str(device), threads=torch.get_num_threads(), matrix_rate=rate, read_bandwidth=bandwidth,
         parameters=memory.weights // 4, flops_per_token=flops, tokens_per_step=round(asked), steps=steps,
         passes=None if corpus is None else steps * asked / len(corpus.train),
-        memory=memory, before=before, peak_memory=peak, free_memory=room, micro_batches=micro_batches, micro_peak=micro_peak,
+        memory=memory, before=before, peak_memory=peak, free_memory=room,
+        micro_batches=parts, recompute=recompute, fitting_peak=fitting_peak,
         seconds_per_step=trial.seconds, look_seconds=looks * _batches_of_a_look(config, corpus) * trial.look_seconds,
         sample_seconds=samples * SAMPLE_TOKENS * memory.weights / bandwidth,
         mfu=mfu(flops, asked / trial.seconds, rate), trial=trial.how,
@@ -176,15 +179,19 @@ def _process(memory: Memory, before: int, where: str) -> int:
     return before + LIBRARIES.get(where, 0) + round(HEAP.get(where, 1.0) * memory.peak)
 
 
-def _fit(config: RunConfig, room: int | None, peak: int, peak_of: Callable[[RunConfig], int]) -> tuple[int | None, int]:
-    """The fewest micro-batches with which a run fits into the memory, and its peak with them; None if one row is too many."""
-    cfg = config.train
-    for parts in (n for n in range(cfg.micro_batches, cfg.batch_size + 1) if cfg.batch_size % n == 0):
-        if parts > cfg.micro_batches:
-            peak = peak_of(replace(config, train=replace(cfg, micro_batches=parts)))
-        if room is None or peak <= MARGIN * room:
-            return parts, peak
-    return None, peak
+def _fit(config: RunConfig, room: int | None, peak_of: Callable[[RunConfig], int]) -> tuple[int | None, bool, int]:
+    """How a run fits into the memory: micro-batches (None: not at all), whether with recomputing, and its peak so.
+
+    The fewest micro-batches first, as they cost next to nothing; then recomputing, which costs a third of the time.
+    """
+    cfg, machine, peak = config.train, config.machine, 0
+    for recompute in [True] if machine.recompute else [False, True]:
+        for parts in (n for n in range(cfg.micro_batches, cfg.batch_size + 1) if cfg.batch_size % n == 0):
+            tried = replace(config, train=replace(cfg, micro_batches=parts), machine=replace(machine, recompute=recompute))
+            peak = peak_of(tried)
+            if room is None or peak <= MARGIN * room:
+                return parts, recompute, peak
+    return None, True, peak
 
 
 def measured(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 from llm_scratch.config import RunConfig
 from llm_scratch.model import build
 from llm_scratch.training.optim import OPTIMIZERS
+from llm_scratch.training.parallel import recompute_blocks
 from llm_scratch.training.precision import Precision
 from llm_scratch.training.trainee import Trainee
 
@@ -91,6 +92,8 @@ def rehearse(config: RunConfig, device: torch.device | str = "cpu", precision: P
     cfg, T = config.train, config.model.context_length
     with FakeTensorMode(), torch.device(device), Held() as held:
         model = build(config.model)
+        if config.machine.recompute:
+            recompute_blocks(model)
         trainee, optimizer = Trainee(model, precision), OPTIMIZERS[cfg.optimizer](model, cfg)
         weights, start = sum(p.nbytes for p in model.parameters()), held.now
         ids = torch.zeros(cfg.batch_size // cfg.micro_batches, T, dtype=torch.long)  # [B, T]

@@ -19,6 +19,7 @@ from llm_scratch.model import build
 from llm_scratch.training.flops import flops_per_token
 from llm_scratch.training.machine import timings
 from llm_scratch.training.optim import OPTIMIZERS
+from llm_scratch.training.parallel import recompute_blocks
 from llm_scratch.training.trainee import make_ready
 
 LIKELY_MFU = 0.4  # to guess what fits into the time of a trial, nothing else
@@ -84,6 +85,8 @@ def _slice(config: RunConfig, rows: int, T: int, flops: float) -> tuple[RunConfi
 def _time(config: RunConfig, rows: int, T: int, device: torch.device, seconds: float) -> Cost:
     """Time the three parts of a step over `rows` x `T` random tokens."""
     model = build(config.model).to(device)
+    if config.machine.recompute:
+        recompute_blocks(model)
     trainee = make_ready(model, replace(config.machine, compile="no"), device)
     optimizer = OPTIMIZERS[config.train.optimizer](model, config.train)
     ids = torch.randint(config.model.vocab_size, (rows, T), device=device)  # [B, T]
