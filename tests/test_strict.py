@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from llm_scratch.errors import CHECKPOINT, UserError
-from llm_scratch.strict import MAX_BYTES, parse_json, read_json, read_yaml
+from llm_scratch.strict import MAX_JSON, MAX_YAML, parse_json, read_json, read_yaml
 
 PLAIN = {"a": 1, "b": [1.5, None, True, "é"], "c": {"d": {"e": []}}}
 
@@ -52,7 +52,8 @@ def test_other_json_is_refused(text, message):
         ("a: &x {b: *x}", r"\*x refers to another place"),
         ("a: !!python/object/apply:os.system [touch ran]", "could not determine a constructor"),
         ("a: !!python/name:os.system", "could not determine a constructor"),
-        ("[" * 50_000, "is not YAML"),
+        ("[" * 50_000, "more than 50 brackets in each other"),
+        ("- " * 5000, "is not YAML"),
         ("\x00", "is not YAML"),
     ],
 )
@@ -67,7 +68,8 @@ def test_other_yaml_is_refused(tmp_path, text, message):
 def test_a_file_that_is_not_there_or_far_too_large(tmp_path):
     with pytest.raises(UserError, match="cannot read .*: No such file"):
         read_json(tmp_path / "x.json", CHECKPOINT)
-    with (tmp_path / "x.json").open("wb") as file:
-        file.truncate(MAX_BYTES + 1)
-    with pytest.raises(UserError, match="settings have at most"):
-        read_json(tmp_path / "x.json", CHECKPOINT)
+    for name, read, limit in (("x.json", read_json, MAX_JSON), ("x.yaml", read_yaml, MAX_YAML)):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(limit + 1)
+        with pytest.raises(UserError, match=f"settings have at most {limit:,}"):
+            read(tmp_path / name, CHECKPOINT)

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import json
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NoReturn
 
 from llm_scratch.errors import UserError
 
-MAX_BYTES = 4 << 20
+MAX_JSON, MAX_YAML, MAX_DEPTH = 4 << 20, 64 << 10, 50  # bytes, bytes (its reader is slow), brackets in brackets
 
 
 def parse_json(text: bytes, where: str | Path, code: int) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def parse_json(text: bytes, where: str | Path, code: int) -> dict[str, Any]:
 
 def read_json(path: str | Path, code: int) -> dict[str, Any]:
     """The object in a JSON file; errors as `parse_json`, or it cannot be read."""
-    return parse_json(_read(path, code), path, code)
+    return parse_json(_read(path, MAX_JSON, code), path, code)
 
 
 def read_yaml(path: str | Path, code: int) -> dict[str, Any]:
@@ -59,9 +60,12 @@ def read_yaml(path: str | Path, code: int) -> dict[str, Any]:
     """
     import yaml
 
-    text = _read(path, code)
+    data = _read(path, MAX_YAML, code)
     try:
-        found = yaml.load(text.decode("utf-8"), _plain_loader())
+        text = data.decode("utf-8")
+        if max(accumulate((letter in "[{") - (letter in "]}") for letter in text), default=0) > MAX_DEPTH:
+            raise ValueError(f"more than {MAX_DEPTH} brackets in each other")
+        found = yaml.load(text, _plain_loader())
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as e:
         raise UserError(f"{path} is not YAML: {' '.join(str(e).split())[:200]}", code) from None
     if not isinstance(found, dict | None):
@@ -69,10 +73,10 @@ def read_yaml(path: str | Path, code: int) -> dict[str, Any]:
     return found or {}
 
 
-def _read(path: str | Path, code: int) -> bytes:
+def _read(path: str | Path, limit: int, code: int) -> bytes:
     try:
-        if (size := Path(path).stat().st_size) > MAX_BYTES:
-            raise UserError(f"{path} has {size:,} bytes; settings have at most {MAX_BYTES:,}", code)
+        if (size := Path(path).stat().st_size) > limit:
+            raise UserError(f"{path} has {size:,} bytes; settings have at most {limit:,}", code)
         return Path(path).read_bytes()
     except OSError as e:
         raise UserError(f"cannot read {path}: {e.strerror}; check the path and its permissions", code) from None

@@ -98,17 +98,17 @@ def test_transformers_goes_on_with_a_text_as_we_do(written):
 
 
 @pytest.mark.parametrize("kind", ["bpe", "chars", "gpt2"])
-def test_ids_of_ten_thousand_texts_are_equal(tmp_path, bpe, kind, request):
+def test_ids_and_texts_are_equal(tmp_path, bpe, kind, request):
     tokenizer = {"bpe": lambda: bpe, "chars": lambda: CharTokenizer.train(TEXTS), "gpt2": lambda: request.getfixturevalue("gpt2")}[kind]()
     hf_export.write_tokenizer(tokenizer, tmp_path, 24)
-    theirs, texts = transformers.AutoTokenizer.from_pretrained(tmp_path), sample_texts(tokenizer, 10_000)
+    theirs, texts = transformers.AutoTokenizer.from_pretrained(tmp_path), sample_texts(tokenizer, 1000)
     texts += ["", "<|endoftext|>", "\n<|endoftext|> \n", " "] if kind != "chars" else ["", "a<|endoftext|>t"]
     want = [tokenizer.encode(text, allowed_special="all") for text in texts]
     assert theirs(texts, verbose=False)["input_ids"] == want
     assert theirs.eos_token_id == tokenizer.eot_token
-    assert theirs.batch_decode(want[::7], clean_up_tokenization_spaces=False) == [tokenizer.decode(ids) for ids in want[::7]]
+    assert theirs.batch_decode(want, clean_up_tokenization_spaces=False) == [tokenizer.decode(ids) for ids in want]
     back = read_tokenizer(tmp_path)
-    assert [back.encode(text, allowed_special="all") for text in texts[::7]] == want[::7]
+    assert [back.encode(text, allowed_special="all") for text in texts] == want
 
 
 def another_model(monkeypatch):

@@ -147,6 +147,14 @@ def test_what_would_change_ids_is_refused(small, tmp_path):
     }.items():
         (tmp_path / "tokenizer.json").write_text(json.dumps(good | change))
         expect_refused(match, tmp_path, load=ByteBPE.load)
+    alone = [{"Sequence": {"id": "A", "type_id": 0}}]  # as transformers 5 writes it: the text, and nothing before or after
+    for pieces, match in ((alone, ""), ([{"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}, *alone], "adds tokens to each text")):
+        template = {"type": "TemplateProcessing", "single": pieces, "pair": [], "special_tokens": {}}
+        (tmp_path / "tokenizer.json").write_text(json.dumps(good | {"post_processor": template}))
+        if match:
+            expect_refused(match, tmp_path, load=ByteBPE.load)
+        else:
+            assert ByteBPE.load(tmp_path).encode("the theater") == small.encode("the theater")
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one(small, tmp_path, monkeypatch):

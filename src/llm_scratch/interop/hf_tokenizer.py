@@ -2,7 +2,7 @@
 
 Byte-pair tokenizers have the same tokenizer.json here and there. Characters become a list of words of one letter each, which is what
 the `tokenizers` library can express; words cannot be: it joins them again with other spaces.
-Proof: tests/interop/test_hf_tokenizer.py (equal ids and equal texts, both ways).
+Proof: tests/interop/test_hf_export.py (equal ids and equal texts, both ways).
 Source: https://huggingface.co/docs/tokenizers; the fields of tokenizer_config.json are transformers' PreTrainedTokenizerFast's.
 """
 

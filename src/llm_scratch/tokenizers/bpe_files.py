@@ -64,9 +64,10 @@ def _check_plain(data: Mapping[str, Any], model: Mapping[str, Any], added: Seque
     if model.get("type", "BPE") != "BPE" or any(settings.values()):
         wrong = ", ".join(f"{key}={value!r}" for key, value in settings.items() if value) or f"a {model.get('type')} model"
         raise bad_vocabulary(f"{path} is not plain byte-level BPE: it has {wrong}")
-    after = (data.get("post_processor") or {}).get("type", "ByteLevel")
-    if after != "ByteLevel":
-        raise bad_vocabulary(f"{path} adds tokens to each text ({after}), which this tokenizer does not do")
+    after = data.get("post_processor") or {"type": "ByteLevel"}
+    adds_nothing = after["type"] == "TemplateProcessing" and [list(piece) for piece in after.get("single", ())] == [["Sequence"]]
+    if after["type"] != "ByteLevel" and not adds_nothing:  # transformers 5 writes a template of the text alone
+        raise bad_vocabulary(f"{path} adds tokens to each text ({after['type']}), which this tokenizer does not do")
     if plain := [token["content"] for token in added if not token.get("special")]:
         raise bad_vocabulary(f"{path} has added tokens that are not special, such as {plain[0]!r}; this tokenizer has no such kind")
 

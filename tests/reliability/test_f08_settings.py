@@ -1,0 +1,99 @@
+"""F8: settings that would run code, or ask for more than there is, are refused before anything is built. CPU time is measured."""
+
+import json
+import time
+import tracemalloc
+
+import pytest
+import safetensors.torch
+import torch
+import yaml
+
+from llm_scratch.cli import main
+from llm_scratch.config import load_config
+from llm_scratch.errors import CHECKPOINT, USAGE, UserError
+from llm_scratch.loading import load
+
+LAUGHS = "a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol, lol]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 30)
+)
+YAML = {
+    "an object": "train: !!python/object/apply:os.mkdir [{marker}]",
+    "a new object": "train: !!python/object/new:os.mkdir [{marker}]",
+    "a name": "train: !!python/name:os.mkdir",
+    "a module": "train: !!python/module:antigravity",
+    "a tuple": "train: !!python/tuple [1]",
+    "a billion laughs": LAUGHS,
+    "itself": "train: &x {steps: *x}",
+    "a name twice": "train:\n  steps: 1\n  lr: 0.1\n  steps: 2",
+    "a part twice": "train: {steps: 1}\ntrain: {steps: 2}",
+    "a merge": "x: &x {steps: 1}\ntrain:\n  <<: *x",
+    "nesting": "[" * 3000,
+    "five megabytes": "x: " + "a" * (5 << 20),
+}
+GPT2 = {"model_type": "gpt2", "vocab_size": 261, "n_positions": 16, "n_embd": 8, "n_head": 2, "n_layer": 2}
+HUGE = {
+    "layers": {"n_layer": 10**9},
+    "vocabulary": {"vocab_size": 10**12},
+    "width": {"n_embd": 10**12},
+    "positions": {"n_positions": 10**11},
+    "heads": {"n_head": 10**9, "n_embd": 10**9},
+    "everything": {"n_layer": 10**9, "n_embd": 10**9, "vocab_size": 10**9, "n_positions": 10**9},
+    "a number of 4000 digits": {"n_layer": 10**4000},
+}
+
+
+def limits(door, message):
+    """What a refusal took: CPU seconds, bytes; and its code."""
+    tracemalloc.start()
+    began = time.process_time()
+    with pytest.raises(UserError, match=message) as error:
+        door()
+    spent, (_, peak) = time.process_time() - began, tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(str(error.value)) < 600
+    assert "\n" not in str(error.value)
+    return spent, peak, error.value.code
+
+
+def test_f8_yaml_that_does_more_than_say_values_is_refused(tmp_path, measured):
+    marker, path = tmp_path / "it-ran", tmp_path / "settings.yaml"
+    folder = tmp_path / "litgpt"
+    folder.mkdir()
+    torch.save({}, folder / "lit_model.pth")
+    slowest = 0.0
+    for name, text in YAML.items():
+        for target, door in ((path, load_config), (folder / "model_config.yaml", lambda target: load(target.parent))):
+            target.write_text(text.replace("{marker}", str(marker)))
+            spent, peak, code = limits(lambda door=door, target=target: door(target), str(target))
+            slowest = max(slowest, spent)
+            assert spent <= 1, name
+            assert peak <= 32 << 20, name
+            assert code in (USAGE, CHECKPOINT), name
+            assert not marker.exists(), name
+        assert main(["train", "--config", str(path), "--print-config"]) == USAGE, name
+    assert yaml.safe_load(YAML["a name twice"])["train"]["steps"] == 2, "PyYAML by itself sees nothing wrong"
+    measured(
+        "F8", f"{len(YAML)} kinds of YAML and {len(HUGE)} giant config.json refused, 0 runs, before memory is given", "refused within 1 s"
+    )
+
+
+@pytest.mark.parametrize("what", HUGE)
+def test_f8_a_model_larger_than_its_files_is_refused_before_memory_is_given(tmp_path, what):
+    (tmp_path / "config.json").write_text(json.dumps({**GPT2, **HUGE[what]}))
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"version": "1.0", "model": {"type": "chars", "characters": "abc"}}))
+    safetensors.torch.save_file({"wte.weight": torch.ones(261, 8), "wpe.weight": torch.ones(16, 8)}, tmp_path / "model.safetensors")
+    spent, peak, code = limits(
+        lambda: load(tmp_path), "is missing, which config.json asks for|by config.json it is|expected a whole number"
+    )
+    assert spent <= 1
+    assert peak <= 4 << 20
+    assert code == CHECKPOINT
+
+
+def test_f8_names_twice_in_json_are_refused(tmp_path):
+    text = json.dumps(GPT2)
+    (tmp_path / "config.json").write_text(text[:-1] + ', "n_layer": 3}')
+    safetensors.torch.save_file({"wte.weight": torch.ones(261, 8)}, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match="'n_layer' is there twice"):
+        load(tmp_path)
