@@ -1,0 +1,121 @@
+"""The gallery as one HTML page that needs no network, no script and no other file. Proof: tests/cli/test_gallery.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from math import exp
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llm_scratch.cli.gallery import Exhibit
+    from llm_scratch.evaluation.gallery import Branch
+    from llm_scratch.generation.pieces import Piece
+
+SHADES = ((0.8, "sure"), (0.5, "likely"), (0.2, "open"), (0.05, "rare"), (0.0, "wild"))
+"""(at least this probability, the class of the token)"""
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1c2430; --dim: #667085; --line: #dfe3ea; --paper: #fff; --bar: #7ba7e0;
+  --likely: #e3eefb; --open: #dff3df; --rare: #fdf0c3; --wild: #fbd9cf }
+@media (prefers-color-scheme: dark) { :root { --ink: #e4e8ee; --dim: #98a2b3; --line: #343c48; --paper: #15191f; --bar: #4672ad;
+  --likely: #1d2f47; --open: #1c3a25; --rare: #453a12; --wild: #552a1e } }
+body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--paper);
+  max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.5rem; margin-bottom: .2rem } h2 { font-size: 1.15rem; margin-top: 2.5rem } p.about { color: var(--dim); margin-top: 0 }
+code { font: .85em ui-monospace, monospace; color: var(--dim) }
+.wide { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap }
+th, td { padding: .25rem .8rem .25rem 0; text-align: right; border-bottom: 1px solid var(--line) }
+th:first-child, td:first-child { text-align: left } thead th { color: var(--dim); font-weight: 500 } tr.real { font-style: italic }
+article { border-top: 1px solid var(--line); padding: .8rem 0 } h3 { font-size: 1rem; margin: 0 0 .3rem }
+h3 code { font-weight: 400; margin-left: .6rem }
+.text { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0 } .prompt { color: var(--dim) }
+.likely { background: var(--likely) } .open { background: var(--open) } .rare { background: var(--rare) } .wild { background: var(--wild) }
+.legend span { white-space: nowrap; padding: .1rem .4rem; margin-right: .4rem; border-radius: .2rem }
+.tree ul { list-style: none; margin: 0; padding-left: 1.1rem; border-left: 1px solid var(--line) } .tree > ul { border: 0; padding: 0 }
+.tree { columns: 20rem 2; column-gap: 2.5rem }
+.tree > ul { display: contents } .tree > ul > li { break-inside: avoid; margin-bottom: .8rem }
+.branch { display: grid; grid-template-columns: 1fr 3.4rem 7rem; gap: .6rem; align-items: center }
+.branch b { font: .9em ui-monospace, monospace; white-space: pre; overflow: hidden; text-overflow: ellipsis }
+.branch i { font-style: normal; text-align: right; color: var(--dim); font-variant-numeric: tabular-nums; font-size: .85em }
+.branch u { display: block; height: .55rem; background: var(--bar); border-radius: .15rem; min-width: 1px }
+"""
+
+
+def page(model: str, prompt: str, shown: Sequence[Exhibit], branches: Sequence[Branch], tokenizer: Any) -> str:
+    """The whole page.
+
+    Args:
+        model: its name, for the heading.
+        shown: what each way wrote; one without tokens stands in the table only.
+        branches: what may come first, as `evaluation.gallery.tree` gives it.
+    """
+    legend = "".join(f'<span class="{name}">{"≥" if least else "&lt;"} {least or SHADES[-2][0]:.0%}</span>' for least, name in SHADES)
+    written = [exhibit for exhibit in shown if exhibit.pieces]
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Decoding gallery: {escape(model)}</title><style>{STYLE}</style></head><body>
+<h1>{escape(prompt) or "(no prompt)"}</h1>
+<p class="about">One prompt, {len(written)} ways to choose the next token, by {escape(model)}</p>
+<h2>Numbers</h2>
+<p class="about">Perplexity: how undecided the model itself would have been, before any sampler. Distinct-n: share of the runs of n tokens
+that are no repetition. Overlap: tokens in the longest run that stands word for word in the training text.</p>
+<div class="wide">{_table(shown)}</div>
+<h2>Texts</h2>
+<p class="about legend">Each token in the colour of the probability that the model gave it: {legend}</p>
+{"".join(_article(exhibit, prompt) for exhibit in written)}
+<h2>What could come first</h2>
+<p class="about">The likeliest next tokens, and the likeliest after each;
+what is below 1 % is not shown. A space is ␣, a line break is ↵.</p>
+<div class="tree">{_list(branches, tokenizer)}</div>
+</body></html>
+"""
+
+
+def number(value: float | None, digits: int) -> str:
+    """A number with so many digits after the point, in the terminal's table and the page's; – for none."""
+    return "–" if value is None or value != value else f"{value:,.{digits}f}"
+
+
+def _table(shown: Sequence[Exhibit]) -> str:
+    names = ("", "perplexity", "distinct-1", "distinct-2", "distinct-3", "overlap", "tokens/s")
+    rows = []
+    for exhibit in shown:
+        scores = exhibit.scores
+        cells = [escape(exhibit.name), number(scores.perplexity, 2), *(number(share, 2) for share in scores.distinct)]
+        cells += [number(scores.overlap, 0), number(exhibit.speed, 0)]
+        kind = "" if exhibit.pieces else ' class="real"'
+        rows.append(f"<tr{kind}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>\n")
+    return f"<table><thead><tr>{''.join(f'<th>{name}</th>' for name in names)}</tr></thead><tbody>\n{''.join(rows)}</tbody></table>"
+
+
+def _article(exhibit: Exhibit, prompt: str) -> str:
+    text = "".join(map(_token, exhibit.pieces))
+    return f"""<article><h3>{escape(exhibit.name)}<code>{escape(exhibit.flags)}</code></h3>
+<p class="text"><span class="prompt">{escape(prompt)}</span>{text}</p></article>
+"""
+
+
+def _token(piece: Piece) -> str:
+    """A token in the colour of its probability, which shows when the mouse rests on it."""
+    if piece.logprob is None or not piece.text:
+        return escape(piece.text)
+    chance = exp(piece.logprob)
+    kind = next(name for least, name in SHADES if chance >= least)
+    return f'<span class="{kind}" title="{chance:.1%}">{escape(piece.text)}</span>'
+
+
+def _list(branches: Sequence[Branch], tokenizer: Any) -> str:
+    """Branches with a bar each, as long as the probability, and what follows them further in."""
+    items = "".join(
+        f'<li><div class="branch"><b>{escape(_shown(branch.id, tokenizer))}</b><i>{branch.probability:.1%}</i>'
+        f'<span><u style="width:{branch.probability:.1%}"></u></span></div>{_list(branch.branches, tokenizer)}</li>'
+        for branch in branches
+    )
+    return f"<ul>{items}</ul>" if items else ""
+
+
+def _shown(token: int, tokenizer: Any) -> str:
+    """A token so that its spaces can be seen."""
+    text = tokenizer.decode_bytes([token]).decode("utf-8", errors="replace")
+    return text.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥")

@@ -1,0 +1,130 @@
+"""Every way of writing stands in the gallery, says what `generate` says, and the page needs nothing but itself."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from html.parser import HTMLParser
+from typing import get_args, get_type_hints
+
+import pytest
+
+from llm_scratch.cli import main
+from llm_scratch.cli.decoders import Decoders
+from llm_scratch.cli.gallery import WAYS, Exhibit, flags
+from llm_scratch.cli.gallery_page import number, page
+from llm_scratch.evaluation.gallery import Branch, Scores
+from llm_scratch.generation.penalties import PENALTIES
+from llm_scratch.generation.pieces import Piece
+from llm_scratch.generation.sampling import SAMPLERS
+from llm_scratch.tokenizers import CharTokenizer
+
+SPECIAL = {"logit_bias", "speculative"}  # wants ids of one tokenizer; wants a second model, and comes with --draft
+
+
+class Reader(HTMLParser):
+    """The tags of a page as they open and close, what they point to, and their text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open, self.tags, self.links, self.said = [], set(), [], ""
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href")]
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.said += data
+
+
+@pytest.fixture(scope="module")
+def shown(trained_once, tmp_path_factory):
+    """What one call says, and its page."""
+
+    out, file = io.StringIO(), tmp_path_factory.mktemp("gallery") / "page.html"
+    with contextlib.redirect_stdout(out), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "80")
+        words = ["gallery", str(trained_once), "the ", "--tokens", "12", "--out", str(file), "--draft", str(trained_once)]
+        assert main([*words, "--device", "cpu"]) == 0
+    return out.getvalue(), file.read_text(encoding="utf-8")
+
+
+def test_every_way_is_there():
+    ways = get_args(get_type_hints(Decoders)["decoder"])
+    used = {name for settings in WAYS.values() for name in settings} | {settings.get("decoder", "sample") for settings in WAYS.values()}
+    assert not {*SAMPLERS, *PENALTIES, "mirostat", *ways} - used - SPECIAL
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_a_way_takes_no_flag_that_it_would_ignore(name):
+    Decoders(**WAYS[name]).check_decoder(1, None)
+
+
+def test_it_fits_the_terminal_and_names_everything(shown):
+    out, _ = shown
+    lines = out.splitlines()
+    assert max(map(len, lines[:-1])) <= 80  # the last is the path of the page
+    table = lines[next(i for i, line in enumerate(lines) if "perplexity" in line) + 1 :]
+    for name in [*WAYS, "speculative", "held-out text"]:
+        assert sum(line.startswith(f"{name}  ") for line in table) == 1
+    assert "--temperature 1 --top-k 40" in out
+
+
+@pytest.mark.parametrize("name", ["greedy", "top-p", "mirostat", "beam"])
+def test_a_text_is_what_generate_writes(name, shown, llm, trained):
+    words = flags(WAYS[name]).split() + ([] if name == "beam" else ["--seed", "123"])
+    want = llm("generate", trained, "the ", "--tokens", 12, *words, "--device", "cpu").out.rstrip("\n")
+    block = re.search(rf"^{name}  .*\n((?:.*\n)*?)\n", shown[0], re.M)
+    assert block[1].split() == want.split()
+
+
+def test_guessing_changes_no_greedy_text(shown):
+    text = {name: re.search(rf"<h3>{name}<.*\n(.*)\n?", shown[1])[1] for name in ("greedy", "lookup", "speculative")}
+    assert text["greedy"] == text["lookup"] == text["speculative"]
+
+
+def test_the_page_is_whole_and_needs_nothing(shown):
+    read = Reader(shown[1])
+    assert not read.links
+    assert not read.tags & {"script", "link", "img", "iframe"}
+    assert "url(" not in shown[1]
+    assert all(name in read.said for name in [*WAYS, "speculative", "held-out text"])
+    assert "%" in read.said.partition("What could come first")[2]
+
+
+def test_what_a_model_says_is_never_markup():
+    evil = "<script>&\"'</b>"
+    tokenizer = CharTokenizer(sorted(set(evil)))
+    scores = Scores(2.0, (1.0, float("nan"), 0.5), None)
+    pieces = tuple(Piece(c, 0, -0.5) for c in evil)
+    text = page(evil, evil, [Exhibit(evil, evil, pieces, scores, 9.0)], [Branch(i, 0.1) for i in range(tokenizer.n_vocab)], tokenizer)
+    read = Reader(text)
+    assert "script" not in read.tags
+    assert read.said.count(evil) >= 5  # title, prompt, model, name, flags; the text in parts
+    assert "<script" not in text
+
+
+def test_numbers():
+    assert number(1234.567, 1) == "1,234.6"
+    assert number(None, 0) == number(float("nan"), 2) == "–"
+
+
+def test_a_model_without_its_text_has_no_overlap(llm, trained):
+    checkpoint = trained / "ckpt" / (trained / "ckpt" / "latest").read_text().strip()
+    result = llm("gallery", checkpoint, "the", "--tokens", 3, "--device", "cpu")
+    assert result.code == 0, result.err
+    assert "held-out text" not in result.out
+    assert re.search(r"^greedy +\S+ +\S+ +\S+ +\S+ +– +\d", result.out, re.M)
+
+
+def test_faults_are_one_line(llm, trained):
+    result = llm("gallery", trained, "the", "--tokens", 0)
+    assert (result.code, result.err) == (2, "llm-scratch: tokens=0 must be at least 1\n")
