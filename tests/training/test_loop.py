@@ -13,7 +13,7 @@ from llm_scratch.data.corpus import Corpus
 from llm_scratch.errors import CHECKPOINT, DIVERGED, INTERRUPTED, USAGE, UserError
 from llm_scratch.loading import load
 from llm_scratch.tokenizers import TOKENIZERS
-from llm_scratch.training.loop import train
+from llm_scratch.training.loop import AHEAD, train
 from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.plot import read_metrics
 from llm_scratch.training.records import TIMED_FIELDS, Watcher
@@ -163,6 +163,33 @@ def test_a_second_ctrl_c_stops_at_once(corpus, tmp_path):
         train(settings(), tmp_path, corpus=corpus, watcher=StopAt(4, twice))
     assert signal.getsignal(signal.SIGINT) is before
     assert newest(tmp_path, pytest.fail).state["step"] == 3
+
+
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_steps_set_going_before_older_ones_are_read_make_the_same_run(uninterrupted, corpus, tmp_path, ahead, monkeypatch):
+    """As on a GPU: numbers are read late, what is due comes when it was due, a stop waits for what is under way."""
+    config, want = uninterrupted
+    monkeypatch.setitem(AHEAD, "cpu", ahead)
+    train(config, tmp_path / "whole", corpus=corpus)
+    assert_same_run(tmp_path / "whole", want)
+    for step in (1, 6):
+        with pytest.raises(UserError, match="stopped at step"):
+            train(config, tmp_path / "run", corpus=corpus, watcher=StopAt(step, press(signal.SIGTERM)))
+    train(config, tmp_path / "run", corpus=corpus)
+    assert_same_run(tmp_path / "run", want)
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 3])
+def test_bad_steps_that_are_read_late_are_passed_over_and_lead_back_all_the_same(corpus, tmp_path, ahead, monkeypatch):
+    monkeypatch.setitem(AHEAD, "cpu", ahead)
+    monkeypatch.setenv("LLM_SCRATCH_FAULT", "step:4:nan,step:7:inf,step:8:nan,step:9:nan")
+    config = settings(steps=14, log_every=1, save_every=6, eval_every=14, sample_every=0)
+    run = train(config, tmp_path / str(ahead), corpus=corpus)
+    rows = read_metrics(tmp_path / str(ahead))
+    assert [row["step"] for row in rows if "skipped" in row] == [4]
+    assert [row["step"] for row in rows if "loss" in row] == [step for step in range(1, 15) if step != 4]
+    assert (run.step, run.trouble.returns, run.trouble.shift, run.trouble.skipped) == (14, 1, 3, 4)
+    assert run.tokens == 13 * 4 * 8
 
 
 def test_learns(corpus, tmp_path):

@@ -39,6 +39,9 @@ from llm_scratch.training.trainee import make_ready
 __all__ = ["Run", "start", "train"]
 
 
+AHEAD = {"cuda": 1}  # steps that a device is given before it is asked for the numbers of an older one
+
+
 def total_steps(cfg: TrainConfig, loader: TokenLoader) -> int:
     """Steps of the whole run: `epochs` times the batches in a pass, or `steps`."""
     return cfg.steps if cfg.epochs is None else cfg.epochs * len(loader)
@@ -75,7 +78,9 @@ def start(
     learner = spread(trainee, config.machine, team)
     optimizer = OPTIMIZERS[cfg.optimizer](model, cfg)
     guard = Guard(cfg.spike_sigmas, team.device)
-    return Run(config, folder, team, corpus.tokenizer, model, trainee, learner, optimizer, *loaders, corpus.bytes_per_token, steps, guard)
+    run = Run(config, folder, team, corpus.tokenizer, model, trainee, learner, optimizer, *loaders, corpus.bytes_per_token, steps, guard)
+    run.ahead = AHEAD.get(team.device.type, 0)
+    return run
 
 
 def train(

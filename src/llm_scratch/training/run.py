@@ -66,6 +66,7 @@ class Run:
     last_eval: dict[str, float] = field(default_factory=dict)
     trouble: Trouble = field(default_factory=Trouble)
     pending: deque[Launched] = field(default_factory=deque)
+    ahead: int = 0  # steps that are set going before an older one is read
 
     @property
     def device(self) -> torch.device:
@@ -76,10 +77,9 @@ class Run:
         """Do one step; returns its row for metrics.jsonl, with "loss", or with "skipped" if it was bad and no weight moved.
 
         Args:
-            until: a GPU may be given one step more to do before this one is read, up to this step.
+            until: the `ahead` steps more that are set going before this one is read end here at the latest.
         """
-        ahead = self.device.type == "cuda"
-        while not self.pending or (len(self.pending) <= ahead and self.step + len(self.pending) < until):
+        while not self.pending or (len(self.pending) <= self.ahead and self.step + len(self.pending) < until):
             self.launch()
         return self.settle()
 
