@@ -45,7 +45,7 @@ CASES = {
     "no such text": ([*Q, "--data.source", "file:{tmp}/none.txt"], 3, "cannot read"),
     "no text matches": ([*Q, "--data.source", "file:{tmp}/*.none"], 3, "no file matches"),
     "a folder as text": ([*Q, "--data.source", "file:{tmp}"], 3, "is a folder"),
-    "no such file of settings": ([*Q, "--config", "{tmp}/none.yaml"], 2, "cannot read the config file"),
+    "no such file of settings": ([*Q, "--config", "{tmp}/none.yaml"], 2, "cannot read"),
     "unknown key in YAML": ([*Q, "--config", "{tmp}/key.yaml"], 2, "unknown setting 'train.lrr'; did you mean 'train.lr'?"),
     "not YAML": ([*Q, "--config", "{tmp}/bad.yaml"], 2, "bad.yaml is not YAML"),
     "wrong kind in YAML": ([*Q, "--config", "{tmp}/kind.yaml"], 2, "setting 'train.steps' is 'many'; expected int"),
@@ -162,7 +162,7 @@ def test_all_checkpoints_damaged(llm, trained, tiny):
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(llm, tiny, trained, monkeypatch):
-    from llm_scratch import checkpoint
+    import llm_scratch.files as files_module
 
     shutil.rmtree(trained / "ckpt" / "step-00000004")
     (trained / "ckpt" / "latest").write_text("step-00000002\n")
@@ -171,7 +171,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(llm, tiny, trained, monkeypatch)
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(files_module.Disk, "write", full)
     monkeypatch.setattr("llm_scratch.training.records.plot_runs", lambda runs, out: [])
     result = llm(*tiny, "--out", trained)
     assert result.code == 6

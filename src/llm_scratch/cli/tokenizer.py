@@ -77,9 +77,9 @@ class ShowTokens(Verb):
 
     def run(self) -> None:
         """Print the tokens, then how many they are."""
-        from llm_scratch.cli.generate import standard_input
+        from llm_scratch.cli.prompts import text_of
 
-        text = standard_input() if self.text == "-" else self.text
+        text = text_of("-") if self.text == "-" else self.text
         tokenizer = load_any(self.tokenizer)
         ids = tokenizer.encode(text, disallowed_special=())
         screen = console()
@@ -155,12 +155,12 @@ class CompareTokenizers(Verb):
 
     def run(self) -> None:
         """Make each tokenizer, encode, print the table; a tokenizer that cannot says why."""
-        from llm_scratch.cli.generate import standard_input
+        from llm_scratch.cli.prompts import text_of
         from llm_scratch.data.sources import read
         from llm_scratch.tokenizers import TOKENIZERS
 
         documents = read(self.source)
-        texts = documents if not self.text else [standard_input() if self.text == "-" else self.text]
+        texts = documents if not self.text else [text_of("-") if self.text == "-" else self.text]
         size = sum(len(text.encode("utf-8", "replace")) for text in texts)
         grid, screen = table("tokenizer", "vocabulary", "tokens", "bytes a token"), console()
         notes = []

@@ -54,10 +54,13 @@ def only_writer(folder: Path, warn: Callable[[str], None]) -> Iterator[RunLock]:
     """Hold a run directory inside the block; it is made if it is not there, and what a killed process left half-written goes.
 
     Raises:
-        UserError: another process holds it; says which (code 4).
+        UserError: another process holds it; says which (code 4). It cannot be made or written (code 6).
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = _take(folder, warn)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = _take(folder, warn)
+    except OSError as e:
+        raise UserError(f"{folder} cannot be written: {e.strerror}; choose another --out", RESOURCES) from e
     try:
         os.ftruncate(lock.number, 0)
         os.pwrite(lock.number, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
