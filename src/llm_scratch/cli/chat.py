@@ -44,7 +44,7 @@ class Chat(Verb, Samplers):
     """
 
     run_: Positional[Annotated[str, arg(name="run", metavar="RUN")]]
-    """a run directory, a preset (its newest run), a checkpoint folder, or a .pth file of the notebooks"""
+    """a run, a preset (its newest run), gpt2, hf:org/name, or a file or folder of weights (docs/weights.md)"""
     system: Annotated[str, option("TEXT")] = ""
     """a text that stands before the conversation"""
     tokens: int = 200

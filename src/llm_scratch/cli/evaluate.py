@@ -35,7 +35,7 @@ class Evaluate(Verb):
     """
 
     run_: Positional[Annotated[str, arg(name="run", metavar="RUN")]]
-    """a run directory, a preset (its newest run), a checkpoint folder, or a .pth file of the notebooks"""
+    """a run, a preset (its newest run), gpt2, hf:org/name, or a file or folder of weights (docs/weights.md)"""
     text: Annotated[str, option("FILE")] = ""
     """a text file to measure on"""
     source: Annotated[str, option("SOURCE")] = ""

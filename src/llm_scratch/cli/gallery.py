@@ -14,8 +14,9 @@ from tyro.conf import Positional, arg
 
 from llm_scratch.cli.decoders import Decoders
 from llm_scratch.cli.flags import Verb, option
-from llm_scratch.cli.folders import read_run, resolve
+from llm_scratch.cli.folders import resolve
 from llm_scratch.cli.gallery_page import number, page
+from llm_scratch.cli.memorise import run_of
 from llm_scratch.cli.prompts import text_of
 from llm_scratch.cli.terminal import console, printable, table
 from llm_scratch.errors import UserError
@@ -66,10 +67,10 @@ class Exhibit:
 
 @dataclass(frozen=True)
 class Gallery(Verb):
-    """Continue PROMPT in every way there is, and write the texts side by side as a page.
+    """Continue PROMPT in every way there is, and show the texts side by side.
 
-    Ways that draw share a seed. Where RUN knows its training text, the longest run of tokens in common is counted, and the last row is
-    held-out text, for comparison.
+    Ways that draw share a seed. Where RUN knows its training text, the overlap
+    is the longest run of tokens in common, and held-out text is the last row.
 
     examples:
       llm-scratch gallery quickstart "The story of Anna"
@@ -77,7 +78,7 @@ class Gallery(Verb):
     """
 
     run_: Positional[Annotated[str, arg(name="run", metavar="RUN")]]
-    """a run directory, a preset (its newest run), a checkpoint folder, or a .pth file of the notebooks"""
+    """a run, a preset (its newest run), gpt2, hf:org/name, or a file or folder of weights (docs/weights.md)"""
     prompt: Positional[Annotated[str, arg(metavar="PROMPT")]]
     """where to begin; "-" reads standard input"""
     tokens: int = 60
@@ -141,7 +142,7 @@ class Gallery(Verb):
         from llm_scratch.evaluation.gallery import natural
         from llm_scratch.evaluation.memorise import Index
 
-        run = read_run(where)
+        run = run_of(where)
         if run is None:
             return None, None
         corpus = prepare(run.config, tokenizer)

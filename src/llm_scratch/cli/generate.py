@@ -32,7 +32,7 @@ class Generate(Verb, Decoders):
     """
 
     run_: Positional[Annotated[str, arg(name="run", metavar="RUN")]]
-    """a run directory, a preset (its newest run), a checkpoint folder, or a .pth file of the notebooks"""
+    """a run, a preset (its newest run), gpt2, hf:org/name, or a file or folder of weights (docs/weights.md)"""
     prompts: Positional[Annotated[tuple[str, ...], option("PROMPT")]] = ()
     """where to begin; "-" reads standard input; without one, the model begins by itself"""
     file: Annotated[str, option("FILE")] = ""

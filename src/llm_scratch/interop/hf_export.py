@@ -103,7 +103,7 @@ def compare(model: nn.Module, tokenizer: Tokenizer, folder: Path) -> Checked | N
     bar = transformers.utils.logging.is_progress_bar_enabled()
     transformers.utils.logging.disable_progress_bar()
     try:
-        theirs: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        theirs: Any = transformers.AutoModelForCausalLM.from_pretrained(folder).float().eval()
         their_tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     finally:
         if bar:
