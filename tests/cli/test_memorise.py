@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 
 import pytest
 
@@ -36,8 +37,8 @@ def test_the_same_seed_gives_the_same_table(llm, trained):
     assert llm("memorise", trained, *SMALL).out == llm("memorise", trained, *SMALL).out
 
 
-def row(share: float, stderr: float = 0.01) -> Overlap:
-    return Overlap((1, 2), 1000, int(1000 * share), stderr)
+def row(share: float, stderr: float = 0.01, longest: int = 9) -> Overlap:
+    return Overlap((1,) * longest, 1000, int(1000 * share), stderr)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +46,7 @@ def row(share: float, stderr: float = 0.01) -> Overlap:
     [
         (row(0.02), row(0.03), "It does not recite"),
         (row(0.05), row(0.06), "It does not recite"),  # higher, and within the error
+        (row(0.02), row(0.03, longest=19), "It recites now and then: its longest run is 19 tokens, that of held-out text is 9."),
         (row(0.02), row(0.40), "It recites, once it is given a beginning: 40.0%"),
         (row(0.30), row(0.40), "It recites, even where it has never seen the beginning: 30.0%"),
         (row(0.30, float("nan")), row(0.40), "That is too little text"),
@@ -66,8 +68,10 @@ def test_settings_out_of_range(words, says, llm, trained):
     assert (result.code, result.err) == (2, f"llm-scratch: {says}\n")
 
 
-def test_a_model_without_its_text_is_told_so(llm, trained):
+def test_a_model_without_its_text_is_told_so(llm, trained, tmp_path):
     checkpoint = trained / "ckpt" / (trained / "ckpt" / "latest").read_text().strip()
-    result = llm("memorise", checkpoint)
+    alone = shutil.copytree(checkpoint, tmp_path / "alone")
+    assert llm("memorise", checkpoint, *SMALL).code == 0  # beside its run, it is known
+    result = llm("memorise", alone)
     assert result.code == 2
     assert "expected a run directory" in result.err

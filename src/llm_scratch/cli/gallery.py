@@ -69,8 +69,9 @@ class Exhibit:
 class Gallery(Verb):
     """Continue PROMPT in every way there is, and show the texts side by side.
 
-    Ways that draw share a seed. Where RUN knows its training text, the overlap
-    is the longest run of tokens in common, and held-out text is the last row.
+    The ways that draw share a seed.
+
+    Overlap: tokens in the longest run in common with the training text of RUN.
 
     examples:
       llm-scratch gallery quickstart "The story of Anna"

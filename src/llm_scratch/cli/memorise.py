@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
 from llm_scratch.cli.flags import Verb
-from llm_scratch.cli.folders import read_run, resolve
+from llm_scratch.cli.folders import RunFolder, read_run, resolve
 from llm_scratch.cli.terminal import console, short, table
 from llm_scratch.errors import USAGE, UserError
 
@@ -23,18 +24,19 @@ FAR = 3  # standard errors that two shares must lie apart before the verdict say
 
 @dataclass(frozen=True)
 class Memorise(Verb):
-    """Measure how much the model in RUN writes word for word from its training text.
+    """Measure how much of its training text the model in RUN writes word for word.
 
-    It continues beginnings of held-out text, and of training text. The last row is held-out text itself: what that has in common with
-    the training text is natural.
+    It continues beginnings of held-out text, and of training text.
+
+    The last row is held-out text: what that has in common with it is natural.
 
     examples:
       llm-scratch memorise quickstart
-      llm-scratch memorise runs/verdict --samples 128 --temperature 0
+      llm-scratch memorise runs/bard/ckpt/step-00001000 --temperature 0
     """
 
     run_: Positional[Annotated[str, arg(name="run", metavar="RUN")]]
-    """a run directory, or a preset (its newest run)"""
+    """a run directory (its best checkpoint), a preset (its newest run), or one checkpoint of a run"""
     samples: int = 64
     """texts in each row of the table"""
     tokens: int = 200
@@ -58,7 +60,7 @@ class Memorise(Verb):
         if self.tokens < self.window:
             raise UserError(f"tokens={self.tokens} is shorter than window={self.window}; give --tokens {self.window} or more")
         where, screen = resolve(self.run_), console()
-        run = read_run(where)
+        run = run_of(where)
         if run is None:
             raise UserError(f"{self.run_} does not say what text it learned from; expected a run directory of `llm-scratch train`", USAGE)
         from llm_scratch.cli.device import choose
@@ -97,6 +99,11 @@ class Memorise(Verb):
         return [(name, len(texts), overlap(index, texts, self.window)) for name, texts in rows], index.n_tokens
 
 
+def run_of(where: Path) -> RunFolder | None:
+    """The run in a folder, or the one that a checkpoint stands in; None for a model that came alone."""
+    return read_run(where) or read_run(where.resolve().parent.parent)
+
+
 def verdict(rows: Sequence[Overlap]) -> str:
     """One sentence on what a model wrote after held-out and after training beginnings, beside held-out text itself."""
     held_out, training, natural = rows
@@ -106,4 +113,7 @@ def verdict(rows: Sequence[Overlap]) -> str:
             return "That is too little text to tell; take more --samples or a smaller --window."
         if row.share - natural.share > FAR * error:
             return f"It recites, {when}: {row.share:.1%} of what it writes is the training text's; {natural.share:.1%} would be natural."
+    longest = max(held_out.longest, training.longest)
+    if longest > 2 * natural.longest:
+        return f"It recites now and then: its longest run is {longest} tokens, that of held-out text is {natural.longest}."
     return "It does not recite: what it writes has no more in common with its training text than held-out text has."

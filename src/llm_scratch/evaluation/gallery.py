@@ -93,7 +93,7 @@ class Branch:
 
 @torch.no_grad()
 def tree(
-    model: nn.Module, tokenizer: Any, prompt: str, widths: Sequence[int] = (4, 3, 2), least: float = 0.01, eot: int | None = None
+    model: nn.Module, tokenizer: Any, prompt: str, widths: Sequence[int] = (5, 4, 2), least: float = 0.01, eot: int | None = None
 ) -> tuple[Branch, ...]:
     """The likeliest continuations of the next few tokens, by the model's own probabilities.
 
