@@ -33,7 +33,9 @@ def test_what_is_ill_stands_first_with_evidence_and_advice(llm, trained):
 
 def test_a_healthy_run(llm, trained):
     sicken(trained, [(2 + 1.6 / i, 2.02 + 1.6 / i) for i in range(1, 20)])
-    assert "It is healthy" in llm("doctor", trained).out
+    assert "It is healthy." in llm("doctor", trained).out
+    sicken(trained, [(3.6, 3.6)])
+    assert "Nothing is wrong so far; it is young." in llm("doctor", trained).out
 
 
 def test_as_json(llm, trained):

@@ -17,6 +17,7 @@ from llm_scratch.cli.terminal import command, console, count, table
 from llm_scratch.errors import CHECKPOINT, DATA, UserError
 
 MARKS = {"ill": ("✗", "red"), "watch": ("!", "yellow"), "well": ("✓", "green")}
+ENOUGH = 5  # checks that must have had something to say, before a run is called healthy
 
 
 def write_letter(path: Path, as_json: bool = False) -> None:
@@ -49,7 +50,7 @@ def write_letter(path: Path, as_json: bool = False) -> None:
     elif watch:
         screen.print(Text("It is well, with something to watch: " + "; ".join(finding.what for finding in watch) + "."))
     else:
-        screen.print("It is healthy." if run.finished else "It is healthy so far.")
+        screen.print("It is healthy." if run.finished and len(found) >= ENOUGH else "Nothing is wrong so far; it is young.")
     grid = table("", "", "", left=3)
     grid.show_header = False
     for state, (mark, colour) in MARKS.items():

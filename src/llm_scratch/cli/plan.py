@@ -153,7 +153,7 @@ def show(plan: Prediction, config: RunConfig, screen: Console) -> None:
         ("", f"activations {size(memory.step)}, program and text {size(plan.before)}"),
         ("time", f"{duration(plan.seconds)}: {plan.seconds_per_step:.3g} s a step, {plan.mfu:.0%} MFU"),
         ("", f"steps {duration(steps)}, looks {duration(plan.look_seconds)}, samples {duration(plan.sample_seconds)}; saving not counted"),
-        ("tried", plan.trial),
+        ("tried", f"{plan.trial}; products in {plan.precision}"),
     ):  # fmt: skip
         grid.add_row(name, what)
     screen.print(grid)
@@ -192,14 +192,14 @@ def _compare(plan: Prediction, folder: Path, began_with_it: bool, as_json: bool)
     rows = read_metrics(folder)
     took = measured(rows)
     done = max((row["step"] for row in rows), default=0)
-    predicted = {"peak_memory": plan.peak_memory, "seconds_per_step": plan.seconds_per_step, "mfu": plan.mfu, "seconds": plan.seconds}
+    predicted = {"peak_memory": plan.peak_memory, "seconds_per_step": plan.seconds_per_step, "seconds": plan.seconds}
     if as_json:
         print(json.dumps({"predicted": predicted, "measured": took, "steps": plan.steps, "steps_done": done}))
         return
     grid = table("", "predicted", "measured", "off by")
     for key, name, shown in (
         ("peak_memory", "memory at most", size), ("seconds_per_step", "a step", lambda s: f"{s:.3g} s"),
-        ("mfu", "MFU", lambda share: f"{share:.0%}"), ("seconds", "the whole run", duration),
+        ("seconds", "the whole run", duration),
     ):  # fmt: skip
         ready = key in took and (key != "seconds" or done == plan.steps)
         off = f"{predicted[key] / took[key] - 1:+.0%}" if ready and took[key] else ""

@@ -71,6 +71,8 @@ class Plan:
     mfu: float
     trial: str
     """what was timed"""
+    precision: str
+    """of the matrix products"""
 
     @property
     def tokens(self) -> int:
@@ -140,7 +142,7 @@ def make_plan(config: RunConfig, device: torch.device, corpus: Corpus | None = N
         micro_batches=parts, recompute=recompute, fitting_peak=fitting_peak,
         seconds_per_step=trial.seconds, look_seconds=looks * _batches_of_a_look(config, corpus) * trial.look_seconds,
         sample_seconds=samples * SAMPLE_TOKENS * memory.weights / bandwidth,
-        mfu=mfu(flops, asked / trial.seconds, rate), trial=trial.how,
+        mfu=mfu(flops, asked / trial.seconds, rate), trial=trial.how, precision=precision.name,
     )  # fmt: skip
 
 
@@ -200,7 +202,6 @@ def measured(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     found: dict[str, float] = {}
     if steps:
         found["seconds_per_step"] = median(row["seconds"] for row in steps)
-        found["mfu"] = median(row["mfu"] for row in steps)
     if held := [row["peak_memory_bytes"] for row in steps if row.get("peak_memory_bytes")]:
         found["peak_memory"] = max(held)
     if rows and "elapsed" in rows[-1]:
