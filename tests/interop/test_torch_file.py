@@ -1,0 +1,71 @@
+"""Files of torch.save: plain ones are read, whatever torch made them; anything else is one line (programs: tests/reliability)."""
+
+import pytest
+import torch
+
+from llm_scratch.errors import CHECKPOINT, UserError
+from llm_scratch.interop.torch_file import MAX_TABLE, Weights, check_version, read_torch
+
+PLAIN = {"w": torch.arange(6.0).view(2, 3), "half": torch.ones(2, dtype=torch.bfloat16), "n": 3, "names": ["a", {"b": (1, None)}]}
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_plain_things_are_read(tmp_path, zipped):
+    torch.save(PLAIN, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
+    found = read_torch(tmp_path / "x.pth")
+    assert torch.equal(found["w"], PLAIN["w"])
+    assert found["half"].dtype == torch.bfloat16
+    assert (found["n"], found["names"]) == (3, PLAIN["names"])
+
+
+def test_a_large_file_with_many_tensors_is_no_bomb(tmp_path):
+    torch.save({f"blocks.{i}.weight": torch.zeros(8) for i in range(3000)}, tmp_path / "x.pth")
+    assert len(read_torch(tmp_path / "x.pth")) == 3000
+
+
+@pytest.mark.parametrize("cut", [0, 1, 3, 4, 50, 500, -1, -30])
+def test_a_file_that_was_cut_is_one_line(tmp_path, cut):
+    path = tmp_path / "x.pth"
+    torch.save(PLAIN, path)
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(UserError, match="is not a file of weights alone") as error:
+        read_torch(path)
+    assert error.value.code == CHECKPOINT
+    assert "\n" not in str(error.value)
+
+
+def test_a_table_of_contents_too_long_is_refused_unread(tmp_path):
+    path = tmp_path / "x.pth"
+    torch.save(PLAIN, path)
+    data = bytearray(path.read_bytes())
+    end = data.rfind(b"PK\5\6")
+    data[end + 12 : end + 16] = (MAX_TABLE + 1).to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="its table of contents has 4,194,305 bytes"):
+        read_torch(path)
+
+
+@pytest.mark.parametrize(
+    ("version", "safe"), [("2.9.1", False), ("1.13.0+cu117", False), ("2.10.0", True), ("2.13.0+cpu", True), ("3.0", True)]
+)
+def test_a_torch_with_known_holes_reads_no_strangers_files(version, safe):
+    if safe:
+        check_version(version)
+        return
+    with pytest.raises(UserError, match=f"torch {version.replace('+', '.')} does not read strangers' files safely; needs 2.10"):
+        check_version(version)
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ([1], "holds no state_dict"),
+        ({1: torch.ones(1)}, "holds no state_dict"),
+        ({"a": 1}, "a is no plain tensor but int"),
+        ({"a": torch.ones(2).to_sparse()}, "a is no plain tensor"),
+        ({"a": torch.ones(1).expand(9)}, "a claims 9 numbers and does not bring them"),
+    ],
+)
+def test_what_is_no_dict_of_tensors_is_named(tmp_path, state, message):
+    with pytest.raises(UserError, match=message):
+        Weights(state, tmp_path / "x.pth")
