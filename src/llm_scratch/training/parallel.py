@@ -5,7 +5,7 @@ FSDP2: every process holds an equal share of each weight, gradient and optimizer
 their turn, and let go afterwards. N processes hold 1/N of the model each, and pass on half as much again.
 Recomputing: what a block remembers for the way back is thrown away, and worked out again when it is needed.
 Each of them changes where numbers lie, and none what is learned.
-Proof: tests/training/test_parallel.py, tests/reliability/test_w06_parallel.py. Arithmetic: docs/scale.md.
+Proof: tests/training/test_parallel.py, tests/reliability/test_w04_w06_processes.py. Arithmetic: docs/scale.md.
 Source: DDP, Li et al. 2020, https://arxiv.org/abs/2006.15704; FSDP, Zhao et al. 2023, https://arxiv.org/abs/2304.11277;
 recomputing, Chen et al. 2016, https://arxiv.org/abs/1604.06174.
 """

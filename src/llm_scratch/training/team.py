@@ -5,7 +5,7 @@ nothing, and everything here gives back what it was given. Process 0 is the one 
 
     torchrun --nproc-per-node 4 -m llm_scratch train gpt2-small
 
-Proof: tests/training/test_team.py. How many, where, and what it costs: docs/scale.md.
+Proof: tests/training/test_team.py, tests/reliability/test_w04_w06_processes.py. How many, where, and what it costs: docs/scale.md.
 """
 
 from __future__ import annotations
