@@ -10,6 +10,7 @@ import pytest
 from llm_scratch.training import plan as planning
 from llm_scratch.training.plan import read_plan
 from llm_scratch.training.rehearsal import Memory
+from llm_scratch.training.trial import Trial
 
 GIB = 2**30
 
@@ -18,6 +19,13 @@ GIB = 2**30
 def small(tiny):
     """The tiny run's words, for plan."""
     return ["plan", *tiny[1:]]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch, request):
+    """A trial takes its three seconds whatever it tries; one test looks at a real one."""
+    if "all_that_a_run_takes" not in request.node.name:
+        monkeypatch.setattr(planning, "try_out", lambda *args: Trial(0.5, 0.1, "nothing"))
 
 
 @pytest.fixture
@@ -56,6 +64,7 @@ def test_as_json(llm, small):
     said = json.loads(llm(*small, "--json").out)
     assert (said["steps"], said["tokens_per_step"], said["missing_memory"]) == (4, 32, 0)
     assert said["seconds"] > 0
+    assert set(asdict(Memory(1, 2, 3, 4, 5, 6))) == set(said["memory"])
 
 
 def test_what_does_not_fit_is_said_with_what_does(llm, small, large):
@@ -126,8 +135,3 @@ def test_faults_are_named(llm, tmp_path):
     (tmp_path / "folder" / "config.yaml").write_text("train: {stepz: 3}")
     assert "unknown setting 'train.stepz'" in llm("plan", "folder").err
     assert llm("plan", "quickstart", "--train.lrr", "1").err.startswith("llm-scratch: unknown setting")
-
-
-def test_a_plan_is_plain_numbers(llm, small):
-    said = json.loads(llm(*small, "--json").out)
-    assert set(asdict(Memory(1, 2, 3, 4, 5, 6))) == set(said["memory"])
