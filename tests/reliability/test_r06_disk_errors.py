@@ -73,7 +73,7 @@ def test_r6_an_error_of_the_disk_is_never_a_success(name, tmp_path, monkeypatch,
                 after = tree_hash(run)
                 assert all(after.get(path) == digest for path, digest in before.items() if "step-" in path), (operation, nth)
     assert tried > 20
-    measured("R6", f"{name}: {tried} places, 0 silent failures", "0 silent successes")
+    measured("R6", f"{name}: {tried} places, 0 silent successes", "0 silent successes")
 
 
 @pytest.mark.parametrize("what", ["removed", "moved", "made anew by another"])
