@@ -33,8 +33,8 @@ PLAIN = ModelConfig(
     vocab_size=66, context_length=64, emb_dim=128, n_heads=4, n_layers=4, drop_rate=0.0, qkv_bias=True, tie_embeddings=True, init="gpt2"
 )
 RECIPES = {  # steps are what the recipe needs for 1.8; the schedule ends there
-    "adamw": RunConfig(PLAIN, train=TrainConfig(steps=1500, batch_size=12, lr=3e-3, min_lr=0.0, warmup_steps=100, schedule="cosine")),
-    "best": preset("shakespeare"),
+    "adamw": RunConfig(PLAIN, train=TrainConfig(steps=1500, batch_size=12, lr=6e-3, min_lr=0.0, warmup_steps=100, schedule="cosine")),
+    "best": replace(preset("shakespeare"), train=replace(preset("shakespeare").train, steps=700)),
 }
 
 

@@ -23,23 +23,27 @@ Ask = Callable[[str, Any], dict[str, Any]]
 def contenders(names: list[str], command: Callable[[str], list[str]]) -> Iterator[Ask]:
     """Start `python THIS_BENCHMARK command(name)` for each name; `ask(name, question)` sends a line of JSON and waits for one."""
     script = os.path.abspath(sys.argv[0])
-    processes = {
-        name: subprocess.Popen([sys.executable, script, *command(name)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for name in names
-    }
+    processes: dict[str, subprocess.Popen[str]] = {}
 
-    def ask(name: str, question: Any) -> dict[str, Any]:
-        process = processes[name]
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(json.dumps(question) + "\n")
-        process.stdin.flush()
-        answer = process.stdout.readline()
+    def read(name: str) -> dict[str, Any]:
+        stdout = processes[name].stdout
+        answer = stdout.readline() if stdout else ""
         if not answer:
             raise SystemExit(f"the contender {name} ended; its error stands above")
         return json.loads(answer)
 
+    def ask(name: str, question: Any) -> dict[str, Any]:
+        stdin = processes[name].stdin
+        assert stdin is not None
+        stdin.write(json.dumps(question) + "\n")
+        stdin.flush()
+        return read(name)
+
     try:
+        for name in names:  # one after the other: who warms up must not meet those who are measured
+            arguments = [sys.executable, script, *command(name)]
+            processes[name] = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            read(name)
         yield ask
     finally:
         for process in processes.values():
@@ -48,7 +52,8 @@ def contenders(names: list[str], command: Callable[[str], list[str]]) -> Iterato
 
 
 def answering(answer: Callable[[Any], dict[str, Any]]) -> None:
-    """A contender's side: each line of stdin is a question, each answer a line of stdout."""
+    """A contender's side, once it is warm: each line of stdin is a question, each answer a line of stdout."""
+    print("{}", flush=True)
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))), flush=True)
 
