@@ -45,7 +45,7 @@ def shakespeare() -> RunConfig:
         ModelConfig(vocab_size=66, context_length=64, emb_dim=128, n_heads=4, n_layers=4, drop_rate=0.0, tie_embeddings=True, init="gpt2"),
         DataConfig(source="shakespeare", tokenizer="chars"),
         TrainConfig(
-            steps=2000, batch_size=12, optimizer="muon", lr=0.03, weight_decay=0.0, schedule="linear", warmup_steps=50,
+            steps=2000, batch_size=12, optimizer="muon", lr=0.02, weight_decay=0.0, schedule="linear", warmup_steps=50,
             eval_every=250, eval_batches=40, save_every=1000, sample_every=500, prompt="ROMEO:",
         ),
     )  # fmt: skip
