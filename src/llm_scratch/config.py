@@ -92,7 +92,7 @@ class DataConfig:
     """Where the text comes from and how it becomes batches."""
 
     source: str = "stories"
-    """a name in `llm_scratch.data.sources.SOURCES`, with its argument after a colon: "verdict", "stories:20000", "file:books/*.txt", "shards:FOLDER" """
+    """a name in `llm_scratch.data.sources.SOURCES`, with its argument: verdict, stories:20000, file:books/*.txt, shards:FOLDER"""
     tokenizer: str = "bpe"
     """a name in `llm_scratch.tokenizers.TOKENIZERS`; one that is trained gets model.vocab_size tokens"""
     val_fraction: float = 0.1

@@ -50,7 +50,8 @@ def test_a_line_has_every_field(tmp_path):
         watch.finished(a_run(tmp_path))
     line = console.file.getvalue()
     wanted = (
-        r"step 010/100 \(10\.00%\) \| loss 2\.5000 \| lr 0\.02 \| grad norm 0\.5 \| 100 ms \| 7,680 tok/s \| MFU 42% \| 1\.50 GiB \| 7,680 tokens \| "
+        r"step 010/100 \(10\.00%\) \| loss 2\.5000 \| lr 0\.02 \| grad norm 0\.5 \| "
+        r"100 ms \| 7,680 tok/s \| MFU 42% \| 1\.50 GiB \| 7,680 tokens \| "
         r"0\.7500 bits/byte \| \d+:\d\d gone, \d+:\d\d left\n"
     )
     assert re.fullmatch(wanted, line), line

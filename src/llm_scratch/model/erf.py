@@ -29,4 +29,4 @@ class ErfGPT(GPTModel):
     def __init__(self, cfg: Mapping[str, Any]) -> None:
         super().__init__(cfg)
         for block in self.trf_blocks:
-            block.ff.layers[1] = ExactGELU()  # type: ignore[union-attr, operator]
+            block.ff.layers[1] = ExactGELU()  # type: ignore[union-attr, operator, assignment]
