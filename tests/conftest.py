@@ -16,6 +16,7 @@ if (DATA / "tiktoken").is_dir():
 os.environ["LLM_SCRATCH_OFFLINE"] = "1"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: models here are tiny, and two threads on a busy machine wait for each other
 
 
 @pytest.fixture(scope="session")
