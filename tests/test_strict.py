@@ -1,6 +1,7 @@
 """Settings of strangers: plain ones are read as the libraries read them, the others are refused with the place and the reason."""
 
 import json
+import time
 
 import pytest
 import yaml
@@ -63,6 +64,21 @@ def test_other_yaml_is_refused(tmp_path, text, message):
         read_yaml(tmp_path / "x.yaml", CHECKPOINT)
     assert error.value.code == CHECKPOINT
     assert len(str(error.value)) < 400
+
+
+def test_a_name_given_twice_is_found_in_one_pass(tmp_path):
+    """The double stands last in files as large as are read; CPU time is measured."""
+    n = (MAX_JSON - 100) // 11
+    text = b"{" + b",".join(b'"%06d":0' % i for i in range(n)) + b',"%06d":1}' % (n - 1)
+    lines = [f"k{i:05}: 0" for i in range((MAX_YAML - 100) // 10)]
+    (tmp_path / "x.json").write_bytes(text)
+    (tmp_path / "x.yaml").write_text("\n".join([*lines, lines[-1]]))
+    for name, read, least in (("x.json", read_json, 3_900_000), ("x.yaml", read_yaml, 60_000)):
+        assert (tmp_path / name).stat().st_size > least
+        began = time.process_time()
+        with pytest.raises(UserError, match="is there twice"):
+            read(tmp_path / name, CHECKPOINT)
+        assert time.process_time() - began <= 1, name
 
 
 def test_a_file_that_is_not_there_or_far_too_large(tmp_path):

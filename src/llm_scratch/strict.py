@@ -9,6 +9,7 @@ Source: RFC 8259, section 4, https://www.rfc-editor.org/rfc/rfc8259; YAML 1.2.2,
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from functools import cache
 from itertools import accumulate
 from pathlib import Path
@@ -30,9 +31,8 @@ def parse_json(text: bytes, where: str | Path, code: int) -> dict[str, Any]:
     """
 
     def once(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in items]
-        if len(set(names)) < len(names):
-            raise ValueError(f"{next(name for name in names if names.count(name) > 1)[:60]!r} is there twice")
+        if (double := _double(name for name, _ in items)) is not None:
+            raise ValueError(f"{double[:60]!r} is there twice")
         return dict(items)
 
     def refuse(constant: str) -> NoReturn:
@@ -73,6 +73,12 @@ def read_yaml(path: str | Path, code: int) -> dict[str, Any]:
     return found or {}
 
 
+def _double(names: Iterable[str]) -> str | None:
+    """The first name that was there before, found in one pass."""
+    seen: set[str] = set()
+    return next((name for name in names if name in seen or seen.add(name)), None)  # type: ignore[func-returns-value]
+
+
 def _read(path: str | Path, limit: int, code: int) -> bytes:
     try:
         if (size := Path(path).stat().st_size) > limit:
@@ -94,9 +100,8 @@ def _plain_loader() -> Any:
             return super().compose_node(parent, index)
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            names = [key.value for key, _ in node.value if isinstance(key.value, str)]
-            if len(set(names)) < len(names):
-                raise yaml.YAMLError(f"{next(name for name in names if names.count(name) > 1)[:60]!r} is there twice")
+            if (double := _double(key.value for key, _ in node.value if isinstance(key.value, str))) is not None:
+                raise yaml.YAMLError(f"{double[:60]!r} is there twice")
             return super().construct_mapping(node, deep)
 
     return Plain
