@@ -87,7 +87,7 @@ def test_numbers_may_be_written_in_any_of_their_ways():
         ({"train": {"epochs": "ten"}}, "setting 'train.epochs' is 'ten'; expected int or nothing"),
         ({"train": {"betas": [0.9]}}, "setting 'train.betas' is [0.9]; expected float and float"),
         ({"train": {"betas": ["a", 1]}}, "setting 'train.betas' is 'a'; expected float"),
-        ({"train": 3}, "setting 'train' holds 3; expected keys like batch_size, betas, epochs, eval_batches"),
+        ({"train": 3}, "setting 'train' holds 3; expected keys like batch_size, betas, decay, epochs"),
     ],
 )
 def test_a_mistake_is_named(values, message):
@@ -153,7 +153,7 @@ def test_the_hash_changes_with_every_setting_and_with_nothing_else():
         for name, value in to_dict(base)[part].items():
             settings = to_dict(base)
             kinds = {bool: lambda v: not v, int: lambda v: 2 * v or 1, float: lambda v: v / 2 or 0.5, str: "x{}".format}
-            others = {"init": "torch", "bits": 8, "split": "characters", "order": "epochs", "betas": [0.1, 0.2]}
+            others = {"init": "torch", "bits": 8, "split": "characters", "order": "epochs", "betas": [0.1, 0.2], "decay": "all"}
             settings[part][name] = others.get(name) or kinds.get(type(value), lambda v: 3)(value)
             hashes.add(config_hash(from_dict(RunConfig, settings)))
             changed += 1

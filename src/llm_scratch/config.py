@@ -129,7 +129,9 @@ class TrainConfig:
     schedule: str = "cosine"
     """a name in `llm_scratch.training.schedule.SCHEDULES`"""
     weight_decay: float = 0.1
-    """pull of the matrices towards 0"""
+    """pull of the weights towards 0"""
+    decay: Literal["matrices", "all"] = "matrices"
+    """what is pulled: "all" takes norms and biases too, as the notebooks' AdamW does"""
     betas: tuple[float, float] = (0.9, 0.95)
     """memory of AdamW's two averages"""
     max_norm: float | None = 1.0

@@ -5,13 +5,19 @@ import copy
 import pytest
 import torch
 
-from llm_scratch.config import TrainConfig
+from llm_scratch.cli.importing import settings
+from llm_scratch.config import RunConfig, TrainConfig
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.loading import Options, load, read
 from llm_scratch.model.gpt import GPTModel
 from llm_scratch.tokenizers import TOKENIZERS
+from llm_scratch.training.guard import WINDOW, Guard
 from llm_scratch.training.optim import OPTIMIZERS
+from llm_scratch.training.schedule import learning_rate
+from llm_scratch.training.simple import calc_loss_batch
 from llm_scratch.training.state import restore_optimizer
+from llm_scratch.training.step import train_step
+from llm_scratch.training.trainee import Trainee
 
 CONFIG = {"vocab_size": 50, "context_length": 16, "emb_dim": 64, "n_heads": 1, "n_layers": 2, "drop_rate": 0.1, "qkv_bias": False}
 CHARS = TOKENIZERS["chars"](["abc "])
@@ -49,7 +55,11 @@ def saved(path, what):
 def test_the_optimizers_memory_comes_over_bit_by_bit(tmp_path, trained):
     model, optimizer, both = trained
     loaded = read(saved(tmp_path / "model_and_optimizer.pth", both))
-    assert loaded.train == {"lr": 5e-4, "weight_decay": 0.0, "betas": (0.9, 0.999)}
+    assert {name: loaded.train[name] for name in ("lr", "weight_decay", "betas")} == {
+        "lr": 5e-4,
+        "weight_decay": 0.0,
+        "betas": (0.9, 0.999),
+    }
     names = {parameter: name for name, parameter in model.named_parameters()}
     want = {f"{names[p]}/{key}": value for p, slots in optimizer.state.items() for key, value in slots.items()}
     assert loaded.optimizer.keys() == want.keys()
@@ -70,6 +80,38 @@ def test_the_next_step_is_the_notebooks(tmp_path, trained):
     fresh = read(path).model.eval()
     step(fresh, OPTIMIZERS["adamw"](fresh, TrainConfig(**loaded.train)))
     assert not torch.allclose(fresh.get_parameter("tok_emb.weight"), model.get_parameter("tok_emb.weight"), rtol=1e-6, atol=1e-8)
+
+
+def test_the_losses_go_on_as_the_notebooks_would(tmp_path, trained):
+    """The notebooks' AdamW with its decay of 0.1, gradients longer than 1, and a loss out of the blue."""
+    model = trained[0]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=0.1)
+    rows = torch.randint(0, 50, (WINDOW + 8, 2, 17), generator=torch.Generator().manual_seed(4))
+    rows[:-4] %= 3  # an easy text, and then one that it has never seen
+    batches = [(ids[:, :-1], ids[:, 1:]) for ids in rows]
+
+    def plain(batch):
+        optimizer.zero_grad()
+        loss = calc_loss_batch(*batch, model, "cpu")
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    for batch in batches[:3]:
+        plain(batch)
+    path = saved(tmp_path / "both.pth", {"model_state_dict": model.state_dict(), "optimizer_state_dict": optimizer.state_dict()})
+    config = settings(loaded := read(path), RunConfig(), "both.pth")
+    ours = OPTIMIZERS[config.train.optimizer](loaded.model, config.train)
+    restore_optimizer(loaded.model, ours, loaded.optimizer)
+    guard, trainee, longest = Guard(config.train.spike_sigmas), Trainee(loaded.model.eval()), 0.0
+    assert config.machine.precision == "float32"
+    for at, batch in enumerate(batches[3:]):
+        for group in ours.param_groups:
+            group["lr"] = learning_rate(at, len(batches), config.train)
+        result = train_step(trainee, ours, [batch], config.train.max_norm, guard)
+        assert result.loss.item() == pytest.approx(plain(batch), rel=1e-5), at
+        longest = max(longest, result.norm.item())
+    assert longest > 1
 
 
 def test_without_memory_there_is_none(tmp_path, trained):
@@ -98,6 +140,9 @@ def memory(both, i, **changes):
 
 BROKEN = {
     "other parameters": (lambda b: groups(b, params=[0, 1]), "it is of 2 parameters, the model has 31"),
+    "another eps": (lambda b: groups(b, eps=1e-6), "its eps is 1e-06, and 1e-08 the only one here"),
+    "AMSGrad": (lambda b: groups(b, amsgrad=True), "its amsgrad is True"),
+    "Adam": (lambda b: groups(b, decoupled_weight_decay=False), "its decoupled_weight_decay is False"),
     "two groups": (lambda b: b["optimizer_state_dict"].update(param_groups=[{}, {}]), "too many values"),
     "another shape": (
         lambda b: memory(b, 0, exp_avg=torch.zeros(3)),

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from llm_scratch.config import ModelConfig, TrainConfig
+from llm_scratch.errors import UserError
 from llm_scratch.model.gpt import GPTModel
 from llm_scratch.training.optim import ADAM_SHARE, OPTIMIZERS, Muon, adamw, muon, orthogonalize
 
@@ -47,9 +48,12 @@ def test_adamw_equals_its_formula(model):
         torch.testing.assert_close(p.detach(), theirs[name], rtol=1e-5, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
 
 
-def test_adamw_decays_matrices_only(model):
-    decayed, others = adamw(model, TrainConfig(weight_decay=0.1)).param_groups
-    assert (decayed["weight_decay"], others["weight_decay"]) == (0.1, 0.0)
+def test_adamw_decays_matrices_only_or_all(model):
+    for decay, rest in (("matrices", 0.0), ("all", 0.1)):
+        decayed, others = adamw(model, TrainConfig(weight_decay=0.1, decay=decay)).param_groups
+        assert (decayed["weight_decay"], others["weight_decay"]) == (0.1, rest)
+    with pytest.raises(UserError, match="decay='all' is adamw's"):
+        muon(model, TrainConfig(decay="all", optimizer="muon"))
     everything = {name for name, _ in model.named_parameters()}
     small = {name for name in everything if name.endswith(("bias", "scale", "shift"))}
     assert names_of(others, model) == small

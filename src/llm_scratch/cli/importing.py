@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
@@ -67,13 +67,11 @@ class Import(Verb):
 
 
 def settings(loaded: Loaded, base: RunConfig, source: str) -> RunConfig:
-    """The settings of the run: the model's own, `base`'s for the rest, and the learning rate and the like that its optimizer had."""
-    train: dict[str, Any] = dict(loaded.train)
-    if train:
-        train |= {"optimizer": "adamw", "schedule": "constant", "min_lr": train["lr"], "warmup_steps": 0}
+    """The settings of the run: the model's own, what its optimizer had, in float32 as it had it, and `base`'s for the rest."""
+    machine = replace(base.machine, precision="float32") if loaded.train else base.machine
     cfg = ModelConfig.of(loaded.model.cfg)  # type: ignore[arg-type]
     data = replace(base.data, tokenizer=kind_of(loaded.tokenizer))
-    return replace(base, model=cfg, data=data, train=replace(base.train, **train), start=source)
+    return replace(base, model=cfg, data=data, train=replace(base.train, **loaded.train), machine=machine, start=source)
 
 
 def save(loaded: Loaded, config: RunConfig, folder: Path) -> None:

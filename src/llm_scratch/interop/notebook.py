@@ -18,6 +18,8 @@ from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.interop.torch_file import Weights
 
 WITH_OPTIMIZER = ("model_state_dict", "optimizer_state_dict")
+SAME = {"eps": 1e-8, "amsgrad": False, "maximize": False, "decoupled_weight_decay": True}
+"""What AdamW is when nobody says otherwise, and always here."""
 HEAD_SIZE = 64
 """Heads leave no trace in the weights; this is the size of one in every GPT-2."""
 
@@ -61,10 +63,12 @@ def config_of(weights: dict[str, Tensor], path: Path, n_heads: int | None = None
 
 
 def optimizer_of(saved: Any, model: nn.Module, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """AdamW's memory under names such as `tok_emb.weight/exp_avg`, and its settings; both empty where there is none.
+    """AdamW's memory under names such as `tok_emb.weight/exp_avg`, and the settings with which training goes on as the notebooks' would.
+
+    Both are empty where there is none. The notebooks pull every weight towards 0, norms and biases too, and clip and pass over nothing.
 
     Raises:
-        UserError: it does not fit the model (code 4); says where.
+        UserError: it does not fit the model, or is another optimizer than AdamW as it is here (code 4); says where.
     """
     found = saved.get(WITH_OPTIMIZER[1]) if isinstance(saved, dict) else None
     if not found or not found.get("state"):
@@ -74,6 +78,8 @@ def optimizer_of(saved: Any, model: nn.Module, path: Path) -> tuple[dict[str, Te
         (group,) = found["param_groups"]
         if list(group["params"]) != list(range(len(params))):
             raise ValueError(f"it is of {len(group['params'])} parameters, the model has {len(params)}")
+        if odd := [name for name, wanted in SAME.items() if group.get(name, wanted) != wanted]:
+            raise ValueError(f"its {odd[0]} is {group[odd[0]]!r:.40}, and {SAME[odd[0]]} the only one here")
         memory = {}
         for i, (name, parameter) in enumerate(params):
             for key in ("exp_avg", "exp_avg_sq"):
@@ -83,6 +89,8 @@ def optimizer_of(saved: Any, model: nn.Module, path: Path) -> tuple[dict[str, Te
                 memory[f"{name}/{key}"] = value.float().clone()
             memory[f"{name}/step"] = torch.tensor(float(found["state"][i]["step"]))
         settings = {"lr": float(group["lr"]), "weight_decay": float(group["weight_decay"]), "betas": tuple(map(float, group["betas"]))}
+        settings |= {"optimizer": "adamw", "decay": "all", "schedule": "constant", "min_lr": settings["lr"], "warmup_steps": 0}
+        settings |= {"max_norm": None, "spike_sigmas": 0.0}
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise UserError(f"{path}: its optimizer_state_dict does not fit: {e}; save the state_dict alone", CHECKPOINT) from e
     return memory, settings

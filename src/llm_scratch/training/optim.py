@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw as adamw_step
 
 from llm_scratch.config import TrainConfig
+from llm_scratch.errors import UserError
 
 
 def _parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
@@ -24,12 +25,13 @@ def _parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter
 
 
 def adamw(model: nn.Module, cfg: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW: each weight moves by its average gradient over that gradient's usual size; decay on matrices only.
+    """AdamW: each weight moves by its average gradient over that gradient's usual size; decay on matrices only, or on all.
 
     Source: Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101.
     """
     matrices, others = _parameters(model)
-    groups = [{"params": matrices, "weight_decay": cfg.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    rest = cfg.weight_decay if cfg.decay == "all" else 0.0
+    groups = [{"params": matrices, "weight_decay": cfg.weight_decay}, {"params": others, "weight_decay": rest}]
     return torch.optim.AdamW(groups, lr=cfg.lr, betas=cfg.betas, fused=True)
 
 
@@ -106,6 +108,8 @@ def muon(model: nn.Module, cfg: TrainConfig) -> torch.optim.Optimizer:
 
     `lr` is the matrices' rate, 0.02 to 0.05; AdamW's is `ADAM_SHARE` of it, as a word's row is touched only when the word is there.
     """
+    if cfg.decay != "matrices":
+        raise UserError(f"decay={cfg.decay!r} is adamw's; muon pulls the matrices inside the blocks alone: leave it out")
     matrices, others = _parameters(model)
     tables = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
     tables |= {id(p) for name, m in model.named_modules() if name == "out_head" for p in m.parameters()}
