@@ -35,6 +35,10 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.faults: list[Callable[[Handler], None]] = []
         self.asked: list[dict[str, str]] = []
+        self.parts: list[tuple[int, int]] = []
+        """where each range began that was asked for, and how long the .part file was at that moment"""
+        self.folder: Path | None = None
+        """where the .part file lies"""
         self.sent = 0
         self.etag = '"one"'
         self.over = threading.Event()
@@ -49,6 +53,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked.append({k.lower(): v for k, v in self.headers.items()} | {"path": self.path})
+        if self.server.folder is not None:
+            part, asked = self.server.folder / ".file.bin.part", re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "bytes=0-"))
+            self.server.parts.append((int(asked[1]), part.stat().st_size))
         fault = self.server.faults.pop(0) if self.server.faults else Handler.good
         fault(self)
 

@@ -2,14 +2,14 @@
 
 import random
 import threading
+from itertools import pairwise
 
 import pytest
 from test_download import CONTENT, HOPELESS, MENDED, cut, get, pauses, reset, server, stall  # noqa: F401 the two are fixtures
 
-from llm_scratch import download, web
+from llm_scratch import web
 from llm_scratch.download import TRIES
 from llm_scratch.errors import DATA, UserError
-from llm_scratch.web import CHUNK
 
 
 @pytest.fixture
@@ -35,11 +35,9 @@ def test_f6_each_fault_ends_in_the_file_or_in_one_error(server, tmp_path, pauses
     faults += [[reset(draw.randrange(len(CONTENT)))] for _ in range(20)] + [[stall]]
     monkeypatch.setattr(web, "TIMEOUT", 0.5)
     for i, fault in enumerate(faults):
-        server.faults, before = fault, server.sent
+        server.faults = fault
         assert get(server, tmp_path / str(i)).read_bytes() == CONTENT
         mended += 1
-        if fault and all(f in (reset, cut) for f in fault):
-            assert server.sent - before <= len(CONTENT) + CHUNK
     for name, (behave, tries, _) in HOPELESS.items():
         server.faults = [behave] * 100
         asked = len(server.asked)
@@ -54,12 +52,18 @@ def test_f6_each_fault_ends_in_the_file_or_in_one_error(server, tmp_path, pauses
     measured("F6", f"{mended} mended and {len(HOPELESS)} refused of {total} faults, {TRIES} tries, nothing half under the name", "100 %")
 
 
-def test_f6_what_came_before_a_break_is_not_read_again(server, tmp_path, monkeypatch):  # noqa: F811
+@pytest.mark.parametrize("broken", [cut, reset], ids=["closed", "reset"])
+def test_f6_what_came_before_a_break_is_not_read_again(server, tmp_path, monkeypatch, broken):  # noqa: F811
+    """Each try begins at the byte where the file ends, and what was on the way when the line broke is at most a chunk."""
     draw = random.Random(66)
     monkeypatch.setattr(web, "CHUNK", 1000)
-    for i in range(20):
-        cuts = [draw.randrange(2000, 60_000) for _ in range(3)]
-        server.faults, before = [cut(n) for n in cuts], server.sent
-        assert get(server, tmp_path / str(i)).read_bytes() == CONTENT
-        assert server.sent - before <= len(CONTENT) + 3 * CHUNK
-    assert download.TRIES == 5
+    breaks = [draw.randrange(1000, 16_000) for _ in range(20)]
+    server.folder, server.faults = tmp_path, [broken(n) for n in breaks]
+    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert len(server.parts) == 21
+    assert all(asked == on_disk for asked, on_disk in server.parts), server.parts
+    gained = [after - before for (before, _), (after, _) in pairwise(server.parts)]
+    if broken is cut:  # a line that closes in order delivers what was sent
+        assert gained == breaks
+        assert server.sent == len(CONTENT)
+    assert all(0 <= got <= sent for got, sent in zip(gained, breaks, strict=True))
