@@ -20,6 +20,7 @@ from llm_scratch import checkpoint
 from llm_scratch.config import ModelConfig, RunConfig, from_dict
 from llm_scratch.data.corpus import start_id
 from llm_scratch.errors import CHECKPOINT, UserError
+from llm_scratch.generation.precision import Dtype, with_dtype
 from llm_scratch.interop import hf, litgpt, nanogpt, notebook
 from llm_scratch.interop.gpt2 import load_named
 from llm_scratch.interop.gpt2_table import put
@@ -79,20 +80,21 @@ class Format(NamedTuple):
     read: Callable[[Path, Options], Loaded]
 
 
-def load(where: str | Path, device: str = "cpu") -> tuple[nn.Module, Tokenizer]:
+def load(where: str | Path, device: str = "cpu", dtype: Dtype = "float32") -> tuple[nn.Module, Tokenizer]:
     """A model ready to write, and its tokenizer.
 
     Args:
         where: a file or folder of a kind in `FORMATS` (of a run directory its best checkpoint), or a name: gpt2, gpt2-medium,
             gpt2-large, gpt2-xl, hf:org/name. What is not on this machine is downloaded once.
         device: where the weights go.
+        dtype: how many bits they have there; "auto" takes what writes fastest, see `generation.precision`. A quantized model keeps its own.
     Raises:
         UserError: nothing there, or what is there is damaged or would need code to be run (code 4); it cannot be downloaded (code 3).
     """
     loaded = read(where)
     if device == "cpu":
         use_fast_float32()
-    return loaded.model.to(device).eval(), loaded.tokenizer
+    return with_dtype(loaded.model.to(device), dtype)[0].eval(), loaded.tokenizer
 
 
 def read(where: str | Path, options: Options | None = None) -> Loaded:

@@ -7,10 +7,14 @@ import re
 import sys
 
 import pytest
+import torch
 
 from llm_scratch.generation.decode import stream
 from llm_scratch.generation.pieces import Piece
 from llm_scratch.loading import load
+from llm_scratch.model.gpt import GPTModel
+
+cache = GPTModel.new_cache
 
 
 def endless(run):
@@ -24,7 +28,24 @@ def test_the_text_is_that_of_stream(llm, trained):
     words = ["--tokens", "20", "--temperature", "0.5", "--top-k", "5", "--top-p", "0.9", "--seed", "3", "--device", "cpu"]
     result = llm("generate", trained, "the hen", *words)
     assert (result.code, result.out) == (0, want + "\n")
-    assert re.fullmatch(r"\n\[20 tokens in \d+\.\d s, \d+ tokens/s, the first after \d+\.\d{3} s, seed 3\]\n", result.err)
+    assert re.fullmatch(r"\n\[20 tokens in \d+\.\d s, \d+ tokens/s, the first after \d+\.\d{3} s, seed 3; (.+)\]\n", result.err)
+    assert "as asked), float32 (a model 16 wide is too small to gain from fewer bits)" in result.err
+
+
+def test_a_precision_that_is_asked_for_is_taken_and_told(llm, trained, monkeypatch):
+    seen = []
+    monkeypatch.setattr(GPTModel, "new_cache", lambda self, n: seen.append(self.tok_emb.weight.dtype) or cache(self, n))
+    words = ["generate", trained, "the", "--tokens", "3", "--seed", "1", "--device", "cpu"]
+    for dtype in ("bfloat16", "float16", "float32"):
+        result = llm(*words, "--dtype", dtype)
+        assert result.code == 0
+        assert f"{dtype} (as asked)" in result.err
+        assert seen[-1] == getattr(torch, dtype)
+    lookup = ["--decoder", "speculative", "--draft", trained, "--dtype", "bfloat16"]
+    seen.clear()
+    assert llm(*words, *lookup).code == 0
+    assert seen == [torch.bfloat16] * 2
+    assert "--dtype is 'int8'" in llm(*words, "--dtype", "int8").err
 
 
 def test_prompts_and_samples_have_a_blank_line_between_and_differ(llm, trained):

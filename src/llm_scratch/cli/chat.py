@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from llm_scratch.cli.conversation import MODEL, STOPS, YOU, Conversation
+from llm_scratch.cli.device import Dtype, ready
 from llm_scratch.cli.flags import Switch, Verb, option
 from llm_scratch.cli.folders import resolve
 from llm_scratch.cli.samplers import Samplers
@@ -55,13 +56,15 @@ class Chat(Verb, Samplers):
     """colour each token by the probability that the model gave it"""
     device: str = "auto"
     """auto, cpu, cuda, mps"""
+    dtype: Dtype = "auto"
+    """bits of the weights while writing: auto takes what is fastest here, and says why"""
 
     def run(self) -> None:
         """Load, greet, then read and answer until the end."""
         self.settings()
         resolve(self.run_)
         samplers = Samplers(**{name: getattr(self, name) for name in Samplers.__dataclass_fields__})
-        talk = Talk(samplers, Conversation(self.system), self.device, self.tokens, self.seed, self.show_probs)
+        talk = Talk(samplers, Conversation(self.system), self.device, self.dtype, self.tokens, self.seed, self.show_probs)
         talk.open(self.run_)
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401  arrow keys and history
@@ -86,6 +89,7 @@ class Talk:
     samplers: Samplers
     conversation: Conversation
     device: str
+    dtype: Dtype
     tokens: int
     seed: int | None
     probs: bool
@@ -95,14 +99,13 @@ class Talk:
 
     def open(self, run: str) -> None:
         """Take the model of a run, and say what it is."""
-        from llm_scratch.cli.device import choose
-        from llm_scratch.loading import load
         from llm_scratch.model.running import context_length
 
-        self.model, self.tokenizer = load(resolve(run), choose(self.device)[0])
+        self.model, self.tokenizer, how = ready(resolve(run), self.device, self.dtype)
         self.run = run
         print(f"{run} sees {context_length(self.model)} tokens at once. It continues texts and was not taught")
         print("to answer, so this is a transcript that it goes on with.")
+        print(f"It runs on {how}.")
         print(f"Ctrl-C stops an answer. {BYE} /? shows the commands.\n")
 
     def answer(self, words: str) -> None:

@@ -113,6 +113,7 @@ class Decoders(Samplers):
 
     def _draft(self, model: nn.Module) -> nn.Module | None:
         """The model that guesses; None for lookup."""
+        from llm_scratch.generation.precision import bits_of
         from llm_scratch.generation.speculative import check_draft
         from llm_scratch.loading import load
         from llm_scratch.model.running import device_of
@@ -121,7 +122,7 @@ class Decoders(Samplers):
             return None
         draft, _ = load(resolve(self.draft), str(device_of(model)))
         check_draft(model, draft)
-        return draft
+        return draft if bits_of(draft) else draft.to(next(model.parameters()).dtype)
 
     def _constraint(self, tokenizer: Tokenizer) -> Any:
         """What the text must keep to; None without a form."""

@@ -1,8 +1,17 @@
-"""Which device a verb computes on, and why. Proof: tests/cli/test_device.py."""
+"""Which device a verb computes on, in which precision, and why. Proof: tests/cli/test_device.py."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
 from llm_scratch.errors import UserError
+
+if TYPE_CHECKING:
+    from llm_scratch.tokenizers import Tokenizer
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+"""what `--dtype` takes; `generation.precision.Dtype`, without torch"""
 
 
 def choose(wanted: str) -> tuple[str, str]:
@@ -29,6 +38,25 @@ def choose(wanted: str) -> tuple[str, str]:
     if kind == "cpu":
         threads = torch.get_num_threads()
         why = "as asked" if wanted != "auto" else "no CUDA or MPS device here"
-        return name, f"cpu, {threads} thread{'s' * (threads != 1)}, float32 ({why})"
+        return name, f"cpu, {threads} thread{'s' * (threads != 1)} ({why})"
     model = torch.cuda.get_device_name(index) if kind == "cuda" else "Apple GPU"
-    return name, f"{name}, {model}, float32 ({'as asked' if wanted != 'auto' else 'the fastest here'})"
+    return name, f"{name}, {model} ({'as asked' if wanted != 'auto' else 'the fastest here'})"
+
+
+def ready(where: str | Path, device: str, dtype: Dtype = "float32") -> tuple[Any, Tokenizer, str]:
+    """A model on its device and in its precision, its tokenizer, and a line that says which and why.
+
+    Args:
+        where: as `loading.load` takes it.
+        device: as in `choose`.
+        dtype: float32 to measure, "auto" to write: see `generation.precision`.
+    Raises:
+        UserError: as `choose`, `load` and `choose_precision`.
+    """
+    from llm_scratch.generation.precision import with_dtype
+    from llm_scratch.loading import load
+
+    name, why = choose(device)
+    model, tokenizer = load(where, name)
+    model, precision = with_dtype(model, dtype)
+    return model, tokenizer, f"{why}, {precision}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from rich.progress import track
 from tyro.conf import Positional, arg
 
+from llm_scratch.cli.device import ready
 from llm_scratch.cli.flags import Switch, Verb, option
 from llm_scratch.cli.folders import read_run, resolve
 from llm_scratch.cli.terminal import console, table
@@ -50,10 +51,7 @@ class Evaluate(Verb):
         if self.text and self.source:
             raise UserError("--text and --source are two texts; give one")
         where, screen = resolve(self.run_), console()
-        from llm_scratch.cli.device import choose
-        from llm_scratch.loading import load
-
-        model, tokenizer = load(where, choose(self.device)[0])
+        model, tokenizer, how = ready(where, self.device)
         with screen.status("reading the text …"):
             name, ids = self._text(tokenizer)
         loss, error = measure(model, tokenizer, ids, screen)
@@ -61,6 +59,7 @@ class Evaluate(Verb):
         grid.show_header = False
         for what, value in (
             ("model", f"{where}"),
+            ("measured on", how),
             ("text", f"{name}: {loss.n_tokens:,} tokens, {loss.n_bytes:,} bytes"),
             ("loss", f"{loss.nats_per_token:.4f} nats per token"),
             ("perplexity", f"{loss.perplexity:,.2f}"),

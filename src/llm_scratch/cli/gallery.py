@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from rich.text import Text
 from tyro.conf import Positional, arg
 
 from llm_scratch.cli.decoders import Decoders
+from llm_scratch.cli.device import ready
 from llm_scratch.cli.flags import Verb, option
 from llm_scratch.cli.folders import resolve
 from llm_scratch.cli.gallery_page import number, page
@@ -99,13 +101,11 @@ class Gallery(Verb):
             raise UserError(f"tokens={self.tokens} must be at least 1")
         where, screen = resolve(self.run_), console()
         prompt = text_of(self.prompt) if self.prompt == "-" else self.prompt
-        from llm_scratch.cli.device import choose
         from llm_scratch.evaluation.gallery import tree
         from llm_scratch.files import write_whole
         from llm_scratch.generation.decode import end_of_text
-        from llm_scratch.loading import load
 
-        model, tokenizer = load(where, choose(self.device)[0])
+        model, tokenizer, how = ready(where, self.device)
         with screen.status("reading the training text …"):
             index, real = self._training_text(where, model, tokenizer)
         shown = []
@@ -118,6 +118,7 @@ class Gallery(Verb):
         branches = tree(model, tokenizer, prompt, eot=end_of_text(tokenizer))
         write_whole(Path(self.out), page(str(where), prompt, shown, branches, tokenizer))
         screen.print(f"\n{self.out}", soft_wrap=True)
+        print(f"[{how}]", file=sys.stderr)
 
     def exhibits(self, model: Any, tokenizer: Any, prompt: str, index: Index | None) -> Iterator[Exhibit]:
         """What each way writes, one after the other, each timed from the prompt to its last token."""

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from llm_scratch.cli.decoders import Decoders
+from llm_scratch.cli.device import Dtype, ready
 from llm_scratch.cli.flags import Switch, Verb, option
 from llm_scratch.cli.folders import resolve
 from llm_scratch.cli.prompts import text_of
@@ -51,6 +52,8 @@ class Generate(Verb, Decoders):
     """colour each token by the probability that the model gave it"""
     device: str = "auto"
     """auto, cpu, cuda, mps"""
+    dtype: Dtype = "auto"
+    """bits of the weights while writing: auto takes what is fastest here, and says why"""
 
     def run(self) -> None:
         """Load once, then write every sample of every prompt."""
@@ -60,10 +63,7 @@ class Generate(Verb, Decoders):
         where = resolve(self.run_)
         prompts = [text_of(prompt) if prompt == "-" else prompt for prompt in self.prompts]
         prompts += [text_of(self.file)] if self.file else []
-        from llm_scratch.cli.device import choose
-        from llm_scratch.loading import load
-
-        model, tokenizer = load(where, choose(self.device)[0])
+        model, tokenizer, how = ready(where, self.device, self.dtype)
         seed = secrets.randbelow(10**6) if self.seed is None else self.seed
         more = {"max_new_tokens": self.tokens, "stop": [self.stop.replace("\\n", "\n")] if self.stop else []}
         clock = Clock()
@@ -75,4 +75,4 @@ class Generate(Verb, Decoders):
         drawn = self.decoder not in ("beam", "contrastive")
         if self.show_probs and colours():
             print(f"\n{legend()}", file=sys.stderr, end="")
-        print(f"\n[{clock.line()}{f', seed {seed}' if drawn else ''}]", file=sys.stderr)
+        print(f"\n[{clock.line()}{f', seed {seed}' if drawn else ''}; {how}]", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
+from llm_scratch.cli.device import ready
 from llm_scratch.cli.flags import Verb
 from llm_scratch.cli.folders import RunFolder, read_run, resolve
 from llm_scratch.cli.terminal import console, short, table
@@ -63,11 +65,9 @@ class Memorise(Verb):
         run = run_of(where)
         if run is None:
             raise UserError(f"{self.run_} does not say what text it learned from; expected a run directory of `llm-scratch train`", USAGE)
-        from llm_scratch.cli.device import choose
         from llm_scratch.data.corpus import prepare
-        from llm_scratch.loading import load
 
-        model, tokenizer = load(where, choose(self.device)[0])
+        model, tokenizer, how = ready(where, self.device)
         with screen.status("reading the training text …"):
             corpus = prepare(run.config, tokenizer)
             found, n_tokens = self._measure(model, corpus)
@@ -81,6 +81,7 @@ class Memorise(Verb):
         longest = max((row for _, _, row in found[:2]), key=lambda row: row.longest)
         screen.print("longest run the model wrote:", short(tokenizer.decode(list(longest.run)), 400), soft_wrap=True)
         screen.print(verdict([row for _, _, row in found]))
+        print(f"[{how}]", file=sys.stderr)
 
     def _measure(self, model: Any, corpus: Corpus) -> tuple[list[tuple[str, int, Overlap]], int]:
         """(name, number of texts, what was found) of each row, and how many tokens were looked through."""
