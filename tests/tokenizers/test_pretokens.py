@@ -31,6 +31,12 @@ def test_units_cut_into_pieces_as_the_original_pattern_cuts_the_text():
         assert [len(piece) for piece in pieces] == [len(piece) for piece in original.findall(plain)], text
 
 
+@settings(max_examples=1000, deadline=None)
+@given(st.text(st.characters(max_codepoint=127) | st.sampled_from(" \n'a1.sl"), max_size=40))
+def test_the_pattern_for_ascii_cuts_as_the_one_for_all(text):
+    assert pretokens._ASCII.findall(text) == regex.findall(GPT2_PATTERN, text) == regex.findall(ORIGINAL, text)
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.text(" \n\x1c\xa0a1.'sé", max_size=12), max_size=12), st.integers(1, 9))
 def test_chunks_change_no_piece(texts, size):

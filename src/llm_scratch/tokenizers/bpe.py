@@ -2,7 +2,8 @@
 
 A text is UTF-8 bytes, and each of the 256 bytes is a token, so nothing is ever unknown. Pairs of tokens that occurred often in
 the training text were made tokens of their own (`bpe_train.py`), the most frequent first. Encoding a piece of text repeats these
-merges in the same order: that rule is `merging.merge_piece`, and `encode_python` is the way from text to ids.
+merges in the same order: that rule is `merging.merge_piece`. `encode_python` is the way from text to ids; it reaches what the rule gives
+by two shorter ways, `Vocabulary.longest_first` and, for long pieces, `merging.merge_long`, which tests hold to it.
 `encode` hands the same work to tiktoken's engine, which is written in Rust, and gives the same ids.
 Proof: tests/tokenizers/test_bpe.py. Lesson: lessons/step1_text.py.
 Source: GPT-2 (Radford et al. 2019), section 2.2; Sennrich et al. 2016, https://arxiv.org/abs/1508.07909.
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.tokenizers import bpe_files
 from llm_scratch.tokenizers.bpe_train import train_merges
-from llm_scratch.tokenizers.merging import merge_long, merge_piece, symbols
+from llm_scratch.tokenizers.merging import merge_long, symbols
 from llm_scratch.tokenizers.pretokens import GPT2_PATTERN, Splitter
 from llm_scratch.tokenizers.special import END_OF_TEXT, refuse_special, special_pattern
 from llm_scratch.tokenizers.vocabulary import Vocabulary
@@ -238,15 +239,15 @@ class ByteBPE:
 
     def _encode_unit(self, unit: str) -> tuple[int, ...]:
         """The ids of a unit, piece by piece."""
-        return tuple(chain.from_iterable(map(self._pieces.__getitem__, self.splitter.pieces(unit))))
+        pieces, known = self.splitter.pieces(unit), self._pieces
+        return known[unit] if len(pieces) == 1 else tuple(chain.from_iterable(map(known.__getitem__, pieces)))
 
     def _encode_piece(self, piece: str) -> tuple[int, ...]:
         """The ids of a piece."""
         known, data = self.vocabulary, piece.encode()
-        if len(data) < _LONG:
-            word = known.at_sight(data) or merge_piece(symbols(data), known.joined, known.pair_of)
-        else:
-            word = merge_long(symbols(data), known.joined, known.pair_of)
+        if (token := known.symbol.get(data)) is not None:
+            return (self._id[token],)
+        word = known.longest_first(data) if len(data) < _LONG else merge_long(symbols(data), known.joined, known.pair_of)
         return tuple(map(self._id.__getitem__, word))
 
     def forget(self) -> None:

@@ -20,6 +20,9 @@ from llm_scratch.errors import UserError
 GPT2_PATTERN = r"""'(?:[stmd]|re|ve|ll)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
 """A contraction; or letters, digits, or marks with at most one space before; or white space, without the space of the next word."""
 
+_ASCII = re.compile(  # the same pattern for text without other characters, of which Python's own `re` is twice as fast
+    r"""'(?:[stmd]|re|ve|ll)| ?[A-Za-z]++| ?[0-9]++| ?[^\t-\r 0-9A-Za-z]++|[\t-\r ]++\Z|[\t-\r ]+(?![^\t-\r ])|[\t-\r ]"""
+)
 _SAME_CUTS = {  # other spellings of GPT-2's pattern
     r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+""",
     r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+""",
@@ -54,6 +57,7 @@ class Splitter:
 
     def __init__(self, pattern: str = GPT2_PATTERN) -> None:
         self.pattern = same_pattern(pattern)
+        self._is_gpt2 = self.pattern == GPT2_PATTERN
 
     @cached_property
     def _regex(self) -> Any:
@@ -66,11 +70,13 @@ class Splitter:
 
     def units(self, text: str) -> list[str]:
         """The units of a text, in order; joined they are the text."""
-        return _UNIT.findall(text) if self.pattern == GPT2_PATTERN else self._cut(text)
+        return _UNIT.findall(text) if self._is_gpt2 else self._cut(text)
 
     def pieces(self, unit: str) -> list[str]:
         """The pieces of a unit, in order; joined they are the unit."""
-        return self._cut(unit) if self.pattern == GPT2_PATTERN else [unit]
+        if not self._is_gpt2:
+            return [unit]
+        return _ASCII.findall(unit) if unit.isascii() else self._cut(unit)
 
     def _cut(self, text: str) -> list[str]:
         if text.isascii() and not self._regex.groups:
@@ -88,7 +94,7 @@ class Splitter:
             for start in range(0, len(text), size):
                 held.append(text[start : start + size])
                 length += len(held[-1])
-                if length < full or self.pattern != GPT2_PATTERN:
+                if length < full or not self._is_gpt2:
                     continue
                 whole = "".join(held)
                 cut = _LAST_CUT.match(whole)
