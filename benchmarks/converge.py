@@ -32,8 +32,13 @@ from llm_scratch.training.memory import keep_freed_memory
 PLAIN = ModelConfig(
     vocab_size=66, context_length=64, emb_dim=128, n_heads=4, n_layers=4, drop_rate=0.0, qkv_bias=True, tie_embeddings=True, init="gpt2"
 )
+MODERN = replace(PLAIN, architecture="modern", qkv_bias=False, tie_embeddings=False, init="torch")
 RECIPES = {  # steps are what the recipe needs for 1.8; the schedule ends there
     "adamw": RunConfig(PLAIN, train=TrainConfig(steps=1500, batch_size=12, lr=6e-3, min_lr=0.0, warmup_steps=100, schedule="cosine")),
+    "modern": RunConfig(
+        MODERN,
+        train=TrainConfig(steps=700, batch_size=12, optimizer="muon", lr=0.03, weight_decay=0.0, schedule="linear", warmup_steps=20),
+    ),
     "best": replace(preset("shakespeare"), train=replace(preset("shakespeare").train, steps=700)),
 }
 

@@ -3,7 +3,7 @@
 A comment such as `# [B, H, T, D]` at the end of a statement is a promise about what the statement assigns or returns. The code runs
 under a tracer with sizes that all differ, so a comment that says another order, or drifts from its line, fails:
 
-    attention.py:62 y is (2, 6, 5, 7), the comment says ['B', 'T', 'H', 'D'] = (2, 5, 6, 7)
+    attention.py:62 y is (2, 6, 5, 8), the comment says ['B', 'T', 'H', 'D'] = (2, 5, 6, 8)
 """
 
 import ast
@@ -38,7 +38,7 @@ from llm_scratch.tokenizers import CharTokenizer
 
 ROOT = Path(llm_scratch.__file__).parent
 FILES = sorted([*ROOT.glob("model/*.py"), *ROOT.glob("generation/*.py"), ROOT / "data" / "loader.py"])
-B, T, C, H, D, V = 2, 5, 42, 6, 7, 31
+B, T, C, H, D, V = 2, 5, 48, 6, 8, 31
 SIZES = {"B": B, "T": T, "S": T, "C": C, "H": H, "G": H, "D": D, "V": V, "F": 4 * C}
 
 
@@ -245,10 +245,10 @@ def test_a_wrong_comment_is_found(tmp_path):
     with tracer.watching():
         space["swapped"](torch.zeros(B, T, H, D))
     assert tracer.broken == [
-        "wrong.py:5 q is (2, 6, 5, 7), the comment says ['B', 'T', 'H', 'D'] = (2, 5, 6, 7)",
-        "wrong.py:6 v is (2, 6, 5), the comment says ['B', 'H', 'T', 'D'] = (2, 6, 5, 7)",
+        "wrong.py:5 q is (2, 6, 5, 8), the comment says ['B', 'T', 'H', 'D'] = (2, 5, 6, 8)",
+        "wrong.py:6 v is (2, 6, 5), the comment says ['B', 'H', 'T', 'D'] = (2, 6, 5, 8)",
         "wrong.py:7 n is a int, the comment says ['B']",
-        "wrong.py:11 what is returned is (6, 5, 7), the comment says ['...', 'T', 'H'] = (5, 6)",
+        "wrong.py:11 what is returned is (6, 5, 8), the comment says ['...', 'T', 'H'] = (5, 6)",
     ]
     assert tracer.kept == {"wrong.py:5", "wrong.py:6", "wrong.py:7", "wrong.py:10", "wrong.py:11"}
 

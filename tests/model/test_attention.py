@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from llm_scratch.model.attention import MultiHeadAttention, attention_weights
 from llm_scratch.model.cache import KVCache
@@ -11,10 +12,12 @@ B, T, C, H = 2, 7, 12, 3
 D = C // H
 
 
-@pytest.fixture(params=[False, True], ids=["no bias", "bias"])
-def attention(request):
+@pytest.fixture(params=[(bias, short) for bias in (False, True) for short in (0, 512)], ids=lambda p: f"bias {p[0]}, formula up to {p[1]}")
+def attention(request, monkeypatch):
+    """Attention with and without biases, run by the kernel and, as on a CPU rows up to `SHORT` are, by the formula."""
+    monkeypatch.setattr("llm_scratch.model.attention.SHORT", request.param[1])
     torch.manual_seed(0)
-    return MultiHeadAttention(C, C, 16, 0.0, H, request.param).eval()
+    return MultiHeadAttention(C, C, 16, 0.0, H, request.param[0]).eval()
 
 
 @pytest.fixture
@@ -35,6 +38,17 @@ def test_gradients_equal_the_formulas(attention, x):
     wrt = list(attention.parameters())
     ours, theirs = (torch.autograd.grad(y.square().sum(), wrt) for y in (attention(x), by_the_formula(attention, x)))
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_short_rows_take_the_formula_and_long_ones_the_kernel(x, monkeypatch):
+    attention, asked = MultiHeadAttention(C, C, 16, 0.0, H).eval(), []
+    kernel = F.scaled_dot_product_attention
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *a, **k: asked.append(a[0].shape[2]) or kernel(*a, **k))
+    monkeypatch.setattr("llm_scratch.model.attention.SHORT", T - 1)
+    attention(x[:, : T - 1])
+    assert asked == []
+    attention(x)
+    assert asked == [T]
 
 
 def test_equals_torch_multihead_attention(attention, x):

@@ -21,9 +21,10 @@ from llm_scratch.config import ModelConfig
 from llm_scratch.errors import unknown
 from llm_scratch.model.erf import ErfGPT
 from llm_scratch.model.gpt import DummyGPTModel, GPTModel
+from llm_scratch.model.modern import ModernGPT
 from llm_scratch.model.quantized import quantize
 
-MODELS: dict[str, Callable[[ModelConfig], nn.Module]] = {"gpt": GPTModel, "gpt-erf": ErfGPT, "dummy": DummyGPTModel}
+MODELS: dict[str, Callable[[ModelConfig], nn.Module]] = {"gpt": GPTModel, "gpt-erf": ErfGPT, "modern": ModernGPT, "dummy": DummyGPTModel}
 
 
 def build(cfg: Mapping[str, Any]) -> nn.Module:

@@ -1,6 +1,6 @@
 """Causal multi-head attention: each token gathers from the tokens before it.
 
-Read `attention_weights` for the formula, `MultiHeadAttention.forward` for what runs.
+Read `attention_weights` for the formula, `attend` for which of formula and kernel runs, `MultiHeadAttention` for what is around it.
 Proof that they agree: tests/model/test_attention.py. Lesson: lessons/step2_attention.py.
 Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.2.
 """
@@ -16,6 +16,8 @@ from torch.nn import functional as F
 from llm_scratch.model.cache import KVCache
 from llm_scratch.model.dropout import Dropout
 
+SHORT = 512  # tokens in a row up to which the formula is faster than the kernel on a CPU
+
 
 def attention_weights(q: Tensor, k: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(D)) with the future hidden. q, k: [B, H, T, D] -> [B, H, T, T], rows sum to 1."""
@@ -23,6 +25,24 @@ def attention_weights(q: Tensor, k: Tensor) -> Tensor:
     future = torch.full((T, T), float("-inf"), dtype=q.dtype, device=q.device).triu(1)  # [T, T]
     scores = torch.baddbmm(future, q.flatten(0, 1), k.flatten(0, 1).mT, alpha=D**-0.5)  # product, scale and mask at once
     return scores.softmax(-1).view(B, H, T, T)  # [B, H, T, T]
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: Dropout) -> Tensor:
+    """Each token's mixture of the values that it may look at: `attention_weights`, dropout, times v; or the kernel that does it all.
+
+    A kernel never writes the table of weights out, and on a GPU, and for long rows, nothing is faster. On a CPU it pays from about a
+    thousand tokens on, and it knows no dropout: there, the formula is what is fastest.
+
+    Args:
+        q, k, v: [B, H, T, D], [B, H, S, D], [B, H, S, D].
+        mask: which of the seen tokens each new one may look at, as `KVCache.mask` gives it; None: itself and those before it.
+    Returns:
+        [B, H, T, D].
+    """
+    T, p = q.shape[2], dropout.p if dropout.training else 0.0
+    if q.device.type == "cpu" and mask is None and k.shape[2] == T and (p or T <= SHORT):
+        return dropout(attention_weights(q, k)) @ v
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None and T > 1, dropout_p=p)
 
 
 class MultiHeadAttention(nn.Module):
@@ -66,11 +86,7 @@ class MultiHeadAttention(nn.Module):
         if cache is not None:
             k, v = cache.append(self.layer, k, v)  # [B, H, S, D]
             mask = cache.mask(T)
-        p = self.dropout.p if self.training else 0.0
-        if p and cache is None and x.device.type == "cpu":  # a CPU has no kernel with dropout: the formula is what is fastest
-            y = self.dropout(attention_weights(q, k)) @ v  # [B, H, T, D]
-        else:
-            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None and T > 1, dropout_p=p)  # [B, H, T, D]
+        y = attend(q, k, v, mask, self.dropout)  # [B, H, T, D]
         return self.out_proj(y.transpose(1, 2).reshape(B, T, -1))  # [B, T, C]
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:

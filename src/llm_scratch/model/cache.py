@@ -22,11 +22,13 @@ class KVCache:
     Attributes:
         pos: how many tokens are in it, blanks too.
         blanks: [B], how many places before each row's text hold nothing; None: every row is full.
+        ids: [B, S], the tokens that were read into it, if the reader told: whoever has the cache next finds what of a text is read already.
     """
 
     def __init__(self, shape: tuple[int, int, int, int, int], dtype: torch.dtype, device: torch.device, block: int | None = None) -> None:
         self.limit, self.block, self.pos = shape[3], block or shape[3], 0
         self.blanks: Tensor | None = None
+        self.ids: Tensor | None = None
         self.keys, self.values = (torch.zeros(*shape[:3], 0, shape[4], dtype=dtype, device=device) for _ in range(2))
         self._make_room(min(self.block, self.limit))
 
@@ -76,12 +78,34 @@ class KVCache:
     def rewind(self, pos: int) -> None:
         """Forget every token from `pos` on: a guess that was wrong costs nothing more."""
         self.pos = min(pos, self.pos)
+        self.ids = None if self.ids is None else self.ids[:, : self.pos]
 
     def pick(self, rows: Sequence[int] | Tensor) -> None:
-        """Keep these rows, in this order; a row named twice is copied. So one reading of a prompt serves many continuations."""
+        """Keep these rows, in this order; a row named twice is copied. So one reading of a prompt serves many continuations.
+
+        What beams or samples share is the reading, not the memory: afterwards each row holds its own copy, and goes its own way. A pick
+        copies the `pos` places that are filled, 2 layers G D numbers each, of the rows that move; where the number of rows stays and
+        none moves, nothing.
+        """
         index = torch.as_tensor(rows, device=self.keys.device)
-        self.keys, self.values = self.keys[:, index], self.values[:, index]
+        B = self.keys.shape[1]
+        if len(index) == B:
+            moved = (index != torch.arange(B, device=index.device)).nonzero().flatten()
+            if not len(moved):
+                return
+            for kept in (self.keys, self.values):
+                kept[:, moved, :, : self.pos] = kept[:, index[moved], :, : self.pos]
+        else:
+            self.keys, self.values = (self._picked(kept, index) for kept in (self.keys, self.values))
         self.blanks = None if self.blanks is None else self.blanks[index]
+        self.ids = None if self.ids is None else self.ids[index]
+
+    def _picked(self, kept: Tensor, index: Tensor) -> Tensor:
+        """Memory of the same length for other rows, with what is filled."""
+        L, _, G, S, D = kept.shape
+        new = kept.new_empty(L, len(index), G, S, D)
+        new[:, :, :, : self.pos] = kept[:, index, :, : self.pos]
+        return new
 
     def _make_room(self, tokens: int) -> None:
         """Memory for `tokens` tokens; what is there stays."""

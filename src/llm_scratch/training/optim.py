@@ -38,6 +38,9 @@ def adamw(model: nn.Module, cfg: TrainConfig) -> torch.optim.Optimizer:
 def orthogonalize(gradient: Tensor, steps: int = 5) -> Tensor:
     """The nearest matrix whose singular values are all about 1: every direction of the gradient gets the same weight.
 
+    An iteration replaces x by p x with p = a + b g + c g^2 and g = x x^T. All of it happens on the small square g, which p turns into
+    p g p; the p of all iterations, multiplied, meet x once at the end.
+
     Args:
         gradient: [..., rows, columns].
         steps: Newton-Schulz iterations; five bring all singular values to between 0.7 and 1.2.
@@ -47,9 +50,13 @@ def orthogonalize(gradient: Tensor, steps: int = 5) -> Tensor:
     tall = gradient.shape[-2] > gradient.shape[-1]
     x = gradient.mT if tall else gradient
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    g = x @ x.mT
+    all_p = None
     for _ in range(steps):
-        square = x @ x.mT
-        x = a * x + (b * square + c * square @ square) @ x
+        p = b * g + c * g @ g
+        p.diagonal(dim1=-2, dim2=-1).add_(a)
+        g, all_p = p @ g @ p, p if all_p is None else p @ all_p
+    x = x if all_p is None else all_p @ x
     return x.mT if tall else x
 
 

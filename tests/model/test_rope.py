@@ -1,0 +1,38 @@
+"""Rotary positions: complex numbers that are multiplied, transformers' Llama, and what the trick is for: only distance counts."""
+
+import pytest
+import torch
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+from llm_scratch.model.rope import BASE, angles, rotate
+
+B, H, T, D = 2, 3, 9, 8
+
+
+def test_a_pair_is_a_complex_number_that_is_turned():
+    x, places = torch.randn(B, H, T, D, dtype=torch.float64), torch.arange(T)
+    pairs = torch.complex(x[..., : D // 2], x[..., D // 2 :])
+    speed = torch.tensor([BASE ** (-2 * i / D) for i in range(D // 2)], dtype=torch.float64)
+    want = pairs * torch.polar(torch.ones(T, D // 2, dtype=torch.float64), places[:, None] * speed)
+    torch.testing.assert_close(rotate(x, angles(places, D)), torch.cat([want.real, want.imag], -1), rtol=1e-5, atol=1e-5)
+
+
+def test_equals_transformers_llama():
+    q, k, places = torch.randn(B, H, T, D), torch.randn(B, H, T, D), torch.arange(5, 5 + T)
+    cos, sin = (torch.cat([part, part], -1)[None] for part in angles(places, D))
+    want = apply_rotary_pos_emb(q, k, cos, sin)
+    torch.testing.assert_close((rotate(q, angles(places, D)), rotate(k, angles(places, D))), want)
+
+
+@pytest.mark.parametrize("shift", [1, 100])
+def test_a_product_depends_on_the_distance_alone(shift):
+    q, k, places = torch.randn(1, 1, T, D), torch.randn(1, 1, T, D), torch.arange(T)
+    here, there = (rotate(q, angles(p, D)) @ rotate(k, angles(p, D)).mT for p in (places, places + shift))
+    torch.testing.assert_close(here, there, rtol=1e-4, atol=1e-4)
+
+
+def test_each_row_has_places_of_its_own():
+    x, places = torch.randn(B, H, T, D), torch.stack([torch.arange(T), torch.arange(T) + 3])
+    together = rotate(x, angles(places, D))
+    for row in range(B):
+        torch.testing.assert_close(together[row], rotate(x[row], angles(places[row], D)))
