@@ -130,7 +130,7 @@ def change(folder, **values):
         ("n_head", True, "n_head is 'True'"),
         ("n_head", 5, "n_embd is '24'; expected a multiple of n_head=5"),
         ("n_layer", 10**9, r"h\.2\.ln_1\.weight is missing, which config.json asks for"),
-        ("n_layer", 1, r"unknown tensor h\.1\.attn\.c_attn\.bias"),
+        ("n_layer", 1, r"unknown tensor transformer\.h\.1\.attn\.c_attn\.bias"),
         ("n_embd", 24 * 10**9, r"wte\.weight is \(261, 24\), by config.json it is \(261, 24000000000\)"),
         ("n_positions", 25, r"wpe\.weight is \(24, 24\), by config.json it is \(25, 24\)"),
         ("n_inner", 48, "n_inner is '48'; expected 4 x n_embd = 96"),
@@ -182,7 +182,7 @@ def broken(folder, how):
         ("truncated", r"model\.safetensors is damaged: its tensors have"),
         ("missing file", r"model-00001-of-00001\.safetensors is missing"),
         ("missing", r"h\.1\.mlp\.c_fc\.weight is missing"),
-        ("unknown", r"unknown tensor h\.1\.mlp\.c_gate\.weight"),
+        ("unknown", r"unknown tensor transformer\.h\.1\.mlp\.c_gate\.weight"),
         ("turned", r"h\.1\.mlp\.c_fc\.weight is \(96, 24\), by config.json it is \(24, 96\)"),
         ("whole numbers", r"h\.1\.mlp\.c_fc\.weight holds int32; expected float32"),
         ("not a number", r"h\.1\.mlp\.c_fc\.weight holds numbers that are not finite"),
@@ -197,6 +197,44 @@ def test_broken_weights_are_one_line_that_names_the_tensor(copy, how, message):
     assert error.value.code == CHECKPOINT
     assert str(copy) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.index_fill(0, torch.tensor([3]), torch.nan), "holds numbers that are not finite"),
+        (lambda t: t.T.contiguous(), r"is \(96, 24\), by config.json it is \(24, 96\)"),
+        (lambda t: t.to(torch.int32), "holds int32; expected float32"),
+        (None, "unknown tensor"),
+    ],
+    ids=["NaN", "shape", "dtype", "unknown"],
+)
+def test_of_many_files_the_one_is_named_and_the_tensor_as_it_is_called_there(tmp_path, change, message):
+    made(tmp_path, "10KB")
+    save_tokenizer(CHARS, tmp_path)
+    name = "transformer.h.1.mlp.c_fc.weight"
+    path = tmp_path / json.loads((tmp_path / "model.safetensors.index.json").read_text())["weight_map"][name]
+    assert path.name != "model.safetensors"
+    weights = safetensors.torch.load_file(path)
+    bad = weights | ({name: change(weights[name])} if change else {"transformer.h.1.x": torch.ones(1)})
+    safetensors.torch.save_file(bad, path)
+    said = f"{path}: unknown tensor transformer.h.1.x" if change is None else f"{path}: {name} {message}"
+    with pytest.raises(UserError, match=said) as error:
+        load(tmp_path)
+    assert error.value.code == CHECKPOINT
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_tensor_and_a_stray_one_are_called_as_they_are_there(copy):
+    path = copy / "model.safetensors"
+    weights = safetensors.torch.load_file(path)
+    name = "transformer.h.1.mlp.c_fc.weight"
+    safetensors.torch.save_file({key: tensor for key, tensor in weights.items() if key != name}, path)
+    with pytest.raises(UserError, match=f"{copy}: {name} is missing, which config.json asks for"):
+        load(copy)
+    safetensors.torch.save_file(weights | {"score.weight": torch.ones(1)}, path)
+    with pytest.raises(UserError, match=f"{path}: unknown tensor score.weight"):
+        load(copy)
 
 
 def test_a_pickle_is_refused_with_what_to_do(copy):

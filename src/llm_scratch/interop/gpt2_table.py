@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from llm_scratch.config import ModelConfig
 from llm_scratch.errors import CHECKPOINT, UserError
+from llm_scratch.interop.safetensors import Entry
 from llm_scratch.model import build
 
 TABLE = """
@@ -166,7 +167,7 @@ def assemble(
         where: the file or folder, for errors.
         says: the file that the settings are from, for errors.
         absent: what the format need not have, by our names without the layer (`norm1.shift`); it is 0.
-        prefix: stands before every name in the source.
+        prefix: stands before every name in the source but the head's.
     Raises:
         UserError: a tensor is missing, unknown, of another shape or type, or not finite; names it (code 4).
     """
@@ -180,10 +181,12 @@ def assemble(
         tensor = read(source, theirs, where)
         if ours == (HEAD,) and cfg.tie_embeddings:
             if not torch.equal(tensor, model.get_parameter(EMBEDDING).to(tensor.dtype)):
-                raise UserError(f"{where}: {theirs} is not the token embedding, and {says} says that it is", CHECKPOINT)
+                raise UserError(
+                    f"{_file(source.tensors, theirs, where)}: {theirs} is not the token embedding, and {says} says that it is", CHECKPOINT
+                )
         elif _bias_of_qkv(ours) and not cfg.qkv_bias:
             if tensor.any():
-                raise UserError(f"{where}: {theirs} is not 0, and {says} says that it is", CHECKPOINT)
+                raise UserError(f"{_file(source.tensors, theirs, where)}: {theirs} is not 0, and {says} says that it is", CHECKPOINT)
         else:
             put(model, split(ours, tensor, style))
     return model
@@ -193,8 +196,14 @@ def read(source: Source, name: str, where: object) -> Tensor:
     """One tensor, once it is sure that it holds numbers (without a copy: the least and the largest are finite)."""
     tensor = source.read(name)
     if tensor.numel() and not torch.stack(torch.aminmax(tensor)).isfinite().all():
-        raise UserError(f"{where}: {name} holds numbers that are not finite", CHECKPOINT)
+        raise UserError(f"{_file(source.tensors, name, where)}: {name} holds numbers that are not finite", CHECKPOINT)
     return tensor
+
+
+def _file(found: Mapping[str, Known], name: str, where: object) -> object:
+    """The file that a tensor is in, if it is known; else `where`."""
+    known = found[name]
+    return known.file if isinstance(known, Entry) else where
 
 
 def plan(
@@ -203,14 +212,14 @@ def plan(
     """What to read for which of ours ("" where it is 0), once it is sure that all is there, fits, and is all there is; see `assemble`."""
     todo, known = [], set()
     for name, ours in names(style, cfg.n_layers):
-        theirs = prefix + name
+        theirs = name if ours == (HEAD,) else prefix + name
         known.add(theirs)
         if name and theirs in found:
             has, want = tuple(found[theirs].shape), their_shape(ours, cfg, style)
             if has != want:
-                raise UserError(f"{where}: {theirs} is {has}, by {says} it is {want}", CHECKPOINT)
+                raise UserError(f"{_file(found, theirs, where)}: {theirs} is {has}, by {says} it is {want}", CHECKPOINT)
             if found[theirs].dtype not in FLOATS:
-                raise UserError(f"{where}: {theirs} holds {_dtype(found[theirs])}; expected float32", CHECKPOINT)
+                raise UserError(f"{_file(found, theirs, where)}: {theirs} holds {_dtype(found[theirs])}; expected float32", CHECKPOINT)
             todo.append((theirs, ours))
         elif ours == (HEAD,) and cfg.tie_embeddings or _bias_of_qkv(ours) and not cfg.qkv_bias:
             continue  # neither there nor here
@@ -219,7 +228,7 @@ def plan(
         else:
             raise UserError(f"{where}: {theirs} is missing, which {says} asks for", CHECKPOINT)
     if extra := sorted(name for name in found if name.startswith(prefix) and name not in known):
-        raise UserError(f"{where}: unknown tensor {extra[0]}, for which {says} has no place", CHECKPOINT)
+        raise UserError(f"{_file(found, extra[0], where)}: unknown tensor {extra[0]}, for which {says} has no place", CHECKPOINT)
     return todo
 
 

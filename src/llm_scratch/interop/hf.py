@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from llm_scratch.config import ModelConfig
 from llm_scratch.errors import CHECKPOINT, UserError
-from llm_scratch.interop.gpt2_table import HF, Known, assemble
+from llm_scratch.interop.gpt2_table import HF, assemble
 from llm_scratch.interop.hf_tokenizer import read_tokenizer
 from llm_scratch.interop.safetensors import INDEX, SINGLE, TensorFiles, files_of
 from llm_scratch.strict import read_json
@@ -33,6 +33,8 @@ SAME = {"layer_norm_epsilon": 1e-5, "scale_attn_weights": True, "scale_attn_by_i
 OURS = "llm_scratch"
 """The part of config.json that only we write: what GPT2Config has no word for, and transformers does not miss."""
 MASK = re.compile(r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias")  # tables of who may look at whom, which old files hold
+PREFIX, HEAD = "transformer.", "lm_head.weight"
+"""What stands before every name but the head's, where a GPT2LMHeadModel was saved and not the GPT2Model in it."""
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
@@ -75,23 +77,12 @@ def load_weights(cfg: ModelConfig, files: Sequence[Path], where: Path, says: str
     """
     source = TensorFiles(files)
     source.tensors = {name: entry for name, entry in source.tensors.items() if not MASK.fullmatch(name)}
-    prefix = "transformer." if "transformer.wte.weight" in source.tensors else ""
-    return assemble(cfg, _Prefixed(source, prefix), HF, where, says)
-
-
-class _Prefixed:
-    """A table of tensors without what stands before their names."""
-
-    def __init__(self, source: TensorFiles, prefix: str) -> None:
-        self.source, self.full = source, {name.removeprefix(prefix): name for name in source.tensors}
-        if len(self.full) < len(source.tensors):
-            twice = next(name for name in source.tensors if prefix + name in source.tensors)
-            raise UserError(f"{source.tensors[twice].file}: {twice} is there twice, with {prefix} before it and without", CHECKPOINT)
-        self.tensors: Mapping[str, Known] = {name: source.tensors[full] for name, full in self.full.items()}
-
-    def read(self, name: str) -> Tensor:
-        """The numbers of one tensor."""
-        return self.source.read(self.full[name])
+    prefix = PREFIX if PREFIX + "wte.weight" in source.tensors else ""
+    for name, entry in source.tensors.items():
+        if not name.startswith(prefix) and name != HEAD:
+            what = f"{name} is there twice, with {prefix} before it and without"
+            raise UserError(f"{entry.file}: {what if prefix + name in source.tensors else f'unknown tensor {name}'}", CHECKPOINT)
+    return assemble(cfg, source, HF, where, says, prefix=prefix)
 
 
 def config_of(config: Mapping[str, Any], path: Path) -> ModelConfig:
