@@ -20,7 +20,7 @@ from llm_scratch.errors import CHECKPOINT, UserError
 
 SAFE_SINCE = (2, 10)
 """The first torch whose weights-only reader has no known hole (CVE-2025-32434, CVE-2026-24747)."""
-MAX_TABLE = 4 << 20  # bytes of a zip's table of contents; GPT-2 XL: 60 kB
+MAX_TABLE, MAX_MEMBERS = 4 << 20, 10_000  # bytes of a zip's table of contents, and rows in it; GPT-2 XL: 60 kB, 600
 WHAT_TO_DO = "save its state_dict alone, or convert it to safetensors where you trust it"
 
 
@@ -65,6 +65,10 @@ def _check_zip(path: Path) -> None:
         table = int.from_bytes(tail[(far := tail.rfind(b"PK\6\6")) + 40 : far + 48], "little")
     if end < 0 or table > MAX_TABLE:
         raise ValueError(f"its table of contents has {table:,} bytes" if end >= 0 else "a zip without an end")
+    with path.open("rb") as file:
+        file.seek(max(0, size - table - (1 << 16)))
+        if (many := file.read().count(b"PK\1\2")) > MAX_MEMBERS:  # the head of a row
+            raise ValueError(f"a zip of {many:,} members; expected at most {MAX_MEMBERS:,}")
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
     if packed := [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED]:
