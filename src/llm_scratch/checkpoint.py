@@ -58,8 +58,11 @@ def save(
     state: dict[str, Any],
     write_tokenizer: Callable[[Path], None],
     best: bool = False,
+    before: Callable[[], None] = lambda: None,
 ) -> Path:
     """Write the checkpoint of `step` and name it in `latest` (and `best`); older ones beyond `KEEP` go only afterwards.
+
+    `before` comes first: it puts on the disk for certain what else tells of the steps until then, so that no checkpoint outlives it.
 
     Raises:
         UserError: the disk is full or not writable (code 6); what was there before is untouched.
@@ -68,6 +71,7 @@ def save(
     folder = ckpt / f"step-{step:08d}"
     part = ckpt / f"{folder.name}.tmp-{os.getpid()}"
     try:
+        before()
         _sweep(ckpt)
         if not folder.exists():
             files.disk.make_folder(part)

@@ -11,13 +11,14 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 
 from llm_scratch.errors import RESOURCES, UserError
 
 
 class Disk:
-    """The five operations by which files come to be. What they leave behind after a power cut is said at each."""
+    """The six operations by which files come to be. What they leave behind after a power cut is said at each."""
 
     def make_folder(self, path: Path) -> None:
         """Make a folder and those above it; they last once the folder that they are in is flushed."""
@@ -30,6 +31,11 @@ class Disk:
                 file.write(piece)
             file.flush()
             os.fsync(file.fileno())
+
+    def append(self, file: FileIO, place: int, data: bytes) -> int:
+        """Write into an open file from byte `place` on; returns how many bytes were taken. They last once it is flushed."""
+        file.seek(place)
+        return file.write(data)
 
     def flush(self, path: Path) -> None:
         """Wait until the disk has a file's content, or the names in a folder."""

@@ -182,16 +182,20 @@ def test_a_full_disk_leaves_the_last_checkpoint(llm, tiny, trained, monkeypatch)
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a file that is always full")
 def test_a_disk_that_is_full_for_metrics(llm, tiny, monkeypatch):
+    from llm_scratch.training.page import Page
     from llm_scratch.training.records import Records
 
     def enter(self: Records) -> Records:
-        self._metrics = Path("/dev/full").open("a", encoding="utf-8")  # noqa: SIM115 (Records closes it)
+        self._metrics = Page(Path("/dev/full"), self._warn)
         return self
 
     monkeypatch.setattr(Records, "__enter__", enter)
+    monkeypatch.setattr("llm_scratch.training.saving.PAUSE", 0.0)
     result = llm(*tiny, "--out", "x")
     assert (result.code, result.err.count("\n")) == (6, 1)
-    assert "cannot write /dev/full: No space left on device; the last checkpoint is as it was" in result.err
+    assert "cannot save the checkpoint" in result.err
+    assert "cannot write /dev/full: No space left on device (need" in result.err
+    assert result.out.count("it is kept in memory") == 1
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs /proc, a folder that nobody can write")

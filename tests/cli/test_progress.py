@@ -11,7 +11,6 @@ import pytest
 from rich.console import Console
 
 from llm_scratch.cli.progress import SAMPLE_LETTERS, Watch
-from llm_scratch.errors import UserError
 
 ROW = {
     "step": 10.0,
@@ -146,10 +145,13 @@ def test_warnings_are_shown_before_and_after_the_start(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_is_a_clear_error(tmp_path):
+def test_a_full_disk_is_told_once_and_the_run_goes_on(tmp_path):
     (tmp_path / "log.txt").symlink_to("/dev/full")
-    with Watch(a_console()) as watch:
+    console = a_console()
+    with Watch(console) as watch:
         watch.started(a_run(tmp_path, 0), resumed=False)
-        with pytest.raises(UserError, match="No space left on device") as found:
-            watch.warn("x" * 10_000)
-    assert found.value.code == 6
+        watch.warn("one")
+        watch.warn("two")
+    told = [line for line in console.file.getvalue().splitlines() if "No space left on device" in line]
+    assert ["it is kept in memory" in line for line in told] == [True, False]
+    assert "lacks its end" in told[1]

@@ -7,8 +7,10 @@ gone, torn at a sector of 512 bytes, zeros from there on, or all there but for o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from io import FileIO
 from itertools import islice
 from pathlib import Path
 
@@ -19,7 +21,7 @@ SECTOR = 512
 
 @dataclass(frozen=True)
 class Op:
-    """One operation: create | data | folder | rename | unlink (`path`, maybe `new`, maybe `data`), or flush."""
+    """One operation: create | data | append | folder | rename | unlink (`path`, maybe `new`, maybe `data`), or flush."""
 
     kind: str
     path: str
@@ -51,6 +53,12 @@ class RecordingDisk(Disk):
 
         super().write(path, noted())
         self._note("flush", path)
+
+    def append(self, file: FileIO, place: int, data: bytes) -> int:
+        assert place == os.fstat(file.fileno()).st_size, "only the end of a file is written"
+        taken = super().append(file, place, data)
+        self._note("append", Path(file.name), data=data[:taken])
+        return taken
 
     def flush(self, path: Path) -> None:
         super().flush(path)
@@ -112,7 +120,7 @@ def crash_states(before: Files, ops: list[Op], since: int = 0) -> Iterator[tuple
             found = damages(max((len(data) for data in waiting.values()), default=0))
             for damage, change in islice(found.items(), 4 if lost else None):  # where names are lost too, few bytes need be
                 name = f"{done} operations done, lost the names of {sorted(lost)}, {damage}"
-                yield name, _replay(before, ops[:done], lost, set(waiting), change)
+                yield name, _replay(before, ops[:done], lost, waiting, change)
 
 
 def _lost_names(ops: list[Op]) -> list[set[int]]:
@@ -122,33 +130,36 @@ def _lost_names(ops: list[Op]) -> list[set[int]]:
         op = ops[number]
         if op.kind == "flush":
             flushed.add(op.path)
-        elif op.kind != "data" and str(Path(op.new or op.path).parent) not in flushed:
+        elif op.kind not in ("data", "append") and str(Path(op.new or op.path).parent) not in flushed:
             pending.append(number)  # the last one first
     return [set(pending[:count]) for count in range(len(pending) + 1)] + [{number} for number in pending[1:]]
 
 
 def _unflushed(ops: list[Op]) -> dict[str, bytes]:
-    """The content of files that were written to and not flushed since, under the names that they were created with."""
+    """What was written to files and not flushed since, under the names that they had then."""
     waiting: dict[str, bytes] = {}
     for op in ops:
-        if op.kind == "data":
+        if op.kind in ("data", "append"):
             waiting[op.path] = waiting.get(op.path, b"") + op.data
         elif op.kind == "flush":
             waiting.pop(op.path, None)
     return waiting
 
 
-def _replay(before: Files, ops: list[Op], lost: set[int], waiting: set[str], change: Callable[[bytes], bytes]) -> Files:
+def _replay(before: Files, ops: list[Op], lost: set[int], waiting: dict[str, bytes], change: Callable[[bytes], bytes]) -> Files:
     """The files after `ops`, but for the names that were `lost`."""
     content: dict[str, bytes] = {}  # by the name that the file was created with
     for op in ops:
         if op.kind in ("create", "data"):
             content[op.path] = (content.get(op.path, b"") if op.kind == "data" else b"") + op.data
-    tree = dict(before)
-    for op in (op for number, op in enumerate(ops) if number not in lost):
+    tree, last = dict(before), {op.path: number for number, op in enumerate(ops) if op.kind == "append"}
+    for number, op in ((number, op) for number, op in enumerate(ops) if number not in lost):
         if op.kind == "create":
             data = content[op.path]
             tree[op.path] = change(data) if op.path in waiting else data
+        elif op.kind == "append" and op.path in tree:
+            whole, loose = tree[op.path] + op.data, waiting.get(op.path, b"")
+            tree[op.path] = whole[: len(whole) - len(loose)] + change(loose) if number == last[op.path] else whole
         elif op.kind == "folder":
             tree[op.path] = None
         elif op.kind == "unlink":

@@ -1,4 +1,7 @@
-"""R2, R10: after a power cut at any moment of a save, the old checkpoint or the new one is loaded, whatever had not reached the disk."""
+"""R2, R10: after a power cut at any moment of a save, the old checkpoint or the new one is loaded, whatever had not reached the disk.
+
+And the rows and samples of all steps that it tells of are there.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ import torch
 
 from llm_scratch import checkpoint, files, manifest
 from llm_scratch.files import write_whole
+from llm_scratch.training.loop import train
+from llm_scratch.training.records import Records, Watcher
 
+from .conftest import learned_rows, tiny
 from .simulated_disk import RecordingDisk, crash_states, read_tree, without_flushes, write_tree
 
 OLDEST, OLD, NEW = 10, 20, 30
@@ -114,3 +120,48 @@ def test_a_save_that_has_ended_lasts(recorded, tmp_path):
 def test_the_simulation_notices_a_forgotten_flush(recorded, tmp_path):
     before, ops = recorded
     assert loaded_after(before, without_flushes(ops), tmp_path, every=101) >= {OLD}
+
+
+class Recorder(Watcher):
+    """Lets a run write on a disk that keeps a record, from step 21 on."""
+
+    def __init__(self, monkeypatch):
+        self.monkeypatch = monkeypatch
+
+    def step(self, run, row):
+        if run.step == OLD + 1:
+            self.before, self.disk = read_tree(run.folder), RecordingDisk(run.folder)
+            self.monkeypatch.setattr(files, "disk", self.disk)
+
+
+def holes_after_power_cuts(corpus, folder, monkeypatch, every):
+    """(states, those whose checkpoint tells of steps that metrics.jsonl or samples.md lacks), of the steps to 30 and the save there."""
+    watcher = Recorder(monkeypatch)
+    train(tiny(epochs=None, steps=NEW, sample_every=10), folder / "run", corpus=corpus, watcher=watcher)
+    monkeypatch.setattr(files, "disk", files.Disk())
+    states = {tuple(tree.items()): name for name, tree in crash_states(watcher.before, watcher.disk.ops)}
+    holes = []
+    tried = list(islice(states.items(), 0, None, every))
+    for number, (tree, name) in enumerate(tried):
+        run = folder / str(number)
+        write_tree(run, dict(tree))
+        step = checkpoint.newest(run, lambda message: None, prefer="latest").state["step"]
+        rows = {row["step"] for row in learned_rows(run) if "loss" in row}
+        if not rows >= {*range(1, step + 1)} or f"## Step {step}," not in (run / "samples.md").read_text(errors="replace"):
+            holes.append(name)
+        shutil.rmtree(run)
+    return len(tried), holes
+
+
+@pytest.mark.usefixtures("quick")
+def test_r2_no_checkpoint_outlives_its_rows(corpus, tmp_path, monkeypatch, measured):
+    states, holes = holes_after_power_cuts(corpus, tmp_path, monkeypatch, every=9)
+    assert states > 500
+    assert holes == []
+    measured("R2", f"no row or sample is lacking in {states} of {states} states of a run", "metrics without holes (rule C6)")
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_simulation_notices_rows_that_are_not_flushed(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(Records, "flush", lambda self: None)
+    assert holes_after_power_cuts(corpus, tmp_path, monkeypatch, every=90)[1]

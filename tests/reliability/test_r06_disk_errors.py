@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
 
 import pytest
 import torch
+from rich.console import Console
 
 from llm_scratch import checkpoint, files
+from llm_scratch.cli.progress import Watch
 from llm_scratch.errors import RESOURCES, UserError
 from llm_scratch.training.loop import train
 from llm_scratch.training.records import Watcher
 
-from .conftest import tiny, tree_hash
+from .conftest import assert_same_run, tiny, tree_hash
 
 pytestmark = pytest.mark.usefixtures("quick")
 ERRORS = ["EACCES", "EIO", "EROFS", "EDQUOT", "ENOSPC"]
@@ -74,6 +77,75 @@ def test_r6_an_error_of_the_disk_is_never_a_success(name, tmp_path, monkeypatch,
                 assert all(after.get(path) == digest for path, digest in before.items() if "step-" in path), (operation, nth)
     assert tried > 20
     measured("R6", f"{name}: {tried} places, 0 silent successes", "0 silent successes")
+
+
+class Refuses(files.Disk):
+    """A disk that takes no more bytes of one file."""
+
+    def __init__(self, name, error):
+        self.name, self.error = name, error
+
+    def append(self, file, place, data):
+        if file.name.name == self.name:
+            raise OSError(self.error, os.strerror(self.error))
+        return super().append(file, place, data)
+
+
+class RefusesFrom(Watcher):
+    """The disk refuses from one step on, and takes again from another."""
+
+    def __init__(self, monkeypatch, disk, again_from=None):
+        self.monkeypatch, self.disk, self.again_from, self.said = monkeypatch, disk, again_from, []
+
+    def step(self, run, row):
+        if run.step == 15:
+            self.monkeypatch.setattr(files, "disk", self.disk)
+        if run.step == self.again_from:
+            self.monkeypatch.setattr(files, "disk", files.Disk())
+
+    def warn(self, message):
+        self.said.append(message)
+
+
+@pytest.mark.parametrize("paper", ["metrics.jsonl", "samples.md"])
+@pytest.mark.parametrize("name", ["EIO", "EROFS"])
+def test_r6_a_run_whose_papers_are_refused(name, paper, corpus, tmp_path, monkeypatch, measured):
+    """For good: no checkpoint tells of steps whose rows are nowhere. For a while: nothing is lost."""
+    config, disk = tiny(sample_every=5), Refuses(paper, getattr(errno, name))
+    train(config, tmp_path / "whole", corpus=corpus)
+    watcher = RefusesFrom(monkeypatch, disk)
+    with pytest.raises(UserError, match=rf"cannot write .*{paper}: {os.strerror(disk.error)}.*3 saves in a row failed") as error:
+        train(config, tmp_path / "for good", corpus=corpus, watcher=watcher)
+    assert error.value.code == RESOURCES
+    assert len([line for line in watcher.said if paper in line and "it is kept in memory" in line]) == 1
+    assert checkpoint.newest(tmp_path / "for good", pytest.fail).state["step"] == 10
+    monkeypatch.setattr(files, "disk", files.Disk())
+    train(config, tmp_path / "for a while", corpus=corpus, watcher=RefusesFrom(monkeypatch, disk, again_from=35))
+    for run in ("for good", "for a while"):
+        train(config, tmp_path / run, corpus=corpus)
+        assert_same_run(tmp_path / run, tmp_path / "whole")
+    measured("R6", f"{name} for {paper}: told once, exit code 6 after the 3rd save; once it is mended nothing lacks", "0 silent successes")
+
+
+@pytest.mark.parametrize("name", ["EIO", "EROFS"])
+def test_r6_a_log_that_is_refused_is_told(name, corpus, tmp_path, monkeypatch, measured):
+    """log.txt is for reading alone: the run ends well without it, and says what it lacks."""
+    console = Console(file=io.StringIO(), width=200, markup=False, highlight=False)
+    disk = Refuses("log.txt", getattr(errno, name))
+
+    class Both(Watch):
+        def step(self, run, row):
+            if run.step == 15:
+                monkeypatch.setattr(files, "disk", disk)
+            super().step(run, row)
+
+    with Both(console, every=0) as watch:
+        run = train(tiny(), tmp_path, corpus=corpus, watcher=watch)
+    assert run.step == 60
+    told = [line for line in console.file.getvalue().splitlines() if os.strerror(disk.error) in line]
+    assert ["it is kept in memory" in line for line in told] == [True, False]
+    assert "log.txt lacks its end" in told[1]
+    measured("R6", f"{name} for log.txt: told once, and in the end what is lacking; the run ends well", "0 silent successes")
 
 
 @pytest.mark.parametrize("what", ["removed", "moved", "made anew by another"])

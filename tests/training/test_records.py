@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from llm_scratch import files
 from llm_scratch.config import ModelConfig, load_config
 from llm_scratch.errors import UserError
 from llm_scratch.files import write_whole
@@ -90,21 +91,21 @@ def test_a_plot_of_the_losses_is_left(tmp_path):
     assert (tmp_path / "loss-plot.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_disk_that_is_full_is_a_clear_error(tmp_path, monkeypatch):
-    class Full:
-        name = "metrics.jsonl"
+def test_rows_that_the_disk_does_not_take_are_warned_of_and_hold_up_the_checkpoint(tmp_path, monkeypatch):
+    def refuse(*args):
+        raise OSError(28, "No space left on device")
 
-        def write(self, text):
-            raise OSError(28, "No space left on device")
-
-        def close(self):
-            pass
-
-    with Records(preset("quickstart"), tmp_path, 0) as records:
-        records._metrics.close()
-        records._metrics = Full()
-        with pytest.raises(UserError, match=r"cannot write metrics\.jsonl: No space left"):
+    said = []
+    with Records(preset("quickstart"), tmp_path, 0, warn=said.append) as records:
+        with monkeypatch.context() as patch:
+            patch.setattr(files.Disk, "append", refuse)
             records.metric({"step": 1})
+            records.metric({"step": 2})
+            assert [message.partition(": ")[0] for message in said] == [f"cannot write {tmp_path / 'metrics.jsonl'}"]
+            with pytest.raises(UserError, match=r"cannot write .*metrics\.jsonl: No space left"):
+                records.flush()
+        records.flush()
+    assert [row["step"] for row in readable_rows(tmp_path / "metrics.jsonl")] == [1, 2]
 
 
 def test_a_quiet_watcher_passes_on_warnings_alone(capsys):

@@ -9,8 +9,7 @@ import textwrap
 import time
 from collections import deque
 from collections.abc import Iterable
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Self, TextIO
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console, RenderableType
 from rich.panel import Panel
@@ -18,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from llm_scratch.cli.terminal import count, duration, printable
-from llm_scratch.errors import RESOURCES, UserError
+from llm_scratch.training.page import Page
 from llm_scratch.training.records import Watcher
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ class Watch(Watcher):
     def __init__(self, console: Console, every: float = 10.0, plan: Plan | None = None) -> None:
         self.console, self.every, self.plan = console, every, plan
         self.bar: Bar | None = None
-        self.log: TextIO | None = None
+        self.log: Page | None = None
         self.recent: deque[dict[str, float]] = deque(maxlen=20)  # rows of the last steps
         self.began = self.said = 0.0  # time.perf_counter()
         self.first_step = 0
@@ -63,14 +62,13 @@ class Watch(Watcher):
         if self.bar is not None:
             self.bar.stop()
         if self.log is not None:
-            with suppress(OSError):  # a full disk was told when the line was written
-                self.log.close()
+            self.log.close()
 
     def started(self, run: Run, resumed: bool) -> None:
         """Open log.txt and show where the run stands."""
         if self.plan is not None:
             self.plan.save(run.folder)
-        self.log = (run.folder / "log.txt").open("a", encoding="utf-8", errors="replace", buffering=1)
+        self.log = Page(run.folder / "log.txt", self.warn)
         self.began = self.said = time.perf_counter()
         self.first_step = run.step
         if run.step >= run.steps:
@@ -133,10 +131,7 @@ class Watch(Watcher):
         if not quiet:
             self.console.print(Text(line), soft_wrap=True)
         if self.log is not None:
-            try:
-                self.log.write(line + "\n")
-            except OSError as e:
-                raise UserError(f"cannot write {self.log.name}: {e.strerror}; the last checkpoint is as it was", RESOURCES) from e
+            self.log.add(line + "\n")
 
     def _speed(self) -> float:
         """Tokens a second over the last steps, evaluation not counted."""

@@ -118,7 +118,7 @@ def train(
                 run.restore(found)
             if team.writes:  # AdamW keeps two numbers a weight
                 checkpoint.check_room(folder, 3 * sum(p.nbytes for p in run.model.parameters()))
-            papers = Records(config, folder, run.step, run.device, team.size) if team.writes else NoRecords()
+            papers = Records(config, folder, run.step, run.device, team.size, watcher.warn) if team.writes else NoRecords()
             with papers as records, stop_signals() as stop:
                 watcher.started(run, resumed=found is not None)
                 _loop(run, records, watcher, stop, Saves(lock, watcher.warn) if lock else None)
@@ -155,7 +155,7 @@ def _loop(run: Run, records: Records, watcher: Watcher, stop: Stop, saves: Saves
         if sample:
             shown = replace(run, model=run.whole_model())
             records.sample(shown, watcher)
-        if (save or better) and not _save(run, saves, better, last or bool(stopping)):
+        if (save or better) and not _save(run, records, saves, better, last or bool(stopping)):
             run.best = best
         if stopping and not last:
             raise UserError(f"stopped at step {run.step}, saved in {run.folder}; the same command goes on from there", 128 + stopping)
@@ -195,11 +195,11 @@ def _next_due(cfg: TrainConfig, step: int, steps: int) -> int:
     return min(steps, *((step // every + 1) * every for every in (cfg.eval_every, cfg.save_every, cfg.sample_every or steps)))
 
 
-def _save(run: Run, saves: Saves | None, best: bool, last: bool) -> bool:
+def _save(run: Run, records: Records, saves: Saves | None, best: bool, last: bool) -> bool:
     """Let the process that has `saves` write a checkpoint; whether that worked."""
     run.check_finite(optimizer_tensors(run.model, run.optimizer))
     weights, optimizer = run.contents()
-    return run.team.tell(saves is None or saves.attempt(partial(run.save, weights, optimizer, best), run.step, last))
+    return run.team.tell(saves is None or saves.attempt(partial(run.save, weights, optimizer, best, records.flush), run.step, last))
 
 
 def _look(run: Run, records: Records, watcher: Watcher) -> bool:

@@ -12,7 +12,7 @@ import platform
 import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +20,12 @@ import torch
 from torch import nn
 
 from llm_scratch.config import RunConfig, config_hash, dump_config
-from llm_scratch.errors import RESOURCES, UserError
 from llm_scratch.files import write_whole
 from llm_scratch.generation.decode import stream
 from llm_scratch.training.board import Board
 from llm_scratch.training.flops import flops_per_token, mfu
 from llm_scratch.training.machine import matrix_rate, peak_memory
+from llm_scratch.training.page import Page
 from llm_scratch.training.plot import plot_runs
 
 if TYPE_CHECKING:
@@ -119,10 +119,14 @@ class Records:
         step: where the run goes on; 0 for a new one.
         device: what the run computes on.
         processes: how many share its steps, each on such a device.
+        warn: is told when the disk takes no more; rows and samples wait then (see page.py).
     """
 
-    def __init__(self, config: RunConfig, folder: Path, step: int, device: torch.device | str = "cpu", processes: int = 1) -> None:
-        self.folder, self.device = folder, torch.device(device)
+    def __init__(
+        self, config: RunConfig, folder: Path, step: int, device: torch.device | str = "cpu", processes: int = 1,
+        warn: Callable[[str], None] = print,
+    ) -> None:  # fmt: skip
+        self.folder, self.device, self._warn = folder, torch.device(device), warn
         said = environment(self.device)
         self._matrix_rate, self._flops = float(said["matrix_rate"]) * processes, 0
         write_whole(folder / "config.yaml", f"# settings {config_hash(config)}\n{dump_config(config)}")
@@ -132,33 +136,45 @@ class Records:
         self._began = time.perf_counter() - max((row.get("elapsed", 0.0) for row in rows), default=0.0)
 
     def __enter__(self) -> Records:
-        self._metrics = (self.folder / "metrics.jsonl").open("a", encoding="utf-8")
         return self
 
     def _cut(self, step: int) -> list[dict[str, Any]]:
-        """Take out what was written after `step`; returns the rows that stay."""
+        """Take out what was written after `step`, and go on from there; returns the rows that stay."""
         rows = [row for row in readable_rows(self.folder / "metrics.jsonl") if row["step"] <= step and step > 0]
         write_whole(self.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         write_whole(self.folder / "samples.md", _samples_until(self.folder / "samples.md", step))
+        self._metrics, self._samples = (Page(self.folder / name, self._warn) for name in ("metrics.jsonl", "samples.md"))
         return rows
 
     def go_back(self, step: int) -> None:
         """Take out what was written after `step`, from where the run goes on once more."""
-        self._metrics.close()
+        self._close()
         self._cut(step)
         if self._board is not None:
             self._board.go_back(step)
-        self._metrics = (self.folder / "metrics.jsonl").open("a", encoding="utf-8")
+
+    def flush(self) -> None:
+        """Have every row and sample on the disk for certain, before a checkpoint tells of their steps.
+
+        Raises:
+            UserError: the disk refuses (code 6).
+        """
+        self._metrics.flush()
+        self._samples.flush()
+
+    def _close(self) -> None:
+        self._metrics.close()
+        self._samples.close()
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         try:
+            self._close()
             if self._board is not None:
                 self._board.close()
-            self._metrics.close()
             plot_runs([self.folder], self.folder / "loss-plot")
-        except (OSError, UserError):
-            if error is None:  # an error that is on its way already says more than its consequence
-                raise
+        except Exception as e:  # on a full disk matplotlib raises what it happens to; an error that is on its way says more
+            if error is None:
+                self._warn(f"no picture of the losses: {e}")
 
     def timed(self, model: nn.Module, tokens: int, seconds: float) -> dict[str, float]:
         """What a step took, under `TIMED_FIELDS`: time, speed, share of the machine's matrix rate, memory held at most so far."""
@@ -168,26 +184,25 @@ class Records:
         return row if held is None else row | {"peak_memory_bytes": held}
 
     def metric(self, row: dict[str, float]) -> None:
-        """Append one row to metrics.jsonl, and when in the run it was.
+        """Append one row to metrics.jsonl, and when in the run it was; TensorBoard gets it too, until its disk refuses.
 
         Raises:
-            UserError: the disk is full, or the run directory is gone.
+            UserError: the disk has refused for so long that too much waits (code 6).
         """
         row = row | {"elapsed": time.perf_counter() - self._began}
+        self._metrics.add(json.dumps(row) + "\n")
         try:
             if self._board is not None:
                 self._board.write(row)
-            self._metrics.write(json.dumps(row) + "\n")
-            self._metrics.flush()
         except OSError as e:
-            raise UserError(f"cannot write {self._metrics.name}: {e.strerror}; the last checkpoint is as it was", RESOURCES) from e
+            self._board = None
+            self._warn(f"TensorBoard gets no more of this run: {e.strerror or e}; metrics.jsonl does")
 
     def sample(self, run: Run, watcher: Watcher) -> None:
         """Let the model continue the run's prompt, into samples.md. Draws from a generator of its own, so training is not moved."""
         pieces = stream(run.model, run.tokenizer, run.config.train.prompt, max_new_tokens=180, temperature=0.8, seed=run.step)
         text = run.config.train.prompt + "".join(pieces)
-        with (self.folder / "samples.md").open("a", encoding="utf-8") as file:
-            file.write(f"\n## Step {run.step}, {run.tokens:,} tokens\n\n{text.strip()}\n")
+        self._samples.add(f"\n## Step {run.step}, {run.tokens:,} tokens\n\n{text.strip()}\n")
         watcher.sampled(run, text)
 
 
@@ -205,6 +220,9 @@ class NoRecords(Records):
 
     def go_back(self, step: int) -> None:
         """Nothing was written."""
+
+    def flush(self) -> None:
+        """There is nothing to flush."""
 
     def timed(self, model: nn.Module, tokens: int, seconds: float) -> dict[str, float]:
         """Nobody reads it."""

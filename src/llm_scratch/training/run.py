@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -147,8 +148,8 @@ class Run:
         checkpoint.set_weights(model, weights, "the run")
         return model
 
-    def save(self, weights: dict[str, Tensor], optimizer: dict[str, Tensor], best: bool = False) -> None:
-        """Write a checkpoint of this moment; `weights` and `optimizer` as `contents` gives them."""
+    def save(self, weights: dict[str, Tensor], optimizer: dict[str, Tensor], best: bool, before: Callable[[], None]) -> None:
+        """Write a checkpoint of this moment; `weights` and `optimizer` as `contents` gives them, `before` as for `checkpoint.save`."""
         state = {
             "step": self.step, "steps": self.steps, "tokens": self.tokens, "best": self.best, "last_eval": self.last_eval,
             "random": random_state(), "threads": torch.get_num_threads(), "torch": torch.__version__,
@@ -156,7 +157,7 @@ class Run:
         }  # fmt: skip
         checkpoint.save(
             self.folder, self.step, to_dict(self.config), weights, optimizer, state,
-            lambda folder: save_tokenizer(self.tokenizer, folder), best,
+            lambda folder: save_tokenizer(self.tokenizer, folder), best, before,
         )  # fmt: skip
 
     def contents(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
