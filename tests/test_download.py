@@ -365,6 +365,14 @@ def test_back_off_grows_to_half_a_minute_and_is_drawn(monkeypatch, server, tmp_p
     assert pauses == [1] * 7
 
 
+def test_after_a_break_that_brought_something_the_pause_is_drawn_too(monkeypatch, server, tmp_path, pauses):
+    monkeypatch.setattr(web, "CHUNK", 1000)
+    server.faults = [cut(9000)] * 20
+    get(server, tmp_path)
+    assert len(set(pauses)) == 20
+    assert all(1 <= pause <= 2 for pause in pauses)
+
+
 def test_a_second_address_takes_over(server, tmp_path):
     server.faults = [status(404)]
     path = fetch("file.bin", [server.url + "?first", server.url + "?second"], SHA, len(CONTENT), tmp_path)
@@ -423,6 +431,18 @@ def test_a_folder_that_cannot_be_made(server, tmp_path):
     assert error.value.code == RESOURCES
 
 
+def in_pieces(pause: float) -> Callable[[Handler], None]:
+    """All that should come, a chunk at a time, with pauses of so many seconds."""
+
+    def slowly(h: Handler) -> None:
+        rest = h.good_head()
+        for i in range(0, len(rest), CHUNK):
+            h.body(rest[i : i + CHUNK])
+            h.server.over.wait(pause)
+
+    return slowly
+
+
 def test_a_bar_is_drawn_where_somebody_watches(server, tmp_path, monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
@@ -430,8 +450,35 @@ def test_a_bar_is_drawn_where_somebody_watches(server, tmp_path, monkeypatch):
 
     monkeypatch.setattr(sys, "stderr", Terminal())
     monkeypatch.setenv("TERM", "xterm")
+    server.faults = [in_pieces(0.25)]
     get(server, tmp_path)
-    assert "file.bin" in sys.stderr.getvalue()
+    drawn = sys.stderr.getvalue()
+    assert "file.bin" in drawn
+    assert "/328.0 kB" in drawn
+    assert re.search(r"[1-9]\d*(\.\d)? [kM]B/s", drawn), "the speed"
+    assert re.search(r"0:00:0[1-9]", drawn), "the time left"
+
+
+def test_elsewhere_a_line_comes_every_ten_seconds(monkeypatch, capsys):
+    clock = iter([0, 0, 4, 8, 12, 16, 20, 24, 28, 40])  # of the beginning, and of each piece
+    monkeypatch.setattr(download, "monotonic", lambda: next(clock))
+    with download._progress("gpt2.safetensors") as show:
+        for here in (50, 60, 70, 80, 90, 100, 110, 20, 20):
+            show(here * 10**6, 548 * 10**6)
+    assert capsys.readouterr().err.splitlines() == [
+        "gpt2.safetensors: 80.0 of 548.0 MB (15%), 2.5 MB/s, 0:03:07 left",
+        "gpt2.safetensors: 110.0 of 548.0 MB (20%), 2.5 MB/s, 0:02:55 left",
+        "gpt2.safetensors: 20.0 of 548.0 MB (4%), 0.0 MB/s, nobody knows how much left",
+    ]
+
+
+def test_a_download_writes_these_lines(server, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(download, "EVERY", 0.1)
+    server.faults = [in_pieces(0.15)]
+    get(server, tmp_path)
+    lines = capsys.readouterr().err.splitlines()
+    assert 2 <= len(lines) <= 6
+    assert all(re.fullmatch(r"file\.bin: 0\.\d of 0\.3 MB \(\d+%\), \d\.\d MB/s, 0:00:\d\d left", line) for line in lines), lines
 
 
 # The user's own folder, the cache, the switches.

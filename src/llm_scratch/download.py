@@ -23,8 +23,9 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
-from time import sleep
+from time import monotonic, sleep
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -33,6 +34,7 @@ from llm_scratch.errors import DATA, RESOURCES, UserError
 from llm_scratch.web import Failed
 
 TRIES = 5  # in a row that bring nothing new
+EVERY = 10.0  # seconds between two lines of progress where there is no terminal
 log = logging.getLogger(__name__)
 
 
@@ -207,7 +209,7 @@ def _download(path: Path, remote: Remote) -> None:
             tries, furthest = (0 if new else tries + 1), max(furthest, _size(part))
             if not urls or tries >= TRIES:
                 raise Failed(why)
-            pause = random.uniform(1, min(30, 2**tries))  # seconds; drawn, so that many machines do not come back all at once
+            pause = random.uniform(1, min(30, 2 ** max(1, tries)))  # seconds; drawn, so that many machines do not come back all at once
             log.warning("%s: %s; next try in %.0f s", path.name, why, pause)
             sleep(pause)
 
@@ -251,9 +253,9 @@ def _one_try(part: Path, url: str, remote: Remote, etags: dict[str, str], show: 
 
 @contextmanager
 def _progress(name: str) -> Iterator[Callable[[int, int], Any]]:
-    """A function to call with the bytes that are here and of how many; draws a bar where somebody watches."""
+    """A function to call with the bytes that are here and of how many; draws a bar where somebody watches, and writes lines elsewhere."""
     if not sys.stderr.isatty():
-        yield lambda here, total: None
+        yield Lines(name)
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
@@ -262,3 +264,22 @@ def _progress(name: str) -> Iterator[Callable[[int, int], Any]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(name, total=None)
         yield lambda here, total: bar.update(task, completed=here, total=total)
+
+
+class Lines:
+    """A line every ten seconds for a log: how much of a file is here, how fast it comes, how long the rest will take."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.said, self.before = name, monotonic(), -1
+
+    def __call__(self, here: int, total: int) -> None:
+        """The bytes that are here now, and of how many."""
+        now = monotonic()
+        if not 0 <= self.before <= here:  # the beginning, or begun anew
+            self.before = here
+        if now - self.said >= EVERY:
+            speed = (here - self.before) / (now - self.said)
+            left = timedelta(seconds=round((total - here) / speed)) if speed else "nobody knows how much"
+            done = f"{here / 1e6:,.1f} of {total / 1e6:,.1f} MB ({here / total:.0%})"
+            print(f"{self.name}: {done}, {speed / 1e6:.1f} MB/s, {left} left", file=sys.stderr, flush=True)
+            self.said, self.before = now, here
