@@ -24,6 +24,21 @@ def test_train_writes_what_the_library_learns(llm, tmp_path):
     assert json.loads((tmp_path / "my tokens.json").read_text())["model"]["type"] == "BPE"
 
 
+@pytest.mark.parametrize(("flags", "large", "want"), [((), False, 1), ((), True, 7), (("--workers", "3"), True, 3)])
+def test_train_takes_more_processes_where_they_pay(llm, monkeypatch, flags, large, want):
+    asked = []
+    train = ByteBPE.train
+    monkeypatch.setattr(ByteBPE, "train", lambda texts, size, processes, **more: (asked.append(processes), train(texts, size))[1])
+    monkeypatch.setattr("llm_scratch.cli.doctor.processors", lambda: 7)
+    monkeypatch.setattr("llm_scratch.cli.tokenizer.LARGE", 100 if large else 1_000_000)
+    assert llm("tokenizer", "train", "stories:40", "--vocab-size", "300", *flags).code == 0
+    assert asked == [want]
+
+
+def test_train_refuses_a_negative_number_of_workers(llm):
+    assert "--workers -1 must be at least 1" in llm("tokenizer", "train", "stories:40", "--workers", "-1").err
+
+
 @pytest.fixture
 def tokens(llm, tmp_path):
     llm("tokenizer", "train", "stories:40", "--vocab-size", "300", "--out", "t.json")

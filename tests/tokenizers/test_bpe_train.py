@@ -11,8 +11,9 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
+from llm_scratch.data.sources import read
 from llm_scratch.errors import UserError
-from llm_scratch.tokenizers import ByteBPE
+from llm_scratch.tokenizers import ByteBPE, pretokens
 from llm_scratch.tokenizers.bpe_train import learn_merges
 from llm_scratch.tokenizers.merging import BYTES
 from llm_scratch.tokenizers.pretokens import Splitter
@@ -71,13 +72,34 @@ def digest(tokenizer: ByteBPE) -> str:
     return hashlib.sha256(repr(tokenizer.merges).encode()).hexdigest()
 
 
-def test_T6_shuffled_texts_and_two_processes_give_identical_merges(verdict):
+def test_t6_shuffled_texts_and_two_processes_give_identical_merges(verdict, monkeypatch, measured):
     texts = verdict.split("\n\n")
     shuffled = random.Random(1).sample(texts, len(texts))
     want = digest(ByteBPE.train(texts, 500))
     assert digest(ByteBPE.train(iter(shuffled), 500)) == want
+    monkeypatch.setattr(pretokens, "CHUNK", 1000)
+    batches = len(list(Splitter()._batches(texts)))
+    assert batches >= 4, "two processes have something to add up"
     assert digest(ByteBPE.train(texts, 500, processes=2)) == want
+    assert digest(ByteBPE.train(shuffled, 500, processes=2)) == want
     assert digest(ByteBPE.train(texts[:-1], 500)) != want
+    measured("T6", f"equal sha256 of the merges: texts shuffled, 1 and 2 processes ({batches} batches)", "equal sha256")
+
+
+def test_t6_shuffled_files_give_identical_merges(data_dir, tmp_path, measured):
+    speeches = (data_dir / "tinyshakespeare.txt").read_text(encoding="utf-8").split("\n\n")
+    files = ["\n\n".join(speeches[i::20]) for i in range(20)]
+    digests = set()
+    for turn in range(3):
+        folder = tmp_path / str(turn)
+        folder.mkdir()
+        for place, text in enumerate(random.Random(turn).sample(files, len(files))):
+            (folder / f"{place:02}.txt").write_text(text, encoding="utf-8")
+        texts = read(f"file:{folder}/*.txt")
+        assert len(texts) == len(files)
+        digests.add(digest(ByteBPE.train(texts, 1000)))
+    assert len(digests) == 1
+    measured("T6", "equal sha256 of the merges: 20 files in 3 orders", "equal sha256")
 
 
 def test_ties_go_to_the_smaller_token():
@@ -122,5 +144,6 @@ def test_another_pattern_and_its_faults():
 def test_progress_draws_a_bar_on_stderr(capfd):
     ByteBPE.train(["abcabc"], 259, progress=True)
     captured = capfd.readouterr()
+    assert "characters" in captured.err
     assert "merges" in captured.err
     assert captured.out == ""

@@ -83,6 +83,15 @@ def test_counts_do_not_depend_on_the_way(verdict):
     assert splitter.count([long]) == Counter(regex.findall(ORIGINAL, long))
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_counting_tells_how_far_it_is(verdict, monkeypatch, processes):
+    monkeypatch.setattr(pretokens, "CHUNK", 1000)
+    ticks = []
+    Splitter().count([verdict], processes, ticks.append)
+    assert len(ticks) >= 4
+    assert sum(ticks) == len(verdict)
+
+
 @pytest.mark.parametrize("pattern", sorted(pretokens._SAME_CUTS))
 def test_other_spellings_of_the_pattern_are_recognised(pattern):
     assert same_pattern(pattern) == GPT2_PATTERN

@@ -79,6 +79,11 @@ def _version(package: str) -> str | None:
         return None
 
 
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _python() -> Iterator[Row]:
     yield Row("llm-scratch", f"{__version__}, Python {platform.python_version()}, {platform.platform(terse=True)}")
     for package in CORE:
@@ -101,7 +106,7 @@ def _torch() -> Iterator[Row]:
         card = Path("/proc/driver/nvidia/version").exists()
         mend = "pip install torch --index-url https://download.pytorch.org/whl/cu126 (there is an NVIDIA driver)" if card else ""
         yield Row("device", "cpu; no CUDA or MPS device", mend)
-    threads, cores = torch.get_num_threads(), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads, cores = torch.get_num_threads(), processors()
     few = threads < cores and "OMP_NUM_THREADS" in os.environ
     yield Row("threads", f"{threads} of {cores} cores", "unset OMP_NUM_THREADS" if few else "")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import time
@@ -56,6 +55,7 @@ class PrepareData(Verb):
 
     def run(self) -> None:
         """Prepare, then say what came out and how to train on it."""
+        from llm_scratch.cli.doctor import processors
         from llm_scratch.cli.tokenizer import load_any
         from llm_scratch.data.sharding import make_shards
         from llm_scratch.tokenizers import TOKENIZERS
@@ -65,7 +65,7 @@ class PrepareData(Verb):
         tokenizer = self.tokenizer if self.tokenizer in TOKENIZERS else load_any(self.tokenizer)
         if self.workers < 0:
             raise UserError(f"--workers {self.workers} must be at least 1, or left out")
-        workers = self.workers or min(MOST, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        workers = self.workers or min(MOST, processors())
         if self.fresh:
             remove_shards(Path(self.out), screen)
         began = time.perf_counter()

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 COLOURS = ("black on bright_cyan", "black on bright_yellow", "black on bright_green", "black on bright_magenta")
 
 
+LARGE = 64_000_000  # characters: from here on the start of more processes is won back
+
+
 @dataclass(frozen=True)
 class TrainTokenizer(Verb):
     """Learn a byte-pair vocabulary from SOURCE.
@@ -38,18 +41,24 @@ class TrainTokenizer(Verb):
     """how many tokens: 256 bytes, what is learned, and <|endoftext|>"""
     out: Annotated[str, arg(metavar="FILE")] = "tokenizer.json"
     """the file to write"""
+    workers: Annotated[int, option("N")] = 0
+    """processes that count; as many as there are processors from 64 MB of text on, else one, unless given"""
 
     def run(self) -> None:
         """Learn, write, say how well it packs."""
         out = Path(self.out)
+        if self.workers < 0:
+            raise UserError(f"--workers {self.workers} must be at least 1, or left out")
         if out.suffix != ".json" or out.is_dir():
             raise UserError(f"--out {self.out} is not a name for a .json file, e.g. tokenizer.json")
+        from llm_scratch.cli.doctor import processors
         from llm_scratch.data.sources import read
         from llm_scratch.tokenizers import ByteBPE
 
         documents = read(self.source)
         began = time.perf_counter()
-        tokenizer = ByteBPE.train(documents, self.vocab_size, progress=on_terminal())
+        workers = self.workers or (processors() if sum(map(len, documents)) >= LARGE else 1)
+        tokenizer = ByteBPE.train(documents, self.vocab_size, progress=on_terminal(), processes=workers)
         seconds = time.perf_counter() - began
         tokenizer.save(out)
         size = sum(len(document.encode("utf-8", "replace")) for document in documents)

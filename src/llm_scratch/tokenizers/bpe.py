@@ -84,21 +84,22 @@ class ByteBPE:
         special_tokens: Sequence[str] = (END_OF_TEXT,),
         pattern: str = GPT2_PATTERN,
         progress: bool = False,
-        processes: int | None = None,
+        processes: int = 1,
     ) -> ByteBPE:
         """Learn a vocabulary of `vocab_size` tokens: 256 bytes, merges, special tokens.
 
         Args:
             texts: documents, read once. Equal texts in any order give equal merges; `bpe_train.learn_merges` states the rule for ties.
             vocab_size: how many ids there shall be. A text too small for it gives a smaller vocabulary and a warning.
-            progress: draw a bar while merges are learned.
-            processes: count pieces in so many processes; pays from about 100 MB on. None is 1. The merges are the same.
+            progress: draw a bar while pieces are counted and merges learned.
+            processes: count pieces in so many processes; pays from about 100 MB on. The merges are the same. More than one asks a
+                script for `if __name__ == "__main__":`, as each imports it.
         """
         least = 256 + len(special_tokens)
         if not least <= vocab_size <= MAX_VOCAB:
             raise UserError(f"vocab_size={vocab_size} must be at least {least} (256 bytes and the special tokens) and at most {MAX_VOCAB}")
         _check_special(special_tokens)
-        merges = train_merges(texts, vocab_size - least, Splitter(pattern), special_tokens, progress, processes or 1)
+        merges = train_merges(texts, vocab_size - least, Splitter(pattern), special_tokens, progress, processes)
         if (made := least + len(merges)) < vocab_size:
             warnings.warn(f"the text has pairs for {made} tokens only, vocab_size={vocab_size} was asked; use more text", stacklevel=2)
         return cls(merges, special_tokens=special_tokens, pattern=pattern, name=f"bpe-{made}")

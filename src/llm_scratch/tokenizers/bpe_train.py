@@ -20,6 +20,7 @@ import heapq
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from llm_scratch.tokenizers.merging import BYTES, FIRST_MERGE, pairs, symbols
 from llm_scratch.tokenizers.pretokens import Splitter
@@ -34,9 +35,11 @@ def train_merges(
     Returns:
         The bytes of both halves of each merge, the first learned first.
     """
-    counts = splitter.count(_between(special_tokens, texts), processes)
-    with _bar(n_merges, progress) as tick, _collector_at_rest():
-        learned = learn_merges(counts, n_merges, tick)
+    size = sum(map(len, texts)) if isinstance(texts, Sequence) else None
+    with _bar("characters", size, progress) as tick:
+        counts = splitter.count(_between(special_tokens, texts), processes, tick)
+    with _bar("merges", n_merges, progress) as tick, _collector_at_rest():
+        learned = learn_merges(counts, n_merges, partial(tick, 1))
     tokens = [bytes([byte]) for byte in BYTES]
     merges: list[tuple[bytes, bytes]] = []
     for pair in learned:
@@ -149,14 +152,14 @@ def _between(special_tokens: Sequence[str], texts: Iterable[str]) -> Iterator[st
 
 
 @contextmanager
-def _bar(total: int, draw: bool) -> Iterator[Callable[[], object]]:
-    """A function to call after each merge, which moves a progress bar if one is drawn."""
+def _bar(what: str, total: int | None, draw: bool) -> Iterator[Callable[[int], object]]:
+    """A function to call with how much more is done, which moves a progress bar if one is drawn; without a total it only shows life."""
     if not draw:
-        yield lambda: None
+        yield lambda n: None
         return
     from rich.console import Console
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("merges", total=total)
-        yield lambda: bar.advance(task)
+        task = bar.add_task(what, total=total)
+        yield partial(bar.advance, task)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, lru_cache
 from itertools import islice
 from typing import Any
@@ -108,24 +108,27 @@ class Splitter:
         if length:
             yield "".join(held)
 
-    def count(self, texts: Iterable[str], processes: int = 1) -> Counter[str]:
+    def count(self, texts: Iterable[str], processes: int = 1, tick: Callable[[int], object] = lambda n: None) -> Counter[str]:
         """How often each piece occurs in some texts.
 
         Args:
             texts: each text is cut by itself; they are read once, and never held all together.
             processes: more than one pays from about 100 MB of text on; the counts are the same.
+            tick: called with how many characters have been counted since the last time, for a progress bar.
         """
         batches = self._batches(texts)
-        if processes == 1:
-            return sum_counts(map(self._count, batches))
-        return sum_counts(self._count_in_processes(batches, processes))
+        total: Counter[str] = Counter()
+        for counted, n in map(self._count, batches) if processes == 1 else self._count_in_processes(batches, processes):
+            total.update(counted)
+            tick(n)
+        return total
 
     def _batches(self, texts: Iterable[str]) -> Iterator[list[str]]:
         """The texts in lists of about four chunks, long texts cut between units."""
         batch: list[str] = []
         length = 0
         for text in texts:
-            for part in [text] if len(text) <= CHUNK else self.chunks([text]):
+            for part in [text] if len(text) <= CHUNK else self.chunks([text], CHUNK):
                 batch.append(part)
                 length += len(part)
                 if length >= 4 * CHUNK:
@@ -134,7 +137,8 @@ class Splitter:
         if batch:
             yield batch
 
-    def _count(self, batch: list[str]) -> Counter[str]:
+    def _count(self, batch: list[str]) -> tuple[Counter[str], int]:
+        """How often each piece occurs in a batch, and how many characters it has."""
         units: Counter[str] = Counter()
         for text in batch:
             units.update(self.units(text))
@@ -142,9 +146,9 @@ class Splitter:
         for unit, n in units.items():
             for piece in self.pieces(unit):
                 pieces[piece] += n
-        return pieces
+        return pieces, sum(map(len, batch))
 
-    def _count_in_processes(self, batches: Iterator[list[str]], processes: int) -> Iterator[Counter[str]]:
+    def _count_in_processes(self, batches: Iterator[list[str]], processes: int) -> Iterator[tuple[Counter[str], int]]:
         from concurrent.futures import ProcessPoolExecutor
         from multiprocessing import get_context
 
@@ -156,14 +160,6 @@ class Splitter:
 
     def __reduce__(self) -> tuple[type[Splitter], tuple[str]]:
         return Splitter, (self.pattern,)
-
-
-def sum_counts(counts: Iterable[Counter[str]]) -> Counter[str]:
-    """All counts added up."""
-    total: Counter[str] = Counter()
-    for part in counts:
-        total.update(part)
-    return total
 
 
 _KINDS = {
