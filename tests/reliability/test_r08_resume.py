@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import signal
+from dataclasses import replace
 
 import pytest
 import torch
 
-from llm_scratch import checkpoint
+from llm_scratch import checkpoint, manifest
+from llm_scratch.errors import UserError
 from llm_scratch.training.loop import train
+from llm_scratch.training.records import Watcher
 
 from .conftest import assert_same_run, last_checkpoint, tiny
 
@@ -39,3 +44,70 @@ def test_r8_from_every_step_the_run_ends_the_same(every_step, corpus, tmp_path, 
         assert_same_run(run, every_step)
         shutil.rmtree(run)
     measured("R8", f"{STEPS} of {STEPS} resumed runs identical", "60 of 60")
+
+
+class Stops(Watcher):
+    """Asks a run to stop after a step; 0: never."""
+
+    def __init__(self, step=0):
+        self.at, self.said = step, []
+
+    def step(self, run, row):
+        if run.step == self.at:
+            signal.raise_signal(signal.SIGTERM)
+
+    def warn(self, message):
+        self.said.append(message)
+
+
+def stopped(config, run, corpus, step):
+    with pytest.raises(UserError, match=f"stopped at step {step}"):
+        train(config, run, corpus=corpus, watcher=Stops(step))
+
+
+@pytest.fixture
+def threads():
+    """Sets torch's number of threads; the old one comes back."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_r8_with_two_threads_the_run_ends_the_same(precision, corpus, tmp_path, threads, measured):
+    """The products of a wider model are shared out to both threads."""
+    threads(2)
+    config = tiny(epochs=None, steps=24, batch_size=16).with_model(emb_dim=96)
+    config = replace(config, machine=replace(config.machine, precision=precision))
+    train(config, tmp_path / "whole", corpus=corpus)
+    for step in (3, 10, 17):
+        run = tmp_path / str(step)
+        stopped(config, run, corpus, step)
+        watcher = Stops()
+        train(config, run, corpus=corpus, watcher=watcher)
+        assert watcher.said == []
+        assert_same_run(run, tmp_path / "whole")
+    measured("R8", f"{precision}, 2 threads: 3 of 3 resumed runs identical", "identical")
+
+
+def test_r8_another_number_of_threads_or_torch_is_told(corpus, tmp_path, threads, measured):
+    threads(2)
+    stopped(tiny(), tmp_path / "run", corpus, 7)
+    threads(1)
+    watcher = Stops(9)
+    with pytest.raises(UserError, match="stopped at step 9"):
+        train(tiny(), tmp_path / "run", corpus=corpus, watcher=watcher)
+    assert watcher.said == ["threads was 2 and is 1: sums may round otherwise, so the last bits may differ from now on"]
+    change_state(checkpoint.folders(tmp_path / "run")[0], {"torch": "2.0.0"})
+    watcher = Stops()
+    train(tiny(), tmp_path / "run", corpus=corpus, watcher=watcher)
+    assert [line.partition(" and ")[0] for line in watcher.said] == ["torch was 2.0.0"]
+    measured("R8", "another number of threads, another torch: one warning each, and the run goes on", "told, goes on")
+
+
+def change_state(folder, changes):
+    """A checkpoint whose state says something else, sealed anew."""
+    state = json.loads((folder / "state.json").read_text()) | changes
+    (folder / "state.json").write_text(json.dumps(state))
+    (folder / "manifest.json").unlink()
+    manifest.seal(folder, state["step"], {})

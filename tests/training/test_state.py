@@ -10,7 +10,15 @@ import torch
 from llm_scratch.config import TrainConfig
 from llm_scratch.model.gpt import GPTModel
 from llm_scratch.training.optim import OPTIMIZERS
-from llm_scratch.training.state import optimizer_tensors, plain_weights, random_state, restore_optimizer, restore_random, seed_random
+from llm_scratch.training.state import (
+    optimizer_tensors,
+    plain_weights,
+    random_state,
+    restore_optimizer,
+    restore_random,
+    seed_random,
+    what_changed,
+)
 
 TINY = {"vocab_size": 13, "context_length": 8, "emb_dim": 12, "n_heads": 3, "n_layers": 2, "drop_rate": 0.2}
 
@@ -88,3 +96,19 @@ def test_a_random_state_of_torch_alone_leaves_the_others_as_they_are():
 def test_a_tied_weight_is_kept_once():
     untied, tied = (set(plain_weights(GPTModel(TINY | {"tie_embeddings": tied}))) for tied in (False, True))
     assert untied - tied == {"out_head.weight"}
+
+
+@pytest.mark.parametrize(
+    ("said", "device", "want"),
+    [
+        ({}, "cpu", ""),  # what format 1 wrote
+        ({"threads": torch.get_num_threads(), "torch": torch.__version__}, "cpu", ""),
+        ({"threads": 77}, "cpu", f"threads was 77 and is {torch.get_num_threads()}: "),
+        ({"threads": 77}, "cuda", ""),
+        ({"threads": 77, "torch": "1.0"}, "cpu", f"torch was 1.0 and is {torch.__version__}, threads was 77 and is "),
+    ],
+)
+def test_what_rounds_otherwise_is_told(said, device, want):
+    told = what_changed(said, torch.device(device))
+    assert told.startswith(want)
+    assert bool(told) == bool(want)

@@ -32,7 +32,7 @@ from llm_scratch.training.records import NoRecords, Records, Silence, Watcher
 from llm_scratch.training.run import Run
 from llm_scratch.training.saving import Saves
 from llm_scratch.training.schedule import learning_rate
-from llm_scratch.training.state import optimizer_tensors, seed_random
+from llm_scratch.training.state import optimizer_tensors, seed_random, what_changed
 from llm_scratch.training.team import Team, joined
 from llm_scratch.training.trainee import make_ready
 
@@ -116,6 +116,8 @@ def train(
                 if learned(to_dict(from_dict(RunConfig, found.config))) != learned(to_dict(config)):
                     raise UserError(f"{folder} holds a run with other settings; choose another --out, or --fresh to start over", CHECKPOINT)
                 run.restore(found)
+                if changed := what_changed(found.state, run.device):
+                    watcher.warn(changed)
             if team.writes:  # AdamW keeps two numbers a weight
                 checkpoint.check_room(folder, 3 * sum(p.nbytes for p in run.model.parameters()))
             papers = Records(config, folder, run.step, run.device, team.size, watcher.warn) if team.writes else NoRecords()

@@ -65,6 +65,15 @@ def restore_random(states: dict[str, Any]) -> None:
         np.random.set_state(("MT19937", _words(said), said["place"], said["has_gauss"], said["gauss"]))
 
 
+def what_changed(said: dict[str, Any], device: torch.device) -> str:
+    """In words, what rounds otherwise here than where a checkpoint's state was written; "" if nothing does that is known."""
+    here: dict[str, Any] = {"torch": torch.__version__}
+    if device.type == "cpu":
+        here["threads"] = torch.get_num_threads()
+    changed = [f"{name} was {said[name]} and is {now}" for name, now in here.items() if said.get(name, now) != now]
+    return f"{', '.join(changed)}: sums may round otherwise, so the last bits may differ from now on" if changed else ""
+
+
 def _as_tensor(digits: str) -> Tensor:
     return torch.frombuffer(bytearray.fromhex(digits), dtype=torch.uint8)
 
