@@ -82,13 +82,46 @@ def test_rows_are_picked_repeated_and_go_their_own_way(cache):
     assert torch.equal(keys[:, :, 3:], new)
 
 
+@pytest.mark.parametrize("rows", [[0, 1, 2], [0, 0, 1], [1, 0, 2], [2, 2, 2], [1], [2, 1], [0, 1, 2, 2, 0]])
+def test_a_pick_moves_rows_and_copies_nothing_else(cache, rows):
+    """What beams do: the same number of rows each time, many in place; the memory is made anew only for another number."""
+    k, v = torch.randn(2, B, G, S, D)
+    cache.append(0, k, v)
+    cache.advance(4)
+    cache.ids = torch.arange(3)[:, None].expand(3, 4)
+    unused = torch.arange(3.0)[:, None, None, None].expand(3, G, S - 4, D)
+    cache.keys[:, :, :, 4:] = unused
+    before = cache.keys.data_ptr()
+    cache.pick(rows)
+    assert torch.equal(cache.keys[0, :, :, :4], k[rows, :, :4])
+    assert torch.equal(cache.values[0, :, :, :4], v[rows, :, :4])
+    assert cache.ids[:, 0].tolist() == rows
+    assert cache.keys.shape == (L, len(rows), G, S, D)
+    assert (cache.keys.data_ptr() == before) == (len(rows) == B)
+    if len(rows) == B:
+        assert torch.equal(cache.keys[1, :, :, 4:], unused)
+
+
+def test_rows_that_stay_cost_nothing(cache):
+    cache.append(0, *torch.randn(2, B, G, 4, D))
+    cache.advance(4)
+    versions = cache.keys._version, cache.values._version
+    cache.pick(range(B))
+    cache.pick(torch.arange(B))
+    assert (cache.keys._version, cache.values._version) == versions
+    cache.pick([0, 0, 2])
+    assert cache.keys._version > versions[0]
+
+
 def test_what_is_rewound_is_overwritten(cache):
     k, v = torch.randn(2, B, G, 5, D)
     cache.append(0, k, v)
     cache.advance(5)
+    cache.ids = torch.arange(5).expand(B, 5)
     cache.rewind(9)
     assert cache.pos == 5
     cache.rewind(2)
+    assert cache.ids.tolist() == [[0, 1]] * B
     keys, _ = cache.append(0, v[:, :, :1], v[:, :, :1])
     assert torch.equal(keys, torch.cat([k[:, :, :2], v[:, :, :1]], 2))
 

@@ -95,7 +95,7 @@ class ModernGPT(nn.Module):
         self.out_head = nn.Linear(cfg.emb_dim, cfg.vocab_size, bias=False)
         for block in self.trf_blocks:
             nn.init.zeros_(block.att.out_proj.weight)  # type: ignore[union-attr, arg-type]
-            nn.init.zeros_(block.narrow.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(block.narrow.weight)  # type: ignore[union-attr, arg-type]
         if cfg.tie_embeddings:
             nn.init.normal_(self.tok_emb.weight, std=0.02)
             self.out_head.weight = self.tok_emb.weight
