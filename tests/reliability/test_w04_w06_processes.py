@@ -61,6 +61,42 @@ def test_w4_a_run_goes_on_with_another_number_of_processes(ranks, tmp_path, meas
     )
 
 
+def test_w4_a_run_in_shares_goes_on_in_shares_and_on_one_process(ranks, tmp_path, measured):
+    """FSDP2 on two processes, stopped; FSDP2 on two, stopped; then one process, which holds all of it."""
+    config = RunConfig(TINY, STORIES, TrainConfig(steps=60, eval_every=30, save_every=30, **OFTEN))
+    shared = replace(config, machine=replace(config.machine, parallel="fsdp"))
+    assert_no_errors(ranks.train(1, config, tmp_path / "alone"))
+    assert_no_errors(ranks.train(2, shared, tmp_path / "shared"))
+    for size, way, stop_at in ((2, shared, 20), (2, shared, 40), (1, config, 0)):
+        for one in ranks.train(size, way, tmp_path / "run", stop_at):
+            assert one.get("code", 0) == (143 if stop_at else 0), one.get("trace")
+            assert one["warnings"] == []
+    until_40 = {step: loss for step, loss in rows(tmp_path / "shared").items() if step <= 40}
+    assert {step: loss for step, loss in rows(tmp_path / "run").items() if step <= 40} == until_40, "in shares: the same bits"
+    reached = furthest(rows(tmp_path / "run"), rows(tmp_path / "alone"))
+    assert reached <= CLOSE
+    measured(
+        "W4",
+        f"stopped and resumed in shares: the same bits; on one process then: within {reached:.1e}",
+        f"FSDP2 on 2, FSDP2 on 2, one process: loss within {CLOSE:.0e} over 60 steps",
+    )
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_w4_bfloat16_on_two_processes_goes_on_with_the_same_bits(parallel, ranks, tmp_path, measured):
+    config = RunConfig(replace(TINY, drop_rate=0.2), STORIES, TrainConfig(steps=16, eval_every=16, save_every=16, **OFTEN))
+    config = replace(config, machine=replace(config.machine, parallel=parallel, precision="bfloat16"))
+    assert_no_errors(ranks.train(2, config, tmp_path / "whole"))
+    assert [one["code"] for one in ranks.train(2, config, tmp_path / "run", stop_at=7)] == [143, 143]
+    assert_no_errors(ranks.train(2, config, tmp_path / "run"))
+    assert rows(tmp_path / "run") == rows(tmp_path / "whole")
+    a, b = (newest(tmp_path / run, pytest.fail) for run in ("run", "whole"))
+    assert a.state["precision"] == "bfloat16"
+    for kind in ("weights", "optimizer"):
+        assert all(t.equal(getattr(b, kind)[name]) for name, t in getattr(a, kind).items())
+    measured("W4", f"bfloat16, {parallel}, 2 processes: resumed to the same bits", "identical")
+
+
 @pytest.fixture(scope="module")
 def fifty(ranks, tmp_path_factory):
     """Fifty steps on one process, and with each way of being many."""
