@@ -14,6 +14,7 @@ from llm_scratch.cli.conversation import MODEL, STOPS, YOU, Conversation
 from llm_scratch.errors import UserError
 from llm_scratch.generation.decode import stream
 from llm_scratch.loading import load
+from llm_scratch.model.gpt import GPTModel
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,17 @@ def test_answers_are_what_stream_gives_for_the_transcript(say, trained):
         talk.turns.append((MODEL, answer.strip()))
         want += answer.lstrip() + "\n\n"
     assert (result.code, result.out) == (0, want)
+
+
+def test_a_turn_reads_only_what_is_new(say, trained, monkeypatch):
+    read, hidden, [letter] = [], GPTModel.hidden, load(trained)[1].encode("h")
+    monkeypatch.setattr(GPTModel, "hidden", lambda self, ids, cache=None: read.append(ids.shape[1]) or hidden(self, ids, cache))
+    say("a", "b", "/clear", "c", words=("--tokens", "1", "--logit-bias", f"{letter}=1000"))
+    prompt, turn = len("You: a\nModel:"), len("\nYou: b\nModel:")
+    assert prompt - 3 <= read[0] <= prompt  # a token may hold two letters or three
+    assert turn - 5 <= read[1] <= turn + 2  # with the answer, which nobody has read
+    assert read[2] <= len("c\nModel:")
+    assert len(read) == 3
 
 
 def test_a_seed_repeats_the_answers(say):

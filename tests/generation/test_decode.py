@@ -18,6 +18,7 @@ from llm_scratch.generation.decode import (
     text_to_token_ids,
     token_ids_to_text,
 )
+from llm_scratch.generation.reader import BLANK, pad_left
 from llm_scratch.model.gpt import GPTModel
 
 CFG = {"vocab_size": 61, "context_length": 12, "emb_dim": 24, "n_heads": 3, "n_layers": 2, "drop_rate": 0.5, "qkv_bias": True}
@@ -185,6 +186,33 @@ def test_a_full_context_slides_or_stops(model, idx):
     assert torch.equal(generate(model, torch.zeros(1, 13, dtype=torch.long), 3, on_full="stop"), torch.zeros(1, 13, dtype=torch.long))
 
 
+@pytest.mark.parametrize("samples", [1, 2])
+@pytest.mark.parametrize("eos_id", [None, 5])
+def test_rows_of_different_lengths_fill_the_context_one_by_one(model, samples, eos_id):
+    """Each as if alone, then blanks; one is too long from the beginning; a row that said the end token keeps it."""
+    rows = [[1, 2, 3, 4, 5, 6, 7, 8, 9], [3], list(range(20)), [4, 5, 6, 7]]
+    chance = [torch.Generator().manual_seed(seed) for seed in range(4 * samples)]
+    how = {"temperature": 2.0, "on_full": "stop", "eos_id": eos_id, "logit_bias": {5: 4.0}}
+    out = generate(model, pad_left(rows), 40, generator=chance, samples=samples, **how)
+    ended = 0
+    for number, got in enumerate(out[:, 20:].tolist()):
+        row = rows[number // samples]
+        alone = generate(model, torch.tensor([row]), 40, generator=torch.Generator().manual_seed(number), **how)[0, len(row) :].tolist()
+        assert len(alone) == max(0, 13 - len(row)) or alone[-1] == eos_id
+        ended += bool(alone) and alone[-1] == eos_id
+        assert got == alone + [alone[-1] if alone and alone[-1] == eos_id else BLANK] * (len(got) - len(alone))
+    assert bool(ended) == (eos_id is not None)
+    assert out.shape[1] < 20 + 13
+
+
+def test_a_row_that_fills_the_context_is_read_once_more_for_the_others(model, monkeypatch):
+    """The shorter row goes on without blanks, and not by reading the window at each step."""
+    shapes = []
+    monkeypatch.setattr(model, "hidden", lambda ids, cache=None: shapes.append(ids.shape[1]) or GPTModel.hidden(model, ids, cache))
+    generate(model, pad_left([[1] * 10, [2] * 4]), 40, on_full="stop")
+    assert shapes == [10, 1, 1, 7, 1, 1, 1, 1, 1]
+
+
 def test_the_cache_is_freed_when_the_reader_stops(model):
     caches = []
     model.new_cache = lambda n: caches.append(weakref.ref(cache := GPTModel.new_cache(model, n))) or cache
@@ -285,12 +313,14 @@ def test_a_stop_string_ends_each_row_by_itself():
     assert script.training, "the model's mode is restored"
 
 
-def test_a_seed_gives_the_same_text_alone_and_in_a_batch_of_32():
-    """Prompts of all lengths, so most rows begin with blanks; float32."""
+@pytest.mark.parametrize("on_full", ["slide", "stop"])
+def test_a_seed_gives_the_same_text_alone_and_in_a_batch_of_32(on_full):
+    """Prompts of all lengths, so most rows begin with blanks, and fill the context one after the other; float32."""
     torch.manual_seed(1)
     model = GPTModel(CFG | {"vocab_size": 257, "context_length": 40})
     prompts = ["the quick brown fox jumps over"[: 1 + number % 30] for number in range(32)]
     settings = {"max_new_tokens": 25, "temperature": 1.1, "top_p": 0.95, "repetition_penalty": 1.2, "stop_at_eot": False}
+    settings["on_full"] = on_full
     together = [[] for _ in prompts]
     for row, piece in stream_rows(model, Bytes(), prompts, seeds=range(100, 132), **settings):
         together[row].append(piece.id)

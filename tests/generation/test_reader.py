@@ -21,8 +21,12 @@ V, CONTEXT = 31, 11
 
 def model_of(architecture: str) -> nn.Module:
     torch.manual_seed(5)
-    cfg = ModelConfig(vocab_size=V, context_length=CONTEXT, emb_dim=24, n_heads=4, n_layers=2, qkv_bias=True, architecture=architecture)
-    return build(cfg).eval()
+    shape = {"vocab_size": V, "context_length": CONTEXT, "emb_dim": 24, "n_heads": 4, "n_layers": 2}
+    model = build(ModelConfig(**shape, qkv_bias=architecture != "modern", architecture=architecture)).eval()
+    for weight in model.parameters():
+        if not weight.any():  # a part that begins with nothing would say the same whatever it looks at
+            nn.init.normal_(weight, std=0.2)
+    return model
 
 
 READY = {name: model_of(name) for name in MODELS}
@@ -44,15 +48,57 @@ def plainly(model: nn.Module, row: list[int], size: int, n: int) -> list[int]:
     chunk=st.none() | st.integers(1, 6),
     size=st.none() | st.integers(1, CONTEXT + 2),
     samples=st.integers(1, 2),
+    block=st.sampled_from([1, 3, None]),
 )
 @settings(max_examples=150, deadline=None)
-def test_cached_ids_equal_uncached_ids(name, rows, new, chunk, size, samples):
-    """Prompts shorter and longer than the context, in one padded batch; the context fills and slides."""
+def test_cached_ids_equal_uncached_ids(name, rows, new, chunk, size, samples, block):
+    """Prompts shorter and longer than the context, in one padded batch; the context fills and slides; the cache grows or is there at once."""
     model = READY[name]
-    ids = generate(model, pad_left(rows), new, size, prefill_chunk=chunk, samples=samples)
+    cache = model.new_cache(len(rows), block) if hasattr(model, "new_cache") else None
+    ids = generate(model, pad_left(rows), new, size, prefill_chunk=chunk, samples=samples, cache=cache)
     got = [[i for i in row if i != BLANK] for row in ids.tolist()]
     want = [plainly(model, row, min(size or CONTEXT, CONTEXT), new) for row in rows for _ in range(samples)]
     assert got == want
+    if cache is not None and block is not None and new:  # no more memory than its longest window asked for
+        longest = min(max(map(len, rows)) + new - 1, size or CONTEXT, CONTEXT)
+        assert cache.keys.shape[3] == min(-(-longest // block) * block, CONTEXT)
+
+
+@given(
+    name=st.sampled_from(sorted(name for name, model in READY.items() if hasattr(model, "new_cache"))),
+    same=st.integers(0, CONTEXT),
+    turns=st.lists(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=CONTEXT), min_size=2, max_size=2), min_size=2, max_size=4),
+    new=st.integers(0, 5),
+)
+@settings(max_examples=100, deadline=None)
+def test_a_cache_that_holds_another_text_gives_the_same_ids(name, same, turns, new):
+    """One cache for several batches of two texts, one after the other: they share a beginning, a padding, both or nothing."""
+    model = READY[name]
+    cache = model.new_cache(2)
+    for rows in turns:
+        idx = pad_left([[1] * same + row for row in rows])
+        assert torch.equal(generate(model, idx, new, cache=cache), generate(model, idx, new))
+
+
+def test_what_two_texts_share_is_read_once(monkeypatch):
+    model, shapes, cache = READY["gpt"], [], READY["gpt"].new_cache(1)
+    hidden = type(model).hidden
+    monkeypatch.setattr(model, "hidden", lambda ids, cache=None: shapes.append(ids.shape[1]) or hidden(model, ids, cache))
+    first = generate(model, torch.tensor([[1, 2, 3]]), 3, cache=cache)
+    assert (cache.pos, cache.ids.tolist()) == (5, first[:, :5].tolist())  # nobody has asked what follows the last one
+    generate(model, torch.cat([first, torch.tensor([[7, 8]])], 1), 2, cache=cache)
+    generate(model, torch.tensor([[1, 2, 3]]), 1, cache=cache)
+    generate(model, torch.tensor([[1, 9, 3]]), 1, cache=cache)  # the third token agrees again, but not what was before it
+    generate(model, torch.tensor([[9]]), 1, cache=cache)
+    assert shapes == [3, 1, 1, 3, 1, 1, 2, 1]
+
+
+def test_a_cache_that_does_not_fit_is_named():
+    model = READY["gpt"]
+    with pytest.raises(ValueError, match=r"the cache is for 3 rows and the text has 1; make it with new_cache\(1\)"):
+        generate(model, torch.tensor([[1]]), 1, cache=model.new_cache(3))
+    with pytest.raises(UserError, match="DummyGPTModel keeps no cache; leave out cache="):
+        generate(READY["dummy"], torch.tensor([[1]]), 1, cache=model.new_cache(1))
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from llm_scratch.generation.pieces import Piece
+    from llm_scratch.model.cache import KVCache
     from llm_scratch.tokenizers import Tokenizer
 
 BYE = "Ctrl-D or /bye leaves."
@@ -96,12 +97,15 @@ class Talk:
     run: str = ""
     model: nn.Module | None = None
     tokenizer: Tokenizer | None = None
+    cache: KVCache | None = None
+    """what the model has read of the transcript: a turn reads only what is new"""
 
     def open(self, run: str) -> None:
         """Take the model of a run, and say what it is."""
         from llm_scratch.model.running import context_length
 
         self.model, self.tokenizer, how = ready(resolve(run), self.device, self.dtype)
+        self.cache = self.model.new_cache(1) if hasattr(self.model, "new_cache") else None
         self.run = run
         print(f"{run} sees {context_length(self.model)} tokens at once. It continues texts and was not taught")
         print("to answer, so this is a transcript that it goes on with.")
@@ -139,6 +143,7 @@ class Talk:
             stop=STOPS,
             seed=secrets.randbelow(2**31) if self.seed is None else self.seed + turn,
             top=0 if self.probs else None,
+            cache=self.cache,
             **self.samplers.settings(),
         )
 

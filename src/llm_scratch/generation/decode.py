@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from llm_scratch.errors import UserError
 from llm_scratch.generation.pieces import Piece, Writer, piece
-from llm_scratch.generation.reader import check_prompt, pad_left
+from llm_scratch.generation.reader import BLANK, check_prompt, pad_left
 from llm_scratch.generation.sampling import Generators
 from llm_scratch.generation.steps import Step, chooser, steps
+from llm_scratch.model.cache import KVCache
 from llm_scratch.model.running import device_of
 
 
@@ -36,6 +37,7 @@ def generate(
     samples: int = 1,
     on_full: Literal["slide", "stop"] = "slide",
     prefill_chunk: int | None = None,
+    cache: KVCache | None = None,
     **settings: Any,
 ) -> Tensor:
     """Continue each row of ids, by chance or always with the best token.
@@ -49,7 +51,7 @@ def generate(
         eos_id: the token that ends a text. A row keeps it and is filled up with it; when all rows have ended, so does this function.
         generator: where the chance comes from; None: PyTorch's own, so that `torch.manual_seed(123)` before the call repeats a text. A
             list gives each row its own, and then a row is drawn as if it were alone.
-        samples, on_full, prefill_chunk: as in `steps.steps`.
+        samples, on_full, prefill_chunk, cache: as in `steps.steps`. A row that stops since it is full is filled up with `reader.BLANK`.
         settings: any other sampler or penalty, as in `steps.chooser`.
     Returns:
         [B * samples, T + new], new <= max_new_tokens.
@@ -58,7 +60,8 @@ def generate(
     """
     _check(model, idx, max_new_tokens, context_size, temperature)
     choose = chooser(generator, temperature=temperature, top_k=top_k, top_p=top_p, **settings)
-    new = steps(model, idx, choose, context_size=context_size, eos_id=eos_id, samples=samples, on_full=on_full, prefill_chunk=prefill_chunk)
+    how: dict[str, Any] = {"samples": samples, "on_full": on_full, "prefill_chunk": prefill_chunk, "cache": cache}
+    new = steps(model, idx, choose, context_size=context_size, eos_id=eos_id, **how)
     return torch.cat([idx.repeat_interleave(samples, 0), *(step.ids for step in islice(new, max_new_tokens))], dim=1)
 
 
@@ -121,6 +124,7 @@ def stream_rows(
     temperature: float | None = None,
     on_full: Literal["slide", "stop"] = "slide",
     prefill_chunk: int | None = None,
+    cache: KVCache | None = None,
     write: Callable[[nn.Module, Tensor], Iterator[Step]] | None = None,
     **settings: Any,
 ) -> Generator[tuple[int, Piece]]:
@@ -136,7 +140,7 @@ def stream_rows(
         stop_at_eot: end when the model says that the text ends; the end-of-text token itself is never given.
         top: give each piece its log-probability and this many likeliest others; None: neither.
         temperature: 0.8 unless given; 0 is greedy.
-        on_full, prefill_chunk: as in `steps.steps`.
+        on_full, prefill_chunk, cache: as in `steps.steps`; a row that is full ends.
         write: another way of writing, `(model, ids [B, T]) -> steps`, such as `partial(contrastive, k=4)`; it has settings of its own.
         settings: any sampler or penalty, `mirostat` or `constraint`, as in `steps.chooser`.
     Raises:
@@ -154,8 +158,8 @@ def stream_rows(
         generators = None if seeds is None else [torch.Generator(idx.device).manual_seed(seed) for seed in seeds]
         warm = 0.8 if temperature is None else temperature
         choose = chooser(generators, n_vocab=tokenizer.n_vocab, temperature=warm, **settings)
-        new = steps(model, idx, choose, samples=samples, on_full=on_full, prefill_chunk=prefill_chunk)
-    elif samples > 1 or seeds is not None or temperature is not None or on_full != "slide" or prefill_chunk is not None or settings:
+        new = steps(model, idx, choose, samples=samples, on_full=on_full, prefill_chunk=prefill_chunk, cache=cache)
+    elif samples > 1 or on_full != "slide" or settings or (seeds, temperature, prefill_chunk, cache) != (None,) * 4:
         raise TypeError("another way of writing has its own settings; give them to it, as in partial(contrastive, k=4)")
     else:
         new = write(model, idx)
@@ -167,7 +171,10 @@ def _pieces(new: Iterator[Step], writers: Sequence[Writer], n_vocab: int, top: i
     for ids, logits in new if writers else ():
         logprobs = None if top is None else logits[:, :n_vocab].log_softmax(-1)
         for row, (writer, token) in enumerate(zip(writers, ids.flatten().tolist(), strict=True)):
-            if not writer.done:
+            if token == BLANK and not writer.done:  # the row is full
+                if rest := writer.end():
+                    yield row, Piece(rest)
+            elif not writer.done:
                 text = writer.add(token)
                 yield row, piece(text, token, None if logprobs is None else logprobs[row], top or 0)
         if all(writer.done for writer in writers):

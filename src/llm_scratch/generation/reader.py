@@ -35,7 +35,9 @@ class Reader:
         prefill_chunk: read a long prompt in pieces of this many tokens, which takes less memory; None: at once.
     Attributes:
         size: most tokens the model is shown, or None.
-        cache: what it remembers.
+        cache: what it remembers; its own, made with the first text, unless `take` gave it one.
+    Raises:
+        UserError: context_size or prefill_chunk below 1.
     """
 
     def __init__(self, model: nn.Module, context_size: int | None = None, prefill_chunk: int | None = None) -> None:
@@ -69,6 +71,30 @@ class Reader:
         if self.cache is not None:
             self.cache.pick(rows)
 
+    def take(self, cache: KVCache, idx: Tensor) -> None:
+        """Go on with a cache of `model.new_cache`, which may hold a text already: what it shares with idx [B, S] is not read again.
+
+        Raises:
+            UserError: a model that keeps none.
+            ValueError: the cache is of another number of rows.
+        """
+        if not hasattr(self.model, "new_cache"):
+            raise UserError(f"{type(self.model).__name__} keeps no cache; leave out cache=")
+        if len(idx) != (rows := cache.keys.shape[1]):
+            raise ValueError(f"the cache is for {rows} rows and the text has {len(idx)}; make it with new_cache({len(idx)})")
+        self.cache, self.size = cache, cache.limit if self.size is None else min(self.size, cache.limit)
+        self.agree(idx)
+
+    def agree(self, idx: Tensor) -> None:
+        """Forget what was read from where it is not the beginning of idx [B, S], and the last token of that, which is to be asked for."""
+        if self.cache is None:
+            return
+        read = idx[:, :0] if self.cache.ids is None else self.cache.ids[:, : self.cache.pos]
+        both = min(read.shape[1], idx.shape[1])
+        same = (read[:, :both] == idx[:, :both]).all(0).long().cumprod(0).sum()
+        self.rewind(min(int(same), idx.shape[1] - 1))
+        self.cache.blanks = _blanks(idx)
+
     def rewind(self, length: int) -> None:
         """Forget what was read from the place `length` on."""
         if self.cache is not None:
@@ -76,13 +102,16 @@ class Reader:
 
     def _new(self, window: Tensor, length: int, read: Callable[[Tensor, KVCache], Tensor]) -> Tensor:
         """The tokens of the window that are not in the cache, through `read`."""
-        if self.cache is None or length > window.shape[1]:
-            self.cache = cache = self.model.new_cache(len(window))  # type: ignore[operator]
-            blanks = (window < 0).sum(1)
-            cache.blanks = blanks if blanks.any() else None
         cache = self.cache
+        if cache is None:
+            self.cache = cache = self.model.new_cache(len(window))  # type: ignore[operator]
+        if length > window.shape[1]:
+            cache.rewind(0)
+        if not cache.pos:
+            cache.blanks = _blanks(window)
         new = window[:, cache.pos :].clamp(min=0)
         parts = [read(part, cache) for part in new.split(self.chunk or new.shape[1], dim=1)]
+        cache.ids = window
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     def _without_cache(self, window: Tensor, n: int) -> Tensor:
@@ -90,6 +119,12 @@ class Reader:
         if not (window < 0).any():
             return self.model(window)[:, -n:].float()
         return torch.cat([self.model(row[row >= 0][None])[:, -n:] for row in window]).float()
+
+
+def _blanks(idx: Tensor) -> Tensor | None:
+    """How many places before each text of idx [B, S] are blank, [B]; None where none is."""
+    blanks = (idx < 0).sum(1)
+    return blanks if blanks.any() else None
 
 
 def check_prompt(model: nn.Module, idx: Tensor) -> None:

@@ -94,20 +94,17 @@ class Draft:
 
     def __init__(self, model: nn.Module, generator: torch.Generator | None = None, n_vocab: int | None = None, **settings: Any) -> None:
         self.model, self.generator, self.n_vocab, self.settings = model, generator, n_vocab, settings
-        self.reader, self.seen = Reader(model), torch.empty(1, 0, dtype=torch.long)
+        self.reader = Reader(model)
 
     def __call__(self, idx: Tensor, n: int) -> tuple[Tensor, Tensor]:
         """n guesses after idx [1, S], each drawn after the one before it, and what they were drawn from: [1, n] and [1, n, V]."""
-        both = min(self.seen.shape[1], idx.shape[1])
-        same = (self.seen[:, :both].to(idx.device) == idx[:, :both]).long().cumprod(1).sum()
-        self.reader.rewind(min(int(same), idx.shape[1] - 1))
+        self.reader.agree(idx)
         q, start = [], idx.shape[1]
         with evaluating(self.model):
             for _ in range(n):
                 logits = self.reader(idx)[:, -1, : self.n_vocab]  # [B, V]
                 q.append(bend(logits, idx, **self.settings).softmax(-1))
                 idx = torch.cat([idx, torch.multinomial(q[-1], 1, generator=self.generator)], dim=1)
-        self.seen = idx
         return idx[:, start:], torch.stack(q, dim=1)
 
 

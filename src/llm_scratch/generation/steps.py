@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from llm_scratch.errors import UserError
 from llm_scratch.generation.mirostat import Mirostat
-from llm_scratch.generation.reader import Reader
+from llm_scratch.generation.reader import BLANK, Reader
 from llm_scratch.generation.sampling import Generators, bend, greedy, sample
+from llm_scratch.model.cache import KVCache
 from llm_scratch.model.running import evaluating
 
 Bend = Callable[[Tensor, Tensor], Tensor]
@@ -77,8 +78,9 @@ def steps(
     samples: int = 1,
     on_full: Literal["slide", "stop"] = "slide",
     prefill_chunk: int | None = None,
+    cache: KVCache | None = None,
 ) -> Iterator[Step]:
-    """Continue each row of `idx` one token at a time, without end, or until every row has said `eos_id`.
+    """Continue each row of `idx` one token at a time, without end, or until every row has said `eos_id` or is full.
 
     Args:
         model: `(ids [B, T]) -> logits [B, T, V]`; in eval mode while this runs, as it was afterwards.
@@ -86,14 +88,30 @@ def steps(
         choose: as `chooser` makes it.
         context_size, prefill_chunk: as in `Reader`.
         samples: continuations of each prompt, side by side; the prompt is read once.
-        on_full: when the longest row fills the context, "slide" lets the oldest token leave at each step, "stop" ends.
+        on_full: when a row fills the context, "slide" lets its oldest token leave at each step, "stop" ends that row.
+        cache: of `model.new_cache(B)`, to say how its memory comes (`block`), or to go on: what it holds of `idx` is not read again, and
+            it holds the new tokens afterwards, a row for each sample. None: one of its own.
     Yields:
-        A `Step` of B * samples rows, the samples of a prompt together; `eos_id` again and again in a row that has ended.
+        A `Step` of B * samples rows, the samples of a prompt together; in a row that has ended `eos_id` again and again, in one that is
+        full `reader.BLANK`.
     """
     reader = Reader(model, context_size, prefill_chunk)
+    if cache is not None:
+        reader.take(cache, idx)
+    size = reader.size if on_full == "stop" else None
     ended = torch.zeros(len(idx) * samples, 1, dtype=torch.bool, device=idx.device)  # [B, 1]
+    full = ended
+    left = None if size is None else (size + 1 - (idx >= 0).sum(1, keepdim=True)).repeat_interleave(samples, 0)  # [B, 1]
     with evaluating(model):
-        while on_full == "slide" or reader.size is None or idx.shape[1] <= reader.size:
+        while True:
+            if size is not None and left is not None:
+                full = ~ended & (left <= 0)  # [B, 1]
+                if not (going := ~ended & ~full).any():
+                    return
+                if idx.shape[1] > size:  # the longest is full: the others go on without the blanks that it made them have
+                    idx = idx[:, int(left[going].min()) - size - 1 :]
+                    reader.rewind(0)
+                left = left - 1
             logits = reader(idx)[:, -1]  # [B, V]
             if len(idx) < len(ended):
                 rows = torch.arange(len(idx), device=idx.device).repeat_interleave(samples)
@@ -102,8 +120,8 @@ def steps(
             new = choose(logits, idx)  # [B, 1]
             if eos_id is not None:
                 new = new.masked_fill(ended, eos_id)  # [B, 1]
-                ended = ended | (new == eos_id)  # [B, 1]
-            yield Step(new, logits)
+                ended = ended | (new == eos_id) & ~full  # [B, 1]
+            yield Step(new.masked_fill(full, BLANK), logits)
             if eos_id is not None and ended.all():
                 return
             idx = torch.cat([idx, new], dim=1)  # [B, S]
