@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -160,8 +161,11 @@ def read(folder: Path) -> Checkpoint:
     """
     if (wrong := problem(folder)) is not None:
         raise Damaged(folder, f"is damaged: {wrong}")
-    config, state = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("config.json", "state.json"))
-    weights, optimizer = (load_file(folder / f"{name}.safetensors") for name in ("model", "optim"))
+    try:
+        config, state = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("config.json", "state.json"))
+        weights, optimizer = (load_file(folder / f"{name}.safetensors") for name in ("model", "optim"))
+    except (ValueError, OSError, SafetensorError) as e:  # the manifest vouches for it all the same: somebody made it so
+        raise Damaged(folder, f"is damaged: {str(e)[:120]}") from e
     for name, tensor in (*weights.items(), *optimizer.items()):
         if not torch.isfinite(tensor).all():
             raise Damaged(folder, f"is of no use: {name} holds numbers that are not finite")

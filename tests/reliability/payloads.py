@@ -21,6 +21,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from llm_scratch import checkpoint, manifest
+from llm_scratch.config import ModelConfig, RunConfig, to_dict
+from llm_scratch.model import build
+from llm_scratch.tokenizers import TOKENIZERS, save_tokenizer
+
+LITGPT = b"""{padded_vocab_size: 9, block_size: 4, n_embd: 4, n_head: 1, n_layer: 1, rotary_percentage: 0, parallel_residual: false}"""
+"""Settings of litgpt's that are read, so that the weights are opened."""
+
 
 class Calls:
     """Unpickled, it calls `function(*args)`."""
@@ -137,16 +145,33 @@ def _folders(folder: Path, bomb: Calls, raw: bytes) -> dict[str, Path]:
             "config.json": json.dumps(own_code).encode(), "modeling.py": (folder / "script.py").read_bytes(),
             "model.safetensors": (2).to_bytes(8, "little") + b"{}", "tokenizer.json": raw,
         },
-        "litgpt": {"model_config.yaml": b"name: x", "lit_model.pth": raw},
+        "litgpt": {"model_config.yaml": LITGPT, "lit_model.pth": raw},
+        "litgpt in torch's zip": {"model_config.yaml": LITGPT, "lit_model.pth": _torch({"model": {"lm_head.weight": bomb}})},
         "litgpt's settings": {
             "model_config.yaml": f"name: !!python/object/apply:os.mkdir ['{bomb.call[1][0]}']".encode(), "lit_model.pth": _torch({})
         },
         "torch's distributed checkpoint": {".metadata": raw, "__0_0.distcp": raw},
-        "a run": {"ckpt/step-00000001/model.safetensors": raw, "ckpt/step-00000001/optim.pt": raw},
     }  # fmt: skip
     for name, members in contents.items():
         for member, content in members.items():
             path = folder / name / member
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-    return {name: folder / name for name in contents}
+    return {name: folder / name for name in contents} | {"a run": _run(folder / "a run", raw)}
+
+
+def _run(folder: Path, raw: bytes) -> Path:
+    """A run whose manifest vouches for pickles in the place of weights and tokenizer."""
+    tokenizer = TOKENIZERS["chars"](["abc"])
+    cfg = ModelConfig(vocab_size=tokenizer.n_vocab, context_length=4, emb_dim=4, n_heads=1, n_layers=1)
+    weights = {name: tensor.detach() for name, tensor in build(cfg).named_parameters()}
+    step = checkpoint.save(
+        folder, 1, to_dict(RunConfig(cfg)), weights, {}, {"step": 1}, lambda into: save_tokenizer(tokenizer, into), best=True
+    )
+    for name in ("model.safetensors", "optim.safetensors", "tokenizer.json"):
+        (step / name).write_bytes(raw)
+    (step / "optim.pt").write_bytes(raw)
+    (step / "manifest.json").unlink()
+    manifest.seal(step, 1, {})
+    assert manifest.problem(step) is None
+    return folder
