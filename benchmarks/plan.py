@@ -1,13 +1,15 @@
 """How good is a plan? Predicted memory and time of a step beside what training then takes, at three sizes.
 
-    python benchmarks/plan.py [124M 6x384 4x128]
+    python benchmarks/plan.py [--sizes 124M 6x384 4x128] [--rounds 3]
 
-For each size `llm-scratch plan` predicts, then `llm-scratch train` trains a few steps, each in a process of its own. Prints a table, then
-one JSON line. Needs the-verdict.txt, tinyshakespeare.txt and GPT-2's vocabulary (`llm-scratch data get`); 124M writes a checkpoint of 2 GB.
+The sizes are those of train.py. In each round `llm-scratch plan` predicts, then `llm-scratch train` trains a few steps, each in a process
+of its own. Prints a table of the middle rounds, then one JSON line; exits 1 if memory is off by more than 15 % or time by more than 25 %.
+Needs the-verdict.txt, tinyshakespeare.txt and GPT-2's vocabulary (`llm-scratch data get`); 124M writes a checkpoint of 2 GB.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
 import subprocess
@@ -22,20 +24,22 @@ from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig, 
 from llm_scratch.training.plan import measured
 from llm_scratch.training.plot import read_metrics
 
+BOUNDS = {"peak_memory": 0.15, "seconds_per_step": 0.25}
+GPT2 = {"qkv_bias": True, "tie_embeddings": True, "init": "gpt2", "context_length": 256}
 RARE = {"eval_every": 1000, "eval_batches": 1, "save_every": 1000, "sample_every": 0, "log_every": 1}
 SIZES = {
     "124M": RunConfig(
-        ModelConfig(context_length=256),
+        ModelConfig(**GPT2),
         DataConfig(source="verdict", tokenizer="gpt2", order="epochs", val_fraction=0.2),
         TrainConfig(steps=5, batch_size=2, **RARE),
     ),
     "6x384": RunConfig(
-        ModelConfig(vocab_size=4096, context_length=256, emb_dim=384, n_heads=6, n_layers=6),
+        ModelConfig(vocab_size=4096, emb_dim=384, n_heads=6, n_layers=6, **GPT2),
         DataConfig(source="shakespeare", tokenizer="bpe"),
         TrainConfig(steps=6, batch_size=16, **RARE),
     ),
     "4x128": RunConfig(
-        ModelConfig(vocab_size=66, context_length=64, emb_dim=128, n_heads=4, n_layers=4),
+        ModelConfig(vocab_size=66, emb_dim=128, n_heads=4, n_layers=4, **(GPT2 | {"context_length": 64})),
         DataConfig(source="shakespeare", tokenizer="chars"),
         TrainConfig(steps=100, batch_size=12, **RARE),
     ),
@@ -55,27 +59,38 @@ def compare(config: RunConfig) -> dict[str, Any]:
         plan = json.loads(said("plan", "--config", file, "--json"))
         said("train", "--config", file, "--out", run)
         took = measured(read_metrics(run))
-    row = {}
-    for key in ("peak_memory", "seconds_per_step"):
-        row[key] = {"predicted": plan[key], "measured": took[key], "off": plan[key] / took[key] - 1}
-    return row | {"tensors": plan["memory"], "before": plan["before"]}
+    return {key: {"predicted": plan[key], "measured": took[key], "off": plan[key] / took[key] - 1} for key in BOUNDS}
 
 
 def main() -> None:
-    names = sys.argv[1:] or list(SIZES)
+    """The table and the line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in args.sizes}
+    for _ in range(args.rounds):
+        for name in args.sizes:
+            rounds[name].append(compare(SIZES[name]))
     print("| size | memory predicted | measured | off | a step predicted | measured | off |\n|---|---|---|---|---|---|---|")
-    rows = {}
-    for name in names:
-        rows[name] = row = compare(SIZES[name])
+    rows = {name: {key: middle([each[key] for each in found]) for key in BOUNDS} for name, found in rounds.items()}
+    for name, row in rows.items():
         memory, step = row["peak_memory"], row["seconds_per_step"]
-        print(
-            f"| {name} | {memory['predicted'] / 2**20:,.0f} MiB | {memory['measured'] / 2**20:,.0f} MiB | {memory['off']:+.0%} "
-            f"| {step['predicted']:.3f} s | {step['measured']:.3f} s | {step['off']:+.0%} |",
-            flush=True,
-        )
+        sizes = " | ".join(f"{memory[key] / 2**20:,.0f} MiB" for key in ("predicted", "measured"))
+        times = " | ".join(f"{step[key]:.3f} s" for key in ("predicted", "measured"))
+        print(f"| {name} | {sizes} | {memory['off']:+.0%} {memory['range']} | {times} | {step['off']:+.0%} {step['range']} |")
     git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    where = {"threads": torch.get_num_threads(), "machine": platform.platform(), "torch": torch.__version__}
-    print(json.dumps({"benchmark": "plan", "sizes": rows, "commit": git.stdout.strip() or None} | where))
+    here = {"threads": torch.get_num_threads(), "machine": platform.platform(), "torch": torch.__version__}
+    print(json.dumps({"benchmark": "plan", "sizes": rows, "commit": git.stdout.strip() or None} | here))
+    outside = [f"{name} {key}" for name, row in rows.items() for key, bound in BOUNDS.items() if abs(row[key]["off"]) > bound]
+    if outside:
+        sys.exit(f"out of bounds: {', '.join(outside)}")
+
+
+def middle(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """The round in the middle by how far the prediction was off, and the lowest and highest of them in words."""
+    found = sorted(found, key=lambda row: row["off"])
+    return found[len(found) // 2] | {"range": f"[{found[0]['off']:+.0%}, {found[-1]['off']:+.0%}]"}
 
 
 if __name__ == "__main__":

@@ -46,7 +46,8 @@ def make_ready(model: nn.Module, machine: MachineConfig, device: torch.device, w
     cfg = ModelConfig.of(model.cfg) if hasattr(model, "cfg") else ModelConfig()  # type: ignore[arg-type]
     library = f", products by {use_fast_float32()}" if device.type == "cpu" else ""
     precision = choose_precision(machine.precision, cfg, device)
-    compiled, reason = compile_pays(machine.compile, work, device)
+    dtype = torch.bfloat16 if precision.name == "bfloat16" else torch.float32
+    compiled, reason = compile_pays(machine.compile, work, device, dtype)
     if compiled and hasattr(model, "hidden"):
         model.hidden = torch.compile(model.hidden)  # type: ignore[assignment, arg-type]
     if device.type == "cpu" and cfg.tie_embeddings and hasattr(model, "tok_emb"):
@@ -54,12 +55,12 @@ def make_ready(model: nn.Module, machine: MachineConfig, device: torch.device, w
     return Trainee(model, precision, f"{precision.name}: {precision.why}{library}; {'' if compiled else 'not '}compiled: {reason}")
 
 
-def compile_pays(wanted: str, work: float, device: torch.device) -> tuple[bool, str]:
-    """Whether to compile, and the arithmetic in words. `wanted` and `work` as in `make_ready`."""
+def compile_pays(wanted: str, work: float, device: torch.device, dtype: torch.dtype = torch.float32) -> tuple[bool, str]:
+    """Whether to compile, and the arithmetic in words. `wanted` and `work` as in `make_ready`; products are of `dtype`."""
     if wanted != "auto":
         return wanted == "yes", "as asked"
     share = SAVED.get(device.type, 0.0)
     if not share:
         return False, f"it saves nothing on {device.type}"
-    saved = share * work / (USED * matrix_rate(device))
+    saved = share * work / (USED * matrix_rate(device, dtype))
     return saved > COMPILING, f"it would save about {saved:.0f} s of this run and take {COMPILING:.0f} s"
