@@ -48,6 +48,7 @@ def test_contrastive_with_one_candidate_is_greedy(llm, trained):
     [
         (["--decoder", "beam", "--top-k", "3"], "--top-k says nothing to --decoder beam; it is for sample, speculative, lookup"),
         (["--decoder", "beam", "--seed", "3"], "--seed says nothing to --decoder beam"),
+        (["--decoder", "beam", "--on-full", "slide"], "--on-full slide says nothing to --decoder beam"),
         (["--beams", "3"], "--beams says nothing to --decoder sample; it is for beam"),
         (["--decoder", "lookup", "--mirostat", "3"], "--mirostat says nothing to --decoder lookup"),
         (["--decoder", "lookup", "--draft", "x"], "--draft says nothing to --decoder lookup"),
@@ -60,6 +61,25 @@ def test_a_flag_that_would_be_ignored_is_an_error(words, said, llm, trained):
     result = llm("generate", trained, "the", *words)
     assert (result.code, result.out) == (2, "")
     assert said in result.err
+
+
+@pytest.mark.parametrize(
+    ("decoder", "on_full"), [("beam", None), ("beam", "stop"), ("sample", "stop"), ("contrastive", "stop"), ("lookup", "stop")]
+)
+def test_a_prompt_after_which_nothing_fits_is_an_error(decoder, on_full, llm, trained):
+    words = ["--decoder", decoder, *(["--on-full", on_full] if on_full else [])]
+    for n, code in ((16, 0), (17, 3)):
+        result = llm("generate", trained, ("the hen " * 3)[:n], "--tokens", 3, *words)
+        assert result.code == code
+    assert result.out == ""
+    assert "the prompt has 17 tokens and the model sees 16" in result.err
+
+
+@pytest.mark.parametrize("decoder", ["sample", "contrastive", "lookup"])
+def test_a_long_prompt_slides_unless_it_is_to_stop(decoder, llm, trained):
+    result = llm("generate", trained, "the hen " * 3, "--tokens", 3, "--decoder", decoder)
+    assert result.code == 0
+    assert re.search(r"\[[1-3] tokens in", result.err)
 
 
 def test_a_text_keeps_to_an_expression_or_a_schema(llm, trained, tmp_path):

@@ -28,7 +28,7 @@ def test_the_text_is_that_of_stream(llm, trained):
     words = ["--tokens", "20", "--temperature", "0.5", "--top-k", "5", "--top-p", "0.9", "--seed", "3", "--device", "cpu"]
     result = llm("generate", trained, "the hen", *words)
     assert (result.code, result.out) == (0, want + "\n")
-    assert re.fullmatch(r"\n\[20 tokens in \d+\.\d s, \d+ tokens/s, the first after \d+\.\d{3} s, seed 3; (.+)\]\n", result.err)
+    assert re.fullmatch(r"\n\[20 tokens in \d+\.\d s, \d+ tokens/s, the first after \d+\.\d{3} s, seed 3\]\n\[(.+)\]\n", result.err)
     assert "as asked), float32 (a model 16 wide is too small to gain from fewer bits)" in result.err
 
 

@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 import torch
 
-from llm_scratch.errors import UserError
+from llm_scratch.errors import DATA, UserError
 from llm_scratch.generation.beam import beam_search, beam_steps
 from llm_scratch.generation.decode import generate
 from llm_scratch.model.gpt import GPTModel
@@ -100,7 +100,16 @@ def test_a_beam_of_one_is_greedy_and_ends_where_the_context_does():
     [best] = beam_search(model, idx, max_new_tokens=40, width=1)
     assert best.ids == generate(model, idx, 40, on_full="stop")[0, 3:].tolist()
     assert len(best.ids) == CFG["context_length"] - 3 + 1
-    assert beam_search(model, torch.zeros(1, 30, dtype=torch.long), max_new_tokens=5) == []
+
+
+def test_a_prompt_longer_than_the_context_is_an_error_and_one_that_fills_it_is_not():
+    full = torch.zeros(1, CFG["context_length"], dtype=torch.long)
+    assert len(beam_search(gpt(2), full, max_new_tokens=5)[0].ids) == 1
+    with pytest.raises(UserError, match="the prompt has 25 tokens and the model sees 24") as error:
+        beam_search(gpt(2), torch.zeros(1, 25, dtype=torch.long), max_new_tokens=5)
+    assert error.value.code == DATA
+    with pytest.raises(UserError, match="25 tokens and the model sees 8"):
+        beam_search(gpt(2), torch.zeros(1, 25, dtype=torch.long), max_new_tokens=5, context_size=8)
 
 
 def test_the_prompt_is_read_once(monkeypatch):

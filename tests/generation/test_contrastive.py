@@ -62,7 +62,10 @@ def test_the_text_is_read_once_and_its_mode_restored(model, monkeypatch):
     assert model.training
 
 
-def test_stops_where_the_context_is_full(model):
+def test_slides_or_stops_where_the_context_is_full(model):
+    long = torch.arange(20)[None] % V
+    assert list(contrastive(model, long, on_full="stop")) == []
+    assert len(list(islice(contrastive(model, long), 3))) == 3
     assert len(list(contrastive(model, torch.tensor([[3, 1, 4]]), on_full="stop"))) == CFG["context_length"] - 3 + 1
 
 

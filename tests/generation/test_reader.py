@@ -52,7 +52,7 @@ def plainly(model: nn.Module, row: list[int], size: int, n: int) -> list[int]:
 )
 @settings(max_examples=150, deadline=None)
 def test_cached_ids_equal_uncached_ids(name, rows, new, chunk, size, samples, block):
-    """Prompts shorter and longer than the context, in one padded batch; the context fills and slides; the cache grows or is there at once."""
+    """Prompts shorter and longer than the context, in one padded batch; the context slides; the cache grows or is there at once."""
     model = READY[name]
     cache = model.new_cache(len(rows), block) if hasattr(model, "new_cache") else None
     ids = generate(model, pad_left(rows), new, size, prefill_chunk=chunk, samples=samples, cache=cache)

@@ -127,6 +127,8 @@ def test_the_steps_carry_the_models_own_scores():
 def test_stops_where_the_context_is_full():
     ids = write(gpt(1), torch.tensor([[1, 2]]), partial(lookup, n_vocab=V), 99, on_full="stop")
     assert ids.shape[1] == CFG["context_length"] + 1
+    assert write(gpt(1), ids, partial(lookup, n_vocab=V), 99, on_full="stop").shape == ids.shape
+    assert write(gpt(1), ids, partial(lookup, n_vocab=V), 5).shape[1] == ids.shape[1] + 5
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ class Talk:
         from llm_scratch.model.running import context_length
 
         self.model, self.tokenizer, how = ready(resolve(run), self.device, self.dtype)
-        self.cache = self.model.new_cache(1) if hasattr(self.model, "new_cache") else None
+        self.cache = self.model.new_cache(1) if hasattr(self.model, "new_cache") else None  # type: ignore[operator]
         self.run = run
         print(f"{run} sees {context_length(self.model)} tokens at once. It continues texts and was not taught")
         print("to answer, so this is a transcript that it goes on with.")

@@ -11,7 +11,7 @@ from llm_scratch.cli.flags import option
 from llm_scratch.cli.folders import resolve
 from llm_scratch.cli.prompts import text_of
 from llm_scratch.cli.samplers import Samplers
-from llm_scratch.errors import UserError
+from llm_scratch.errors import DATA, UserError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,7 +46,7 @@ class Decoders(Samplers):
     json_schema: Annotated[str, option("FILE")] = ""
     """sample: the text must be JSON of the schema in this file (extra `constrain`)"""
 
-    def check_decoder(self, samples: int, seed: int | None) -> None:
+    def check_decoder(self, samples: int, seed: int | None, on_full: OnFull | None = None) -> None:
         """Refuse flags that the chosen way would ignore.
 
         Raises:
@@ -63,15 +63,28 @@ class Decoders(Samplers):
         chance = self.decoder not in ("beam", "contrastive")
         if not chance and seed is not None:
             raise UserError(f"--seed says nothing to --decoder {self.decoder}, which draws nothing")
+        if self.decoder == "beam" and on_full == "slide":
+            raise UserError(
+                "--on-full slide says nothing to --decoder beam, which compares whole texts and stops where the context is full"
+            )
         if self.decoder == "contrastive" and samples > 1:
             raise UserError("contrastive search writes one text and no other; leave out --samples")
         if self.decoder == "speculative" and not self.draft:
             raise UserError("--decoder speculative needs --draft RUN, a smaller model of the same tokenizer; lookup needs none")
 
-    def rows(self, model: nn.Module, tokenizer: Tokenizer, prompt: str, seed: int, samples: int, on_full: OnFull, **more: Any) -> Rows:
-        """(sample, piece) of each continuation of a prompt, as they come; `more` as in `decode.stream_rows`."""
+    def rows(
+        self, model: nn.Module, tokenizer: Tokenizer, prompt: str, seed: int, samples: int, on_full: OnFull | None, **more: Any
+    ) -> Rows:
+        """(sample, piece) of each continuation of a prompt, as they come; `more` as in `decode.stream_rows`.
+
+        Raises:
+            UserError: a prompt that is longer than the context, where the text is to stop there (code 3).
+        """
         from llm_scratch.generation.decode import stream_rows
 
+        on_full = on_full or "slide"
+        if on_full == "stop":
+            _check_room(model, tokenizer, prompt)
         if self.decoder == "sample":
             form = self._constraint(tokenizer)
             settings = self.settings() | ({} if form is None else {"constraint": form})
@@ -131,3 +144,13 @@ class Decoders(Samplers):
         if not self.regex and not self.json_schema:
             return None
         return Constraint(tokenizer, regex=self.regex or None, json_schema=text_of(self.json_schema) if self.json_schema else None)
+
+
+def _check_room(model: nn.Module, tokenizer: Tokenizer, prompt: str) -> None:
+    """Refuse a prompt after which there is nothing to be written before the context is full."""
+    from llm_scratch.generation.decode import encode_prompt
+    from llm_scratch.model.running import context_length
+
+    length, size = len(encode_prompt(model, tokenizer, prompt)), context_length(model)
+    if size is not None and length > size:
+        raise UserError(f"the prompt has {length} tokens and the model sees {size}; shorten it, or leave out --on-full stop", DATA)

@@ -46,8 +46,8 @@ class Generate(Verb, Decoders):
     """the same seed, the same text; drawn by chance unless given"""
     samples: int = 1
     """continuations of each prompt"""
-    on_full: Literal["slide", "stop"] = "slide"
-    """when the context is full: let the oldest token leave, or stop"""
+    on_full: Annotated[Literal["slide", "stop"] | None, option("slide|stop")] = None
+    """when the context is full: let the oldest token leave (unless given; beam always stops), or stop"""
     show_probs: Switch = False
     """colour each token by the probability that the model gave it"""
     device: str = "auto"
@@ -59,7 +59,7 @@ class Generate(Verb, Decoders):
         """Load once, then write every sample of every prompt."""
         if self.samples < 1:
             raise UserError(f"samples={self.samples} must be at least 1")
-        self.check_decoder(self.samples, self.seed)
+        self.check_decoder(self.samples, self.seed, self.on_full)
         where = resolve(self.run_)
         prompts = [text_of(prompt) if prompt == "-" else prompt for prompt in self.prompts]
         prompts += [text_of(self.file)] if self.file else []
@@ -75,4 +75,4 @@ class Generate(Verb, Decoders):
         drawn = self.decoder not in ("beam", "contrastive")
         if self.show_probs and colours():
             print(f"\n{legend()}", file=sys.stderr, end="")
-        print(f"\n[{clock.line()}{f', seed {seed}' if drawn else ''}; {how}]", file=sys.stderr)
+        print(f"\n[{clock.line()}{f', seed {seed}' if drawn else ''}]\n[{how}]", file=sys.stderr)

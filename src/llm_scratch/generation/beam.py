@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from llm_scratch.errors import UserError
+from llm_scratch.errors import DATA, UserError
 from llm_scratch.generation.reader import Reader
 from llm_scratch.generation.steps import Step
 from llm_scratch.model.running import evaluating
@@ -53,12 +53,14 @@ def beam_search(
         n_vocab: how many tokens the tokenizer has, as in `steps.chooser`.
         context_size, prefill_chunk: as in `Reader`.
     Raises:
-        UserError: more than one row, or n_best is not from 1 to width.
+        UserError: more than one row, n_best is not from 1 to width, or a prompt that is longer than the context (code 3).
     """
     if len(idx) != 1 or not 1 <= n_best <= width:
         raise UserError(f"beam search takes one text and 1 <= n_best <= width; got {len(idx)} texts, n_best={n_best}, width={width}")
     reader = Reader(model, context_size, prefill_chunk)
     begin = idx.shape[1]
+    if reader.size is not None and begin > reader.size:
+        raise UserError(f"the prompt has {begin} tokens and the model sees {reader.size}; a beam does not slide, so shorten it", DATA)
     last = max_new_tokens if reader.size is None else min(max_new_tokens, reader.size - begin + 1)
     scores = torch.zeros(1, device=idx.device)
     ended: list[Beam] = []
