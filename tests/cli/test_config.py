@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import is_dataclass
+from typing import get_type_hints
+
 import pytest
 import yaml
 
 from llm_scratch.cli.config import commented, descriptions
-from llm_scratch.config import DataConfig, ModelConfig, TrainConfig, load_config, to_dict
+from llm_scratch.config import RunConfig, TrainConfig, load_config, to_dict
 from llm_scratch.presets import PRESETS, preset
 
 
@@ -26,14 +29,26 @@ def test_the_yaml_is_the_preset_and_can_be_given_to_train(name, llm, tmp_path):
     assert yaml.safe_load(llm("train", "--config", "mine.yaml", "--print-config").out) == to_dict(preset(name))
 
 
-def test_every_setting_has_its_word():
+def settings(cls=RunConfig, prefix=""):
+    """The name of every setting, from the dataclasses."""
+    for name, kind in get_type_hints(cls).items():
+        yield from settings(kind, f"{prefix}{name}.") if is_dataclass(kind) else [prefix + name]
+
+
+def test_every_setting_has_its_word_its_type_and_its_default():
     about = descriptions()
-    fields = {
-        f"{section}.{name}"
-        for section, cls in (("model", ModelConfig), ("data", DataConfig), ("train", TrainConfig))
-        for name in cls.__dataclass_fields__
-    }
-    assert set(about) == fields
-    assert about["train.lr"] == "highest learning rate"
-    text = commented("quickstart")
-    assert all(f"# {word}" in text for word in about.values())
+    assert list(about) == list(settings())
+    assert {"machine.precision", "start"} <= set(about)
+    assert about["train.lr"] == f"highest learning rate (float, {TrainConfig().lr})"
+    assert about["machine.compile"].endswith("(auto | yes | no, auto)")
+    assert about["train.betas"].endswith("(float, float, [0.9, 0.95])")
+    assert about["train.epochs"].endswith("(int or null, null)")
+    assert about["model.bits"].endswith("(32 | 8 | 4, 32)")
+    assert about["model.qkv_bias"].endswith("(bool, false)")
+    assert about["start"].endswith("(str, '')")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_line_of_the_yaml_has_its_word(name):
+    bare = [line for line in commented(name).splitlines() if "#" not in line and not line.startswith("  - ")]
+    assert bare == ["model:", "data:", "train:", "machine:"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import torch
 
@@ -30,3 +31,27 @@ def test_what_is_missing_has_the_command_that_mends_it(llm, monkeypatch, tmp_pat
     for command in ("data get verdict", "data get shakespeare", "data get gpt2", "pip install 'llm-scratch[hf]'", "close other programs"):
         assert f"→ {command}" in out or f" {command}" in out, command
     assert "5 things could be better; `llm-scratch train quickstart` needs none of them." in " ".join(out.split())
+
+
+def test_a_torch_for_the_cpu_beside_an_nvidia_driver_is_replaced(llm, monkeypatch, tmp_path):
+    monkeypatch.setattr(doctor, "NVIDIA", tmp_path / "version")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    monkeypatch.setattr("torch.version.cuda", None)
+    mend = "install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu126"
+    assert "--force-reinstall" not in llm("doctor").out
+    (tmp_path / "version").touch()
+    out = " ".join(llm("doctor").out.split())
+    assert "there is an NVIDIA driver, but torch" in out
+    assert doctor._without_gpu(None)[1] == f"{sys.executable} -m pip {mend}"
+    monkeypatch.setattr("torch.version.cuda", "12.6")
+    out = " ".join(llm("doctor").out.split())
+    assert "no GPU that CUDA 12.6 can use → nvidia-smi" in out
+    assert "--force-reinstall" not in out
+
+
+def test_every_command_names_the_python_that_runs(monkeypatch):
+    monkeypatch.setattr(doctor, "_version", lambda package: None)
+    mends = [row.mend for rows in (doctor._python(), doctor._packages()) for row in rows if row.mend]
+    assert len(mends) == len(doctor.CORE) + len(doctor.OPTIONAL)
+    assert all(mend.startswith(f"{sys.executable} -m pip install ") for mend in mends)

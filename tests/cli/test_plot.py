@@ -11,23 +11,25 @@ from llm_scratch.cli.plot import story_floor
 
 
 def test_one_run_gets_its_own_pictures(llm, trained):
-    for name in ("loss-plot.png", "loss-plot.pdf"):
-        (trained / name).unlink()
+    (trained / "loss-plot.png").unlink()
+    drawn = (trained / "loss-plot.pdf").read_bytes()
     result = llm("plot", trained)
-    assert result.out.split("\n")[:2] == [f"{trained}/loss-plot.png", f"{trained}/loss-plot.pdf"]
+    assert result.out == f"{trained}/loss-plot.png\n{trained}/loss-plot.svg\n"
+    assert "<svg" in (trained / "loss-plot.svg").read_text()
+    assert (trained / "loss-plot.pdf").read_bytes() == drawn, "which training writes, and plot leaves alone"
     assert (trained / "loss-plot.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_several_runs_in_one_picture(llm, trained, tmp_path):
     other = shutil.copytree(trained, tmp_path / "b" / "tiny run")  # the same name in another folder
-    assert llm("plot", trained, other, "--x", "tokens").out == "loss-compare.png\n"
+    assert llm("plot", trained, other, "--x", "tokens").out == "loss-compare.png\nloss-compare.svg\n"
     assert llm("plot", trained, other, "--out", "all.svg").out == "all.svg\n"
     assert str(other) in (tmp_path / "all.svg").read_text() or "svg" in (tmp_path / "all.svg").read_text()[:200]
 
 
 def test_panels_and_time(llm, trained, tmp_path):
     result = llm("plot", trained, "--panels")
-    assert result.out.split("\n")[:2] == [f"{trained}/panels.png", f"{trained}/panels.pdf"]
+    assert result.out.split("\n")[:2] == [f"{trained}/panels.png", f"{trained}/panels.svg"]
     assert (trained / "panels.png").read_bytes().startswith(b"\x89PNG")
     assert llm("plot", trained, "--x", "time", "--out", "time.svg").code == 0
     rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]

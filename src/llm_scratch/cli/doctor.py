@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ from llm_scratch.errors import UserError
 CORE = ("torch", "numpy", "regex", "safetensors", "tyro", "rich", "pyyaml", "tiktoken", "matplotlib")
 OPTIONAL = {"transformers": "hf", "tokenizers": "hf", "jupytext": "lessons", "nbclient": "lessons", "tensorboard": "track", "pytest": "dev"}
 GIB = 2**30
+PIP = f"{shlex.quote(sys.executable)} -m pip"
+NVIDIA = Path("/proc/driver/nvidia/version")  # is there when the driver is loaded
 FREE_DISK, FREE_MEMORY = 2 * GIB, 2 * GIB  # what the quickstart is comfortable with
 
 
@@ -88,7 +91,7 @@ def _python() -> Iterator[Row]:
     yield Row("llm-scratch", f"{__version__}, Python {platform.python_version()}, {platform.platform(terse=True)}")
     for package in CORE:
         if _version(package) is None:
-            yield Row(package, "not installed", f"{sys.executable} -m pip install {package}")
+            yield Row(package, "not installed", f"{PIP} install {package}")
 
 
 def _torch() -> Iterator[Row]:
@@ -103,12 +106,23 @@ def _torch() -> Iterator[Row]:
     elif torch.backends.mps.is_available():
         yield Row("device", "mps, Apple GPU")
     else:
-        card = Path("/proc/driver/nvidia/version").exists()
-        mend = "pip install torch --index-url https://download.pytorch.org/whl/cu126 (there is an NVIDIA driver)" if card else ""
-        yield Row("device", "cpu; no CUDA or MPS device", mend)
+        yield Row("device", *_without_gpu(torch.version.cuda))
     threads, cores = torch.get_num_threads(), processors()
     few = threads < cores and "OMP_NUM_THREADS" in os.environ
     yield Row("threads", f"{threads} of {cores} cores", "unset OMP_NUM_THREADS" if few else "")
+
+
+def _without_gpu(built_for: str | None) -> tuple[str, str]:
+    """What to say of a machine on which torch finds no GPU; `built_for` is the CUDA that torch was built for, None for a CPU build."""
+    if not NVIDIA.exists():
+        return "cpu; no CUDA or MPS device", ""
+    if built_for:
+        return (
+            f"cpu; there is an NVIDIA driver, but no GPU that CUDA {built_for} can use",
+            "nvidia-smi  (shows which CUDA the driver knows)",
+        )
+    found = f"cpu; there is an NVIDIA driver, but torch {_version('torch')} is built for the CPU"
+    return found, f"{PIP} install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu126"
 
 
 def _room() -> Iterator[Row]:
@@ -143,5 +157,5 @@ def _packages() -> Iterator[Row]:
         yield Row(
             package,
             version or f"not installed (extra {extra!r})",
-            "" if version else f"{Path(sys.executable).name} -m pip install 'llm-scratch[{extra}]'",
+            "" if version else f"{PIP} install 'llm-scratch[{extra}]'",
         )

@@ -29,7 +29,7 @@ class Plot(Verb):
     runs: Positional[Annotated[tuple[str, ...], arg(metavar="RUN")]]
     """run directories, or presets (the newest run of each)"""
     out: Annotated[str, option("FILE")] = ""
-    """a name that ends in .png, .pdf or .svg; unless given, loss-plot (or panels) as .png and .pdf in the run, or loss-compare.png here"""
+    """a name that ends in .png, .svg or .pdf; unless given .png and .svg: loss-plot (or panels) in the run, or loss-compare here"""
     x: Literal["step", "tokens", "time"] = "step"
     """what the lower axis counts"""
     panels: Switch = False
@@ -41,10 +41,8 @@ class Plot(Verb):
             raise UserError("RUN is missing; `llm-scratch runs list` shows what there is")
         folders = [resolve(name) for name in self.runs]
         name = "panels" if self.panels else "loss-plot"
-        if self.out:
-            places = [Path(self.out)]
-        else:
-            places = [folders[0] / f"{name}.{kind}" for kind in ("png", "pdf")] if len(folders) == 1 else [Path("loss-compare.png")]
+        place = folders[0] / name if len(folders) == 1 else Path("loss-compare")
+        places = [Path(self.out)] if self.out else [place.with_name(f"{place.name}.{kind}") for kind in ("png", "svg")]
         draw(folders, places, {"time": "elapsed"}.get(self.x, self.x), self.panels)
         for path in places:
             console().print(str(path), soft_wrap=True)
