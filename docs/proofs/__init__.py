@@ -1,0 +1,82 @@
+"""What a row of docs/proof.md is, and the tools to measure one. The rows: model.py, tokens.py, choosing.py, learning.py, weights.py.
+
+Yours: write a function that computes the same thing in two ways and returns how far they are apart, with `@row(...)` above it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+CONFIG = {"vocab_size": 97, "context_length": 32, "emb_dim": 24, "n_heads": 6, "n_layers": 2, "drop_rate": 0.0, "qkv_bias": True}
+TEXT = "The naïve café, 12 o'clock:\n\n\tif x == 3: return 'ħ' 你好 \U0001f600  and   so on. " * 5
+
+
+class Row(NamedTuple):
+    """A line of the page."""
+
+    part: str
+    ours: str
+    """path.name inside the package"""
+    reference: str
+    test: str
+    """file::function under tests/"""
+    most: float
+    """the difference that is allowed; 0: none"""
+    measure: Callable[[], float]
+    of: tuple[str, ...] = ()
+    """the entries of tables that it proves: "SAMPLERS.top_k"; each entry of each table must have a row (tests/house/test_proof.py)"""
+
+
+ROWS: list[Row] = []
+
+
+def row(
+    part: str, ours: str, reference: str, test: str, most: float = 0.0, of: str = ""
+) -> Callable[[Callable[[], float]], Callable[[], float]]:
+    """Make a function that returns a difference a line of the page; `of`: the entries of tables that it proves, separated by spaces."""
+
+    def add(measure: Callable[[], float]) -> Callable[[], float]:
+        ROWS.append(Row(part, ours, reference, test, most, measure, tuple(of.split())))
+        return measure
+
+    return add
+
+
+def apart(a: Tensor, b: Tensor) -> float:
+    """The largest difference of two tensors; places where both are infinite are equal."""
+    return torch.where(a == b, 0.0, (a - b).abs()).max().item()
+
+
+def unlike(a: object, b: object) -> float:
+    """How many places of two sequences differ, beyond the shorter one included."""
+    a, b = list(a), list(b)  # type: ignore[call-overload]
+    return float(sum(x != y for x, y in zip(a, b)) + abs(len(a) - len(b)))
+
+
+def gpt2_of_transformers(**changes: object) -> nn.Module:
+    """A small GPT2LMHeadModel with random weights, its biases and norms too."""
+    import transformers
+
+    shape = {"vocab_size": 97, "n_positions": 32, "n_embd": 24, "n_head": 6, "n_layer": 2, "bos_token_id": 0, "eos_token_id": 0}
+    theirs = transformers.GPT2LMHeadModel(transformers.GPT2Config(**shape | changes)).eval()
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.normal_(std=0.2)
+    return theirs
+
+
+def difference(row: Row) -> float:
+    """Measure a row; the same every time.
+
+    Raises:
+        AssertionError: the difference is larger than it may be.
+    """
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(123)
+        found = float(row.measure())
+    assert found <= row.most, f"{row.ours} and {row.reference} are {found:g} apart, at most {row.most:g} is right"
+    return found

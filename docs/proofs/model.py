@@ -1,0 +1,182 @@
+"""The model and its parts: rows of docs/proof.md."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from llm_scratch.config import ModelConfig
+from llm_scratch.interop import hf
+from llm_scratch.model import build
+from llm_scratch.model.attention import MultiHeadAttention, attention_weights
+from llm_scratch.model.erf import ExactGELU
+from llm_scratch.model.gpt import DummyGPTModel, GPTModel
+from llm_scratch.model.head_loss import head_loss
+from llm_scratch.model.layers import GELU, FeedForward, LayerNorm, gelu, layer_norm
+from llm_scratch.model.loss import next_token_loss
+from llm_scratch.model.quantized import QuantizedLinear, from_int4, from_int8, to_int4, to_int8
+from proofs import CONFIG, apart, gpt2_of_transformers, row
+
+
+@row("attention", "model/attention.MultiHeadAttention", "its formula", "model/test_attention.py::test_kernel_equals_formula", 1e-5)
+def _attention() -> float:
+    x, att = torch.randn(2, 7, 24), MultiHeadAttention(24, 24, 8, 0.0, 6)
+    q, k, v = (part(x).view(2, 7, 6, 4).transpose(1, 2) for part in (att.W_query, att.W_key, att.W_value))
+    return apart(att(x), att.out_proj((attention_weights(q, k) @ v).transpose(1, 2).reshape(2, 7, 24)))
+
+
+@row(
+    "attention", "model/attention.MultiHeadAttention", "torch.nn.MultiheadAttention",
+    "model/test_attention.py::test_equals_torch_multihead_attention", 1e-5,
+)  # fmt: skip
+def _attention_of_torch() -> float:
+    x, att, theirs = torch.randn(2, 7, 24), MultiHeadAttention(24, 24, 8, 0.0, 6), nn.MultiheadAttention(24, 6, batch_first=True)
+    with torch.no_grad():
+        theirs.in_proj_weight.copy_(torch.cat([att.W_query.weight, att.W_key.weight, att.W_value.weight]))
+        theirs.in_proj_bias.zero_()
+    theirs.out_proj = att.out_proj
+    return apart(att(x), theirs(x, x, x, attn_mask=torch.ones(7, 7).triu(1).bool(), need_weights=False)[0])
+
+
+@row("layer norm", "model/layers.LayerNorm", "its formula", "model/test_layers.py::test_layer_norm_equals_its_formula", 1e-5)
+def _norm() -> float:
+    x, part = 3 * torch.randn(5, 24) + 1, LayerNorm(24)
+    nn.init.normal_(part.scale)
+    return apart(part(x), layer_norm(x, part.scale, part.shift))
+
+
+@row(
+    "GELU", "model/layers.GELU", "transformers' NewGELUActivation",
+    "model/test_layers.py::test_gelu_equals_its_formula_and_transformers", 1e-5,
+)  # fmt: skip
+def _bend() -> float:
+    from transformers.activations import NewGELUActivation
+
+    return apart(GELU()(x := 3 * torch.randn(1000)), NewGELUActivation()(x))
+
+
+@row(
+    "feed-forward", "model/layers.FeedForward", "its formula",
+    "model/test_layers.py::test_feed_forward_widens_four_times_and_bends_once", 1e-5,
+)  # fmt: skip
+def _feed_forward() -> float:
+    part, x = FeedForward({"emb_dim": 24}), torch.randn(5, 24)
+    widen, _, narrow = part.layers
+    return apart(part(x), gelu(x @ widen.weight.T + widen.bias) @ narrow.weight.T + narrow.bias)
+
+
+def against_gpt2_of_transformers(architecture: str, bend: str) -> float:
+    """How far the logits of a model are from those of transformers' GPT-2 with the same weights, which it saved."""
+    theirs = gpt2_of_transformers(activation_function=bend)
+    with tempfile.TemporaryDirectory() as folder:
+        theirs.save_pretrained(folder)  # type: ignore[operator]
+        file, shape = Path(folder) / "model.safetensors", CONFIG | {"tie_embeddings": True, "architecture": architecture}
+        ours = hf.load_weights(ModelConfig.of(shape), [file], file, "config.json").eval()
+    ids = torch.randint(0, 97, (2, 32))
+    return apart(ours(ids), theirs(ids).logits)
+
+
+@row(
+    "model, and its weights in", "model/gpt.GPTModel", "transformers' GPT2LMHeadModel, saved by it",
+    "interop/test_hf.py::test_what_transformers_wrote_is_the_same_model_here", 1e-4, of="MODELS.gpt",
+)  # fmt: skip
+def _model() -> float:
+    return against_gpt2_of_transformers("gpt", "gelu_new")
+
+
+@row(
+    "exact GELU", "model/erf.ExactGELU", "x times torch's normal distribution",
+    "model/test_erf.py::test_the_bend_is_x_times_the_normal_distribution", 1e-6,
+)  # fmt: skip
+def _exact_bend() -> float:
+    x = 3 * torch.randn(1000)
+    return apart(ExactGELU()(x), x * torch.special.ndtr(x))
+
+
+@row(
+    "model with the exact GELU", "model/erf.ErfGPT", "transformers' GPT2LMHeadModel with gelu",
+    "interop/test_hf.py::test_what_transformers_wrote_is_the_same_model_here", 1e-4, of="MODELS.gpt-erf",
+)  # fmt: skip
+def _erf_model() -> float:
+    return against_gpt2_of_transformers("gpt-erf", "gelu")
+
+
+@row(
+    "model without attention", "model/gpt.DummyGPTModel", "embeddings times head",
+    "model/test_gpt.py::test_dummy_model_is_embeddings_and_head_alone", of="MODELS.dummy",
+)  # fmt: skip
+def _dummy() -> float:
+    ours, ids = build(CONFIG | {"architecture": "dummy"}).eval(), torch.randint(0, 97, (2, 11))
+    assert isinstance(ours, DummyGPTModel)
+    return apart(ours(ids), ours.out_head(ours.tok_emb(ids) + ours.pos_emb(torch.arange(11))))
+
+
+@row("cache", "model/cache.KVCache", "the model without it", "model/test_gpt.py::test_cache_in_any_pieces_equals_without", 1e-5)
+def _cached() -> float:
+    ours, ids = GPTModel(CONFIG).eval(), torch.randint(0, 97, (2, 11))
+    cache = ours.new_cache(2)
+    return apart(torch.cat([ours(piece, cache) for piece in ids.split([4, 1, 1, 5], 1)], 1), ours(ids))
+
+
+@row("size", "config.ModelConfig.n_params", "counted", "model/test_gpt.py::test_n_params_by_the_formula_is_the_number_counted")
+def _size() -> float:
+    return abs(ModelConfig.of(CONFIG).n_params - sum(p.numel() for p in GPTModel(CONFIG).parameters()))
+
+
+@row("loss", "model/loss.next_token_loss", "its formula", "model/test_loss.py::test_equals_the_formula", 1e-5)
+def _loss() -> float:
+    logits, targets = torch.randn(2, 7, 97), torch.randint(0, 97, (2, 7))
+    return apart(next_token_loss(logits, targets), -logits.softmax(-1).gather(-1, targets[..., None]).log().mean())
+
+
+@row(
+    "head and loss in one, its gradient", "model/head_loss.head_loss", "the plain way",
+    "model/test_head_loss.py::test_value_and_gradients_are_the_plain_ones", 1e-4,
+)  # fmt: skip
+def _head() -> float:
+    x, weight, targets = torch.randn(2, 7, 24), torch.randn(97, 24), torch.randint(0, 97, (2, 7))
+    slopes = []
+    for way in (head_loss, lambda x, w, targets: next_token_loss(x @ w.T, targets, "sum")):
+        x, weight = x.detach().requires_grad_(), weight.detach().requires_grad_()
+        with torch.enable_grad():
+            slopes.append(torch.autograd.grad(way(x, weight, targets), (x, weight)))
+    return max(apart(a, b) for a, b in zip(*slopes))
+
+
+def steps_apart(bits: int) -> float:
+    """How far numbers of different sizes are from what comes back, in steps of their scale; rounding alone makes it 0.5."""
+    weight = torch.randn(37, 96) * torch.logspace(-3, 3, 37)[:, None]
+    numbers, scale = to_int8(weight) if bits == 8 else to_int4(weight)
+    back = from_int8(numbers, scale) if bits == 8 else from_int4(numbers, scale)
+    step = scale.float()[:, None] if bits == 8 else scale.float().repeat_interleave(32, 1)
+    return ((back - weight).abs() / step).max().item()
+
+
+@row(
+    "weights in 8 bits", "model/quantized.to_int8", "the weights: steps of the scale",
+    "model/test_quantized.py::test_int8_is_within_half_a_step_and_symmetric", 1.0,
+)  # fmt: skip
+def _int8() -> float:
+    return steps_apart(8)
+
+
+@row(
+    "weights in 4 bits", "model/quantized.to_int4", "the weights: steps of the scale",
+    "model/test_quantized.py::test_int4_is_within_half_a_step_and_symmetric", 0.6,
+)  # fmt: skip
+def _int4() -> float:
+    return steps_apart(4)
+
+
+@row(
+    "products with 8 and 4 bits", "model/quantized.QuantizedLinear", "torch with those weights, as a share of the sizes",
+    "model/test_quantized.py::test_the_kernel_is_the_formula", 2**-8,
+)  # fmt: skip
+def _few_bits() -> float:
+    weight, x = torch.randn(37, 96), torch.randn(5, 96)
+    layers = [QuantizedLinear(*to_int8(weight)), QuantizedLinear(*to_int4(weight))]
+    return max(((one(x) - F.linear(x, one.weight)).abs() / (x.abs() @ one.weight.abs().T)).max().item() for one in layers)
