@@ -1,5 +1,6 @@
-"""F10: to transformers and back: the same bits, the same logits, the same ids."""
+"""F10: to transformers and back: the same bits, the same logits, the same ids. The row's other half, GGUF, comes with that format."""
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from llm_scratch.config import ModelConfig
 from llm_scratch.interop.hf_export import export_hf, logits_differ, sample_texts
+from llm_scratch.interop.hf_tokenizer import read_tokenizer, write_tokenizer
 from llm_scratch.loading import load
 from llm_scratch.model import build
 from llm_scratch.tokenizers import CharTokenizer
@@ -20,6 +22,7 @@ KINDS = [
 ]
 TEXT = "the cat sat on the mat, and the hat — naïve 😀\n\t" * 20
 TEXTS = 10_000
+"""in all, over `shares`"""
 
 
 def random_model(cfg):
@@ -31,7 +34,13 @@ def random_model(cfg):
     return model
 
 
-def test_f10_there_and_back(tmp_path, measured):
+def slices(text, n, seed):
+    """n pieces of a text, of 1 to 400 characters."""
+    draw = random.Random(seed)
+    return [text[at : at + draw.randrange(1, 400)] for at in (draw.randrange(len(text)) for _ in range(n))]
+
+
+def test_f10_tensors_and_logits_come_back(tmp_path, measured):
     tokenizer, largest = ByteBPE.train([TEXT], 285), 0.0
     for i, cfg in enumerate(KINDS):
         model, folder = random_model(cfg), tmp_path / str(i)
@@ -44,13 +53,30 @@ def test_f10_there_and_back(tmp_path, measured):
             own = dict(back.named_parameters())
             assert all(torch.equal(own[name], parameter) for name, parameter in model.named_parameters())
     assert largest <= 1e-5
-    for known in (tokenizer, CharTokenizer.train([TEXT])):
-        folder = tmp_path / type(known).__name__
-        export_hf(random_model(CFG), known, folder)
-        theirs, texts = transformers.AutoTokenizer.from_pretrained(folder), sample_texts(known, TEXTS)
+    measured("F10", f"{len(KINDS)} kinds of GPT: every tensor bit-equal, logits within {largest:.0e}", "bit-equal, 1e-5")
+
+
+def test_f10_ids_are_equal_on_ten_thousand_texts(tmp_path, data_dir, gpt2, measured):
+    """A tokenizer trained here, one of characters, and GPT-2's own: on texts made of their tokens, of any letters, and on Shakespeare."""
+    shakespeare = (data_dir / "tinyshakespeare.txt").read_text(encoding="utf-8")
+    trained, chars, full = ByteBPE.train([TEXT], 285), CharTokenizer.train([shakespeare]), ByteBPE.from_tiktoken(gpt2)
+    shares = (
+        (trained, sample_texts(trained, 2000) + slices(shakespeare, 1000, 1)),
+        (chars, sample_texts(chars, 1000) + slices(shakespeare, 1000, 2)),
+        (full, sample_texts(full, 3000) + slices(shakespeare, 2000, 3)),
+    )
+    assert full.n_vocab == 50257
+    assert sum(len(texts) for _, texts in shares) == TEXTS
+    for i, (known, texts) in enumerate(shares):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        write_tokenizer(known, folder, CFG.context_length)
+        theirs = transformers.AutoTokenizer.from_pretrained(folder)
         ids = [known.encode(text, allowed_special="all") for text in texts]
         assert theirs(texts, verbose=False)["input_ids"] == ids
-        back = load(folder)[1]
+        back = read_tokenizer(folder)
         assert [back.encode(text, allowed_special="all") for text in texts] == ids
-    reached = f"{len(KINDS)} kinds of GPT: every tensor bit-equal, logits within {largest:.0e}, ids of {TEXTS:,} texts equal"
-    measured("F10", reached, "bit-equal, 1e-5, 10,000 texts")
+        assert [back.decode(row) for row in ids] == texts
+        if known is full:
+            assert ids == [gpt2.encode(text, allowed_special="all") for text in texts]
+    measured("F10", f"ids of {TEXTS:,} texts equal, half of them by GPT-2's vocabulary, 4,000 out of Shakespeare", "10,000 texts")
