@@ -194,7 +194,9 @@ def newest(run: Path, warn: Callable[[str], None], prefer: str | None = None) ->
             refused.append(folder.name)
     if refused:
         names = ", ".join(sorted(set(refused)))
-        raise UserError(f"all checkpoints of {run} are damaged ({names}); they lie in {quarantine}; start again with --fresh", CHECKPOINT)
+        raise UserError(
+            f"all checkpoints of {run} are damaged ({names}); they lie in {quarantine}; start again with --fresh --force", CHECKPOINT
+        )
     return None
 
 

@@ -131,7 +131,7 @@ def test_a_run_that_is_done_says_so(tmp_path):
     console = a_console()
     with Watch(console) as watch:
         watch.started(a_run(tmp_path, 100), resumed=True)
-    assert "all 100 steps are done already; --fresh starts over" in console.file.getvalue()
+    assert "all 100 steps are done already; --fresh --force starts over" in console.file.getvalue()
 
 
 def test_warnings_are_shown_before_and_after_the_start(tmp_path):

@@ -80,13 +80,28 @@ def test_a_finished_run_stays_as_it_is(llm, tiny, trained):
     before = (trained / "metrics.jsonl").read_bytes()
     result = llm(*tiny, "--out", trained)
     assert result.code == 0
-    assert "all 4 steps are done already; --fresh starts over" in result.out
+    assert "all 4 steps are done already; --fresh --force starts over" in result.out
     assert (trained / "metrics.jsonl").read_bytes() == before
 
 
-def test_fresh_removes_the_run_and_says_so(llm, tiny, trained):
+def test_fresh_alone_leaves_the_run_that_is_there(llm, tiny, trained):
+    before = sorted(trained.rglob("*"))
+    result = llm(*tiny, "--out", trained, "--fresh")
+    assert (result.code, result.err.count("\n")) == (4, 1)
+    assert "holds a run of 4 steps; --fresh --force removes it, or choose another --out" in result.err
+    assert sorted(trained.rglob("*")) == before
+    assert llm(*tiny, "--out", trained / "new", "--fresh", "--train.steps", "1").code == 0, "where there is none, it is no matter"
+
+
+def test_force_alone_is_an_error(llm, tiny, trained):
+    result = llm(*tiny, "--out", trained, "--force")
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "--fresh --force" in result.err
+
+
+def test_fresh_with_force_removes_the_run_and_says_so(llm, tiny, trained):
     (trained / "mine.txt").write_text("of an older run")
-    result = llm(*tiny, "--out", trained, "--fresh", "--train.lr", "0.5", "--train.steps", "1")
+    result = llm(*tiny, "--out", trained, "--fresh", "--force", "--train.lr", "0.5", "--train.steps", "1")
     assert result.code == 0
     assert f"removed the run that was in {trained}" in result.out.replace("\n", "")
     assert not (trained / "mine.txt").exists()

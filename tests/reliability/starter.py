@@ -2,19 +2,34 @@
 
 Reads a line of JSON from stdin and answers with one on stdout. `{"words": [...], "log": path}` starts a command whose output goes
 to `log`, and gives its process id; `{"wait": id}` waits for its end and gives its exit code. The command is a process of its own,
-which can be killed like any other; its number stays its own until it is waited for.
+which can be killed like any other; its number stays its own until it is waited for. When a command asks for the lock of its run,
+that is a line of the log, with `time.perf_counter()`, which on Linux is one clock for all processes.
 """
 
 import json
 import os
 import sys
+import time
 from importlib import import_module
+from typing import Any
 
 from llm_scratch.cli import main
+from llm_scratch.training import lock
 
 NEEDED = """
     llm_scratch.cli.train llm_scratch.cli.device llm_scratch.cli.progress llm_scratch.training.loop torch._dynamo
     matplotlib.pyplot matplotlib.backends.backend_agg matplotlib.backends.backend_pdf"""
+
+
+def note_locks() -> None:
+    """Let every command say when it asks for a lock."""
+    take = lock._take
+
+    def noted(*args: Any) -> lock.RunLock:
+        print(f"asks for the lock at {time.perf_counter()}", flush=True)
+        return take(*args)
+
+    lock._take = noted
 
 
 def run(words: list[str], log: str) -> int:
@@ -32,6 +47,7 @@ def run(words: list[str], log: str) -> int:
 if __name__ == "__main__":
     for name in NEEDED.split():
         import_module(name)
+    note_locks()
     print("ready", flush=True)
     for line in sys.stdin:
         asked = json.loads(line)

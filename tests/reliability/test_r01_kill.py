@@ -67,6 +67,7 @@ def kill_and_compare(starter: Starter, whole: Whole, folder: Path, kills: int) -
 def check(starter: Starter, whole: Whole, folder: Path, kills: int) -> str:
     runs, cut_off, lost = kill_and_compare(starter, whole, folder, kills)
     assert lost <= SAVE_EVERY
+    assert cut_off >= kills / 4, "too few hit a save to say anything about saves"
     return f"{kills} of {kills} ({cut_off} inside a save; {runs} runs, all identical; at most {lost} steps lost)"
 
 

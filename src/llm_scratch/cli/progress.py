@@ -72,7 +72,7 @@ class Watch(Watcher):
         self.began = self.said = time.perf_counter()
         self.first_step = run.step
         if run.step >= run.steps:
-            self._say(f"all {run.steps:,} steps are done already; --fresh starts over")
+            self._say(f"all {run.steps:,} steps are done already; --fresh --force starts over")
             return
         if run.trainee.why:
             self._say(f"products: {run.trainee.why}")

@@ -54,7 +54,9 @@ class Train(Verb):
     out: Annotated[str, option("FOLDER")] = ""
     """the run directory; runs/DATE-PRESET unless given, or the unfinished run of these settings there"""
     fresh: Switch = False
-    """start over: removes the run in --out, if there is one"""
+    """start over; a run that is in --out stays, unless there is --force too"""
+    force: Switch = False
+    """with --fresh: remove the run that is in --out"""
     device: str = "auto"
     """auto, cpu, cuda, mps"""
     print_config: Switch = False
@@ -111,14 +113,16 @@ class Train(Verb):
             _sum_up(run, screen, time.perf_counter() - began)
 
     def _folder(self, config: RunConfig, screen: Console) -> Path:
-        """The run directory; `--fresh` has emptied it, and it can be written."""
+        """The run directory; `--fresh --force` has emptied it, and it can be written."""
+        if self.force and not self.fresh:
+            raise UserError("--force alone does nothing; --fresh --force removes the run that is in --out", USAGE)
         if not self.out:
             name = self.preset or Path(self.config).stem
             folder, why = folder_for(config, name, date.today().isoformat(), self.fresh)
             screen.print(f"run: {why}", soft_wrap=True)
         else:
             folder = Path(self.out)
-            _make_room(folder, config, self.fresh, screen)
+            _make_room(folder, config, self.fresh, self.force, screen)
         if (folder / NAME).exists():
             with only_writer(folder, screen.print):
                 pass  # somebody trains there, or nobody: known before torch is imported
@@ -138,8 +142,8 @@ def _introduce(config: RunConfig, corpus: Corpus, screen: Console) -> None:
     screen.print(f"model: {config.model.architecture}, {count(config.model.n_params)} parameters{origin}", soft_wrap=True)
 
 
-def _make_room(folder: Path, config: RunConfig, fresh: bool, screen: Console) -> None:
-    """See that `folder` is new, empty, or a run of the same settings; with `fresh`, remove a run that is there.
+def _make_room(folder: Path, config: RunConfig, fresh: bool, force: bool, screen: Console) -> None:
+    """See that `folder` is new, empty, or a run of the same settings; with `fresh` and `force`, remove a run that is there.
 
     Raises:
         UserError: it is something else, which stays as it is.
@@ -149,13 +153,16 @@ def _make_room(folder: Path, config: RunConfig, fresh: bool, screen: Console) ->
     if not folder.is_dir():
         raise UserError(f"--out {folder} is a file; expected a folder, or a name that is free")
     is_run = (folder / "config.yaml").is_file() and (folder / "ckpt").is_dir()
+    if fresh and is_run and not force:
+        there = f"a run of {old.step:,} steps" if (old := read_run(folder)) is not None else "a run"
+        raise UserError(f"{folder} holds {there}; --fresh --force removes it, or choose another --out", CHECKPOINT)
     if fresh and is_run:
         with only_writer(folder, screen.print):
             shutil.rmtree(folder)
         screen.print(f"removed the run that was in {folder}", soft_wrap=True)
     elif is_run and (old := read_run(folder)) is not None and learned(to_dict(old.config)) != learned(to_dict(config)):
         raise UserError(
-            f"{folder} holds a run with other settings ({_difference(old.config, config)}); choose another --out, or --fresh to start over",
+            f"{folder} holds a run with other settings ({_difference(old.config, config)}); choose another --out, or --fresh --force",
             CHECKPOINT,
         )
     elif not is_run and not (folder / "config.yaml").is_file() and any(path.name != NAME for path in folder.iterdir()):

@@ -114,7 +114,7 @@ def train(
             found = _newest(run, watcher)
             if found is not None:
                 if learned(to_dict(from_dict(RunConfig, found.config))) != learned(to_dict(config)):
-                    raise UserError(f"{folder} holds a run with other settings; choose another --out, or --fresh to start over", CHECKPOINT)
+                    raise UserError(f"{folder} holds a run with other settings; choose another --out, or --fresh --force", CHECKPOINT)
                 run.restore(found)
                 if changed := what_changed(found.state, run.device):
                     watcher.warn(changed)
