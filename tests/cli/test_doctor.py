@@ -38,7 +38,8 @@ def test_a_torch_for_the_cpu_beside_an_nvidia_driver_is_replaced(llm, monkeypatc
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
     monkeypatch.setattr("torch.version.cuda", None)
-    mend = "install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu126"
+    monkeypatch.setattr(doctor, "_version", lambda package: "2.13.0+cpu")
+    mend = "install --force-reinstall torch==2.13.0 --index-url https://pypi.org/simple"
     assert "--force-reinstall" not in llm("doctor").out
     (tmp_path / "version").touch()
     out = " ".join(llm("doctor").out.split())

@@ -1,11 +1,15 @@
 """What README and the other pages tell a reader to type exists: verbs, flags, make targets, files, links."""
 
 import re
+import shlex
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from llm_scratch.cli import VERBS
+from llm_scratch.cli.flags import number_of_values
 from llm_scratch.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -14,10 +18,31 @@ TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=
 
 
 def commands(text: str) -> list[str]:
-    """The lines of every shell block, a line that ends in a backslash joined with the next."""
+    """The lines of every shell block, one that ends in a backslash joined with the next; and each `llm-scratch ...` within the text."""
     blocks = re.findall(r"^ *```(?:bash|sh|shell|console|powershell)\n(.*?)^ *```", text, flags=re.M | re.S)
+    blocks += re.findall(r"`(llm-scratch [^`]+)`", re.sub(r"^ *```.*?^ *```", "", text, flags=re.M | re.S))
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     return [line.strip().removeprefix("$ ").split(" #")[0].rstrip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+
+
+@cache
+def flags_of(verb: str) -> set[str]:
+    """The flags of a verb, such as `--train.lr` of `train`."""
+    module, name = VERBS[verb][0].split(".")
+    return {"--help", *number_of_values(getattr(import_module(f"llm_scratch.cli.{module}"), name))}
+
+
+def unknown_flags(line: str) -> list[str]:
+    """The flags that a command line gives to a verb that does not have them."""
+    wrong = []
+    for part in re.split(r" (?:&&|\|\||[;|>]) ", line):
+        command = re.search(r"llm[-_]scratch (.*)", part)
+        words = shlex.split(command[1]) if command else []
+        verb = next((verb for n in (2, 1) if (verb := " ".join(words[:n])) in VERBS), None)
+        if verb:
+            given = [word.partition("=")[0].replace("_", "-") for word in words if re.match(r"--[a-z]", word)]
+            wrong += [f"flag {flag!r}" for flag in given if flag not in flags_of(verb)]
+    return wrong
 
 
 def unknown_words(line: str) -> list[str]:
@@ -29,6 +54,7 @@ def unknown_words(line: str) -> list[str]:
             wrong.append(f"verb {verb!r}")
         if words[:1] == ["train"] and words[1:2] and words[1] not in PRESETS and "--import" not in line:
             wrong.append(f"preset {words[1]!r}")
+    wrong += unknown_flags(line)
     for rest in re.findall(r"(?:^|[;&|] *)make((?: +[^;&|\s]+)*)", line):
         wrong += [f"target {word!r}" for word in rest.split() if "=" not in word and word.isidentifier() and word not in TARGETS]
     for path in re.findall(r"(?<![\w/.])((?:lessons|benchmarks|notebook|tests|src|docs|\.ci)/[\w./-]+)", line):
@@ -69,6 +95,10 @@ def test_the_makefile_has_the_documented_targets():
         ("llm-scratch tokenizer show gpt2 hello", []),
         ("llm-scratch --help", []),
         ("cd llm && make demo PIP_FLAGS=x", []),
+        ("llm-scratch train quickstart --train.lrr 1 --out x", ["flag '--train.lrr'"]),
+        ("llm-scratch train quickstart --train.eval_every=5 --model.no-tie-embeddings", []),
+        ('llm-scratch generate gpt2 "a --mistake in quotes" --top-k 5 --topk 5 | head', ["flag '--topk'"]),
+        ("torchrun --nproc-per-node 2 -m llm_scratch tokenizer train verdict --vocab 300", ["flag '--vocab'"]),
         ("make demoo", ["target 'demoo'"]),
         ("python lessons/step9_nothing.py", ["file 'lessons/step9_nothing.py'"]),
     ],
@@ -78,5 +108,10 @@ def test_a_command_that_does_not_exist_is_found(line, wrong):
 
 
 def test_the_reader_of_blocks_joins_lines():
-    text = "x\n```bash\n$ make demo  # two minutes\nllm-scratch train \\\n  quickstart\n```\n```python\nmake nothing\n```\n"
-    assert [line.split() for line in commands(text)] == [["make", "demo"], ["llm-scratch", "train", "quickstart"]]
+    text = "x `llm-scratch a --b` y\n"
+    text += "```bash\n$ make demo  # two minutes\nllm-scratch train \\\n  quickstart\n```\n```python\nmake nothing\n```\n"
+    assert [line.split() for line in commands(text)] == [
+        ["make", "demo"],
+        ["llm-scratch", "train", "quickstart"],
+        ["llm-scratch", "a", "--b"],
+    ]

@@ -2,33 +2,71 @@
 
 from __future__ import annotations
 
+import math
 import pickle
+import random
 import sys
 import time
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
-from tokenizer_texts import SCRIPTS, WORST, code_texts, random_texts, worst
+from tokenizer_texts import SCRIPTS, WORST, code_texts, library_source, random_texts, worst
 
 from llm_scratch.errors import UserError
 from llm_scratch.tokenizers import ByteBPE
 from llm_scratch.tokenizers.bpe import _Memory
+from llm_scratch.tokenizers.merging import merge_piece, symbols
 
 # ------------------------------------------------------------------------------------------------ T1: round trip
 
 
-def test_T1_every_code_point_comes_back(ours, small):
-    everything = "".join(map(chr, [*range(0xD800), *range(0xE000, sys.maxunicode + 1)]))
-    assert ours.decode(ours.encode(everything)) == everything
-    sample = everything[:3000] + everything[::29]
+EVERYTHING = "".join(map(chr, [*range(0xD800), *range(0xE000, sys.maxunicode + 1)]))
+
+
+def test_t1_every_code_point_comes_back(ours, small, measured):
+    assert len(EVERYTHING) == 1_112_064
+    assert ours.decode(ours.encode(EVERYTHING)) == EVERYTHING
+    sample = EVERYTHING[:3000] + EVERYTHING[::29]
     assert ours.decode(ours.encode_python(sample)) == sample
     assert small.decode(small.encode_python(sample)) == sample
+    measured("T1", f"{len(EVERYTHING):,} by the engine, {len(sample):,} in Python", "every code point")
+
+
+@pytest.mark.slow
+def test_t1_every_code_point_comes_back_in_python(ours, small, measured):
+    for tokenizer in (ours, small):
+        ids = tokenizer.encode_python(EVERYTHING)
+        assert ids == tokenizer.encode(EVERYTHING)
+        assert tokenizer.decode(ids) == EVERYTHING
+    measured("T1", f"{len(EVERYTHING):,} in Python, two vocabularies", "every code point")
+
+
+def bytes_come_back(tokenizer: ByteBPE, n: int) -> None:
+    """Encode n random strings of bytes, which are no text, by the merges alone; and as text of the characters of these numbers."""
+    known, rng = tokenizer.vocabulary, random.Random(n)
+    for _ in range(n):
+        data = rng.randbytes(rng.randrange(32))
+        word = known.longest_first(data)
+        assert word == merge_piece(symbols(data), known.joined, known.pair_of)
+        assert tokenizer.decode_bytes([tokenizer._id[symbol] for symbol in word]) == data
+        assert tokenizer.decode(tokenizer.encode_python(data.decode("latin-1"))).encode("latin-1") == data
+
+
+def test_t1_bytes_come_back(ours, measured):
+    bytes_come_back(ours, 2000)
+    measured("T1", "2,000 random byte strings", "all come back")
+
+
+@pytest.mark.slow
+def test_t1_two_hundred_thousand_byte_strings_come_back(ours, measured):
+    bytes_come_back(ours, 200_000)
+    measured("T1", "200,000 random byte strings", "200,000 come back")
 
 
 @settings(max_examples=400, deadline=None)
 @given(data=st.binary(max_size=200))
-def test_T1_any_bytes_come_back_from_their_ids(data, small):
+def test_t1_any_bytes_come_back_from_their_ids(data, small):
     """Bytes that are not UTF-8 cannot be a text, but ids can hold them, one a byte, and any text within them too."""
     byte_ids = [small.vocabulary.symbol[bytes([byte])] for byte in data]
     assert small.decode_bytes([small._id[symbol] for symbol in byte_ids]) == data
@@ -39,7 +77,7 @@ def test_T1_any_bytes_come_back_from_their_ids(data, small):
 
 @settings(max_examples=400, deadline=None)
 @given(text=st.text(max_size=80))
-def test_T1_any_text_comes_back(text, small, ours):
+def test_t1_any_text_comes_back(text, small, ours):
     for tokenizer in (small, ours):
         ids = tokenizer.encode(text)
         assert ids == tokenizer.encode_python(text)
@@ -47,7 +85,7 @@ def test_T1_any_text_comes_back(text, small, ours):
         assert b"".join(map(tokenizer.token_bytes, ids)) == text.encode()
 
 
-def test_T1_nul_bom_and_half_surrogates(ours, gpt2):
+def test_t1_nul_bom_and_half_surrogates(ours, gpt2):
     for text in ("\0", "\ufeffa", "a\0\ufeff"):
         assert ours.decode(ours.encode(text)) == text
     for text in ("\ud800", "a\udc00b", "\ud83d\ude00", "\ude00\ud83d"):
@@ -67,7 +105,7 @@ def test_half_a_character_is_replaced_or_an_error_as_asked(ours):
 # ------------------------------------------------------------------------------------------------ T2: equal ids
 
 
-def test_T2_ids_of_ten_thousand_texts_equal_tiktoken(ours, gpt2):
+def test_t2_ids_of_ten_thousand_texts_equal_tiktoken(ours, gpt2, measured):
     texts = SCRIPTS + code_texts() + random_texts(10_000) + [worst("word", 1_000_000)]
     assert len(texts) > 10_000
     for text in texts:
@@ -75,9 +113,10 @@ def test_T2_ids_of_ten_thousand_texts_equal_tiktoken(ours, gpt2):
         assert ours.encode(text) == want, text[:100]
         assert ours.encode_python(text) == want, text[:100]
         assert ours.decode(want) == text
+    measured("T2", f"{len(texts):,} texts, engine and Python", "equal ids on 10,000 texts")
 
 
-def test_T2_a_trained_vocabulary_gives_equal_ids_on_every_road(small, tmp_path):
+def test_t2_a_trained_vocabulary_gives_equal_ids_on_every_road(small, tmp_path):
     tokenizers = pytest.importorskip("tokenizers", reason="needs the tokenizers library: pip install 'llm-scratch[hf]'")
     small.save(tmp_path)
     theirs = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
@@ -91,11 +130,28 @@ def test_T2_a_trained_vocabulary_gives_equal_ids_on_every_road(small, tmp_path):
             assert theirs.encode(text).ids == ids, text
 
 
-@pytest.mark.slow
-def test_T2_ten_megabytes_of_many_scripts_and_code(ours, gpt2):
-    text = "\n".join(SCRIPTS + code_texts() + random_texts(5000, seed=9))
-    text *= 10_000_000 // len(text.encode()) + 1
+def mixed_texts(data_dir, source: int, n_seeds: int) -> str:
+    """The standard library's source, Shakespeare, and random texts in every script, each seed's its own."""
+    shakespeare = (data_dir / "tinyshakespeare.txt").read_text(encoding="utf-8")[:source]
+    drawn = ["\n".join(random_texts(5000, seed)) for seed in range(100, 100 + n_seeds)]
+    return "\n".join([library_source(source), shakespeare, *SCRIPTS, *drawn])
+
+
+def test_t2_a_megabyte_of_many_scripts_and_code(ours, gpt2, data_dir, measured):
+    text = mixed_texts(data_dir, 400_000, 1)
+    size = len(text.encode())
+    assert size > 1_000_000
     assert ours.encode_python(text) == ours.encode(text) == gpt2.encode_ordinary(text)
+    measured("T2", f"{size / 1e6:.1f} MB, engine and Python", "equal ids")
+
+
+@pytest.mark.slow
+def test_t2_ten_megabytes_of_many_scripts_and_code(ours, gpt2, data_dir, measured):
+    text = mixed_texts(data_dir, 5_000_000, 15)
+    size = len(text.encode())
+    assert size > 10_000_000
+    assert ours.encode_python(text) == ours.encode(text) == gpt2.encode_ordinary(text)
+    measured("T2", f"{size / 1e6:.1f} MB, engine and Python", "equal ids on 10 MB")
 
 
 def test_parts_give_the_ids_of_the_whole(ours, data_dir):
@@ -130,30 +186,54 @@ def seconds(encode, text: str) -> float:
     return time.process_time() - start
 
 
+FLOOR = 0.005  # seconds: below, a clock tells nothing
+
+
+def growth(tokenizer: ByteBPE, encode, name: str, n: int) -> tuple[float, float]:
+    """Processor seconds for n bytes and for twice as many: the best of three rounds, or of nine if others use the machine."""
+    texts = worst(name, n), worst(name, 2 * n)
+    best = [math.inf, math.inf]
+    for turn in range(9):
+        for which, text in enumerate(texts):
+            tokenizer.forget()
+            best[which] = min(best[which], seconds(encode, text))
+        if turn >= 2 and best[1] <= 2.5 * best[0] + FLOOR:
+            break
+    return best[0], best[1]
+
+
 @pytest.mark.parametrize("name", WORST)
-def test_T3_worst_inputs_equal_and_linear(ours, gpt2, name):
-    """At 30 kB and twice that; the limits per MB are in the slow test."""
-    n = 30_000
-    text = worst(name, n)
+def test_t3_the_worst_is_linear(ours, gpt2, name, measured):
+    text = worst(name, 30_000)
     assert ours.encode_python(text) == ours.encode(text) == gpt2.encode_ordinary(text)
-    small, large = worst(name, n), worst(name, 2 * n)
-    for encode, floor in ((ours.encode_python, 0.05), (ours.encode, 0.02)):
-        times = []
-        for text in (small, large):
-            ours.forget()
-            times.append(min(seconds(encode, text) for _ in range(2)))
-        assert times[1] <= 2.5 * times[0] + floor, times
+    n = 125_000 if name == "word" else 1_000_000  # the engine's heap for a longer word leaves the cache, which others' work fills
+    half, whole = growth(ours, ours.encode, name, n // 2)
+    assert whole <= 2.5 * half + FLOOR, (half, whole)
+    speed = min(seconds(ours.encode, worst(name, 1_000_000)) for _ in range(2))
+    assert speed <= 1
+    measured("T3", f"{name}: {speed:.2f} s per MB; {n:,} bytes take {whole / half:.1f} times half of it", "1 s per MB; at most 2.5 times")
+
+
+@pytest.mark.parametrize("name", WORST)
+def test_t3_the_worst_in_python_is_linear(ours, name):
+    small, large = growth(ours, ours.encode_python, name, 60_000)
+    assert large <= 2.5 * small + FLOOR, (small, large)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WORST)
-def test_T3_one_megabyte_in_time(ours, name):
+def test_t3_a_megabyte_of_the_worst_in_python(ours, name, measured):
     text = worst(name, 1_000_000)
-    assert seconds(ours.encode_python, text) <= 10
-    assert seconds(ours.encode, text) <= 1
+    assert ours.encode_python(text) == ours.encode(text)
+    half, whole = growth(ours, ours.encode, name, 500_000)
+    assert whole <= 2.5 * half + FLOOR, (half, whole)
+    half, whole = growth(ours, ours.encode_python, name, 500_000)
+    assert whole <= 10
+    assert whole <= 2.5 * half + FLOOR, (half, whole)
+    measured("T3", f"{name}, in Python: {whole:.2f} s per MB, {whole / half:.1f} times half of it", "10 s per MB; at most 2.5 times")
 
 
-def test_T3_a_million_blanks_do_not_break_the_engine(small, capfd):
+def test_t3_a_million_blanks_do_not_break_the_engine(small, capfd):
     """tiktoken 0.14's pattern overflows its stack on so many."""
     text = "a" + " " * 1_050_000 + "a"
     assert small.decode(small.encode(text)) == text

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
-
 import pytest
 
 from llm_scratch.errors import UserError
@@ -28,7 +26,7 @@ def disguises(name: str) -> list[str]:
         f"<| {inner} |>",
         f"< |{inner}| >",
         wide,
-        unicodedata.normalize("NFKC", wide),
+        name.replace("|", "｜"),
         f"{name[:half]}\u200b{name[half:]}",
         f"{name[:half]} {name[half:]}",
         f"{name[:-1]}\u0301>",
@@ -42,7 +40,8 @@ def disguises(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", SPECIALS)
-def test_T4_disguised_special_tokens_stay_text(verdict, name):
+def test_t4_disguised_special_tokens_stay_text(verdict, name, measured):
+    assert len(set(disguises(name))) == 20
     bpe = ByteBPE.train([verdict], 400, special_tokens=SPECIALS)
     chars = CharTokenizer.train("".join(disguises(name)))
     words = SimpleTokenizerV2.train([verdict])
@@ -54,15 +53,17 @@ def test_T4_disguised_special_tokens_stay_text(verdict, name):
         assert chars.eot_token not in chars.encode(text)
         assert chars.decode(chars.encode(text)) == text
         assert words.eot_token not in words.encode(text)
+    measured("T4", f"0 special ids from 20 disguises of each of {len(SPECIALS)} names; each comes back as text", "0 special ids")
 
 
 @pytest.mark.parametrize("name", SPECIALS)
-def test_T4_a_name_split_over_parts_is_not_put_together(verdict, name):
+def test_t4_a_name_split_over_parts_is_not_put_together(verdict, name, measured):
     bpe = ByteBPE.train([verdict], 400, special_tokens=SPECIALS)
     for cut in range(1, len(name)):
         ids = bpe.encode(name[:cut]) + bpe.encode(name[cut:])
         assert not set(ids) & set(bpe.special_tokens.values())
         assert bpe.decode(ids) == name
+    measured("T4", f"0 special ids from each of {len(SPECIALS)} names split at every place", "0 special ids")
 
 
 def test_allowed_and_disallowed_mean_what_they_mean_in_tiktoken(ours, gpt2):

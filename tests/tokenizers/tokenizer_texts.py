@@ -5,7 +5,9 @@ from __future__ import annotations
 import inspect
 import json
 import random
+import sysconfig
 import textwrap
+from pathlib import Path
 
 SCRIPTS = [
     "The quick brown fox can't, won't; they'll've said I'm 'tis O'Neill's 100%!",
@@ -58,6 +60,15 @@ def code_texts() -> list[str]:
     """Functions and lines of the standard library."""
     source = "\n".join(map(inspect.getsource, (json.decoder, textwrap, random)))
     return source.split("\ndef ") + source.splitlines()
+
+
+def library_source(n: int) -> str:
+    """The first `n` characters of Python's standard library."""
+    text = ""
+    for path in sorted(Path(sysconfig.get_paths()["stdlib"]).rglob("*.py")):
+        if "site-packages" not in path.parts and len(text) < n:
+            text += path.read_text(encoding="utf-8", errors="replace")
+    return text[:n]
 
 
 def worst(name: str, n: int) -> str:

@@ -121,8 +121,10 @@ def _without_gpu(built_for: str | None) -> tuple[str, str]:
             f"cpu; there is an NVIDIA driver, but no GPU that CUDA {built_for} can use",
             "nvidia-smi  (shows which CUDA the driver knows)",
         )
-    found = f"cpu; there is an NVIDIA driver, but torch {_version('torch')} is built for the CPU"
-    return found, f"{PIP} install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu126"
+    version = _version("torch") or ""
+    same = version.partition("+")[0]  # pip's own index has the builds with CUDA; --force-reinstall, because the version is there already
+    mend = f"{PIP} install --force-reinstall torch=={same} --index-url https://pypi.org/simple"
+    return f"cpu; there is an NVIDIA driver, but torch {version} is built for the CPU", mend
 
 
 def _room() -> Iterator[Row]:
