@@ -1,7 +1,12 @@
 """hf:org/name: the hub's own cache is used, only files that we name are asked for, and offline means offline."""
 
 import json
+import os
+import re
+import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
@@ -53,6 +58,83 @@ def test_a_model_in_the_hubs_cache_is_loaded_without_network(snapshot, monkeypat
     shards = sorted(path.name for path in snapshot.glob("model-*.safetensors"))
     assert len(shards) > 2
     assert asked == ["config.json", "model.safetensors", "model.safetensors.index.json", *shards, "tokenizer.json"]
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Answers as the hub does, with the files of `server.folder` at the revision "v1" alone."""
+
+    def do_HEAD(self):
+        self.answer()
+
+    def do_GET(self):
+        self.wfile.write(self.answer())
+
+    def answer(self):
+        asked = re.fullmatch(r"/org/tiny/resolve/([^/]+)/([^/?]+)", self.path)
+        self.server.asked.append((self.command, *(asked.groups() if asked else ("", self.path))))
+        path = self.server.folder / asked[2] if asked else None
+        if asked is None or asked[1] not in ("v1", COMMIT) or not path.is_file():
+            code = "EntryNotFound" if asked and asked[1] in ("v1", COMMIT) else "RevisionNotFound"
+            self.send_response(404)
+            self.send_header("X-Error-Code", code)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return b""
+        data = path.read_bytes()
+        self.send_response(200)
+        for name, value in (("ETag", f'"{len(data)}{path.name}"'), ("X-Repo-Commit", COMMIT), ("Content-Length", len(data))):
+            self.send_header(name, str(value))
+        self.end_headers()
+        return data
+
+    def log_message(self, *args):
+        """Silent."""
+
+
+ASK = """
+import sys
+from llm_scratch.errors import UserError
+from llm_scratch.loading import load
+for name in sys.argv[1:]:
+    try:
+        model, tokenizer = load(name)
+        print(model.cfg.emb_dim, tokenizer.decode(tokenizer.encode("abba")))
+    except UserError as error:
+        print(error.code, error)
+"""
+
+
+def test_a_revision_comes_from_the_hub_that_hf_endpoint_names(snapshot, tmp_path):
+    """A hub on this machine, and a process of its own, as the client reads its settings once."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    server.folder, server.asked = snapshot, []
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    env = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")} | {
+        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0",
+        "LLM_SCRATCH_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
+    }  # fmt: skip
+    try:
+        words = [sys.executable, "-c", ASK, "hf:org/tiny@v1", "hf:org/tiny@v2"]
+        done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=120, check=False)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert done.returncode == 0, done.stderr
+    good, bad = done.stdout.splitlines()
+    assert good == "24 abba"
+    assert bad.startswith(f"{DATA} cannot get hf:org/tiny@v2: ")
+    wanted = {("GET", name) for name in ("config.json", "model.safetensors.index.json", "tokenizer.json")}
+    assert wanted <= {(verb, name) for verb, _, name in server.asked}
+    assert {revision for _, revision, _ in server.asked} <= {"v1", "v2", COMMIT}
+    assert list((tmp_path / "home").rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("name", ["org/x@", "org/x@..", "org/x@a/../b", "org/x@-f", "org/x@a b", "org/x@a@b"])
+def test_what_is_no_revision_is_not_asked_for(name, monkeypatch):
+    monkeypatch.setattr(hub, "hf_hub_download", lambda *args, **more: pytest.fail("it was"))
+    with pytest.raises(UserError, match="names no revision; expected a commit, a branch or a tag") as error:
+        from_hub(name)
+    assert error.value.code == USAGE
 
 
 def test_what_is_not_in_the_cache_is_said(snapshot, monkeypatch):

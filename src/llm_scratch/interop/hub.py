@@ -1,7 +1,7 @@
-"""Models on the Hugging Face hub: `hf:org/name`, kept in the hub's own cache, which other programs share.
+"""Models on the Hugging Face hub: `hf:org/name` or `hf:org/name@revision`, kept in the hub's own cache, which other programs share.
 
 The hub's client does the work and knows how to resume; only files of the names that we ask for are got, never what a listing says.
-HF_HUB_OFFLINE and LLM_SCRATCH_OFFLINE keep it from the network.
+HF_HUB_OFFLINE and LLM_SCRATCH_OFFLINE keep it from the network; HF_ENDPOINT is the address of another hub, such as a mirror of it.
 Proof: tests/interop/test_hub.py.
 """
 
@@ -16,15 +16,17 @@ from llm_scratch.interop.safetensors import INDEX, SINGLE, plain_name
 from llm_scratch.strict import read_json
 
 
-def from_hub(name: str, revision: str | None = None) -> Path:
+def from_hub(name: str) -> Path:
     """The folder of a model of the Hugging Face hub, in the hub's own cache; what is not there is downloaded.
 
     Args:
-        name: "org/name".
-        revision: a commit, a branch or a tag; None: main.
+        name: "org/name", or "org/name@revision": a commit, a branch or a tag; main unless given.
     Raises:
         UserError: the extra `hf` is not installed or the name is none (code 2), it cannot be had (code 3).
     """
+    name, at, revision = name.partition("@")
+    if at and (not re.fullmatch(r"\w[\w./-]{0,200}", revision, re.ASCII) or ".." in revision):
+        raise UserError(f"hf:{name[:80]}@{revision[:80]} names no revision; expected a commit, a branch or a tag: hf:org/name@main")
     if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name, re.ASCII) or ".." in name or "--" in name or len(name) > 96:
         raise UserError(f"hf:{name[:80]} names no model; expected hf:org/name, such as hf:openai-community/gpt2")
     try:
@@ -34,7 +36,7 @@ def from_hub(name: str, revision: str | None = None) -> Path:
         raise UserError(f"hf:{name} needs the extra 'hf': pip install 'llm-scratch[hf]'") from e
 
     def get(file: str) -> Path:
-        return Path(hf_hub_download(name, file, revision=revision, local_files_only=download.offline()))
+        return Path(hf_hub_download(name, file, revision=revision or None, local_files_only=download.offline()))
 
     def get_any(*files: str) -> Path | None:
         for file in files:
@@ -58,8 +60,8 @@ def from_hub(name: str, revision: str | None = None) -> Path:
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as e:
         why = "the network is switched off and it is not in the hub's cache" if download.offline() else str(e).split("\n")[0][:200]
         raise UserError(
-            f"cannot get hf:{name}: {why}; see https://huggingface.co/{name}, or give a folder that has config.json, model.safetensors and "
-            "tokenizer.json",
+            f"cannot get hf:{name}{at}{revision}: {why}; see https://huggingface.co/{name}, or give a folder that has config.json, "
+            "model.safetensors and tokenizer.json",
             DATA,
         ) from e
     return folder
