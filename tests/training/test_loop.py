@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from llm_scratch.checkpoint import folders, newest
-from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig, TrainConfig
 from llm_scratch.data.corpus import Corpus
 from llm_scratch.errors import CHECKPOINT, DIVERGED, INTERRUPTED, USAGE, UserError
 from llm_scratch.loading import load
@@ -274,3 +274,24 @@ def test_an_unknown_name_is_an_error_before_anything_is_written(config, message,
         train(config, tmp_path / "run", corpus=corpus)
     assert error.value.code == USAGE
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch can use")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_on_a_gpu_a_run_is_stopped_and_resumed(corpus, tmp_path, precision):
+    """Sums on a GPU come in no fixed order, so the losses are close; what is random, counted and read is the same."""
+    config = dataclasses.replace(settings(steps=30, save_every=10), machine=MachineConfig(precision=precision, compile="no"))
+    whole = train(config, tmp_path / "whole", corpus=corpus, device="cuda")
+    with pytest.raises(UserError, match="stopped at step"):
+        train(config, tmp_path / "run", corpus=corpus, device="cuda", watcher=StopAt(13, press(signal.SIGTERM)))
+    run = train(config, tmp_path / "run", corpus=corpus, device="cuda")
+    assert next(run.model.parameters()).device.type == "cuda"
+    assert (run.step, run.tokens) == (whole.step, whole.tokens)
+    ours, theirs = (timeless(tmp_path / name) for name in ("run", "whole"))
+    assert [row.keys() for row in ours] == [row.keys() for row in theirs]
+    assert ours[-1]["loss" if "loss" in ours[-1] else "val_loss"] < ours[0]["val_loss"], "it learns"
+    for a, b in zip(ours, theirs):
+        for key in ("loss", "val_loss"):
+            if key in a:
+                assert a[key] == pytest.approx(b[key], rel=1e-3 if precision == "float32" else 2e-2), a["step"]

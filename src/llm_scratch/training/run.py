@@ -197,5 +197,9 @@ class Run:
 
 
 def _moved(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor on its way to the device; to a GPU it travels while others compute."""
+    """A tensor on its way to the device.
+
+    To a GPU it goes from pinned memory, in line with the steps, and nobody waits for it: as a step is set going while the one before
+    it computes (`Run.ahead`), its batch is there when it is its turn.
+    """
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
