@@ -5,10 +5,13 @@ Where llama-cpp-python and gguf are installed: `pip install llama-cpp-python ggu
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 from pathlib import Path
 from typing import Any
 
+SAYS = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
+SILENT = SAYS(lambda level, text, data: None)  # kept here, because llama.cpp calls it as long as it lives
 KINDS = {"llama-f32": "F32", "llama-q8_0": "Q8_0", "llama-q4_0": "Q4_0"}
 
 
@@ -58,6 +61,7 @@ def opened(model: Any, kind: str, folder: Path, all_scores: bool = False) -> Any
     """Our model under llama.cpp in one of its kinds, the head too; files go into `folder`."""
     import llama_cpp
 
+    llama_cpp.llama_log_set(SILENT, ctypes.c_void_p(0))
     path = folder / "f32.gguf"
     gguf_file(model, path)
     if kind != "F32":

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from llm_scratch.model.attention import MultiHeadAttention, attention_weights
+from llm_scratch.model.attention import MultiHeadAttention, attention_weights, look_back
 from llm_scratch.model.cache import KVCache
 
 B, T, C, H = 2, 7, 12, 3
@@ -95,6 +95,20 @@ def test_with_cache_in_any_pieces_equals_without(attention, x, cuts):
         pieces.append(attention(piece, cache))
         cache.advance(piece.shape[1])
     torch.testing.assert_close(torch.cat(pieces, 1), attention(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("blanks", [None, [3, 0]])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_one_new_token_by_sums_equals_the_kernel(blanks, dtype):
+    q, k, v = torch.randn(B, H, 1, D), torch.randn(B, H, T, D), torch.randn(B, H, T, D)
+    q, k, v = (x.to(dtype) for x in (q, k, v))
+    mask = None if blanks is None else (torch.arange(T) >= torch.tensor(blanks)[:, None])[:, None, None]
+    want = F.scaled_dot_product_attention(q.double(), k.double(), v.double(), attn_mask=mask)
+    got = look_back(q, k, v, mask)
+    assert got.dtype == dtype
+    torch.testing.assert_close(
+        got.double(), want, rtol=1e-5 if dtype == torch.float32 else 1e-2, atol=1e-6 if dtype == torch.float32 else 1e-3
+    )
 
 
 def test_dropout_only_while_training(x):

@@ -93,7 +93,7 @@ class GPTModel(nn.Module):
 
     def new_cache(self, batch_size: int, block: int | None = 256) -> KVCache:
         """An empty cache for `batch_size` sequences of up to context_length tokens; `block` as in `KVCache`."""
-        cfg, weight = self.cfg, self.tok_emb.weight
+        cfg, weight = self.cfg, self.pos_emb.weight
         shape = (cfg.n_layers, batch_size, cfg.n_heads, cfg.context_length, cfg.emb_dim // cfg.n_heads)
         return KVCache(shape, weight.dtype, weight.device, block)
 

@@ -22,6 +22,7 @@ from llm_scratch.model.attention import attend
 from llm_scratch.model.cache import KVCache
 from llm_scratch.model.dropout import Dropout
 from llm_scratch.model.rope import angles, rotate
+from llm_scratch.model.running import device_of
 
 EPS = 1e-6  # keeps a vector of zeros from a division by zero
 
@@ -126,6 +127,6 @@ class ModernGPT(nn.Module):
 
     def new_cache(self, batch_size: int, block: int | None = 256) -> KVCache:
         """An empty cache for `batch_size` sequences of up to context_length tokens; `block` as in `KVCache`."""
-        cfg, weight = self.cfg, self.tok_emb.weight
+        cfg, weight = self.cfg, next(self.parameters(), None)
         shape = (cfg.n_layers, batch_size, cfg.n_heads, cfg.context_length, cfg.emb_dim // cfg.n_heads)
-        return KVCache(shape, weight.dtype, weight.device, block)
+        return KVCache(shape, torch.float32 if weight is None else weight.dtype, device_of(self), block)  # None: all in few bits

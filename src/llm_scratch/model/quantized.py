@@ -2,8 +2,9 @@
 
 Symmetric: a weight is a whole number times a scale, and 0 stays 0. In 8 bits each row of a matrix has a scale, in 4 bits each group of
 `GROUP` numbers in a row; scales are bfloat16. Read `to_int8`, `to_int4` and their ways back: these four are all there is to it; the classes
-hold the result and multiply by it fast. Proof that kernel and formula agree: tests/model/test_quantized.py. What it costs in bits per byte:
-`llm-scratch quantize` prints it.
+hold the result and multiply by it fast. On a CPU the inputs of a product are rounded too, as few bits meet few bits fast: for 8 bits each
+token to 8 bits with a scale of its own, for 4 bits to bfloat16. A row never changes with the rows beside it.
+Proof that kernel and formula agree: tests/model/test_quantized.py. What all of it costs in bits per byte: `llm-scratch quantize` prints it.
 Source: LLM.int8(), Dettmers et al. 2022, https://arxiv.org/abs/2208.07339; groups as in GPTQ, Frantar et al. 2022,
 https://arxiv.org/abs/2210.17323, section 4.
 """
@@ -21,7 +22,6 @@ from llm_scratch.config import ModelConfig
 
 GROUP = 32  # numbers that share a scale in 4 bits
 PAD = 64  # the 4-bit kernel takes matrices with a multiple of so many rows
-FEW = 32  # tokens at once up to which reading the matrix is what takes time
 
 
 def to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,16 +91,19 @@ class QuantizedLinear(nn.Module):
         return from_int8(self.numbers, self.scale) if self.bits == 8 else from_int4(self.numbers, self.scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x times the matrix; for a few tokens on a CPU without ever writing the matrix out, its inputs rounded to bfloat16."""
-        rows = x.reshape(-1, x.shape[-1])  # [M, K]
-        if x.device.type != "cpu" or len(rows) > FEW:
+        """x times the matrix; on a CPU without ever writing the matrix out, elsewhere by doing so."""
+        if x.device.type != "cpu" or not torch.backends.mkldnn.is_available():
             return F.linear(x, self.weight.to(x.dtype), self.bias)
-        if self.bits == 8:
-            y = torch.ops.aten._weight_int8pack_mm(rows.bfloat16(), self.numbers, self.scale)  # [M, N]
-        else:
-            y = self._product_int4(rows.bfloat16())
-        y = y.to(x.dtype).reshape(*x.shape[:-1], -1)
-        return y if self.bias is None else y + self.bias
+        rows = x.reshape(-1, x.shape[-1])  # [M, K]
+        y = self._product_int8(rows.float()) if self.bits == 8 else self._product_int4(rows.bfloat16())
+        return y.to(x.dtype).view(*x.shape[:-1], -1)
+
+    def _product_int8(self, x: Tensor) -> Tensor:
+        """[M, K] -> [M, N]: whole numbers times whole numbers, summed exactly, then both scales at once."""
+        step = torch.linalg.vector_norm(x, torch.inf, dim=1, keepdim=True).mul_(1 / 127).clamp_(min=1e-12)  # [M, 1]
+        sums = torch._int_mm((x / step).round_().to(torch.int8), self.numbers.T)  # [M, N]
+        scale = step * self.scale
+        return sums * scale if self.bias is None else torch.addcmul(self.bias, sums, scale)
 
     def _product_int4(self, x: Tensor) -> Tensor:
         """[M, K] -> [M, N] by torch's kernel, which has an order of its own for the digits."""
@@ -110,8 +113,8 @@ class QuantizedLinear(nn.Module):
             scale = F.pad(self.scale, (0, 0, 0, extra)).T  # [K / GROUP, N]
             packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(digits.int(), 1)
             self._kernel = packed, torch.stack([scale, torch.zeros_like(scale)], dim=2).contiguous()
-        y = torch.ops.aten._weight_int4pack_mm_for_cpu(x, self._kernel[0], GROUP, self._kernel[1])
-        return y[:, : len(self.numbers)]
+        y = torch.ops.aten._weight_int4pack_mm_for_cpu(x, self._kernel[0], GROUP, self._kernel[1])[:, : len(self.numbers)]
+        return y.float() if self.bias is None else y + self.bias
 
 
 class QuantizedEmbedding(nn.Module):
@@ -119,7 +122,7 @@ class QuantizedEmbedding(nn.Module):
 
     def __init__(self, head: QuantizedLinear) -> None:
         super().__init__()
-        self.head = head
+        self.head, self.num_embeddings = head, len(head.numbers)
 
     @property
     def weight(self) -> Tensor:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +31,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def device_of(model: nn.Module) -> torch.device:
     """Where the model's weights are; the CPU for a model without weights."""
-    return next((weight.device for weight in model.parameters()), torch.device("cpu"))
+    return next((weight.device for weight in chain(model.parameters(), model.buffers())), torch.device("cpu"))
 
 
 def context_length(model: nn.Module) -> int | None:
@@ -41,7 +43,8 @@ def context_length(model: nn.Module) -> int | None:
 
 def vocab_size(model: nn.Module) -> int | None:
     """How many tokens the model knows, from its token embedding; None: it has none."""
-    return int(model.tok_emb.weight.shape[0]) if hasattr(model, "tok_emb") else None  # type: ignore[union-attr, index]
+    table: Any = getattr(model, "tok_emb", None)
+    return None if table is None else getattr(table, "num_embeddings", None) or len(table.weight)
 
 
 def check_ids(model: nn.Module, ids: Tensor) -> None:
