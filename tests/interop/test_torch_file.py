@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from llm_scratch.errors import CHECKPOINT, UserError
-from llm_scratch.interop.torch_file import MAX_TABLE, Weights, check_version, read_torch
+from llm_scratch.interop.torch_file import MAX_TABLE, Weights, read_torch
 
 PLAIN = {"w": torch.arange(6.0).view(2, 3), "half": torch.ones(2, dtype=torch.bfloat16), "n": 3, "names": ["a", {"b": (1, None)}]}
 
@@ -48,12 +48,22 @@ def test_a_table_of_contents_too_long_is_refused_unread(tmp_path):
 @pytest.mark.parametrize(
     ("version", "safe"), [("2.9.1", False), ("1.13.0+cu117", False), ("2.10.0", True), ("2.13.0+cpu", True), ("3.0", True)]
 )
-def test_a_torch_with_known_holes_reads_no_strangers_files(version, safe):
+def test_a_torch_with_known_holes_reads_no_strangers_files(version, safe, tmp_path, monkeypatch):
+    """And says which one would, and that the rest works with this one."""
+    path = tmp_path / "x.pth"
+    torch.save(PLAIN, path)
+    monkeypatch.setattr(torch, "__version__", version)
     if safe:
-        check_version(version)
+        assert read_torch(path)["n"] == 3
         return
-    with pytest.raises(UserError, match=f"torch {version.replace('+', '.')} does not read strangers' files safely; needs 2.10"):
-        check_version(version)
+    monkeypatch.setattr(torch, "load", lambda *args, **more: pytest.fail("it was opened"))
+    with pytest.raises(UserError) as error:
+        read_torch(path)
+    said = str(error.value)
+    assert error.value.code == CHECKPOINT
+    assert said.startswith(f"{path} is read by torch 2.10 or newer alone")
+    assert f"Here is {version}, which does for everything but .pth and .pt files: pip install -U 'torch>=2.10'" in said
+    assert "\n" not in said
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def read_torch(path: Path) -> Any:
     Raises:
         UserError: it is not, or torch is too old to tell (code 4).
     """
-    check_version(torch.__version__)
+    check_version(torch.__version__, path)
     try:
         _check_zip(path)
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -41,15 +41,19 @@ def read_torch(path: Path) -> Any:
         raise UserError(f"{path} is not a file of weights alone ({reason}); {WHAT_TO_DO}", CHECKPOINT) from e
 
 
-def check_version(version: str) -> None:
-    """Refuse a torch whose reader has known holes.
+def check_version(version: str, path: Path) -> None:
+    """Refuse to read a stranger's file with a torch whose reader has known holes; it is new enough for all the rest.
 
     Raises:
         UserError: too old (code 4).
     """
     if tuple(int(part) for part in version.split(".")[:2]) < SAFE_SINCE:
         need = ".".join(map(str, SAFE_SINCE))
-        raise UserError(f"torch {version} does not read strangers' files safely; needs {need}: pip install -U torch", CHECKPOINT)
+        raise UserError(
+            f"{path} is read by torch {need} or newer alone: older ones can be made to run what is in such a file. Here is {version}, "
+            f"which does for everything but .pth and .pt files: pip install -U 'torch>={need}', or take the model as safetensors",
+            CHECKPOINT,
+        )
 
 
 def _check_zip(path: Path) -> None:
