@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from datetime import date
 from pathlib import Path
@@ -14,6 +15,7 @@ import yaml
 from llm_scratch.cli.progress import Watch
 from llm_scratch.config import RunConfig, from_dict, to_dict
 from llm_scratch.presets import PRESETS, preset
+from llm_scratch.training.records import readable_rows
 
 from .conftest import files
 
@@ -172,3 +174,51 @@ def test_divergence_is_told_with_its_code(llm, tiny):
     assert result.code == 5
     assert "training diverged" in result.err
     assert result.err.count("\n") == 1
+
+
+def test_resume_goes_on_from_a_checkpoint_in_a_new_run(llm, tiny, trained):
+    """The first run stays as it is; the new one ends with the bits that the first ended with."""
+    before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
+    result = llm(*tiny, "--resume", trained / "ckpt" / "step-00000002", "--out", "new")
+    assert result.code == 0, result.err
+    assert "goes on at step 2 of 4" in result.out
+    end = "ckpt/step-00000004/model.safetensors"
+    assert Path("new", end).read_bytes() == (trained / end).read_bytes()
+    assert [row["step"] for row in readable_rows(Path("new/metrics.jsonl"))] == [
+        row["step"] for row in readable_rows(trained / "metrics.jsonl")
+    ]
+    assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == before
+
+
+def test_resume_of_a_run_goes_on_there(llm, tiny, trained):
+    shutil.rmtree(trained / "ckpt" / "step-00000004")
+    (trained / "ckpt" / "latest").write_text("step-00000002\n")
+    result = llm(*tiny, "--resume", trained)
+    assert "goes on at step 2 of 4" in result.out
+    assert (trained / "ckpt" / "step-00000004").is_dir()
+    assert "goes on at step 4" not in llm(*tiny, "--resume", trained, "--out", "copy").out
+    assert Path("copy/ckpt/step-00000004").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--resume", "{run}/ckpt/step-00000002"], 2, "begins a new run, and {run} stays as it is; give --out a name that is free"),
+        (["--resume", "{run}/ckpt/step-00000002", "--out", "{run}"], 2, "begins a new run"),
+        (["--resume", "nowhere", "--out", "new"], 4, "is no run and no checkpoint of one"),
+        (["--resume", "{run}", "--fresh"], 2, "give one of them"),
+        (["--resume", "{run}", "--out", "new", "--train.lr", "0.5"], 4, "other settings (train.lr is 0.02 there, 0.5 here)"),
+    ],
+)
+def test_a_resume_that_cannot_be(words, code, said, llm, tiny, trained):
+    result = llm(*tiny, *(word.format(run=trained) for word in words))
+    assert (result.code, result.err.count("\n")) == (code, 1)
+    assert said.format(run=trained) in result.err
+    assert not Path("new").exists()
+
+
+def test_resume_from_a_damaged_checkpoint_is_an_error(llm, tiny, trained):
+    (trained / "ckpt" / "step-00000002" / "config.json").write_text("{}")
+    result = llm(*tiny, "--resume", trained / "ckpt" / "step-00000002", "--out", "new")
+    assert (result.code, "is damaged: config.json has 2 bytes" in result.err) == (4, True)
+    assert not Path("new").exists()

@@ -1,10 +1,12 @@
-"""Training that begins with a model that is there already: `train PRESET --from gpt2`, and what `import` brought.
+"""Training that begins with something that is there: a model (`train PRESET --from gpt2`), or a run or checkpoint (`--resume PATH`).
 
 Proof: tests/cli/test_beginning.py.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from llm_scratch.cli.folders import resolve
 from llm_scratch.config import ModelConfig, RunConfig
-from llm_scratch.errors import UserError
+from llm_scratch.errors import CHECKPOINT, RESOURCES, USAGE, UserError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -58,6 +60,56 @@ def beginning(config: RunConfig, folder: Path) -> tuple[nn.Module | None, Tokeni
         if any(there.encode(text, disallowed_special=()) != tokenizer.encode(text, disallowed_special=()) for text in texts):
             raise UserError(f"{config.data.source} was made with another tokenizer than that of {config.start}; prepare it with that one")
     return model, tokenizer
+
+
+def run_of(path: Path) -> Path:
+    """The run that `--resume PATH` names: by itself, or by one of its checkpoints.
+
+    Raises:
+        UserError: it is neither (code 4).
+    """
+    run = path.parent.parent if (path / "manifest.json").is_file() and path.parent.name == "ckpt" else path
+    if not (run / "ckpt").is_dir():
+        raise UserError(f"--resume {path} is no run and no checkpoint of one; expected runs/x or runs/x/ckpt/step-00000100", CHECKPOINT)
+    return run
+
+
+def branch(path: Path, out: str) -> Path:
+    """Where `--resume PATH` goes on: a run where it lies; from a checkpoint, or with another --out, in a new run that begins as a copy.
+
+    Args:
+        path: a run or one of its checkpoints.
+        out: the new run directory; "" for none.
+    Raises:
+        UserError: no folder for the new run, one that is in use, or a damaged checkpoint.
+    """
+    from llm_scratch.checkpoint import newest
+    from llm_scratch.manifest import problem
+
+    run, folder = run_of(path), Path(out)
+    if path == run and (not out or folder.resolve() == run.resolve()):
+        return run
+    if not out or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+        raise UserError(f"--resume {path} begins a new run, and {run} stays as it is; give --out a name that is free", USAGE)
+    if path == run:
+        found = newest(run, lambda message: None, prefer="latest")
+        if found is None:
+            raise UserError(f"--resume {path}: it has no checkpoint yet", CHECKPOINT)
+        path = found.folder
+    if (wrong := problem(path)) is not None:
+        raise UserError(f"--resume {path} is damaged: {wrong}", CHECKPOINT)
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    try:
+        shutil.copytree(path, part / "ckpt" / path.name)
+        for paper in ("config.yaml", "metrics.jsonl", "samples.md"):  # what they say of later steps is taken out as it goes on
+            if (run / paper).is_file():
+                shutil.copy(run / paper, part)
+        part.replace(folder)
+    except OSError as e:
+        raise UserError(f"cannot copy {path} to {folder}: {e.strerror}; free some space or choose another --out", RESOURCES) from e
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return folder
 
 
 def kind_of(tokenizer: Tokenizer) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 from rich.console import Console
 from tyro.conf import Positional
 
-from llm_scratch.cli.beginning import begin_from, beginning
+from llm_scratch.cli.beginning import begin_from, beginning, branch, run_of
 from llm_scratch.cli.flags import Switch, Verb, option
 from llm_scratch.cli.folders import folder_for, read_run
 from llm_scratch.cli.plot import draw
@@ -53,6 +53,8 @@ class Train(Verb):
     """a model to go on from: gpt2, hf:org/name, a folder, a run; its weights, shape and tokenizer"""
     out: Annotated[str, option("FOLDER")] = ""
     """the run directory; runs/DATE-PRESET unless given, or the unfinished run of these settings there"""
+    resume: Annotated[str, option("auto|PATH")] = "auto"
+    """auto: go on with the run in --out if it is of these settings; or a run, or a checkpoint, from which a new --out goes on"""
     fresh: Switch = False
     """start over; a run that is in --out stays, unless there is --force too"""
     force: Switch = False
@@ -116,7 +118,13 @@ class Train(Verb):
         """The run directory; `--fresh --force` has emptied it, and it can be written."""
         if self.force and not self.fresh:
             raise UserError("--force alone does nothing; --fresh --force removes the run that is in --out", USAGE)
-        if not self.out:
+        if self.resume != "auto" and self.fresh:
+            raise UserError("--resume goes on and --fresh starts over; give one of them", USAGE)
+        if self.resume != "auto":
+            _make_room(run_of(Path(self.resume)), config, fresh=False, force=False, screen=screen)
+            folder = branch(Path(self.resume), self.out)
+            screen.print(f"run: goes on from {self.resume} in {folder}", soft_wrap=True)
+        elif not self.out:
             name = self.preset or Path(self.config).stem
             folder, why = folder_for(config, name, date.today().isoformat(), self.fresh)
             screen.print(f"run: {why}", soft_wrap=True)
