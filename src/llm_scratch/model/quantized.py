@@ -1,7 +1,7 @@
 """Weights in 8 or 4 bits: a quarter or an eighth of the memory, and as writing one token reads every weight once, that much faster.
 
 Symmetric: a weight is a whole number times a scale, and 0 stays 0. In 8 bits each row of a matrix has a scale, in 4 bits each group of
-`GROUP` numbers in a row; scales are bfloat16. Read `to_int8`, `to_int4` and their ways back: these four are all there is to it; the classes
+`GROUP` numbers in a row has one in bfloat16. Read `to_int8`, `to_int4` and their ways back: these four are all there is to it; the classes
 hold the result and multiply by it fast. On a CPU the inputs of a product are rounded too, as few bits meet few bits fast: for 8 bits each
 token to 8 bits with a scale of its own, for 4 bits to bfloat16. A row never changes with the rows beside it.
 Proof that kernel and formula agree: tests/model/test_quantized.py. What all of it costs in bits per byte: `llm-scratch quantize` prints it.
@@ -21,12 +21,13 @@ from torch.nn import functional as F
 from llm_scratch.config import ModelConfig
 
 GROUP = 32  # numbers that share a scale in 4 bits
+TINY = torch.tensor(1e-12)  # in place of 0, where a division by 0 would follow
 PAD = 64  # the 4-bit kernel takes matrices with a multiple of so many rows
 
 
 def to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
     """[N, K] -> whole numbers from -127 to 127, [N, K], and a scale for each row, [N]: the largest number of a row becomes 127."""
-    scale = (weight.abs().amax(1).clamp(min=1e-12) / 127).bfloat16()  # [N]
+    scale = weight.float().abs().amax(1).clamp(min=1e-12) / 127  # [N]
     return (weight / scale[:, None]).round().clamp(-127, 127).to(torch.int8), scale
 
 
@@ -100,7 +101,7 @@ class QuantizedLinear(nn.Module):
 
     def _product_int8(self, x: Tensor) -> Tensor:
         """[M, K] -> [M, N]: whole numbers times whole numbers, summed exactly, then both scales at once."""
-        step = torch.linalg.vector_norm(x, torch.inf, dim=1, keepdim=True).mul_(1 / 127).clamp_(min=1e-12)  # [M, 1]
+        step = torch.add(TINY, x.abs().amax(1, keepdim=True), alpha=1 / 127)  # [M, 1]
         sums = torch._int_mm((x / step).round_().to(torch.int8), self.numbers.T)  # [M, N]
         scale = step * self.scale
         return sums * scale if self.bias is None else torch.addcmul(self.bias, sums, scale)
