@@ -4,8 +4,9 @@
 
 Training: tiny Shakespeare to 4,096 tokens and 5 MB of the standard library's sources to 10,000, ours against `tokenizers` (and rustbpe
 where it is installed), each given the text as one string and as paragraphs, which `tokenizers` spreads over all cores.
-Encoding: one string, the trained vocabulary and GPT-2's, ours by tiktoken's engine (the default) and in Python (cold: nothing
-remembered; warm: the second time) against tiktoken and `tokenizers`. Worst inputs: 1 MB each.
+Encoding: one string, a trained vocabulary and GPT-2's, ours by tiktoken's engine (the default) and in Python (cold: nothing
+remembered; warm: the second time) against tiktoken, `tokenizers`, and rustbpe, which cannot load a vocabulary and so encodes with one that
+it trained itself on the same text to the same size. Worst inputs (row T3): 1 MB each, through each of them.
 Contenders run in turn, in one process; the table holds medians of seconds, or MB/s, ratios of medians, and the seconds of processor time
 in all threads together (on a busy machine the steadier number). The last line is JSON.
 Texts: LLM_SCRATCH_DATA; GPT-2's vocabulary: TIKTOKEN_CACHE_DIR.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import math
 import os
 import platform
 import random
@@ -23,6 +25,7 @@ import statistics
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -34,6 +37,8 @@ from tokenizers import models, pre_tokenizers, trainers
 from llm_scratch.download import FILES, fetch
 from llm_scratch.tokenizers import TOKENIZERS, ByteBPE
 from llm_scratch.tokenizers.pretokens import GPT2_PATTERN
+
+RUST = importlib.util.find_spec("rustbpe") is not None
 
 
 def library_source(n_bytes: int) -> str:
@@ -96,23 +101,23 @@ def table(title: str, times: Times, base: str, n_bytes: int | None = None) -> di
     return {name: round(ratio, 3) for name, ratio in ratios.items()}
 
 
-def training(name: str, text: str, vocab_size: int, rounds: int) -> dict[str, float]:
-    ratios: dict[str, float] = {}
+def training(name: str, text: str, vocab_size: int, rounds: int) -> dict[str, dict[str, float]]:
+    """Seconds of each, over those of `tokenizers`."""
+    ratios: dict[str, dict[str, float]] = {}
     for form, texts in {"one string": [text], "paragraphs": [part + "\n\n" for part in text.split("\n\n")]}.items():
         contenders: dict[str, Callable[[], object]] = {
             "ours": lambda texts=texts: ByteBPE.train(texts, vocab_size),
             "tokenizers": lambda texts=texts: theirs(texts, vocab_size),
         }
-        if importlib.util.find_spec("rustbpe"):
+        if RUST:
             contenders["rustbpe"] = lambda texts=texts: rust_bpe(texts, vocab_size)
-        title = f"training, {name}, {len(text.encode()) / 1e6:.1f} MB as {form}, vocabulary {vocab_size}: seconds"
-        ratios[form] = table(title, in_turn(contenders, rounds), "tokenizers")["ours"]
+        title = f"training, {name}, {len(text.encode()) / 1e6:.2f} MB as {form}, vocabulary {vocab_size}: seconds"
+        ratios[form] = table(title, in_turn(contenders, rounds), "tokenizers")
     return ratios
 
 
-def encoding(name: str, ours: ByteBPE, text: str, rounds: int, folder: Path) -> dict[str, float]:
-    ours.save(folder)
-    library = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+def encoding(name: str, ours: ByteBPE, text: str, rounds: int, library: tokenizers.Tokenizer, rust: object = None) -> dict[str, float]:
+    """Speed of each, over that of `tokenizers`; and what the issue asks of ours."""
     engine = ours._engine
 
     def cold() -> None:
@@ -125,60 +130,100 @@ def encoding(name: str, ours: ByteBPE, text: str, rounds: int, folder: Path) -> 
         "ours, default": lambda: ours.encode(text),
         "ours, Python, cold": cold,
         "ours, Python, warm": lambda: ours.encode_python(text),
-        "tiktoken's engine alone": lambda: engine.encode_ordinary(text),
+        "tiktoken": lambda: engine.encode_ordinary(text),
         "tokenizers": lambda: library.encode(text),
     }
+    if rust:
+        contenders["rustbpe, its own vocabulary"] = lambda: rust.encode(text)  # type: ignore[attr-defined]
     n_bytes = len(text.encode())
     times = in_turn(contenders, rounds)
-    ratios = table(f"encoding, {name}, {n_bytes / 1e6:.1f} MB: MB/s", times, "tokenizers", n_bytes)
-    python = {key: n_bytes / 1e6 / statistics.median(wall for wall, _ in times[f"ours, Python, {key}"]) for key in ("cold", "warm")}
-    return ratios | {f"MB/s Python {key}": round(value, 2) for key, value in python.items()}
+    found = table(f"encoding, {name}, {n_bytes / 1e6:.2f} MB: MB/s", times, "tokenizers", n_bytes)
+    found["ours, default / tiktoken"] = round(found["ours, default"] / found["tiktoken"], 3)
+    for state in ("cold", "warm"):
+        walls, cpus = zip(*times[f"ours, Python, {state}"])
+        found[f"MB/s Python {state}"] = round(n_bytes / 1e6 / statistics.median(walls), 2)
+        found[f"MB/s Python {state}, of processor time, best"] = round(n_bytes / 1e6 / min(cpus), 2)
+    return found
 
 
-def worst_inputs(ours: ByteBPE, n: int = 1_000_000) -> dict[str, list[float]]:
+def worst_inputs(ours: ByteBPE, library: tokenizers.Tokenizer, rust: object, n: int = 1_000_000) -> dict[str, dict[str, float | str]]:
+    """Seconds of processor time for each; `growth`: our Python path's over its time for half of the input."""
     rng = random.Random(2)
     units = {"a": "a", "^": "^", "spaces": " ", "newlines": "\n", "digits": "7", "emoji": "👩‍👩‍👧‍👦", "1000 marks": "e" + "\u0301" * 1000}
     inputs = {name: unit * (n // len(unit.encode())) for name, unit in units.items()}
     inputs["one word"] = "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=n))
-    print(f"\nworst inputs, 1 MB each, GPT-2's vocabulary: seconds\n{'':34} {'default':>9} {'Python':>9} {'half, x':>9}")
-    found = {}
+    ways: dict[str, Callable[[str], object]] = {
+        "default": ours.encode,
+        "Python": ours.encode_python,
+        "tiktoken": ours._engine.encode_ordinary,
+        "tokenizers": library.encode,
+    }
+    if rust:
+        ways["rustbpe"] = rust.encode  # type: ignore[attr-defined]
+    print(
+        f"\nworst inputs, {n / 1e6:.1f} MB each, GPT-2's vocabulary: seconds\n{'':12}"
+        + "".join(f"{name:>11}" for name in [*ways, "growth"])
+    )
+    found: dict[str, dict[str, float | str]] = {}
     for name, text in inputs.items():
         assert ours.encode(text) == ours.encode_python(text), f"ids differ on {name}"
-        seconds = []
-        for encode, part in ((ours.encode, text), (ours.encode_python, text), (ours.encode_python, text[: len(text) // 2])):
-            ours.forget()
-            start = time.perf_counter()
-            encode(part)
-            seconds.append(time.perf_counter() - start)
-        found[name] = [round(value, 3) for value in (seconds[0], seconds[1], seconds[1] / seconds[2])]
-        print(f"{name:34} {found[name][0]:9.3f} {found[name][1]:9.3f} {found[name][2]:9.2f}")
+        found[name] = {way: seconds(ours, encode, text) for way, encode in ways.items()}
+        half = seconds(ours, ours.encode_python, text[: len(text) // 2])
+        found[name]["growth"] = round(found[name]["Python"] / half, 2) if half else math.nan  # type: ignore[operator]
+        print(f"{name:12}" + "".join(f"{value:11.3f}" if isinstance(value, float) else f"{value:>11}" for value in found[name].values()))
     return found
+
+
+def seconds(ours: ByteBPE, encode: Callable[[str], object], text: str) -> float | str:
+    """Processor time, the better of two; "fails" where the library gives up."""
+    times = []
+    for _ in range(2):
+        ours.forget()
+        began = time.process_time()
+        try:
+            encode(text)
+        except BaseException as e:
+            if isinstance(e, KeyboardInterrupt):
+                raise
+            return "fails"
+        times.append(time.process_time() - began)
+    return round(min(times), 4)
+
+
+def in_the_library(ours: ByteBPE) -> tokenizers.Tokenizer:
+    """The same vocabulary in `tokenizers`."""
+    with tempfile.TemporaryDirectory() as folder:
+        ours.save(folder)
+        return tokenizers.Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
 
 
 def main() -> None:
     """Run everything and print the tables and the JSON line."""
-    import tempfile
-
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="1 MB instead of 5")
     args = parser.parse_args()
-    shakespeare = fetch("tinyshakespeare.txt", *FILES["tinyshakespeare.txt"]).read_text(encoding="utf-8")
+    shakespeare, verdict = (fetch(name, *FILES[name]).read_text(encoding="utf-8") for name in ("tinyshakespeare.txt", "the-verdict.txt"))
     source = library_source(1_000_000 if args.quick else 5_000_000)
     result: dict[str, object] = {
-        "train shakespeare 4096, ours / tokenizers": training("shakespeare", shakespeare, 4096, args.rounds),
-        "train source 10000, ours / tokenizers": training("Python source", source, 10_000, args.rounds),
+        "train verdict 1000, over tokenizers": training("The Verdict", verdict, 1000, args.rounds),
+        "train shakespeare 4096, over tokenizers": training("shakespeare", shakespeare, 4096, args.rounds),
+        "train source 10000, over tokenizers": training("Python source", source, 10_000, args.rounds),
     }
-    gpt2 = ByteBPE.from_tiktoken(TOKENIZERS["gpt2"]())
-    with tempfile.TemporaryDirectory() as folder:
-        trained = ByteBPE.train([shakespeare], 4096)
-        result["encode shakespeare, trained"] = encoding("shakespeare, trained vocabulary", trained, shakespeare, args.rounds, Path(folder))
-        mixed = shakespeare + source[: 5_000_000 - len(shakespeare)]
-        result["encode 5 MB, gpt2"] = encoding("Shakespeare and Python, GPT-2's vocabulary", gpt2, mixed, args.rounds, Path(folder))
-    result["worst, seconds"] = worst_inputs(gpt2)
+    gpt2, trained = ByteBPE.from_tiktoken(TOKENIZERS["gpt2"]()), ByteBPE.train([shakespeare], 4096)
+    gpt2_library, trained_library = in_the_library(gpt2), in_the_library(trained)
+    mixed = shakespeare + source[: 5_000_000 - len(shakespeare)]
+    rust_small, rust_large = (rust_bpe([shakespeare], 4096), rust_bpe([mixed], 50257)) if RUST else (None, None)
+    for name, text in {"verdict": verdict, "shakespeare": shakespeare}.items():
+        result[f"encode {name}, trained"] = encoding(f"{name}, trained vocabulary", trained, text, args.rounds, trained_library, rust_small)
+    for name, text in {"verdict": verdict, "shakespeare": shakespeare, "shakespeare and source": mixed}.items():
+        result[f"encode {name}, gpt2"] = encoding(f"{name}, GPT-2's vocabulary", gpt2, text, args.rounds, gpt2_library, rust_large)
+    result["worst, seconds"] = worst_inputs(gpt2, gpt2_library, rust_large)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     machine = {"system": platform.platform(), "cpus": os.cpu_count(), "load": os.getloadavg() if hasattr(os, "getloadavg") else None}
-    versions = {name: version(name) for name in ("tokenizers", "tiktoken", "regex")} | {"python": sys.version.split()[0]}
+    versions = {name: version(name) for name in ("tokenizers", "tiktoken", "regex", *(["rustbpe"] if RUST else []))} | {
+        "python": sys.version.split()[0]
+    }
     print("\n" + json.dumps({"benchmark": "tokenizer", "commit": commit, "machine": machine, "versions": versions, "results": result}))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import subprocess
 import sys
 import tomllib
@@ -20,6 +21,7 @@ from llm_gpt import generate_text_simple
 from llm_gpt import DummyTransformerBlock, DummyLayerNorm, DummyGPTModel, LayerNorm, GELU, FeedForward, ExampleDeepNeuralNetwork
 from llm_gpt import print_gradients, TransformerBlock
 from text_data import create_dataloader_V1, GPTDatasetV1
+from gpt_download import download_and_load_gpt2
 """
 
 
@@ -28,6 +30,12 @@ def test_what_the_notebooks_import_is_there(statement):
     names: dict[str, object] = {}
     exec(statement, names)
     assert all(name in names for name in statement.split("import ")[1].split(", "))
+
+
+def test_step4_cell_50_the_loader_is_called_as_the_notebook_calls_it():
+    from gpt_download import download_and_load_gpt2
+
+    inspect.signature(download_and_load_gpt2).bind(model_size="124M", models_dir="gpt2")
 
 
 @pytest.mark.parametrize("face", FACES)

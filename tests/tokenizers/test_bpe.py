@@ -186,18 +186,18 @@ def seconds(encode, text: str) -> float:
     return time.process_time() - start
 
 
-FLOOR = 0.005  # seconds: below, a clock tells nothing
+FLOOR = 0.02  # seconds that fresh memory and busy neighbours may cost; time that grows with the square would be many seconds
 
 
 def growth(tokenizer: ByteBPE, encode, name: str, n: int) -> tuple[float, float]:
-    """Processor seconds for n bytes and for twice as many: the best of three rounds, or of nine if others use the machine."""
+    """Processor seconds for n bytes and for twice as many: the best of two rounds, or of nine if others use the machine."""
     texts = worst(name, n), worst(name, 2 * n)
     best = [math.inf, math.inf]
     for turn in range(9):
         for which, text in enumerate(texts):
             tokenizer.forget()
             best[which] = min(best[which], seconds(encode, text))
-        if turn >= 2 and best[1] <= 2.5 * best[0] + FLOOR:
+        if turn >= 1 and best[1] <= 2.5 * best[0] + FLOOR:
             break
     return best[0], best[1]
 
@@ -209,14 +209,14 @@ def test_t3_the_worst_is_linear(ours, gpt2, name, measured):
     n = 125_000 if name == "word" else 1_000_000  # the engine's heap for a longer word leaves the cache, which others' work fills
     half, whole = growth(ours, ours.encode, name, n // 2)
     assert whole <= 2.5 * half + FLOOR, (half, whole)
-    speed = min(seconds(ours.encode, worst(name, 1_000_000)) for _ in range(2))
+    speed = seconds(ours.encode, worst(name, 1_000_000)) if name == "word" else whole
     assert speed <= 1
     measured("T3", f"{name}: {speed:.2f} s per MB; {n:,} bytes take {whole / half:.1f} times half of it", "1 s per MB; at most 2.5 times")
 
 
 @pytest.mark.parametrize("name", WORST)
 def test_t3_the_worst_in_python_is_linear(ours, name):
-    small, large = growth(ours, ours.encode_python, name, 60_000)
+    small, large = growth(ours, ours.encode_python, name, 50_000)
     assert large <= 2.5 * small + FLOOR, (small, large)
 
 
