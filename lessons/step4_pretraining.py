@@ -36,7 +36,10 @@ import io
 import math
 import os
 import pickle
+import re
+import sys
 import tempfile
+from importlib import metadata
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -835,8 +838,29 @@ except UserError as e:
     with tempfile.TemporaryDirectory() as folder:
         speaker, band = release_of_our_own(Path(folder) / "124M", text)
         settings, params = download_and_load_gpt2("124M", folder)
+else:  # the first three of GPT-2's 124 million numbers are known
+    torch.testing.assert_close(torch.tensor(params["wte"][0, :3]), torch.tensor([-0.11010301, -0.03926672, 0.03310751]))
 print(settings)
 print("wte", params["wte"].shape, params["wte"][0, :3], "  c_attn", params["blocks"][0]["attn"]["c_attn"]["w"].shape)
+
+# %% [markdown]
+# **What went wrong: a library of half a gigabyte for one file.** The notebook asked for TensorFlow's version in its third cell, and where
+# TensorFlow was not installed, it ended there, fifty cells before the first number that needs it. Nothing but the table of a file format
+# was ever wanted of it (lesson 5 opens one by hand):
+
+# %% tags=["what-went-wrong"]
+assert "tensorflow" not in sys.modules
+print("TensorFlow's file is read; TensorFlow was not asked")
+
+# %% [markdown]
+# **What went wrong: a requirement that nothing requires.** The list of packages to install named `urllib317`, which no line imports and
+# nobody knows as a library; `requests` and `tqdm`, which lines did import, were missing. A name that is free can be registered by
+# anybody, and `pip install` runs what he puts there. A list of requirements should hold what is imported, and nothing else:
+
+# %% tags=["what-went-wrong"]
+declared = {re.match(r"[\w-]+", line)[0].lower() for line in metadata.requires("llm-scratch")}
+assert {"torch", "tiktoken"} <= declared
+assert not {"urllib317", "tensorflow"} & declared
 
 # %% [markdown]
 # `load_weights_into_gpt` of the package is the bookkeeping from above, for all layers. It puts in everything, or, if one shape is wrong,
