@@ -43,7 +43,8 @@ measured; nothing in the tables is typed.
 LIMITS = """## What this does not promise
 
 - The same bits need the same kind of processor, build of torch, number type, number of threads and number of processes. On a GPU they
-  also need deterministic kernels.
+  also need deterministic kernels. A run that goes on with another torch or another number of threads says so in a line.
+- Of a full disk, what was not saved by the third try is lost with the process; until then rows, samples and log lines wait in memory.
 - A killed process does not show what a power cut does. Row R2 does, as far as the disk keeps its word when it is asked to flush.
 - A checkpoint is written while training waits for it; each tensor is hashed and written in turn, so that it takes no memory. Writing it
   in the background is not built.
