@@ -8,7 +8,7 @@ Proof: tests/test_loading.py, tests/interop/.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +34,8 @@ from llm_scratch.model.products import use_fast_float32
 from llm_scratch.model.running import vocab_size
 from llm_scratch.tokenizers import TOKENIZERS, CharTokenizer, Tokenizer, load_tokenizer
 
+SMALL = 1 << 26
+"""numbers of a model that is built without asking whether its file holds so many"""
 log = logging.getLogger(__name__)
 
 
@@ -121,11 +123,23 @@ def known() -> str:
 def from_checkpoint(found: checkpoint.Checkpoint) -> tuple[nn.Module, Tokenizer]:
     """The model and tokenizer of a checkpoint that has been read."""
     config = from_dict(RunConfig, found.config)
-    model = build(config.model)
+    model = build(held(config.model, found.weights, found.folder))
     checkpoint.set_weights(model, found.weights, str(found.folder))
     tokenizer = load_tokenizer(found.folder)
     model.start_id = start_id(config.data, tokenizer)  # type: ignore[assignment]
     return model, tokenizer
+
+
+def held(cfg: ModelConfig, weights: Mapping[str, Tensor], where: Path) -> ModelConfig:
+    """The settings, once it is sure that the weights are about as many as they ask for: a small file shall not claim all memory.
+
+    Raises:
+        UserError: they are far fewer (code 4).
+    """
+    has = sum(tensor.numel() for tensor in weights.values())
+    if cfg.n_params > max(4 * has, SMALL):  # two numbers of 4 bits lie in one; other architectures count otherwise
+        raise UserError(f"{where}: its settings are of a model of {cfg.n_params:,} numbers, and it holds {has:,}", CHECKPOINT)
+    return cfg
 
 
 def _run(path: Path, options: Options) -> Loaded:
@@ -144,7 +158,7 @@ def _torch_file(path: Path, options: Options) -> Loaded:
     weights = notebook.weights_of(saved, path)
     cfg = notebook.config_of(weights, path, options.n_heads)
     tokenizer = options.tokenizer_for(path.parent, cfg.vocab_size)
-    model = build(cfg)
+    model = build(held(cfg, weights, path))
     checkpoint.set_weights(model, weights, str(path))
     return Loaded(model, tokenizer, *notebook.optimizer_of(saved, model, path))
 

@@ -9,10 +9,13 @@ import safetensors.torch
 import torch
 import yaml
 
+from llm_scratch import checkpoint
 from llm_scratch.cli import main
-from llm_scratch.config import load_config
+from llm_scratch.config import ModelConfig, RunConfig, load_config, to_dict
 from llm_scratch.errors import CHECKPOINT, USAGE, UserError
 from llm_scratch.loading import load
+from llm_scratch.model import build
+from llm_scratch.tokenizers import TOKENIZERS, save_tokenizer
 
 LAUGHS = "a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol, lol]\n" + "".join(
     f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 30)
@@ -92,6 +95,34 @@ def test_f8_a_model_larger_than_its_files_is_refused_before_memory_is_given(tmp_
     )
     assert spent <= 1
     assert peak <= 4 << 20
+    assert code == CHECKPOINT
+
+
+@pytest.mark.parametrize("what", [{"n_layers": 10**9}, {"emb_dim": 4 * 10**9, "n_heads": 1}, {"context_length": 10**12}])
+def test_f8_a_run_that_says_to_be_larger_than_its_weights_is_refused_before_memory_is_given(tmp_path, what):
+    """Its manifest is right: a stranger made the run so."""
+    cfg, tokenizer = ModelConfig(4, 4, 4, 1, 1), TOKENIZERS["chars"](["abc"])
+    weights = {name: tensor.detach() for name, tensor in build(cfg).named_parameters()}
+    settings = to_dict(RunConfig(cfg))
+    settings["model"] |= what
+    folder = checkpoint.save(tmp_path / "run", 1, settings, weights, {}, {}, lambda into: save_tokenizer(tokenizer, into), best=True)
+    for where in (folder, tmp_path / "run"):
+        spent, peak, code = limits(lambda where=where: load(where), "its settings are of a model of .* numbers, and it holds 288")
+        assert spent <= 1
+        assert peak <= 4 << 20
+        assert code == CHECKPOINT
+
+
+def test_f8_names_of_layers_without_weights_are_no_model(tmp_path):
+    """Three thousand layers of 2,048 numbers a token, said by names alone: it would be 600 GB."""
+    names = {f"trf_blocks.{i}.att.W_query.weight": torch.zeros(1) for i in range(3000)}
+    state = names | {"tok_emb.weight": torch.zeros(4, 2048), "pos_emb.weight": torch.zeros(4, 2048)}
+    torch.save(state, tmp_path / "model.pth")
+    save_tokenizer(TOKENIZERS["chars"](["abc"]), tmp_path)
+    spent, _, code = limits(
+        lambda: load(tmp_path / "model.pth"), "model.pth: its settings are of a model of 151,0.* numbers, and it holds 19,384"
+    )
+    assert spent <= 1
     assert code == CHECKPOINT
 
 
