@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from llm_scratch.errors import UserError
+from llm_scratch.generation import speculative as rules
 from llm_scratch.generation.decode import generate
 from llm_scratch.generation.speculative import Draft, check_draft, lookup, speculative
 from llm_scratch.model.gpt import GPTModel
@@ -51,7 +52,7 @@ TOP_K = {"temperature": 0.8, "top_k": 4}
 @pytest.mark.parametrize(
     ("who", "samplers", "n"),
     [
-        ("another draft", {}, 20_000),
+        pytest.param("another draft", {}, 20_000, marks=pytest.mark.slow),
         ("lookup", TOP_K, 5_000),
         pytest.param("another draft", TOP_K, 20_000, marks=pytest.mark.slow),
         pytest.param("the model itself", TOP_K, 20_000, marks=pytest.mark.slow),
@@ -74,6 +75,62 @@ def test_tokens_have_the_targets_distribution(who, samplers, n):
     logits = target.table / samplers.get("temperature", 1)
     logits = logits.masked_fill(logits < logits.topk(samplers.get("top_k", V)).values[:, -1:], -torch.inf)
     assert chi_square_p(seen, logits.softmax(-1)) > 0.001
+
+
+def tiny(seed, width):
+    """A GPT with a cache that is sure of something else for every history."""
+    torch.manual_seed(seed)
+    model = GPTModel(
+        {"vocab_size": 5, "context_length": 128, "emb_dim": width, "n_heads": 1, "n_layers": 1, "drop_rate": 0.0, "qkv_bias": True}
+    )
+    with torch.no_grad():
+        model.out_head.weight.mul_(1.5)
+    return model.eval()
+
+
+@torch.no_grad()
+def uniform_p(who, n):
+    """Chi-square of n tokens that a GPT wrote with guesses in texts of 125.
+
+    Each token falls somewhere into the probabilities that the target gave it after its own history, laid end to end (what the draft
+    likes too much last): over a right text these places are spread evenly from 0 to 1, whatever the histories were.
+    """
+    target, draft, chance = tiny(1, 8), tiny(2, 4), torch.Generator().manual_seed(5)
+    idx = torch.tensor([[0, 3]])
+    texts = []
+    for _ in range(n // 125):
+        propose = Draft(draft, chance) if who == "draft" else partial(lookup, n_vocab=5)
+        texts.append(write(target, idx, propose, 125, generator=chance, n_guesses=3))
+    ids = torch.cat(texts)
+    p, q = (model(ids[:, :-1]).softmax(-1)[:, 1:] for model in (target, draft))
+    order = (q / p).argsort(-1)
+    rank = order.argsort(-1).gather(2, ids[:, 2:, None])
+    ends = p.gather(2, order).cumsum(-1)
+    width = p.gather(2, ids[:, 2:, None])
+    places = ends.gather(2, rank) - width * torch.rand(width.shape, generator=chance)
+    counts = (places.clamp(0, 0.999999) * 20).long().flatten().bincount(minlength=20).float()
+    assert counts.sum() == n
+    return chi_square_p(counts[None], torch.full((1, 20), 1 / 20))
+
+
+@pytest.mark.parametrize(("who", "n"), [("draft", 20_000), ("lookup", 5_000), pytest.param("lookup", 20_000, marks=pytest.mark.slow)])
+def test_a_gpt_with_a_cache_keeps_its_distribution(who, n):
+    assert uniform_p(who, n) > 0.001
+
+
+@pytest.mark.parametrize(
+    ("part", "wrong"),
+    [
+        ("_holds", lambda p, q, guess, chance: True),
+        ("_holds", lambda p, q, guess, chance: bool(torch.rand((), generator=chance) * q.gather(1, guess) < 2 * p.gather(1, guess))),
+        ("_holds", lambda p, q, guess, chance: bool(torch.rand((), generator=chance) < 0.5)),
+        ("_missing", lambda p, q: p),
+    ],
+    ids=["every guess kept", "kept too often", "kept by a coin", "replaced by the model's own draw"],
+)
+def test_a_wrong_rule_would_be_seen(part, wrong, monkeypatch):
+    monkeypatch.setattr(rules, part, wrong)
+    assert uniform_p("draft", 1_500) < 1e-6
 
 
 def test_the_chi_square_would_see_a_small_mistake():

@@ -21,14 +21,17 @@ STYLE = """
 @media (prefers-color-scheme: dark) { :root { --ink: #e4e8ee; --dim: #98a2b3; --line: #343c48; --paper: #15191f; --bar: #4672ad;
   --likely: #1d2f47; --open: #1c3a25; --rare: #453a12; --wild: #552a1e } }
 body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--paper);
-  max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.5rem; margin-bottom: .2rem } h2 { font-size: 1.15rem; margin-top: 2.5rem } p.about { color: var(--dim); margin-top: 0 }
+  max-width: 88rem; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.5rem; margin-bottom: .2rem } h2 { font-size: 1.15rem; margin-top: 2.5rem }
+p.about { color: var(--dim); margin-top: 0; max-width: 62rem }
 code { font: .85em ui-monospace, monospace; color: var(--dim) }
 .wide { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap }
 th, td { padding: .25rem .8rem .25rem 0; text-align: right; border-bottom: 1px solid var(--line) }
 th:first-child, td:first-child { text-align: left } thead th { color: var(--dim); font-weight: 500 } tr.real { font-style: italic }
-article { border-top: 1px solid var(--line); padding: .8rem 0 } h3 { font-size: 1rem; margin: 0 0 .3rem }
-h3 code { font-weight: 400; margin-left: .6rem }
+.texts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr)); gap: 1rem }
+article { border: 1px solid var(--line); border-radius: .4rem; padding: .7rem .9rem; overflow: hidden }
+h3 { font-size: 1rem; margin: 0 0 .3rem }
+h3 code { font-weight: 400; display: block; overflow-wrap: anywhere }
 .text { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0 } .prompt { color: var(--dim) }
 .likely { background: var(--likely) } .open { background: var(--open) } .rare { background: var(--rare) } .wild { background: var(--wild) }
 .legend span { white-space: nowrap; padding: .1rem .4rem; margin-right: .4rem; border-radius: .2rem }
@@ -63,7 +66,10 @@ that are no repetition. Overlap: tokens in the longest run that stands word for 
 <div class="wide">{_table(shown)}</div>
 <h2>Texts</h2>
 <p class="about legend">Each token in the colour of the probability that the model gave it: {legend}</p>
-{"".join(_article(exhibit, prompt) for exhibit in written)}
+<p class="about">Not here: a logit bias, which names ids of one tokenizer; a form (<code>--regex</code>, <code>--json-schema</code>), which
+asks for another text; speculative decoding without <code>--draft</code>. <code>llm-scratch generate</code> has them all.</p>
+<div class="texts">
+{"".join(_article(exhibit, prompt) for exhibit in written)}</div>
 <h2>What could come first</h2>
 <p class="about">The likeliest next tokens, and the likeliest after each;
 what is below 1 % is not shown. A space is ␣, a line break is ↵.</p>

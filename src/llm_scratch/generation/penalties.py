@@ -56,7 +56,8 @@ def repetition_penalty(logits: Tensor, penalty: float, ids: Tensor) -> Tensor:
 def presence_penalty(logits: Tensor, penalty: float, ids: Tensor) -> Tensor:
     """Take `penalty` from the score of each token that was said, however often: a nudge to new topics. [B, V] -> [B, V].
 
-    Source: OpenAI's API, https://platform.openai.com/docs/api-reference/completions, `presence_penalty`.
+    Source: OpenAI's API, https://platform.openai.com/docs/api-reference/completions, `presence_penalty`; the formula under
+        https://platform.openai.com/docs/advanced-usage, "Frequency and presence penalties".
     """
     return logits - penalty * (counts(ids, logits.shape[-1]) > 0)  # [B, V]
 
@@ -64,7 +65,8 @@ def presence_penalty(logits: Tensor, penalty: float, ids: Tensor) -> Tensor:
 def frequency_penalty(logits: Tensor, penalty: float, ids: Tensor) -> Tensor:
     """Take `penalty` from the score of a token for each time that it was said. [B, V] -> [B, V].
 
-    Source: OpenAI's API, https://platform.openai.com/docs/api-reference/completions, `frequency_penalty`.
+    Source: OpenAI's API, https://platform.openai.com/docs/api-reference/completions, `frequency_penalty`; the formula under
+        https://platform.openai.com/docs/advanced-usage, "Frequency and presence penalties".
     """
     return logits - penalty * counts(ids, logits.shape[-1])  # [B, V]
 

@@ -127,7 +127,11 @@ def eta_cutoff(logits: Tensor, epsilon: float) -> Tensor:
 
 
 def greedy(logits: Tensor) -> Tensor:
-    """The best token of each row: no chance, the same text every time. [B, V] -> [B, 1]."""
+    """The best token of each row: no chance, the same text every time. [B, V] -> [B, 1].
+
+    The best token now is not the way to the likeliest text, and small models fall into loops with it.
+    Source: as GPT-2 (Radford et al. 2019, section 3.7) does to translate; the loops, Holtzman et al. 2019, https://arxiv.org/abs/1904.09751, section 3.
+    """
     return logits.argmax(-1, keepdim=True)
 
 
@@ -137,6 +141,8 @@ def sample(logits: Tensor, generator: Generators = None) -> Tensor:
     Args:
         generator: where the chance comes from; None: PyTorch's own, which `torch.manual_seed` sets. A list gives each row its own, and
             then a row is drawn as if it were alone.
+    Source: text as a Markov chain's draws, Shannon 1948, "A Mathematical Theory of Communication", section 3; of a neural network,
+        Sutskever, Martens and Hinton 2011, "Generating Text with Recurrent Neural Networks".
     """
     probas = logits.float().softmax(-1)  # [B, V]
     if generator is None or isinstance(generator, torch.Generator):

@@ -69,7 +69,7 @@ def speculative(
             for i in range(n + 1):
                 p = bend(logits[:, i, :n_vocab], longer[:, : S + i], **settings).softmax(-1)  # [B, V]
                 kept = i < n and _holds(p, q[:, i], guesses[:, i : i + 1], generator)
-                more = (p - q[:, i]).clamp(min=0) if i < n and not kept else p  # [B, V]
+                more = _missing(p, q[:, i]) if i < n and not kept else p  # [B, V]
                 new = guesses[:, i : i + 1] if kept else torch.multinomial(more, 1, generator=generator)  # [B, 1]
                 yield Step(new, logits[:, i])
                 if not kept:
@@ -82,6 +82,11 @@ def _holds(p: Tensor, q: Tensor, guess: Tensor, generator: torch.Generator | Non
     """Whether a guess is kept: always where the model finds it at least as likely as the guesser did, else by chance p / q."""
     chance = torch.rand((), generator=generator, device=p.device)
     return bool(chance * q.gather(1, guess) < p.gather(1, guess))
+
+
+def _missing(p: Tensor, q: Tensor) -> Tensor:
+    """What the model's probabilities have more than the guesser's: [B, V] -> [B, V], what replaces a guess that was not kept."""
+    return (p - q).clamp(min=0)
 
 
 class Draft:
