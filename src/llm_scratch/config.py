@@ -81,8 +81,10 @@ class ModelConfig(Mapping[str, Any]):
 
     @property
     def n_params(self) -> int:
-        """Trainable numbers of the `gpt` architecture with this shape, counted by the formula and not by building it."""
+        """Trainable numbers, counted by the formula of `gpt` or `modern` and not by building it; your own architectures count as `gpt`."""
         C, V = self.emb_dim, self.vocab_size
+        if self.architecture == "modern":
+            return V * C * (1 if self.tie_embeddings else 2) + self.n_layers * 12 * C * C
         block = 3 * (C * C + C * self.qkv_bias) + (C * C + C) + (8 * C * C + 5 * C) + 4 * C
         return V * C * (1 if self.tie_embeddings else 2) + self.context_length * C + self.n_layers * block + 2 * C
 

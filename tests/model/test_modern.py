@@ -83,6 +83,12 @@ def test_tied_it_is_one_table():
     assert model.out_head.weight is model.tok_emb.weight
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_n_params_by_the_formula_is_the_number_counted(tied):
+    model = build(TINY | {"tie_embeddings": tied})
+    assert model.cfg.n_params == sum(p.numel() for p in model.parameters())
+
+
 def test_no_bias_and_no_weight_of_a_norm():
     assert all(p.dim() == 2 for p in build(TINY).parameters())
 
