@@ -130,7 +130,8 @@ def greedy(logits: Tensor) -> Tensor:
     """The best token of each row: no chance, the same text every time. [B, V] -> [B, 1].
 
     The best token now is not the way to the likeliest text, and small models fall into loops with it.
-    Source: as GPT-2 (Radford et al. 2019, section 3.7) does to translate; the loops, Holtzman et al. 2019, https://arxiv.org/abs/1904.09751, section 3.
+    Source: as GPT-2 (Radford et al. 2019, section 3.7) does to translate; the loops, Holtzman et al. 2019,
+        https://arxiv.org/abs/1904.09751, section 3.
     """
     return logits.argmax(-1, keepdim=True)
 
