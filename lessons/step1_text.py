@@ -37,6 +37,7 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.patches import Rectangle
 
+from llm_scratch.config import ModelConfig
 from llm_scratch.data.sources import read
 from llm_scratch.data.text import GPTDatasetV1, create_dataloader_V1
 from llm_scratch.errors import UserError
@@ -543,8 +544,23 @@ torch.testing.assert_close(
 )
 
 # %% [markdown]
-# That is the same as multiplying by a row that is 0 everywhere and 1 at the token's place ("one-hot"), only without the 50,256 needless
-# products. So an embedding is a linear layer like any other, and can be trained like one:
+# **What went wrong: a number that nobody reads.** Beside this table the notebook wrote `vocab_size = 100`, and gave its tokenizer's cell a
+# `text = ...`; no line reads either. The table has 50,257 rows whatever the name says, and who changes the 100 wonders why nothing
+# changes. So the package takes no setting that it would ignore:
+
+# %% tags=["what-went-wrong"]
+vocab_size = 100
+assert torch.nn.Embedding(50257, 10).num_embeddings != vocab_size
+try:
+    ModelConfig.of({"vocab_size": vocab_size, "embed_dim": 10})
+except UserError as e:
+    print("UserError:", e)
+else:
+    raise AssertionError("a setting that nobody reads must not be taken in silence")
+
+# %% [markdown]
+# Looking up a row is the same as multiplying by a row that is 0 everywhere and 1 at the token's place ("one-hot"), only without the
+# 50,256 needless products. So an embedding is a linear layer like any other, and can be trained like one:
 
 # %%
 one_hot = torch.nn.functional.one_hot(torch.tensor([3]), 50257).float()  # [1, V]
