@@ -51,7 +51,7 @@ def test_all_bends_at_once_equal_transformers(theirs, seed):
 
 
 def test_another_order_would_be_seen(theirs):
-    """Two neighbours changed give other scores, but for those that cannot: one forbids or divides, the next looks at other tokens or order."""
+    """Two neighbours changed give other scores, but for those where one forbids or divides and the other does not see it."""
     seen, commute = {}, {("repetition_penalty", "no_repeat_ngram_size"), ("no_repeat_ngram_size", "temperature"), ("temperature", "top_k")}
     for i, pair in enumerate(zip(SETTINGS, list(SETTINGS)[1:], strict=False)):
         swapped = type(theirs)([*theirs[:i], theirs[i + 1], theirs[i], *theirs[i + 2 :]])

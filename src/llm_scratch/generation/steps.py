@@ -98,10 +98,11 @@ def steps(
     reader = Reader(model, context_size, prefill_chunk)
     if cache is not None:
         reader.take(cache, idx)
-    size = reader.size if on_full == "stop" else None
+    size, left = reader.size if on_full == "stop" else None, None
     ended = torch.zeros(len(idx) * samples, 1, dtype=torch.bool, device=idx.device)  # [B, 1]
     full = ended
-    left = None if size is None else (size + 1 - (idx >= 0).sum(1, keepdim=True)).repeat_interleave(samples, 0)  # [B, 1]
+    if size is not None:
+        left = (size + 1 - (idx >= 0).sum(1, keepdim=True)).repeat_interleave(samples, 0)  # [B, 1]
     with evaluating(model):
         while True:
             if size is not None and left is not None:
