@@ -73,21 +73,20 @@ def threads():
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_r8_with_two_threads_the_run_ends_the_same(precision, corpus, tmp_path, threads, measured):
+def test_r8_in_bfloat16_with_two_threads_the_run_ends_the_same(corpus, tmp_path, threads, measured):
     """The products of a wider model are shared out to both threads."""
     threads(2)
-    config = tiny(epochs=None, steps=24, batch_size=16).with_model(emb_dim=96)
-    config = replace(config, machine=replace(config.machine, precision=precision))
+    config = tiny(epochs=None, steps=20, batch_size=16).with_model(emb_dim=96)
+    config = replace(config, machine=replace(config.machine, precision="bfloat16"))
     train(config, tmp_path / "whole", corpus=corpus)
-    for step in (3, 10, 17):
+    for step in (3, 17):
         run = tmp_path / str(step)
         stopped(config, run, corpus, step)
         watcher = Stops()
         train(config, run, corpus=corpus, watcher=watcher)
         assert watcher.said == []
         assert_same_run(run, tmp_path / "whole")
-    measured("R8", f"{precision}, 2 threads: 3 of 3 resumed runs identical", "identical")
+    measured("R8", "bfloat16, 2 threads: 2 of 2 resumed runs identical", "identical")
 
 
 def test_r8_another_number_of_threads_or_torch_is_told(corpus, tmp_path, threads, measured):
