@@ -102,11 +102,12 @@ def steps(
     ended = torch.zeros(len(idx) * samples, 1, dtype=torch.bool, device=idx.device)  # [B, 1]
     full = ended
     if size is not None:
-        left = (size + 1 - (idx >= 0).sum(1, keepdim=True)).repeat_interleave(samples, 0)  # [B, 1]
+        # tokens that each row may still get, [B, 1]
+        left = (size + 1 - (idx >= 0).sum(1, keepdim=True)).repeat_interleave(samples, 0)
     with evaluating(model):
         while True:
             if size is not None and left is not None:
-                full = ~ended & (left <= 0)  # [B, 1]
+                full = ~ended & (left <= 0)
                 if not (going := ~ended & ~full).any():
                     return
                 if idx.shape[1] > size:  # the longest is full: the others go on without the blanks that it made them have
