@@ -21,7 +21,7 @@ from torch import Tensor
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.strict import parse_json, read_json
 
-MAX_HEADER, MAX_COMMAS, MAX_DIMS = 512 << 10, 20_000, 8  # bytes; five commas a matrix; GPT-2 XL: 60 kB, 3,000, 2
+MAX_HEADER, MAX_PARTS, MAX_DIMS = 512 << 10, 36_000, 8  # bytes; a matrix has twelve commas, colons, brackets; GPT-2 XL: 60 kB, 7,500, 2
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64, "I32": torch.int32,
     "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
@@ -125,8 +125,8 @@ def read_header(path: Path) -> dict[str, Entry]:
             text = file.read(length)
     except OSError as e:
         raise UserError(f"cannot read {path}: {e.strerror}; check the path and its permissions", CHECKPOINT) from None
-    if (many := text.count(b",")) > MAX_COMMAS:  # what is read takes twenty times the memory of its text, so this comes before
-        raise _damaged(path, f"its header lists {many:,} things; expected at most {MAX_COMMAS:,}, enough for 4,000 matrices")
+    if (many := sum(map(text.count, (b",", b":", b"[", b"{")))) > MAX_PARTS:  # read, it would take twenty times the memory of its text
+        raise _damaged(path, f"its header has {many:,} parts; expected at most {MAX_PARTS:,}, enough for 3,000 matrices")
     head = parse_json(text, f"the header of {path}", CHECKPOINT)
     begin = 8 + length
     head.pop("__metadata__", None)
