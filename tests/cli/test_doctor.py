@@ -39,7 +39,7 @@ def test_a_torch_for_the_cpu_beside_an_nvidia_driver_is_replaced(llm, monkeypatc
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
     monkeypatch.setattr("torch.version.cuda", None)
     monkeypatch.setattr(doctor, "_version", lambda package: "2.13.0+cpu")
-    mend = "install --force-reinstall torch==2.13.0 --index-url https://pypi.org/simple"
+    mend = "install --force-reinstall torch==2.13.0"
     assert "--force-reinstall" not in llm("doctor").out
     (tmp_path / "version").touch()
     out = " ".join(llm("doctor").out.split())

@@ -123,7 +123,7 @@ def _without_gpu(built_for: str | None) -> tuple[str, str]:
         )
     version = _version("torch") or ""
     same = version.partition("+")[0]  # pip's own index has the builds with CUDA; --force-reinstall, because the version is there already
-    mend = f"{PIP} install --force-reinstall torch=={same} --index-url https://pypi.org/simple"
+    mend = f"{PIP} install --force-reinstall torch=={same}"
     return f"cpu; there is an NVIDIA driver, but torch {version} is built for the CPU", mend
 
 

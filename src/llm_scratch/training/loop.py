@@ -8,6 +8,7 @@ Lesson: lessons/step4_pretraining.py.
 
 from __future__ import annotations
 
+import gc
 import time
 from contextlib import nullcontext
 from dataclasses import replace
@@ -125,7 +126,15 @@ def train(
                 watcher.started(run, resumed=found is not None)
                 _loop(run, records, watcher, stop, Saves(lock, watcher.warn) if lock else None)
                 watcher.finished(run)
+        part(run)
     return run
+
+
+def part(run: Run) -> None:
+    """Let go of DDP before the team is dissolved: what closes the connections when it is freed itself may wait for ever."""
+    if run.learner is not run.trainee:
+        run.learner = run.trainee
+        gc.collect()
 
 
 def _newest(run: Run, watcher: Watcher) -> checkpoint.Checkpoint | None:
