@@ -80,3 +80,30 @@ def difference(row: Row) -> float:
         found = float(row.measure())
     assert found <= row.most, f"{row.ours} and {row.reference} are {found:g} apart, at most {row.most:g} is right"
     return found
+
+
+def nanochat_of_transformers(model: nn.Module) -> nn.Module:
+    """transformers' NanoChat with the weights of a `modern.ModernGPT`, in eval mode."""
+    from transformers import NanoChatConfig, NanoChatForCausalLM
+
+    cfg, H = model.cfg, model.cfg.n_heads  # type: ignore[union-attr]
+    config = NanoChatConfig(
+        vocab_size=cfg.vocab_size, hidden_size=cfg.emb_dim, intermediate_size=4 * cfg.emb_dim, num_hidden_layers=cfg.n_layers,  # type: ignore[union-attr]
+        num_attention_heads=H, num_key_value_heads=H, max_position_embeddings=cfg.context_length, final_logit_softcapping=None,  # type: ignore[union-attr]
+        bos_token_id=0, eos_token_id=0, pad_token_id=0,
+    )  # fmt: skip
+
+    def turned(weight: Tensor) -> Tensor:
+        """The halves of every head exchanged: NanoChat turns its pairs the other way round."""
+        return weight.unflatten(0, (H, 2, -1)).flip(1).reshape(weight.shape)
+
+    names = {"out_proj": "self_attn.o_proj", "W_value": "self_attn.v_proj", "W_query": "self_attn.q_proj", "W_key": "self_attn.k_proj"}
+    weights = {"model.embed_tokens.weight": model.tok_emb.weight, "lm_head.weight": model.out_head.weight}  # type: ignore[union-attr]
+    for i, block in enumerate(model.trf_blocks):  # type: ignore[arg-type]
+        for ours, theirs in names.items():
+            weight = getattr(block.att, ours).weight
+            weights[f"model.layers.{i}.{theirs}.weight"] = turned(weight) if ours in ("W_query", "W_key") else weight
+        weights |= {f"model.layers.{i}.mlp.fc1.weight": block.widen.weight, f"model.layers.{i}.mlp.fc2.weight": block.narrow.weight}
+    theirs = NanoChatForCausalLM(config).eval()
+    theirs.load_state_dict(weights)
+    return theirs

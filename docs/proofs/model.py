@@ -12,14 +12,15 @@ from torch.nn import functional as F
 from llm_scratch.config import ModelConfig
 from llm_scratch.interop import hf
 from llm_scratch.model import build
-from llm_scratch.model.attention import MultiHeadAttention, attention_weights
+from llm_scratch.model.attention import MultiHeadAttention, attention_weights, look_back
 from llm_scratch.model.erf import ExactGELU
 from llm_scratch.model.gpt import DummyGPTModel, GPTModel
 from llm_scratch.model.head_loss import head_loss
 from llm_scratch.model.layers import GELU, FeedForward, LayerNorm, gelu, layer_norm
 from llm_scratch.model.loss import next_token_loss
 from llm_scratch.model.quantized import QuantizedLinear, from_int4, from_int8, to_int4, to_int8
-from proofs import CONFIG, apart, gpt2_of_transformers, row
+from llm_scratch.model.rope import BASE, angles, rotate
+from proofs import CONFIG, apart, gpt2_of_transformers, nanochat_of_transformers, row
 
 
 @row("attention", "model/attention.MultiHeadAttention", "its formula", "model/test_attention.py::test_kernel_equals_formula", 1e-5)
@@ -103,6 +104,43 @@ def _exact_bend() -> float:
 )  # fmt: skip
 def _erf_model() -> float:
     return against_gpt2_of_transformers("gpt-erf", "gelu")
+
+
+@row(
+    "modern model", "model/modern.ModernGPT", "transformers' NanoChatForCausalLM",
+    "model/test_modern.py::test_equals_transformers_nanochat", 1e-4, of="MODELS.modern",
+)  # fmt: skip
+def _modern() -> float:
+    ours, ids = build(CONFIG | {"architecture": "modern", "qkv_bias": False}).eval(), torch.randint(0, 97, (2, 32))
+    for parameter in ours.parameters():  # the zeros of the first weights would hide a mistake
+        torch.nn.init.normal_(parameter, std=0.3)
+    return apart(ours(ids), nanochat_of_transformers(ours)(ids).logits)
+
+
+@row(
+    "rotary positions",
+    "model/rope.rotate",
+    "complex numbers, turned",
+    "model/test_rope.py::test_a_pair_is_a_complex_number_that_is_turned",
+    1e-5,
+)
+def _rotary() -> float:
+    x, places = torch.randn(2, 3, 9, 8), torch.arange(9)
+    turn = torch.polar(torch.ones(9, 4), places[:, None] * BASE ** (-torch.arange(4) / 4))
+    want = torch.complex(x[..., :4], x[..., 4:]) * turn
+    return apart(rotate(x, angles(places, 8)), torch.cat([want.real, want.imag], -1))
+
+
+@row(
+    "one new token looking back",
+    "model/attention.look_back",
+    "torch's kernel",
+    "model/test_attention.py::test_one_new_token_by_sums_equals_the_kernel",
+    1e-5,
+)
+def _look_back() -> float:
+    q, k, v = torch.randn(2, 6, 1, 4), torch.randn(2, 6, 9, 4), torch.randn(2, 6, 9, 4)
+    return apart(look_back(q, k, v, None), torch.nn.functional.scaled_dot_product_attention(q, k, v))
 
 
 @row(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, replace
 
 import pytest
@@ -106,14 +107,16 @@ def test_a_short_run_is_compared_with_a_plan_made_now(llm, trained):
 def test_a_long_run_keeps_its_plan(llm, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(planning, "worth_a_plan", lambda *args: True)
     out = tmp_path / "long"
-    assert "plan: " in llm(*tiny, "--out", out).out
+    told = " ".join(llm(*tiny, "--out", out).out.split())
+    assert " plan: " in told
+    assert re.search(r"The plan: \S+ \wi?B of memory was \S+ \wi?B, \S+ s a step was \S+; more: llm-scratch plan", told), told
     plan = read_plan(out)
     assert plan.steps == 4
     replace(plan, seconds_per_step=1e6).save(out)
     words = " ".join(llm("plan", out).out.split())
     assert "1e+06 s" in words
     assert "made now" not in words
-    assert "plan: " not in llm(*tiny, "--out", out).out, "what goes on is not planned again"
+    assert "\nplan: " not in llm(*tiny, "--out", out).out, "what goes on is not planned again"
     said = json.loads(llm("plan", out, "--json").out)
     assert said["predicted"]["seconds_per_step"] == 1e6
     assert said["measured"].keys() == {"peak_memory", "seconds_per_step", "seconds"}

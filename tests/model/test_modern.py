@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-import transformers
+from proofs import nanochat_of_transformers
 
 from llm_scratch.errors import UserError
 from llm_scratch.generation.decode import generate
@@ -24,29 +24,10 @@ def model():
     return model
 
 
-def turned(weight, heads):
-    """The halves of every head exchanged: NanoChat turns its pairs the other way round."""
-    a, b = weight.view(heads, 2, -1, weight.shape[1]).unbind(1)
-    return torch.stack([b, a], 1).reshape(weight.shape)
-
-
 @torch.inference_mode()
 def test_equals_transformers_nanochat(model):
-    config = transformers.NanoChatConfig(
-        vocab_size=97, hidden_size=24, intermediate_size=96, num_hidden_layers=3, num_attention_heads=6, num_key_value_heads=6,
-        max_position_embeddings=32, final_logit_softcapping=None, bos_token_id=0, eos_token_id=0, pad_token_id=0,
-    )  # fmt: skip
-    theirs = transformers.NanoChatForCausalLM(config).eval()
-    weights = {"model.embed_tokens.weight": model.tok_emb.weight, "lm_head.weight": model.out_head.weight}
-    for i, block in enumerate(model.trf_blocks):
-        att, here = block.att, f"model.layers.{i}"
-        weights |= {f"{here}.self_attn.q_proj.weight": turned(att.W_query.weight, 6)}
-        weights |= {f"{here}.self_attn.k_proj.weight": turned(att.W_key.weight, 6)}
-        weights |= {f"{here}.self_attn.v_proj.weight": att.W_value.weight, f"{here}.self_attn.o_proj.weight": att.out_proj.weight}
-        weights |= {f"{here}.mlp.fc1.weight": block.widen.weight, f"{here}.mlp.fc2.weight": block.narrow.weight}
-    theirs.load_state_dict(weights)
     ids = torch.randint(0, 97, (2, 32))
-    torch.testing.assert_close(model(ids), theirs(ids).logits, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(model(ids), nanochat_of_transformers(model)(ids).logits, rtol=1e-4, atol=1e-4)
 
 
 @torch.inference_mode()

@@ -135,6 +135,20 @@ def look_ahead(config: RunConfig, folder: Path, device: str, corpus: Corpus, scr
     return plan
 
 
+def look_back(folder: Path) -> str | None:
+    """What the plan of a run said beside what it took, in a line; None for a run that began without one."""
+    from llm_scratch.training.plan import measured, read_plan
+    from llm_scratch.training.plot import read_metrics
+
+    plan, took = read_plan(folder), measured(read_metrics(folder))
+    if plan is None or "seconds_per_step" not in took:
+        return None
+    said = f"{plan.seconds_per_step:.3g} s a step was {took['seconds_per_step']:.3g}"
+    if "peak_memory" in took:
+        said = f"{size(plan.peak_memory)} of memory was {size(round(took['peak_memory']))}, {said}"
+    return f"{said}; more: {command('plan', folder)}"
+
+
 def show(plan: Prediction, config: RunConfig, screen: Console) -> None:
     """The plan as a table."""
     memory, model = plan.memory, config.model

@@ -211,9 +211,13 @@ def _check_names(config: RunConfig) -> None:
 
 def _sum_up(run: Run, screen: Console, seconds: float) -> None:
     """How it went, where everything lies, what to do next."""
+    from llm_scratch.cli.plan import look_back
+
     folder, best = run.folder, run.best
     bits = best / math.log(2) / run.bytes_per_token
     screen.print(f"\nDone in {duration(seconds)}. Best held-out loss: {best:.4f} nats per token, {bits:.4f} bits per byte.")
+    if (beside := look_back(folder)) is not None:
+        screen.print(f"The plan: {beside}", soft_wrap=True)
     if run.config.data.source.partition(":")[0] == "stories":
         _measure_skills(run, screen)
     prompt = run.config.train.prompt

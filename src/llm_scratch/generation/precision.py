@@ -21,7 +21,7 @@ from llm_scratch.model.quantized import QuantizedLinear
 from llm_scratch.model.running import device_of
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-PAYS = 1.3  # how many times as fast as float32 the shorter numbers must be read: well above what a clock errs by, so that a choice stays
+PAYS = 1.2  # how often as fast the shorter numbers must be read: between where they paid (1.4) and did not (1.0), so that a choice stays
 SMALL = 512  # emb_dim from which reading the weights is what takes the time, and not all the rest
 ENOUGH = 2**26  # bytes of float32 weights to read in a trial, or the model's own if they are fewer: more than a cache holds
 
