@@ -23,7 +23,7 @@ demo: .venv/installed  ## train a small GPT on stories, then let it write three
 setup: .venv/installed-dev  ## install everything: the package, the lessons and the developer's tools
 
 test: setup      ## the default tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: setup  ## the tests of long sizes
 	$(BIN)/python -m pytest -m slow
