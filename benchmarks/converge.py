@@ -6,8 +6,8 @@
 Tiny Shakespeare by characters, 4 layers of 128, context 64 (LLM_SCRATCH_DATA names the folder that holds it). Reported on the last tenth of
 the text; tuned on the tenth before it, which is held out from learning there. Seconds are those of training steps: evaluations are not
 counted, compiling would be (nothing here is compiled). No tables of n-grams: every prediction is the network's.
-The recipes are the engine's own: AdamW with its learning rate searched on the plain GPT-2 block, and the `shakespeare-modern` preset's, as short
-as 1.8 allows and as long as a minute allows.
+The recipes are the engine's own: AdamW with its learning rate searched on the plain GPT-2 block, and that of the preset
+`shakespeare-modern`, as short as 1.8 allows and as long as a minute allows.
 The last line is JSON.
 """
 
@@ -36,7 +36,7 @@ PLAIN = ModelConfig(
 )
 BEST = preset("shakespeare-modern")
 RECIPES = {  # steps are what the recipe needs for 1.8, and what fits into a minute; the schedule ends there
-    "adamw": RunConfig(PLAIN, train=TrainConfig(steps=1500, batch_size=12, lr=6e-3, min_lr=0.0, warmup_steps=100, schedule="cosine")),
+    "adamw": RunConfig(PLAIN, train=TrainConfig(steps=2000, batch_size=12, lr=6e-3, min_lr=0.0, warmup_steps=100, schedule="cosine")),
     "best": replace(BEST, train=replace(BEST.train, steps=225)),
     "minute": replace(BEST, train=replace(BEST.train, steps=620)),
 }
@@ -90,6 +90,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--target", type=float, default=1.8)
     parser.add_argument("--every", type=int, default=50, help="steps between two evaluations")
+    parser.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=list(RECIPES))
     parser.add_argument("--tune", choices=list(RECIPES))
     parser.add_argument("--set", nargs="*", default=[], metavar="PART.NAME=VALUE")
     parser.add_argument("--steps", type=int)
@@ -101,12 +102,14 @@ def main() -> None:
         print(json.dumps({"recipe": args.tune, "set": args.set, "steps": args.steps, **{k: result[k] for k in ("reached", "last")}}))
         return
     text, report = corpus(False), {}
-    for name, recipe in RECIPES.items():
+    for name in args.recipes:
+        recipe = RECIPES[name]
         runs = [run(replace(recipe, train=replace(recipe.train, seed=seed)), text, args.every, args.target) for seed in range(args.seeds)]
         report[name] = [{**r["reached"], "last": r["last"]} if r["reached"] else {"last": r["last"]} for r in runs]
         hits = [r["reached"] for r in runs if r["reached"]]
-        spread = ", ".join(mean_and_spread([hit[key] for hit in hits], unit) for key, unit in (("seconds", "s"), ("tokens", "tokens")))
-        spread = f"{spread}, {len(hits)} of {len(runs)} seeds" if hits else "not reached"
+        units = {"seconds": "s", "tokens": "tokens"}
+        means = [mean_and_spread([hit[key] for hit in hits], unit) for key, unit in units.items() if hits]
+        spread = f"{', '.join(means) or 'not reached'} ({len(hits)} of {len(runs)} seeds)"
         ends = ", ".join("{:.3f} after {:.0f} s".format(*reversed(r["last"][1:])) for r in runs)
         print(f"{name:6}  loss {args.target}: {spread}; at the end {ends}")
     print(json.dumps({"target": args.target, "threads": torch.get_num_threads(), "torch": torch.__version__, **report}))
