@@ -52,7 +52,7 @@ def shakespeare() -> RunConfig:
 
 
 def shakespeare_modern() -> RunConfig:
-    """The same text by the model of today (`model/modern.py`) and the recipe that learns it soonest: better after one minute than after four."""
+    """The same text by the model of today (`model/modern.py`) and the recipe that learns it soonest: a minute."""
     return RunConfig(
         ModelConfig(vocab_size=66, context_length=64, emb_dim=128, n_heads=4, n_layers=4, drop_rate=0.0, architecture="modern"),
         DataConfig(source="shakespeare", tokenizer="chars"),
