@@ -1,6 +1,6 @@
 """A GPT as it would be built today: it comes to the same loss sooner than GPT-2's block does.
 
-Against `gpt.GPTModel`: rotary positions in place of learned ones, norms without weights (RMSNorm), queries and keys of length one
+Against `gpt.GPTModel`: rotary positions in place of learned ones, norms without weights (RMSNorm), queries and keys of one size
 ("QK-norm"), a squared ReLU for the bend, no biases, and blocks that at first add nothing. Read the two files side by side.
 Proof: tests/model/test_modern.py (equal to transformers' NanoChat, of the same parts). Gain: `python benchmarks/converge.py`.
 Source: rotary positions, `rope.py`; RMSNorm, Zhang and Sennrich 2019, https://arxiv.org/abs/1910.07467; QK-norm, Henry et al. 2020,
