@@ -46,7 +46,8 @@ class Ranks:
             stop_at: the step after which the first process is sent SIGTERM; 0: none.
             fault: an order for faults.py.
         Returns:
-            Of each process: `ids`, the rows that it learned from, by step; `warnings`; `error` and `code` if it ended with one.
+            Of each process: `ids`, the rows that it learned from, by step; `warnings`; `wrapped`, whether DDP outlived the team; `error`
+                and `code` if it ended with one.
         """
         from llm_scratch.config import to_dict
 
@@ -75,7 +76,8 @@ def train(config: Any, out: str, stop_at: int, **_: Any) -> dict[str, Any]:
 
     note_rows(said["ids"])
     try:
-        train(config, out, watcher=Witness(), corpus=text(config))
+        run = train(config, out, watcher=Witness(), corpus=text(config))
+        said["wrapped"] = run.learner is not run.trainee
     except Exception as e:
         said |= {"error": str(e), "code": getattr(e, "code", 1), "trace": traceback.format_exc()}
     return said

@@ -32,6 +32,7 @@ def furthest(ours: dict[int, float], theirs: dict[int, float]) -> float:
 
 def assert_no_errors(said: list[dict[str, Any]]) -> None:
     assert [one.get("trace", one["error"]) for one in said if "error" in one] == []  # one that hung at its end was killed
+    assert not any(one["wrapped"] for one in said), "DDP outlived the connections that it holds, and may wait for them for ever"
 
 
 def ids_of(said: list[dict[str, Any]]) -> dict[str, list[list[int]]]:
