@@ -11,7 +11,6 @@ Source: GPT-2 (Radford et al. 2019), section 2.2; Sennrich et al. 2016, https://
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 
 MAX_VOCAB = 1_000_000
 _LONG = 64  # bytes: from here on `merge_long` is the faster way
-_BLANKS = re.compile(r"\s{64,}")
 _MAX_BLANK = 200_000  # characters: tiktoken's engine overflows its stack on a million before a word
 
 
@@ -178,7 +176,7 @@ class ByteBPE:
 
     def encode_ordinary(self, text: str) -> list[int]:
         """The ids of a text in which special tokens have no meaning."""
-        if self._engine is None or (len(text) > _MAX_BLANK and max(map(len, _BLANKS.findall(text.rstrip())), default=0) > _MAX_BLANK):
+        if self._engine is None or _long_blank(text):
             return self._encode_in_python(text)
         try:
             return self._engine.encode_ordinary(text)
@@ -291,6 +289,12 @@ class _Memory(dict[str, tuple[int, ...]]):
                 self.clear()
             self[unit] = ids
         return ids
+
+
+def _long_blank(text: str) -> bool:
+    """Whether blanks of `_MAX_BLANK` characters stand before a word: they would fill one of these blocks, and few blocks are blank at all."""
+    block, length = _MAX_BLANK // 2, len(text.rstrip()) if len(text) > _MAX_BLANK else 0
+    return any(text[i : i + block].isspace() for i in range(0, length - block + 1, block))
 
 
 def _check_special(names: Iterable[str]) -> None:
