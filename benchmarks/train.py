@@ -173,10 +173,8 @@ def rates(device: str) -> tuple[float, float]:
     """The machine's matrix rate in float32 (by the faster library) and in bfloat16, FLOP/s."""
     import torch
 
-    from llm_scratch.model.products import use_fast_float32
     from llm_scratch.training.machine import matrix_rate
 
-    use_fast_float32()
     return matrix_rate(torch.device(device), torch.float32, 0.5), matrix_rate(torch.device(device), torch.bfloat16, 0.5)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from llm_scratch.data.loader import TokenLoader
+from llm_scratch.data.loader import WIDTH, TokenLoader
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.model.loss import IGNORE
 
@@ -78,9 +78,11 @@ def test_documents_stand_one_in_a_row():
 
 
 def test_a_batch_of_documents_is_as_wide_as_its_longest():
-    stream = np.array([EOT, 1, 2, EOT, 3, EOT])
-    inputs, targets = TokenLoader(stream, 9 - 5, 2, order="documents", eot=EOT).batch(0)
-    assert inputs.shape == targets.shape == (2, 3)
+    stream = np.concatenate([[EOT], np.arange(1, 20), [EOT, 3, EOT]])  # documents of 20 and 2 tokens
+    for context_length, width in ((64, 2 * WIDTH), (24, 24), (10, 10)):
+        inputs, targets = TokenLoader(stream, context_length, 2, order="documents", eot=EOT).batch(0)
+        assert inputs.shape == targets.shape == (2, width)
+        assert (targets != IGNORE).sum() == min(20, width) + 2
 
 
 def test_each_document_is_read_once_a_pass(ids):

@@ -16,6 +16,7 @@ from llm_scratch.data.shards import Tokens, places_of
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.model.loss import IGNORE
 
+WIDTH = 16  # rows of documents are as wide as a multiple of it: where a few widths come again, memory that was freed fits again
 Order = Literal["shuffled", "documents", "epochs", "in order"]
 
 
@@ -29,7 +30,7 @@ class TokenLoader:
         seed: of the order.
         order: "shuffled": windows side by side at a new offset each pass;
             "documents": one document a row, shuffled anew each pass; the row ends with the `eot` after it, and what is left of the row
-            is not asked (`IGNORE`); a document longer than T is cut, and a batch is only as wide as its longest row;
+            is not asked (`IGNORE`); a document longer than T is cut, and a batch is only as wide as its longest row, up to `WIDTH`;
             "epochs": side by side from the start, a ragged last batch dropped, as the notebooks' loader;
             "in order": the same without shuffling or dropping, for evaluation; its last batch may be smaller.
         eot: the token that begins a document, for "documents".
@@ -100,9 +101,9 @@ class TokenLoader:
         return tokens[:, :-1], tokens[:, 1:]
 
     def _documents(self, starts: np.ndarray, mine: slice) -> tuple[Tensor, Tensor]:
-        """Rows that hold one document each, as wide as the longest of the whole batch: [B, T] each."""
+        """Rows that hold one document each, as wide as the longest of the whole batch, up to `WIDTH`: [B, T] each."""
         lengths = self.ends[np.searchsorted(self.starts, starts)] - starts
-        places = np.arange(lengths.max() + 1)
+        places = np.arange(min(self.context_length, -(-lengths.max() // WIDTH) * WIDTH) + 1)
         starts, lengths = starts[mine], lengths[mine]
         windows = starts[:, None] + np.minimum(places, lengths[:, None])
         tokens = torch.from_numpy(self.ids[windows].astype(np.int64))  # [B, T + 1]

@@ -23,7 +23,7 @@ from llm_scratch.errors import DATA, UserError
 from llm_scratch.tokenizers import bpe_files
 from llm_scratch.tokenizers.bpe_train import train_merges
 from llm_scratch.tokenizers.merging import merge_long, symbols
-from llm_scratch.tokenizers.pretokens import GPT2_PATTERN, Splitter
+from llm_scratch.tokenizers.pretokens import GPT2_PATTERN, Splitter, long_blank
 from llm_scratch.tokenizers.special import END_OF_TEXT, refuse_special, special_pattern
 from llm_scratch.tokenizers.vocabulary import Vocabulary
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 MAX_VOCAB = 1_000_000
 _LONG = 64  # bytes: from here on `merge_long` is the faster way
-_MAX_BLANK = 200_000  # characters: tiktoken's engine overflows its stack on a million before a word
 
 
 class ByteBPE:
@@ -176,7 +175,7 @@ class ByteBPE:
 
     def encode_ordinary(self, text: str) -> list[int]:
         """The ids of a text in which special tokens have no meaning."""
-        if self._engine is None or _long_blank(text):
+        if self._engine is None or long_blank(text):
             return self._encode_in_python(text)
         try:
             return self._engine.encode_ordinary(text)
@@ -289,12 +288,6 @@ class _Memory(dict[str, tuple[int, ...]]):
                 self.clear()
             self[unit] = ids
         return ids
-
-
-def _long_blank(text: str) -> bool:
-    """Whether blanks of `_MAX_BLANK` characters stand before a word: they would fill one of these blocks, and few blocks are blank at all."""
-    block, length = _MAX_BLANK // 2, len(text.rstrip()) if len(text) > _MAX_BLANK else 0
-    return any(text[i : i + block].isspace() for i in range(0, length - block + 1, block))
 
 
 def _check_special(names: Iterable[str]) -> None:

@@ -34,6 +34,7 @@ _SPACE = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"  # Un
 _UNIT = re.compile(rf"[{_SPACE}]*+[^{_SPACE}]++|[{_SPACE}]++")
 _LAST_CUT = re.compile(rf"[\s\S]*[^{_SPACE}](?=[{_SPACE}])")
 CHUNK = 1 << 20  # characters
+MAX_BLANK = 200_000  # characters: tiktoken's engine overflows its stack on a million before a word
 
 
 def same_pattern(pattern: str) -> str:
@@ -200,3 +201,9 @@ def _engine(pattern: str) -> Any:
     import tiktoken
 
     return tiktoken.Encoding("bytes", pat_str=pattern, mergeable_ranks={bytes([i]): i for i in range(256)}, special_tokens={})
+
+
+def long_blank(text: str) -> bool:
+    """Whether more than `MAX_BLANK` blanks stand before a word: they would fill one of these blocks, and few texts have a blank block."""
+    block, length = MAX_BLANK // 2, len(text.rstrip()) if len(text) > MAX_BLANK else 0
+    return any(text[i : i + block].isspace() for i in range(0, length - block + 1, block))

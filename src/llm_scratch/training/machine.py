@@ -15,6 +15,8 @@ from pathlib import Path
 
 import torch
 
+from llm_scratch.model.products import use_fast_float32
+
 SIDE = {"cpu": 1024, "cuda": 8192, "mps": 4096}  # of the square matrices that are multiplied: large enough to be at full speed
 
 
@@ -39,13 +41,15 @@ def fastest(work: Callable[[], object], device: torch.device, seconds: float) ->
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype = torch.float32, seconds: float = 0.15) -> float:
-    """FLOP/s of a large matrix product: the speed that nothing here can beat. Measured once a process."""
+    """FLOP/s of a large matrix product by the library that all products go through: the speed that nothing here can beat. Measured once."""
     return _matrix_rate(str(device), dtype, seconds, torch.get_num_threads())
 
 
 @lru_cache
 def _matrix_rate(device: str, dtype: torch.dtype, seconds: float, threads: int) -> float:
     where = torch.device(device)
+    if where.type == "cpu":
+        use_fast_float32()
     n = SIDE.get(where.type, SIDE["cpu"])
     a, out = torch.full((n, n), 0.5, device=where, dtype=dtype), torch.empty(n, n, device=where, dtype=dtype)
     return 2 * n**3 / fastest(lambda: torch.mm(a, a, out=out), where, seconds)
