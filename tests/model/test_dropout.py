@@ -42,9 +42,24 @@ def test_any_shape_and_type(shape, dtype):
     assert set(drawn.flatten().tolist()) <= {0.0, 2.0}
 
 
+def test_it_drops_what_torch_drops_until_it_is_to_be_fast():
+    x, found = torch.randn(50, 40), {}
+    for name, layer in (("torch", torch.nn.Dropout(0.3)), ("ours", Dropout(0.3)), ("fast", fast(0.3))):
+        torch.manual_seed(2)
+        found[name] = layer(x)
+    assert torch.equal(found["torch"], found["ours"])
+    assert not torch.equal(found["torch"], found["fast"])
+
+
+def fast(p):
+    layer = Dropout(p)
+    layer.fast = True
+    return layer
+
+
 def test_the_gradient_is_the_mask():
     torch.manual_seed(2)
-    layer, x = Dropout(0.3), torch.randn(50, 40, requires_grad=True)
+    layer, x = fast(0.3), torch.randn(50, 40, requires_grad=True)
     y = layer(x)
     y.sum().backward()
     torch.testing.assert_close(x.grad * x.detach(), y.detach())
@@ -53,13 +68,13 @@ def test_the_gradient_is_the_mask():
 
 def test_off_in_eval_and_for_zero():
     x = torch.randn(7)
-    assert Dropout(0.9).eval()(x) is x
-    assert Dropout(0.0)(x) is x
-    assert not Dropout(1.0)(x).any()
+    assert fast(0.9).eval()(x) is x
+    assert fast(0.0)(x) is x
+    assert not fast(1.0)(x).any()
 
 
 def test_a_seed_repeats_it():
-    layer, x = Dropout(0.4), torch.ones(33)
+    layer, x = fast(0.4), torch.ones(33)
     torch.manual_seed(5)
     first = layer(x)
     assert not torch.equal(layer(x), first)

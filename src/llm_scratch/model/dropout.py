@@ -24,10 +24,17 @@ def mask(x: Tensor, p: float) -> Tensor:
 
 
 class Dropout(nn.Dropout):
-    """`nn.Dropout`, drawing its zeros faster on a CPU; elsewhere it is the same. Any shape -> the same shape."""
+    """`nn.Dropout`, so that a seed drops what it drops in the notebooks, until `fast` is set. Any shape -> the same shape.
+
+    Attributes:
+        fast: draw by `mask` on a CPU; `training.trainee.Trainee` sets it.
+    """
+
+    fast = False
 
     def forward(self, input: Tensor) -> Tensor:
-        """x where nothing is dropped, else x times `mask`."""
+        """x where nothing is dropped, else x times a mask."""
         if not self.training or self.p == 0:
             return input
-        return super().forward(input) if input.device.type != "cpu" or torch.compiler.is_compiling() else input * mask(input, self.p)
+        plain = not self.fast or input.device.type != "cpu" or torch.compiler.is_compiling()
+        return super().forward(input) if plain else input * mask(input, self.p)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from llm_scratch.config import MachineConfig, ModelConfig
+from llm_scratch.model.dropout import Dropout
 from llm_scratch.model.head_loss import summed_loss
 from llm_scratch.model.products import use_fast_float32
 from llm_scratch.training.machine import matrix_rate
@@ -24,11 +25,14 @@ PLAIN = Precision("float32", "as asked")
 
 
 class Trainee(nn.Module):
-    """A model and its loss as one: ids and targets [B, T] in, nats summed over all asked targets out."""
+    """A model and its loss as one: ids and targets [B, T] in, nats summed over all asked targets out. Dropout draws the fast way."""
 
     def __init__(self, model: nn.Module, precision: Precision = PLAIN, why: str = "float32") -> None:
         super().__init__()
         self.model, self.precision, self.why = model, precision, why
+        for part in model.modules():
+            if isinstance(part, Dropout):
+                part.fast = True
 
     def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """The summed loss; a scalar."""
