@@ -51,6 +51,7 @@ def ours(precision: str) -> Write:
 
     from llm_scratch.generation.sampling import greedy
     from llm_scratch.generation.steps import steps
+    from llm_scratch.model.packed import pack
     from llm_scratch.model.products import use_fast_float32
     from llm_scratch.model.quantized import quantize
 
@@ -60,6 +61,7 @@ def ours(precision: str) -> Write:
         quantize(model, 8 if precision == "int8" else 4)
     elif precision == "bf16":
         model.bfloat16()
+    pack(model)
 
     @torch.inference_mode()
     def write(ids: torch.Tensor, new: int) -> tuple[float, float, list[int]]:

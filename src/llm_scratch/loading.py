@@ -90,6 +90,7 @@ def load(where: str | Path, device: str = "cpu", dtype: Dtype = "float32") -> tu
             gpt2-large, gpt2-xl, hf:org/name. What is not on this machine is downloaded once.
         device: where the weights go.
         dtype: how many bits they have there; "auto" takes what writes fastest, see `generation.precision`. A quantized model keeps its own.
+            To write on a CPU, `model.packed.pack(model)` is worth more still, and its end: it can no longer learn.
     Raises:
         UserError: nothing there, or what is there is damaged or would need code to be run (code 4); it cannot be downloaded (code 3).
     """

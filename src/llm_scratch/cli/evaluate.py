@@ -51,7 +51,7 @@ class Evaluate(Verb):
         if self.text and self.source:
             raise UserError("--text and --source are two texts; give one")
         where, screen = resolve(self.run_), console()
-        model, tokenizer, how = ready(where, self.device)
+        model, tokenizer, how = ready(where, self.device, writes=False)
         with screen.status("reading the text …"):
             name, ids = self._text(tokenizer)
         loss, error = measure(model, tokenizer, ids, screen)

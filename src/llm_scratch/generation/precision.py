@@ -9,14 +9,17 @@ Source: bfloat16, Kalamkar et al. 2019, "A Study of BFLOAT16 for Deep Learning T
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llm_scratch.errors import UserError
+from llm_scratch.model.packed import DTYPES, PackedLinear, can_pack
 from llm_scratch.model.quantized import QuantizedLinear
 from llm_scratch.model.running import device_of
 
@@ -93,26 +96,32 @@ def gain_of(names: tuple[str, ...], width: int, device: torch.device, size: int 
     """
     threads, n = torch.get_num_threads(), max(1, size // (16 * width * width))
     dtypes = [torch.float32, *(getattr(torch, name) for name in names)]
-    weights = {dtype: [torch.full((4 * width, width), 0.5, dtype=dtype, device=device) for _ in range(n)] for dtype in dtypes}
+    layers = {dtype: [_widening(width, dtype, device) for _ in range(n)] for dtype in dtypes}
     best = dict.fromkeys(dtypes, float("inf"))  # seconds
     if device.type == "cpu":
         torch.set_num_threads(1)
     try:
         for turn in range(6):
             for dtype in dtypes:
-                seconds = _seconds(weights[dtype], device)
+                x = torch.full((1, width), 0.5, dtype=dtype, device=device)
+                seconds = _seconds(layers[dtype], x)
                 best[dtype] = min(best[dtype], seconds) if turn else best[dtype]  # a first call is slower
     finally:
         torch.set_num_threads(threads)
     return {name: best[torch.float32] / best[getattr(torch, name)] for name in names}
 
 
-def _seconds(weights: list[torch.Tensor], device: torch.device) -> float:
-    """How long one row takes through each of the matrices [F, C]."""
-    x = torch.full((1, weights[0].shape[1]), 0.5, dtype=weights[0].dtype, device=device)
+def _widening(width: int, dtype: torch.dtype, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """A product with a matrix [F, C], packed where a model that writes is packed."""
+    weight = torch.full((4 * width, width), 0.5, dtype=dtype, device=device)
+    return PackedLinear(weight) if device.type == "cpu" and dtype in DTYPES and can_pack() else partial(F.linear, weight=weight)
+
+
+def _seconds(layers: list[Callable[[Tensor], Tensor]], x: Tensor) -> float:
+    """How long one row takes through each of the matrices."""
     began = time.perf_counter()
-    for weight in weights:
-        F.linear(x, weight)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    for layer in layers:
+        layer(x)
+    if x.device.type == "cuda":
+        torch.cuda.synchronize(x.device)
     return time.perf_counter() - began

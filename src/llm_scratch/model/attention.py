@@ -56,6 +56,13 @@ def look_back(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     return (v * scores.softmax(-1)[..., None]).sum(2, keepdim=True).type_as(q)  # [B, H, 1, D]
 
 
+def project(att: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
+    """What each token asks, by what it can be found, and what it then tells: queries, keys, values, [B, T, C] -> three times [B, T, C]."""
+    if (together := getattr(att, "together", None)) is not None:  # for writing, `packed.pack` has made one matrix of the three
+        return together(x).chunk(3, dim=-1)
+    return att.W_query(x), att.W_key(x), att.W_value(x)  # type: ignore[operator]
+
+
 class MultiHeadAttention(nn.Module):
     """Several heads look back at once, each with its own question; their findings are joined and mixed.
 
@@ -90,9 +97,7 @@ class MultiHeadAttention(nn.Module):
     def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
         """[B, T, d_in] -> [B, T, d_out]; with a cache, the tokens in it are looked at too."""
         B, T, _ = x.shape
-        q = self.W_query(x).view(B, T, self.num_heads, self.head_dim).transpose(1, 2)  # [B, H, T, D]
-        k = self.W_key(x).view(B, T, self.num_heads, self.head_dim).transpose(1, 2)  # [B, H, T, D]
-        v = self.W_value(x).view(B, T, self.num_heads, self.head_dim).transpose(1, 2)  # [B, H, T, D]
+        q, k, v = (part.view(B, T, self.num_heads, self.head_dim).transpose(1, 2) for part in project(self, x))  # [B, H, T, D]
         mask = None
         if cache is not None:
             k, v = cache.append(self.layer, k, v)  # [B, H, S, D]

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from llm_scratch.config import ModelConfig
 from llm_scratch.errors import UserError
-from llm_scratch.model.attention import attend
+from llm_scratch.model.attention import attend, project
 from llm_scratch.model.cache import KVCache
 from llm_scratch.model.dropout import Dropout
 from llm_scratch.model.rope import angles, rotate
@@ -47,7 +47,7 @@ class ModernAttention(nn.Module):
     def forward(self, x: Tensor, turn: Turn, cache: KVCache | None = None) -> Tensor:
         """`turn` as `rope.angles` gives it for the places of x."""
         B, T, _ = x.shape
-        q, k, v = (W(x).view(B, T, self.num_heads, self.head_dim).transpose(1, 2) for W in (self.W_query, self.W_key, self.W_value))
+        q, k, v = (part.view(B, T, self.num_heads, self.head_dim).transpose(1, 2) for part in project(self, x))
         q, k = rotate(rms_norm(torch.stack([q, k])), turn).type_as(v)  # [B, H, T, D] each
         mask = None
         if cache is not None:

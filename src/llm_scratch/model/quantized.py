@@ -96,15 +96,16 @@ class QuantizedLinear(nn.Module):
         if x.device.type != "cpu" or not torch.backends.mkldnn.is_available():
             return F.linear(x, self.weight.to(x.dtype), self.bias)
         rows = x.reshape(-1, x.shape[-1])  # [M, K]
-        y = self._product_int8(rows.float()) if self.bits == 8 else self._product_int4(rows.bfloat16())
-        return y.to(x.dtype).view(*x.shape[:-1], -1)
+        y = self._product_int8(rows) if self.bits == 8 else self._product_int4(rows)  # [M, N]
+        return (y if y.dtype == x.dtype else y.to(x.dtype)).view(*x.shape[:-1], -1)
 
     def _product_int8(self, x: Tensor) -> Tensor:
-        """[M, K] -> [M, N]: whole numbers times whole numbers, summed exactly, then both scales at once."""
+        """[M, K] -> [M, N]: whole numbers times whole numbers, summed exactly, then both scales."""
+        x, numbers, bias = x.float(), self.numbers, self.bias
         step = torch.add(TINY, x.abs().amax(1, keepdim=True), alpha=1 / 127)  # [M, 1]
-        sums = torch._int_mm((x / step).round_().to(torch.int8), self.numbers.T)  # [M, N]
-        scale = step * self.scale
-        return sums * scale if self.bias is None else torch.addcmul(self.bias, sums, scale)
+        sums = torch._int_mm((x / step).round_().to(torch.int8), numbers.T)  # [M, N]
+        y = sums.float().mul_(self.scale)
+        return y.mul_(step) if bias is None else torch.addcmul(bias, y, step)
 
     def _product_int4(self, x: Tensor) -> Tensor:
         """[M, K] -> [M, N] by torch's kernel, which has an order of its own for the digits."""
@@ -114,7 +115,7 @@ class QuantizedLinear(nn.Module):
             scale = F.pad(self.scale, (0, 0, 0, extra)).T  # [K / GROUP, N]
             packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(digits.int(), 1)
             self._kernel = packed, torch.stack([scale, torch.zeros_like(scale)], dim=2).contiguous()
-        y = torch.ops.aten._weight_int4pack_mm_for_cpu(x, self._kernel[0], GROUP, self._kernel[1])[:, : len(self.numbers)]
+        y = torch.ops.aten._weight_int4pack_mm_for_cpu(x.bfloat16(), self._kernel[0], GROUP, self._kernel[1])[:, : len(self.numbers)]
         return y.float() if self.bias is None else y + self.bias
 
 

@@ -1,0 +1,93 @@
+"""Packed: the same numbers in another order. Weights come back bit for bit, texts are the same, a row never changes with others."""
+
+import pytest
+import torch
+from torch import nn
+
+from llm_scratch.generation.decode import generate
+from llm_scratch.model import build
+from llm_scratch.model.packed import PackedLinear, can_pack, joined, pack
+from llm_scratch.model.quantized import QuantizedLinear, quantize
+from llm_scratch.model.running import vocab_size
+
+CFG = {"vocab_size": 301, "context_length": 48, "emb_dim": 64, "n_heads": 4, "n_layers": 2, "drop_rate": 0.1, "qkv_bias": True}
+needs_packing = pytest.mark.skipif(not can_pack(), reason="this processor or this torch has no order for packed matrices")
+
+
+def a_model(**more):
+    torch.manual_seed(0)
+    return build({**CFG, **more}).eval()
+
+
+@needs_packing
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(1, 1), (64, 64), (301, 64), (65, 3)])
+def test_the_weight_comes_back_and_products_agree(dtype, bias, shape):
+    torch.manual_seed(1)
+    plain = nn.Linear(*shape[::-1], bias=bias).to(dtype).requires_grad_(False)
+    packed = PackedLinear(plain.weight, plain.bias)
+    assert torch.equal(packed.weight, plain.weight)
+    assert (packed.out_features, packed.in_features) == shape
+    for rows in ((1,), (1, 1), (2, 5), (600,), (0,)):
+        x = torch.randn(*rows, shape[1], dtype=dtype)
+        assert packed(x).shape == (*rows, shape[0])
+        torch.testing.assert_close(
+            packed(x), plain(x), rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=2e-2 if dtype == torch.bfloat16 else 1e-5
+        )
+
+
+@needs_packing
+def test_a_row_never_changes_with_the_rows_beside_it():
+    torch.manual_seed(2)
+    packed, x = PackedLinear(torch.randn(301, 64), torch.randn(301)), torch.randn(32, 64)
+    assert torch.equal(packed(x), torch.cat([packed(row[None]) for row in x]))
+
+
+@pytest.mark.parametrize("bits", [32, 8, 4])
+@pytest.mark.parametrize("bias", [True, False])
+def test_joined_gives_the_outputs_side_by_side(bits, bias):
+    torch.manual_seed(3)
+    parts = nn.ModuleList(nn.Linear(64, n, bias=bias) for n in (8, 64, 3)).requires_grad_(False)
+    if bits < 32:
+        quantize(parts, bits)
+    x = torch.randn(2, 3, 64)
+    torch.testing.assert_close(joined(list(parts))(x), torch.cat([part(x) for part in parts], dim=-1), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"tie_embeddings": True}, {"qkv_bias": False}, {"architecture": "modern", "qkv_bias": False}], ids=str
+)
+@pytest.mark.parametrize("bits", [32, 8, 4])
+def test_a_packed_model_scores_and_writes_as_before(more, bits):
+    plain, packed = (a_model(**more) for _ in range(2))
+    if bits < 32:
+        quantize(plain, bits), quantize(packed, bits)
+    assert pack(packed) is packed
+    prompt = torch.randint(0, 301, (3, 7))
+    with torch.no_grad():
+        torch.testing.assert_close(packed(prompt), plain(prompt), rtol=1e-4, atol=1e-4)
+    assert vocab_size(packed) == 301
+    written = [generate(model, prompt, 20, context_size=48, temperature=0) for model in (plain, packed)]
+    assert torch.equal(*written)
+
+
+def test_nothing_of_the_three_is_kept_twice():
+    for bits in (32, 8):
+        model = a_model()
+        if bits < 32:
+            quantize(model, bits)
+        att = pack(model).trf_blocks[0].att
+        assert att.W_query is att.W_key is att.W_value is None
+        assert isinstance(att.together, QuantizedLinear if bits < 32 else PackedLinear if can_pack() else nn.Linear)
+    assert not any(weight.requires_grad for weight in model.parameters())
+
+
+def test_elsewhere_it_stays_as_it_is(monkeypatch):
+    model = a_model().to("meta")
+    assert pack(model) is model
+    assert isinstance(model.out_head, nn.Linear)
+    monkeypatch.setattr("llm_scratch.model.packed.can_pack", lambda: False)
+    prompt, model = torch.randint(0, 301, (2, 5)), a_model()
+    assert isinstance(pack(model).out_head, nn.Linear)
+    torch.testing.assert_close(model(prompt), a_model()(prompt), rtol=1e-4, atol=1e-4)
