@@ -11,8 +11,10 @@ https://arxiv.org/abs/2210.17323, section 4.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +64,30 @@ def from_int4(packed: Tensor, scale: Tensor) -> Tensor:
     return (numbers.unflatten(1, (-1, GROUP)) * scale[..., None]).flatten(1)
 
 
+def product_int8(x: Tensor, columns: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
+    """[M, K] times whole numbers [K, N] -> [M, N]: each row of x becomes whole numbers too, sums are exact, then come both scales."""
+    x = x.float()
+    step = torch.add(TINY, x.abs().amax(1, keepdim=True), alpha=1 / 127)  # [M, 1]
+    sums = torch._int_mm((x / step).round_().to(torch.int8), columns)  # [M, N]
+    y = sums.float().mul_(scale)
+    return y.mul_(step) if bias is None else torch.addcmul(bias, y, step)
+
+
+def product_int4(x: Tensor, packed: Tensor, scale: Tensor, N: int, bias: Tensor | None) -> Tensor:
+    """[M, K] -> [M, N] by torch's kernel; `packed` and `scale` as `for_kernel_int4` gives them."""
+    y = torch.ops.aten._weight_int4pack_mm_for_cpu(x.bfloat16(), packed, GROUP, scale)[:, :N]
+    return y.float() if bias is None else y + bias
+
+
+def for_kernel_int4(numbers: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Digits and scales of `to_int4` in the order that torch's kernel wants, with empty rows up to a multiple of PAD."""
+    extra = -len(numbers) % PAD
+    digits = F.pad(digits_of(numbers), (0, 0, 0, extra), value=8)
+    scale = F.pad(scale, (0, 0, 0, extra)).T  # [K / GROUP, N]
+    packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(digits.int(), 1)
+    return packed, torch.stack([scale, torch.zeros_like(scale)], dim=2).contiguous()
+
+
 class QuantizedLinear(nn.Module):
     """`nn.Linear` with its matrix in few bits; the bias stays as it is. [..., K] -> [..., N].
 
@@ -79,7 +105,7 @@ class QuantizedLinear(nn.Module):
         self.register_buffer("numbers", numbers)
         self.register_buffer("scale", scale)
         self.register_buffer("bias", bias)
-        self._kernel: tuple[Tensor, Tensor] | None = None  # 4 bits in the order that torch's kernel wants
+        self._product: Callable[[Tensor], Tensor] | None = None  # made at the first product on a CPU
 
     @property
     def bits(self) -> Literal[8, 4]:
@@ -95,28 +121,21 @@ class QuantizedLinear(nn.Module):
         """x times the matrix; on a CPU without ever writing the matrix out, elsewhere by doing so."""
         if x.device.type != "cpu" or not torch.backends.mkldnn.is_available():
             return F.linear(x, self.weight.to(x.dtype), self.bias)
-        rows = x.reshape(-1, x.shape[-1])  # [M, K]
-        y = self._product_int8(rows) if self.bits == 8 else self._product_int4(rows)  # [M, N]
+        if self._product is None:
+            self._product = self._ready()
+        y = self._product(x.reshape(-1, x.shape[-1]))  # [M, N]
         return (y if y.dtype == x.dtype else y.to(x.dtype)).view(*x.shape[:-1], -1)
 
-    def _product_int8(self, x: Tensor) -> Tensor:
-        """[M, K] -> [M, N]: whole numbers times whole numbers, summed exactly, then both scales."""
-        x, numbers, bias = x.float(), self.numbers, self.bias
-        step = torch.add(TINY, x.abs().amax(1, keepdim=True), alpha=1 / 127)  # [M, 1]
-        sums = torch._int_mm((x / step).round_().to(torch.int8), numbers.T)  # [M, N]
-        y = sums.float().mul_(self.scale)
-        return y.mul_(step) if bias is None else torch.addcmul(bias, y, step)
+    def _ready(self) -> Callable[[Tensor], Tensor]:
+        """The product of [M, K], with all at hand that it needs each time."""
+        if self.bits == 8:
+            return partial(product_int8, columns=self.numbers.T, scale=self.scale, bias=self.bias)
+        packed, scale = for_kernel_int4(self.numbers, self.scale)
+        return partial(product_int4, packed=packed, scale=scale, N=len(self.numbers), bias=self.bias)
 
-    def _product_int4(self, x: Tensor) -> Tensor:
-        """[M, K] -> [M, N] by torch's kernel, which has an order of its own for the digits."""
-        if self._kernel is None:
-            extra = -len(self.numbers) % PAD
-            digits = F.pad(digits_of(self.numbers), (0, 0, 0, extra), value=8)
-            scale = F.pad(self.scale, (0, 0, 0, extra)).T  # [K / GROUP, N]
-            packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(digits.int(), 1)
-            self._kernel = packed, torch.stack([scale, torch.zeros_like(scale)], dim=2).contiguous()
-        y = torch.ops.aten._weight_int4pack_mm_for_cpu(x.bfloat16(), self._kernel[0], GROUP, self._kernel[1])[:, : len(self.numbers)]
-        return y.float() if self.bias is None else y + self.bias
+    def _apply(self, *args: Any, **kwargs: Any) -> QuantizedLinear:
+        self._product = None  # what was at hand stays where it was, and the matrix goes
+        return super()._apply(*args, **kwargs)
 
 
 class QuantizedEmbedding(nn.Module):
