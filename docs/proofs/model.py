@@ -18,6 +18,7 @@ from llm_scratch.model.gpt import DummyGPTModel, GPTModel
 from llm_scratch.model.head_loss import head_loss
 from llm_scratch.model.layers import GELU, FeedForward, LayerNorm, gelu, layer_norm
 from llm_scratch.model.loss import next_token_loss
+from llm_scratch.model.packed import PackedLinear, can_pack
 from llm_scratch.model.quantized import QuantizedLinear, from_int4, from_int8, to_int4, to_int8
 from llm_scratch.model.rope import BASE, angles, rotate
 from proofs import CONFIG, apart, gpt2_of_transformers, nanochat_of_transformers, row
@@ -141,6 +142,15 @@ def _rotary() -> float:
 def _look_back() -> float:
     q, k, v = torch.randn(2, 6, 1, 4), torch.randn(2, 6, 9, 4), torch.randn(2, 6, 9, 4)
     return apart(look_back(q, k, v, None), torch.nn.functional.scaled_dot_product_attention(q, k, v))
+
+
+@row(
+    "a packed matrix for writing", "model/packed.PackedLinear", "torch.nn.Linear",
+    "model/test_packed.py::test_the_weight_comes_back_and_products_agree", 1e-5,
+)  # fmt: skip
+def _packed() -> float:
+    plain, x = nn.Linear(64, 301), torch.randn(5, 64)
+    return apart(PackedLinear(plain.weight.detach(), plain.bias.detach())(x), plain(x)) if can_pack() else 0.0
 
 
 @row(
