@@ -39,7 +39,9 @@ def from_int8(numbers: Tensor, scale: Tensor) -> Tensor:
 
 
 def to_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """[N, K] -> whole numbers from -7 to 7, two in a byte, [N, K / 2], and a scale for each group of a row, [N, K / GROUP].
+    """[N, K] -> whole numbers from -8 to 7, two in a byte, [N, K / 2], and a scale for each group of a row, [N, K / GROUP].
+
+    The number farthest from 0 becomes -8, so that all sixteen are used; where it was positive, the scale is negative.
 
     Raises:
         ValueError: K is not a multiple of GROUP.
@@ -48,8 +50,9 @@ def to_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
     if K % GROUP:
         raise ValueError(f"rows of {K} numbers do not divide into groups of {GROUP}")
     groups = weight.reshape(N, K // GROUP, GROUP)
-    scale = (groups.abs().amax(2).clamp(min=1e-12) / 7).bfloat16()  # [N, K / GROUP]
-    digits = ((groups / scale[..., None]).round().clamp(-7, 7) + 8).to(torch.uint8).reshape(N, K)  # from 1 to 15
+    farthest = groups.gather(2, groups.abs().argmax(2, keepdim=True)).squeeze(2)  # [N, K / GROUP]
+    scale = torch.where(farthest == 0, 1e-12, -farthest / 8).bfloat16()  # [N, K / GROUP]
+    digits = ((groups / scale[..., None]).round().clamp(-8, 7) + 8).to(torch.uint8).reshape(N, K)  # from 0 to 15
     return digits[:, ::2] | digits[:, 1::2] << 4, scale
 
 
