@@ -196,7 +196,7 @@ def _head() -> float:
 
 
 def steps_apart(bits: int) -> float:
-    """How far numbers of different sizes are from what comes back, in steps of their scale; rounding alone makes it 0.5, and 1 where 4 bits have no 8."""
+    """How far numbers are from what comes back, in steps of their scale: 0.5 by rounding alone, and 1 where 4 bits have no 8."""
     weight = torch.randn(37, 96) * torch.logspace(-3, 3, 37)[:, None]
     numbers, scale = to_int8(weight) if bits == 8 else to_int4(weight)
     back = from_int8(numbers, scale) if bits == 8 else from_int4(numbers, scale)
