@@ -58,9 +58,9 @@ def look_back(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 
 def project(att: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
     """What each token asks, by what it can be found, and what it then tells: queries, keys, values, [B, T, C] -> three times [B, T, C]."""
-    if (together := getattr(att, "together", None)) is not None:  # for writing, `packed.pack` has made one matrix of the three
-        return together(x).chunk(3, dim=-1)
-    return att.W_query(x), att.W_key(x), att.W_value(x)  # type: ignore[operator]
+    if att.together is not None:  # for writing, `packed.pack` has made one matrix of the three
+        return att.together(x).chunk(3, dim=-1)  # type: ignore[operator]
+    return att.W_query(x), att.W_key(x), att.W_value(x)
 
 
 class MultiHeadAttention(nn.Module):
@@ -88,6 +88,7 @@ class MultiHeadAttention(nn.Module):
         self.W_value = nn.Linear(d_in, d_out, bias=qkv_bias)
         self.out_proj = nn.Linear(d_out, d_out)
         self.dropout = Dropout(dropout)
+        self.together: nn.Module | None = None  # as in `project`
 
     @property
     def mask(self) -> Tensor:

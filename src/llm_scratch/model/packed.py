@@ -58,8 +58,9 @@ class PackedLinear(nn.Module):
 def pack(model: nn.Module) -> nn.Module:
     """Make a model ready to write on a CPU, in place: every matrix packed, those of queries, keys and values joined to one.
 
-    Elsewhere than on such a CPU the model stays as it is; quantized matrices have an order of their own and are only joined. The memory
-    is the same, but for a tied head: its embedding stays a table beside it. Afterwards the model can no longer learn or be saved.
+    Elsewhere than on such a CPU the model stays as it is; quantized matrices have an order of their own and are only joined. What stays
+    is as large, but for a tied head, whose embedding stays a table beside it; while it packs it holds what it turns twice.
+    Afterwards the model can no longer learn or be saved.
     """
     if device_of(model).type != "cpu":
         return model

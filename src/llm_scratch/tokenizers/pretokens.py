@@ -204,6 +204,6 @@ def _engine(pattern: str) -> Any:
 
 
 def long_blank(text: str) -> bool:
-    """Whether more than `MAX_BLANK` blanks stand before a word: they would fill one of these blocks, and few texts have a blank block."""
+    """Whether `MAX_BLANK` blanks may stand before a word: they would fill one of these blocks of half as many, and few texts have one."""
     block, length = MAX_BLANK // 2, len(text.rstrip()) if len(text) > MAX_BLANK else 0
     return any(text[i : i + block].isspace() for i in range(0, length - block + 1, block))
