@@ -1,8 +1,9 @@
-"""What tests share: the folder of real texts and vocabularies where it is there, and one thread for equal numbers."""
+"""What tests share: the folder of real texts and vocabularies where it is there, one thread for equal numbers, signals that arrive."""
 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,10 @@ os.environ["LLM_SCRATCH_OFFLINE"] = "1"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: models here are tiny, and two threads on a busy machine wait for each other
+
+for number in (signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
+    if signal.getsignal(number) == signal.SIG_IGN:  # as under `nohup make test &`; what tests start and stop would inherit that
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -185,6 +185,8 @@ class MachineConfig:
     """under torchrun: every process holds the whole model, or a share of it"""
     recompute: bool = False
     """keep no activations inside blocks and compute them again on the way back: less memory, a third more work"""
+    background_save: Literal["auto", "yes", "no"] = "auto"
+    """write checkpoints from a copy, while training goes on; "auto": one of over 32 MiB that memory has room for"""
     tensorboard: bool = False
     """write the curves for TensorBoard too (needs the extra `track`)"""
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from llm_scratch.checkpoint import folders
-from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig, TrainConfig
+from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig, TrainConfig, learned
 from llm_scratch.data.corpus import Corpus
 from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.training.records import TIMED_FIELDS, readable_rows
@@ -147,9 +147,11 @@ def learned_rows(run: Path) -> list[dict[str, float]]:
 
 
 def last_checkpoint(run: Path) -> dict[str, str]:
-    """The sha256 of weights, optimizer, counters and random state at the end of a run."""
-    manifest = json.loads((folders(run)[0] / "manifest.json").read_text())
-    return {name: said["sha256"] for name, said in manifest["files"].items()}
+    """The sha256 of weights, optimizer, counters and random state at the end of a run, and the settings that decided them."""
+    last = folders(run)[0]
+    manifest = json.loads((last / "manifest.json").read_text())
+    settings = learned(json.loads((last / "config.json").read_text()))
+    return {name: said["sha256"] for name, said in manifest["files"].items()} | {"config.json": str(settings)}
 
 
 def assert_same_run(ours: Path, theirs: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -90,11 +91,17 @@ class FillsUp(Watcher):
         self.said.append(message)
 
 
+@pytest.fixture(params=["no", "yes"], ids=["waits", "background"])
+def run_of(request):
+    """`tiny` with training that waits for its saves, and with saves in the background."""
+    return lambda **changes: replace(tiny(**changes), machine=replace(tiny().machine, background_save=request.param))
+
+
 @pytest.mark.parametrize("room", [0, 500, 3000])
-def test_r5_the_third_save_in_a_row_that_fails_ends_the_run(room, corpus, tmp_path, monkeypatch, measured):
+def test_r5_the_third_save_in_a_row_that_fails_ends_the_run(room, run_of, corpus, tmp_path, monkeypatch, measured):
     watcher = FillsUp(monkeypatch, 15, None, room)
     with pytest.raises(UserError, match=r"step-00000040: .*No space left .*3 saves in a row failed") as error:
-        train(tiny(), tmp_path, corpus=corpus, watcher=watcher)
+        train(run_of(), tmp_path, corpus=corpus, watcher=watcher)
     assert error.value.code == RESOURCES
     assert len(watcher.failed_saves) == 2
     assert len([line for line in watcher.said if "it is kept in memory" in line]) == 1
@@ -103,8 +110,8 @@ def test_r5_the_third_save_in_a_row_that_fails_ends_the_run(room, corpus, tmp_pa
 
 
 @pytest.mark.parametrize("room", [0, 500, 3000])
-def test_r5_a_disk_that_is_full_for_a_while_costs_nothing(room, corpus, tmp_path, monkeypatch, measured):
-    config = tiny(sample_every=15)
+def test_r5_a_disk_that_is_full_for_a_while_costs_nothing(room, run_of, corpus, tmp_path, monkeypatch, measured):
+    config = run_of(sample_every=15)
     train(config, tmp_path / "whole", corpus=corpus)
     watcher = FillsUp(monkeypatch, 15, 35, room)
     train(config, tmp_path / "run", corpus=corpus, watcher=watcher)
@@ -113,11 +120,14 @@ def test_r5_a_disk_that_is_full_for_a_while_costs_nothing(room, corpus, tmp_path
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
-def test_r5_a_best_that_could_not_be_saved_is_not_called_the_best(corpus, tmp_path, monkeypatch):
-    """The held-out loss falls at 20 and 40; the save at 20 fails. What `best` names is what `best` in the state says."""
-    train(tiny(), tmp_path, corpus=corpus, watcher=FillsUp(monkeypatch, 15, 25))
+def test_r5_a_best_that_could_not_be_saved_is_not_called_the_best(run_of, corpus, tmp_path, monkeypatch):
+    """The held-out loss falls at 20 and 40; the save at 20 fails. What `best` names is what `best` in the state says, if anything."""
+    monkeypatch.setattr(checkpoint, "KEEP", 9)
+    train(run_of(), tmp_path, corpus=corpus, watcher=FillsUp(monkeypatch, 15, 25))
     best = checkpoint.newest(tmp_path, pytest.fail, prefer="best").state
     assert best["best"] == best["last_eval"]["val_loss"]
+    before, between = (checkpoint.read(tmp_path / "ckpt" / f"step-{step:08d}").state for step in (10, 30))
+    assert between["best"] == before["best"] > between["last_eval"]["val_loss"]
 
 
 def test_r5_too_little_room_is_told_before_the_first_step(corpus, tmp_path, monkeypatch):

@@ -2,11 +2,13 @@
 
 import dataclasses
 import signal
+import threading
 
 import numpy as np
 import pytest
 import torch
 
+from llm_scratch import checkpoint, files
 from llm_scratch.checkpoint import folders, newest
 from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig, TrainConfig
 from llm_scratch.data.corpus import Corpus
@@ -295,3 +297,30 @@ def test_on_a_gpu_a_run_is_stopped_and_resumed(corpus, tmp_path, precision):
         for key in ("loss", "val_loss"):
             if key in a:
                 assert a[key] == pytest.approx(b[key], rel=1e-3 if precision == "float32" else 2e-2), a["step"]
+
+
+class SlowDisk(files.Disk):
+    """A disk that takes the first checkpoint only once a later step is done."""
+
+    def __init__(self):
+        self.may = threading.Event()
+
+    def write(self, path, pieces):
+        if "step-00000003" in str(path):
+            assert self.may.wait(60), "training waited for the disk"
+        super().write(path, pieces)
+
+
+def test_a_save_in_the_background_holds_the_moment_it_began_at(tmp_path, corpus, monkeypatch):
+    """Two steps are done while the disk takes nothing; what it has in the end is what it has where training waits."""
+    config = settings(eval_every=STEPS)
+    monkeypatch.setattr(checkpoint, "KEEP", STEPS)
+    waited, behind = (dataclasses.replace(config, machine=MachineConfig(background_save=wanted)) for wanted in ("no", "yes"))
+    train(waited, tmp_path / "waited", corpus=corpus)
+    disk = SlowDisk()
+    monkeypatch.setattr(files, "disk", disk)
+    train(behind, tmp_path / "behind", corpus=corpus, watcher=StopAt(5, disk.may.set))
+    for name in ("model.safetensors", "optim.safetensors", "state.json"):
+        for step in (3, 6, 9):
+            ours, theirs = ((tmp_path / run / "ckpt" / f"step-{step:08d}" / name).read_bytes() for run in ("behind", "waited"))
+            assert ours == theirs, f"{name} of step {step}"

@@ -110,3 +110,31 @@ def test_a_page_whose_folder_is_gone_waits_too(tmp_path, disk):
     page.close()
     assert (tmp_path / "gone" / "page").read_text() == "a\nb\n"
     assert len(said) == 1
+
+
+def test_a_line_may_come_while_another_thread_waits_for_the_disk(tmp_path, monkeypatch):
+    """It is on the page at once, and certain with the next flush; a disk that refuses meanwhile has all of it written again."""
+    page = Page(tmp_path / "page", pytest.fail)
+
+    class Slow(files.Disk):
+        refuses = False
+
+        def flush(self, path):
+            page.add("during\n")
+            assert (tmp_path / "page").read_text().endswith("during\n")
+            if self.refuses:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        disk = Slow()
+        patch.setattr(files, "disk", disk)
+        page.add("before\n")
+        page.flush()
+        assert page._certain == len("before\n")
+        disk.refuses = True
+        with pytest.raises(UserError):
+            page.flush()
+    (tmp_path / "page").write_text("before\nlost\n")
+    page.flush()
+    page.close()
+    assert (tmp_path / "page").read_text() == "before\nduring\nduring\n"

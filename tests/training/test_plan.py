@@ -66,6 +66,14 @@ def test_it_adds_up(machine, corpus):
     assert plan.precision == "float32"
 
 
+@pytest.mark.parametrize(("wanted", "save_every", "copies"), [("yes", 5, 1), ("yes", 20, 0), ("no", 5, 0), ("auto", 5, 0)])
+def test_a_copy_for_saves_in_the_background_counts(wanted, save_every, copies, machine, corpus):
+    config = settings(save_every=save_every, eval_every=20)
+    without = make_plan(config, CPU, corpus)
+    plan = make_plan(replace(config, machine=MachineConfig(background_save=wanted)), CPU, corpus)
+    assert plan.peak_memory - without.peak_memory == copies * (plan.memory.weights + plan.memory.optimizer)
+
+
 def test_epochs_are_as_many_steps_as_the_text_has_batches(machine, corpus):
     assert make_plan(settings(epochs=3), CPU, corpus).steps == 3 * 14
     assert make_plan(settings(epochs=3), CPU).passes is None

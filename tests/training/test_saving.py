@@ -1,11 +1,13 @@
 """Saves that fail: the run goes on twice, and ends with the third in a row or with one that was the last."""
 
+import threading
+
 import pytest
 
 from llm_scratch import files
 from llm_scratch.errors import CHECKPOINT, RESOURCES, UserError
 from llm_scratch.training import faults, saving
-from llm_scratch.training.saving import Saves
+from llm_scratch.training.saving import ROOM, SMALL, Saves, in_background
 
 
 class FreeLock:
@@ -85,3 +87,67 @@ def test_a_full_disk_can_be_ordered(tmp_path, monkeypatch):
     done = [saves.attempt(lambda: files.write_whole(tmp_path / "file", "x"), step, last=False) for step in (3, 4, 4)]
     assert done == [True, False, True]
     assert files.disk is real
+
+
+def test_a_save_in_the_background_is_not_waited_for_until_that_is_asked():
+    goes_on, done = threading.Event(), []
+    with Saves(FreeLock(), pytest.fail) as saves:
+        saves.begin(lambda: (goes_on.wait(60), done.append("saved")), 1)
+        assert done == []
+        goes_on.set()
+        assert saves.wait()
+        assert done == ["saved"]
+        assert saves.wait(), "nothing is under way"
+
+
+def test_what_came_of_it_is_said_once_and_failures_count():
+    said = []
+    with Saves(FreeLock(), said.append) as saves:
+        save = outcomes(False, True, False, False, False)
+        heard = []
+        for step in range(4):
+            saves.begin(save, step)
+            heard += [saves.wait(), saves.wait()]
+        assert heard == [False, True, True, True, False, True, False, True]
+        saves.begin(save, 4)
+        with pytest.raises(UserError, match=r"the disk is full \(3 saves in a row failed\)"):
+            saves.wait()
+    assert said == ["the disk is full (the run goes on and tries again)"] * 3
+
+
+def test_a_save_without_a_copy_is_over_when_it_has_begun():
+    with Saves(FreeLock(), lambda message: None) as saves:
+        save = outcomes(True, False)
+        for expected in (True, False):
+            saves.begin(save, 1, waits=True)
+            assert saves._under_way.done()
+            assert saves.wait() is expected
+
+
+def test_an_error_elsewhere_leaves_no_save_half_done():
+    goes_on, done = threading.Event(), []
+
+    def fail():
+        with Saves(FreeLock(), pytest.fail) as saves:
+            saves.begin(lambda: (goes_on.wait(60), done.append("saved")), 1)
+            threading.Timer(0.05, goes_on.set).start()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert done == ["saved"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "size", "free", "expected"),
+    [
+        ("yes", 1, 0, True),
+        ("no", 2**40, 2**50, False),
+        ("auto", SMALL, 2**50, False),
+        ("auto", SMALL + 1, ROOM * (SMALL + 1) + 1, True),
+        ("auto", SMALL + 1, ROOM * (SMALL + 1), False),
+        ("auto", SMALL + 1, None, True),
+    ],
+)
+def test_a_copy_is_made_of_what_is_large_and_fits(wanted, size, free, expected):
+    assert in_background(wanted, size, free) is expected

@@ -12,7 +12,6 @@ import gc
 import time
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -27,11 +26,12 @@ from llm_scratch.model import build
 from llm_scratch.training.guard import STREAK, Guard
 from llm_scratch.training.interrupt import Stop, stop_signals
 from llm_scratch.training.lock import only_writer
+from llm_scratch.training.machine import free_memory
 from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.parallel import check_team, spread
 from llm_scratch.training.records import NoRecords, Records, Silence, Watcher
 from llm_scratch.training.run import Run
-from llm_scratch.training.saving import Saves
+from llm_scratch.training.saving import Saves, in_background
 from llm_scratch.training.schedule import learning_rate
 from llm_scratch.training.state import optimizer_tensors, seed_random, what_changed
 from llm_scratch.training.team import Team, joined
@@ -119,12 +119,13 @@ def train(
                 run.restore(found)
                 if changed := what_changed(found.state, run.device):
                     watcher.warn(changed)
-            if team.writes:  # AdamW keeps two numbers a weight
-                checkpoint.check_room(folder, 3 * sum(p.nbytes for p in run.model.parameters()))
+            if team.writes:
+                checkpoint.check_room(folder, run.size)
             papers = Records(config, folder, run.step, run.device, team.size, watcher.warn) if team.writes else NoRecords()
             with papers as records, stop_signals() as stop:
                 watcher.started(run, resumed=found is not None)
-                _loop(run, records, watcher, stop, Saves(lock, watcher.warn) if lock else None)
+                with Saves(lock, watcher.warn) if lock else nullcontext() as saves:
+                    _loop(run, records, watcher, stop, saves)
                 watcher.finished(run)
         part(run)
     return run
@@ -146,12 +147,12 @@ def _newest(run: Run, watcher: Watcher) -> checkpoint.Checkpoint | None:
 
 def _loop(run: Run, records: Records, watcher: Watcher, stop: Stop, saves: Saves | None) -> None:
     """Steps until the end; what is due every so many steps is done after the step."""
-    cfg, stopping = run.config.train, 0
+    cfg, stopping, best = run.config.train, 0, run.best
     if run.step == 0:
         _look(run, records, watcher)
     run.model.train()
     while run.step < run.steps:
-        forward = _step(run, records, watcher, run.step if stopping else _next_due(cfg, run.step, run.steps))
+        forward = _step(run, records, watcher, saves, run.step if stopping else _next_due(cfg, run.step, run.steps))
         stopping = stopping or run.team.highest(stop.number)  # asked now: a signal during what follows is for the next step
         if run.pending or not forward:  # what is due comes after a step that no other follows yet
             continue
@@ -161,18 +162,20 @@ def _loop(run: Run, records: Records, watcher: Watcher, stop: Stop, saves: Saves
         save = (run.step % cfg.save_every == 0 and not run.trouble.streak) or last or bool(stopping)
         if look or sample or save:
             run.check_finite(dict(run.model.named_parameters()))
-        best = run.best
+            if not run.team.tell(saves is None or saves.wait()):  # the save before this one failed
+                run.best = best
+            best = run.best
         better = look and _look(run, records, watcher)
         if sample:
             shown = replace(run, model=run.whole_model())
             records.sample(shown, watcher)
-        if (save or better) and not _save(run, records, saves, better, last or bool(stopping)):
-            run.best = best
+        if save or better:
+            _save(run, records, saves, better, last or bool(stopping))
         if stopping and not last:
             raise UserError(f"stopped at step {run.step}, saved in {run.folder}; the same command goes on from there", 128 + stopping)
 
 
-def _step(run: Run, records: Records, watcher: Watcher, until: int) -> bool:
+def _step(run: Run, records: Records, watcher: Watcher, saves: Saves | None, until: int) -> bool:
     """Do one step and say what came of it; False if it was one bad step too many, and the run went back."""
     cfg, began, before = run.config.train, time.perf_counter(), run.tokens
     row = run.advance(until)
@@ -180,6 +183,8 @@ def _step(run: Run, records: Records, watcher: Watcher, until: int) -> bool:
         records.metric(row)
         watcher.warn(f"step {run.step} was bad and moved nothing: {_why(row)} ({run.trouble.skipped} so far)")
         if run.trouble.streak >= STREAK:
+            if saves is not None:
+                saves.wait()
             watcher.warn(run.go_back(_newest(run, watcher)))
             records.go_back(run.step)
             records.metric({"step": run.step + 1, "tokens": run.tokens, "returns": run.trouble.returns, "shift": run.trouble.shift})
@@ -206,11 +211,15 @@ def _next_due(cfg: TrainConfig, step: int, steps: int) -> int:
     return min(steps, *((step // every + 1) * every for every in (cfg.eval_every, cfg.save_every, cfg.sample_every or steps)))
 
 
-def _save(run: Run, records: Records, saves: Saves | None, best: bool, last: bool) -> bool:
-    """Let the process that has `saves` write a checkpoint; whether that worked."""
+def _save(run: Run, records: Records, saves: Saves | None, best: bool, last: bool) -> None:
+    """Let the process that has `saves` write a checkpoint, in the background if it is not the `last` and memory has room for a copy."""
     run.check_finite(optimizer_tensors(run.model, run.optimizer))
-    weights, optimizer = run.contents()
-    return run.team.tell(saves is None or saves.attempt(partial(run.save, weights, optimizer, best, records.flush), run.step, last))
+    copies = not last and in_background(run.config.machine.background_save, run.size, free_memory())
+    save = run.saving(copies, best, records.flush)
+    if last:
+        run.team.tell(saves is None or saves.attempt(save, run.step, last))
+    elif saves is not None:
+        saves.begin(save, run.step, waits=not copies)
 
 
 def _look(run: Run, records: Records, watcher: Watcher) -> bool:

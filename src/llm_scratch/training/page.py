@@ -5,6 +5,7 @@ Proof: tests/training/test_page.py, tests/reliability/test_r05_full_disk.py.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
@@ -19,7 +20,7 @@ class Page:
     """A text file that lines are added to.
 
     All that came since the last `flush` is kept: after a failed one nobody knows what the disk has, and it is written again, to the
-    same place.
+    same place. One thread may flush while another adds, which does not wait for the disk then.
 
     Args:
         path: where; lines come after what is there already.
@@ -28,6 +29,8 @@ class Page:
 
     def __init__(self, path: Path, warn: Callable[[str], None]) -> None:
         self.path, self._warn, self._refused = path, warn, False
+        self._busy = threading.RLock()  # held while what follows changes, and not while the disk is waited for
+        self._flushing = threading.Lock()
         self._file: FileIO | None = None
         self._certain = 0  # bytes that the disk has for certain
         self._recent = bytearray()  # what comes after them,
@@ -39,16 +42,18 @@ class Page:
         Raises:
             UserError: too much waits (code 6).
         """
-        self._recent += text.encode("utf-8", "replace")
-        if len(self._recent) > MOST:
-            self.flush()
-            return
-        try:
-            self._write()
-        except OSError as e:
-            if not self._refused:
-                self._refused = True  # before the warning, which may be written on this page
-                self._warn(f"cannot write {self.path}: {e.strerror}; it is kept in memory and written once that is possible")
+        with self._busy:
+            self._recent += text.encode("utf-8", "replace")
+            try:
+                if len(self._recent) <= MOST:
+                    self._write()
+                    return
+            except OSError as e:
+                if not self._refused:
+                    self._refused = True  # before the warning, which may be written on this page
+                    self._warn(f"cannot write {self.path}: {e.strerror}; it is kept in memory and written once that is possible")
+                return
+        self.flush()
 
     def flush(self) -> None:
         """Have all of it on the disk for certain, as before a checkpoint that tells of it.
@@ -56,17 +61,21 @@ class Page:
         Raises:
             UserError: the disk refuses (code 6); nothing is lost yet.
         """
-        if not self._recent:
-            return
-        try:
-            self._write()
-            files.disk.flush(self.path)
-        except OSError as e:
-            self._written = 0
-            raise UserError(f"cannot write {self.path}: {e.strerror}; free some space or see to its permissions", RESOURCES) from e
-        self._certain += len(self._recent)
-        self._recent.clear()
-        self._written = 0
+        with self._flushing:
+            try:
+                with self._busy:
+                    if size := len(self._recent):
+                        self._write()
+                if size:
+                    files.disk.flush(self.path)
+            except OSError as e:
+                with self._busy:
+                    self._written = 0
+                raise UserError(f"cannot write {self.path}: {e.strerror}; free some space or see to its permissions", RESOURCES) from e
+            with self._busy:
+                self._certain += size
+                self._written -= size
+                del self._recent[:size]
 
     def close(self) -> None:
         """Write what waits, if the disk takes it now; `warn` is told if it does not."""

@@ -25,6 +25,7 @@ from llm_scratch.training.flops import flops_per_token, mfu
 from llm_scratch.training.machine import free_memory, matrix_rate, read_bandwidth, resident_memory
 from llm_scratch.training.precision import choose_precision
 from llm_scratch.training.rehearsal import Memory, rehearse
+from llm_scratch.training.saving import in_background
 from llm_scratch.training.trial import LIKELY_MFU, try_out
 
 HEAP = {"cpu": 1.2}  # memory taken over memory used: the C library's heap has gaps; measured by benchmarks/plan.py
@@ -54,7 +55,7 @@ class Plan:
     before: int
     """memory that program and text hold before the model is there; 0 on a GPU, which has none of them"""
     peak_memory: int
-    """the most that the process will hold; on a GPU, that torch will hold there"""
+    """the most that the process will hold, the copy of a save in the background too; on a GPU, that torch will hold there"""
     free_memory: int | None
     """what there is for the process, with what it holds already"""
     micro_batches: int | None
@@ -126,8 +127,13 @@ def make_plan(config: RunConfig, device: torch.device, corpus: Corpus | None = N
     precision = choose_precision(config.machine.precision, config.model, device)
     memory = rehearse(config, device, precision)
     before, free = (resident_memory() or 0) if where == "cpu" else 0, free_memory(device)
-    room, peak = None if free is None else free + before, _process(memory, before, where)
-    parts, recompute, fitting_peak = _fit(config, room, lambda c: _process(rehearse(c, device, precision), before, where))
+    room = None if free is None else free + before
+
+    def held(run: RunConfig, memory: Memory) -> int:
+        peak = _process(memory, before, where)
+        return peak + (_copy_for_saves(run, memory, steps, None if room is None else room - peak) if where == "cpu" else 0)
+
+    parts, recompute, fitting_peak = _fit(config, room, lambda run: held(run, rehearse(run, device, precision)))
     rate, bandwidth = matrix_rate(device), read_bandwidth(device)
     trial = try_out(config, device, rate, seconds, width)
     with torch.device("meta"):
@@ -138,7 +144,7 @@ def make_plan(config: RunConfig, device: torch.device, corpus: Corpus | None = N
         device=str(device), threads=torch.get_num_threads(), matrix_rate=rate, read_bandwidth=bandwidth,
         parameters=memory.weights // 4, flops_per_token=flops, tokens_per_step=round(asked), steps=steps,
         passes=None if corpus is None else steps * asked / len(corpus.train),
-        memory=memory, before=before, peak_memory=peak, free_memory=room,
+        memory=memory, before=before, peak_memory=held(config, memory), free_memory=room,
         micro_batches=parts, recompute=recompute, fitting_peak=fitting_peak,
         seconds_per_step=trial.seconds, look_seconds=looks * _batches_of_a_look(config, corpus) * trial.look_seconds,
         sample_seconds=samples * SAMPLE_TOKENS * memory.weights / bandwidth,
@@ -179,6 +185,12 @@ def _batches_of_a_look(config: RunConfig, corpus: Corpus | None) -> int:
 def _process(memory: Memory, before: int, where: str) -> int:
     """Memory of the process from that of its tensors."""
     return before + LIBRARIES.get(where, 0) + round(HEAP.get(where, 1.0) * memory.peak)
+
+
+def _copy_for_saves(config: RunConfig, memory: Memory, steps: int, left: int | None) -> int:
+    """Bytes of the copy that saves in the background are written from, where the run will make any; `left` is free beside the rest."""
+    size, first = memory.weights + memory.optimizer, min(config.train.save_every, config.train.eval_every)
+    return size if first < steps and in_background(config.machine.background_save, size, left) else 0
 
 
 def _fit(config: RunConfig, room: int | None, peak_of: Callable[[RunConfig], int]) -> tuple[int | None, bool, int]:

@@ -74,6 +74,11 @@ class Run:
         """What this process computes on."""
         return self.team.device
 
+    @property
+    def size(self) -> int:
+        """Bytes of weights and optimizer, about: AdamW keeps two numbers a weight."""
+        return 3 * sum(p.nbytes for p in self.model.parameters())
+
     def advance(self, until: int = 0) -> dict[str, float]:
         """Do one step; returns its row for metrics.jsonl, with "loss", or with "skipped" if it was bad and no weight moved.
 
@@ -130,7 +135,7 @@ class Run:
         Raises:
             UserError: names the first such weight (code 5).
         """
-        bad = next((name for name, tensor in tensors.items() if not torch.isfinite(local(tensor)).all()), None)
+        bad = next((name for name, tensor in tensors.items() if not checkpoint.finite(local(tensor))), None)
         if self.team.highest(int(bad is not None)):
             where = bad or "a weight of another process"
             advice = "the last checkpoint is as it was. Try a lower --train.lr"
@@ -148,21 +153,29 @@ class Run:
         checkpoint.set_weights(model, weights, "the run")
         return model
 
-    def save(self, weights: dict[str, Tensor], optimizer: dict[str, Tensor], best: bool, before: Callable[[], None]) -> None:
-        """Write a checkpoint of this moment; `weights` and `optimizer` as `contents` gives them, `before` as for `checkpoint.save`."""
+    def saving(self, copies: bool, best: bool, before: Callable[[], None]) -> Callable[[], object]:
+        """What writes a checkpoint of this moment once process 0 calls it; all processes must ask.
+
+        Args:
+            copies: it holds weights and optimizer for itself, so that steps may be done before it is called, or while it is at work.
+            best: name it in `best` too.
+            before: as for `checkpoint.save`.
+        """
+        weights, optimizer = self.contents(copies)
         state = {
-            "step": self.step, "steps": self.steps, "tokens": self.tokens, "best": self.best, "last_eval": self.last_eval,
+            "step": self.step, "steps": self.steps, "tokens": self.tokens, "best": self.best, "last_eval": dict(self.last_eval),
             "random": random_state(), "threads": torch.get_num_threads(), "torch": torch.__version__,
             "precision": self.trainee.precision.name, "guard": self.guard.state(), "trouble": asdict(self.trouble),
         }  # fmt: skip
-        checkpoint.save(
-            self.folder, self.step, to_dict(self.config), weights, optimizer, state,
-            lambda folder: save_tokenizer(self.tokenizer, folder), best, before,
+        return partial(
+            checkpoint.save, self.folder, self.step, to_dict(self.config), weights, optimizer, state,
+            partial(save_tokenizer, self.tokenizer), best, before,
         )  # fmt: skip
 
-    def contents(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Weights and optimizer, whole, for process 0; all processes must ask."""
-        return self.team.collect(plain_weights(self.model)), self.team.collect(optimizer_tensors(self.model, self.optimizer))
+    def contents(self, copies: bool = False) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Weights and optimizer, whole, for process 0; all processes must ask. `copies` as for `Team.collect`."""
+        collect = partial(self.team.collect, copies=copies)
+        return collect(plain_weights(self.model)), collect(optimizer_tensors(self.model, self.optimizer))
 
     def restore(self, found: checkpoint.Checkpoint) -> None:
         """Go to the moment of a checkpoint. Only process 0's needs to hold the tensors."""

@@ -1,7 +1,10 @@
-"""A save may fail, and the run goes on: only the third in a row, or one that was the last, ends it.
+"""Saves go on in the background, and may fail: only the third in a row that does, or one that was the last, ends the run.
 
-A disk that is full for an hour costs nothing then, and one that stays full ends the run while its last checkpoint is still near.
-Proof: tests/training/test_saving.py, tests/reliability/test_r05_full_disk.py.
+Training waits for a copy of weights and optimizer and no longer; a thread brings the copy to the disk while the next steps are done. One
+save is under way at a time. Where the copy is small, or memory has no room for it, training waits for the disk.
+A disk that is full for an hour costs nothing, and one that stays full ends the run while its last checkpoint is still near.
+Proof: tests/training/test_saving.py, tests/reliability/test_r05_full_disk.py, tests/reliability/test_r12_saves.py.
+Source: the copy first, then the disk, as CheckFreq does, Mohan et al. 2021, https://www.usenix.org/conference/fast21/presentation/mohan.
 """
 
 from __future__ import annotations
@@ -9,9 +12,12 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from concurrent import futures
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from llm_scratch import files
@@ -20,16 +26,42 @@ from llm_scratch.training import faults
 from llm_scratch.training.lock import RunLock
 
 CHANCES = 3
+SMALL = 2**25  # bytes that the disk has so soon that training may as well wait
+ROOM = 2  # copies that free memory must have room for, before one is made
+NICE = 10  # of the thread that saves: it gets a tenth of a core that training wants too
 PAUSE = 1.0  # seconds before a last save is tried again
 
 
 class Saves:
-    """Counts the saves that failed in a row, and decides what follows."""
+    """Carries saves out, counts those that failed in a row, and decides what follows. On leaving the block, all of them are done."""
 
     def __init__(self, lock: RunLock, warn: Callable[[str], None]) -> None:
         self.lock, self.warn, self.failed = lock, warn, 0
+        self._worker = futures.ThreadPoolExecutor(1, "save", _stand_back)
+        self._under_way: futures.Future[bool] | None = None
 
-    def attempt(self, save: Callable[[], None], step: int, last: bool) -> bool:
+    def __enter__(self) -> Saves:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._worker.shutdown()
+
+    def begin(self, save: Callable[[], object], step: int, waits: bool = False) -> None:
+        """Let a save go on in the background, or wait for it. Only one may be under way: `wait` comes in between, and says how it went."""
+        self._under_way = self._worker.submit(self.attempt, save, step, False)
+        if waits:
+            futures.wait([self._under_way])
+
+    def wait(self) -> bool:
+        """Wait until no save is under way; False if the last one failed and that was not said yet.
+
+        Raises:
+            UserError: as `attempt`.
+        """
+        under_way, self._under_way = self._under_way, None
+        return under_way is None or under_way.result()
+
+    def attempt(self, save: Callable[[], object], step: int, last: bool) -> bool:
         """Save; False if it failed and the run is to go on. One that is the `last` is tried again at once.
 
         Raises:
@@ -53,6 +85,18 @@ class Saves:
             else:
                 self.failed = 0
                 return True
+
+
+def in_background(wanted: str, size: int, free: int | None) -> bool:
+    """Whether to save from a copy. `wanted` as `MachineConfig.background_save` says; a copy has `size` bytes, and `free` ones are."""
+    return wanted == "yes" if wanted != "auto" else size > SMALL and (free is None or free > ROOM * size)
+
+
+def _stand_back() -> None:
+    """Let this thread compute where training leaves a core free. With cores that are all busy, a step waited seconds for it."""
+    if sys.platform == "linux":  # where a thread has a priority of its own
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
 class _Killed(files.Disk):

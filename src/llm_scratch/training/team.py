@@ -80,10 +80,14 @@ class Team:
             distributed.broadcast(tensor, src=0)
             yield name, tensor
 
-    def collect(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Tensors that are whole, for process 0 to write; the others get none. What is held in shares is put together on its CPU."""
+    def collect(self, tensors: Mapping[str, Tensor], copies: bool = False) -> dict[str, Tensor]:
+        """Tensors that are whole, for process 0 to write; the others get none. What is held in shares is put together on its CPU.
+
+        Args:
+            copies: what it gets is all on the CPU, and its own: training may go on.
+        """
         whole_ones = ((name, whole(tensor), is_share(tensor)) for name, tensor in tensors.items())
-        return {name: full.cpu() if apart else full for name, full, apart in whole_ones if self.writes}
+        return {name: full.to("cpu", copy=copies) if apart or copies else full for name, full, apart in whole_ones if self.writes}
 
 
 def is_share(tensor: Tensor) -> bool:
