@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent import futures
 from dataclasses import replace
 
 import pytest
@@ -17,6 +18,7 @@ from llm_scratch.config import to_dict
 from llm_scratch.errors import RESOURCES, UserError
 from llm_scratch.training.loop import train
 from llm_scratch.training.records import Watcher
+from llm_scratch.training.saving import Saves
 
 from .conftest import assert_same_run, tiny, tree_hash
 
@@ -76,12 +78,22 @@ class FillsUp(Watcher):
 
     def __init__(self, monkeypatch, full_from, free_from, room=3000):
         self.monkeypatch, self.full_from, self.free_from, self.room, self.said = monkeypatch, full_from, free_from, room, []
+        self.under_way = []  # saves in the background
+        begin = Saves.begin
+
+        def noted(saves, *args, **more):
+            begin(saves, *args, **more)
+            self.under_way.append(saves._under_way)
+
+        monkeypatch.setattr(Saves, "begin", noted)
 
     @property
     def failed_saves(self):
         return [line for line in self.said if "goes on and tries again" in line]
 
     def step(self, run, row):
+        if run.step in (self.full_from, self.free_from):
+            futures.wait(self.under_way)  # each save has the disk that it was asked for on
         if run.step == self.full_from:
             self.monkeypatch.setattr(files, "disk", SmallDisk(self.room))
         if run.step == self.free_from:
