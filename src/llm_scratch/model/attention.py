@@ -56,11 +56,13 @@ def look_back(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     return (v * scores.softmax(-1)[..., None]).sum(2, keepdim=True).type_as(q)  # [B, H, 1, D]
 
 
-def project(att: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
-    """What each token asks, by what it can be found, and what it then tells: queries, keys, values, [B, T, C] -> three times [B, T, C]."""
+def project(att: Any, x: Tensor) -> tuple[Tensor, ...]:
+    """What each token asks, by what it can be found, and what it then tells: queries, keys, values, [B, T, C] -> three [B, H, T, D]."""
+    B, T, _ = x.shape
     if att.together is not None:  # for writing, `packed.pack` has made one matrix of the three
-        return att.together(x).chunk(3, dim=-1)  # type: ignore[operator]
-    return att.W_query(x), att.W_key(x), att.W_value(x)
+        return att.together(x).view(B, T, 3, att.num_heads, att.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
+    three = att.W_query(x), att.W_key(x), att.W_value(x)  # [B, T, C] each
+    return tuple(part.view(B, T, att.num_heads, att.head_dim).transpose(1, 2) for part in three)
 
 
 class MultiHeadAttention(nn.Module):
@@ -98,7 +100,7 @@ class MultiHeadAttention(nn.Module):
     def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
         """[B, T, d_in] -> [B, T, d_out]; with a cache, the tokens in it are looked at too."""
         B, T, _ = x.shape
-        q, k, v = (part.view(B, T, self.num_heads, self.head_dim).transpose(1, 2) for part in project(self, x))  # [B, H, T, D]
+        q, k, v = project(self, x)  # [B, H, T, D] each
         mask = None
         if cache is not None:
             k, v = cache.append(self.layer, k, v)  # [B, H, S, D]

@@ -48,7 +48,7 @@ class ModernAttention(nn.Module):
     def forward(self, x: Tensor, turn: Turn, cache: KVCache | None = None) -> Tensor:
         """`turn` as `rope.angles` gives it for the places of x."""
         B, T, _ = x.shape
-        q, k, v = (part.view(B, T, self.num_heads, self.head_dim).transpose(1, 2) for part in project(self, x))
+        q, k, v = project(self, x)
         q, k = rotate(rms_norm(torch.stack([q, k])), turn).type_as(v)  # [B, H, T, D] each
         mask = None
         if cache is not None:

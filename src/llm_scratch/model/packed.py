@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from llm_scratch.model.large_pages import in_large_pages
 from llm_scratch.model.quantized import QuantizedLinear
 from llm_scratch.model.running import device_of
 
@@ -25,7 +26,7 @@ NAMES = "W_query", "W_key", "W_value"  # what is joined
 
 def can_pack() -> bool:
     """Whether this processor and this torch have such an order."""
-    known = hasattr(torch.ops.mkldnn, "_reorder_linear_weight") and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    known = all(hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise", "data_ptr", "_nbytes"))
     return known and torch.backends.mkldnn.is_available() and platform.machine().lower() in ("x86_64", "amd64")
 
 
@@ -50,6 +51,10 @@ class PackedLinear(nn.Module):
         """The matrix row by row, [N, K]; made anew at each look."""
         return self._packed.to_dense()
 
+    def places(self) -> list[tuple[int, int]]:
+        """Where in memory the matrix lies: its address and bytes."""
+        return [(torch.ops.mkldnn.data_ptr(self._packed), torch.ops.mkldnn._nbytes(self._packed))]
+
     def forward(self, x: Tensor) -> Tensor:
         """x times the matrix, plus the bias."""
         return torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, "none", [], "")
@@ -58,9 +63,9 @@ class PackedLinear(nn.Module):
 def pack(model: nn.Module) -> nn.Module:
     """Make a model ready to write on a CPU, in place: every matrix packed, those of queries, keys and values joined to one.
 
-    Elsewhere than on such a CPU the model stays as it is; quantized matrices have an order of their own and are only joined. What stays
-    is as large, but for a tied head, whose embedding stays a table beside it; while it packs it holds what it turns twice.
-    Afterwards the model can no longer learn or be saved.
+    Elsewhere than on such a CPU the model stays as it is; quantized matrices have an order of their own and are only joined. All of them
+    then lie in large pages, where the system has such. What stays is as large, but for a tied head, whose embedding stays a table beside
+    it; while it packs it holds what it turns twice. Afterwards the model can no longer learn or be saved.
     """
     if device_of(model).type != "cpu":
         return model
@@ -74,6 +79,10 @@ def pack(model: nn.Module) -> nn.Module:
         for name, part in list(parent.named_children()):
             if type(part) is nn.Linear and part.weight.dtype in DTYPES:
                 setattr(parent, name, PackedLinear(part.weight.detach(), None if part.bias is None else part.bias.detach()))
+    for part in model.modules():
+        if isinstance(part, QuantizedLinear):
+            part.prepare()
+    in_large_pages(place for part in model.modules() if isinstance(part, (PackedLinear, QuantizedLinear)) for place in part.places())
     return model.requires_grad_(False)
 
 

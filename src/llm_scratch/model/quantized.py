@@ -11,7 +11,6 @@ https://arxiv.org/abs/2210.17323, section 4.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -108,7 +107,7 @@ class QuantizedLinear(nn.Module):
         self.register_buffer("numbers", numbers)
         self.register_buffer("scale", scale)
         self.register_buffer("bias", bias)
-        self._product: Callable[[Tensor], Tensor] | None = None  # made at the first product on a CPU
+        self._product: partial[Tensor] | None = None  # made at the first product on a CPU
 
     @property
     def bits(self) -> Literal[8, 4]:
@@ -122,19 +121,27 @@ class QuantizedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x times the matrix; on a CPU without ever writing the matrix out, elsewhere by doing so."""
-        if x.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        product = self._product or self.prepare()
+        if product is None:
             return F.linear(x, self.weight.to(x.dtype), self.bias)
-        if self._product is None:
-            self._product = self._ready()
-        y = self._product(x.reshape(-1, x.shape[-1]))  # [M, N]
+        y = product(x.reshape(-1, x.shape[-1]))  # [M, N]
         return (y if y.dtype == x.dtype else y.to(x.dtype)).view(*x.shape[:-1], -1)
 
-    def _ready(self) -> Callable[[Tensor], Tensor]:
-        """The product of [M, K], with all at hand that it needs each time."""
+    def prepare(self) -> partial[Tensor] | None:
+        """The product of [M, K], with all at hand that it needs each time, as the first one makes it; None where there is no kernel."""
+        if self.numbers.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+            return None
         if self.bits == 8:
-            return partial(product_int8, columns=self.numbers.T, scale=self.scale, bias=self.bias)
-        packed, scale = for_kernel_int4(self.numbers, self.scale)
-        return partial(product_int4, packed=packed, scale=scale, N=len(self.numbers), bias=self.bias)
+            self._product = partial(product_int8, columns=self.numbers.T, scale=self.scale, bias=self.bias)
+        else:
+            packed, scale = for_kernel_int4(self.numbers, self.scale)
+            self._product = partial(product_int4, packed=packed, scale=scale, N=len(self.numbers), bias=self.bias)
+        return self._product
+
+    def places(self) -> list[tuple[int, int]]:
+        """Where in memory that lies which is read for each product: addresses and bytes."""
+        at_hand = [] if self._product is None else self._product.keywords.values()
+        return [(tensor.data_ptr(), tensor.nbytes) for tensor in at_hand if isinstance(tensor, Tensor)]
 
     def _apply(self, *args: Any, **kwargs: Any) -> QuantizedLinear:
         self._product = None  # what was at hand stays where it was, and the matrix goes

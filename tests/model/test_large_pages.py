@@ -1,0 +1,57 @@
+"""Large pages: what lies in them is what was there, at the same address; the system is asked for each page once."""
+
+import platform
+import re
+import sys
+
+import pytest
+import torch
+
+from llm_scratch.config import ModelConfig
+from llm_scratch.model import build, large_pages
+from llm_scratch.model.large_pages import PAGE, in_large_pages
+from llm_scratch.model.packed import PackedLinear, can_pack, pack
+from llm_scratch.model.quantized import QuantizedLinear, quantize
+
+CONFIG = ModelConfig(vocab_size=50, context_length=16, emb_dim=64, n_heads=4, n_layers=2)
+
+
+def in_small_pages_only() -> bool:
+    """Whether this is a system without large pages on demand: another than Linux, or one before 6.1."""
+    return not sys.platform.startswith("linux") or tuple(map(int, re.findall(r"\d+", platform.release())[:2])) < (6, 1)
+
+
+@pytest.mark.skipif(in_small_pages_only(), reason="needs Linux 6.1, which lays memory into large pages when asked to")
+def test_what_is_there_stays():
+    x = torch.randn(3 * PAGE)  # 12 pages, at whatever address
+    before, address = x.clone(), x.data_ptr()
+    assert in_large_pages([(address + PAGE, 8 * PAGE)]) >= 8
+    assert torch.equal(x, before)
+    assert x.data_ptr() == address
+
+
+def test_what_cannot_be_is_no_error():
+    assert in_large_pages([]) == 0
+    assert in_large_pages([(0, 3 * PAGE)]) == 0, "nobody's memory"
+
+
+def test_elsewhere_nobody_is_asked(monkeypatch):
+    monkeypatch.setattr(large_pages.sys, "platform", "win32")
+    monkeypatch.setattr(large_pages.ctypes, "CDLL", pytest.fail)
+    x = torch.ones(PAGE)
+    assert in_large_pages([(x.data_ptr(), x.nbytes)]) == 0
+
+
+@pytest.mark.parametrize("bits", [32, 8, 4])
+def test_a_packed_model_says_where_all_its_matrices_lie(bits, monkeypatch):
+    said = []
+    monkeypatch.setattr("llm_scratch.model.packed.in_large_pages", said.extend)
+    model = build(CONFIG)
+    pack(model if bits == 32 else quantize(model, bits))
+    if bits == 32 and not can_pack():
+        pytest.skip("needs oneDNN on an x86 processor")
+    parts = [part for part in model.modules() if isinstance(part, (PackedLinear, QuantizedLinear))]
+    assert len(parts) == 2 * 4 + 1
+    weights = 2 * 12 * 64 * 64 + 50 * 64
+    assert weights * bits / 8 <= sum(size for _, size in said) <= 2 * weights * bits / 8
+    assert len({address for address, _ in said}) == len(said)
