@@ -77,7 +77,9 @@ def product_int8(x: Tensor, columns: Tensor, scale: Tensor, bias: Tensor | None)
 
 def product_int4(x: Tensor, packed: Tensor, scale: Tensor, N: int, bias: Tensor | None) -> Tensor:
     """[M, K] -> [M, N] by torch's kernel; `packed` and `scale` as `for_kernel_int4` gives them."""
-    y = torch.ops.aten._weight_int4pack_mm_for_cpu(x.bfloat16(), packed, GROUP, scale)[:, :N]
+    y = torch.ops.aten._weight_int4pack_mm_for_cpu(x.bfloat16(), packed, GROUP, scale)  # [M, N], and the empty rows' outputs
+    if y.shape[1] != N:
+        y = y[:, :N]
     return y.float() if bias is None else y + bias
 
 
