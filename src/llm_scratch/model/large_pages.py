@@ -2,7 +2,7 @@
 
 Programs see one long memory; the processor looks up where each page of it really is, and remembers some thousand of them. 124M weights in
 float32 are 120,000 small pages or 240 large ones. Linux can exchange them in place (since 6.1); elsewhere nothing happens.
-Proof: tests/model/test_large_pages.py. Gain: `python benchmarks/decode.py --parts`.
+Proof: tests/model/test_large_pages.py. Gain: LOG.md, 2026-11-29.
 Source: MADV_COLLAPSE in https://man7.org/linux/man-pages/man2/madvise.2.html.
 """
 
