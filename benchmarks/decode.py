@@ -61,7 +61,7 @@ def ours(precision: str) -> Write:
         quantize(model, 8 if precision == "int8" else 4)
     elif precision == "bf16":
         model.bfloat16()
-    pack(model)
+    pack(model, much=True)
 
     @torch.inference_mode()
     def write(ids: torch.Tensor, new: int) -> tuple[float, float, list[int]]:

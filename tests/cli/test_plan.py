@@ -33,6 +33,7 @@ def _quick(monkeypatch, request):
 def large(monkeypatch):
     """A machine with 3 GiB free, and a model that wants a gigabyte, and another for every two rows."""
     monkeypatch.setattr(planning, "free_memory", lambda device: 3 * GIB)
+    monkeypatch.setattr(planning, "resident_memory", lambda: GIB // 4)
 
     def rehearse(config, *how):
         rows = config.train.batch_size // config.train.micro_batches

@@ -166,7 +166,7 @@ def _fast():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda number: None)
         patch.setattr("llm_scratch.training.records.plot_runs", lambda *args: None)
-        patch.setattr("llm_scratch.training.run.Run.save", lambda *args, **kwargs: None)
+        patch.setattr("llm_scratch.training.run.Run.saving", lambda *args, **kwargs: lambda: None)
         yield
 
 

@@ -1,5 +1,6 @@
 """Large pages: what lies in them is what was there, at the same address; the system is asked for each page once."""
 
+import copy
 import platform
 import re
 import sys
@@ -47,7 +48,10 @@ def test_a_packed_model_says_where_all_its_matrices_lie(bits, monkeypatch):
     said = []
     monkeypatch.setattr("llm_scratch.model.packed.in_large_pages", said.extend)
     model = build(CONFIG)
-    pack(model if bits == 32 else quantize(model, bits))
+    model = model if bits == 32 else quantize(model, bits)
+    pack(copy.deepcopy(model))
+    assert said == []
+    pack(model, much=True)
     if bits == 32 and not can_pack():
         pytest.skip("needs oneDNN on an x86 processor")
     parts = [part for part in model.modules() if isinstance(part, (PackedLinear, QuantizedLinear))]

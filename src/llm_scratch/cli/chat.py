@@ -104,7 +104,7 @@ class Talk:
         """Take the model of a run, and say what it is."""
         from llm_scratch.model.running import context_length
 
-        self.model, self.tokenizer, how = ready(resolve(run), self.device, self.dtype)
+        self.model, self.tokenizer, how = ready(resolve(run), self.device, self.dtype, much=True)
         self.cache = self.model.new_cache(1) if hasattr(self.model, "new_cache") else None  # type: ignore[operator]
         self.run = run
         print(f"{run} sees {context_length(self.model)} tokens at once. It continues texts and was not taught")

@@ -43,7 +43,7 @@ def choose(wanted: str) -> tuple[str, str]:
     return name, f"{name}, {model} ({'as asked' if wanted != 'auto' else 'the fastest here'})"
 
 
-def ready(where: str | Path, device: str, dtype: Dtype = "float32", writes: bool = True) -> tuple[Any, Tokenizer, str]:
+def ready(where: str | Path, device: str, dtype: Dtype = "float32", writes: bool = True, much: bool = False) -> tuple[Any, Tokenizer, str]:
     """A model on its device and in its precision, its tokenizer, and a line that says which and why.
 
     Args:
@@ -51,6 +51,7 @@ def ready(where: str | Path, device: str, dtype: Dtype = "float32", writes: bool
         device: as in `choose`.
         dtype: float32 to measure, "auto" to write: see `generation.precision`.
         writes: pack the matrices, which lets a CPU write twice as fast and changes the last bits of the scores.
+        much: it will write some thousand tokens; see `model.packed.pack`.
     Raises:
         UserError: as `choose`, `load` and `choose_precision`.
     """
@@ -61,4 +62,4 @@ def ready(where: str | Path, device: str, dtype: Dtype = "float32", writes: bool
     name, why = choose(device)
     model, tokenizer = load(where, name)
     model, precision = with_dtype(model, dtype)
-    return pack(model) if writes else model, tokenizer, f"{why}, {precision}"
+    return pack(model, much) if writes else model, tokenizer, f"{why}, {precision}"

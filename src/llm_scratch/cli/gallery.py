@@ -105,7 +105,7 @@ class Gallery(Verb):
         from llm_scratch.files import write_whole
         from llm_scratch.generation.decode import end_of_text
 
-        model, tokenizer, how = ready(where, self.device)
+        model, tokenizer, how = ready(where, self.device, much=True)
         with screen.status("reading the training text …"):
             index, real = self._training_text(where, model, tokenizer)
         shown = []

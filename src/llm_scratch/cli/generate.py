@@ -18,6 +18,8 @@ from llm_scratch.cli.shades import legend
 from llm_scratch.cli.writing import Clock, colours, write
 from llm_scratch.errors import UserError
 
+MUCH = 1000  # tokens from which `model.packed.pack` is told so
+
 
 @dataclass(frozen=True)
 class Generate(Verb, Decoders):
@@ -63,7 +65,7 @@ class Generate(Verb, Decoders):
         where = resolve(self.run_)
         prompts = [text_of(prompt) if prompt == "-" else prompt for prompt in self.prompts]
         prompts += [text_of(self.file)] if self.file else []
-        model, tokenizer, how = ready(where, self.device, self.dtype)
+        model, tokenizer, how = ready(where, self.device, self.dtype, much=self.tokens * self.samples * len(prompts or [""]) >= MUCH)
         seed = secrets.randbelow(10**6) if self.seed is None else self.seed
         more = {"max_new_tokens": self.tokens, "stop": [self.stop.replace("\\n", "\n")] if self.stop else []}
         clock = Clock()

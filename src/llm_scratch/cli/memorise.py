@@ -67,7 +67,7 @@ class Memorise(Verb):
             raise UserError(f"{self.run_} does not say what text it learned from; expected a run directory of `llm-scratch train`", USAGE)
         from llm_scratch.data.corpus import prepare
 
-        model, tokenizer, how = ready(where, self.device)
+        model, tokenizer, how = ready(where, self.device, much=True)
         with screen.status("reading the training text …"):
             corpus = prepare(run.config, tokenizer)
             found, n_tokens = self._measure(model, corpus)

@@ -61,8 +61,8 @@ def project(att: Any, x: Tensor) -> tuple[Tensor, ...]:
     B, T, _ = x.shape
     if att.together is not None:  # for writing, `packed.pack` has made one matrix of the three
         return att.together(x).view(B, T, 3, att.num_heads, att.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
-    three = att.W_query(x), att.W_key(x), att.W_value(x)  # [B, T, C] each
-    return tuple(part.view(B, T, att.num_heads, att.head_dim).transpose(1, 2) for part in three)
+    heads = (B, T, att.num_heads, att.head_dim)
+    return tuple(W(x).view(heads).transpose(1, 2) for W in (att.W_query, att.W_key, att.W_value))
 
 
 class MultiHeadAttention(nn.Module):

@@ -60,12 +60,15 @@ class PackedLinear(nn.Module):
         return torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, "none", [], "")
 
 
-def pack(model: nn.Module) -> nn.Module:
+def pack(model: nn.Module, much: bool = False) -> nn.Module:
     """Make a model ready to write on a CPU, in place: every matrix packed, those of queries, keys and values joined to one.
 
-    Elsewhere than on such a CPU the model stays as it is; quantized matrices have an order of their own and are only joined. All of them
-    then lie in large pages, where the system has such. What stays is as large, but for a tied head, whose embedding stays a table beside
-    it; while it packs it holds what it turns twice. Afterwards the model can no longer learn or be saved.
+    Elsewhere than on such a CPU the model stays as it is; quantized matrices have an order of their own and are only joined. What stays
+    is as large, but for a tied head, whose embedding stays a table beside it; while it packs it holds what it turns twice.
+    Afterwards the model can no longer learn or be saved.
+
+    Args:
+        much: some thousand tokens will be written: lay the matrices into large pages too, which takes 0.1 to 1 s for 124M weights.
     """
     if device_of(model).type != "cpu":
         return model
@@ -82,7 +85,8 @@ def pack(model: nn.Module) -> nn.Module:
     for part in model.modules():
         if isinstance(part, QuantizedLinear):
             part.prepare()
-    in_large_pages(place for part in model.modules() if isinstance(part, (PackedLinear, QuantizedLinear)) for place in part.places())
+    if much:
+        in_large_pages(place for part in model.modules() if isinstance(part, (PackedLinear, QuantizedLinear)) for place in part.places())
     return model.requires_grad_(False)
 
 
