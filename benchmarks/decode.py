@@ -26,9 +26,11 @@ from turns import answering, contenders, ratio, where
 CFG = {"vocab_size": 50257, "context_length": 1024, "emb_dim": 768, "n_heads": 12, "n_layers": 12, "drop_rate": 0.0, "qkv_bias": True}
 READ = 12 * 12 * 768 * 768 + 50257 * 768  # numbers that are read for each token: the matrices of the blocks and the head
 BYTES = {"fp32": 4, "bf16": 2, "int8": 1, "int4": 0.5625}
+COMPILED = "int8-compiled", "int4-compiled"  # model/compiled.py; compiled before the clock runs
 PAIRS = {  # key: slow, fast
     "fp32": ("hf-dynamic", "ours-fp32"), "fp32_static": ("hf-static", "ours-fp32"), "fp32_vs_f32": ("llama-f32", "ours-fp32"),
     "int8_vs_fp32": ("ours-fp32", "ours-int8"), "int8_vs_q8_0": ("llama-q8_0", "ours-int8"), "int4_vs_q4_0": ("llama-q4_0", "ours-int4"),
+    "int8_compiled_vs_q8_0": ("llama-q8_0", "ours-int8-compiled"), "int4_compiled_vs_q4_0": ("llama-q4_0", "ours-int4-compiled"),
 }  # fmt: skip
 
 Write = Callable[[Any, int], tuple[float, float, list[int]]]
@@ -51,6 +53,7 @@ def ours(precision: str) -> Write:
 
     from llm_scratch.generation.sampling import greedy
     from llm_scratch.generation.steps import steps
+    from llm_scratch.model.compiled import compile_steps
     from llm_scratch.model.packed import pack
     from llm_scratch.model.products import use_fast_float32
     from llm_scratch.model.quantized import quantize
@@ -58,10 +61,12 @@ def ours(precision: str) -> Write:
     use_fast_float32()
     model = the_model()
     if precision.startswith("int"):
-        quantize(model, 8 if precision == "int8" else 4)
+        quantize(model, 8 if precision.startswith("int8") else 4)
     elif precision == "bf16":
         model.bfloat16()
     pack(model, much=True)
+    if precision.endswith("-compiled"):
+        compile_steps(model)
 
     @torch.inference_mode()
     def write(ids: torch.Tensor, new: int) -> tuple[float, float, list[int]]:
@@ -199,13 +204,13 @@ def show(case: str, found: dict[str, Any], batch: int, new: int, report: dict[st
     """One table, and the same numbers into the report."""
     bandwidth = found.pop("memory")["bandwidth"]
     print(f"\n{case}: {new} new tokens; memory is read at {bandwidth / 1e9:.1f} GB/s")
-    print(f"{'':12}{'tokens/s':>10}{'first token':>13}{'GB/s':>7}{'of bandwidth':>14}{'peak GB':>9}")
+    print(f"{'':18}{'tokens/s':>10}{'first token':>13}{'GB/s':>7}{'of bandwidth':>14}{'peak GB':>9}")
     for name, row in found.items():
         seconds, first = statistics.median(row["others"]) / (new - 1), statistics.median(row["first"])
-        rate = READ * BYTES.get(name.partition("-")[2], 4) / seconds
+        rate = READ * BYTES.get(name.split("-")[1], 4) / seconds
         ours_or_hf = name.startswith(("ours", "hf"))
         share = f"{rate / 1e9:7.1f}{rate / bandwidth:14.0%}" if ours_or_hf else f"{'':21}"
-        print(f"{name:12}{batch / seconds:10.1f}{first:11.3f} s{share}{row['peak'] / 1e9:9.2f}")
+        print(f"{name:18}{batch / seconds:10.1f}{first:11.3f} s{share}{row['peak'] / 1e9:9.2f}")
         numbers = {"tokens_per_s": batch / seconds, "first_token_s": first, "peak_memory_gb": row["peak"] / 1e9}
         numbers |= {"bandwidth_share": rate / bandwidth} if ours_or_hf else {}
         numbers |= (
@@ -248,7 +253,12 @@ def main() -> None:
     if args.work:
         work(args.work)
         return
-    names = args.only or [*(f"ours-{p}" for p in BYTES), "hf-dynamic", "hf-static", *(llama.KINDS if llama.is_there() else ())]
+    names = args.only or [
+        *(f"ours-{p}" for p in (*BYTES, *COMPILED)),
+        "hf-dynamic",
+        "hf-static",
+        *(llama.KINDS if llama.is_there() else ()),
+    ]
     keys = "ratios spread bandwidth_share first_token_s first_token_over_forward tokens_per_s peak_memory_gb same_ids_in_32_bits"
     report: dict[str, Any] = {key: {} for key in keys.split()}
     for batch in args.batches:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -43,7 +45,9 @@ def choose(wanted: str) -> tuple[str, str]:
     return name, f"{name}, {model} ({'as asked' if wanted != 'auto' else 'the fastest here'})"
 
 
-def ready(where: str | Path, device: str, dtype: Dtype = "float32", writes: bool = True, much: bool = False) -> tuple[Any, Tokenizer, str]:
+def ready(
+    where: str | Path, device: str, dtype: Dtype = "float32", writes: bool = True, much: bool = False, compiled: bool = False
+) -> tuple[Any, Tokenizer, str]:
     """A model on its device and in its precision, its tokenizer, and a line that says which and why.
 
     Args:
@@ -52,8 +56,9 @@ def ready(where: str | Path, device: str, dtype: Dtype = "float32", writes: bool
         dtype: float32 to measure, "auto" to write: see `generation.precision`.
         writes: pack the matrices, which lets a CPU write twice as fast and changes the last bits of the scores.
         much: it will write some thousand tokens; see `model.packed.pack`.
+        compiled: see `model.compiled`.
     Raises:
-        UserError: as `choose`, `load` and `choose_precision`.
+        UserError: as `choose`, `load` and `choose_precision`; nothing to compile with, or a model that is not compiled here.
     """
     from llm_scratch.generation.precision import with_dtype
     from llm_scratch.loading import load
@@ -62,4 +67,21 @@ def ready(where: str | Path, device: str, dtype: Dtype = "float32", writes: bool
     name, why = choose(device)
     model, tokenizer = load(where, name)
     model, precision = with_dtype(model, dtype)
-    return pack(model, much) if writes else model, tokenizer, f"{why}, {precision}"
+    if writes:
+        pack(model, much)
+    if compiled:
+        _compile(model, name)
+    return model, tokenizer, f"{why}, {precision}{', compiled' * compiled}"
+
+
+def _compile(model: Any, device: str) -> None:
+    """`compile_steps`, or in plain words why not."""
+    from llm_scratch.model.compiled import compile_steps
+
+    compiler = os.environ.get("CXX", "g++")
+    if device == "cpu" and shutil.which(compiler) is None:
+        raise UserError(f"--compile needs a C++ compiler, and there is no {compiler} here; install it (apt install g++), or leave it out")
+    try:
+        compile_steps(model)
+    except ValueError as e:
+        raise UserError("--compile on a CPU takes a model in 8 or 4 bits; `llm-scratch quantize RUN` makes one, or leave it out") from e

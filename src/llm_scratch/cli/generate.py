@@ -56,6 +56,8 @@ class Generate(Verb, Decoders):
     """auto, cpu, cuda, mps"""
     dtype: Dtype = "auto"
     """bits of the weights while writing: auto takes what is fastest here, and says why"""
+    compile: Switch = False
+    """compile a token's step first (half a minute): in 8 or 4 bits a sixth less time a token"""
 
     def run(self) -> None:
         """Load once, then write every sample of every prompt."""
@@ -65,7 +67,9 @@ class Generate(Verb, Decoders):
         where = resolve(self.run_)
         prompts = [text_of(prompt) if prompt == "-" else prompt for prompt in self.prompts]
         prompts += [text_of(self.file)] if self.file else []
-        model, tokenizer, how = ready(where, self.device, self.dtype, much=self.tokens * self.samples * len(prompts or [""]) >= MUCH)
+        model, tokenizer, how = ready(
+            where, self.device, self.dtype, much=self.tokens * self.samples * len(prompts or [""]) >= MUCH, compiled=self.compile
+        )
         seed = secrets.randbelow(10**6) if self.seed is None else self.seed
         more = {"max_new_tokens": self.tokens, "stop": [self.stop.replace("\\n", "\n")] if self.stop else []}
         clock = Clock()

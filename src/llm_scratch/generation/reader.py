@@ -80,7 +80,7 @@ class Reader:
         """
         if not hasattr(self.model, "new_cache"):
             raise UserError(f"{type(self.model).__name__} keeps no cache; leave out cache=")
-        if len(idx) != (rows := cache.keys.shape[1]):
+        if len(idx) != (rows := cache.rows):
             raise ValueError(f"the cache is for {rows} rows and the text has {len(idx)}; make it with new_cache({len(idx)})")
         self.cache, self.size = cache, cache.limit if self.size is None else min(self.size, cache.limit)
         self.agree(idx)

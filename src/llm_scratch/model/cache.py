@@ -20,6 +20,7 @@ class KVCache:
         shape: (layers, batch B, key/value heads G, most tokens S, head size D).
         block: take memory for this many tokens at a time, when they come; None: for all of them now.
     Attributes:
+        keys, values: of each layer, [B, G, S, D].
         pos: how many tokens are in it, blanks too.
         blanks: [B], how many places before each row's text hold nothing; None: every row is full.
         ids: [B, S], the tokens that were read into it, if the reader told: whoever has the cache next finds what of a text is read already.
@@ -29,8 +30,14 @@ class KVCache:
         self.limit, self.block, self.pos = shape[3], block or shape[3], 0
         self.blanks: Tensor | None = None
         self.ids: Tensor | None = None
-        self.keys, self.values = (torch.zeros(*shape[:3], 0, shape[4], dtype=dtype, device=device) for _ in range(2))
+        empty = torch.zeros(*shape[1:3], 0, shape[4], dtype=dtype, device=device)
+        self.keys, self.values = ([empty] * shape[0] for _ in range(2))
         self._make_room(min(self.block, self.limit))
+
+    @property
+    def rows(self) -> int:
+        """Texts that are in it side by side."""
+        return len(self.keys[0])
 
     @property
     def room(self) -> int:
@@ -46,15 +53,17 @@ class KVCache:
         end = self.pos + k.shape[2]
         if end > self.limit:
             raise ValueError(f"{k.shape[2]} new tokens after {self.pos} do not fit the cache of {self.limit}")
-        if end > self.keys.shape[3]:
+        keys, values = self.keys[layer], self.values[layer]
+        if end > keys.shape[2]:
             self._make_room(min(-(-end // self.block) * self.block, self.limit))
-        self.keys[layer, :, :, self.pos : end] = k
-        self.values[layer, :, :, self.pos : end] = v
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+            keys, values = self.keys[layer], self.values[layer]
+        keys[:, :, self.pos : end] = k
+        values[:, :, self.pos : end] = v
+        return keys[:, :, :end], values[:, :, :end]
 
     def positions(self, T: int) -> Tensor:
         """The place of each new token in its own text, from 0: [T], or [B, T] where rows begin with blanks."""
-        places = torch.arange(self.pos, self.pos + T, device=self.keys.device)  # [T]
+        places = torch.arange(self.pos, self.pos + T, device=self.keys[0].device)  # [T]
         return places if self.blanks is None else (places - self.blanks[:, None]).clamp(min=0)
 
     def mask(self, T: int) -> Tensor | None:
@@ -64,7 +73,7 @@ class KVCache:
         """
         if self.blanks is None and (T == 1 or self.pos == 0):
             return None
-        seen = torch.arange(self.pos + T, device=self.keys.device)  # [S]
+        seen = torch.arange(self.pos + T, device=self.keys[0].device)  # [S]
         new = seen[self.pos :, None]
         if self.blanks is None:
             return seen <= new  # [T, S]
@@ -87,27 +96,27 @@ class KVCache:
         copies the `pos` places that are filled, 2 layers G D numbers each, of the rows that move; where the number of rows stays and
         none moves, nothing.
         """
-        index = torch.as_tensor(rows, device=self.keys.device)
-        B = self.keys.shape[1]
+        index = torch.as_tensor(rows, device=self.keys[0].device)
+        B = self.rows
         if len(index) == B:
             moved = (index != torch.arange(B, device=index.device)).nonzero().flatten()
             if not len(moved):
                 return
-            for kept in (self.keys, self.values):
-                kept[:, moved, :, : self.pos] = kept[:, index[moved], :, : self.pos]
+            for kept in (*self.keys, *self.values):
+                kept[moved, :, : self.pos] = kept[index[moved], :, : self.pos]
         else:
-            self.keys, self.values = (self._picked(kept, index) for kept in (self.keys, self.values))
+            self.keys, self.values = ([self._picked(kept, index) for kept in layers] for layers in (self.keys, self.values))
         self.blanks = None if self.blanks is None else self.blanks[index]
         self.ids = None if self.ids is None else self.ids[index]
 
     def _picked(self, kept: Tensor, index: Tensor) -> Tensor:
         """Memory of the same length for other rows, with what is filled."""
-        L, _, G, S, D = kept.shape
-        new = kept.new_empty(L, len(index), G, S, D)
-        new[:, :, :, : self.pos] = kept[:, index, :, : self.pos]
+        new = kept.new_empty(len(index), *kept.shape[1:])
+        new[:, :, : self.pos] = kept[index, :, : self.pos]
         return new
 
     def _make_room(self, tokens: int) -> None:
         """Memory for `tokens` tokens; what is there stays."""
-        more = [*self.keys.shape[:3], tokens - self.keys.shape[3], self.keys.shape[4]]
-        self.keys, self.values = (torch.cat([old, old.new_zeros(more)], dim=3) for old in (self.keys, self.values))
+        B, G, S, D = self.keys[0].shape
+        more = B, G, tokens - S, D
+        self.keys, self.values = ([torch.cat([old, old.new_zeros(more)], 2) for old in layers] for layers in (self.keys, self.values))
