@@ -26,9 +26,10 @@ from turns import answering, contenders, ratio, where
 CFG = {"vocab_size": 50257, "context_length": 1024, "emb_dim": 768, "n_heads": 12, "n_layers": 12, "drop_rate": 0.0, "qkv_bias": True}
 READ = 12 * 12 * 768 * 768 + 50257 * 768  # numbers that are read for each token: the matrices of the blocks and the head
 BYTES = {"fp32": 4, "bf16": 2, "int8": 1, "int4": 0.5625}
-COMPILED = "int8-compiled", "int4-compiled"  # model/compiled.py; compiled before the clock runs
+COMPILED = "fp32-compiled", "int8-compiled", "int4-compiled"  # model/compiled.py; compiled before the clock runs
 PAIRS = {  # key: slow, fast
     "fp32": ("hf-dynamic", "ours-fp32"), "fp32_static": ("hf-static", "ours-fp32"), "fp32_vs_f32": ("llama-f32", "ours-fp32"),
+    "fp32_compiled": ("hf-dynamic", "ours-fp32-compiled"),
     "int8_vs_fp32": ("ours-fp32", "ours-int8"), "int8_vs_q8_0": ("llama-q8_0", "ours-int8"), "int4_vs_q4_0": ("llama-q4_0", "ours-int4"),
     "int8_compiled_vs_q8_0": ("llama-q8_0", "ours-int8-compiled"), "int4_compiled_vs_q4_0": ("llama-q4_0", "ours-int4-compiled"),
 }  # fmt: skip
@@ -57,6 +58,7 @@ def ours(precision: str) -> Write:
     from llm_scratch.model.packed import pack
     from llm_scratch.model.products import use_fast_float32
     from llm_scratch.model.quantized import quantize
+    from llm_scratch.training.memory import keep_freed_memory
 
     use_fast_float32()
     model = the_model()
@@ -65,6 +67,7 @@ def ours(precision: str) -> Write:
     elif precision == "bf16":
         model.bfloat16()
     pack(model, much=True)
+    keep_freed_memory()
     if precision.endswith("-compiled"):
         compile_steps(model)
 

@@ -58,30 +58,29 @@ def ready(
         much: it will write some thousand tokens; see `model.packed.pack`.
         compiled: see `model.compiled`.
     Raises:
-        UserError: as `choose`, `load` and `choose_precision`; nothing to compile with, or a model that is not compiled here.
+        UserError: as `choose`, `load` and `choose_precision`; nothing to compile with.
     """
     from llm_scratch.generation.precision import with_dtype
     from llm_scratch.loading import load
     from llm_scratch.model.packed import pack
+    from llm_scratch.training.memory import keep_freed_memory
 
     name, why = choose(device)
     model, tokenizer = load(where, name)
     model, precision = with_dtype(model, dtype)
     if writes:
         pack(model, much)
+        keep_freed_memory()  # each prompt frees and takes the same large tensors; after loading, whose memory goes back
     if compiled:
         _compile(model, name)
     return model, tokenizer, f"{why}, {precision}{', compiled' * compiled}"
 
 
 def _compile(model: Any, device: str) -> None:
-    """`compile_steps`, or in plain words why not."""
+    """`compile_steps`, where there is a compiler."""
     from llm_scratch.model.compiled import compile_steps
 
     compiler = os.environ.get("CXX", "g++")
     if device == "cpu" and shutil.which(compiler) is None:
         raise UserError(f"--compile needs a C++ compiler, and there is no {compiler} here; install it (apt install g++), or leave it out")
-    try:
-        compile_steps(model)
-    except ValueError as e:
-        raise UserError("--compile on a CPU takes a model in 8 or 4 bits; `llm-scratch quantize RUN` makes one, or leave it out") from e
+    compile_steps(model)

@@ -32,7 +32,7 @@ class KVCache:
         self.ids: Tensor | None = None
         empty = torch.zeros(*shape[1:3], 0, shape[4], dtype=dtype, device=device)
         self.keys, self.values = ([empty] * shape[0] for _ in range(2))
-        self._make_room(min(self.block, self.limit))
+        self.make_room(min(self.block, self.limit))
 
     @property
     def rows(self) -> int:
@@ -55,7 +55,7 @@ class KVCache:
             raise ValueError(f"{k.shape[2]} new tokens after {self.pos} do not fit the cache of {self.limit}")
         keys, values = self.keys[layer], self.values[layer]
         if end > keys.shape[2]:
-            self._make_room(min(-(-end // self.block) * self.block, self.limit))
+            self.make_room(min(-(-end // self.block) * self.block, self.limit))
             keys, values = self.keys[layer], self.values[layer]
         keys[:, :, self.pos : end] = k
         values[:, :, self.pos : end] = v
@@ -115,8 +115,8 @@ class KVCache:
         new[:, :, : self.pos] = kept[index, :, : self.pos]
         return new
 
-    def _make_room(self, tokens: int) -> None:
-        """Memory for `tokens` tokens; what is there stays."""
+    def make_room(self, tokens: int) -> None:
+        """Memory for `tokens` tokens, more than there is so far; what is in it stays."""
         B, G, S, D = self.keys[0].shape
         more = B, G, tokens - S, D
         self.keys, self.values = ([torch.cat([old, old.new_zeros(more)], 2) for old in layers] for layers in (self.keys, self.values))

@@ -30,6 +30,17 @@ def can_pack() -> bool:
     return known and torch.backends.mkldnn.is_available() and platform.machine().lower() in ("x86_64", "amd64")
 
 
+def packed_product(x: Tensor, packed: Tensor, bias: Tensor | None, N: int) -> Tensor:
+    """[..., K] times a packed [N, K] -> [..., N]: oneDNN's product."""
+    return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+
+
+# A compiler cannot look into a packed matrix; under a name of its own it takes the product as a whole, told what comes out.
+torch.library.define("llm_scratch::packed_product", "(Tensor x, Tensor packed, Tensor? bias, int N) -> Tensor")
+torch.library.impl("llm_scratch::packed_product", "CompositeExplicitAutograd")(packed_product)
+torch.library.register_fake("llm_scratch::packed_product")(lambda x, packed, bias, N: x.new_empty(*x.shape[:-1], N))
+
+
 class PackedLinear(nn.Module):
     """`nn.Linear` that only multiplies: its matrix can be read back, but not learn. [..., K] -> [..., N].
 
@@ -57,7 +68,8 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x times the matrix, plus the bias."""
-        return torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, "none", [], "")
+        product = torch.ops.llm_scratch.packed_product if torch.compiler.is_compiling() else packed_product
+        return product(x, self._packed, self.bias, self.out_features)
 
 
 def pack(model: nn.Module, much: bool = False) -> nn.Module:

@@ -1,8 +1,8 @@
 """Keep freed memory instead of giving it back: on a CPU much of a training step can go into asking for the same pages again.
 
-Every step frees and takes the same big tensors. By default the C library returns large blocks to the system at once and the
-system hands them out again page by page, cleared. `keep_freed_memory` tells glibc to hold on to them. It is worth the same to any
-PyTorch program, and costs what the largest step needs. Elsewhere than on Linux with glibc it does nothing.
+Every step frees and takes the same big tensors, and so does the reading of every prompt. By default the C library returns large blocks to
+the system at once and the system hands them out again page by page, cleared. `keep_freed_memory` tells glibc to hold on to them. It is
+worth the same to any PyTorch program, and costs what the largest step needs. Elsewhere than on Linux with glibc it does nothing.
 """
 
 from __future__ import annotations
