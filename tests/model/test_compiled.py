@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from llm_scratch.config import ModelConfig
 from llm_scratch.model import build
@@ -17,7 +18,7 @@ CONFIG = ModelConfig(vocab_size=50, context_length=64, emb_dim=64, n_heads=4, n_
 
 def read(model, ids, first, blanks=0):
     """Logits of a text whose first tokens are read at once and the others one by one; the first row begins with blanks."""
-    cache = model.new_cache(len(ids), block=16)
+    cache = model.new_cache(len(ids), block=20)
     if blanks:
         cache.blanks = torch.tensor([blanks] + [0] * (len(ids) - 1))
     parts = [model(ids[:, :first], cache), *(model(ids[:, i : i + 1], cache) for i in range(first, ids.shape[1]))]
@@ -42,8 +43,10 @@ def test_the_scores_agree_for_every_size_of_batch_and_cache_and_with_blanks(kind
     ]
     plain = [read(model, *text) for text in texts]
     compile_steps(model)
+    counters.clear()
     for text, want in zip(texts, plain, strict=True):
         torch.testing.assert_close(read(model, *text), want, rtol=1e-4, atol=2e-3 if kind.endswith("4") else 1e-4)  # bfloat16 within
+    assert counters["stats"]["unique_graphs"] == 3, "one row, rows, rows with blanks: for every length of text and cache"
 
 
 @pytest.mark.slow

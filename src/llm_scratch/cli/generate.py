@@ -57,7 +57,7 @@ class Generate(Verb, Decoders):
     dtype: Dtype = "auto"
     """bits of the weights while writing: auto takes what is fastest here, and says why"""
     compile: Switch = False
-    """compile a token's step first (half a minute): a tenth less time a token, in 8 or 4 bits a fifth"""
+    """compile a token's step first (half a minute): a twentieth less time a token, in 8 or 4 bits a quarter"""
 
     def run(self) -> None:
         """Load once, then write every sample of every prompt."""

@@ -1,7 +1,7 @@
 """One token's step as one compiled program: the many small operations between the matrices become a few.
 
-torch.compile writes C++ (or GPU code) for them, which takes half a minute and a compiler, and then saves a tenth of each token in 32 bits
-and a fifth in 8 or 4. A prompt is read as before. The numbers agree but for their last bits.
+torch.compile writes C++ (or GPU code) for them, which takes half a minute and a compiler, and then saves a twentieth of each token in 32
+bits and a quarter in 8 or 4. A prompt is read as before. The numbers agree but for their last bits.
 Proof: tests/model/test_compiled.py. Gain: `python benchmarks/decode.py`.
 """
 
