@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from llm_scratch.cli.device import _check_compiler
 from llm_scratch.cli.folders import read_run
+from llm_scratch.errors import UserError
 from llm_scratch.loading import load
 from llm_scratch.model.quantized import QuantizedLinear, quantize
 
@@ -42,16 +44,31 @@ def test_without_a_compiler_that_is_said(llm, trained, monkeypatch):
     assert (result.code, "needs a C++ compiler, and there is no no-such-compiler here" in result.err) == (2, True)
 
 
+@pytest.mark.parametrize("words", [("--samples", 2), ("--decoder", "beam"), ("--decoder", "lookup")])
+def test_what_packed_matrices_do_faster_is_not_compiled(llm, trained, words):
+    result = llm("generate", trained, "the", "--tokens", 5, "--compile", *words)
+    assert (result.code, "not compiled: for several tokens at a time" in result.err) == (0, True), result.err
+
+
+def test_a_program_is_for_a_cpu():
+    with pytest.raises(UserError, match="--compile writes programs for a CPU, and this is cuda:1; leave it out, or give --device cpu"):
+        _check_compiler("cuda:1")
+
+
 @pytest.mark.slow  # a compiler works for half a minute
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++, with which torch compiles for a CPU")
 @pytest.mark.parametrize("bits", [32, 8])
-def test_compiled_it_writes_the_same(llm, wide, bits):
+def test_compiled_it_writes_the_same_and_the_program_is_kept(llm, wide, bits, tmp_path, monkeypatch):
+    monkeypatch.setenv("LLM_SCRATCH_CACHE", str(tmp_path / "cache"))
     if bits == 8:
         assert llm("quantize", wide).code == 0
     words = ("generate", wide if bits == 32 else "wide-int8", "the", "--tokens", 20, "--temperature", 0)
     plain, compiled = llm(*words), llm(*words, "--compile")
     assert (compiled.code, compiled.out) == (0, plain.out)
-    assert "compiled" in compiled.err
+    assert ", compiled]" in compiled.err
+    assert len(list((tmp_path / "cache" / "steps").glob("*.so"))) == 1
+    monkeypatch.setattr(torch._inductor, "aot_compile", None)
+    assert llm(*words, "--compile").out == plain.out
 
 
 def test_what_cannot_be_is_said_and_nothing_is_written(llm, trained, wide, tmp_path):

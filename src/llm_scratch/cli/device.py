@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from llm_scratch.download import cache_folder
 from llm_scratch.errors import UserError
 
 if TYPE_CHECKING:
@@ -46,7 +47,13 @@ def choose(wanted: str) -> tuple[str, str]:
 
 
 def ready(
-    where: str | Path, device: str, dtype: Dtype = "float32", writes: bool = True, much: bool = False, compiled: bool = False
+    where: str | Path,
+    device: str,
+    dtype: Dtype = "float32",
+    writes: bool = True,
+    much: bool = False,
+    compiled: bool = False,
+    alone: bool = True,
 ) -> tuple[Any, Tokenizer, str]:
     """A model on its device and in its precision, its tokenizer, and a line that says which and why.
 
@@ -57,8 +64,9 @@ def ready(
         writes: pack the matrices, which lets a CPU write twice as fast and changes the last bits of the scores.
         much: it will write some thousand tokens; see `model.packed.pack`.
         compiled: see `model.compiled`.
+        alone: it writes one token of one text at a time. Several are compiled in few bits alone: in more, a packed matrix is faster.
     Raises:
-        UserError: as `choose`, `load` and `choose_precision`; nothing to compile with.
+        UserError: as `choose`, `load` and `choose_precision`; nothing to compile with or for.
     """
     from llm_scratch.generation.precision import with_dtype
     from llm_scratch.loading import load
@@ -66,21 +74,33 @@ def ready(
     from llm_scratch.training.memory import keep_freed_memory
 
     name, why = choose(device)
+    if compiled:
+        _check_compiler(name)
     model, tokenizer = load(where, name)
     model, precision = with_dtype(model, dtype)
-    if writes:
-        pack(model, much)
-        keep_freed_memory()  # each prompt frees and takes the same large tensors; after loading, whose memory goes back
+    how = ""
+    if compiled and not alone and precision.bits is None:
+        compiled, how = False, ", not compiled: for several tokens at a time in so many bits packed matrices are faster"
     if compiled:
-        _compile(model, name)
-    return model, tokenizer, f"{why}, {precision}{', compiled' * compiled}"
+        from llm_scratch.model.compiled import compile_steps
+
+        compile_steps(model, much, cache_folder() / "steps")
+        how = ", compiled"
+    elif writes:
+        pack(model, much)
+    if writes:
+        keep_freed_memory()  # each prompt frees and takes the same large tensors; after loading, whose memory goes back
+    return model, tokenizer, f"{why}, {precision}{how}"
 
 
-def _compile(model: Any, device: str) -> None:
-    """`compile_steps`, where there is a compiler."""
-    from llm_scratch.model.compiled import compile_steps
+def _check_compiler(device: str) -> None:
+    """Whether steps can be compiled here.
 
+    Raises:
+        UserError: no compiler, or not a CPU.
+    """
+    if device != "cpu":
+        raise UserError(f"--compile writes programs for a CPU, and this is {device}; leave it out, or give --device cpu")
     compiler = os.environ.get("CXX", "g++")
-    if device == "cpu" and shutil.which(compiler) is None:
+    if shutil.which(compiler) is None:
         raise UserError(f"--compile needs a C++ compiler, and there is no {compiler} here; install it (apt install g++), or leave it out")
-    compile_steps(model)

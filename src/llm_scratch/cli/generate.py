@@ -57,7 +57,7 @@ class Generate(Verb, Decoders):
     dtype: Dtype = "auto"
     """bits of the weights while writing: auto takes what is fastest here, and says why"""
     compile: Switch = False
-    """compile a token's step first (half a minute): a twentieth less time a token, in 8 or 4 bits a quarter"""
+    """compile a token's step first: half a minute, once for each shape of model; then a tenth to a third less time a token"""
 
     def run(self) -> None:
         """Load once, then write every sample of every prompt."""
@@ -67,9 +67,9 @@ class Generate(Verb, Decoders):
         where = resolve(self.run_)
         prompts = [text_of(prompt) if prompt == "-" else prompt for prompt in self.prompts]
         prompts += [text_of(self.file)] if self.file else []
-        model, tokenizer, how = ready(
-            where, self.device, self.dtype, much=self.tokens * self.samples * len(prompts or [""]) >= MUCH, compiled=self.compile
-        )
+        much = self.tokens * self.samples * len(prompts or [""]) >= MUCH
+        alone = self.decoder == "sample" and self.samples == 1
+        model, tokenizer, how = ready(where, self.device, self.dtype, much=much, compiled=self.compile, alone=alone)
         seed = secrets.randbelow(10**6) if self.seed is None else self.seed
         more = {"max_new_tokens": self.tokens, "stop": [self.stop.replace("\\n", "\n")] if self.stop else []}
         clock = Clock()

@@ -1,43 +1,172 @@
-"""One token's step as one compiled program: the many small operations between the matrices become a few.
+"""One token's step as one program of its own: the hundreds of operations between two tokens become a few loops of C++.
 
-torch.compile writes C++ (or GPU code) for them, which takes half a minute and a compiler, and then saves a twentieth of each token in 32
-bits and a quarter in 8 or 4. A prompt is read as before. The numbers agree but for their last bits.
+torch.export writes down what a step computes, torch's compiler makes a program of it, which takes half a minute and needs g++; then no
+Python runs between the token and what the model has made of it. A product of one row is written out as the sum that it is, so that it
+becomes one of those loops too, which read a matrix row by row as fast as memory can be read. A prompt is read as before. The numbers
+agree but for their last bits.
 Proof: tests/model/test_compiled.py. Gain: `python benchmarks/decode.py`.
+Source: https://docs.pytorch.org/docs/main/user_guide/torch_compiler/torch.compiler_aot_inductor.html.
 """
 
 from __future__ import annotations
 
+import hashlib
+import platform
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from copy import copy
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._inductor.exc import CppCompileError, InductorError
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
+from llm_scratch.errors import RESOURCES, UserError
+from llm_scratch.files import write_whole
 from llm_scratch.model.cache import KVCache
+from llm_scratch.model.packed import PackedLinear, pack
+from llm_scratch.model.running import device_of
+
+Program = Callable[[Tensor, KVCache], Tensor]
+"""(one token of each row [B, 1], a cache with a place for it) -> [B, 1, C]; the cache holds them afterwards, but has not moved on"""
+
+OPTIONS: dict[str, Any] = {"cpp.enable_floating_point_contract_flag": "fast"}  # a product and a sum may be rounded once
 
 
-def compile_steps(model: nn.Module) -> nn.Module:
-    """Let a model take its steps of one token compiled, in place; the first step compiles. Pack it before (`packed.pack`).
+def compile_steps(model: nn.Module, much: bool = False, folder: Path | None = None) -> nn.Module:
+    """Make a model ready to write on a CPU by compiled steps, in place; instead of `packed.pack`, and with the same consequences.
 
-    From then on its parts must stay what they are: before each step torch would look whether one was exchanged, hundreds of looks that
-    take a twentieth of a token in 4 bits, and here it does not. Texts, caches and their sizes it still looks at.
+    The first step of one row compiles, and so does the first of several, and of several with blanks before them. Several rows of 32 or 16
+    bits are written faster by a packed model.
+
+    Args:
+        much: as in `pack`.
+        folder: where programs are kept, which no weights are in: the next model of this shape finds them. None: nowhere.
+    Raises:
+        ValueError: the model is packed already, or not on a CPU.
     """
-    plain: Any = model.hidden
-
-    def step(in_idx: Tensor, cache: KVCache) -> Tensor:
-        return plain(in_idx, cache)
-
-    step.__code__ = step.__code__.replace()  # torch keeps programs with the code they come from: without looks, each model needs its own
-    options: Any = {"guard_filter_fn": torch.compiler.skip_guard_on_all_nn_modules_unsafe}
-    options["size_asserts"] = False  # a packed matrix has no strides to assert
-    compiled = torch.compile(step, dynamic=True, fullgraph=True, options=options)  # dynamic: the cache grows with each token
+    if device_of(model).type != "cpu":
+        raise ValueError(f"the model is on {device_of(model)}; steps are compiled for a CPU")
+    if any(isinstance(part, PackedLinear) for part in model.modules()):
+        raise ValueError("a packed matrix cannot be compiled; let compile_steps do what is to be packed")
+    plain: Any = pack(model, much, blocks=False).hidden
+    programs: dict[tuple[bool, bool], Program] = {}
 
     def hidden(in_idx: Tensor, cache: KVCache | None = None) -> Tensor:
         """As the model's own, [B, T] -> [B, T, C]."""
-        if cache is None or in_idx.shape[1] > 1 or cache.pos < 2:  # 0 and 1 would each be compiled apart
+        if cache is None or in_idx.shape[1] > 1 or cache.pos < 2:  # a program takes lengths from two on
             return plain(in_idx, cache)
-        if (end := cache.pos + 1) >= cache.keys[0].shape[2]:  # so would growing, and a cache that is full to its last place
+        if (end := cache.pos + 1) >= cache.keys[0].shape[2]:  # and a cache with a place more than it needs
             cache.make_room(min(end + cache.block, cache.limit + 1))
-        return compiled(in_idx, cache)
+        kind = len(in_idx) > 1, cache.blanks is not None
+        if kind not in programs:
+            programs[kind] = program(model, plain, in_idx, cache, folder)
+        x = programs[kind](in_idx, cache)
+        cache.advance(1)
+        return x
 
     model.hidden = hidden  # type: ignore[assignment]
     return model
+
+
+def product_of_one_row(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`F.linear` where all rows of x together are one: [1, ..., 1, K] -> [1, ..., 1, N]."""
+    row = x.contiguous().as_strided(weight.shape[1:], (1,))  # otherwise what made the row would be done again for each output
+    y = (weight * row).sum(1)
+    return (y if bias is None else y + bias).view(*x.shape[:-1], -1)
+
+
+class WrittenOut(TorchFunctionMode):
+    """Inside the block every `F.linear` is a `product_of_one_row`."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Each call of torch's comes by here."""
+        return (product_of_one_row if func is F.linear else func)(*args, **kwargs or {})
+
+
+class _Step(nn.Module):
+    """What is compiled: a step, with everything that changes from token to token as a tensor of its own."""
+
+    def __init__(self, model: nn.Module, hidden: Program, cache: KVCache) -> None:
+        super().__init__()
+        self.model, self.hidden, self.cache = model, hidden, cache
+
+    def forward(self, in_idx: Tensor, seen: Tensor, keys: list[Tensor], values: list[Tensor], blanks: list[Tensor]) -> Tensor:
+        """`seen`: [pos], of which only the length counts; `blanks`: as in `KVCache`, or none."""
+        cache = copy(self.cache)
+        cache.keys, cache.values, cache.pos, cache.blanks = keys, values, seen.shape[0], blanks[0] if blanks else None
+        with WrittenOut() if in_idx.shape[0] == 1 else nullcontext():
+            return self.hidden(in_idx, cache)
+
+
+def program(model: nn.Module, hidden: Program, in_idx: Tensor, cache: KVCache, folder: Path | None = None) -> Program:
+    """Compile a step for batches like this one: of one row, or of any number from two on; with blanks, or without.
+
+    Args:
+        hidden: the model's own; it runs once, on zeros.
+        folder: as in `compile_steps`.
+    """
+    Dim = torch.export.Dim
+    rows, length, places = Dim("rows", min=2), Dim("length", min=2, max=cache.limit - 1), Dim("places", min=3)  # one name, one size
+    batch = {0: rows} if len(in_idx) > 1 else {}
+    lengths = torch.empty(cache.limit)
+
+    def inputs(in_idx: Tensor, cache: KVCache) -> tuple[Any, ...]:
+        blanks = [] if cache.blanks is None else [cache.blanks.contiguous()]  # a program does not ask how a tensor lies
+        return in_idx.contiguous(), lengths[: cache.pos], list(cache.keys), list(cache.values), blanks
+
+    with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings(action="ignore", category=FutureWarning):
+        example = tuple(map(_zeros, inputs(in_idx, cache)))
+        layers = [batch | {2: places}] * len(cache.keys)
+        shapes = batch, {0: length}, layers, layers, [batch] * len(example[-1])
+        step = torch.export.export(_Step(model, hidden, cache), example, dynamic_shapes=shapes, strict=False)
+        own = step.state_dict | step.constants
+        weights = [own[each.target] for each in step.graph_signature.input_specs if each.target is not None]
+        path = library(step.graph_module, (*weights, *tree_leaves(example)), folder)
+    run = torch._C._aoti.AOTIModelContainerRunnerCpu(str(path), 1).run
+
+    def compiled(in_idx: Tensor, cache: KVCache) -> Tensor:
+        """As `Program` says."""
+        in_idx, seen, keys, values, blanks = inputs(in_idx, cache)
+        return run([*weights, in_idx, seen, *keys, *values, *blanks])[0]
+
+    return compiled
+
+
+def library(step: torch.fx.GraphModule, example: tuple[Tensor, ...], folder: Path | None) -> Path:
+    """The file with a step's program: the kept one of an equal step on an equal machine, or a new one.
+
+    Raises:
+        UserError: the compiler failed.
+    """
+    code = [line for line in step.print_readable(print_output=False).splitlines() if not line.lstrip().startswith("#")]
+    equal = [torch.__version__, torch.get_num_threads(), _processor(), OPTIONS, *code]
+    kept = folder and folder / f"{hashlib.sha256(repr(equal).encode()).hexdigest()[:32]}.so"
+    if kept and kept.exists():
+        return kept
+    try:
+        made = Path(str(torch._inductor.aot_compile(step, example, options=OPTIONS)))
+    except (CppCompileError, InductorError) as e:
+        raise UserError(f"compiling a step failed, {str(e).splitlines()[0]}; write without --compile", RESOURCES) from e
+    if kept:
+        with suppress(OSError, UserError):  # no place to keep it
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(kept, made.read_bytes())
+    return made
+
+
+def _processor() -> str:
+    """What the processor can do: a program is made for this one."""
+    with suppress(OSError, StopIteration):
+        return next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.lower().startswith(("flags", "features")))
+    return platform.processor()
+
+
+def _zeros(inputs: Any) -> Any:
+    """Tensors of these sizes to look at in an export."""
+    return [*map(_zeros, inputs)] if isinstance(inputs, list) else torch.zeros_like(inputs)

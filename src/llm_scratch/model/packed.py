@@ -30,17 +30,6 @@ def can_pack() -> bool:
     return known and torch.backends.mkldnn.is_available() and platform.machine().lower() in ("x86_64", "amd64")
 
 
-def packed_product(x: Tensor, packed: Tensor, bias: Tensor | None, N: int) -> Tensor:
-    """[..., K] times a packed [N, K] -> [..., N]: oneDNN's product."""
-    return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
-
-
-# A compiler cannot look into a packed matrix; under a name of its own it takes the product as a whole, told what comes out.
-torch.library.define("llm_scratch::packed_product", "(Tensor x, Tensor packed, Tensor? bias, int N) -> Tensor")
-torch.library.impl("llm_scratch::packed_product", "CompositeExplicitAutograd")(packed_product)
-torch.library.register_fake("llm_scratch::packed_product")(lambda x, packed, bias, N: x.new_empty(*x.shape[:-1], N))
-
-
 class PackedLinear(nn.Module):
     """`nn.Linear` that only multiplies: its matrix can be read back, but not learn. [..., K] -> [..., N].
 
@@ -68,11 +57,10 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x times the matrix, plus the bias."""
-        product = torch.ops.llm_scratch.packed_product if torch.compiler.is_compiling() else packed_product
-        return product(x, self._packed, self.bias, self.out_features)
+        return torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, "none", [], "")
 
 
-def pack(model: nn.Module, much: bool = False) -> nn.Module:
+def pack(model: nn.Module, much: bool = False, blocks: bool = True) -> nn.Module:
     """Make a model ready to write on a CPU, in place: every matrix packed, those of queries, keys and values joined to one.
 
     Elsewhere than on such a CPU the model stays as it is; quantized matrices have an order of their own and are only joined. What stays
@@ -81,6 +69,7 @@ def pack(model: nn.Module, much: bool = False) -> nn.Module:
 
     Args:
         much: some thousand tokens will be written: lay the matrices into large pages too, which takes 0.1 to 1 s for 124M weights.
+        blocks: pack the matrices of the blocks too, not the head alone; without, a compiler can look into them (compiled.py).
     """
     if device_of(model).type != "cpu":
         return model
@@ -92,14 +81,21 @@ def pack(model: nn.Module, much: bool = False) -> nn.Module:
                 setattr(att, name, None)
     for parent in list(model.modules()) if can_pack() else ():
         for name, part in list(parent.named_children()):
-            if type(part) is nn.Linear and part.weight.dtype in DTYPES:
+            if type(part) is nn.Linear and part.weight.dtype in DTYPES and (blocks or parent is model):
                 setattr(parent, name, PackedLinear(part.weight.detach(), None if part.bias is None else part.bias.detach()))
     for part in model.modules():
         if isinstance(part, QuantizedLinear):
             part.prepare()
     if much:
-        in_large_pages(place for part in model.modules() if isinstance(part, (PackedLinear, QuantizedLinear)) for place in part.places())
+        in_large_pages(place for part in model.modules() for place in _places(part))
     return model.requires_grad_(False)
+
+
+def _places(part: nn.Module) -> list[tuple[int, int]]:
+    """Where in memory lies what a product reads: addresses and bytes."""
+    if isinstance(part, (PackedLinear, QuantizedLinear)):
+        return part.places()
+    return [(part.weight.data_ptr(), part.weight.nbytes)] if isinstance(part, nn.Linear) else []
 
 
 def joined(parts: list[Any]) -> nn.Module:
