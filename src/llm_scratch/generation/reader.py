@@ -109,8 +109,10 @@ class Reader:
             cache.rewind(0)
         if not cache.pos:
             cache.blanks = _blanks(window)
-        new = window[:, cache.pos :].clamp(min=0)
-        parts = [read(part, cache) for part in new.split(self.chunk or new.shape[1], dim=1)]
+        new = window[:, cache.pos :]
+        if cache.blanks is not None:
+            new = new.clamp(min=0)
+        parts = [read(part, cache) for part in (new.split(self.chunk, dim=1) if self.chunk else [new])]
         cache.ids = window
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 

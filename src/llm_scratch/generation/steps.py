@@ -123,7 +123,7 @@ def steps(
             if eos_id is not None:
                 new = new.masked_fill(ended, eos_id)  # [B, 1]
                 ended = ended | (new == eos_id) & ~full  # [B, 1]
-            yield Step(new.masked_fill(full, BLANK), logits)
+            yield Step(new if size is None else new.masked_fill(full, BLANK), logits)
             if eos_id is not None and ended.all():
                 return
             idx = torch.cat([idx, new], dim=1)  # [B, S]
