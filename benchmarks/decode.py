@@ -4,7 +4,7 @@
 
 Random weights of the 124M shape, the same ones for everybody, greedy, the key/value cache on, every contender in a process of its own, in
 turns (turns.py). Tokens a second are those after the first, whose time is apart. Bytes a second count each weight once a step, over
-the read bandwidth measured between the rounds on memory of the same size. transformers runs without torch.compile, as ours does.
+the read bandwidth measured before and after each contender on memory of the same size. transformers runs without torch.compile, as ours does.
 With `--run`, a trained run: what few bits cost it, ours and llama.cpp's, as a share of its own loss in 32 bits, so of its bits per byte.
 The last line is JSON. Plain keys such as `fp32_b1` are for a prompt of 16.
 """
@@ -157,21 +157,25 @@ def measure(names: list[str], batch: int, prompt: int, new: int, rounds: int) ->
 
     from llm_scratch.training.machine import fastest
 
-    found: dict[str, dict[str, Any]] = {name: {"first": [], "others": [], "forward": []} for name in names}
+    found: dict[str, dict[str, Any]] = {name: {"first": [], "others": [], "forward": [], "bandwidth": []} for name in names}
     memory, cpu = torch.ones(READ), torch.device("cpu")
-    bandwidth = []
+
+    def bandwidth() -> float:
+        return memory.nbytes / fastest(memory.sum, cpu, 0.3)
+
     with contenders(names, lambda name: ["--work", name]) as ask:
         for turn in range(rounds + 1):
             for name, row in found.items():
+                before = bandwidth() if turn else 0.0
                 answer = ask(name, [batch, prompt, new if turn else 8])
                 if turn:  # the first round warms up
                     row["first"].append(answer["first"])
                     row["others"].append(answer["others"])
+                    row["bandwidth"].append((before + bandwidth()) / 2)  # neighbours change it from one second to the next
                     if name.startswith("ours"):
                         row["forward"].append(ask(name, [batch, prompt, 0])["first"])
                 row |= {"peak": answer["peak"], "ids": answer["ids"]}
-            bandwidth.append(memory.nbytes / fastest(memory.sum, cpu, 0.3))
-    return found | {"memory": {"bandwidth": statistics.median(bandwidth)}}
+    return found
 
 
 def loss_of_few_bits(run: str) -> dict[str, float]:
@@ -204,17 +208,18 @@ def loss_of_few_bits(run: str) -> dict[str, float]:
 
 def show(case: str, found: dict[str, Any], batch: int, new: int, report: dict[str, Any]) -> None:
     """One table, and the same numbers into the report."""
-    bandwidth = found.pop("memory")["bandwidth"]
-    print(f"\n{case}: {new} new tokens; memory is read at {bandwidth / 1e9:.1f} GB/s")
+    low, *_, high = sorted(each for row in found.values() for each in row["bandwidth"])
+    print(f"\n{case}: {new} new tokens; memory is read at {low / 1e9:.0f} to {high / 1e9:.0f} GB/s")
     print(f"{'':18}{'tokens/s':>10}{'first token':>13}{'GB/s':>7}{'of bandwidth':>14}{'peak GB':>9}")
     for name, row in found.items():
         seconds, first = statistics.median(row["others"]) / (new - 1), statistics.median(row["first"])
-        rate = READ * BYTES.get(name.split("-")[1], 4) / seconds
+        step = READ * BYTES.get(name.split("-")[1], 4)  # bytes
+        share = statistics.median(step * (new - 1) / took / there for took, there in zip(row["others"], row["bandwidth"]))
         ours_or_hf = name.startswith(("ours", "hf"))
-        share = f"{rate / 1e9:7.1f}{rate / bandwidth:14.0%}" if ours_or_hf else f"{'':21}"
-        print(f"{name:18}{batch / seconds:10.1f}{first:11.3f} s{share}{row['peak'] / 1e9:9.2f}")
+        reading = f"{step / seconds / 1e9:7.1f}{share:14.0%}" if ours_or_hf else f"{'':21}"
+        print(f"{name:18}{batch / seconds:10.1f}{first:11.3f} s{reading}{row['peak'] / 1e9:9.2f}")
         numbers = {"tokens_per_s": batch / seconds, "first_token_s": first, "peak_memory_gb": row["peak"] / 1e9}
-        numbers |= {"bandwidth_share": rate / bandwidth} if ours_or_hf else {}
+        numbers |= {"bandwidth_share": share} if ours_or_hf else {}
         numbers |= (
             {"first_token_over_forward": statistics.median(a / b for a, b in zip(row["first"], row["forward"]))} if row["forward"] else {}
         )

@@ -139,6 +139,19 @@ def test_a_prompt_and_a_text_without_cache_are_not_compiled(monkeypatch):
     assert steps == [1] * 59  # to the last place of the context, growing on the way
     read(model, ids[:, :4], 1)
     assert len(steps) == 61  # the second token is read as a prompt
+    with pytest.raises(ValueError, match="65 tokens do not fit context_length=64"):
+        read(model, torch.cat([ids, ids[:, :1]], dim=1), 63)
+
+
+@torch.no_grad()
+def test_a_cache_of_another_model_is_the_error_that_it_was():
+    model, other = a_model("gpt"), build(replace(CONFIG, n_heads=2))
+    ids = torch.randint(50, (1, 4))
+    for each in (model, compile_steps(model)):
+        cache = other.new_cache(1)
+        cache.advance(3)
+        with pytest.raises(RuntimeError, match="expanded size|must match"):
+            each(ids[:, 3:], cache)
 
 
 def test_what_cannot_be_compiled_is_an_error():

@@ -42,7 +42,7 @@ def compile_steps(model: nn.Module, much: bool = False, folder: Path | None = No
     """Make a model ready to write on a CPU by compiled steps, in place; instead of `packed.pack`, and with the same consequences.
 
     The first step of one row compiles, and so does the first of several, and of several with blanks before them. Several rows of 32 or 16
-    bits are written faster by a packed model.
+    bits are written faster by a packed model. From then on the model's parts must stay what they are: a program does not look at them.
 
     Args:
         much: as in `pack`.
@@ -55,15 +55,16 @@ def compile_steps(model: nn.Module, much: bool = False, folder: Path | None = No
     if any(isinstance(part, PackedLinear) for part in model.modules()):
         raise ValueError("a packed matrix cannot be compiled; let compile_steps do what is to be packed")
     plain: Any = pack(model, much, blocks=False).hidden
-    programs: dict[tuple[bool, bool], Program] = {}
+    programs: dict[tuple[Any, ...], Program] = {}
 
     def hidden(in_idx: Tensor, cache: KVCache | None = None) -> Tensor:
         """As the model's own, [B, T] -> [B, T, C]."""
-        if cache is None or in_idx.shape[1] > 1 or cache.pos < 2:  # a program takes lengths from two on
+        if cache is None or in_idx.shape[1] > 1 or cache.pos < 2 or not cache.room:  # a program takes lengths from two on
             return plain(in_idx, cache)
         if (end := cache.pos + 1) >= cache.keys[0].shape[2]:  # and a cache with a place more than it needs
             cache.make_room(min(end + cache.block, cache.limit + 1))
-        kind = len(in_idx) > 1, cache.blanks is not None
+        keys = cache.keys[0]  # of one model they are all alike; it is no program's task to see that they are
+        kind = len(in_idx) > 1, cache.blanks is not None, len(cache.keys), keys.shape[1], keys.shape[3], keys.dtype, in_idx.dtype
         if kind not in programs:
             programs[kind] = program(model, plain, in_idx, cache, folder)
         x = programs[kind](in_idx, cache)
@@ -144,7 +145,7 @@ def library(step: torch.fx.GraphModule, example: tuple[Tensor, ...], folder: Pat
     Raises:
         UserError: the compiler failed.
     """
-    code = [line for line in step.print_readable(print_output=False).splitlines() if not line.lstrip().startswith("#")]
+    code = [line for line in step.print_readable(print_output=False, include_stride=True).splitlines() if not line.lstrip().startswith("#")]
     equal = [torch.__version__, torch.get_num_threads(), _processor(), OPTIONS, *code]
     kept = folder and folder / f"{hashlib.sha256(repr(equal).encode()).hexdigest()[:32]}.so"
     if kept and kept.exists():
