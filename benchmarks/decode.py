@@ -4,7 +4,7 @@
 
 Random weights of the 124M shape, the same ones for everybody, greedy, the key/value cache on, every contender in a process of its own, in
 turns (turns.py). Tokens a second are those after the first, whose time is apart. Bytes a second count each weight once a step, over
-the read bandwidth measured before and after each contender on memory of the same size. transformers runs without torch.compile, as ours does.
+the read bandwidth measured before and after each contender on memory of the same size. Only what is called -compiled is compiled.
 With `--run`, a trained run: what few bits cost it, ours and llama.cpp's, as a share of its own loss in 32 bits, so of its bits per byte.
 The last line is JSON. Plain keys such as `fp32_b1` are for a prompt of 16.
 """
@@ -208,8 +208,8 @@ def loss_of_few_bits(run: str) -> dict[str, float]:
 
 def show(case: str, found: dict[str, Any], batch: int, new: int, report: dict[str, Any]) -> None:
     """One table, and the same numbers into the report."""
-    low, *_, high = sorted(each for row in found.values() for each in row["bandwidth"])
-    print(f"\n{case}: {new} new tokens; memory is read at {low / 1e9:.0f} to {high / 1e9:.0f} GB/s")
+    bandwidths = [each / 1e9 for row in found.values() for each in row["bandwidth"]]
+    print(f"\n{case}: {new} new tokens; memory is read at {min(bandwidths):.0f} to {max(bandwidths):.0f} GB/s")
     print(f"{'':18}{'tokens/s':>10}{'first token':>13}{'GB/s':>7}{'of bandwidth':>14}{'peak GB':>9}")
     for name, row in found.items():
         seconds, first = statistics.median(row["others"]) / (new - 1), statistics.median(row["first"])
