@@ -150,7 +150,7 @@ def test_a_cache_of_another_model_is_the_error_that_it_was():
     for each in (model, compile_steps(model)):
         cache = other.new_cache(1)
         cache.advance(3)
-        with pytest.raises(RuntimeError, match="expanded size|must match"):
+        with pytest.raises(RuntimeError, match="expand"):
             each(ids[:, 3:], cache)
 
 

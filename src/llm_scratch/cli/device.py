@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -82,15 +83,29 @@ def ready(
     if compiled and not alone and precision.bits is None:
         compiled, how = False, ", not compiled: for several tokens at a time in so many bits packed matrices are faster"
     if compiled:
-        from llm_scratch.model.compiled import compile_steps
-
-        compile_steps(model, much, cache_folder() / "steps")
+        _compile(model, much, alone)
         how = ", compiled"
     elif writes:
         pack(model, much)
     if writes:
         keep_freed_memory()  # each prompt frees and takes the same large tensors; after loading, whose memory goes back
     return model, tokenizer, f"{why}, {precision}{how}"
+
+
+def _compile(model: Any, much: bool, alone: bool) -> None:
+    """`compile_steps`; where one text is written, before it begins."""
+    import torch
+
+    from llm_scratch.model.compiled import compile_steps
+    from llm_scratch.model.running import context_length
+
+    message = "Compiling a token's step takes half a minute, once for each shape of model."
+    compile_steps(model, much, cache_folder() / "steps", lambda: print(message, file=sys.stderr))
+    if alone and (context_length(model) or 0) > 3:
+        with torch.inference_mode():
+            cache = model.new_cache(1)
+            for tokens in (2, 1):
+                model(torch.zeros(1, tokens, dtype=torch.long), cache)
 
 
 def _check_compiler(device: str) -> None:

@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from copy import copy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,9 @@ Program = Callable[[Tensor, KVCache], Tensor]
 OPTIONS: dict[str, Any] = {"cpp.enable_floating_point_contract_flag": "fast"}  # a product and a sum may be rounded once
 
 
-def compile_steps(model: nn.Module, much: bool = False, folder: Path | None = None) -> nn.Module:
+def compile_steps(
+    model: nn.Module, much: bool = False, folder: Path | None = None, tell: Callable[[], None] = lambda: None
+) -> nn.Module:
     """Make a model ready to write on a CPU by compiled steps, in place; instead of `packed.pack`, and with the same consequences.
 
     The first step of one row compiles, and so does the first of several, and of several with blanks before them. Several rows of 32 or 16
@@ -47,6 +50,7 @@ def compile_steps(model: nn.Module, much: bool = False, folder: Path | None = No
     Args:
         much: as in `pack`.
         folder: where programs are kept, which no weights are in: the next model of this shape finds them. None: nowhere.
+        tell: called before the half minute in which a compiler works.
     Raises:
         ValueError: the model is packed already, or not on a CPU.
     """
@@ -56,17 +60,18 @@ def compile_steps(model: nn.Module, much: bool = False, folder: Path | None = No
         raise ValueError("a packed matrix cannot be compiled; let compile_steps do what is to be packed")
     plain: Any = pack(model, much, blocks=False).hidden
     programs: dict[tuple[Any, ...], Program] = {}
+    made = partial(library, folder=folder, tell=tell)
 
     def hidden(in_idx: Tensor, cache: KVCache | None = None) -> Tensor:
         """As the model's own, [B, T] -> [B, T, C]."""
-        if cache is None or in_idx.shape[1] > 1 or cache.pos < 2 or not cache.room:  # a program takes lengths from two on
+        if cache is None or in_idx.shape[1] > 1 or cache.pos < 2 or not cache.room or cache.limit < 4:  # a program's lengths vary, from 2 on
             return plain(in_idx, cache)
         if (end := cache.pos + 1) >= cache.keys[0].shape[2]:  # and a cache with a place more than it needs
             cache.make_room(min(end + cache.block, cache.limit + 1))
         keys = cache.keys[0]  # of one model they are all alike; it is no program's task to see that they are
         kind = len(in_idx) > 1, cache.blanks is not None, len(cache.keys), keys.shape[1], keys.shape[3], keys.dtype, in_idx.dtype
         if kind not in programs:
-            programs[kind] = program(model, plain, in_idx, cache, folder)
+            programs[kind] = program(model, plain, in_idx, cache, made)
         x = programs[kind](in_idx, cache)
         cache.advance(1)
         return x
@@ -105,12 +110,12 @@ class _Step(nn.Module):
             return self.hidden(in_idx, cache)
 
 
-def program(model: nn.Module, hidden: Program, in_idx: Tensor, cache: KVCache, folder: Path | None = None) -> Program:
+def program(model: nn.Module, hidden: Program, in_idx: Tensor, cache: KVCache, made: Callable[..., Path]) -> Program:
     """Compile a step for batches like this one: of one row, or of any number from two on; with blanks, or without.
 
     Args:
         hidden: the model's own; it runs once, on zeros.
-        folder: as in `compile_steps`.
+        made: `library`, which makes a file of it.
     """
     Dim = torch.export.Dim
     rows, length, places = Dim("rows", min=2), Dim("length", min=2, max=cache.limit - 1), Dim("places", min=3)  # one name, one size
@@ -128,7 +133,7 @@ def program(model: nn.Module, hidden: Program, in_idx: Tensor, cache: KVCache, f
         step = torch.export.export(_Step(model, hidden, cache), example, dynamic_shapes=shapes, strict=False)
         own = step.state_dict | step.constants
         weights = [own[each.target] for each in step.graph_signature.input_specs if each.target is not None]
-        path = library(step.graph_module, (*weights, *tree_leaves(example)), folder)
+        path = made(step.graph_module, (*weights, *tree_leaves(example)))
     run = torch._C._aoti.AOTIModelContainerRunnerCpu(str(path), 1).run
 
     def compiled(in_idx: Tensor, cache: KVCache) -> Tensor:
@@ -139,9 +144,12 @@ def program(model: nn.Module, hidden: Program, in_idx: Tensor, cache: KVCache, f
     return compiled
 
 
-def library(step: torch.fx.GraphModule, example: tuple[Tensor, ...], folder: Path | None) -> Path:
+def library(step: torch.fx.GraphModule, example: tuple[Tensor, ...], folder: Path | None, tell: Callable[[], None]) -> Path:
     """The file with a step's program: the kept one of an equal step on an equal machine, or a new one.
 
+    Args:
+        example: inputs of the step, weights first.
+        folder, tell: as in `compile_steps`.
     Raises:
         UserError: the compiler failed.
     """
@@ -150,6 +158,7 @@ def library(step: torch.fx.GraphModule, example: tuple[Tensor, ...], folder: Pat
     kept = folder and folder / f"{hashlib.sha256(repr(equal).encode()).hexdigest()[:32]}.so"
     if kept and kept.exists():
         return kept
+    tell()
     try:
         made = Path(str(torch._inductor.aot_compile(step, example, options=OPTIONS)))
     except (CppCompileError, InductorError) as e:
