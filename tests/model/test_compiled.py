@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch._inductor.exc import CppCompileError
 from torch.nn import functional as F
 
 from llm_scratch.config import ModelConfig
@@ -108,13 +109,16 @@ def test_where_no_program_can_be_kept_it_is_compiled(tmp_path):
     torch.testing.assert_close(read(compile_steps(model, folder=tmp_path / "file"), ids, 5), plain, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.slow
-@needs_compiler
-def test_a_compiler_that_fails_is_named(monkeypatch):
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "false"))
-    model = compile_steps(a_model("gpt"))
-    with pytest.raises(UserError, match="compiling a step failed, .*; write without --compile"):
+def test_a_compiler_that_fails_is_named(monkeypatch, tmp_path):
+    def fails(*args, **more):
+        raise CppCompileError(["g++"], "out of disk")
+
+    monkeypatch.setattr(torch._inductor, "aot_compile", fails)
+    told = []
+    model = compile_steps(a_model("gpt"), folder=tmp_path, tell=lambda: told.append(1))
+    with pytest.raises(UserError, match=r"compiling a step failed, .*; write without --compile"):
         read(model, torch.randint(50, (1, 6)), 5)
+    assert (told, list(tmp_path.iterdir())) == ([1], [])
 
 
 @torch.no_grad()

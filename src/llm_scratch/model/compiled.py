@@ -39,9 +39,7 @@ Program = Callable[[Tensor, KVCache], Tensor]
 OPTIONS: dict[str, Any] = {"cpp.enable_floating_point_contract_flag": "fast"}  # a product and a sum may be rounded once
 
 
-def compile_steps(
-    model: nn.Module, much: bool = False, folder: Path | None = None, tell: Callable[[], None] = lambda: None
-) -> nn.Module:
+def compile_steps(model: nn.Module, much: bool = False, folder: Path | None = None, tell: Callable[[], None] = lambda: None) -> nn.Module:
     """Make a model ready to write on a CPU by compiled steps, in place; instead of `packed.pack`, and with the same consequences.
 
     The first step of one row compiles, and so does the first of several, and of several with blanks before them. Several rows of 32 or 16
@@ -64,7 +62,9 @@ def compile_steps(
 
     def hidden(in_idx: Tensor, cache: KVCache | None = None) -> Tensor:
         """As the model's own, [B, T] -> [B, T, C]."""
-        if cache is None or in_idx.shape[1] > 1 or cache.pos < 2 or not cache.room or cache.limit < 4:  # a program's lengths vary, from 2 on
+        if (
+            cache is None or in_idx.shape[1] > 1 or cache.pos < 2 or not cache.room or cache.limit < 4
+        ):  # a program's lengths vary, from 2 on
             return plain(in_idx, cache)
         if (end := cache.pos + 1) >= cache.keys[0].shape[2]:  # and a cache with a place more than it needs
             cache.make_room(min(end + cache.block, cache.limit + 1))
