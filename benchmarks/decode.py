@@ -32,6 +32,7 @@ PAIRS = {  # key: slow, fast
     "fp32": ("hf-dynamic", "ours-fp32"), "fp32_static": ("hf-static", "ours-fp32"), "fp32_vs_f32": ("llama-f32", "ours-fp32"),
     "fp32_compiled": ("hf-dynamic", "ours-fp32-compiled"), "fp32_compiled_vs_f32": ("llama-f32", "ours-fp32-compiled"),
     "int8_vs_fp32": ("ours-fp32", "ours-int8"), "int8_vs_q8_0": ("llama-q8_0", "ours-int8"), "int4_vs_q4_0": ("llama-q4_0", "ours-int4"),
+    **{f"{kind}_compiled_vs_plain": (f"ours-{kind}", f"ours-{kind}-compiled") for kind in BYTES},
     "int8_compiled_vs_q8_0": ("llama-q8_0", "ours-int8-compiled"), "int4_compiled_vs_q4_0": ("llama-q4_0", "ours-int4-compiled"),
 }  # fmt: skip
 
@@ -230,7 +231,11 @@ def show(case: str, found: dict[str, Any], batch: int, new: int, report: dict[st
             middle, spread = ratio(found[slow]["others"], found[fast]["others"])
             report["ratios"][f"{key}_{case}"], report["spread"][f"{key}_{case}"] = middle, spread
             print(f"  {fast} over {slow}: {middle:.2f} x  [{spread[0]:.2f}, {spread[1]:.2f}]")
-    whole = {name: row["ids"] for name, row in found.items() if name in ("ours-fp32", "hf-dynamic", "hf-static", "llama-f32")}
+    whole = {
+        name: row["ids"]
+        for name, row in found.items()
+        if name in ("ours-fp32", "ours-fp32-compiled", "hf-dynamic", "hf-static", "llama-f32")
+    }
     report["same_ids_in_32_bits"][case] = len({tuple(ids) for ids in whole.values()}) == 1
 
 

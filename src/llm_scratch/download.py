@@ -4,7 +4,7 @@ Look order: the folder that LLM_SCRATCH_DATA names, the cache folder of the user
 in a hidden `.part` file, is continued after a break, and gets its name only when size and sha256 are right.
 
     LLM_SCRATCH_DATA      a folder of files you have already; looked in first, never written to
-    LLM_SCRATCH_CACHE     where downloads are kept, instead of the system's cache folder
+    LLM_SCRATCH_CACHE     where downloads and compiled programs are kept, instead of the system's cache folder
     LLM_SCRATCH_MIRROR    an address that stands in for every "https://host", e.g. http://mirror.lan/files
     LLM_SCRATCH_OFFLINE   1: never ask the network (so does HF_HUB_OFFLINE=1)
 
@@ -85,7 +85,7 @@ FILES: dict[str, Remote] = {
 
 
 def cache_folder() -> Path:
-    """The folder where downloads are kept: LLM_SCRATCH_CACHE, or `llm-scratch` in the system's cache folder."""
+    """The folder where downloads and compiled programs are kept: LLM_SCRATCH_CACHE, or `llm-scratch` in the system's cache folder."""
     if own := os.environ.get("LLM_SCRATCH_CACHE"):
         return Path(own).expanduser()
     if sys.platform == "win32":

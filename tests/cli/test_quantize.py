@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from llm_scratch.cli.device import _check_compiler
+from llm_scratch.cli import device
 from llm_scratch.cli.folders import read_run
 from llm_scratch.errors import UserError
 from llm_scratch.loading import load
@@ -38,7 +38,8 @@ def test_a_run_in_few_bits_is_a_run(bits, llm, wide):
         assert llm(*verb).code == 0
 
 
-def test_without_a_compiler_that_is_said(llm, trained, monkeypatch):
+def test_without_a_compiler_that_is_said(llm, trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("LLM_SCRATCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("CXX", "no-such-compiler")
     result = llm("generate", trained, "the", "--compile")
     assert (result.code, "needs a C++ compiler, and there is no no-such-compiler here" in result.err) == (2, True)
@@ -50,9 +51,10 @@ def test_what_packed_matrices_do_faster_is_not_compiled(llm, trained, words):
     assert (result.code, "not compiled: for several tokens at a time" in result.err) == (0, True), result.err
 
 
-def test_a_program_is_for_a_cpu():
+def test_a_program_is_for_a_cpu(trained, monkeypatch):
+    monkeypatch.setattr(device, "choose", lambda wanted: ("cuda:1", "as asked"))
     with pytest.raises(UserError, match="--compile writes programs for a CPU, and this is cuda:1; leave it out, or give --device cpu"):
-        _check_compiler("cuda:1")
+        device.ready(trained, "cuda:1", compiled=True)
 
 
 @pytest.mark.slow  # a compiler works for half a minute

@@ -1,7 +1,14 @@
 """Compiled steps write what plain ones do; a prompt is read as it was."""
 
+import os
 import shutil
+import subprocess
+import sys
+import textwrap
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +18,7 @@ from torch.nn import functional as F
 from llm_scratch.config import ModelConfig
 from llm_scratch.errors import UserError
 from llm_scratch.model import build, compiled
+from llm_scratch.model.cache import KVCache
 from llm_scratch.model.compiled import WrittenOut, compile_steps, product_of_one_row
 from llm_scratch.model.packed import can_pack, pack
 from llm_scratch.model.quantized import quantize
@@ -19,10 +27,10 @@ CONFIG = ModelConfig(vocab_size=50, context_length=64, emb_dim=64, n_heads=4, n_
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++, with which torch compiles for a CPU")
 
 
-def a_model(kind):
+def a_model(kind, **more):
     """A model by its architecture and, after a space, its bits."""
     architecture, *bits = kind.split()
-    model = build(replace(CONFIG, architecture=architecture, init="gpt2" if architecture == "gpt" else "torch")).eval()
+    model = build(replace(CONFIG, architecture=architecture, init="gpt2" if architecture == "gpt" else "torch", **more)).eval()
     with torch.no_grad():
         for matrix in model.parameters():  # the modern one begins with zeros
             matrix.add_(torch.randn_like(matrix), alpha=0.02)
@@ -81,7 +89,9 @@ def test_the_scores_agree_for_every_size_of_batch_and_cache_and_with_blanks(kind
         compile_steps(model)
         for text, want in zip(texts, plain, strict=True):
             off = 1e-4 if kind in ("gpt", "modern") else 2e-2  # bfloat16 within; in 8 bits a last bit can move an input by a step
-            torch.testing.assert_close(read(model, *text), want, rtol=off, atol=off)
+            got = read(model, *text)
+            torch.testing.assert_close(got, want, rtol=off, atol=off)
+            assert (got - want).abs().mean() < off / 20
     assert len(compilings) == 4, "one row and rows, without blanks and with, for every length of text and cache"
 
 
@@ -89,14 +99,47 @@ def test_the_scores_agree_for_every_size_of_batch_and_cache_and_with_blanks(kind
 @needs_compiler
 @torch.inference_mode()
 def test_a_kept_program_serves_every_model_of_its_shape(tmp_path, compilings):
+    torch.manual_seed(1)
     ids = torch.randint(50, (2, 12))
     models = [a_model("gpt"), a_model("gpt"), a_model("gpt 8"), a_model("gpt 8")]
     plain = [read(model, ids, 5) for model in models]
     for model, want in list(zip(models, plain, strict=True)) * 2:
         if "hidden" not in vars(model):
             compile_steps(model, folder=tmp_path / "steps")
-        torch.testing.assert_close(read(model, ids, 5), want, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(read(model, ids, 5), want, rtol=1e-4, atol=2e-2 if model is models[2] or model is models[3] else 1e-4)
     assert len(compilings) == len(list((tmp_path / "steps").iterdir())) == 2
+    other = tmp_path / "other"
+    other.mkdir()
+    for kept in (tmp_path / "steps").iterdir():
+        (other / kept.name).write_bytes(b"damaged")
+    model = a_model("gpt")
+    plain = read(model, ids, 5)
+    torch.testing.assert_close(read(compile_steps(model, folder=other), ids, 5), plain, rtol=1e-4, atol=1e-4)
+    assert sorted(kept.stat().st_size > 7 for kept in other.iterdir()) == [False, True], "a new one took the place of the damaged one"
+    assert len(compilings) == 3
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_by_two_threads_with_its_inputs_checked():
+    """In a process of its own: torch asks for both at its start."""
+    code = """
+        import sys, torch
+        sys.path.insert(0, sys.argv[1])
+        from test_compiled import a_model, read, compile_steps
+        torch.manual_seed(0)
+        assert torch.get_num_threads() == 2
+        ids = torch.randint(50, (3, 40))
+        for kind in ("gpt", "gpt 8", "modern"):
+            for rows in (1, 3):
+                model = a_model(kind)
+                with torch.inference_mode():
+                    plain = read(model, ids[:rows], 5)
+                    got = read(compile_steps(model), ids[:rows], 5)
+                torch.testing.assert_close(got, plain, rtol=1e-4, atol=2e-2 if kind == "gpt 8" else 1e-4)
+    """
+    env = os.environ | {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2", "AOTI_RUNTIME_CHECK_INPUTS": "1"}
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(Path(__file__).parent)], env=env, check=True)
 
 
 @pytest.mark.slow
@@ -116,7 +159,7 @@ def test_a_compiler_that_fails_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(torch._inductor, "aot_compile", fails)
     told = []
     model = compile_steps(a_model("gpt"), folder=tmp_path, tell=lambda: told.append(1))
-    with pytest.raises(UserError, match=r"compiling a step failed, .*; write without --compile"):
+    with pytest.raises(UserError, match="compiling a step failed: out of disk; write without compiled steps"):
         read(model, torch.randint(50, (1, 6)), 5)
     assert (told, list(tmp_path.iterdir())) == ([1], [])
 
@@ -148,6 +191,55 @@ def test_a_prompt_and_a_text_without_cache_are_not_compiled(monkeypatch):
 
 
 @torch.no_grad()
+def test_what_is_no_step_is_left_to_the_model(monkeypatch):
+    """A program looks at no size, so that a wrong one would be read and written where nothing is."""
+    model, ids = a_model("gpt"), torch.randint(50, (3, 9))
+    monkeypatch.setattr(compiled, "program", lambda *_: pytest.fail("compiled"))
+    compile_steps(model)
+
+    def cache(rows=3, limit=64):
+        made = KVCache((2, rows, 4, limit, 16), torch.float32, torch.device("cpu"))
+        model(ids[:1, :3].expand(rows, 3), made)
+        return made
+
+    for wrong, given in ((ids[:, :0], cache()), (ids[:1, :1], cache()), (ids[:, :1], cache(1)), (ids[:, :1], cache(limit=3))):
+        with suppress(RuntimeError, ValueError):
+            model(wrong, given)
+    given = cache()
+    given.blanks = torch.zeros(2, dtype=torch.long)
+    with suppress(RuntimeError):
+        model(ids[:, :1], given)
+    assert model(ids[:, :1].int(), cache()).shape == (3, 1, 50)
+    model.train()
+    model(ids[:, :1], cache())
+
+
+def test_the_name_of_a_kept_program_says_all_that_it_depends_on(monkeypatch, tmp_path):
+    def run(given):
+        rows = next(len(each) for each in given if each.dtype == torch.long)
+        return [torch.zeros(rows, 1, 64, dtype=torch.bfloat16 if given[0].dtype == torch.bfloat16 else torch.float32)]
+
+    (tmp_path / "made.so").touch()
+    monkeypatch.setattr(torch._inductor, "aot_compile", lambda *_, **__: str(tmp_path / "made.so"))
+    monkeypatch.setattr(torch._C._aoti, "AOTIModelContainerRunnerCpu", lambda *_: SimpleNamespace(run=run))
+    steps, ids, told = tmp_path / "steps", torch.randint(50, (2, 6)), []
+
+    @torch.no_grad()
+    def kept(kind="gpt", rows=1, **more):
+        read(compile_steps(a_model(kind, **more), folder=steps, tell=lambda: told.append(kind)), ids[:rows], 5)
+        return len(list(steps.iterdir()))
+
+    assert (kept(), kept(), told) == (1, 1, ["gpt"])
+    assert [kept("gpt 8"), kept("gpt 16"), kept(rows=2), kept("modern"), kept("modern", context_length=32)] == [2, 3, 4, 5, 6]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    assert kept() == 7
+    monkeypatch.setattr(compiled, "_processor", lambda: "another")
+    assert (kept(), len(told)) == (8, 8)
+    monkeypatch.setattr(compiled, "_is_own", lambda path: False)
+    assert (kept(), len(told)) == (8, 9), "another user's program is not run"
+
+
+@torch.no_grad()
 def test_a_cache_of_another_model_is_the_error_that_it_was():
     model, other = a_model("gpt"), build(replace(CONFIG, n_heads=2))
     ids = torch.randint(50, (1, 4))
@@ -162,5 +254,7 @@ def test_what_cannot_be_compiled_is_an_error():
     with pytest.raises(ValueError, match="the model is on meta; steps are compiled for a CPU"):
         compile_steps(build(CONFIG).to("meta"))
     if can_pack():
-        with pytest.raises(ValueError, match="a packed matrix cannot be compiled"):
+        with pytest.raises(ValueError, match="the model is packed or compiled already"):
             compile_steps(pack(build(CONFIG)))
+    with pytest.raises(ValueError, match="the model is packed or compiled already"):
+        compile_steps(compile_steps(a_model("gpt 8")))

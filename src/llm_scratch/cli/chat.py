@@ -60,7 +60,7 @@ class Chat(Verb, Samplers):
     dtype: Dtype = "auto"
     """bits of the weights while writing: auto takes what is fastest here, and says why"""
     compile: Switch = False
-    """compile a token's step first: half a minute, once for each shape of model; then a tenth to a third less time a token"""
+    """compile a token's step first: half a minute with g++, once for each shape of model; a token then takes less time"""
 
     def run(self) -> None:
         """Load, greet, then read and answer until the end."""

@@ -65,7 +65,7 @@ def ready(
         writes: pack the matrices, which lets a CPU write twice as fast and changes the last bits of the scores.
         much: it will write some thousand tokens; see `model.packed.pack`.
         compiled: see `model.compiled`.
-        alone: it writes one token of one text at a time. Several are compiled in few bits alone: in more, a packed matrix is faster.
+        alone: it reads one token at a time. Where it reads several at once, only models in 8 or 4 bits are compiled.
     Raises:
         UserError: as `choose`, `load` and `choose_precision`; nothing to compile with or for.
     """
@@ -75,8 +75,8 @@ def ready(
     from llm_scratch.training.memory import keep_freed_memory
 
     name, why = choose(device)
-    if compiled:
-        _check_compiler(name)
+    if compiled and name != "cpu":
+        raise UserError(f"--compile writes programs for a CPU, and this is {name}; leave it out, or give --device cpu")
     model, tokenizer = load(where, name)
     model, precision = with_dtype(model, dtype)
     how = ""
@@ -93,29 +93,27 @@ def ready(
 
 
 def _compile(model: Any, much: bool, alone: bool) -> None:
-    """`compile_steps`; where one text is written, before it begins."""
+    """`compile_steps`; where one text is written, before it begins.
+
+    Raises:
+        UserError: no compiler, or it failed.
+    """
     import torch
 
-    from llm_scratch.model.compiled import compile_steps
+    from llm_scratch.model.compiled import SHORTEST, compile_steps
     from llm_scratch.model.running import context_length
 
-    message = "Compiling a token's step takes half a minute, once for each shape of model."
-    compile_steps(model, much, cache_folder() / "steps", lambda: print(message, file=sys.stderr))
-    if alone and (context_length(model) or 0) > 3:
+    def tell() -> None:
+        compiler = os.environ.get("CXX", "g++")
+        if shutil.which(compiler) is None:
+            raise UserError(
+                f"--compile needs a C++ compiler, and there is no {compiler} here; install it (apt install g++), or leave it out"
+            )
+        print("Compiling a token's step takes half a minute, once for each shape of model.", file=sys.stderr)
+
+    compile_steps(model, much, cache_folder() / "steps", tell)
+    if alone and (context_length(model) or 0) >= SHORTEST:
         with torch.inference_mode():
             cache = model.new_cache(1)
             for tokens in (2, 1):
                 model(torch.zeros(1, tokens, dtype=torch.long), cache)
-
-
-def _check_compiler(device: str) -> None:
-    """Whether steps can be compiled here.
-
-    Raises:
-        UserError: no compiler, or not a CPU.
-    """
-    if device != "cpu":
-        raise UserError(f"--compile writes programs for a CPU, and this is {device}; leave it out, or give --device cpu")
-    compiler = os.environ.get("CXX", "g++")
-    if shutil.which(compiler) is None:
-        raise UserError(f"--compile needs a C++ compiler, and there is no {compiler} here; install it (apt install g++), or leave it out")

@@ -1,9 +1,9 @@
-"""One token's step as one program of its own: the hundreds of operations between two tokens become a few loops of C++.
+"""One token's step as one program of its own: the hundreds of operations between a token and its scores become a few loops of C++.
 
-torch.export writes down what a step computes, torch's compiler makes a program of it, which takes half a minute and needs g++; then no
-Python runs between the token and what the model has made of it. A product of one row is written out as the sum that it is, so that it
-becomes one of those loops too, which read a matrix row by row as fast as memory can be read. A prompt is read as before. The numbers
-agree but for their last bits.
+torch.export writes down what a step computes, and torch's compiler makes a program of it, which takes half a minute and needs g++; no
+Python runs in it any more. Of one row, a product in 32 or 16 bits is written out as the sum that it is, so that it becomes one of those
+loops too, which read a matrix row by row as fast as memory can be read. A prompt is read by the model as it is, with the head alone packed.
+The numbers agree but for their last bits.
 Proof: tests/model/test_compiled.py. Gain: `python benchmarks/decode.py`.
 Source: https://docs.pytorch.org/docs/main/user_guide/torch_compiler/torch.compiler_aot_inductor.html.
 """
@@ -11,6 +11,7 @@ Source: https://docs.pytorch.org/docs/main/user_guide/torch_compiler/torch.compi
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import warnings
 from collections.abc import Callable
@@ -37,39 +38,38 @@ Program = Callable[[Tensor, KVCache], Tensor]
 """(one token of each row [B, 1], a cache with a place for it) -> [B, 1, C]; the cache holds them afterwards, but has not moved on"""
 
 OPTIONS: dict[str, Any] = {"cpp.enable_floating_point_contract_flag": "fast"}  # a product and a sum may be rounded once
+SHORTEST = 4  # a context for fewer tokens has no lengths between which a program could be for all
 
 
 def compile_steps(model: nn.Module, much: bool = False, folder: Path | None = None, tell: Callable[[], None] = lambda: None) -> nn.Module:
     """Make a model ready to write on a CPU by compiled steps, in place; instead of `packed.pack`, and with the same consequences.
 
-    The first step of one row compiles, and so does the first of several, and of several with blanks before them. Several rows of 32 or 16
-    bits are written faster by a packed model. From then on the model's parts must stay what they are: a program does not look at them.
+    The first step of one row compiles, and so does the first of several; each again where blanks stand before a text. Several rows of 32
+    or 16 bits are written faster by a packed model. From then on the model's parts must stay what they are; no program looks at them.
 
     Args:
         much: as in `pack`.
         folder: where programs are kept, which no weights are in: the next model of this shape finds them. None: nowhere.
         tell: called before the half minute in which a compiler works.
     Raises:
-        ValueError: the model is packed already, or not on a CPU.
+        ValueError: the model is packed or compiled already, or not on a CPU.
     """
     if device_of(model).type != "cpu":
         raise ValueError(f"the model is on {device_of(model)}; steps are compiled for a CPU")
-    if any(isinstance(part, PackedLinear) for part in model.modules()):
-        raise ValueError("a packed matrix cannot be compiled; let compile_steps do what is to be packed")
+    if any(isinstance(part, PackedLinear) for part in model.modules()) or "hidden" in vars(model):
+        raise ValueError("the model is packed or compiled already; let compile_steps do both")
     plain: Any = pack(model, much, blocks=False).hidden
     programs: dict[tuple[Any, ...], Program] = {}
     made = partial(library, folder=folder, tell=tell)
 
     def hidden(in_idx: Tensor, cache: KVCache | None = None) -> Tensor:
         """As the model's own, [B, T] -> [B, T, C]."""
-        if (
-            cache is None or in_idx.shape[1] > 1 or cache.pos < 2 or not cache.room or cache.limit < 4
-        ):  # a program's lengths vary, from 2 on
+        if cache is None or model.training or not _is_step(in_idx, cache):
             return plain(in_idx, cache)
-        if (end := cache.pos + 1) >= cache.keys[0].shape[2]:  # and a cache with a place more than it needs
+        if (end := cache.pos + 1) >= cache.keys[0].shape[2]:  # a program wants a place more than it needs
             cache.make_room(min(end + cache.block, cache.limit + 1))
-        keys = cache.keys[0]  # of one model they are all alike; it is no program's task to see that they are
-        kind = len(in_idx) > 1, cache.blanks is not None, len(cache.keys), keys.shape[1], keys.shape[3], keys.dtype, in_idx.dtype
+        keys = cache.keys[0]
+        kind = len(in_idx) > 1, cache.blanks is not None, cache.limit, len(cache.keys), keys.shape[1], keys.shape[3], keys.dtype
         if kind not in programs:
             programs[kind] = program(model, plain, in_idx, cache, made)
         x = programs[kind](in_idx, cache)
@@ -78,6 +78,13 @@ def compile_steps(model: nn.Module, much: bool = False, folder: Path | None = No
 
     model.hidden = hidden  # type: ignore[assignment]
     return model
+
+
+def _is_step(in_idx: Tensor, cache: KVCache) -> bool:
+    """Whether this is a token of each row, for a cache of these rows with room for it: a program looks at no size."""
+    rows, T = in_idx.shape
+    fits = T == 1 and rows == cache.rows > 0 and (cache.blanks is None or cache.blanks.shape == (rows,))
+    return fits and in_idx.dtype == torch.long and 2 <= cache.pos < cache.limit and cache.limit >= SHORTEST
 
 
 def product_of_one_row(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -110,12 +117,12 @@ class _Step(nn.Module):
             return self.hidden(in_idx, cache)
 
 
-def program(model: nn.Module, hidden: Program, in_idx: Tensor, cache: KVCache, made: Callable[..., Path]) -> Program:
+def program(model: nn.Module, hidden: Program, in_idx: Tensor, cache: KVCache, made: Callable[..., Any]) -> Program:
     """Compile a step for batches like this one: of one row, or of any number from two on; with blanks, or without.
 
     Args:
         hidden: the model's own; it runs once, on zeros.
-        made: `library`, which makes a file of it.
+        made: `library`, which makes a program of it.
     """
     Dim = torch.export.Dim
     rows, length, places = Dim("rows", min=2), Dim("length", min=2, max=cache.limit - 1), Dim("places", min=3)  # one name, one size
@@ -123,18 +130,19 @@ def program(model: nn.Module, hidden: Program, in_idx: Tensor, cache: KVCache, m
     lengths = torch.empty(cache.limit)
 
     def inputs(in_idx: Tensor, cache: KVCache) -> tuple[Any, ...]:
-        blanks = [] if cache.blanks is None else [cache.blanks.contiguous()]  # a program does not ask how a tensor lies
-        return in_idx.contiguous(), lengths[: cache.pos], list(cache.keys), list(cache.values), blanks
+        blanks = [] if cache.blanks is None else [cache.blanks.to(torch.long).contiguous()]  # nor does it ask how a tensor lies
+        token = in_idx.clone(memory_format=torch.contiguous_format)
+        return token, lengths[: cache.pos], list(cache.keys), list(cache.values), blanks
 
+    # a deprecation in torch's own export; a plain mode, as it cannot write down what inference mode made
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings(action="ignore", category=FutureWarning):
-        example = tuple(map(_zeros, inputs(in_idx, cache)))
+        example = _example(len(in_idx) > 1, cache)
         layers = [batch | {2: places}] * len(cache.keys)
         shapes = batch, {0: length}, layers, layers, [batch] * len(example[-1])
         step = torch.export.export(_Step(model, hidden, cache), example, dynamic_shapes=shapes, strict=False)
         own = step.state_dict | step.constants
         weights = [own[each.target] for each in step.graph_signature.input_specs if each.target is not None]
-        path = made(step.graph_module, (*weights, *tree_leaves(example)))
-    run = torch._C._aoti.AOTIModelContainerRunnerCpu(str(path), 1).run
+        run = made(step.graph_module, (*weights, *tree_leaves(example)), repr(step.range_constraints)).run
 
     def compiled(in_idx: Tensor, cache: KVCache) -> Tensor:
         """As `Program` says."""
@@ -144,30 +152,48 @@ def program(model: nn.Module, hidden: Program, in_idx: Tensor, cache: KVCache, m
     return compiled
 
 
-def library(step: torch.fx.GraphModule, example: tuple[Tensor, ...], folder: Path | None, tell: Callable[[], None]) -> Path:
-    """The file with a step's program: the kept one of an equal step on an equal machine, or a new one.
+def _example(several: bool, cache: KVCache) -> tuple[Any, ...]:
+    """Inputs of a step, of sizes by which the compiler decides what is worth two threads: always the same for one shape of model."""
+    B, seen = 4 if several else 1, min(cache.limit - 1, 256)
+    _, G, _, D = cache.keys[0].shape
+    keys, values = ([torch.zeros(B, G, seen + 2, D, dtype=cache.keys[0].dtype) for _ in cache.keys] for _ in range(2))
+    blanks = [] if cache.blanks is None else [torch.zeros(B, dtype=torch.long)]
+    return torch.zeros(B, 1, dtype=torch.long), torch.zeros(seen), keys, values, blanks
+
+
+def library(step: torch.fx.GraphModule, example: tuple[Tensor, ...], ranges: str, folder: Path | None, tell: Callable[[], None]) -> Any:
+    """A step's program: the kept one of an equal step on an equal machine, or a new one.
 
     Args:
         example: inputs of the step, weights first.
+        ranges: of its sizes.
         folder, tell: as in `compile_steps`.
     Raises:
         UserError: the compiler failed.
     """
+    open_library = torch._C._aoti.AOTIModelContainerRunnerCpu
     code = [line for line in step.print_readable(print_output=False, include_stride=True).splitlines() if not line.lstrip().startswith("#")]
-    equal = [torch.__version__, torch.get_num_threads(), _processor(), OPTIONS, *code]
+    sizes = [(tuple(each.shape), each.dtype) for each in example]
+    equal = [torch.__version__, torch.get_num_threads(), _processor(), OPTIONS, ranges, sizes, *code]
     kept = folder and folder / f"{hashlib.sha256(repr(equal).encode()).hexdigest()[:32]}.so"
-    if kept and kept.exists():
-        return kept
+    with suppress(OSError, RuntimeError):  # none, or one that cannot be opened here: a new one takes its place
+        if kept and _is_own(kept):
+            return open_library(str(kept), 1)
     tell()
     try:
         made = Path(str(torch._inductor.aot_compile(step, example, options=OPTIONS)))
     except (CppCompileError, InductorError) as e:
-        raise UserError(f"compiling a step failed, {str(e).splitlines()[0]}; write without --compile", RESOURCES) from e
+        reason = getattr(e, "output", None) or str(e).split("\n\n")[0]
+        raise UserError(f"compiling a step failed: {reason.strip().splitlines()[-1]}; write without compiled steps", RESOURCES) from e
     if kept:
-        with suppress(OSError, UserError):  # no place to keep it
-            kept.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(UserError):  # no place to keep it
             write_whole(kept, made.read_bytes())
-    return made
+    return open_library(str(made), 1)
+
+
+def _is_own(path: Path) -> bool:
+    """Whether a file is this user's: another's program is not run."""
+    return path.stat().st_uid == os.getuid() if hasattr(os, "getuid") else path.exists()
 
 
 def _processor() -> str:
@@ -175,8 +201,3 @@ def _processor() -> str:
     with suppress(OSError, StopIteration):
         return next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.lower().startswith(("flags", "features")))
     return platform.processor()
-
-
-def _zeros(inputs: Any) -> Any:
-    """Tensors of these sizes to look at in an export."""
-    return [*map(_zeros, inputs)] if isinstance(inputs, list) else torch.zeros_like(inputs)
