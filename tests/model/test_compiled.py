@@ -106,7 +106,7 @@ def test_a_kept_program_serves_every_model_of_its_shape(tmp_path, compilings):
     for model, want in list(zip(models, plain, strict=True)) * 2:
         if "hidden" not in vars(model):
             compile_steps(model, folder=tmp_path / "steps")
-        torch.testing.assert_close(read(model, ids, 5), want, rtol=1e-4, atol=2e-2 if model is models[2] or model is models[3] else 1e-4)
+        torch.testing.assert_close(read(model, ids, 5), want, rtol=1e-4, atol=2e-2 if model in models[2:] else 1e-4)
     assert len(compilings) == len(list((tmp_path / "steps").iterdir())) == 2
     other = tmp_path / "other"
     other.mkdir()
@@ -139,7 +139,7 @@ def test_by_two_threads_with_its_inputs_checked():
                 torch.testing.assert_close(got, plain, rtol=1e-4, atol=2e-2 if kind == "gpt 8" else 1e-4)
     """
     env = os.environ | {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2", "AOTI_RUNTIME_CHECK_INPUTS": "1"}
-    subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(Path(__file__).parent)], env=env, check=True)
+    assert subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(Path(__file__).parent)], env=env).returncode == 0
 
 
 @pytest.mark.slow

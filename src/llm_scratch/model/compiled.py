@@ -71,7 +71,7 @@ def compile_steps(model: nn.Module, much: bool = False, folder: Path | None = No
         keys = cache.keys[0]
         kind = len(in_idx) > 1, cache.blanks is not None, cache.limit, len(cache.keys), keys.shape[1], keys.shape[3], keys.dtype
         if kind not in programs:
-            programs[kind] = program(model, plain, in_idx, cache, made)
+            programs[kind] = program(model, plain, len(in_idx) > 1, cache, made)
         x = programs[kind](in_idx, cache)
         cache.advance(1)
         return x
@@ -117,8 +117,8 @@ class _Step(nn.Module):
             return self.hidden(in_idx, cache)
 
 
-def program(model: nn.Module, hidden: Program, in_idx: Tensor, cache: KVCache, made: Callable[..., Any]) -> Program:
-    """Compile a step for batches like this one: of one row, or of any number from two on; with blanks, or without.
+def program(model: nn.Module, hidden: Program, several: bool, cache: KVCache, made: Callable[..., Any]) -> Program:
+    """Compile a step of one row, or of any number from two on; with blanks where the cache has some, without where not.
 
     Args:
         hidden: the model's own; it runs once, on zeros.
@@ -126,17 +126,12 @@ def program(model: nn.Module, hidden: Program, in_idx: Tensor, cache: KVCache, m
     """
     Dim = torch.export.Dim
     rows, length, places = Dim("rows", min=2), Dim("length", min=2, max=cache.limit - 1), Dim("places", min=3)  # one name, one size
-    batch = {0: rows} if len(in_idx) > 1 else {}
+    batch = {0: rows} if several else {}
     lengths = torch.empty(cache.limit)
-
-    def inputs(in_idx: Tensor, cache: KVCache) -> tuple[Any, ...]:
-        blanks = [] if cache.blanks is None else [cache.blanks.to(torch.long).contiguous()]  # nor does it ask how a tensor lies
-        token = in_idx.clone(memory_format=torch.contiguous_format)
-        return token, lengths[: cache.pos], list(cache.keys), list(cache.values), blanks
 
     # a deprecation in torch's own export; a plain mode, as it cannot write down what inference mode made
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings(action="ignore", category=FutureWarning):
-        example = _example(len(in_idx) > 1, cache)
+        example = _example(several, cache)
         layers = [batch | {2: places}] * len(cache.keys)
         shapes = batch, {0: length}, layers, layers, [batch] * len(example[-1])
         step = torch.export.export(_Step(model, hidden, cache), example, dynamic_shapes=shapes, strict=False)
@@ -146,8 +141,9 @@ def program(model: nn.Module, hidden: Program, in_idx: Tensor, cache: KVCache, m
 
     def compiled(in_idx: Tensor, cache: KVCache) -> Tensor:
         """As `Program` says."""
-        in_idx, seen, keys, values, blanks = inputs(in_idx, cache)
-        return run([*weights, in_idx, seen, *keys, *values, *blanks])[0]
+        token = in_idx.clone(memory_format=torch.contiguous_format)  # a program does not ask how a tensor lies
+        blanks = [] if cache.blanks is None else [cache.blanks.to(torch.long).contiguous()]
+        return run([*weights, token, lengths[: cache.pos], *cache.keys, *cache.values, *blanks])[0]
 
     return compiled
 
