@@ -75,7 +75,7 @@ def ready(
     from llm_scratch.training.memory import keep_freed_memory
 
     name, why = choose(device)
-    if compiled and name != "cpu":
+    if compiled and not name.startswith("cpu"):
         raise UserError(f"--compile writes programs for a CPU, and this is {name}; leave it out, or give --device cpu")
     model, tokenizer = load(where, name)
     model, precision = with_dtype(model, dtype)
