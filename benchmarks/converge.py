@@ -26,9 +26,9 @@ import torch
 
 from llm_scratch.config import ModelConfig, RunConfig, TrainConfig, from_dict
 from llm_scratch.data.corpus import Corpus, prepare
+from llm_scratch.hardware.allocator import keep_freed_memory
 from llm_scratch.presets import preset
 from llm_scratch.training.loop import start
-from llm_scratch.training.memory import keep_freed_memory
 from llm_scratch.training.step import mean_loss
 
 PLAIN = ModelConfig(

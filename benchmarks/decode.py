@@ -56,13 +56,13 @@ def ours(precision: str) -> Write:
 
     from llm_scratch.generation.sampling import greedy
     from llm_scratch.generation.steps import steps
+    from llm_scratch.hardware.allocator import keep_freed_memory
+    from llm_scratch.hardware.matmul_backend import select_matmul_backend
     from llm_scratch.model.compiled import compile_steps
     from llm_scratch.model.packed import pack
-    from llm_scratch.model.products import use_fast_float32
     from llm_scratch.model.quantized import quantize
-    from llm_scratch.training.memory import keep_freed_memory
 
-    use_fast_float32()
+    select_matmul_backend()
     model = the_model()
     if precision.startswith("int"):
         quantize(model, 8 if precision.startswith("int8") else 4)
@@ -137,7 +137,7 @@ def work(name: str) -> None:
     """A contender's process."""
     import torch
 
-    from llm_scratch.training.machine import peak_memory
+    from llm_scratch.hardware.memory import peak_memory
 
     kind, _, rest = name.partition("-")
     write = ours(rest) if kind == "ours" else theirs(rest) if kind == "hf" else llamas(llama.KINDS[name])
@@ -156,13 +156,13 @@ def measure(names: list[str], batch: int, prompt: int, new: int, rounds: int) ->
     """The contenders in turn; for each its seconds of every round, and of the reading of memory between them."""
     import torch
 
-    from llm_scratch.training.machine import fastest
+    from llm_scratch.hardware.benchmark import best_time
 
     found: dict[str, dict[str, Any]] = {name: {"first": [], "others": [], "forward": [], "bandwidth": []} for name in names}
     memory, cpu = torch.ones(READ), torch.device("cpu")
 
     def bandwidth() -> float:
-        return memory.nbytes / fastest(memory.sum, cpu, 0.3)
+        return memory.nbytes / best_time(memory.sum, cpu, 0.3)
 
     with contenders(names, lambda name: ["--work", name]) as ask:
         for turn in range(rounds + 1):

@@ -6,7 +6,7 @@ Equal work for all: the same shape, tied head, dropout 0.1, AdamW, clipping at 1
   ours            the engine as it runs by default: precision by trial, freed memory kept
   ours-float32    the same with every product in float32
   hf              transformers' GPT2LMHeadModel as it ships
-  hf-kept         the same, given our allocator setting (training/memory.py)
+  hf-kept         the same, given our allocator setting (hardware/allocator.py)
 Each lives in a process of its own, because the allocator's setting and the peak memory are a process's; they take turns, a few steps each,
 so that a busy moment of the machine meets all of them. Times are medians of steps after a warm-up, a ratio is the median over the rounds.
 The last line is JSON. On a machine with a GPU: `--device cuda`, with `--batch` and `--context` for a batch that fills it.
@@ -36,8 +36,8 @@ def ours(shape: tuple[int, ...], precision: str, device: str) -> tuple[Callable[
     import torch
 
     from llm_scratch.config import MachineConfig, TrainConfig
+    from llm_scratch.hardware.allocator import keep_freed_memory
     from llm_scratch.model.gpt import GPTModel
-    from llm_scratch.training.memory import keep_freed_memory
     from llm_scratch.training.optim import OPTIMIZERS
     from llm_scratch.training.step import train_step
     from llm_scratch.training.trainee import make_ready
@@ -59,7 +59,7 @@ def theirs(shape: tuple[int, ...], kept: bool, device: str) -> tuple[Callable[[]
     from transformers import GPT2Config, GPT2LMHeadModel
 
     if kept:
-        from llm_scratch.training.memory import keep_freed_memory
+        from llm_scratch.hardware.allocator import keep_freed_memory
 
         keep_freed_memory()
     V, T, C, H, layers, B, _ = shape
@@ -81,7 +81,7 @@ def work(name: str, shape: tuple[int, ...], device: str) -> None:
     """A contender's process: does as many steps as it is asked for, and answers with the middle of their seconds."""
     import torch
 
-    from llm_scratch.training.machine import peak_memory
+    from llm_scratch.hardware.memory import peak_memory
 
     on = torch.device(device)
     if name.startswith("ours"):
@@ -173,9 +173,9 @@ def rates(device: str) -> tuple[float, float]:
     """The machine's matrix rate in float32 (by the faster library) and in bfloat16, FLOP/s."""
     import torch
 
-    from llm_scratch.training.machine import matrix_rate
+    from llm_scratch.hardware.benchmark import matmul_flops
 
-    return matrix_rate(torch.device(device), torch.float32, 0.5), matrix_rate(torch.device(device), torch.bfloat16, 0.5)
+    return matmul_flops(torch.device(device), torch.float32, 0.5), matmul_flops(torch.device(device), torch.bfloat16, 0.5)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from llm_scratch.config import ModelConfig, RunConfig, from_dict
 from llm_scratch.data.corpus import start_id
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.generation.precision import Dtype, with_dtype
+from llm_scratch.hardware.matmul_backend import select_matmul_backend
 from llm_scratch.interop import hf, litgpt, nanogpt, notebook
 from llm_scratch.interop.gpt2 import load_named
 from llm_scratch.interop.gpt2_table import put
@@ -30,7 +31,6 @@ from llm_scratch.interop.openai import load_gpt2
 from llm_scratch.interop.openai_files import GPT2
 from llm_scratch.interop.torch_file import read_torch
 from llm_scratch.model import build
-from llm_scratch.model.products import use_fast_float32
 from llm_scratch.model.running import vocab_size
 from llm_scratch.tokenizers import TOKENIZERS, CharTokenizer, Tokenizer, load_tokenizer
 
@@ -96,7 +96,7 @@ def load(where: str | Path, device: str = "cpu", dtype: Dtype = "float32") -> tu
     """
     loaded = read(where)
     if device == "cpu":
-        use_fast_float32()
+        select_matmul_backend()
     return with_dtype(loaded.model.to(device), dtype)[0].eval(), loaded.tokenizer
 
 

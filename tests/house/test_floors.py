@@ -13,7 +13,7 @@ ROOT = Path(llm_scratch.__file__).parent
 FLOORS = [
     ["errors"],
     ["strict", "web"],
-    ["config", "files", "download", "tensor_file"],
+    ["config", "files", "download", "tensor_file", "hardware"],
     ["tokenizers", "model", "presets", "manifest"],
     ["data", "generation", "interop", "checkpoint", "interpretability"],
     ["loading", "training", "evaluation"],

@@ -22,8 +22,8 @@ from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig
 from llm_scratch.data.corpus import Corpus
 from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.training.loop import train
-from llm_scratch.training.machine import peak_memory, resident_memory
-from llm_scratch.training.memory import keep_freed_memory
+from llm_scratch.hardware.memory import peak_memory, resident_memory
+from llm_scratch.hardware.allocator import keep_freed_memory
 from llm_scratch.training.records import Watcher
 
 EVERY, STEPS = 30, 100  # three saves while it trains, and the last

@@ -38,7 +38,7 @@ def corpus():
 def machine(monkeypatch):
     """A machine of round numbers: 1 GFLOP/s, 100 MB/s, 1 GiB taken and 3 GiB free, a step in 2 s and a batch looked at in 0.5 s."""
     said = {
-        "matrix_rate": 1e9,
+        "matmul_flops": 1e9,
         "read_bandwidth": 1e8,
         "resident_memory": GIB,
         "free_memory": 3 * GIB,
@@ -130,7 +130,7 @@ def test_it_is_kept_in_the_run(machine, tmp_path):
 
 
 def test_a_short_run_is_not_worth_a_plan(monkeypatch, corpus):
-    monkeypatch.setattr(planning, "matrix_rate", lambda device: 1e9)
+    monkeypatch.setattr(planning, "matmul_flops", lambda device: 1e9)
     assert not worth_a_plan(settings(), corpus, CPU)
     assert worth_a_plan(settings(steps=10**6), corpus, CPU)
     assert worth_a_plan(settings(epochs=10**6), corpus, CPU)

@@ -9,9 +9,9 @@ from llm_scratch import files
 from llm_scratch.config import ModelConfig, load_config
 from llm_scratch.errors import UserError
 from llm_scratch.files import write_whole
+from llm_scratch.hardware.flops import flops_per_token
 from llm_scratch.model import build
 from llm_scratch.presets import preset
-from llm_scratch.training.flops import flops_per_token
 from llm_scratch.training.records import TIMED_FIELDS, Records, Watcher, environment, readable_rows
 
 

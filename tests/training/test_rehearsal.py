@@ -8,8 +8,8 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from llm_scratch.config import MachineConfig, ModelConfig, RunConfig, TrainConfig
+from llm_scratch.hardware.memory import resident_memory
 from llm_scratch.model import MODELS, build
-from llm_scratch.training.machine import resident_memory
 from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.precision import Precision
 from llm_scratch.training.rehearsal import Held, rehearse

@@ -70,9 +70,9 @@ def ready(
         UserError: as `choose`, `load` and `choose_precision`; nothing to compile with or for.
     """
     from llm_scratch.generation.precision import with_dtype
+    from llm_scratch.hardware.allocator import keep_freed_memory
     from llm_scratch.loading import load
     from llm_scratch.model.packed import pack
-    from llm_scratch.training.memory import keep_freed_memory
 
     name, why = choose(device)
     if compiled and not name.startswith("cpu"):

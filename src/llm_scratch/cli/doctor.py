@@ -128,7 +128,7 @@ def _without_gpu(built_for: str | None) -> tuple[str, str]:
 
 
 def _room() -> Iterator[Row]:
-    from llm_scratch.training.machine import free_memory
+    from llm_scratch.hardware.memory import free_memory
 
     if (memory := free_memory()) is not None:
         low = "close other programs, or use --train.micro-batches" if memory < FREE_MEMORY else ""

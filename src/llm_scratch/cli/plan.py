@@ -102,7 +102,7 @@ def predict(config: RunConfig, wanted: str, screen: Console) -> Prediction:
 
     from llm_scratch.cli.device import choose
     from llm_scratch.data.corpus import prepare
-    from llm_scratch.training.memory import keep_freed_memory
+    from llm_scratch.hardware.allocator import keep_freed_memory
     from llm_scratch.training.plan import make_plan
 
     keep_freed_memory()

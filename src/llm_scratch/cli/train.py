@@ -94,8 +94,8 @@ class Train(Verb):
         from llm_scratch.cli.plan import look_ahead
         from llm_scratch.cli.progress import Watch
         from llm_scratch.data.corpus import prepare
+        from llm_scratch.hardware.allocator import keep_freed_memory
         from llm_scratch.training.loop import train
-        from llm_scratch.training.memory import keep_freed_memory
         from llm_scratch.training.team import joined
 
         keep_freed_memory()

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from llm_scratch.model.large_pages import in_large_pages
+from llm_scratch.hardware.huge_pages import collapse_huge_pages
 from llm_scratch.model.quantized import QuantizedLinear
 from llm_scratch.model.running import device_of
 
@@ -87,7 +87,7 @@ def pack(model: nn.Module, much: bool = False, blocks: bool = True) -> nn.Module
         if isinstance(part, QuantizedLinear):
             part.prepare()
     if much:
-        in_large_pages(place for part in model.modules() for place in _places(part))
+        collapse_huge_pages(place for part in model.modules() for place in _places(part))
     return model.requires_grad_(False)
 
 

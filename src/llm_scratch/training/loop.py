@@ -22,11 +22,11 @@ from llm_scratch.config import RunConfig, TrainConfig, from_dict, learned, to_di
 from llm_scratch.data.corpus import Corpus, prepare, start_id
 from llm_scratch.data.loader import TokenLoader
 from llm_scratch.errors import CHECKPOINT, UserError, unknown
+from llm_scratch.hardware.memory import free_memory
 from llm_scratch.model import build
 from llm_scratch.training.guard import STREAK, Guard
 from llm_scratch.training.interrupt import Stop, stop_signals
 from llm_scratch.training.lock import only_writer
-from llm_scratch.training.machine import free_memory
 from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.parallel import check_team, spread
 from llm_scratch.training.records import NoRecords, Records, Silence, Watcher

@@ -20,9 +20,10 @@ from llm_scratch.config import RunConfig
 from llm_scratch.data.corpus import Corpus
 from llm_scratch.data.loader import TokenLoader
 from llm_scratch.files import write_whole
+from llm_scratch.hardware.benchmark import matmul_flops, read_bandwidth
+from llm_scratch.hardware.flops import flops_per_token, mfu
+from llm_scratch.hardware.memory import free_memory, resident_memory
 from llm_scratch.model import build
-from llm_scratch.training.flops import flops_per_token, mfu
-from llm_scratch.training.machine import free_memory, matrix_rate, read_bandwidth, resident_memory
 from llm_scratch.training.precision import choose_precision
 from llm_scratch.training.rehearsal import Memory, rehearse
 from llm_scratch.training.saving import in_background
@@ -108,7 +109,7 @@ def worth_a_plan(config: RunConfig, corpus: Corpus, device: torch.device, second
     """Whether a run will take so long (`seconds`, by a guess) that three seconds of planning are nothing."""
     with torch.device("meta"):
         work = flops_per_token(build(config.model)) * _steps(config, corpus) * config.train.batch_size * config.model.context_length
-    return work > seconds * LIKELY_MFU * matrix_rate(device)
+    return work > seconds * LIKELY_MFU * matmul_flops(device)
 
 
 def make_plan(config: RunConfig, device: torch.device, corpus: Corpus | None = None, seconds: float = 3.0) -> Plan:
@@ -134,7 +135,7 @@ def make_plan(config: RunConfig, device: torch.device, corpus: Corpus | None = N
         return peak + (_copy_for_saves(run, memory, steps, None if room is None else room - peak) if where == "cpu" else 0)
 
     parts, recompute, fitting_peak = _fit(config, room, lambda run: held(run, rehearse(run, device, precision)))
-    rate, bandwidth = matrix_rate(device), read_bandwidth(device)
+    rate, bandwidth = matmul_flops(device), read_bandwidth(device)
     trial = try_out(config, device, rate, seconds, width)
     with torch.device("meta"):
         flops = flops_per_token(build(config.model))

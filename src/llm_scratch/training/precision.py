@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional as F
 
 from llm_scratch.config import ModelConfig
-from llm_scratch.training.machine import timings
+from llm_scratch.hardware.benchmark import repeat_timings
 
 PAYS = 1.3  # how many times as fast bfloat16 must multiply, as it speeds up only half of a step
 SMALL = 256  # emb_dim from which there is enough to multiply
@@ -57,8 +57,8 @@ def gain_of_bfloat16(emb_dim: int, device: torch.device) -> float:
     if device.type == "cpu":
         torch.set_num_threads(1)
     try:
-        plain = min(timings(lambda: F.linear(x, weight), device, 0.15))
-        half = min(timings(lambda: F.linear(x.bfloat16(), weight.bfloat16()).float(), device, 0.15))
+        plain = min(repeat_timings(lambda: F.linear(x, weight), device, 0.15))
+        half = min(repeat_timings(lambda: F.linear(x.bfloat16(), weight.bfloat16()).float(), device, 0.15))
     finally:
         torch.set_num_threads(threads)
     return plain / half

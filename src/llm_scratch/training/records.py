@@ -22,9 +22,10 @@ from torch import nn
 from llm_scratch.config import RunConfig, config_hash, dump_config
 from llm_scratch.files import write_whole
 from llm_scratch.generation.decode import stream
+from llm_scratch.hardware.benchmark import matmul_flops
+from llm_scratch.hardware.flops import flops_per_token, mfu
+from llm_scratch.hardware.memory import peak_memory
 from llm_scratch.training.board import Board
-from llm_scratch.training.flops import flops_per_token, mfu
-from llm_scratch.training.machine import matrix_rate, peak_memory
 from llm_scratch.training.page import Page
 from llm_scratch.training.plot import plot_runs
 
@@ -100,7 +101,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "machine": platform.platform(),
         "threads": torch.get_num_threads(),
         "device": str(device) if device.type != "cuda" else torch.cuda.get_device_name(device),
-        "matrix_rate": matrix_rate(device, matrix_type(device)),
+        "matrix_rate": matmul_flops(device, matrix_type(device)),
         "commit": commit or None,
     }
 

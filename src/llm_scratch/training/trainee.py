@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from llm_scratch.config import MachineConfig, ModelConfig
+from llm_scratch.hardware.benchmark import matmul_flops
+from llm_scratch.hardware.matmul_backend import select_matmul_backend
 from llm_scratch.model.dropout import Dropout
 from llm_scratch.model.head_loss import summed_loss
-from llm_scratch.model.products import use_fast_float32
-from llm_scratch.training.machine import matrix_rate
 from llm_scratch.training.precision import Precision, choose_precision
 
 COMPILING = 60.0  # seconds that torch.compile takes for a GPT, about
@@ -48,7 +48,7 @@ def make_ready(model: nn.Module, machine: MachineConfig, device: torch.device, w
         work: floating-point operations of the whole run, by which compiling is weighed.
     """
     cfg = ModelConfig.of(model.cfg) if hasattr(model, "cfg") else ModelConfig()  # type: ignore[arg-type]
-    library = f", products by {use_fast_float32()}" if device.type == "cpu" else ""
+    library = f", products by {select_matmul_backend()}" if device.type == "cpu" else ""
     precision = choose_precision(machine.precision, cfg, device)
     dtype = torch.bfloat16 if precision.name == "bfloat16" else torch.float32
     compiled, reason = compile_pays(machine.compile, work, device, dtype)
@@ -66,5 +66,5 @@ def compile_pays(wanted: str, work: float, device: torch.device, dtype: torch.dt
     share = SAVED.get(device.type, 0.0)
     if not share:
         return False, f"it saves nothing on {device.type}"
-    saved = share * work / (USED * matrix_rate(device, dtype))
+    saved = share * work / (USED * matmul_flops(device, dtype))
     return saved > COMPILING, f"it would save about {saved:.0f} s of this run and take {COMPILING:.0f} s"

@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 from llm_scratch.config import RunConfig
+from llm_scratch.hardware.benchmark import repeat_timings
+from llm_scratch.hardware.flops import flops_per_token
 from llm_scratch.model import build
-from llm_scratch.training.flops import flops_per_token
-from llm_scratch.training.machine import timings
 from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.parallel import recompute_blocks
 from llm_scratch.training.trainee import make_ready
@@ -103,6 +103,6 @@ def _time(config: RunConfig, rows: int, T: int, device: torch.device, seconds: f
         with torch.no_grad():
             trainee(ids, ids)
 
-    learning, moving = median(timings(learn, device, seconds)), median(timings(move, device, seconds / 4))
+    learning, moving = median(repeat_timings(learn, device, seconds)), median(repeat_timings(move, device, seconds / 4))
     trainee.eval()
-    return Cost(learning, moving, median(timings(look, device, seconds / 4)))
+    return Cost(learning, moving, median(repeat_timings(look, device, seconds / 4)))

@@ -1,6 +1,6 @@
 """Which of torch's two matrix libraries multiplies float32 numbers on a CPU.
 
-Proof: tests/model/test_products.py. Gains: `python benchmarks/train.py`, `python benchmarks/decode.py`.
+Tests: tests/hardware/test_matmul_backend.py. Gains: `python benchmarks/train.py`, `python benchmarks/decode.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 EXACT = 1e-5  # relative error up to which a product counts as float32
 
 
-def use_fast_float32() -> str:
+def select_matmul_backend() -> str:
     """Let the faster of torch's two matrix libraries for CPUs do this process's float32 products; its name.
 
     torch takes MKL, which is Intel's; on other makers' processors oneDNN is 1.1 to 1.6 times as fast, and
@@ -21,7 +21,7 @@ def use_fast_float32() -> str:
     where it is not float32's, all stays as it was. The choice follows from the processor and not from a clock, so that a run repeats.
     """
     knob = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-    if not torch.backends.mkldnn.is_available() or _maker() in ("", "GenuineIntel"):
+    if not torch.backends.mkldnn.is_available() or _cpu_vendor() in ("", "GenuineIntel"):
         return "MKL"
     before, knob.fp32_precision = knob.fp32_precision, "bf16"
     if not _is_float32():
@@ -37,7 +37,7 @@ def _is_float32() -> bool:
     return bool(((a @ a) - right).norm() / right.norm() < EXACT)
 
 
-def _maker() -> str:
+def _cpu_vendor() -> str:
     """Who made the processor, as Linux says it; empty where nobody says."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()

@@ -4,7 +4,7 @@ A matrix of n numbers multiplies and adds n times a token on the way forward, 2 
 gradient of what came in and once for its own: 6 n. Attention has no matrix of its own: a token is compared with all T tokens of its row,
 and gathers from them, 2 x 2 T C FLOPs a layer forward, 12 T C in all (half of that is hidden future; we count it, as all who publish an
 MFU do). Norms, GELU and the softmax are left out: next to nothing in arithmetic, though not in time.
-Proof: tests/training/test_flops.py (equal to what torch counts operation by operation).
+Tests: tests/hardware/test_flops.py (equal to what torch counts operation by operation).
 Source: PaLM, Chowdhery et al. 2022, https://arxiv.org/abs/2204.02311, appendix B, where MFU is defined.
 """
 

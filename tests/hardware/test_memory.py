@@ -1,33 +1,15 @@
-"""What the machine says of itself: rates that are plausible, memory that agrees with the process, limits of containers."""
+"""Memory figures: they agree with the process and with the limits of containers."""
 
 import mmap
-import time
 
 import pytest
 import torch
 
-from llm_scratch.training import machine
-from llm_scratch.training.machine import free_memory, matrix_rate, peak_memory, read_bandwidth, resident_memory, timings
+from llm_scratch.hardware import memory
+from llm_scratch.hardware.memory import free_memory, peak_memory, resident_memory
 
 CPU = torch.device("cpu")
 GIB = 2**30
-
-
-def test_rates_are_those_of_a_machine():
-    assert 1e9 < matrix_rate(CPU) < 1e14
-    assert 1e8 < read_bandwidth(CPU, seconds=0.02) < 1e13
-
-
-def test_the_matrix_rate_is_measured_once():
-    first, began = matrix_rate(CPU), time.perf_counter()
-    assert all(matrix_rate(CPU) == first for _ in range(100))
-    assert time.perf_counter() - began < 0.1
-
-
-def test_the_first_time_does_not_count(monkeypatch):
-    clock = iter([0, 10, 15, 20, 21, 30, 30.75, 40])  # when it began, then the start and end of each
-    monkeypatch.setattr(machine.time, "perf_counter", lambda: next(clock))
-    assert timings(lambda: None, CPU, seconds=0.0) == pytest.approx([1.0, 0.75])
 
 
 def test_the_peak_is_at_least_what_is_held():
@@ -40,7 +22,7 @@ def test_the_peak_is_at_least_what_is_held():
 
 
 def test_a_machine_without_proc_is_asked_otherwise(monkeypatch):
-    monkeypatch.setattr(machine, "_number", lambda *args: None)
+    monkeypatch.setattr(memory, "_number", lambda *args: None)
     assert peak_memory(CPU) > 10 * 2**20
     assert free_memory() is None
 

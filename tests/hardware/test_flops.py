@@ -6,10 +6,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from llm_scratch.config import ModelConfig
+from llm_scratch.hardware.flops import flops_per_token, mfu
 from llm_scratch.model import build
 from llm_scratch.model.loss import next_token_loss
 from llm_scratch.presets import PRESETS, preset
-from llm_scratch.training.flops import flops_per_token, mfu
 
 SMALL = ModelConfig(vocab_size=50, context_length=12, emb_dim=24, n_heads=3, n_layers=2)
 SIZES = {

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from llm_scratch.config import ModelConfig
-from llm_scratch.model import build, large_pages
-from llm_scratch.model.large_pages import PAGE, in_large_pages
+from llm_scratch.hardware import huge_pages
+from llm_scratch.hardware.huge_pages import PAGE_BYTES, collapse_huge_pages
+from llm_scratch.model import build
 from llm_scratch.model.packed import PackedLinear, can_pack, pack
 from llm_scratch.model.quantized import QuantizedLinear, quantize
 
@@ -24,29 +25,29 @@ def in_small_pages_only() -> bool:
 
 @pytest.mark.skipif(in_small_pages_only(), reason="needs Linux 6.1, which lays memory into large pages when asked to")
 def test_what_is_there_stays():
-    x = torch.randn(3 * PAGE)  # 12 pages, at whatever address
+    x = torch.randn(3 * PAGE_BYTES)  # 12 pages, at whatever address
     before, address = x.clone(), x.data_ptr()
-    assert in_large_pages([(address + PAGE, 8 * PAGE)]) >= 8
+    assert collapse_huge_pages([(address + PAGE_BYTES, 8 * PAGE_BYTES)]) >= 8
     assert torch.equal(x, before)
     assert x.data_ptr() == address
 
 
 def test_what_cannot_be_is_no_error():
-    assert in_large_pages([]) == 0
-    assert in_large_pages([(0, 3 * PAGE)]) == 0, "nobody's memory"
+    assert collapse_huge_pages([]) == 0
+    assert collapse_huge_pages([(0, 3 * PAGE_BYTES)]) == 0, "nobody's memory"
 
 
 def test_elsewhere_nobody_is_asked(monkeypatch):
-    monkeypatch.setattr(large_pages.sys, "platform", "win32")
-    monkeypatch.setattr(large_pages.ctypes, "CDLL", pytest.fail)
-    x = torch.ones(PAGE)
-    assert in_large_pages([(x.data_ptr(), x.nbytes)]) == 0
+    monkeypatch.setattr(huge_pages.sys, "platform", "win32")
+    monkeypatch.setattr(huge_pages.ctypes, "CDLL", pytest.fail)
+    x = torch.ones(PAGE_BYTES)
+    assert collapse_huge_pages([(x.data_ptr(), x.nbytes)]) == 0
 
 
 @pytest.mark.parametrize("bits", [32, 8, 4])
 def test_a_packed_model_says_where_all_its_matrices_lie(bits, monkeypatch):
     said = []
-    monkeypatch.setattr("llm_scratch.model.packed.in_large_pages", said.extend)
+    monkeypatch.setattr("llm_scratch.model.packed.collapse_huge_pages", said.extend)
     model = build(CONFIG)
     model = model if bits == 32 else quantize(model, bits)
     pack(copy.deepcopy(model))

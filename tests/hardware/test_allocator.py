@@ -7,7 +7,7 @@ import pytest
 
 CODE = """
 import ctypes, resource, sys
-from llm_scratch.training.memory import keep_freed_memory
+from llm_scratch.hardware.allocator import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 libc = ctypes.CDLL(None)

@@ -1,0 +1,58 @@
+"""How fast this machine multiplies matrices and reads memory.
+
+Rates are measured, never looked up in a table of chips: what counts is what this machine gives this process now.
+Tests: tests/hardware/test_benchmark.py.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import lru_cache
+
+import torch
+
+from llm_scratch.hardware.matmul_backend import select_matmul_backend
+
+MATMUL_SIZE = {"cpu": 1024, "cuda": 8192, "mps": 4096}  # rows and columns of the matrices multiplied: large enough for full speed
+
+
+def repeat_timings(work: Callable[[], object], device: torch.device, seconds: float) -> list[float]:
+    """Call `work` repeatedly for about `seconds` and return the seconds of each call: at least two, after one warm-up call."""
+    times: list[float] = []
+    began = time.perf_counter()
+    while len(times) < 3 or time.perf_counter() - began < seconds:
+        start = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        elif device.type == "mps":
+            torch.mps.synchronize()
+        times.append(time.perf_counter() - start)
+    return times[1:]
+
+
+def best_time(work: Callable[[], object], device: torch.device, seconds: float) -> float:
+    """The shortest of `repeat_timings`, in seconds: the speed of the machine without other load."""
+    return min(repeat_timings(work, device, seconds))
+
+
+def matmul_flops(device: torch.device, dtype: torch.dtype = torch.float32, seconds: float = 0.15) -> float:
+    """FLOP/s of a large matrix product by the selected library: an upper bound for everything else. Measured once."""
+    return _matmul_flops(str(device), dtype, seconds, torch.get_num_threads())
+
+
+@lru_cache
+def _matmul_flops(device: str, dtype: torch.dtype, seconds: float, threads: int) -> float:
+    where = torch.device(device)
+    if where.type == "cpu":
+        select_matmul_backend()
+    n = MATMUL_SIZE.get(where.type, MATMUL_SIZE["cpu"])
+    a, out = torch.full((n, n), 0.5, device=where, dtype=dtype), torch.empty(n, n, device=where, dtype=dtype)
+    return 2 * n**3 / best_time(lambda: torch.mm(a, a, out=out), where, seconds)
+
+
+def read_bandwidth(device: torch.device, seconds: float = 0.15) -> float:
+    """Bytes per second that a sum over a large tensor reads: the limit of everything that is not a matrix product."""
+    x = torch.ones(2**30 if device.type == "cuda" else 2**25, device=device)  # not zeros: untouched zeros share one page
+    return x.nbytes / best_time(x.sum, device, seconds)
