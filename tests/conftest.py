@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ if (DATA / "tiktoken").is_dir():
 os.environ["LLM_SCRATCH_OFFLINE"] = "1"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("LLM_SCRATCH_CACHE", tempfile.mkdtemp(prefix="llm-scratch-tests-"))  # trials and programs of tests
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: models here are tiny, and two threads on a busy machine wait for each other
 
 for number in (signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from llm_scratch.config import ModelConfig
+from llm_scratch.hardware.packed_matmul import can_pack
 from llm_scratch.interop import hf
 from llm_scratch.model import build
 from llm_scratch.model.attention import MultiHeadAttention, attention_weights, look_back
@@ -18,7 +19,7 @@ from llm_scratch.model.gpt import DummyGPTModel, GPTModel
 from llm_scratch.model.head_loss import head_loss
 from llm_scratch.model.layers import GELU, FeedForward, LayerNorm, gelu, layer_norm
 from llm_scratch.model.loss import next_token_loss
-from llm_scratch.model.packed import PackedLinear, can_pack
+from llm_scratch.model.packed import PackedLinear
 from llm_scratch.model.quantized import QuantizedLinear, from_int4, from_int8, to_int4, to_int8
 from llm_scratch.model.rope import BASE, angles, rotate
 from proofs import CONFIG, apart, gpt2_of_transformers, nanochat_of_transformers, row
@@ -150,7 +151,7 @@ def _look_back() -> float:
 )  # fmt: skip
 def _packed() -> float:
     plain, x = nn.Linear(64, 301), torch.randn(5, 64)
-    return apart(PackedLinear(plain.weight.detach(), plain.bias.detach())(x), plain(x)) if can_pack() else 0.0
+    return apart(PackedLinear(plain.weight.detach(), plain.bias.detach())(x), plain(x)) if can_pack(torch.float32) else 0.0
 
 
 @row(

@@ -13,7 +13,8 @@ ROOT = Path(llm_scratch.__file__).parent
 FLOORS = [
     ["errors"],
     ["strict", "web"],
-    ["config", "files", "download", "tensor_file", "hardware"],
+    ["config", "files", "download", "tensor_file"],
+    ["hardware"],  # above files and download: it keeps what it measured in the cache folder
     ["tokenizers", "model", "presets", "manifest"],
     ["data", "generation", "interop", "checkpoint", "interpretability"],
     ["loading", "training", "evaluation"],
@@ -130,7 +131,7 @@ def test_a_face_is_a_docstring_and_names_from_floors_2_to_4(face):
     assert ast.get_docstring(tree)
     for node in tree.body[1:]:
         if isinstance(node, ast.ImportFrom) and node.module.startswith("llm_scratch."):
-            assert 2 <= FLOOR[node.module.split(".")[1]] <= 4, f"{face}:{node.lineno} imports {node.module}"
+            assert 3 <= FLOOR[node.module.split(".")[1]] <= 5, f"{face}:{node.lineno} imports {node.module}"
         else:
             kind = ast.unparse(node).split(" = ")[0]
             assert kind == "__all__" or kind.startswith("from __future__"), f"{face}:{node.lineno} is more than a name: {ast.unparse(node)}"

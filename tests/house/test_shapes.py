@@ -33,7 +33,9 @@ from llm_scratch.generation.steps import chooser
 from llm_scratch.model import MODELS, stepping_stones
 from llm_scratch.model.attention import attention_weights
 from llm_scratch.model.head_loss import head_loss
-from llm_scratch.model.quantized import GROUP, QuantizedLinear, to_int4, to_int8
+from llm_scratch.model.quantized import QuantizedLinear, to_int4, to_int8
+from llm_scratch.model.quantized_kernels import GROUP, KERNELS, Expanded, usable
+from llm_scratch.model.written_kernels import WRITTEN
 from llm_scratch.tokenizers import CharTokenizer
 
 ROOT = Path(llm_scratch.__file__).parent
@@ -200,9 +202,14 @@ def run_decoding(tracer):
 def run_products(tracer):
     with tracer.watching(N=B * T):
         head_loss(torch.randn(B, T, C), torch.randn(V, C), torch.randint(0, V, (B, T)))
+    names = {bits: usable(bits) for bits in WRITTEN}  # tries other sizes
     with tracer.watching(M=3, N=64, K=96, GROUP=GROUP):
-        for way in (to_int8, to_int4):
-            QuantizedLinear(*way(torch.randn(64, 96)))(torch.randn(3, 96))
+        for bits, quantized in ((8, to_int8), (4, to_int4)):
+            matrix = QuantizedLinear(*quantized(torch.randn(64, 96)))
+            matrix(torch.randn(3, 96))
+            for kernel in (*(KERNELS[name][1] for name in names[bits]), Expanded):
+                kernel(matrix.quantized)(torch.randn(3, 96), None)
+            WRITTEN[bits](matrix.quantized)(torch.randn(1, 96), None)
 
 
 def run_loader(tracer):

@@ -17,10 +17,11 @@ from torch.nn import functional as F
 
 from llm_scratch.config import ModelConfig
 from llm_scratch.errors import UserError
+from llm_scratch.hardware.packed_matmul import can_pack
 from llm_scratch.model import build, compiled
 from llm_scratch.model.cache import KVCache
 from llm_scratch.model.compiled import WrittenOut, compile_steps, product_of_one_row
-from llm_scratch.model.packed import can_pack, pack
+from llm_scratch.model.packed import pack
 from llm_scratch.model.quantized import quantize
 
 CONFIG = ModelConfig(vocab_size=50, context_length=64, emb_dim=64, n_heads=4, n_layers=2, drop_rate=0.0)
@@ -233,7 +234,7 @@ def test_the_name_of_a_kept_program_says_all_that_it_depends_on(monkeypatch, tmp
     assert [kept("gpt 8"), kept("gpt 16"), kept(rows=2), kept("modern"), kept("modern", context_length=32)] == [2, 3, 4, 5, 6]
     monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
     assert kept() == 7
-    monkeypatch.setattr(compiled, "_processor", lambda: "another")
+    monkeypatch.setattr(compiled, "processor", lambda: "another")
     assert (kept(), len(told)) == (8, 8)
     monkeypatch.setattr(compiled, "_is_own", lambda path: False)
     assert (kept(), len(told)) == (8, 9), "another user's program is not run"
@@ -253,7 +254,7 @@ def test_a_cache_of_another_model_is_the_error_that_it_was():
 def test_what_cannot_be_compiled_is_an_error():
     with pytest.raises(ValueError, match="the model is on meta; steps are compiled for a CPU"):
         compile_steps(build(CONFIG).to("meta"))
-    if can_pack():
+    if can_pack(torch.float32):
         with pytest.raises(ValueError, match="the model is packed or compiled already"):
             compile_steps(pack(build(CONFIG)))
     with pytest.raises(ValueError, match="the model is packed or compiled already"):

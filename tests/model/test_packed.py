@@ -5,13 +5,14 @@ import torch
 from torch import nn
 
 from llm_scratch.generation.decode import generate
+from llm_scratch.hardware.packed_matmul import can_pack
 from llm_scratch.model import build
-from llm_scratch.model.packed import PackedLinear, can_pack, joined, pack
+from llm_scratch.model.packed import PackedLinear, joined, pack
 from llm_scratch.model.quantized import QuantizedLinear, quantize
 from llm_scratch.model.running import vocab_size
 
 CFG = {"vocab_size": 301, "context_length": 48, "emb_dim": 64, "n_heads": 4, "n_layers": 2, "drop_rate": 0.1, "qkv_bias": True}
-needs_packing = pytest.mark.skipif(not can_pack(), reason="this processor or this torch has no order for packed matrices")
+needs_packing = pytest.mark.skipif(not can_pack(torch.float32), reason="this processor or this torch has no order for packed matrices")
 
 
 def a_model(**more):
@@ -24,6 +25,8 @@ def a_model(**more):
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(1, 1), (64, 64), (301, 64), (65, 3)])
 def test_the_weight_comes_back_and_products_agree(dtype, bias, shape):
+    if not can_pack(dtype):
+        pytest.skip(f"this processor or this torch cannot pack {dtype}")
     torch.manual_seed(1)
     plain = nn.Linear(*shape[::-1], bias=bias).to(dtype).requires_grad_(False)
     packed = PackedLinear(plain.weight, plain.bias)
@@ -79,7 +82,7 @@ def test_nothing_of_the_three_is_kept_twice():
             quantize(model, bits)
         att = pack(model).trf_blocks[0].att
         assert att.W_query is att.W_key is att.W_value is None
-        assert isinstance(att.together, QuantizedLinear if bits < 32 else PackedLinear if can_pack() else nn.Linear)
+        assert isinstance(att.together, QuantizedLinear if bits < 32 else PackedLinear if can_pack(torch.float32) else nn.Linear)
     assert not any(weight.requires_grad for weight in model.parameters())
 
 
@@ -87,7 +90,15 @@ def test_elsewhere_it_stays_as_it_is(monkeypatch):
     model = a_model().to("meta")
     assert pack(model) is model
     assert isinstance(model.out_head, nn.Linear)
-    monkeypatch.setattr("llm_scratch.model.packed.can_pack", lambda: False)
+    monkeypatch.setattr("llm_scratch.model.packed.can_pack", lambda dtype: False)
     prompt, model = torch.randint(0, 301, (2, 5)), a_model()
     assert isinstance(pack(model).out_head, nn.Linear)
     torch.testing.assert_close(model(prompt), a_model()(prompt), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("pays", [True, False])
+def test_a_wide_matrix_is_packed_where_the_trial_finds_it_faster(pays, monkeypatch):
+    if pays and not can_pack(torch.float32):
+        pytest.skip("this processor or this torch cannot pack float32")
+    monkeypatch.setattr("llm_scratch.model.packed.packing_pays", lambda dtype, width: pays)
+    assert isinstance(pack(a_model(emb_dim=128, n_layers=1)).out_head, PackedLinear if pays else nn.Linear)

@@ -103,7 +103,13 @@ def _compile(model: Any, much: bool, alone: bool) -> None:
     from llm_scratch.model.compiled import SHORTEST, compile_steps
     from llm_scratch.model.running import context_length
 
+    told = False
+
     def tell() -> None:
+        nonlocal told
+        if told:
+            return
+        told = True
         compiler = os.environ.get("CXX", "g++")
         if shutil.which(compiler) is None:
             raise UserError(

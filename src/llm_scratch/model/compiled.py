@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
@@ -30,14 +29,16 @@ from torch.utils._pytree import tree_leaves
 
 from llm_scratch.errors import RESOURCES, UserError
 from llm_scratch.files import write_whole
+from llm_scratch.hardware.trials import processor
 from llm_scratch.model.cache import KVCache
 from llm_scratch.model.packed import PackedLinear, pack
+from llm_scratch.model.quantized import QuantizedLinear
 from llm_scratch.model.running import device_of
+from llm_scratch.model.written_kernels import COMPILE_OPTIONS
 
 Program = Callable[[Tensor, KVCache], Tensor]
 """(one token of each row [B, 1], a cache with a place for it) -> [B, 1, C]; the cache holds them afterwards, but has not moved on"""
 
-OPTIONS: dict[str, Any] = {"cpp.enable_floating_point_contract_flag": "fast"}  # a product and a sum may be rounded once
 SHORTEST = 4  # a context for fewer tokens has no lengths between which a program could be for all
 
 
@@ -45,7 +46,8 @@ def compile_steps(model: nn.Module, much: bool = False, folder: Path | None = No
     """Make a model ready to write on a CPU by compiled steps, in place; instead of `packed.pack`, and with the same consequences.
 
     The first step of one row compiles, and so does the first of several; each again where blanks stand before a text. Several rows of 32
-    or 16 bits are written faster by a packed model. From then on the model's parts must stay what they are; no program looks at them.
+    or 16 bits are written faster by a packed model; several of 8 or 4 bits are compiled only where the kernel that is fastest here can
+    be part of a program. From then on the model's parts must stay what they are; no program looks at them.
 
     Args:
         much: as in `pack`.
@@ -61,10 +63,12 @@ def compile_steps(model: nn.Module, much: bool = False, folder: Path | None = No
     plain: Any = pack(model, much, blocks=False).hidden
     programs: dict[tuple[Any, ...], Program] = {}
     made = partial(library, folder=folder, tell=tell)
+    quantized = [part for part in model.modules() if isinstance(part, QuantizedLinear)]
+    batches = [part.prepare_for_export(tell) for part in quantized]  # whether several rows gain too
 
     def hidden(in_idx: Tensor, cache: KVCache | None = None) -> Tensor:
         """As the model's own, [B, T] -> [B, T, C]."""
-        if cache is None or model.training or not _is_step(in_idx, cache):
+        if cache is None or model.training or not _is_step(in_idx, cache) or (len(in_idx) > 1 and not all(batches)):
             return plain(in_idx, cache)
         if (end := cache.pos + 1) >= cache.keys[0].shape[2]:  # a program wants a place more than it needs
             cache.make_room(min(end + cache.block, cache.limit + 1))
@@ -170,14 +174,14 @@ def library(step: torch.fx.GraphModule, example: tuple[Tensor, ...], ranges: str
     open_library = torch._C._aoti.AOTIModelContainerRunnerCpu
     code = [line for line in step.print_readable(print_output=False, include_stride=True).splitlines() if not line.lstrip().startswith("#")]
     sizes = [(tuple(each.shape), each.dtype) for each in example]
-    equal = [torch.__version__, torch.get_num_threads(), _processor(), OPTIONS, ranges, sizes, *code]
+    equal = [torch.__version__, torch.get_num_threads(), processor(), COMPILE_OPTIONS, ranges, sizes, *code]
     kept = folder and folder / f"{hashlib.sha256(repr(equal).encode()).hexdigest()[:32]}.so"
     with suppress(OSError, RuntimeError):  # none, or one that cannot be opened here: a new one takes its place
         if kept and _is_own(kept):
             return open_library(str(kept), 1)
     tell()
     try:
-        made = Path(str(torch._inductor.aot_compile(step, example, options=OPTIONS)))
+        made = Path(str(torch._inductor.aot_compile(step, example, options=COMPILE_OPTIONS)))
     except (CppCompileError, InductorError) as e:
         reason = getattr(e, "output", None) or str(e).split("\n\n")[0]
         raise UserError(f"compiling a step failed: {reason.strip().splitlines()[-1]}; write without compiled steps", RESOURCES) from e
@@ -190,10 +194,3 @@ def library(step: torch.fx.GraphModule, example: tuple[Tensor, ...], ranges: str
 def _is_own(path: Path) -> bool:
     """Whether a file is this user's: another's program is not run."""
     return path.stat().st_uid == os.getuid() if hasattr(os, "getuid") else path.exists()
-
-
-def _processor() -> str:
-    """What the processor can do: a program is made for this one."""
-    with suppress(OSError, StopIteration):
-        return next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.lower().startswith(("flags", "features")))
-    return platform.processor()

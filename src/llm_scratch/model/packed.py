@@ -1,40 +1,38 @@
-"""Matrices in the order in which a CPU reads them fastest: for writing, where every token waits until each weight was read once.
+"""Pack a model for inference on a CPU: matrices in the order in which the processor reads them fastest.
 
-In memory a matrix lies row by row, but a processor multiplies with 8 to 32 rows at a time, so it jumps between as many places. oneDNN,
-torch's library for products, knows the order in which what is needed together lies together, and a product of one row then runs as fast
-as memory can be read: about twice as fast as before, for several rows too. The numbers are the same, and `weight` gives them back.
-Training keeps the plain order: its weights change with each step, and for hundreds of rows there is little to gain.
-Proof: tests/model/test_packed.py. Gain: `python benchmarks/decode.py`.
-Source: https://uxlfoundation.github.io/oneDNN/dev_guide_understanding_memory_formats.html.
+To generate one token a model reads every weight once, so its speed is that of memory; a packed matrix comes close to
+it, for several rows too (hardware/packed_matmul.py). The values stay the same, and `weight` returns them. Training
+keeps the plain order: its weights change with each step, and with hundreds of rows there is little to gain.
+Tests: tests/model/test_packed.py. Gain: `python benchmarks/decode.py`.
 """
 
 from __future__ import annotations
 
-import platform
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from llm_scratch.hardware.huge_pages import collapse_huge_pages
+from llm_scratch.hardware.packed_matmul import (
+    can_pack,
+    pack_weight,
+    packed_matmul,
+    packed_range,
+    packing_pays,
+)
 from llm_scratch.model.quantized import QuantizedLinear
 from llm_scratch.model.running import device_of
 
-DTYPES = (torch.float32, torch.bfloat16)  # what is packed
-NAMES = "W_query", "W_key", "W_value"  # what is joined
-
-
-def can_pack() -> bool:
-    """Whether this processor and this torch have such an order."""
-    known = all(hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise", "data_ptr", "_nbytes"))
-    return known and torch.backends.mkldnn.is_available() and platform.machine().lower() in ("x86_64", "amd64")
+QKV_NAMES = "W_query", "W_key", "W_value"
+MIN_TRIAL_WIDTH = 128  # narrower matrices are packed wherever it works; nothing is timed
 
 
 class PackedLinear(nn.Module):
-    """`nn.Linear` that only multiplies: its matrix can be read back, but not learn. [..., K] -> [..., N].
+    """`nn.Linear` for inference: its matrix can be read back, but not trained. [..., K] -> [..., N].
 
     Args:
-        weight: [N, K] on the CPU, float32 or bfloat16.
+        weight: [N, K] on the CPU, of a data type that `can_pack` accepts.
         bias: [N], or None.
     """
 
@@ -44,62 +42,68 @@ class PackedLinear(nn.Module):
         super().__init__()
         self.out_features, self.in_features = weight.shape
         self.register_buffer("bias", bias)
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight, None)  # None: for any number of rows
+        self._packed = pack_weight(weight)
 
     @property
     def weight(self) -> Tensor:
-        """The matrix row by row, [N, K]; made anew at each look."""
+        """The matrix row by row, [N, K]; made at each access."""
         return self._packed.to_dense()
 
-    def places(self) -> list[tuple[int, int]]:
-        """Where in memory the matrix lies: its address and bytes."""
-        return [(torch.ops.mkldnn.data_ptr(self._packed), torch.ops.mkldnn._nbytes(self._packed))]
+    def memory_ranges(self) -> list[tuple[int, int]]:
+        """Address and bytes of the matrix."""
+        return [packed_range(self._packed)]
 
     def forward(self, x: Tensor) -> Tensor:
         """x times the matrix, plus the bias."""
-        return torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, "none", [], "")
+        return packed_matmul(x, self._packed, self.bias)
 
 
 def pack(model: nn.Module, much: bool = False, blocks: bool = True) -> nn.Module:
-    """Make a model ready to write on a CPU, in place: every matrix packed, those of queries, keys and values joined to one.
+    """Make a model ready to generate on a CPU, in place: matrices packed, those of queries, keys and values fused into one.
 
-    Elsewhere than on such a CPU the model stays as it is; quantized matrices have an order of their own and are only joined. What stays
-    is as large, but for a tied head, whose embedding stays a table beside it; while it packs it holds what it turns twice.
-    Afterwards the model can no longer learn or be saved.
+    Where packing does not work or is not faster, matrices stay plain; quantized ones get the kernel that is fastest here.
+    The memory stays the same, except for a tied head, whose embedding remains a table of its own; each matrix exists twice
+    while it is packed. Afterwards the model can no longer be trained or saved.
 
     Args:
-        much: some thousand tokens will be written: lay the matrices into large pages too, which takes 0.1 to 1 s for 124M weights.
-        blocks: pack the matrices of the blocks too, not the head alone; without, a compiler can look into them (compiled.py).
+        much: thousands of tokens will be generated: use huge pages too, which takes 0.1 to 1 s for 124M weights.
+        blocks: pack the matrices of the blocks too, not the head alone; without, a compiler can see into them (compiled.py).
     """
     if device_of(model).type != "cpu":
         return model
     for att in list(model.modules()):
-        three = [getattr(att, name, None) for name in NAMES]
+        three = [getattr(att, name, None) for name in QKV_NAMES]
         if all(type(part) is nn.Linear for part in three) or all(type(part) is QuantizedLinear for part in three):
             att.together = joined(three)
-            for name in NAMES:
+            for name in QKV_NAMES:
                 setattr(att, name, None)
-    for parent in list(model.modules()) if can_pack() else ():
+    for parent in list(model.modules()):
         for name, part in list(parent.named_children()):
-            if type(part) is nn.Linear and part.weight.dtype in DTYPES and (blocks or parent is model):
+            if type(part) is nn.Linear and (blocks or parent is model) and _pays(part.weight):
                 setattr(parent, name, PackedLinear(part.weight.detach(), None if part.bias is None else part.bias.detach()))
     for part in model.modules():
         if isinstance(part, QuantizedLinear):
             part.prepare()
     if much:
-        collapse_huge_pages(place for part in model.modules() for place in _places(part))
+        collapse_huge_pages(each for part in model.modules() for each in _memory_ranges(part))
     return model.requires_grad_(False)
 
 
-def _places(part: nn.Module) -> list[tuple[int, int]]:
-    """Where in memory lies what a product reads: addresses and bytes."""
+def _pays(weight: Tensor) -> bool:
+    """Whether to pack this matrix: it is possible, and as a trial at its width says, faster."""
+    width = min(weight.shape)
+    return can_pack(weight.dtype) if width < MIN_TRIAL_WIDTH else packing_pays(weight.dtype, width)
+
+
+def _memory_ranges(part: nn.Module) -> list[tuple[int, int]]:
+    """Address and bytes of what a product reads."""
     if isinstance(part, (PackedLinear, QuantizedLinear)):
-        return part.places()
+        return part.memory_ranges()
     return [(part.weight.data_ptr(), part.weight.nbytes)] if isinstance(part, nn.Linear) else []
 
 
 def joined(parts: list[Any]) -> nn.Module:
-    """One product in place of several with the same input: its outputs are theirs, side by side."""
+    """One product instead of several with the same input; its outputs are theirs, side by side."""
 
     def beside(name: str) -> Tensor | None:
         tensors = [getattr(part, name) for part in parts]

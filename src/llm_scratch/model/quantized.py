@@ -1,18 +1,19 @@
-"""Weights in 8 or 4 bits: a quarter or an eighth of the memory, and as writing one token reads every weight once, that much faster.
+"""Quantization: weights in 8 or 4 bits, for a quarter or an eighth of the memory, and faster generation.
 
-Symmetric: a weight is a whole number times a scale, and 0 stays 0. In 8 bits each row of a matrix has a scale, in 4 bits each group of
-`GROUP` numbers in a row has one in bfloat16. Read `to_int8`, `to_int4` and their ways back: these four are all there is to it; the classes
-hold the result and multiply by it fast. On a CPU the inputs of a product are rounded too, as few bits meet few bits fast: for 8 bits each
-token to 8 bits with a scale of its own, for 4 bits to bfloat16. A row never changes with the rows beside it.
-Proof that kernel and formula agree: tests/model/test_quantized.py. What all of it costs in bits per byte: `llm-scratch quantize` prints it.
+Symmetric: a weight is a whole number times a scale, and 0 stays 0. In 8 bits each row of a matrix has a scale, in 4
+bits each group of `GROUP` values in a row has one in bfloat16. Read `to_int8`, `to_int4` and their inverses; the
+classes hold the result and multiply by it. On a CPU the inputs of a product are rounded too, by the kernel that is
+fastest on the machine (quantized_kernels.py): each row to 8 or 7 bits with a scale of its own, or to bfloat16.
+A row's result does not depend on the rows beside it.
+Tests: tests/model/test_quantized.py. The cost in bits per byte: `llm-scratch quantize` prints it.
 Source: LLM.int8(), Dettmers et al. 2022, https://arxiv.org/abs/2208.07339; groups as in GPTQ, Frantar et al. 2022,
 https://arxiv.org/abs/2210.17323, section 4.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -20,10 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llm_scratch.config import ModelConfig
-
-GROUP = 32  # numbers that share a scale in 4 bits
-TINY = torch.tensor(1e-12)  # in place of 0, where a division by 0 would follow
-PAD = 64  # the 4-bit kernel takes matrices with a multiple of so many rows
+from llm_scratch.model.kernel_choice import MANY_ROWS, KernelChoice, choose_kernel, linear_expanded
+from llm_scratch.model.quantized_kernels import GROUP, Kernel, QuantizedWeight
+from llm_scratch.model.written_kernels import traceable_kernels
 
 
 def to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -33,8 +33,8 @@ def to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def from_int8(numbers: Tensor, scale: Tensor) -> Tensor:
-    """The way back: [N, K] and [N] -> [N, K] float32, each about half a step at most from what it was."""
-    return numbers.float() * scale[:, None]
+    """Dequantize 8 bits: [N, K] and [N] -> [N, K] float32, each at most about half a step from the original."""
+    return QuantizedWeight(numbers, scale).dequantize()
 
 
 def to_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,41 +55,9 @@ def to_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
     return digits[:, ::2] | digits[:, 1::2] << 4, scale
 
 
-def digits_of(packed: Tensor) -> Tensor:
-    """The two digits of each byte, [N, K / 2] -> [N, K], from 0 to 15; 8 stands for the number 0."""
-    return torch.stack([packed & 15, packed >> 4], dim=2).flatten(1)
-
-
 def from_int4(packed: Tensor, scale: Tensor) -> Tensor:
-    """The way back: [N, K / 2] and [N, K / GROUP] -> [N, K] float32."""
-    numbers = digits_of(packed).float() - 8
-    return (numbers.unflatten(1, (-1, GROUP)) * scale[..., None]).flatten(1)
-
-
-def product_int8(x: Tensor, columns: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
-    """[M, K] times whole numbers [K, N] -> [M, N]: each row of x becomes whole numbers too, sums are exact, then come both scales."""
-    x = x.float()
-    step = torch.add(TINY, x.abs().amax(1, keepdim=True), alpha=1 / 127)  # [M, 1]
-    sums = torch._int_mm((x / step).round_().to(torch.int8), columns)  # [M, N]
-    y = sums.float().mul_(scale)
-    return y.mul_(step) if bias is None else torch.addcmul(bias, y, step)
-
-
-def product_int4(x: Tensor, packed: Tensor, scale: Tensor, N: int, bias: Tensor | None) -> Tensor:
-    """[M, K] -> [M, N] by torch's kernel; `packed` and `scale` as `for_kernel_int4` gives them."""
-    y = torch.ops.aten._weight_int4pack_mm_for_cpu(x.bfloat16(), packed, GROUP, scale)  # [M, N], and the empty rows' outputs
-    if y.shape[1] != N:
-        y = y[:, :N]
-    return y.float() if bias is None else y + bias
-
-
-def for_kernel_int4(numbers: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Digits and scales of `to_int4` in the order that torch's kernel wants, with empty rows up to a multiple of PAD."""
-    extra = -len(numbers) % PAD
-    digits = F.pad(digits_of(numbers), (0, 0, 0, extra), value=8)
-    scale = F.pad(scale, (0, 0, 0, extra)).T  # [K / GROUP, N]
-    packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(digits.int(), 1)
-    return packed, torch.stack([scale, torch.zeros_like(scale)], dim=2).contiguous()
+    """Dequantize 4 bits: [N, K / 2] and [N, K / GROUP] -> [N, K] float32."""
+    return QuantizedWeight(packed, scale).dequantize()
 
 
 class QuantizedLinear(nn.Module):
@@ -109,44 +77,67 @@ class QuantizedLinear(nn.Module):
         self.register_buffer("numbers", numbers)
         self.register_buffer("scale", scale)
         self.register_buffer("bias", bias)
-        self._product: partial[Tensor] | None = None  # made at the first product on a CPU
+        self._choice: KernelChoice | None = None  # made at the first product on a CPU
+        self._kernel: Kernel | None = None
+        self._export_kernels: tuple[Kernel | None, Kernel | None] = (None, None)
+
+    @property
+    def quantized(self) -> QuantizedWeight:
+        """The matrix as it is stored."""
+        return QuantizedWeight(self.numbers, self.scale)
 
     @property
     def bits(self) -> Literal[8, 4]:
         """8 or 4."""
-        return 8 if self.numbers.dtype == torch.int8 else 4
+        return self.quantized.bits
 
     @property
     def weight(self) -> Tensor:
-        """The matrix as it is in effect, [N, K]; made anew at each look."""
-        return from_int8(self.numbers, self.scale) if self.bits == 8 else from_int4(self.numbers, self.scale)
+        """The dequantized matrix, [N, K] float32; made at each access."""
+        return self.quantized.dequantize()
 
     def forward(self, x: Tensor) -> Tensor:
-        """x times the matrix; on a CPU without ever writing the matrix out, elsewhere by doing so."""
-        product = self._product or self.prepare()
-        if product is None:
+        """x times the matrix; on a CPU by the fastest kernel, elsewhere by expanding the matrix each time."""
+        if self.numbers.device.type != "cpu":
             return F.linear(x, self.weight.to(x.dtype), self.bias)
-        y = product(x.reshape(-1, x.shape[-1]))  # [M, N]
+        choice = self._choice or self.prepare()
+        rows = x.reshape(-1, x.shape[-1])  # [M, K]
+        if torch.compiler.is_exporting():
+            y = self._traceable(rows)
+        elif choice.many_rows is not None and len(rows) >= MANY_ROWS:
+            y = linear_expanded(rows, self.quantized, self.bias, choice.many_rows)
+        else:
+            y = self._kernel(rows, self.bias)  # type: ignore[misc]
         return (y if y.dtype == x.dtype else y.to(x.dtype)).view(*x.shape[:-1], -1)
 
-    def prepare(self) -> partial[Tensor] | None:
-        """The product of [M, K], with all at hand that it needs each time, as the first one makes it; None where there is no kernel."""
-        if self.numbers.device.type != "cpu" or not torch.backends.mkldnn.is_available():
-            return None
-        if self.bits == 8:
-            self._product = partial(product_int8, columns=self.numbers.T, scale=self.scale, bias=self.bias)
-        else:
-            packed, scale = for_kernel_int4(self.numbers, self.scale)
-            self._product = partial(product_int4, packed=packed, scale=scale, N=len(self.numbers), bias=self.bias)
-        return self._product
+    def _traceable(self, rows: Tensor) -> Tensor:
+        """The product as a compiled step contains it; see `prepare_for_export`."""
+        kernel = self._export_kernels[len(rows) > 1]
+        return F.linear(rows.float(), self.weight, self.bias) if kernel is None else kernel(rows, self.bias)
 
-    def places(self) -> list[tuple[int, int]]:
-        """Where in memory that lies which is read for each product: addresses and bytes."""
-        at_hand = [] if self._product is None else self._product.keywords.values()
-        return [(tensor.data_ptr(), tensor.nbytes) for tensor in at_hand if isinstance(tensor, Tensor)]
+    def prepare_for_export(self, on_compile: Callable[[], None] = lambda: None) -> bool:
+        """Choose the products that a compiled step contains; whether one of several rows can be in it without loss of speed.
+
+        Args:
+            on_compile: called before a compiler works, if it has to.
+        """
+        kinds = traceable_kernels(self.quantized, on_compile)
+        self._export_kernels = tuple(kind and kind(self.quantized) for kind in kinds)  # type: ignore[assignment]
+        return kinds[1] is not None
+
+    def prepare(self) -> KernelChoice:
+        """Choose the kernel and lay out what it reads; done at the first product otherwise."""
+        self._choice = choose_kernel(self.bits, min(self.quantized.shape))
+        self._kernel = self._choice.kernel(self.quantized)
+        return self._choice
+
+    def memory_ranges(self) -> list[tuple[int, int]]:
+        """Address and bytes of what a product reads."""
+        return [] if self._kernel is None else self._kernel.memory_ranges()
 
     def _apply(self, *args: Any, **kwargs: Any) -> QuantizedLinear:
-        self._product = None  # what was at hand stays where it was, and the matrix goes
+        self._choice, self._kernel = None, None  # their tensors do not move with the matrix
+        self._export_kernels = (None, None)
         return super()._apply(*args, **kwargs)
 
 

@@ -1,0 +1,107 @@
+"""Packed matrix products: the weight is stored in the order in which the processor reads it fastest.
+
+In a plain matrix the rows follow each other, but a processor multiplies 8 to 32 rows at a time and so jumps between
+as many places. oneDNN knows the order that suits each processor. Whether it works for a data type is found by trying.
+Tests: tests/hardware/test_packed_matmul.py. Gain: `python benchmarks/decode.py`.
+Source: https://uxlfoundation.github.io/oneDNN/dev_guide_understanding_memory_formats.html.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from llm_scratch.hardware.trials import PROMPT_ROWS, Seconds, Ways, remembered, text_seconds
+
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}
+"""relative error of a packed product of 96 terms that counts as right, for each data type that is tried"""
+TRIAL_BYTES = 2**25  # of float32 weights in a trial: more than most caches hold
+MIN_GAIN = 1.05  # times as fast as the plain product, from which packing is used
+
+
+def pack_weight(weight: Tensor) -> Tensor:
+    """Reorder a matrix [N, K] for `packed_matmul` with any number of rows.
+
+    Raises:
+        RuntimeError: this processor or this torch cannot pack this data type.
+    """
+    try:
+        return torch.ops.mkldnn._reorder_linear_weight(weight, None)
+    except AttributeError as e:  # a torch without oneDNN
+        raise RuntimeError("this torch has no oneDNN") from e
+
+
+def packed_matmul(x: Tensor, packed: Tensor, bias: Tensor | None = None) -> Tensor:
+    """[..., K] times a packed matrix -> [..., N], plus the bias."""
+    return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+
+
+def packed_range(packed: Tensor) -> tuple[int, int]:
+    """The address and the bytes of a packed matrix."""
+    return torch.ops.mkldnn.data_ptr(packed), torch.ops.mkldnn._nbytes(packed)
+
+
+def can_pack(dtype: torch.dtype) -> bool:
+    """Whether packed products of this data type run on this machine and are right; tried once."""
+    return dtype in TOLERANCE and _can_pack(dtype)
+
+
+@cache
+@torch.inference_mode()
+def _can_pack(dtype: torch.dtype) -> bool:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(40, 96, generator=generator).to(dtype)
+    try:
+        packed = pack_weight(weight)
+        if not torch.equal(packed.to_dense(), weight) or packed_range(packed)[1] <= 0:
+            return False
+        for rows in (1, 5):
+            x = torch.randn(rows, 96, generator=generator).to(dtype)
+            exact = x.double() @ weight.double().T
+            error = (packed_matmul(x, packed).double() - exact).norm() / exact.norm()
+            if not error < TOLERANCE[dtype]:
+                return False
+    except (RuntimeError, AttributeError, NotImplementedError):
+        return False
+    return True
+
+
+@torch.inference_mode()
+def linear_seconds(width: int) -> Seconds:
+    """Seconds of a typical text in one matrix [4 * width, width] on the CPU: plain and packed.
+
+    Names are "float32", "float32 packed", "bfloat16" and so on; packed ones only where packing works. Measured once for each width.
+    """
+
+    def measure() -> Seconds:
+        names = {f"{dtype}".removeprefix("torch."): dtype for dtype in TOLERANCE}
+        n_copies = max(1, TRIAL_BYTES // (16 * width * width))
+        ways: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], list[Tensor], torch.dtype]] = {}
+        for name, dtype in names.items():
+            weights = [torch.full((4 * width, width), 0.5, dtype=dtype) for _ in range(n_copies)]
+            ways[name] = F.linear, weights, dtype
+            if can_pack(dtype):
+                ways[f"{name} packed"] = packed_matmul, [pack_weight(weight) for weight in weights], dtype
+
+        def products(rows: int) -> Ways:
+            return {
+                name: [partial(product, torch.full((rows, width), 0.5, dtype=dtype), weight) for weight in weights]
+                for name, (product, weights, dtype) in ways.items()
+            }
+
+        return text_seconds(products(1), products(PROMPT_ROWS))
+
+    library = torch.backends.mkldnn.matmul.fp32_precision  # type: ignore[attr-defined]  # see matmul_backend.py
+    return remembered("a floating-point product", [f"width {width}", f"oneDNN {library}"], measure)
+
+
+def packing_pays(dtype: torch.dtype, width: int) -> bool:
+    """Whether a packed product of this width is right and faster than the plain one here."""
+    if not can_pack(dtype):
+        return False
+    seconds, name = linear_seconds(width), f"{dtype}".removeprefix("torch.")
+    return seconds[name] >= MIN_GAIN * seconds.get(f"{name} packed", float("inf"))

@@ -1,0 +1,160 @@
+"""Find the fastest of several ways to do the same work on this machine, and remember what was measured.
+
+A processor's name says little about what is fast on it, so each way is timed once on a small case. The seconds are
+kept in the cache folder, because a choice that changed from start to start would change the last bits of a result.
+What they depend on (processor, torch, size) is part of the file's name; another machine measures anew.
+Tests: tests/hardware/test_trials.py. See what was found here: `llm-scratch doctor`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from llm_scratch.download import cache_folder
+from llm_scratch.errors import UserError
+from llm_scratch.files import write_whole
+
+PROMPT_ROWS = 256  # a typical text to generate: a prompt of 256 tokens, read at once ...
+NEW_TOKENS = 200  # ... and 200 tokens, one by one
+N_ROUNDS = 6  # in which each way is timed
+MAX_SLOWDOWN = 4  # a way that is this many times slower than the best after two rounds is timed no more
+ISA_VARIABLES = (
+    "ONEDNN_MAX_CPU_ISA",
+    "DNNL_MAX_CPU_ISA",
+    "ATEN_CPU_CAPABILITY",
+    "MKL_ENABLE_INSTRUCTIONS",
+)
+"""environment variables that limit which instructions the libraries use"""
+
+Seconds = dict[str, float]
+"""seconds by the name of a way; infinite where it does not work here"""
+
+
+def remembered(question: str, depends_on: Sequence[object], measure: Callable[[], Seconds]) -> Seconds:
+    """The answer to a question about this machine: measured the first time, read from the cache folder afterwards.
+
+    Args:
+        question: what is measured, in words; `recall_all` shows it.
+        depends_on: sizes and other facts that the answer depends on, besides processor and torch.
+        measure: does the measurement.
+    Returns:
+        Seconds by the name of a way. A file that is damaged or cannot be written costs a new measurement, no more.
+    """
+    return _answer((question, *map(str, depends_on), torch.__version__, processor()), measure)
+
+
+_answers: dict[tuple[str, ...], Seconds] = {}
+
+
+def _answer(key: tuple[str, ...], measure: Callable[[], Seconds]) -> Seconds:
+    if key not in _answers:
+        path = _folder() / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.json"
+        seconds = _read(path, key)
+        if seconds is None:
+            seconds = measure()
+            with suppress(UserError, OSError):  # a cache that cannot be written is no reason to fail
+                write_whole(path, json.dumps({"key": key, "seconds": seconds}, indent=1))
+        _answers[key] = seconds
+    return _answers[key]
+
+
+def recall_all() -> list[tuple[str, list[str], Seconds]]:
+    """What was measured on this machine so far: question, what it depends on, seconds by way. The newest last."""
+    found = []
+    with suppress(OSError, RuntimeError):
+        for path in sorted(_folder().glob("*.json"), key=lambda path: path.stat().st_mtime):
+            with suppress(OSError, ValueError, KeyError, TypeError, IndexError):
+                key = tuple(json.loads(path.read_text(encoding="utf-8"))["key"])
+                if key[-1] == processor() and (seconds := _read(path, key)) is not None:
+                    found.append((key[0], list(key[1:-1]), seconds))
+    return found
+
+
+def forget_all() -> None:
+    """Forget what was measured, so that the next use measures again."""
+    _answers.clear()
+    for path in _folder().glob("*.json"):
+        path.unlink(missing_ok=True)
+
+
+def _folder() -> Path:
+    return cache_folder() / "trials"
+
+
+def _read(path: Path, key: tuple[str, ...]) -> Seconds | None:
+    """The seconds in a file, if it is one of ours for this key."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        seconds = {str(name): float(value) for name, value in data["seconds"].items()}
+        return seconds if tuple(data["key"]) == key and seconds else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+@cache
+def processor() -> str:
+    """What identifies the processor and the instructions that libraries may use on it."""
+    limits = [f"{name}={os.environ[name]}" for name in ISA_VARIABLES if name in os.environ]
+    wanted = "model name", "flags", "features", "cpu part"
+    facts = [platform.machine(), platform.processor()]
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        facts += [next((line for line in lines if line.lower().startswith(name)), "") for name in wanted]
+    return " ".join([*facts, torch.backends.cpu.get_cpu_capability(), *limits])
+
+
+Ways = Mapping[str, Sequence[Callable[[], object]]]
+"""by the name of a way: the same work on several matrices, so that no cache holds all of them"""
+
+
+def time_in_turns(ways: Ways) -> Seconds:
+    """Seconds of each way on one thread: the shortest of all calls, taken in turns.
+
+    One thread, because several wait for each other on a busy machine, and their times say more about its load than
+    about the way. A way that raises does not work here and takes forever (infinity).
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        best = {name: _shortest(calls) for name, calls in ways.items()}  # warms up
+        best = {name: float("inf") if seconds == float("inf") else _shortest(ways[name]) for name, seconds in best.items()}
+        for turn in range(N_ROUNDS):
+            for name in best:
+                if best[name] <= MAX_SLOWDOWN * min(best.values()) or turn < 2:
+                    best[name] = min(best[name], _shortest(ways[name]))
+    finally:
+        torch.set_num_threads(threads)
+    return best
+
+
+def _shortest(calls: Sequence[Callable[[], object]]) -> float:
+    """Seconds of the shortest call; infinite if one raises."""
+    shortest = float("inf")
+    for call in calls:
+        began = time.perf_counter()
+        try:
+            call()
+        except (RuntimeError, NotImplementedError):
+            return float("inf")
+        shortest = min(shortest, time.perf_counter() - began)
+    return shortest
+
+
+def text_seconds(one_row: Ways, prompt: Ways) -> Seconds:
+    """Seconds that a typical text spends in a layer, for each way: `PROMPT_ROWS` rows at once, `NEW_TOKENS` alone.
+
+    Args:
+        one_row, prompt: by name of a way, the product of one row, or of `PROMPT_ROWS` rows, with several matrices.
+    """
+    tokens, prompts = time_in_turns(one_row), time_in_turns(prompt)
+    return {name: NEW_TOKENS * tokens[name] + prompts[name] for name in one_row}

@@ -1,0 +1,108 @@
+"""Choose the fastest product with 8- or 4-bit weights on this machine, by timing each kernel once.
+
+A text is a prompt, whose rows are multiplied together, and new tokens, one row each. A kernel that is fast for one
+row may be slow for many; there it can pay to expand the matrix to floating point first.
+Tests: tests/model/test_kernel_choice.py. What was measured here: `llm-scratch doctor`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from llm_scratch.hardware.packed_matmul import TRIAL_BYTES, linear_seconds
+from llm_scratch.hardware.trials import NEW_TOKENS, PROMPT_ROWS, Seconds, remembered, time_in_turns
+from llm_scratch.model.quantized_kernels import GROUP, KERNELS, Expanded, Kernel, QuantizedWeight, usable
+
+MANY_ROWS = 128  # rows from which a product may expand the weights first
+MIN_TRIAL_WIDTH = 128  # narrower matrices take the first kernel that works; nothing is timed
+MAX_EXCESS = 1.1  # times the fastest way's seconds, up to which an earlier way is preferred
+MANY_ROW_DTYPES = {"expand to float32": torch.float32, "expand to bfloat16": torch.bfloat16}
+
+
+def linear_expanded(x: Tensor, weight: QuantizedWeight, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """A product of many rows: expand the matrix, multiply in `dtype`, drop it. [M, K] -> [M, N] float32."""
+    y = F.linear(x.to(dtype), weight.dequantize().to(dtype)).float()
+    return y if bias is None else y.add_(bias)
+
+
+@dataclass(frozen=True)
+class KernelChoice:
+    """Which kernel multiplies, what many rows do, and how fast that is beside float32."""
+
+    kernel: type[Kernel]
+    name: str
+    many_rows: torch.dtype | None
+    """expand to this data type from `MANY_ROWS` rows on; None: the kernel takes any number of rows"""
+    speedup: float | None
+    """seconds of a typical text in float32 over its seconds here; None where nothing was timed"""
+
+    def __str__(self) -> str:
+        gain = "" if self.speedup is None else f", {self.speedup:.1f} times float32's speed"
+        return f"{self.name}{gain}"
+
+
+def choose_kernel(bits: Literal[8, 4], width: int) -> KernelChoice:
+    """The fastest kernel that is right on this machine, for a model of this width.
+
+    Where none is faster than float32, the matrices are expanded to float32 once, so that a quantized model is never slower.
+    """
+    names = usable(bits)
+    if not names:
+        return KernelChoice(Expanded, "expanded to float32", None, None)
+    if width < MIN_TRIAL_WIDTH or (bits == 4 and width % GROUP):
+        return KernelChoice(KERNELS[names[0]][1], names[0], None, None)
+    floats, seconds = linear_seconds(width), kernel_seconds(bits, width)
+    float32 = min(floats["float32"], floats.get("float32 packed", float("inf")))
+    total: dict[tuple[str, torch.dtype | None], float] = {}
+    for name in names:
+        one = seconds[name]
+        total[name, None] = one + seconds[f"{name}, prompt"]
+        for many, dtype in MANY_ROW_DTYPES.items():
+            total[name, dtype] = one + seconds[many]
+    fastest = min(total.values())
+    best = next(way for way in total if total[way] <= MAX_EXCESS * fastest)  # earlier ones round less
+    if total[best] >= float32:
+        return KernelChoice(Expanded, "expanded to float32", None, 1.0)
+    return KernelChoice(KERNELS[best[0]][1], best[0], best[1], float32 / total[best])
+
+
+@torch.inference_mode()
+def kernel_seconds(bits: Literal[8, 4], width: int) -> Seconds:
+    """Seconds in one matrix [4 * width, width], by kernel: of the new tokens of a typical text, and of its prompt.
+
+    The prompt's have names with ", prompt" at the end; "expand to ..." is a prompt by `linear_expanded`.
+    """
+    names = usable(bits)
+
+    def measure() -> Seconds:
+        n_copies = max(1, TRIAL_BYTES // (16 * width * width))
+        weights = [trial_weight(bits, width) for _ in range(n_copies)]
+        products = {name: [KERNELS[name][1](weight) for weight in weights] for name in names}
+        one, many = torch.full((1, width), 0.5), torch.full((PROMPT_ROWS, width), 0.5)
+
+        def all_of(name: str, x: Tensor) -> list[Callable[[], object]]:
+            return [partial(product, x, None) for product in products[name]]
+
+        tokens = time_in_turns({name: all_of(name, one) for name in names})
+        prompts = time_in_turns(
+            {f"{name}, prompt": all_of(name, many) for name in names}
+            | {name: [partial(linear_expanded, many, weight, None, dtype) for weight in weights] for name, dtype in MANY_ROW_DTYPES.items()}
+        )
+        return {name: NEW_TOKENS * seconds for name, seconds in tokens.items()} | prompts
+
+    return remembered(f"a product with {bits}-bit weights", [f"width {width}", *names], measure)
+
+
+def trial_weight(bits: Literal[8, 4], width: int) -> QuantizedWeight:
+    """A quantized matrix [4 * width, width] of ones, to time."""
+    if bits == 8:
+        return QuantizedWeight(torch.ones(4 * width, width, dtype=torch.int8), torch.ones(4 * width))
+    qweight = torch.full((4 * width, width // 2), 0x99, dtype=torch.uint8)
+    return QuantizedWeight(qweight, torch.ones(4 * width, width // GROUP, dtype=torch.bfloat16))

@@ -1,0 +1,137 @@
+"""Timed trials: the fastest way is found on a busy machine too, remembered, and measured again when it must be."""
+
+import json
+
+import pytest
+import torch
+
+from llm_scratch.hardware import trials
+from llm_scratch.hardware.trials import (
+    NEW_TOKENS,
+    forget_all,
+    recall_all,
+    remembered,
+    text_seconds,
+    time_in_turns,
+)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """An empty cache folder, and nothing in memory."""
+    monkeypatch.setenv("LLM_SCRATCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(trials, "_answers", {})
+    return tmp_path / "cache" / "trials"
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Let the trial read this clock, which stands still until a way advances it."""
+    now = [0.0]
+    monkeypatch.setattr(trials.time, "perf_counter", lambda: now[0])
+    return now
+
+
+def takes(clock, *seconds):
+    """A way that takes these seconds, one after the other, and then always the last."""
+    left = list(seconds)
+
+    def run():
+        clock[0] += left.pop(0) if len(left) > 1 else left[0]
+
+    return [run]
+
+
+def measure(calls, answer):
+    def run():
+        calls.append(1)
+        return dict(answer)
+
+    return run
+
+
+def test_an_answer_is_measured_once_and_survives_the_process(monkeypatch):
+    calls = []
+    for _ in range(2):
+        assert remembered("a question", ["width 8"], measure(calls, {"a": 1.5})) == {"a": 1.5}
+    monkeypatch.setattr(trials, "_answers", {})  # as in another process
+    assert remembered("a question", ["width 8"], measure(calls, {"a": 9.0})) == {"a": 1.5}
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("change", ["question", "depends_on", "processor", "torch"])
+def test_what_the_answer_depends_on_makes_a_new_measurement(change, monkeypatch):
+    calls = []
+    remembered("a question", ["width 8"], measure(calls, {"a": 1.0}))
+    question, depends_on = "a question", ["width 8"]
+    if change == "question":
+        question = "another"
+    elif change == "depends_on":
+        depends_on = ["width 16"]
+    elif change == "processor":
+        monkeypatch.setattr(trials, "processor", lambda: "another")
+    else:
+        monkeypatch.setattr(torch, "__version__", "9.9")
+    assert remembered(question, depends_on, measure(calls, {"a": 2.0})) == {"a": 2.0}
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"key": 1, "seconds": {"a": "x"}}', '{"seconds": {"a": 1}}'])
+def test_a_damaged_file_is_measured_again(text, cache, monkeypatch):
+    calls = []
+    remembered("a question", [], measure(calls, {"a": 1.0}))
+    (path,) = cache.iterdir()
+    path.write_text(text)
+    monkeypatch.setattr(trials, "_answers", {})
+    assert remembered("a question", [], measure(calls, {"a": 2.0})) == {"a": 2.0}
+    assert json.loads(path.read_text())["seconds"] == {"a": 2.0}
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(cache):
+    cache.parent.parent.joinpath("cache").write_text("a file where the folder should be")
+    assert remembered("a question", [], lambda: {"a": 1.0}) == {"a": 1.0}
+    assert recall_all() == []
+
+
+def test_recall_lists_what_was_measured_here_and_forget_removes_it(cache, monkeypatch):
+    remembered("first", ["width 8"], lambda: {"a": 1.0, "b": float("inf")})
+    monkeypatch.setattr(trials, "processor", lambda: "another")
+    remembered("of another machine", [], lambda: {"a": 1.0})
+    monkeypatch.undo()
+    monkeypatch.setenv("LLM_SCRATCH_CACHE", str(cache.parent))
+    (found,) = recall_all()
+    assert found == ("first", ["width 8", torch.__version__], {"a": 1.0, "b": float("inf")})
+    forget_all()
+    assert recall_all() == []
+
+
+def test_the_shortest_call_counts_and_the_first_warms_up(clock):
+    ways = {"a": takes(clock, 9, 3, 5, 2, 7, 4), "b": takes(clock, 1, 4, 4, 4, 4, 4)}
+    assert time_in_turns(ways) == {"a": 2, "b": 4}
+
+
+def test_one_slow_call_does_not_end_the_timing_of_a_way(clock):
+    """A busy machine makes single calls many times longer."""
+    assert time_in_turns({"a": takes(clock, 9, 90, 90, 1), "b": takes(clock, 2)}) == {"a": 1, "b": 2}
+
+
+def test_a_way_that_raises_takes_forever(clock):
+    def fails():
+        raise RuntimeError("not on this processor")
+
+    assert time_in_turns({"a": [fails], "b": takes(clock, 1)}) == {"a": float("inf"), "b": 1}
+
+
+def test_the_number_of_threads_is_restored(clock):
+    seen, before = [], torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        time_in_turns({"a": [lambda: seen.append(torch.get_num_threads())]})
+        assert set(seen) == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_text_is_its_prompt_and_its_new_tokens(clock):
+    assert text_seconds({"a": takes(clock, 2)}, {"a": takes(clock, 5)}) == {"a": 2 * NEW_TOKENS + 5}

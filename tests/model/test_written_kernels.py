@@ -1,0 +1,77 @@
+"""Products written out as sums, for a compiler: equal to the formula, chosen where a trial finds them faster."""
+
+import shutil
+
+import pytest
+import torch
+
+from llm_scratch.model import written_kernels
+from llm_scratch.model.quantized_kernels import TRACEABLE, Fbgemm7Matmul, IntMatmul, WeightOnlyInt4, random_weight
+from llm_scratch.model.written_kernels import COMPILE_OPTIONS, WRITTEN, is_correct, traceable_kernels
+
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++, with which torch compiles for a CPU")
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize(("N", "K"), [(1, 32), (40, 64), (37, 160)])
+@pytest.mark.parametrize("bits", [8, 4])
+def test_a_written_product_computes_the_formula(bits, N, K, with_bias):
+    generator = torch.Generator().manual_seed(N)
+    weight = random_weight(bits, max(N, 2), K, generator)
+    x, bias = torch.randn(1, K, generator=generator), torch.randn(max(N, 2)) if with_bias else None
+    exact = x.double() @ weight.dequantize().double().T + (0 if bias is None else bias)
+    torch.testing.assert_close(WRITTEN[bits](weight)(x, bias).double(), exact, rtol=1e-5, atol=1e-3)
+    assert is_correct(bits)
+
+
+@pytest.mark.slow  # a compiler works for some seconds
+@needs_compiler
+@pytest.mark.parametrize("bits", [8, 4])
+def test_a_compiled_product_computes_the_formula(bits):
+    weight = random_weight(bits, 96, 128, torch.Generator().manual_seed(1))
+    x, product = torch.randn(1, 128), WRITTEN[bits](weight)
+    with torch.no_grad():
+        compiled = torch.compile(product, options=COMPILE_OPTIONS, dynamic=False)
+        torch.testing.assert_close(compiled(x, None), x @ weight.dequantize().T, rtol=1e-5, atol=1e-3)
+
+
+@pytest.fixture
+def choose(monkeypatch):
+    """The traceable kernels of a wide matrix, where these kernels are usable and the trial finds these seconds."""
+
+    def chosen(bits, ours, names, written=1.0, theirs=1.0, width=128):
+        class Choice:
+            kernel = ours
+
+        monkeypatch.setattr(written_kernels, "choose_kernel", lambda *_: Choice)
+        monkeypatch.setattr(written_kernels, "usable", lambda bits: names)
+        monkeypatch.setattr(written_kernels, "compiled_seconds", lambda *_: {"written": written, "torch": theirs})
+        return traceable_kernels(random_weight(bits, width, width, torch.Generator()))
+
+    return chosen
+
+
+def test_the_faster_of_written_and_torch_is_chosen(choose):
+    assert choose(8, IntMatmul, ("int_mm",), written=1, theirs=2) == (WRITTEN[8], IntMatmul)
+    assert choose(8, IntMatmul, ("int_mm",), written=2, theirs=2) == (IntMatmul, IntMatmul)
+    assert choose(4, WeightOnlyInt4, ("int4 weight-only",), written=1, theirs=2) == (WRITTEN[4], WeightOnlyInt4)
+
+
+def test_without_a_kernel_of_torch_it_is_written(choose):
+    assert choose(8, Fbgemm7Matmul, ("fbgemm, 7-bit inputs",)) == (WRITTEN[8], None)
+
+
+def test_a_matrix_that_is_no_multiple_of_a_word_is_not_written():
+    weight = random_weight(8, 6, 7, torch.Generator())
+    one, several = traceable_kernels(weight)
+    assert one is None or one in TRACEABLE
+    assert several is None or several in TRACEABLE
+
+
+def test_another_order_of_bytes_is_noticed(monkeypatch):
+    monkeypatch.setattr(written_kernels.WrittenInt8, "__call__", lambda self, x, bias: x @ self.words.float().T.repeat(4, 1))
+    is_correct.cache_clear()
+    try:
+        assert not is_correct(8)
+    finally:
+        is_correct.cache_clear()
