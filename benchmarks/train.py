@@ -112,12 +112,13 @@ def measure(size: str, shape: tuple[int, ...], rounds: int, device: str) -> dict
     """The contenders in turn; for each its seconds a step by round, its peak memory and what it chose."""
     found: dict[str, Any] = {name: {"rounds": []} for name in CONTENDERS}
     with contenders(list(CONTENDERS), lambda name: ["--work", name, "--device", device, "--shape", *map(str, shape)]) as ask:
+        found = {name: found[name] for name in ask.names}
         for _ in range(rounds):
             for name, row in found.items():
                 answer = ask(name, shape[-1])
                 row["rounds"].append(answer["seconds"])
                 row |= {"peak_gb": answer["peak"] / 1e9, "why": answer["why"]}
-    return found
+    return found | {"missing": ask.missing}
 
 
 def flops(shape: tuple[int, ...]) -> float:
@@ -142,12 +143,13 @@ def main() -> None:
         work(args.work, tuple(args.shape), args.device)
         return
     report: dict[str, Any] = {key: {} for key in ("ratios", "ratios_same_allocator", "ratios_float32", "ratios_float32_same_allocator")}
-    report |= {"spread": {}, "peak_memory_gb": {}, "peak_share": {}}
+    report |= {"spread": {}, "peak_memory_gb": {}, "peak_share": {}, "missing": {}}
     for size in args.sizes:
         V, T, C, H, layers, B, steps = SIZES[size]
         shape = (V, args.context or T, C, H, layers, args.batch or B, steps)
         rate, half_rate = rates(args.device)
         found = measure(size, shape, args.rounds, args.device)
+        report["missing"] |= found.pop("missing")
         tokens = shape[1] * shape[5]
         print(f"\n{size}: context {shape[1]}, batch {shape[5]}, vocabulary {V}; matrix peak {rate / 1e9:.0f} GFLOP/s float32")
         print(f"{'':14}{'tokens/s':>10}{'GFLOP/s':>10}{'of peak':>9}{'peak GB':>9}  precision")
@@ -163,6 +165,8 @@ def main() -> None:
             ("ratios", "hf", "ours"), ("ratios_same_allocator", "hf-kept", "ours"),
             ("ratios_float32", "hf", "ours-float32"), ("ratios_float32_same_allocator", "hf-kept", "ours-float32"),
         ):  # fmt: skip
+            if slow not in found or fast not in found:
+                continue
             report[key][size], spread = ratio(found[slow]["rounds"], found[fast]["rounds"])
             report["spread"].setdefault(size, {})[key] = spread
             print(f"  {fast} over {slow}: {report[key][size]:.2f} x  [{spread[0]:.2f}, {spread[1]:.2f}]")

@@ -31,7 +31,7 @@ def test_the_cpu_says_threads_and_why(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     assert choose("auto")[1] == "cpu, 1 thread (no CUDA or MPS device here)"
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    assert choose("cpu")[1] == "cpu, 2 threads (as asked)"
+    assert choose("cpu")[1] == "cpu, 2 threads (as requested)"
 
 
 def test_what_is_not_here_is_an_error(monkeypatch):

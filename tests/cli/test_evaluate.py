@@ -30,7 +30,7 @@ def test_held_out_text_is_that_of_the_run(llm, trained):
     assert f"{want.perplexity:.2f}" in out
     assert re.search(rf"bits per byte +{want.bits_per_byte:.4f} ± 0\.\d\d\d\d", out)
     assert f"{want.n_tokens:,} tokens" in out
-    assert re.search(r"measured on +cpu, \d threads? \(as asked\), float32 \(as asked\)", out)
+    assert re.search(r"measured on +cpu, \d threads? \(as requested\), float32 \(as requested\)", out)
 
 
 @pytest.mark.parametrize("flag", ["--text", "--source"])

@@ -29,7 +29,7 @@ def test_the_text_is_that_of_stream(llm, trained):
     result = llm("generate", trained, "the hen", *words)
     assert (result.code, result.out) == (0, want + "\n")
     assert re.fullmatch(r"\n\[20 tokens in \d+\.\d s, \d+ tokens/s, the first after \d+\.\d{3} s, seed 3\]\n\[(.+)\]\n", result.err)
-    assert "as asked), float32 (a model 16 wide is too small to gain from fewer bits)" in result.err
+    assert "as requested), float32 (a model 16 wide is too small to gain from fewer bits)" in result.err
 
 
 def test_a_precision_that_is_asked_for_is_taken_and_told(llm, trained, monkeypatch):
@@ -39,7 +39,7 @@ def test_a_precision_that_is_asked_for_is_taken_and_told(llm, trained, monkeypat
     for dtype in ("bfloat16", "float16", "float32"):
         result = llm(*words, "--dtype", dtype)
         assert result.code == 0
-        assert f"{dtype} (as asked)" in result.err
+        assert f"{dtype} (as requested)" in result.err
         assert seen[-1] == getattr(torch, dtype)
     lookup = ["--decoder", "speculative", "--draft", trained, "--dtype", "bfloat16"]
     seen.clear()

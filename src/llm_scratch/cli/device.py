@@ -41,10 +41,10 @@ def choose(wanted: str) -> tuple[str, str]:
         )
     if kind == "cpu":
         threads = torch.get_num_threads()
-        why = "as asked" if wanted != "auto" else "no CUDA or MPS device here"
+        why = "as requested" if wanted != "auto" else "no CUDA or MPS device here"
         return name, f"cpu, {threads} thread{'s' * (threads != 1)} ({why})"
     model = torch.cuda.get_device_name(index) if kind == "cuda" else "Apple GPU"
-    return name, f"{name}, {model} ({'as asked' if wanted != 'auto' else 'the fastest here'})"
+    return name, f"{name}, {model} ({'as requested' if wanted != 'auto' else 'the fastest here'})"
 
 
 def ready(
@@ -80,8 +80,8 @@ def ready(
     model, tokenizer = load(where, name)
     model, precision = with_dtype(model, dtype)
     how = ""
-    if compiled and not alone and precision.bits is None:
-        compiled, how = False, ", not compiled: for several tokens at a time in so many bits packed matrices are faster"
+    if compiled and not alone and not _batches_compile(model, precision.bits):
+        compiled, how = False, ", not compiled: for several tokens at a time packed matrices are faster here"
     if compiled:
         _compile(model, much, alone)
         how = ", compiled"
@@ -90,6 +90,14 @@ def ready(
     if writes:
         keep_freed_memory()  # each prompt frees and takes the same large tensors; after loading, whose memory goes back
     return model, tokenizer, f"{why}, {precision}{how}"
+
+
+def _batches_compile(model: Any, bits: Literal[8, 4] | None) -> bool:
+    """Whether steps of several tokens gain by being compiled: with few bits, if the fastest kernel can be in a program."""
+    from llm_scratch.model.kernel_choice import choose_kernel
+    from llm_scratch.model.quantized_kernels import TRACEABLE
+
+    return bits is not None and choose_kernel(bits, int(model.cfg["emb_dim"])).kernel in TRACEABLE
 
 
 def _compile(model: Any, much: bool, alone: bool) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from rich.console import Console
 from rich.text import Text
 from tyro.conf import Positional, arg
 
@@ -53,6 +54,8 @@ class Doctor(Verb):
     """a run directory, or a preset (its newest run); the machine is looked at unless given"""
     json: Switch = False
     """print what was found in the run as JSON"""
+    remeasure: Switch = False
+    """forget which matrix products were fastest on this machine, and time them again"""
 
     def run(self) -> None:
         """Print the report."""
@@ -72,7 +75,22 @@ class Doctor(Verb):
         could = f"{missing} thing{'s' * (missing != 1)} could be better; `llm-scratch train quickstart` needs none of them."
         screen = console()
         screen.print(grid)
+        self._products(screen)
         screen.print(f"\n{could if missing else 'All is here.'}")
+
+    def _products(self, screen: Console) -> None:
+        """Print what this processor multiplies fast, as trials found it."""
+        from llm_scratch.cli.capabilities import WIDTH, capabilities
+        from llm_scratch.hardware.trials import forget_all
+
+        if self.remeasure:
+            forget_all()
+        grid = table("matrix products", "works", "speed", "used", left=4)
+        with screen.status("timing matrix products ..."):
+            for each in capabilities():
+                grid.add_row(each.name, each.works, each.speed, each.used)
+        screen.print(f"\nMeasured for a model {WIDTH} wide, a prompt and its continuation; speed as a multiple of plain float32:")
+        screen.print(grid)
 
 
 def _version(package: str) -> str | None:

@@ -50,6 +50,7 @@ class Quantize(Verb):
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UserError(f"{out} is there already; name another folder with --out")
         from llm_scratch.loading import load
+        from llm_scratch.model.kernel_choice import choose_kernel
         from llm_scratch.model.quantized import quantize
 
         model, tokenizer = load(where)
@@ -70,6 +71,8 @@ class Quantize(Verb):
         if before and after:
             grid.add_row("bits per byte", f"{before:.4f}", f"{after:.4f}", f"{after / before - 1:+.2%}")
         screen.print(grid)
+        width = int(model.cfg["emb_dim"])  # type: ignore[index]
+        screen.print(f"speed on this machine: {choose_kernel(self.bits, width)}")
         screen.print(f"written: {out}; next: {command('generate', out, 'Once upon a time')}", soft_wrap=True)
 
     def _text(self, config: RunConfig | None, tokenizer: Any) -> Tokens:

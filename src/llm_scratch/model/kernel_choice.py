@@ -55,7 +55,7 @@ def choose_kernel(bits: Literal[8, 4], width: int) -> KernelChoice:
     """
     names = usable(bits)
     if not names:
-        return KernelChoice(Expanded, "expanded to float32", None, None)
+        return KernelChoice(Expanded, f"expanded to float32: no {bits}-bit product of this torch works here", None, None)
     if width < MIN_TRIAL_WIDTH or (bits == 4 and width % GROUP):
         return KernelChoice(KERNELS[names[0]][1], names[0], None, None)
     floats, seconds = linear_seconds(width), kernel_seconds(bits, width)
@@ -69,7 +69,8 @@ def choose_kernel(bits: Literal[8, 4], width: int) -> KernelChoice:
     fastest = min(total.values())
     best = next(way for way in total if total[way] <= MAX_EXCESS * fastest)  # earlier ones round less
     if total[best] >= float32:
-        return KernelChoice(Expanded, "expanded to float32", None, 1.0)
+        slower = f"the fastest {bits}-bit product here, {best[0]}, has {float32 / total[best]:.1f} times its speed"
+        return KernelChoice(Expanded, f"expanded to float32: {slower}", None, None)
     return KernelChoice(KERNELS[best[0]][1], best[0], best[1], float32 / total[best])
 
 

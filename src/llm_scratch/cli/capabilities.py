@@ -1,0 +1,72 @@
+"""What this processor multiplies fast, as rows of a table: each kind of product tried, timed and remembered.
+
+Tests: tests/cli/test_capabilities.py.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+WIDTH = 768  # of the model that the products are timed for: GPT-2's
+
+
+@dataclass(frozen=True)
+class Capability:
+    """One kind of product: whether it is right here, its speed beside plain float32, and whether it is used."""
+
+    name: str
+    works: str
+    speed: str
+    used: str
+
+
+def capabilities(width: int = WIDTH) -> Iterator[Capability]:
+    """What was found on this machine: floating-point products, 8 and 4 bits, and compiled steps."""
+    from llm_scratch.hardware.matmul_backend import select_matmul_backend
+
+    yield Capability("float32 library", "yes", "", select_matmul_backend())
+    yield from _floats(width)
+    for bits in (8, 4):
+        yield from _few_bits(bits, width)
+    compiler = os.environ.get("CXX", "g++")
+    has_compiler = shutil.which(compiler) is not None
+    yield Capability("compiled steps", "yes" if has_compiler else f"no: {compiler} is not installed", "", "with --compile")
+
+
+def _floats(width: int) -> Iterator[Capability]:
+    from llm_scratch.hardware.packed_matmul import TOLERANCE, can_pack, linear_seconds, packing_pays
+
+    seconds = linear_seconds(width)
+    for dtype in TOLERANCE:
+        name = str(dtype).removeprefix("torch.")
+        packed = f"{name} packed"
+        yield Capability(name, "yes", _speed(seconds["float32"], seconds[name]), "to train" if name == "float32" else "")
+        works = "yes" if can_pack(dtype) else "no"
+        speed = _speed(seconds["float32"], seconds[packed]) if packed in seconds else ""
+        yield Capability(packed, works, speed, "to generate" if packing_pays(dtype, width) else "")
+
+
+def _few_bits(bits: Literal[8, 4], width: int) -> Iterator[Capability]:
+    from llm_scratch.hardware.packed_matmul import linear_seconds
+    from llm_scratch.model.kernel_choice import choose_kernel, kernel_seconds
+    from llm_scratch.model.quantized_kernels import KERNELS, usable
+
+    float32, choice = linear_seconds(width)["float32"], choose_kernel(bits, width)
+    seconds = kernel_seconds(bits, width) if usable(bits) else {}
+    for name, (of, kernel) in KERNELS.items():
+        if of != bits:
+            continue
+        works = name in usable(bits)
+        speed = _speed(float32, seconds[name] + seconds[f"{name}, prompt"]) if works else ""
+        used = "" if choice.kernel is not kernel else "to generate"
+        if used and choice.many_rows is not None:
+            used += f", prompts in {str(choice.many_rows).removeprefix('torch.')}"
+        yield Capability(f"{bits} bits, {name}", "yes" if works else "no, or sums overflow", speed, used)
+
+
+def _speed(float32: float, seconds: float) -> str:
+    return f"{float32 / seconds:.1f}"
