@@ -85,6 +85,10 @@ class Format(NamedTuple):
 def load(where: str | Path, device: str = "cpu", dtype: Dtype = "float32") -> tuple[nn.Module, Tokenizer]:
     """A model ready to write, and its tokenizer.
 
+    On a CPU this also selects the faster matrix library for float32 (`hardware.matmul_backend`),
+    for the whole process, as torch has no narrower setting: the last bits of the caller's own
+    products may change, not their precision.
+
     Args:
         where: a file or folder of a kind in `FORMATS` (of a run directory its best checkpoint), or a name: gpt2, gpt2-medium,
             gpt2-large, gpt2-xl, hf:org/name. What is not on this machine is downloaded once.
@@ -95,7 +99,7 @@ def load(where: str | Path, device: str = "cpu", dtype: Dtype = "float32") -> tu
         UserError: nothing there, or what is there is damaged or would need code to be run (code 4); it cannot be downloaded (code 3).
     """
     loaded = read(where)
-    if device == "cpu":
+    if torch.device(device).type == "cpu":
         select_matmul_backend()
     return with_dtype(loaded.model.to(device), dtype)[0].eval(), loaded.tokenizer
 

@@ -13,11 +13,13 @@ from llm_scratch.checkpoint import folders, newest
 from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig, TrainConfig
 from llm_scratch.data.corpus import Corpus
 from llm_scratch.errors import CHECKPOINT, DIVERGED, INTERRUPTED, USAGE, UserError
+from llm_scratch.hardware.matmul_backend import ONEDNN, default_backend, onednn_is_float32
 from llm_scratch.loading import load
 from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.training.loop import AHEAD, train
 from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.plot import read_metrics
+from llm_scratch.training.precision import Precision
 from llm_scratch.training.records import TIMED_FIELDS, Watcher
 
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 12
@@ -138,6 +140,53 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(uninterrupted
     assert_same_run(tmp_path / "same", want)
     other = train(dataclasses.replace(config, train=dataclasses.replace(config.train, seed=7)), tmp_path / "other", corpus=corpus)
     assert timeless(other.folder) != timeless(want)
+
+
+def use_trial(monkeypatch, precision, backend):
+    """Have the trials at the start of a run end like this."""
+    chosen = Precision(precision, "by trial")
+    monkeypatch.setattr("llm_scratch.training.trainee.choose_precision", lambda *args: chosen)
+    monkeypatch.setattr("llm_scratch.training.trainee.fastest_matmul_backend", lambda: backend)
+
+
+FIRST, SECOND = ("bfloat16", default_backend()), ("float32", ONEDNN)
+
+
+@pytest.mark.parametrize(("first", "later"), [(FIRST, SECOND), (SECOND, FIRST)])
+def test_resumed_run_keeps_its_choices_when_a_new_trial_disagrees(first, later, corpus, tmp_path, monkeypatch):
+    use_trial(monkeypatch, *first)
+    train(settings(), tmp_path / "whole", corpus=corpus)
+    with pytest.raises(MemoryError):
+        train(settings(), tmp_path / "run", corpus=corpus, watcher=StopAt(7, plug))
+    use_trial(monkeypatch, *later)
+    warned = Warned()
+    run = train(settings(), tmp_path / "run", corpus=corpus, watcher=warned)
+    assert warned.messages == []
+    assert (run.trainee.precision.name, run.trainee.matmul_backend) == first
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
+class Warned(Watcher):
+    def __init__(self):
+        self.messages = []
+
+    def warn(self, message):
+        self.messages.append(message)
+
+
+def test_resumed_run_says_in_one_line_what_is_impossible_here(corpus, tmp_path, monkeypatch):
+    use_trial(monkeypatch, "float32", ONEDNN)
+    if not onednn_is_float32():
+        pytest.skip("oneDNN cannot multiply float32 matrices on this processor")
+    with pytest.raises(MemoryError):
+        train(settings(), tmp_path / "run", corpus=corpus, watcher=StopAt(7, plug))
+    monkeypatch.setattr("llm_scratch.hardware.matmul_backend.onednn_is_float32", lambda: False)
+    warned = Warned()
+    run = train(settings(), tmp_path / "run", corpus=corpus, watcher=warned)
+    assert run.step == STEPS
+    (message,) = warned.messages
+    assert message.startswith(f"matmul_backend was oneDNN and is {default_backend()}: ")
+    assert "last bits may differ" in message
 
 
 def test_samples_and_evaluation_do_not_move_training(uninterrupted, corpus, tmp_path):

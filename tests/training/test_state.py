@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from llm_scratch.config import TrainConfig
+from llm_scratch.config import MachineConfig, TrainConfig
 from llm_scratch.model.gpt import GPTModel
 from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.state import (
+    numerics,
     optimizer_tensors,
     plain_weights,
     random_state,
@@ -19,6 +20,7 @@ from llm_scratch.training.state import (
     seed_random,
     what_changed,
 )
+from llm_scratch.training.trainee import make_ready
 
 TINY = {"vocab_size": 13, "context_length": 8, "emb_dim": 12, "n_heads": 3, "n_layers": 2, "drop_rate": 0.2}
 
@@ -98,17 +100,44 @@ def test_a_tied_weight_is_kept_once():
     assert untied - tied == {"out_head.weight"}
 
 
+HERE = {
+    "torch": "2.13",
+    "device": "cpu",
+    "rounding": "0a",
+    "threads": 2,
+    "precision": "float32",
+    "matmul_backend": "oneDNN",
+    "compiled": False,
+}
+
+
 @pytest.mark.parametrize(
-    ("said", "device", "want"),
+    ("stored", "want"),
     [
-        ({}, "cpu", ""),  # what format 1 wrote
-        ({"threads": torch.get_num_threads(), "torch": torch.__version__}, "cpu", ""),
-        ({"threads": 77}, "cpu", f"threads was 77 and is {torch.get_num_threads()}: "),
-        ({"threads": 77}, "cuda", ""),
-        ({"threads": 77, "torch": "1.0"}, "cpu", f"torch was 1.0 and is {torch.__version__}, threads was 77 and is "),
+        ({}, ""),  # what format 1 stored
+        (HERE, ""),
+        (HERE | {"step": 4}, ""),
+        ({"threads": 77}, "threads was 77 and is 2: "),
+        ({"torch": "1.0", "threads": 77}, "torch was 1.0 and is 2.13, threads was 77 and is 2: "),
+        (HERE | {"matmul_backend": "MKL"}, "matmul_backend was MKL and is oneDNN: "),
+        (HERE | {"compiled": True}, "compiled was True and is False: "),
+        (HERE | {"precision": "bfloat16"}, "precision was bfloat16 and is float32: "),
+        (HERE | {"rounding": "ff"}, "this processor rounds differently from the one of the "),
+        (HERE | {"rounding": "ff", "threads": 4}, "threads was 4 and is 2: "),
+        ({"device": "cuda", "matmul_backend": "", "rounding": "ff"}, "device was cuda and is cpu: "),
     ],
 )
-def test_what_rounds_otherwise_is_told(said, device, want):
-    told = what_changed(said, torch.device(device))
-    assert told.startswith(want)
-    assert bool(told) == bool(want)
+def test_what_changed_names_every_difference_in_rounding(stored, want):
+    message = what_changed(stored, HERE)
+    assert message.startswith(want)
+    assert bool(message) == bool(want)
+    assert "\n" not in message
+
+
+def test_numerics_are_json_and_equal_to_themselves():
+    trainee = make_ready(GPTModel(TINY), MachineConfig(), torch.device("cpu"))
+    here = numerics(trainee, torch.device("cpu"))
+    assert json.loads(json.dumps(here)) == here
+    assert here["threads"] == torch.get_num_threads()
+    assert set(here) == set(HERE)
+    assert what_changed(here, numerics(trainee, torch.device("cpu"))) == ""

@@ -43,12 +43,80 @@ def test_a_tied_models_embedding_makes_no_table_of_zeros():
 
 @pytest.mark.parametrize(("device", "work", "pays"), [("cpu", 1e18, False), ("cuda", 1e15, False), ("cuda", 1e18, True)])
 def test_compiling_is_weighed(device, work, pays, monkeypatch):
-    monkeypatch.setattr(trainee, "matrix_rate", lambda _, dtype: {torch.float32: 1e13, torch.bfloat16: 1e14}[dtype])
+    monkeypatch.setattr(trainee, "matmul_flops", lambda _, dtype: {torch.float32: 1e13, torch.bfloat16: 1e14}[dtype])
     compiled, why = compile_pays("auto", work, torch.device(device), torch.bfloat16)
     assert compiled is pays
     assert ("s of this run" in why) == (device == "cuda")
     assert compile_pays("yes", 0, CPU) == (True, "as asked")
     assert compile_pays("no", 1e18, torch.device("cuda")) == (False, "as asked")
+
+
+@pytest.fixture
+def backends(monkeypatch):
+    """A trial that finds oneDNN faster, on a machine that has it; what is switched is recorded."""
+    switched = []
+    monkeypatch.setattr(trainee, "fastest_matmul_backend", lambda: "oneDNN")
+    monkeypatch.setattr(trainee, "use_matmul_backend", lambda name: switched.append(name) or name)
+    return switched
+
+
+def test_stored_choices_replace_those_of_a_new_trial(backends, monkeypatch):
+    monkeypatch.setattr(trainee, "compile_pays", lambda *args: (True, "as a trial says"))
+    ready = make_ready(GPTModel(CFG), MachineConfig(), CPU)
+    assert "hidden" in vars(ready.model)
+    stored = {"precision": "bfloat16", "matmul_backend": "MKL", "compiled": False}
+    ready.restore_choices(stored, MachineConfig(), CPU)
+    assert ready.choices() == stored
+    assert backends == ["oneDNN", "MKL"]
+    assert "hidden" not in vars(ready.model), "the method of the class again"
+    as_stored = "as in the run's checkpoint"
+    want = f"bfloat16: {as_stored}, products by MKL; not compiled: {as_stored}"
+    assert ready.why == want
+
+
+def test_explicit_settings_win_over_stored_choices(backends):
+    machine = MachineConfig(precision="float32", compile="no")
+    ready = make_ready(GPTModel(CFG), machine, CPU)
+    ready.restore_choices({"precision": "bfloat16", "compiled": True}, machine, CPU)
+    assert ready.choices() == {
+        "precision": "float32",
+        "matmul_backend": "oneDNN",
+        "compiled": False,
+    }
+
+
+def test_older_checkpoint_leaves_the_choices_of_the_trial(backends):
+    ready = make_ready(GPTModel(CFG), MachineConfig(), CPU)
+    before = ready.choices()
+    ready.restore_choices({"precision": "float32", "step": 2}, MachineConfig(), CPU)
+    assert ready.choices() == before
+    assert backends == ["oneDNN"]
+
+
+def test_checkpoint_of_another_device_brings_its_precision_alone(backends):
+    ready = make_ready(GPTModel(CFG), MachineConfig(), CPU)
+    stored = {"device": "cuda", "precision": "bfloat16", "matmul_backend": "", "compiled": True}
+    ready.restore_choices(stored, MachineConfig(), CPU)
+    assert ready.choices() == {
+        "precision": "bfloat16",
+        "matmul_backend": "oneDNN",
+        "compiled": False,
+    }
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_stored_compilation_is_kept_where_the_compiler_works(works, backends, monkeypatch):
+    def compile_(function):
+        if not works:
+            raise RuntimeError("no C++ compiler")
+        return function
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    ready = make_ready(GPTModel(CFG), MachineConfig(), CPU)
+    ready.restore_choices({"compiled": True}, MachineConfig(), CPU)
+    assert ready.compiled is works
+    assert ("hidden" in vars(ready.model)) is works
+    assert works or ready.why.endswith("not compiled: the compiler does not work here")
 
 
 @pytest.mark.slow

@@ -38,15 +38,17 @@ def best_time(work: Callable[[], object], device: torch.device, seconds: float) 
 
 
 def matmul_flops(device: torch.device, dtype: torch.dtype = torch.float32, seconds: float = 0.15) -> float:
-    """FLOP/s of a large matrix product by the selected library: an upper bound for everything else. Measured once."""
-    return _matmul_flops(str(device), dtype, seconds, torch.get_num_threads())
+    """FLOP/s of a large matrix product by the library in use: an upper bound for everything else.
+
+    Measured once for each library.
+    """
+    backend = select_matmul_backend() if device.type == "cpu" else ""
+    return _matmul_flops(str(device), dtype, seconds, torch.get_num_threads(), backend)
 
 
 @lru_cache
-def _matmul_flops(device: str, dtype: torch.dtype, seconds: float, threads: int) -> float:
+def _matmul_flops(device: str, dtype: torch.dtype, seconds: float, threads: int, backend: str) -> float:
     where = torch.device(device)
-    if where.type == "cpu":
-        select_matmul_backend()
     n = MATMUL_SIZE.get(where.type, MATMUL_SIZE["cpu"])
     a, out = torch.full((n, n), 0.5, device=where, dtype=dtype), torch.empty(n, n, device=where, dtype=dtype)
     return 2 * n**3 / best_time(lambda: torch.mm(a, a, out=out), where, seconds)

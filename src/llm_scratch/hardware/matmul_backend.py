@@ -1,46 +1,156 @@
-"""Which of torch's two matrix libraries multiplies float32 numbers on a CPU.
+"""Which of torch's two matrix libraries multiplies float32 matrices on a CPU.
 
-Tests: tests/hardware/test_matmul_backend.py. Gains: `python benchmarks/train.py`, `python benchmarks/decode.py`.
+Tests: tests/hardware/test_matmul_backend.py. Gains: `python benchmarks/train.py`,
+`python benchmarks/decode.py`.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
 
 import torch
+from torch import Tensor
 
-EXACT = 1e-5  # relative error up to which a product counts as float32
+ONEDNN = "oneDNN"
+MAX_RELATIVE_ERROR = 1e-5  # up to which a product counts as float32
+MIN_SPEEDUP = 1.2  # of oneDNN over the default; equal libraries measure within 2 % of each other
+TRIAL_SHAPES = ((256, 512, 512), (64, 128, 512), (8, 512, 512))  # [N, C] times [C, F]: N, C, F
+TRIAL_REPEATS = 5
+
+_KNOB: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+_DEFAULT_PRECISION = _KNOB.fp32_precision
+_in_use: str | None = None
 
 
 def select_matmul_backend() -> str:
-    """Let the faster of torch's two matrix libraries for CPUs do this process's float32 products; its name.
+    """Select the faster library for this process, unless one is in use already; return its name.
 
-    torch takes MKL, which is Intel's; on other makers' processors oneDNN is 1.1 to 1.6 times as fast, and
-    for the few rows of writing up to 2.7 times. torch hands it float32 products only
-    where it may round their inputs to bfloat16, which oneDNN does on processors with units for that alone: so a product is looked at, and
-    where it is not float32's, all stays as it was. The choice follows from the processor and not from a clock, so that a run repeats.
+    The setting is torch's own and process-wide: it changes the last bits and the speed of every
+    float32 product on the CPU, not its precision. Inference does not depend on it otherwise.
+    Training stores the name with the run (`training.trainee`), as it changes bits.
     """
-    knob = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-    if not torch.backends.mkldnn.is_available() or _cpu_vendor() in ("", "GenuineIntel"):
-        return "MKL"
-    before, knob.fp32_precision = knob.fp32_precision, "bf16"
-    if not _is_float32():
-        knob.fp32_precision = before
-        return "MKL"
-    return "oneDNN"
+    return _in_use or use_matmul_backend(fastest_matmul_backend())
 
 
-def _is_float32() -> bool:
-    """Whether a product is right to float32's precision under the settings of now."""
-    a = torch.randn(256, 256, generator=torch.Generator().manual_seed(0))
-    right = a.double() @ a.double()
-    return bool(((a @ a) - right).norm() / right.norm() < EXACT)
+def use_matmul_backend(name: str) -> str:
+    """Make a library multiply from now on, where that is possible; return the one in use.
+
+    Args:
+        name: as `fastest_matmul_backend` returns it. oneDNN is not used where it would round to
+            bfloat16, and a library that this build of torch lacks is replaced by the default.
+    """
+    global _in_use
+    _in_use = ONEDNN if name == ONEDNN and onednn_is_float32() else default_backend()
+    _switch(_in_use)
+    return _in_use
 
 
-def _cpu_vendor() -> str:
-    """Who made the processor, as Linux says it; empty where nobody says."""
+def default_backend() -> str:
+    """The library that torch uses by itself: MKL in builds for x86, else another BLAS."""
+    return "MKL" if torch.backends.mkl.is_available() else "BLAS"
+
+
+@lru_cache(maxsize=1)
+def fastest_matmul_backend() -> str:
+    """Multiply a few matrices by each library and return the name of the faster one.
+
+    Takes about 50 ms, once a process. Shapes and layouts are those of a training step and of a few
+    rows of inference. The default stays unless oneDNN is `MIN_SPEEDUP` times as fast, so that noise
+    does not decide between equals: on processors where oneDNN has no code of its own for float32,
+    torch ignores the setting and both are the same.
+    """
+    if not onednn_is_float32():
+        return default_backend()
+    return ONEDNN if _speedup_of_onednn() >= MIN_SPEEDUP else default_backend()
+
+
+@lru_cache(maxsize=1)
+def onednn_is_float32() -> bool:
+    """Whether torch can use oneDNN here and its products are as exact as float32.
+
+    torch hands float32 products to oneDNN only where it may round their inputs to bfloat16. oneDNN
+    does so on processors with matrix units for bfloat16 (AMX), and computes in float32 elsewhere.
+    """
+    if not torch.backends.mkldnn.is_available():
+        return False
+    with _temporarily(ONEDNN):
+        return all(_is_float32(a, b) for _, a, b in _trial_products())
+
+
+def _is_float32(a: Tensor, b: Tensor) -> bool:
+    """Whether the library in use multiplies `a` and `b` to float32's precision."""
+    exact = a.double() @ b.double()
+    return bool(((a @ b) - exact).norm() / exact.norm() < MAX_RELATIVE_ERROR)
+
+
+def _speedup_of_onednn() -> float:
+    """Time of the default library over oneDNN's: the geometric mean over the trial's products.
+
+    One thread, processor time instead of wall time, the two libraries in turn, the shortest of
+    several: what else runs on the machine then hardly matters.
+    """
+    backends = default_backend(), ONEDNN
+    logarithms = []
+    with one_thread():
+        for n_calls, a, b in _trial_products():
+            shortest = dict.fromkeys(backends, math.inf)
+            for _ in range(TRIAL_REPEATS):
+                for backend in backends:
+                    with _temporarily(backend):
+                        seconds = _thread_seconds(lambda a=a, b=b: a @ b, n_calls)  # type: ignore[misc]
+                    shortest[backend] = min(shortest[backend], seconds)
+            logarithms.append(math.log(shortest[backends[0]] / shortest[backends[1]]))
+    return math.exp(sum(logarithms) / len(logarithms))
+
+
+def _trial_products() -> Iterator[tuple[int, Tensor, Tensor]]:
+    """(calls worth timing at once, a, b) of a linear layer: forward and both of its gradients."""
+    generator = torch.Generator().manual_seed(0)
+    for n_rows, n_in, n_out in TRIAL_SHAPES:
+        x = torch.randn(n_rows, n_in, generator=generator)
+        weight = torch.randn(n_out, n_in, generator=generator)
+        gradient = torch.randn(n_rows, n_out, generator=generator)
+        n_calls = math.ceil(2**24 / (n_rows * n_in * n_out))
+        yield n_calls, x, weight.T
+        yield n_calls, gradient, weight
+        yield n_calls, gradient.T, x
+
+
+def _thread_seconds(work: Callable[[], object], n_calls: int) -> float:
+    """Processor seconds of this thread for `n_calls` calls."""
+    start = time.thread_time()
+    for _ in range(n_calls):
+        work()
+    return time.thread_time() - start
+
+
+def _switch(backend: str) -> None:
+    """Set torch's process-wide setting."""
+    _KNOB.fp32_precision = "bf16" if backend == ONEDNN else _DEFAULT_PRECISION
+
+
+@contextmanager
+def _temporarily(backend: str) -> Iterator[None]:
+    """Use a library inside the block."""
+    before = _KNOB.fp32_precision
+    _switch(backend)
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("vendor_id")), "")
+        yield
+    finally:
+        _KNOB.fp32_precision = before
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread inside the block: its timings are steady on a busy machine too."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)

@@ -33,7 +33,7 @@ from llm_scratch.training.records import NoRecords, Records, Silence, Watcher
 from llm_scratch.training.run import Run
 from llm_scratch.training.saving import Saves, in_background
 from llm_scratch.training.schedule import learning_rate
-from llm_scratch.training.state import optimizer_tensors, seed_random, what_changed
+from llm_scratch.training.state import numerics, optimizer_tensors, seed_random, what_changed
 from llm_scratch.training.team import Team, joined
 from llm_scratch.training.trainee import make_ready
 
@@ -117,7 +117,7 @@ def train(
                 if learned(to_dict(from_dict(RunConfig, found.config))) != learned(to_dict(config)):
                     raise UserError(f"{folder} holds a run with other settings; choose another --out, or --fresh --force", CHECKPOINT)
                 run.restore(found)
-                if changed := what_changed(found.state, run.device):
+                if changed := what_changed(found.state, numerics(run.trainee, run.device)):
                     watcher.warn(changed)
             if team.writes:
                 checkpoint.check_room(folder, run.size)

@@ -53,7 +53,9 @@ def spread(trainee: Trainee, machine: MachineConfig, team: Team) -> nn.Module:
         recompute_blocks(trainee.model)
     if team.size == 1:
         return trainee
-    trainee.precision = team.tell(trainee.precision)  # a trial may come out differently elsewhere
+    choices = team.tell(trainee.choices())  # a trial may come out differently elsewhere
+    if not team.writes:
+        trainee.restore_choices(choices, MachineConfig(), team.device)
     for part in trainee.modules():
         if isinstance(part, nn.Embedding):
             part.sparse = False  # the others' gradients are added to a whole table

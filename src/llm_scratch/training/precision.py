@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 
 from llm_scratch.config import ModelConfig
 from llm_scratch.hardware.benchmark import repeat_timings
+from llm_scratch.hardware.matmul_backend import one_thread, select_matmul_backend
 
 PAYS = 1.3  # how many times as fast bfloat16 must multiply, as it speeds up only half of a step
 SMALL = 256  # emb_dim from which there is enough to multiply
@@ -47,18 +49,18 @@ def choose_precision(wanted: Literal["auto", "float32", "bfloat16"], cfg: ModelC
     return Precision("bfloat16", times) if ratio >= PAYS else Precision("float32", times)
 
 
+@lru_cache
 def gain_of_bfloat16(emb_dim: int, device: torch.device) -> float:
     """How many times as fast as in float32 the widening product of a feed-forward is, casts included.
 
-    On a CPU it is tried on one thread, whose times are steady on a busy machine too.
+    On a CPU it is tried on one thread, whose times are steady on a busy machine too. Tried once, so
+    that a plan and its run agree.
     """
-    rows, threads = 512 if device.type == "cpu" else 8192, torch.get_num_threads()
-    x, weight = (torch.full((n, emb_dim), 0.5, device=device) for n in (rows, 4 * emb_dim))  # [N, C], [F, C]
     if device.type == "cpu":
-        torch.set_num_threads(1)
-    try:
+        select_matmul_backend()
+    rows = 512 if device.type == "cpu" else 8192
+    x, weight = (torch.full((n, emb_dim), 0.5, device=device) for n in (rows, 4 * emb_dim))  # [N, C], [F, C]
+    with one_thread() if device.type == "cpu" else nullcontext():
         plain = min(repeat_timings(lambda: F.linear(x, weight), device, 0.15))
         half = min(repeat_timings(lambda: F.linear(x.bfloat16(), weight.bfloat16()).float(), device, 0.15))
-    finally:
-        torch.set_num_threads(threads)
     return plain / half

@@ -27,9 +27,16 @@ from llm_scratch.model import build
 from llm_scratch.tokenizers import Tokenizer, save_tokenizer
 from llm_scratch.training.guard import RETURNS, Guard, Trouble, ordered_trouble
 from llm_scratch.training.parallel import let_go, parts_of
-from llm_scratch.training.precision import Precision
 from llm_scratch.training.schedule import learning_rate
-from llm_scratch.training.state import optimizer_tensors, plain_weights, random_state, restore_optimizer, restore_random, seed_random
+from llm_scratch.training.state import (
+    numerics,
+    optimizer_tensors,
+    plain_weights,
+    random_state,
+    restore_optimizer,
+    restore_random,
+    seed_random,
+)
 from llm_scratch.training.step import StepResult, mean_loss, train_step
 from llm_scratch.training.team import Team, is_share, local, share_like
 from llm_scratch.training.trainee import Trainee
@@ -164,9 +171,8 @@ class Run:
         weights, optimizer = self.contents(copies)
         state = {
             "step": self.step, "steps": self.steps, "tokens": self.tokens, "best": self.best, "last_eval": dict(self.last_eval),
-            "random": random_state(), "threads": torch.get_num_threads(), "torch": torch.__version__,
-            "precision": self.trainee.precision.name, "guard": self.guard.state(), "trouble": asdict(self.trouble),
-        }  # fmt: skip
+            "random": random_state(), "guard": self.guard.state(), "trouble": asdict(self.trouble),
+        } | numerics(self.trainee, self.device)  # fmt: skip
         return partial(
             checkpoint.save, self.folder, self.step, to_dict(self.config), weights, optimizer, state,
             partial(save_tokenizer, self.tokenizer), best, before,
@@ -185,8 +191,8 @@ class Run:
         for name, full in self.team.hand_out(found.optimizer):
             restore_optimizer(self.model, self.optimizer, {name: full})
         restore_random(found.state["random"])
-        if self.config.machine.precision == "auto":  # what was tried out once holds for the whole run
-            self.trainee.precision = Precision(found.state.get("precision", "float32"), "as the run began")
+        stored = {"precision": "float32"} | found.state  # the first format did not store it
+        self.trainee.restore_choices(stored, self.config.machine, self.device)
         if "guard" in found.state:
             self.guard.restore(found.state["guard"])
         self.trouble = Trouble(**found.state.get("trouble", {}))

@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from llm_scratch.hardware.rounding import rounding_fingerprint
 from llm_scratch.training.team import share_like
+from llm_scratch.training.trainee import Trainee
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -65,13 +67,32 @@ def restore_random(states: dict[str, Any]) -> None:
         np.random.set_state(("MT19937", _words(said), said["place"], said["has_gauss"], said["gauss"]))
 
 
-def what_changed(said: dict[str, Any], device: torch.device) -> str:
-    """In words, what rounds otherwise here than where a checkpoint's state was written; "" if nothing does that is known."""
-    here: dict[str, Any] = {"torch": torch.__version__}
+def numerics(trainee: Trainee, device: torch.device) -> dict[str, Any]:
+    """What decides how a run's sums and products round, as JSON: stored with it and compared when it resumes."""
+    rounding = rounding_fingerprint(device, trainee.matmul_backend)
+    here: dict[str, Any] = {"torch": torch.__version__, "device": device.type, "rounding": rounding}
     if device.type == "cpu":
         here["threads"] = torch.get_num_threads()
-    changed = [f"{name} was {said[name]} and is {now}" for name, now in here.items() if said.get(name, now) != now]
-    return f"{', '.join(changed)}: sums may round otherwise, so the last bits may differ from now on" if changed else ""
+    return here | trainee.choices()
+
+
+def what_changed(stored: dict[str, Any], here: dict[str, Any]) -> str:
+    """In words, what rounds otherwise here than where a checkpoint was written; "" if nothing does that is known.
+
+    Args:
+        stored: the checkpoint's state; values that an older version did not store are not compared.
+        here: as `numerics` returns it.
+    """
+    elsewhere = stored.get("device", here.get("device")) != here.get("device")
+    names = ("torch", "device", "precision") if elsewhere else [n for n in here if n != "rounding"]
+    changed = [
+        f"{name} was {stored[name]} and is {here[name]}" for name in names if name in here and stored.get(name, here[name]) != here[name]
+    ]
+    if not changed and stored.get("rounding", here.get("rounding")) != here.get("rounding"):
+        changed = ["this processor rounds differently from the one of the checkpoint"]
+    if not changed:
+        return ""
+    return f"{', '.join(changed)}: sums may round otherwise, so the last bits may differ from now on"
 
 
 def _as_tensor(digits: str) -> Tensor:

@@ -1,17 +1,22 @@
 """A model made ready to learn on this machine: its loss with it, products in the right precision, compiled where that pays.
 
 `Trainee` is one module from token ids to loss, which is what wrappers (compilers, many processes) want to see.
-Proof: tests/training/test_trainee.py. Gains: `python benchmarks/train.py`.
+What was chosen by a trial, and changes bits, is stored in checkpoints (`Trainee.choices`) and taken
+from there when a run resumes (`Trainee.restore_choices`): the trial of another day may differ.
+Tests: tests/training/test_trainee.py. Gains: `python benchmarks/train.py`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from llm_scratch.config import MachineConfig, ModelConfig
 from llm_scratch.hardware.benchmark import matmul_flops
-from llm_scratch.hardware.matmul_backend import select_matmul_backend
+from llm_scratch.hardware.matmul_backend import fastest_matmul_backend, use_matmul_backend
 from llm_scratch.model.dropout import Dropout
 from llm_scratch.model.head_loss import summed_loss
 from llm_scratch.training.precision import Precision, choose_precision
@@ -19,17 +24,28 @@ from llm_scratch.training.precision import Precision, choose_precision
 COMPILING = 60.0  # seconds that torch.compile takes for a GPT, about
 SAVED = {"cpu": 0.0, "cuda": 0.3}  # share of a step that it saves; on CPUs it made steps 0 to 20 % longer
 USED = 0.4  # share of the matrix rate that an ordinary step reaches
+AS_STORED = "as in the run's checkpoint"
 
 
 PLAIN = Precision("float32", "as asked")
 
 
 class Trainee(nn.Module):
-    """A model and its loss as one: ids and targets [B, T] in, nats summed over all asked targets out. Dropout draws the fast way."""
+    """A model and its loss as one: ids and targets [B, T] in, nats summed over all asked targets out. Dropout draws the fast way.
 
-    def __init__(self, model: nn.Module, precision: Precision = PLAIN, why: str = "float32") -> None:
+    Attributes:
+        precision: of the matrix products.
+        matmul_backend: the library that multiplies on a CPU; "" on other devices.
+        compiled: whether the model's trunk goes through torch.compile.
+        compile_reason: why, or why not.
+    """
+
+    def __init__(self, model: nn.Module, precision: Precision = PLAIN) -> None:
         super().__init__()
-        self.model, self.precision, self.why = model, precision, why
+        self.model, self.precision = model, precision
+        self.matmul_backend = ""
+        self.compiled = False
+        self.compile_reason = "not requested"
         for part in model.modules():
             if isinstance(part, Dropout):
                 part.fast = True
@@ -38,6 +54,55 @@ class Trainee(nn.Module):
         """The summed loss; a scalar."""
         with self.precision.products(inputs.device):
             return summed_loss(self.model, inputs, targets)
+
+    @property
+    def why(self) -> str:
+        """What was chosen and why, in one line."""
+        backend = f", products by {self.matmul_backend}" if self.matmul_backend else ""
+        compiled = f"{'' if self.compiled else 'not '}compiled: {self.compile_reason}"
+        return f"{self.precision.name}: {self.precision.why}{backend}; {compiled}"
+
+    def set_compiled(self, compiled: bool, reason: str) -> None:
+        """Compile the model's trunk at its next call, or undo that."""
+        trunk = self.model.__dict__
+        if compiled and not self.compiled and hasattr(self.model, "hidden"):
+            trunk["hidden"] = torch.compile(self.model.hidden)  # type: ignore[arg-type]
+        elif not compiled:
+            trunk.pop("hidden", None)  # the method of the class is behind it
+        self.compiled, self.compile_reason = compiled, reason
+
+    def choices(self) -> dict[str, Any]:
+        """What changes bits and was chosen here: JSON for a checkpoint."""
+        return {
+            "precision": self.precision.name,
+            "matmul_backend": self.matmul_backend,
+            "compiled": self.compiled,
+        }
+
+    def restore_choices(self, stored: Mapping[str, Any], machine: MachineConfig, device: torch.device) -> None:
+        """Take the choices of a run's checkpoint instead of those of a new trial.
+
+        An explicit setting of `machine` wins. A choice that is missing (an older checkpoint) or
+        impossible here stays as it was made here. A run that was on another kind of device brings
+        its precision alone, as sums round differently anyway.
+
+        Args:
+            stored: the checkpoint's state, with what `choices` returned.
+            machine: the settings of the resumed run.
+            device: what it computes on.
+        """
+        if machine.precision == "auto" and "precision" in stored:
+            self.precision = Precision(stored["precision"], AS_STORED)
+        if stored.get("device", device.type) != device.type:
+            return
+        if self.matmul_backend and stored.get("matmul_backend"):
+            self.matmul_backend = use_matmul_backend(stored["matmul_backend"])
+        if machine.compile == "auto" and "compiled" in stored:
+            compiled = stored["compiled"]
+            if compiled == self.compiled or not compiled or can_compile(device):
+                self.set_compiled(compiled, AS_STORED)
+            else:
+                self.compile_reason = "the compiler does not work here"
 
 
 def make_ready(model: nn.Module, machine: MachineConfig, device: torch.device, work: float = 0.0) -> Trainee:
@@ -48,15 +113,25 @@ def make_ready(model: nn.Module, machine: MachineConfig, device: torch.device, w
         work: floating-point operations of the whole run, by which compiling is weighed.
     """
     cfg = ModelConfig.of(model.cfg) if hasattr(model, "cfg") else ModelConfig()  # type: ignore[arg-type]
-    library = f", products by {select_matmul_backend()}" if device.type == "cpu" else ""
+    on_cpu = device.type == "cpu"
+    backend = use_matmul_backend(fastest_matmul_backend()) if on_cpu else ""
     precision = choose_precision(machine.precision, cfg, device)
     dtype = torch.bfloat16 if precision.name == "bfloat16" else torch.float32
-    compiled, reason = compile_pays(machine.compile, work, device, dtype)
-    if compiled and hasattr(model, "hidden"):
-        model.hidden = torch.compile(model.hidden)  # type: ignore[assignment, arg-type]
-    if device.type == "cpu" and cfg.tie_embeddings and hasattr(model, "tok_emb"):
+    trainee = Trainee(model, precision)
+    trainee.matmul_backend = backend
+    trainee.set_compiled(*compile_pays(machine.compile, work, device, dtype))
+    if on_cpu and cfg.tie_embeddings and hasattr(model, "tok_emb"):
         model.tok_emb.sparse = True  # type: ignore[union-attr]  # its rows are added into the head's gradient, without a table of zeros
-    return Trainee(model, precision, f"{precision.name}: {precision.why}{library}; {'' if compiled else 'not '}compiled: {reason}")
+    return trainee
+
+
+def can_compile(device: torch.device) -> bool:
+    """Whether torch.compile works here, found by compiling a sum; takes seconds."""
+    try:
+        torch.compile(lambda x: x + x)(torch.ones(8, device=device))
+    except (RuntimeError, OSError, ImportError):  # no C++ compiler, no Triton
+        return False
+    return True
 
 
 def compile_pays(wanted: str, work: float, device: torch.device, dtype: torch.dtype = torch.float32) -> tuple[bool, str]:
