@@ -112,3 +112,12 @@ def test_what_rounds_otherwise_is_told(said, device, want):
     told = what_changed(said, torch.device(device))
     assert told.startswith(want)
     assert bool(told) == bool(want)
+
+
+def test_a_run_on_the_cpu_does_not_initialize_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda: pytest.fail("this takes half a gigabyte of GPU memory"))
+    assert "cuda" not in random_state()
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda: torch.arange(16, dtype=torch.uint8))
+    assert random_state()["cuda"] == bytes(range(16)).hex()
