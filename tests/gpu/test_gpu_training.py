@@ -1,4 +1,4 @@
-"""Training on a GPU: the CPU's numbers, no wait for the device inside a step, bad steps skipped there, checkpoints for any machine."""
+"""Training on a GPU: the CPU's losses, no synchronization in a step, exact resuming, memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from llm_scratch.errors import UserError
 from llm_scratch.loading import load
 from llm_scratch.model import build
 from llm_scratch.tokenizers import TOKENIZERS
-from llm_scratch.training import loop
 from llm_scratch.training.loop import start, train
 from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.plot import read_metrics
@@ -33,11 +32,12 @@ from llm_scratch.training.trainee import Trainee, make_ready
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype"),
-    pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores"),  # the compiler's advice, against what is tested here
+    pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores"),  # off on purpose
 ]
 
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 12
-RARE = {"eval_every": 50, "save_every": 50, "sample_every": 0, "log_every": 1, "eval_batches": 2, "prompt": "the cat"}
+RARE = {"eval_every": 50, "save_every": 50, "sample_every": 0, "log_every": 1, "eval_batches": 2}
+SIZE = {"vocab_size": 20, "context_length": 16, "emb_dim": 24, "n_heads": 3, "n_layers": 2}
 FLOAT32 = MachineConfig(precision="float32", compile="no")
 CLOSE = 1e-3  # relative, of losses after a few steps on two devices
 
@@ -57,7 +57,7 @@ def _quick(monkeypatch):
 
 @pytest.fixture
 def deterministic() -> Iterator[None]:
-    """Kernels that repeat to the bit, as far as there are any; an operation that has none is an error."""
+    """Deterministic kernels only; an operation that has none is an error."""
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)
@@ -65,8 +65,9 @@ def deterministic() -> Iterator[None]:
 
 def settings(machine=FLOAT32, drop_rate=0.0, **changes):
     cfg = {"steps": 50, "batch_size": 4, "micro_batches": 2, "warmup_steps": 2, "lr": 1e-2}
-    model = ModelConfig(vocab_size=20, context_length=16, emb_dim=24, n_heads=3, n_layers=2, drop_rate=drop_rate)
-    return RunConfig(model, DataConfig(source="stories", tokenizer="chars"), TrainConfig(**cfg | RARE | changes), machine)
+    model = ModelConfig(drop_rate=drop_rate, **SIZE)
+    data = DataConfig(source="stories", tokenizer="chars")
+    return RunConfig(model, data, TrainConfig(**cfg | RARE | changes), machine)
 
 
 def begin(device, corpus, folder, **changes) -> Run:
@@ -100,7 +101,8 @@ def unequal(ours, theirs):
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_steps_are_the_cpus(device, corpus, tmp_path, optimizer):
-    ours, theirs = (begin(where, corpus, tmp_path, optimizer=optimizer) for where in (device, torch.device("cpu")))
+    ours = begin(device, corpus, tmp_path, optimizer=optimizer)
+    theirs = begin(torch.device("cpu"), corpus, tmp_path, optimizer=optimizer)
     for _ in range(6):
         row, want = ours.advance(), theirs.advance()
         for key in ("loss", "grad_norm"):
@@ -120,7 +122,7 @@ def test_micro_batches_are_one_batch(device, corpus, tmp_path):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_step_never_waits_for_the_device(device, corpus, tmp_path, optimizer, precision):
-    """Neither to enqueue it nor to read the one before it, which waits for that one's event alone."""
+    """Neither to enqueue it nor to read the previous one, which only waits for its own event."""
     machine = MachineConfig(precision=precision, compile="no")
     run = begin(device, corpus, tmp_path, optimizer=optimizer, machine=machine, drop_rate=0.2)
     run.ahead = 1
@@ -130,12 +132,13 @@ def test_a_step_never_waits_for_the_device(device, corpus, tmp_path, optimizer, 
         rows = [run.advance(until=50) for _ in range(6)]
     assert [row["step"] for row in rows] == [4, 5, 6, 7, 8, 9]
     assert all(np.isfinite(row["loss"]) for row in rows)
-    assert [len(run.pending), *(launched.result.loss.device.type for launched in run.pending)] == [1, "cpu"]
+    (launched,) = run.pending
+    assert launched.result.loss.device.type == "cpu"
 
 
 @pytest.mark.parametrize("fault", ["step:4:nan", "step:4:spike", "gradient:4:inf"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_bad_step_changes_nothing_and_is_not_waited_for(device, corpus, tmp_path, monkeypatch, optimizer, fault):
+def test_a_bad_step_changes_nothing(device, corpus, tmp_path, monkeypatch, optimizer, fault):
     run = begin(device, corpus, tmp_path, optimizer=optimizer)
     for _ in range(3):
         row = run.advance()
@@ -154,8 +157,9 @@ def test_a_bad_step_changes_nothing_and_is_not_waited_for(device, corpus, tmp_pa
 def test_a_checkpoint_of_the_device_loads_on_a_cpu(device, corpus, tmp_path):
     run = train(settings(steps=6), tmp_path, device=str(device), corpus=corpus)
     found = newest(tmp_path, pytest.fail)
-    assert {tensor.device.type for tensor in (*found.weights.values(), *found.optimizer.values())} == {"cpu"}
-    assert unequal(found.weights | found.optimizer, contents(run)) == []
+    saved = found.weights | found.optimizer
+    assert {tensor.device.type for tensor in saved.values()} == {"cpu"}
+    assert unequal(saved, contents(run)) == []
     model, _ = load(tmp_path)
     ids = torch.tensor(corpus.val[None, :16].astype(np.int64))
     with torch.no_grad():
@@ -174,30 +178,35 @@ class StopAt(Watcher):
             signal.raise_signal(signal.SIGTERM)
 
 
+@pytest.mark.usefixtures("deterministic")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(device, corpus, tmp_path, deterministic, optimizer, precision):
+def test_a_resumed_run_equals_an_uninterrupted_one(device, corpus, tmp_path, optimizer, precision):
+    """Bit for bit: weights, optimizer and losses, with dropout and micro-batches."""
     machine = MachineConfig(precision=precision, compile="no")
     config = settings(machine, drop_rate=0.2, steps=12, save_every=4, optimizer=optimizer)
-    config = replace(config, model=replace(config.model, emb_dim=48))
-    runs = {}
-    for name, step in (("whole", None), ("resumed", 7)):
-        if step is not None:
-            with pytest.raises(UserError, match=f"stopped at step {step}"):
-                train(config, tmp_path / name, device=str(device), corpus=corpus, watcher=StopAt(step))
-            torch.rand(3, device=device)  # what is drawn in between does not matter
-        runs[name] = contents(train(config, tmp_path / name, device=str(device), corpus=corpus))
-    assert unequal(runs["resumed"], runs["whole"]) == []
-    losses = [[row["loss"] for row in read_metrics(tmp_path / name) if "loss" in row] for name in runs]
-    assert losses[0] == losses[1]
-    assert len(losses[0]) == 12
+    run = partial(train, config.with_model(emb_dim=48), device=str(device), corpus=corpus)
+    whole = contents(run(tmp_path / "whole"))
+    with pytest.raises(UserError, match="stopped at step 7"):
+        run(tmp_path / "resumed", watcher=StopAt(7))
+    torch.rand(3, device=device)  # what is drawn in between does not matter
+    assert unequal(contents(run(tmp_path / "resumed")), whole) == []
+    rows = (read_metrics(tmp_path / name) for name in ("resumed", "whole"))
+    ours, theirs = ([row["loss"] for row in each if "loss" in row] for each in rows)
+    assert ours == theirs
+    assert len(ours) == 12
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_step_holds_the_memory_that_was_planned(device, precision):
     gpu = device.type == "cuda"
-    size = {"vocab_size": 8192, "emb_dim": 512, "n_heads": 8} if gpu else {"vocab_size": 64, "emb_dim": 32, "n_heads": 2}
-    model = ModelConfig(context_length=256 if gpu else 32, n_layers=4, **size)
+    model = ModelConfig(
+        vocab_size=8192 if gpu else 64,
+        context_length=256 if gpu else 32,
+        emb_dim=512 if gpu else 32,
+        n_heads=8 if gpu else 2,
+        n_layers=4,
+    )
     config = RunConfig(model, train=TrainConfig(batch_size=16))
     chosen = Precision(precision, "as requested")
     planned = rehearse(config, device, chosen).peak
@@ -226,9 +235,10 @@ def test_a_step_holds_the_memory_that_was_planned(device, precision):
 
 
 def test_compiled_it_learns_the_same_under_the_same_names(device, corpus, tmp_path, monkeypatch):
-    if device.type == "cpu":  # where the compiler itself is tested by test_trainee.py, and takes long
+    if device.type == "cpu":  # machine code for a CPU is tested in test_trainee.py, and takes long
         monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
-    plain, compiled = (begin(device, corpus, tmp_path, machine=MachineConfig(precision="float32", compile=way)) for way in ("no", "yes"))
+    plain = begin(device, corpus, tmp_path)
+    compiled = begin(device, corpus, tmp_path, machine=replace(FLOAT32, compile="yes"))
     assert "hidden" in vars(compiled.model)
     for _ in range(4):
         assert compiled.advance()["loss"] == pytest.approx(plain.advance()["loss"], rel=CLOSE)
@@ -242,9 +252,14 @@ def test_bfloat16_products_leave_weights_and_gradients_in_float32(device, corpus
     assert run.advance()["loss"] == pytest.approx(exact.advance()["loss"], rel=0.02)
     assert {weight.dtype for weight in run.model.parameters()} == {torch.float32}
     assert {weight.grad.dtype for weight in run.model.parameters()} == {torch.float32}
-    ready = make_ready(build(ModelConfig(emb_dim=256, n_heads=4, n_layers=1, vocab_size=64)).to(device), MachineConfig(), device)
-    assert ready.precision.name in ("float32", "bfloat16")
 
 
-def test_steps_are_enqueued_ahead_on_a_gpu(device, corpus, tmp_path):
-    assert begin(device, corpus, tmp_path).ahead == loop.AHEAD.get(device.type, 0) == (1 if device.type == "cuda" else 0)
+def test_auto_finds_a_precision_by_trial(device):
+    model = build(ModelConfig(emb_dim=256, n_heads=4, n_layers=1, vocab_size=64)).to(device)
+    found = make_ready(model, MachineConfig(), device).precision
+    assert found.name in ("float32", "bfloat16")
+    assert "times as fast" in found.why
+
+
+def test_steps_are_enqueued_ahead_on_a_gpu_alone(device, corpus, tmp_path):
+    assert begin(device, corpus, tmp_path).ahead == (1 if device.type == "cuda" else 0)
