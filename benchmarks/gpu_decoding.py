@@ -88,7 +88,7 @@ def contenders(setup: Setup, emit: Emit) -> tuple[dict[str, Generate], dict[str,
         generators[name] = partial(generate_ours, converted)
         weights[name] = bytes_per_token(converted)
     if not is_installed("transformers"):
-        emit({"name": "transformers", "skipped": "transformers is not installed"})
+        emit({"name": "transformers", "skipped": "not installed: transformers"})
         return generators, weights
     for dtype in (torch.float32, torch.bfloat16):
         name = f"transformers, {str(dtype).removeprefix('torch.')}"

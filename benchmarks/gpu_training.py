@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import torch
 from gpu_setup import (
@@ -23,7 +24,7 @@ from gpu_setup import (
 )
 from turns import ratio
 
-from llm_scratch.config import MachineConfig, ModelConfig, TrainConfig
+from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig, TrainConfig
 from llm_scratch.hardware.benchmark import matmul_flops
 from llm_scratch.hardware.flops import flops_per_token, mfu
 from llm_scratch.model import build
@@ -35,6 +36,7 @@ Step = Callable[[], object]
 MAX_ROWS = 32
 ROW_BYTES = 2.5e9  # upper bound for 1024 tokens of 124M in transformers, which copies the logits
 STEPS_PER_TURN = 5
+MAX_STEPS = 1_000_000  # of a run that is never finished
 COMPILE_SECONDS = 60.0  # that must be left before something is compiled
 ROUND_SECONDS = 10.0  # that must be left before another round
 
@@ -51,7 +53,7 @@ def speed(setup: Setup, emit: Emit) -> None:
     emit({"name": "bfloat16 matmul", "tflops": rate / 1e12, "batch": rows, "context": context})
     padded = replace(setup.model, vocab_size=-(-setup.model.vocab_size // 64) * 64)
     groups: tuple[dict[str, Callable[..., tuple[Step, Row]]], ...] = (
-        {"ours": partial(ours, "no"), "transformers": theirs},
+        {"ours": partial(ours, "no"), "ours, whole loop": whole_loop, "transformers": theirs},
         {
             "ours, compiled": partial(ours, "yes"),
             "transformers, compiled": partial(theirs, compiled=True),
@@ -61,8 +63,8 @@ def speed(setup: Setup, emit: Emit) -> None:
     ready: dict[str, tuple[Step, Row]] = {}
     for number, group in enumerate(groups):
         for name, make in group.items():
-            if name.startswith("transformers") and not is_installed("transformers"):
-                emit({"name": name, "skipped": "transformers is not installed"})
+            if missing := [package for package in needs(name) if not is_installed(package)]:
+                emit({"name": name, "skipped": f"not installed: {', '.join(missing)}"})
             elif number and not setup.tiny and setup.left() < COMPILE_SECONDS:
                 left = f"{setup.left():.0f} s are left"
                 emit({"name": name, "skipped": f"{left}, compiling may take {COMPILE_SECONDS:.0f}"})
@@ -71,6 +73,13 @@ def speed(setup: Setup, emit: Emit) -> None:
         before = groups[number - 1] if number else {}
         both = {name: ready[name] for name in ready if name in group or name in before}
         take_turns(setup, rows, rate, both, list(group), emit)
+
+
+def needs(contender: str) -> tuple[str, ...]:
+    """The packages that a contender imports, besides torch and numpy."""
+    if contender.startswith("transformers"):
+        return ("transformers",)
+    return ("safetensors", "matplotlib", "yaml") if contender == "ours, whole loop" else ()
 
 
 def rows_that_fit(setup: Setup) -> int:
@@ -104,6 +113,26 @@ def ours(
         train_step(trainee, optimizer, batch, 1.0)
 
     return step, {"flops_per_token": flops_per_token(model)}
+
+
+def whole_loop(setup: Setup, rows: int) -> tuple[Step, Row]:
+    """A step of a run: batches from the loader, and each loss read on the host."""
+    import numpy as np
+
+    from llm_scratch.data.corpus import Corpus
+    from llm_scratch.tokenizers import CharTokenizer
+    from llm_scratch.training.loop import start
+
+    cfg = setup.model
+    train = TrainConfig(steps=MAX_STEPS, batch_size=rows, lr=1e-4)
+    machine = MachineConfig(precision="bfloat16", compile="no")
+    n_tokens = 8 * rows * cfg.context_length
+    ids = np.random.default_rng(0).integers(0, cfg.vocab_size, n_tokens).astype(np.int32)
+    corpus = Corpus(CharTokenizer("ab"), ids, ids, n_tokens)
+    config = RunConfig(cfg, DataConfig(tokenizer="chars"), train, machine)
+    run = start(config, Path("nothing-is-written"), setup.device, corpus)
+    run.model.train()
+    return partial(run.advance, MAX_STEPS), {"flops_per_token": flops_per_token(run.model)}
 
 
 def theirs(setup: Setup, rows: int, *, compiled: bool = False) -> tuple[Step, Row]:

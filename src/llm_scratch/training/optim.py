@@ -95,10 +95,8 @@ class Muon(torch.optim.Optimizer):
             ahead = torch.stack([whole(self._ahead(p, group["momentum"], skip)) for p in same])  # of shares there are no products
             scale = group["lr"] * max(1, shape[0] / shape[1]) ** 0.5
             for p, direction in zip(same, orthogonalize(ahead)):
-                old = None if skip is None else p.clone()
-                p.mul_(1 - group["lr"] * group["weight_decay"]).add_(share_like(p, direction), alpha=-scale)
-                if skip is not None and old is not None:
-                    p.copy_(torch.where(skip, old, p))
+                new = p.mul(1 - group["lr"] * group["weight_decay"]).add_(share_like(p, direction), alpha=-scale)
+                p.copy_(new if skip is None else torch.where(skip, p, new))
 
     def _ahead(self, p: nn.Parameter, momentum: float, skip: Tensor | None) -> Tensor:
         """Nesterov's momentum: the average gradient, updated, and one more update of it. A skipped gradient updates nothing."""
