@@ -62,18 +62,20 @@ def corpus(tuning: bool) -> Corpus:
     return replace(whole, train=whole.train[:cut], val=whole.train[cut:])
 
 
-def run(config: RunConfig, text: Corpus, every: int, target: float) -> dict[str, Any]:
+def run(config: RunConfig, text: Corpus, every: int, target: float, device: str = "cpu") -> dict[str, Any]:
     """Train; returns when the target was reached, and the curve as (step, seconds, held-out loss)."""
     curve, seconds = [], 0.0
     with tempfile.TemporaryDirectory() as folder:
-        going = start(config, Path(folder), torch.device("cpu"), text)
+        going = start(config, Path(folder), torch.device(device), text)
         going.model.train()
         while going.step < going.steps:
+            until = min(going.steps, (going.step // every + 1) * every)
             began = time.perf_counter()
-            going.advance()
+            going.advance(until)
             seconds += time.perf_counter() - began
-            if going.step % every == 0 or going.step == going.steps:
-                curve.append((going.step, round(seconds, 2), round(mean_loss(going.learner, going.val_loader, None), 4)))
+            if going.step == until:  # no other step is under way
+                loss = mean_loss(going.learner, going.val_loader, None, team=going.team)
+                curve.append((going.step, round(seconds, 2), round(loss, 4)))
     hit = next((row for row in curve if row[2] <= target), None)
     tokens = config.train.batch_size * config.model.context_length
     reached = None if hit is None else {"steps": hit[0], "seconds": hit[1], "tokens": hit[0] * tokens}

@@ -7,6 +7,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ranks import Ranks
@@ -19,6 +20,7 @@ os.environ["LLM_SCRATCH_OFFLINE"] = "1"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("LLM_SCRATCH_CACHE", tempfile.mkdtemp(prefix="llm-scratch-tests-"))  # trials and programs of tests
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before torch: products on a GPU that repeat to the bit
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: models here are tiny, and two threads on a busy machine wait for each other
 
 for number in (signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
@@ -48,6 +50,17 @@ def gpt2(data_dir: Path):
     import tiktoken
 
     return tiktoken.get_encoding("gpt2")
+
+
+@pytest.fixture(scope="session")
+def device() -> Any:
+    """Where tests marked `gpu` compute: on the GPU, or on what LLM_SCRATCH_TEST_DEVICE names (`cpu` tries the tests themselves)."""
+    import torch
+
+    name = os.environ.get("LLM_SCRATCH_TEST_DEVICE") or "cuda"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        pytest.skip("needs a GPU that torch can use; LLM_SCRATCH_TEST_DEVICE=cpu tries the test itself")
+    return torch.device(name)
 
 
 @pytest.fixture

@@ -26,3 +26,10 @@ def test_the_first_time_does_not_count(monkeypatch):
     clock = iter([0, 10, 15, 20, 21, 30, 30.75, 40])  # when it began, then the start and end of each
     monkeypatch.setattr(benchmark.time, "perf_counter", lambda: next(clock))
     assert repeat_timings(lambda: None, CPU, seconds=0.0) == pytest.approx([1.0, 0.75])
+
+
+def test_measuring_draws_no_random_number_of_the_caller():
+    before = torch.get_rng_state()
+    benchmark._matmul_flops.cache_clear()
+    matmul_flops(CPU, seconds=0.0)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from llm_scratch.model import head_loss as module
 from llm_scratch.model.gpt import GPTModel
@@ -110,3 +111,20 @@ def test_no_tensor_is_larger_than_a_piece(monkeypatch):
     with Watch():
         head_loss(x, weight, targets).backward()
     assert largest == 8 * len(weight)
+
+
+def test_the_gradient_of_the_scores_is_cast_to_bfloat16_once():
+    """Under autocast each of the two products that it enters would cast it again: the largest tensor of a step."""
+    casts = []
+
+    class Casts(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            if func is torch.ops.aten._to_copy.default and out.dtype == torch.bfloat16:
+                casts.append(tuple(out.shape))
+            return out
+
+    x, weight, targets = inputs(dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16), Casts():
+        head_loss(x, weight, targets)
+    assert casts.count((15, 37)) == 1

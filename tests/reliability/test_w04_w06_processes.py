@@ -149,6 +149,15 @@ def test_w6_checkpoints_are_whole_and_plain_whoever_wrote_them(fifty):
     assert "## Step 50" in (folder / "fsdp" / "samples.md").read_text()
 
 
+def test_w6_muon_in_shares_takes_the_steps_of_one_process(ranks, tmp_path):
+    """Muon multiplies whole momentum matrices; products of the shares of FSDP2 diverged in the first step."""
+    config = RunConfig(TINY, STORIES, TrainConfig(steps=10, eval_every=10, save_every=10, optimizer="muon", **OFTEN))
+    shared = replace(config, machine=replace(config.machine, parallel="fsdp"))
+    assert_no_errors(ranks.train(1, config, tmp_path / "alone"))
+    assert_no_errors(ranks.train(2, shared, tmp_path / "shared"))
+    assert furthest(rows(tmp_path / "shared"), rows(tmp_path / "alone")) <= CLOSE
+
+
 def test_each_process_drops_other_places_and_a_resumed_run_the_same_ones(ranks, tmp_path):
     config = RunConfig(replace(TINY, drop_rate=0.2), STORIES, TrainConfig(steps=16, eval_every=16, save_every=16, **OFTEN))
     assert_no_errors(ranks.train(2, config, tmp_path / "whole"))

@@ -328,16 +328,15 @@ def test_an_unknown_name_is_an_error_before_anything_is_written(config, message,
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch can use")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_on_a_gpu_a_run_is_stopped_and_resumed(corpus, tmp_path, precision):
+def test_on_a_gpu_a_run_is_stopped_and_resumed(device, corpus, tmp_path, precision):
     """Sums on a GPU come in no fixed order, so the losses are close; what is random, counted and read is the same."""
     config = dataclasses.replace(settings(steps=30, save_every=10), machine=MachineConfig(precision=precision, compile="no"))
-    whole = train(config, tmp_path / "whole", corpus=corpus, device="cuda")
+    whole = train(config, tmp_path / "whole", corpus=corpus, device=str(device))
     with pytest.raises(UserError, match="stopped at step"):
-        train(config, tmp_path / "run", corpus=corpus, device="cuda", watcher=StopAt(13, press(signal.SIGTERM)))
-    run = train(config, tmp_path / "run", corpus=corpus, device="cuda")
-    assert next(run.model.parameters()).device.type == "cuda"
+        train(config, tmp_path / "run", corpus=corpus, device=str(device), watcher=StopAt(13, press(signal.SIGTERM)))
+    run = train(config, tmp_path / "run", corpus=corpus, device=str(device))
+    assert next(run.model.parameters()).device.type == device.type
     assert (run.step, run.tokens) == (whole.step, whole.tokens)
     ours, theirs = (timeless(tmp_path / name) for name in ("run", "whole"))
     assert [row.keys() for row in ours] == [row.keys() for row in theirs]

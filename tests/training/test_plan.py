@@ -15,6 +15,8 @@ from llm_scratch.training import plan as planning
 from llm_scratch.training.loop import train
 from llm_scratch.training.plan import HEAP, LIBRARIES, make_plan, measured, read_plan, worth_a_plan
 from llm_scratch.training.plot import read_metrics
+from llm_scratch.training.precision import Precision
+from llm_scratch.training.rehearsal import Memory
 from llm_scratch.training.trial import Trial
 
 CPU, GIB = torch.device("cpu"), 2**30
@@ -47,6 +49,19 @@ def machine(monkeypatch):
     for name, value in said.items():
         monkeypatch.setattr(planning, name, lambda *args, value=value: value)
     return said
+
+
+def test_on_a_gpu_mfu_is_a_share_of_the_bfloat16_rate_as_in_the_metrics(machine, corpus, monkeypatch):
+    """Against the float32 rate, a tenth of the other, plans promised an MFU of several hundred percent."""
+    tried = []
+    monkeypatch.setattr(planning, "choose_precision", lambda *_: Precision("float32", "as requested"))
+    monkeypatch.setattr(planning, "rehearse", lambda config, *_: Memory(4, 4, 8, 0, 0, 0))
+    monkeypatch.setattr(planning, "matmul_flops", lambda _, dtype: {torch.float32: 1e9, torch.bfloat16: 1e10}[dtype])
+    monkeypatch.setattr(planning, "try_out", lambda *args: tried.append(args[2]) or machine["try_out"])
+    plan = make_plan(settings(), torch.device("cuda"), corpus)
+    assert plan.mfu == pytest.approx(plan.flops_per_token * 16 / 1e10)
+    assert plan.matrix_rate == 1e10
+    assert tried == [1e9], "a trial is as long as its own products take"
 
 
 def test_it_adds_up(machine, corpus):
@@ -130,7 +145,7 @@ def test_it_is_kept_in_the_run(machine, tmp_path):
 
 
 def test_a_short_run_is_not_worth_a_plan(monkeypatch, corpus):
-    monkeypatch.setattr(planning, "matmul_flops", lambda device: 1e9)
+    monkeypatch.setattr(planning, "matmul_flops", lambda *_: 1e9)
     assert not worth_a_plan(settings(), corpus, CPU)
     assert worth_a_plan(settings(steps=10**6), corpus, CPU)
     assert worth_a_plan(settings(epochs=10**6), corpus, CPU)

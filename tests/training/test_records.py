@@ -1,6 +1,7 @@
 """What a run leaves on paper: settings that can be read back, metrics without holes, samples, and the loss plot."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from llm_scratch.files import write_whole
 from llm_scratch.hardware.flops import flops_per_token
 from llm_scratch.model import build
 from llm_scratch.presets import preset
+from llm_scratch.tokenizers import CharTokenizer
 from llm_scratch.training.records import TIMED_FIELDS, Records, Watcher, environment, readable_rows
 
 
@@ -83,6 +85,25 @@ def test_samples_after_the_checkpoint_are_taken_out(tmp_path):
 
 def test_no_metrics_are_no_rows(tmp_path):
     assert list(readable_rows(tmp_path / "metrics.jsonl")) == []
+
+
+def test_a_sample_of_a_compiled_model_compiles_nothing(tmp_path):
+    """With its cache the model would be compiled again for one length after another: minutes on a GPU."""
+    config, compiled = preset("quickstart"), []
+
+    def backend(graph, inputs):
+        compiled.append(graph)
+        return graph.forward
+
+    tokenizer = CharTokenizer.train([config.train.prompt])
+    model = build(ModelConfig(vocab_size=tokenizer.n_vocab, context_length=16, emb_dim=12, n_heads=2, n_layers=1))
+    model.hidden = torch.compile(model.hidden, backend=backend)
+    with Records(config, tmp_path, 0) as records:
+        records.sample(SimpleNamespace(model=model, tokenizer=tokenizer, config=config, step=1, tokens=1), Watcher())
+    assert "## Step 1" in (tmp_path / "samples.md").read_text()
+    assert not compiled
+    model.hidden(torch.zeros(1, 4, dtype=torch.long))
+    assert compiled, "it is compiled where rows are whole"
 
 
 def test_a_plot_of_the_losses_is_left(tmp_path):

@@ -68,6 +68,7 @@ def test_half_as_many_bits_hold_less():
 def test_micro_batches_hold_less_and_rows_in_proportion():
     whole, parts = rehearse(a_run()), rehearse(a_run(micro_batches=4))
     assert whole.step > 3 * parts.step
+    assert whole.look > 3 * parts.look, "evaluation goes by micro-batches too"
     assert whole.weights == parts.weights
     one, two, three = (rehearse(a_run(batch_size=rows)).step for rows in (8, 16, 24))
     assert three - two == pytest.approx(two - one, rel=0.02)

@@ -141,3 +141,12 @@ def test_numerics_are_json_and_equal_to_themselves():
     assert here["threads"] == torch.get_num_threads()
     assert set(here) == set(HERE)
     assert what_changed(here, numerics(trainee, torch.device("cpu"))) == ""
+
+
+def test_a_run_on_the_cpu_does_not_initialize_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda: pytest.fail("this takes half a gigabyte of GPU memory"))
+    assert "cuda" not in random_state()
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda: torch.arange(16, dtype=torch.uint8))
+    assert random_state()["cuda"] == bytes(range(16)).hex()

@@ -35,3 +35,17 @@ def test_an_error_of_the_others_is_told_apart_from_ones_own(monkeypatch, message
     monkeypatch.setattr("os.environ", os.environ | {"RANK": "0", "WORLD_SIZE": "2"})
     with pytest.raises(UserError if lost else RuntimeError, match="process 0 of 2 lost another one" if lost else message), joined("cpu"):
         raise RuntimeError(message)
+
+
+@pytest.mark.parametrize(
+    ("device", "size", "chosen"), [("cpu", 1, []), ("cuda", 1, []), ("cuda:1", 1, ["cuda:1"]), ("cuda", 2, ["cuda:3"])]
+)
+def test_the_gpu_of_a_process_is_its_current_one(monkeypatch, device, size, chosen):
+    """Random state and streams are those of the current device, so that `--device cuda:1` needs it as much as torchrun does."""
+    seen = []
+    monkeypatch.setattr(torch.cuda, "set_device", lambda where: seen.append(str(where)))
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr("os.environ", os.environ | {"RANK": "0", "WORLD_SIZE": str(size), "LOCAL_RANK": "3"})
+    with joined(device) as team:
+        assert team.device == torch.device(chosen[0] if chosen else device)
+    assert seen == chosen

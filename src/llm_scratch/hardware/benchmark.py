@@ -50,8 +50,15 @@ def matmul_flops(device: torch.device, dtype: torch.dtype = torch.float32, secon
 def _matmul_flops(device: str, dtype: torch.dtype, seconds: float, threads: int, backend: str) -> float:
     where = torch.device(device)
     n = MATMUL_SIZE.get(where.type, MATMUL_SIZE["cpu"])
-    a, out = torch.full((n, n), 0.5, device=where, dtype=dtype), torch.empty(n, n, device=where, dtype=dtype)
+    # random values: a GPU multiplies constants up to an eighth faster, as its power limit then leaves it a higher clock
+    a = torch.empty(n, n, device=where).normal_(generator=torch.Generator(where).manual_seed(0)).to(dtype)
+    out = torch.empty(n, n, device=where, dtype=dtype)
     return 2 * n**3 / best_time(lambda: torch.mm(a, a, out=out), where, seconds)
+
+
+def matmul_dtype(device: torch.device) -> torch.dtype:
+    """The dtype whose matrix rate an MFU is measured against: bfloat16 on a GPU, as is usual, and float32 elsewhere."""
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
 def read_bandwidth(device: torch.device, seconds: float = 0.15) -> float:

@@ -51,12 +51,16 @@ class _HeadLoss(torch.autograd.Function):
         dx, dweight = torch.empty_like(x), None
         for piece in (slice(start, start + rows) for start in range(0, len(x), rows)):
             asked, right = (targets[piece] != IGNORE)[:, None], targets[piece].clamp(min=0)[:, None]  # [N, 1] each
-            likely = F.linear(x[piece], weight).float().log_softmax(-1)  # [N, V]
+            scores = F.linear(x[piece], weight)  # [N, V]
+            dtype = scores.dtype
+            likely = scores.float().log_softmax(-1)  # [N, V]
+            del scores
             total -= (likely.gather(1, right) * asked).sum()
             if not learning:
                 continue
-            slope = likely.exp_().to(x.dtype)  # [N, V]: what was thought likely, less what came
+            slope = likely.exp_()  # [N, V]: what was thought likely, less what came
             slope.scatter_add_(1, right, slope.new_full((1, 1), -1).expand_as(right))
+            slope = slope.to(dtype)  # [N, V]: here once; under autocast each of the two products would do it
             dx[piece] = (slope @ weight) * asked
             of_piece = slope.mT @ (x[piece] * asked)
             dweight = of_piece.to(weight.dtype) if dweight is None else dweight.add_(of_piece)

@@ -16,6 +16,7 @@ from torch.optim.adamw import adamw as adamw_step
 
 from llm_scratch.config import TrainConfig
 from llm_scratch.errors import UserError
+from llm_scratch.training.team import share_like, whole
 
 
 def _parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
@@ -64,7 +65,11 @@ class Muon(torch.optim.Optimizer):
     """Momentum, orthogonalised, for groups with `matrix=True`; AdamW for the other groups.
 
     A matrix [rows, columns] moves by lr x sqrt(max(1, rows / columns)) in every direction of its momentum.
+    As in torch's fused optimizers, a tensor `found_inf` that is not 0 makes a step change nothing, without a wait for the GPU.
     """
+
+    _step_supports_amp_scaling = True  # torch's name for "looks at found_inf"
+    found_inf: Tensor | None = None
 
     def __init__(self, groups: list[dict[str, Any]], lr: float, betas: tuple[float, float], momentum: float = 0.95) -> None:
         super().__init__(groups, {"lr": lr, "betas": betas, "momentum": momentum, "weight_decay": 0.0, "matrix": False})
@@ -82,18 +87,27 @@ class Muon(torch.optim.Optimizer):
         return loss
 
     def _step_matrices(self, params: list[nn.Parameter], group: dict[str, Any]) -> None:
+        skip = None if self.found_inf is None else self.found_inf.bool()
         by_shape: dict[torch.Size, list[nn.Parameter]] = {}
         for p in params:
             by_shape.setdefault(p.shape, []).append(p)
         for shape, same in by_shape.items():  # equal shapes go through one batched product
-            for p in same:
-                if "momentum" not in self.state[p]:
-                    self.state[p]["momentum"] = torch.zeros_like(p)
-                self.state[p]["momentum"].lerp_(p.grad, 1 - group["momentum"])
-            ahead = torch.stack([p.grad.lerp(self.state[p]["momentum"], group["momentum"]) for p in same])  # type: ignore[union-attr]
+            ahead = torch.stack([whole(self._ahead(p, group["momentum"], skip)) for p in same])  # of shares there are no products
             scale = group["lr"] * max(1, shape[0] / shape[1]) ** 0.5
             for p, direction in zip(same, orthogonalize(ahead)):
-                p.mul_(1 - group["lr"] * group["weight_decay"]).add_(direction, alpha=-scale)
+                new = p.mul(1 - group["lr"] * group["weight_decay"]).add_(share_like(p, direction), alpha=-scale)
+                p.copy_(new if skip is None else torch.where(skip, p, new))
+
+    def _ahead(self, p: nn.Parameter, momentum: float, skip: Tensor | None) -> Tensor:
+        """Nesterov's momentum: the average gradient, updated, and one more update of it. A skipped gradient updates nothing."""
+        if "momentum" not in self.state[p]:
+            self.state[p]["momentum"] = torch.zeros_like(p)
+        average: Tensor = self.state[p]["momentum"]
+        grad: Tensor = p.grad  # type: ignore[assignment]
+        if skip is not None:
+            grad = torch.where(skip, average, grad)
+        average.lerp_(grad, 1 - momentum)
+        return grad.lerp(average, momentum)
 
     def _step_adamw(self, params: list[nn.Parameter], group: dict[str, Any]) -> None:
         for p in params:
@@ -106,7 +120,7 @@ class Muon(torch.optim.Optimizer):
         beta1, beta2 = group["betas"]
         adamw_step(
             weights, gradients, mean, square, [], step, fused=True, amsgrad=False, maximize=False,
-            beta1=beta1, beta2=beta2, lr=group["lr"], weight_decay=group["weight_decay"], eps=1e-8,
+            beta1=beta1, beta2=beta2, lr=group["lr"], weight_decay=group["weight_decay"], eps=1e-8, found_inf=self.found_inf,
         )  # fmt: skip
 
 

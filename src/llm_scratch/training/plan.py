@@ -20,7 +20,7 @@ from llm_scratch.config import RunConfig
 from llm_scratch.data.corpus import Corpus
 from llm_scratch.data.loader import TokenLoader
 from llm_scratch.files import write_whole
-from llm_scratch.hardware.benchmark import matmul_flops, read_bandwidth
+from llm_scratch.hardware.benchmark import matmul_dtype, matmul_flops, read_bandwidth
 from llm_scratch.hardware.flops import flops_per_token, mfu
 from llm_scratch.hardware.memory import free_memory, resident_memory
 from llm_scratch.model import build
@@ -42,7 +42,7 @@ class Plan:
     device: str
     threads: int
     matrix_rate: float
-    """FLOP/s"""
+    """FLOP/s, against which `mfu` is measured, as in metrics.jsonl"""
     read_bandwidth: float
     """bytes a second"""
     parameters: int
@@ -109,7 +109,7 @@ def worth_a_plan(config: RunConfig, corpus: Corpus, device: torch.device, second
     """Whether a run will take so long (`seconds`, by a guess) that three seconds of planning are nothing."""
     with torch.device("meta"):
         work = flops_per_token(build(config.model)) * _steps(config, corpus) * config.train.batch_size * config.model.context_length
-    return work > seconds * LIKELY_MFU * matmul_flops(device)
+    return work > seconds * LIKELY_MFU * matmul_flops(device, matmul_dtype(device))
 
 
 def make_plan(config: RunConfig, device: torch.device, corpus: Corpus | None = None, seconds: float = 3.0) -> Plan:
@@ -135,8 +135,8 @@ def make_plan(config: RunConfig, device: torch.device, corpus: Corpus | None = N
         return peak + (_copy_for_saves(run, memory, steps, None if room is None else room - peak) if where == "cpu" else 0)
 
     parts, recompute, fitting_peak = _fit(config, room, lambda run: held(run, rehearse(run, device, precision)))
-    rate, bandwidth = matmul_flops(device), read_bandwidth(device)
-    trial = try_out(config, device, rate, seconds, width)
+    rate, bandwidth = matmul_flops(device, matmul_dtype(device)), read_bandwidth(device)
+    trial = try_out(config, device, matmul_flops(device, getattr(torch, precision.name)), seconds, width)
     with torch.device("meta"):
         flops = flops_per_token(build(config.model))
     looks = 1 + math.ceil(steps / cfg.eval_every)

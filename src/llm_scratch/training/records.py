@@ -13,6 +13,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from torch import nn
 from llm_scratch.config import RunConfig, config_hash, dump_config
 from llm_scratch.files import write_whole
 from llm_scratch.generation.decode import stream
-from llm_scratch.hardware.benchmark import matmul_flops
+from llm_scratch.hardware.benchmark import matmul_dtype, matmul_flops
 from llm_scratch.hardware.flops import flops_per_token, mfu
 from llm_scratch.hardware.memory import peak_memory
 from llm_scratch.training.board import Board
@@ -101,14 +102,9 @@ def environment(device: torch.device) -> dict[str, Any]:
         "machine": platform.platform(),
         "threads": torch.get_num_threads(),
         "device": str(device) if device.type != "cuda" else torch.cuda.get_device_name(device),
-        "matrix_rate": matmul_flops(device, matrix_type(device)),
+        "matrix_rate": matmul_flops(device, matmul_dtype(device)),
         "commit": commit or None,
     }
-
-
-def matrix_type(device: torch.device) -> torch.dtype:
-    """The numbers whose matrix rate an MFU is measured against: bfloat16 on a GPU, as is the custom, and float32 elsewhere."""
-    return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
 class Records:
@@ -202,7 +198,9 @@ class Records:
     def sample(self, run: Run, watcher: Watcher) -> None:
         """Let the model continue the run's prompt, into samples.md. Draws from a generator of its own, so training is not moved."""
         pieces = stream(run.model, run.tokenizer, run.config.train.prompt, max_new_tokens=180, temperature=0.8, seed=run.step)
-        text = run.config.train.prompt + "".join(pieces)
+        compiled = "hidden" in vars(run.model)  # for whole rows; with a cache it would be compiled again for one length after another
+        with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
+            text = run.config.train.prompt + "".join(pieces)
         self._samples.add(f"\n## Step {run.step}, {run.tokens:,} tokens\n\n{text.strip()}\n")
         watcher.sampled(run, text)
 

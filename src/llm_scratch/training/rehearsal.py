@@ -73,7 +73,7 @@ class Memory:
     update: int
     """most that moving the weights takes besides"""
     look: int
-    """most that evaluating a batch holds"""
+    """most that evaluating a micro-batch holds"""
 
     @property
     def peak(self) -> int:
@@ -109,9 +109,9 @@ def rehearse(config: RunConfig, device: torch.device | str = "cpu", precision: P
         kept = sum(value.nbytes for slots in optimizer.state.values() for value in slots.values() if isinstance(value, Tensor))
         update = held.peak - before - kept
         trainee.eval()
-        ids, start = torch.zeros(cfg.batch_size, T, dtype=torch.long), held.now  # [B, T]
+        start = held.now
         held.start_over()
-        with torch.no_grad():
+        with torch.no_grad():  # `step.mean_loss` evaluates in micro-batches too
             trainee(ids, ids)
         look = held.peak - start
     return Memory(weights, gradients, kept, step, update, look)

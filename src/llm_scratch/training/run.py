@@ -45,10 +45,12 @@ ADVICE = "Try a lower --train.lr, a longer --train.warmup-steps or --train.max-n
 
 
 class Launched(NamedTuple):
-    """A step that was set going, and its learning rate."""
+    """A step that was enqueued: its learning rate, and what it measures, on the host once `ready` is reached."""
 
     rate: float
     result: StepResult
+    ready: torch.cuda.Event | None
+    """None: the values are there"""
 
 
 @dataclass
@@ -108,11 +110,14 @@ class Run:
         inputs, targets = (_moved(part, self.device) for part in batch)
         parts = list(zip(*(part.chunk(parts_of(cfg, team)) for part in (inputs, targets))))
         with ordered_trouble(self.trainee, step + 1):
-            self.pending.append(Launched(rate, train_step(self.learner, self.optimizer, parts, cfg.max_norm, self.guard, team)))
+            result = train_step(self.learner, self.optimizer, parts, cfg.max_norm, self.guard, team)
+        self.pending.append(Launched(rate, *_to_host(result)))
 
     def settle(self) -> dict[str, float]:
         """Read the oldest step that was set going; its row, as `advance` returns it."""
-        rate, result = self.pending.popleft()
+        rate, result, ready = self.pending.popleft()
+        if ready is not None:
+            ready.synchronize()
         loss, norm, good = result.loss.item(), result.norm.item(), bool(result.good)
         self.step += 1
         self.trouble = self.trouble.after(good)
@@ -219,6 +224,23 @@ def _moved(tensor: Tensor, device: torch.device) -> Tensor:
     """A tensor on its way to the device.
 
     To a GPU it goes from pinned memory, in line with the steps, and nobody waits for it: as a step is set going while the one before
-    it computes (`Run.ahead`), its batch is there when it is its turn.
+    it computes (`Run.ahead`), its batch is there when it is its turn. It is made contiguous first: torch would copy a slice to
+    contiguous memory that is not pinned, and the driver may synchronize with the stream for that.
     """
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.contiguous().pin_memory().to(device, non_blocking=True)
+
+
+def _to_host(result: StepResult) -> tuple[StepResult, torch.cuda.Event | None]:
+    """Start copying a step's values to the host; the event is reached when they are there.
+
+    Reading them from the GPU later (`.item()`) would wait for the whole stream, and so for the step that was enqueued after this
+    one: the GPU would then be idle until the next one is enqueued.
+    """
+    if result.loss.device.type != "cuda":
+        return result, None
+    values = StepResult(*(value.to("cpu", non_blocking=True) for value in result))  # to pinned memory
+    ready = torch.cuda.Event()
+    ready.record(torch.cuda.current_stream(result.loss.device))
+    return values, ready

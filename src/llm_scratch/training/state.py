@@ -50,7 +50,7 @@ def random_state() -> dict[str, Any]:
         "python": {"words": np.array(words, dtype=np.uint32).tobytes().hex(), "gauss": gauss},
         "numpy": {"words": np.asarray(key).tobytes().hex(), "place": place, "has_gauss": has_gauss, "gauss": cached},
     }
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():  # asking would initialize it, and take half a gigabyte of GPU memory for a run on the CPU
         states["cuda"] = torch.cuda.get_rng_state().numpy().tobytes().hex()
     return states
 

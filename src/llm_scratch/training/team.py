@@ -129,16 +129,16 @@ def joined(device: str | torch.device) -> Iterator[Team]:
         UserError: another process of the team ended.
     """
     rank, size = rank_and_size()
+    where = torch.device(device)
+    if size > 1 and where.type == "cuda" and where.index is None:
+        where = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    if where.type == "cuda" and where.index is not None:
+        torch.cuda.set_device(where)  # whose random state is saved, and on whose stream a step is enqueued
     if size == 1:
-        yield Team(device=torch.device(device))
+        yield Team(device=where)
         return
     from torch import distributed
 
-    where = torch.device(device)
-    if where.type == "cuda" and where.index is None:
-        where = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-    if where.type == "cuda":
-        torch.cuda.set_device(where)
     outermost = not distributed.is_initialized()
     if outermost:
         distributed.init_process_group("cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo")

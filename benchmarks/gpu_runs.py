@@ -1,0 +1,210 @@
+"""Parts of gpu.py about whole runs: memory against its plan, exact resuming, loss over time."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from gpu_setup import Emit, Row, Setup, free_cache, peak_bytes, random_ids, reason, synchronize
+from torch import Tensor
+
+from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig, TrainConfig
+from llm_scratch.model import build
+from llm_scratch.presets import preset
+from llm_scratch.training.optim import OPTIMIZERS
+from llm_scratch.training.parallel import recompute_blocks
+from llm_scratch.training.precision import Precision
+from llm_scratch.training.rehearsal import rehearse
+from llm_scratch.training.step import train_step
+from llm_scratch.training.trainee import Trainee
+
+FLOAT32 = MachineConfig(precision="float32", compile="no")
+BFLOAT16 = MachineConfig(precision="bfloat16", compile="no")
+EVAL_EVERY = 31  # steps, of the 620 of `shakespeare-modern`
+MAX_SEEDS = 3
+
+
+def memory(setup: Setup, emit: Emit) -> None:
+    """Peak memory of training, as `rehearse` predicts it and as the allocator counts it."""
+    warm = torch.ones(64, 64, device=setup.device)
+    (warm @ warm).sum().item()  # the library allocates its workspace, which is not in the plan
+    for name, config in memory_cases(setup).items():
+        precision = Precision(config.machine.precision, "as requested")  # type: ignore[arg-type]
+        try:
+            planned = rehearse(config, setup.device, precision).peak
+            with peak_bytes(setup.device) as peak:
+                train_and_evaluate(config, setup, precision)
+            row: Row = {"planned_gb": planned / 1e9, "measured_gb": peak[0] / 1e9}
+            emit({"name": name} | row | {"off": planned / peak[0] - 1})
+        except Exception as error:  # the other cases are measured nevertheless
+            emit({"name": name, "failed": reason(error)})
+        free_cache(setup.device)
+
+
+def memory_cases(setup: Setup) -> dict[str, RunConfig]:
+    """Runs that need their memory for different things."""
+    model = replace(setup.model, drop_rate=0.1)
+    half = RunConfig(model, train=TrainConfig(batch_size=8), machine=BFLOAT16)
+    modern = replace(model, architecture="modern", init="torch", qkv_bias=False)
+    muon = replace(half.train, optimizer="muon")
+    return {
+        "bfloat16": half,
+        "bfloat16, 4 micro-batches": replace(half, train=replace(half.train, micro_batches=4)),
+        "bfloat16, recomputed": replace(half, machine=replace(BFLOAT16, recompute=True)),
+        "float32": replace(half, machine=FLOAT32),
+        "modern, Muon, bfloat16": replace(half, model=modern, train=muon),
+    }
+
+
+def train_and_evaluate(config: RunConfig, setup: Setup, precision: Precision) -> None:
+    """Two steps and an evaluation, as in a run."""
+    cfg = config.train
+    with torch.device(setup.device):
+        model = build(config.model).train()
+    if config.machine.recompute:
+        recompute_blocks(model)
+    trainee = Trainee(model, precision)
+    optimizer = OPTIMIZERS[cfg.optimizer](model, cfg)
+    ids = random_ids(setup, cfg.batch_size)
+    inputs, targets = (part.chunk(cfg.micro_batches) for part in (ids[:, :-1], ids[:, 1:]))
+    for _ in range(2):
+        train_step(trainee, optimizer, list(zip(inputs, targets)), cfg.max_norm)
+    trainee.eval()
+    with torch.no_grad():
+        trainee(inputs[0], targets[0])
+    synchronize(setup.device)
+
+
+def resume(setup: Setup, emit: Emit) -> None:
+    """A run against one that is saved half way and resumed by fresh objects: equal tensors?
+
+    Covers all weights and the optimizer. The default kernels of a GPU may differ.
+
+    Raises:
+        AssertionError: the deterministic kernels do.
+    """
+    from llm_scratch.data.corpus import prepare
+
+    unequal = []
+    for name, config in resume_cases(setup).items():
+        corpus = prepare(config)
+        for kernels in ("deterministic", "default"):
+            torch.use_deterministic_algorithms(kernels == "deterministic")
+            try:
+                row = compare_resumed(config, corpus, setup)
+            except Exception as error:  # the other cases are measured nevertheless
+                row = {"failed": reason(error)}
+            finally:
+                torch.use_deterministic_algorithms(False)
+            emit({"name": name, "kernels": kernels} | row)
+            if kernels == "deterministic" and row.get("unequal") != 0:
+                unequal.append(name)
+    if unequal:
+        raise AssertionError(f"not resumed exactly with deterministic kernels: {unequal}")
+
+
+def resume_cases(setup: Setup) -> dict[str, RunConfig]:
+    """Small runs with dropout and micro-batches."""
+    model = ModelConfig(
+        vocab_size=128,
+        context_length=32 if setup.tiny else 256,
+        emb_dim=32 if setup.tiny else 256,
+        n_heads=2 if setup.tiny else 4,
+        n_layers=2 if setup.tiny else 4,
+    )
+    steps = 6 if setup.tiny else 40
+    train = TrainConfig(steps=steps, batch_size=8, micro_batches=2, warmup_steps=2, sample_every=0)
+    data = DataConfig(source="stories:200", tokenizer="chars")
+    adamw = RunConfig(model, data, train, BFLOAT16)
+    muon = RunConfig(model, data, replace(train, optimizer="muon", lr=0.02), FLOAT32)
+    return {
+        "gpt, AdamW, bfloat16": adamw,
+        "modern, Muon, float32": muon.with_model(architecture="modern"),
+    }
+
+
+def compare_resumed(config: RunConfig, corpus: Any, setup: Setup) -> Row:
+    """Count the tensors that differ between a run and a resumed one; their largest difference."""
+    from llm_scratch.checkpoint import newest
+    from llm_scratch.training.loop import start
+
+    n_steps = config.train.steps
+
+    def begin(folder: Path) -> Any:
+        run = start(config, folder, setup.device, corpus)  # seeds the random number generators
+        run.model.train()
+        return run
+
+    def advance(run: Any, until: int) -> None:
+        while run.step < until:
+            run.advance(until)
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        whole = begin(folder / "whole")
+        advance(whole, n_steps)
+        first = begin(folder / "run")
+        advance(first, n_steps // 2)
+        first.saving(copies=False, best=False, before=lambda: None)()
+        resumed = begin(folder / "run")
+        resumed.restore(newest(folder / "run", partial(print, file=sys.stderr)))
+        advance(resumed, n_steps)
+    want, got = tensors(whole), tensors(resumed)
+    row = {"steps": n_steps, "tensors": len(want)}
+    row["unequal"] = sum(not torch.equal(got[key], tensor) for key, tensor in want.items())
+    off = ((got[key].double() - tensor.double()).abs().max() for key, tensor in want.items())
+    return row | {"largest_difference": max(off).item()}
+
+
+def tensors(run: Any) -> dict[str, Tensor]:
+    """The weights and the optimizer's tensors on the CPU."""
+    weights, optimizer = run.contents(copies=True)
+    return weights | optimizer
+
+
+def loss(setup: Setup, emit: Emit) -> None:
+    """The preset `shakespeare-modern`: seconds of training until the validation loss is reached.
+
+    If tiny Shakespeare is not on this machine (LLM_SCRATCH_DATA), it trains on generated stories,
+    whose losses are not comparable.
+    """
+    import converge
+
+    from llm_scratch.data.corpus import prepare
+
+    config, thresholds = loss_case(setup)
+    longest = 0.0  # seconds of a seed
+    for seed in range(1 if setup.tiny else MAX_SEEDS):
+        row: Row = {"name": f"{config.data.source}, seed {seed}"}
+        left = setup.left()
+        if left < 1.5 * longest:
+            emit(row | {"skipped": f"{left:.0f} s are left, a seed took {longest:.0f}"})
+            break
+        seeded = replace(config, train=replace(config.train, seed=seed))
+        every = 4 if setup.tiny else EVAL_EVERY
+        result = converge.run(seeded, prepare(seeded), every, 0.0, str(setup.device))
+        longest = max(longest, left - setup.left())
+        row["steps"], row["seconds"], row["loss"] = result["last"]
+        for threshold in thresholds:
+            reached = [at for _, at, value in result["curve"] if value <= threshold]
+            row[f"seconds_to_{threshold}"] = reached[0] if reached else None
+        emit(row)
+
+
+def loss_case(setup: Setup) -> tuple[RunConfig, tuple[float, ...]]:
+    """What to train, and the losses to report."""
+    from llm_scratch.data.sources import on_this_machine
+
+    config = preset("shakespeare-modern")
+    if on_this_machine("shakespeare") and not setup.tiny:
+        return config, (2.5, 2.0, 1.8, 1.7, 1.65)
+    source = "stories:60" if setup.tiny else "stories:4000"
+    config = replace(config, data=replace(config.data, source=source))
+    if setup.tiny:
+        config = replace(config, train=replace(config.train, steps=8))
+    return config, (2.0, 1.5, 1.0, 0.8, 0.7, 0.6)

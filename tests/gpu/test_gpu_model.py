@@ -1,0 +1,125 @@
+"""A model on a GPU gives the CPU's logits, loss, gradients and generated ids."""
+
+from __future__ import annotations
+
+import copy
+from itertools import islice
+
+import pytest
+import torch
+
+from llm_scratch.config import ModelConfig
+from llm_scratch.generation.decode import generate
+from llm_scratch.generation.reader import BLANK, Reader, pad_left
+from llm_scratch.generation.sampling import greedy
+from llm_scratch.generation.steps import steps
+from llm_scratch.model import MODELS, build
+from llm_scratch.model.head_loss import summed_loss
+from llm_scratch.model.loss import IGNORE, next_token_loss
+from llm_scratch.model.quantized import quantize
+
+pytestmark = pytest.mark.gpu
+
+V, T = 97, 40
+SIZE = {"vocab_size": V, "context_length": T, "emb_dim": 48, "n_heads": 3, "n_layers": 2}
+FLOAT32 = 5e-5  # relative: sums in another order give 1e-6, TF32 would give 3e-4
+ARCHITECTURES = [name for name in MODELS if name != "dummy"]
+PROMPTS = [[3, 1, 4, 1, 5, 9, 2, 6], [5, 3], [5, 8, 9, 7, 9]]
+
+
+@pytest.fixture(autouse=True)
+def _exact_float32():
+    torch.set_float32_matmul_precision("highest")  # no TF32
+
+
+def twins(device, architecture="gpt", **changes):
+    """A model on the CPU and its copy on the device, with noise on weights that begin at zero."""
+    torch.manual_seed(0)
+    cfg = ModelConfig(architecture=architecture, drop_rate=0.0, **SIZE | changes)
+    model = build(cfg).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+    return model, copy.deepcopy(model).to(device)
+
+
+def difference(ours, want):
+    """Relative, in the Euclidean norm."""
+    exact = want.detach().double()
+    return float((ours.detach().cpu().double() - exact).norm() / exact.norm())
+
+
+def batch():
+    generator = torch.Generator().manual_seed(1)
+    ids, targets = (torch.randint(0, V, (4, T), generator=generator) for _ in range(2))
+    targets[0, 30:] = IGNORE
+    return ids, targets
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_logits_loss_and_gradients_are_the_cpus(device, architecture):
+    model, copied = twins(device, architecture)
+    ids, targets = batch()
+    assert difference(copied(ids.to(device)), model(ids)) < FLOAT32
+    ours = summed_loss(copied, ids.to(device), targets.to(device))
+    want = next_token_loss(model(ids), targets, "sum")
+    assert difference(ours, want) < FLOAT32
+    ours.backward()
+    want.backward()
+    for (name, weight), copy_of_it in zip(model.named_parameters(), copied.parameters()):
+        assert difference(copy_of_it.grad, weight.grad) < FLOAT32, name
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@torch.inference_mode()
+def test_with_a_cache_and_padding_the_logits_are_those_without(device, architecture):
+    model, copied = twins(device, architecture)
+    idx = pad_left(PROMPTS, device)
+    reader = Reader(copied)
+    reader(idx[:, :-2])
+    reader(idx[:, :-1])
+    ours = reader(idx)[:, -1]
+    for row, prompt in enumerate(PROMPTS):
+        assert difference(ours[row], model(torch.tensor([prompt]))[0, -1]) < FLOAT32
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_greedy_generation_gives_the_cpus_ids(device, architecture):
+    """Rows of different lengths, past the end of the context, where the window slides."""
+    model, copied = twins(device, architecture)
+    ours = generate(copied, pad_left(PROMPTS, device), T, temperature=0)
+    want = generate(model, pad_left(PROMPTS), T, temperature=0)
+    assert ours.device.type == device.type
+    assert ours.tolist() == want.tolist()
+    choices = islice(steps(model, pad_left(PROMPTS), lambda logits, _: greedy(logits)), T)
+    best = torch.stack([step.logits.topk(2).values for step in choices])  # [steps, B, 2]
+    assert (best[..., 0] - best[..., 1]).min() > 3e-4, "no choice hangs on rounding"
+
+
+def test_a_seed_gives_the_same_samples_again_and_only_likely_ones(device):
+    model, copied = twins(device)
+    idx = pad_left(PROMPTS[:1], device)
+
+    def draw(seed):
+        generator = torch.Generator(device).manual_seed(seed)
+        return generate(copied, idx, 12, temperature=1.0, top_k=5, generator=generator, samples=4)
+
+    assert torch.equal(draw(1), draw(1))
+    assert not torch.equal(draw(1), draw(2))
+    likely = model(torch.tensor(PROMPTS[:1]))[0, -1].topk(5).indices
+    assert set(draw(1)[:, idx.shape[1]].tolist()) <= set(likely.tolist())
+
+
+@pytest.mark.parametrize(("kind", "bound"), [("bfloat16", 0.03), ("8 bits", 0.03), ("4 bits", 0.2)])
+@torch.inference_mode()
+def test_fewer_bits_give_nearly_the_logits_of_float32(device, kind, bound):
+    model, copied = twins(device, emb_dim=96)
+    if kind == "bfloat16":
+        copied.bfloat16()
+    else:
+        quantize(copied, int(kind[0]))
+    ids, _ = batch()
+    assert difference(copied(ids.to(device)), model(ids)) < bound
+    ours = generate(copied, pad_left(PROMPTS, device), 6, temperature=0)
+    assert ours.shape == (3, 14)
+    assert (ours[:, -6:] != BLANK).all()
