@@ -1,13 +1,13 @@
 # Each target is one or two plain commands; README.md prints them for machines without make.
 #   make demo                 install, train a small GPT on stories (two minutes), let it write
 #   make test                 install with the developer's tools, run the default tests
-# On Linux without an NVIDIA GPU, a smaller torch:  make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+# PIP_FLAGS goes to pip. By default, tools/torch_index.py finds out whether the machine needs CUDA; `make demo PIP_FLAGS=` is plain pip.
 
 PYTHON    ?= python3
-PIP_FLAGS ?=
+PIP_FLAGS ?= $(shell $(BIN)/python tools/torch_index.py)
 RUN       ?= runs/quickstart
 BIN       := .venv/bin
-PIP       := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(PIP_FLAGS)
+PIP       = $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(PIP_FLAGS)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow lessons bench check clean
