@@ -1,0 +1,165 @@
+"""tools/version_matrix.py and tools/environments.py: what is tried, where, and what becomes of it."""
+
+import os
+import platform
+import sys
+import tomllib
+from pathlib import Path
+
+import environments
+import pytest
+import version_matrix
+from environments import Environment, Unavailable
+from version_matrix import ARM_ROWS, ROWS, Row
+
+ROOT = Path(__file__).resolve().parents[2]
+posix = pytest.mark.skipif(os.name != "posix", reason="stands programs in by shell scripts")
+
+
+def write_program(path: Path, text: str) -> Path:
+    """An executable shell script."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_the_rows_cover_what_pyproject_promises():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    floor = project["requires-python"].removeprefix(">=")
+    assert Row(floor, lowest=True) in ROWS
+    assert Row(floor, pinned=True) in ROWS
+    assert {row.python for row in ROWS} >= {"3.11", "3.12", "3.13", "3.14"}
+    assert all(row.python in environments.DEBIAN_SUITES for row in ARM_ROWS)
+    assert any("numpy==1.26.*" in row.wanted for row in ROWS)
+    names = [row.name for row in (*ROWS, *ARM_ROWS)]
+    assert len(set(names)) == len(names)
+
+
+@posix
+def test_a_python_is_found_in_pyenv_and_a_shim_that_fails_is_passed_over(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "pyenv"))
+    shim = write_program(tmp_path / "bin" / "python9.9", "exit 127")
+    monkeypatch.setenv("PATH", f"{shim.parent}:/usr/bin:/bin")
+    assert environments.find_python("9.9") is None
+    real = write_program(tmp_path / "pyenv" / "versions" / "9.9.1" / "bin" / "python9.9", "echo 9.9")
+    assert environments.find_python("9.9") == real
+
+
+def test_this_python_is_found():
+    version = "{}.{}".format(*sys.version_info[:2])
+    assert environments.find_python(version) == Path(sys.executable)
+
+
+def test_a_python_that_is_nowhere_is_unavailable_with_both_reasons(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+    with pytest.raises(Unavailable, match=r"no Python 9.9 .*; no suite of Debian has Python 9.9"):
+        environments.python_environment("9.9", tmp_path, "uv")
+
+
+@pytest.mark.parametrize("machine", ["aarch64", "here"])
+def test_missing_tools_are_named_to_a_user_who_cannot_install_them(monkeypatch, machine):
+    monkeypatch.setattr(environments.shutil, "which", lambda name: None)
+    emulator = "" if machine == "here" else ", qemu-user-static"
+    machine = platform.machine() if machine == "here" else "other"
+    with pytest.raises(Unavailable, match=rf"needs Debian's debootstrap, proot{emulator}: sudo apt-get"):
+        environments.install_debian_tools(machine)
+
+
+@posix
+def test_a_command_that_fails_says_its_last_lines(tmp_path):
+    program = write_program(tmp_path / "fails", "echo noise; echo noise; echo; echo first; echo second >&2; echo third; exit 3")
+    with pytest.raises(Unavailable, match=r"fails one two .*failed: first second third$"):
+        environments.run_quietly([program, "one", "two"])
+
+
+@posix
+def test_an_environment_runs_python_in_its_folder(tmp_path):
+    place = Environment((sys.executable,), (), tmp_path, {"GREETING": "hen"})
+    code = "import os, sys; print(os.getcwd(), os.environ['GREETING'], sys.stdin.read()); sys.exit(3)"
+    assert place.run("-c", code, timeout=60) == (3, f"{tmp_path} hen \n")
+    status, output = place.run("-c", "import time; print('begun', flush=True); time.sleep(60)", timeout=1)
+    assert (status, output) == (124, "begun\n")
+
+
+def test_the_source_is_copied_without_what_is_made_from_it(tmp_path):
+    (tmp_path / "old").write_text("from the row before")
+    version_matrix.copy_source(tmp_path)
+    assert not (tmp_path / "old").exists()
+    for name in ("pyproject.toml", "README.md", "src/llm_scratch/cli", "tests/seed", "tools/smoke_test.py"):
+        assert (tmp_path / name).exists()
+    assert not [path for path in tmp_path.rglob("*") if path.name in ("__pycache__", ".venv", "runs")]
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (Row("3.12", ("torch==2.10.*", "numpy==1.26.*")), ["torch==2.10.*", "numpy==1.26.*"]),
+        (Row("3.11", lowest=True), ["--resolution", "lowest-direct"]),
+        (Row("3.11", pinned=True), ["--constraints", str(ROOT / "constraints.txt")]),
+    ],
+    ids=lambda value: value.name if isinstance(value, Row) else "",
+)
+def test_a_row_is_installed_as_it_says(tmp_path, monkeypatch, row, words):
+    commands = []
+    monkeypatch.setattr(version_matrix, "run_quietly", commands.append)
+    place = Environment(("python",), ("--target", "here"), tmp_path)
+    version_matrix.install(row, place, "uv", ["--flag"], tmp_path / "ours.whl")
+    [command] = commands
+    command = [str(word) for word in command]
+    assert command[:5] == ["uv", "pip", "install", "--target", "here"]
+    assert {*words, "--flag", "--only-binary", str(ROOT / "pyproject.toml"), str(tmp_path / "ours.whl")} <= set(command)
+    assert ("lowest-direct" in command, "--constraints" in command) == (row.lowest, row.pinned)
+
+
+@pytest.fixture
+def try_with(tmp_path, monkeypatch, capsys):
+    """Try one row whose checks end with these exit codes: (exit code of the matrix, its line)."""
+
+    def try_row(smoke: int, tests: int, install: object = None) -> tuple[int, str]:
+        class Place(Environment):
+            def run(self, *arguments, timeout):
+                if arguments[0] == "tools/smoke_test.py":
+                    return smoke, "Python 3.99, torch 9\nok  doctor\n14 passed, 1 failed"
+                return tests, "...\n===== 7 passed in 3 s ====="
+
+        def fail(*arguments):
+            raise Unavailable("the disk is full")
+
+        place = Place((), (), tmp_path / "place")
+        monkeypatch.setattr(version_matrix, "find_uv", lambda: "uv")
+        monkeypatch.setattr(version_matrix, "index_flags", list)
+        monkeypatch.setattr(version_matrix, "build_wheel", lambda uv, work: work / "ours.whl")
+        monkeypatch.setattr(version_matrix, "python_environment", lambda python, work, uv: place)
+        monkeypatch.setattr(version_matrix, "install", install or (lambda *arguments: None))
+        if install == "fails":
+            monkeypatch.setattr(version_matrix, "install", fail)
+        code = version_matrix.main(["--work", str(tmp_path), "--only", "constraints.txt"])
+        [line] = capsys.readouterr().out.splitlines()
+        return code, line
+
+    return try_row
+
+
+def test_a_row_that_passes(try_with, tmp_path):
+    code, line = try_with(0, 0)
+    assert code == 0
+    assert line.startswith("ok        Python 3.11, constraints.txt ")
+    assert "Python 3.99, torch 9: smoke test 14 passed, 1 failed; tests 7 passed in 3 s" in line
+    [log] = (tmp_path / "logs").iterdir()
+    assert "ok  doctor" in log.read_text()
+    assert str(log) in line
+
+
+@pytest.mark.parametrize(("smoke", "tests"), [(1, 0), (0, 1)])
+def test_a_row_that_fails(try_with, smoke, tests):
+    code, line = try_with(smoke, tests)
+    assert code == 1
+    assert line.startswith("FAILED    Python 3.11, constraints.txt ")
+
+
+def test_a_row_that_cannot_be_had_is_no_failure(try_with):
+    code, line = try_with(0, 0, install="fails")
+    assert code == 0
+    assert line.startswith("not tried Python 3.11, constraints.txt ")
+    assert "the disk is full" in line
