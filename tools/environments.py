@@ -170,5 +170,6 @@ def debian_environment(version: str, machine: str, cpu: str, work: Path) -> Envi
     status, output = environment.run("-c", code, timeout=120)
     if output.split()[-1:] != [version]:
         suite = DEBIAN_SUITES[version]
-        raise Unavailable(f"Python of Debian's {suite}: {output.strip()[-200:]!r}, exit code {status}")
+        said = f"{output.strip()[-200:]!r}, exit code {status}"
+        raise Unavailable(f"Debian's {suite} has no Python {version}: {said}")
     return environment

@@ -24,10 +24,10 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 
-TRAIN = """train quickstart --data.source stories:200 --model.vocab-size 300 --model.context-length 64
-    --model.emb-dim 64 --model.n-heads 2 --model.n-layers 1 --train.steps 20 --train.batch-size 4
-    --train.warmup-steps 2 --train.eval-every 10 --train.eval-batches 2 --train.save-every 10
-    --train.sample-every 20"""
+TRAIN = """train quickstart --data.source stories:200
+    --model.vocab-size 300 --model.context-length 64 --model.emb-dim 64 --model.n-heads 2
+    --model.n-layers 1 --train.steps 20 --train.batch-size 4 --train.warmup-steps 2
+    --train.eval-every 10 --train.eval-batches 2 --train.save-every 10 --train.sample-every 20"""
 COMMANDS = {
     "doctor": "doctor",
     "train": f"{TRAIN} --out whole",

@@ -105,7 +105,8 @@ class Result:
     def line(self) -> str:
         """The row of the table."""
         verdict = "not tried" if self.reason else "FAILED" if self.failed else "ok"
-        return f"{verdict:<9} {self.row.name:<44} {self.reason or f'{self.versions}: {self.checks}'}"
+        outcome = self.reason or f"{self.versions}: {self.checks}"
+        return f"{verdict:<9} {self.row.name:<44} {outcome}"
 
 
 def copy_source(target: Path) -> None:
@@ -113,7 +114,8 @@ def copy_source(target: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", ".*")
-    for path in [path for pattern in (*SOURCE_FILES, *SOURCE_FOLDERS) for path in ROOT.glob(pattern)]:
+    patterns = (*SOURCE_FILES, *SOURCE_FOLDERS)
+    for path in [path for pattern in patterns for path in ROOT.glob(pattern)]:
         if path.is_dir():
             shutil.copytree(path, target / path.name, ignore=ignored)
         else:
