@@ -25,6 +25,7 @@ DEBIAN_SUITES = {"3.11": "bookworm", "3.13": "trixie", "3.14": "testing"}
 DEBIAN_MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 DEBIAN_PACKAGES = {
     "debootstrap": "debootstrap",
+    "fakeroot": "fakeroot",
     "proot": "proot",
     "qemu-{}-static": "qemu-user-static",
 }
@@ -110,15 +111,17 @@ def python_environment(version: str, work: Path, uv: str) -> Environment:
 
 
 def install_debian_tools(machine: str) -> None:
-    """Install debootstrap, proot and QEMU where they are missing; Unavailable if not root."""
+    """Install as root what of DEBIAN_PACKAGES is missing; Unavailable for any other user."""
     programs = {program.format(machine): package for program, package in DEBIAN_PACKAGES.items()}
+    if os.geteuid() == 0:
+        del programs["fakeroot"]
     if machine == platform.machine():
         del programs[f"qemu-{machine}-static"]
     missing = [package for program, package in programs.items() if not shutil.which(program)]
     if not missing:
         return
     command = ["apt-get", "install", "--yes", *missing]
-    if sys.platform != "linux" or not shutil.which("apt-get") or os.geteuid():
+    if os.geteuid() or not shutil.which("apt-get"):
         raise Unavailable(f"needs Debian's {', '.join(missing)}: sudo {' '.join(command)}")
     run_quietly(["apt-get", "update"])
     run_quietly(command)
@@ -148,6 +151,8 @@ def debian_environment(version: str, machine: str, cpu: str, work: Path) -> Envi
         machine: the processor, as `uname -m` prints it.
         cpu: a model that QEMU knows ("cortex-a72"), or "" for this machine's own processor.
     """
+    if sys.platform != "linux":
+        raise Unavailable("Debian's programs run on Linux alone")
     if version not in DEBIAN_SUITES or machine not in DEBIAN_MACHINES:
         raise Unavailable(f"no suite of Debian has Python {version} for {machine}")
     install_debian_tools(machine)

@@ -205,6 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
     work = options.work.resolve()
     (work / "logs").mkdir(parents=True, exist_ok=True)
+    os.environ["PATH"] += os.pathsep + "/usr/sbin"  # where debootstrap is, on root's PATH alone
     uv = find_uv()
     flags, wheel = index_flags(), build_wheel(uv, work)
     rows = [row for row in (ARM_ROWS if options.arm else ROWS) if options.only in row.name]

@@ -54,18 +54,44 @@ def test_this_python_is_found():
 
 def test_a_python_that_is_nowhere_is_unavailable_with_both_reasons(tmp_path, monkeypatch):
     monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+    monkeypatch.setattr(sys, "platform", "linux")
     with pytest.raises(Unavailable, match=r"no Python 9.9 .*; no suite of Debian has Python 9.9"):
         environments.python_environment("9.9", tmp_path, "uv")
 
 
-@pytest.mark.parametrize("machine", ["aarch64", "here"])
-def test_missing_tools_are_named_to_a_user_who_cannot_install_them(monkeypatch, machine):
+@posix
+@pytest.mark.parametrize(
+    ("machine", "emulator"),
+    [("other", ", qemu-user-static"), (platform.machine(), "")],
+)
+@pytest.mark.parametrize(("user", "fakeroot"), [(0, ""), (1000, "fakeroot, ")])
+def test_missing_tools_that_cannot_be_installed_are_named(
+    monkeypatch,
+    machine,
+    emulator,
+    user,
+    fakeroot,
+):
     monkeypatch.setattr(environments.shutil, "which", lambda name: None)
-    emulator = "" if machine == "here" else ", qemu-user-static"
-    machine = platform.machine() if machine == "here" else "other"
-    message = rf"needs Debian's debootstrap, proot{emulator}: sudo apt-get"
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    message = rf"needs Debian's debootstrap, {fakeroot}proot{emulator}: sudo apt-get"
     with pytest.raises(Unavailable, match=message):
         environments.install_debian_tools(machine)
+
+
+@posix
+def test_missing_tools_are_installed_by_root_alone(monkeypatch):
+    commands = []
+    found = {"proot": None}
+    monkeypatch.setattr(environments.shutil, "which", lambda name: found.get(name, name))
+    monkeypatch.setattr(environments, "run_quietly", commands.append)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(Unavailable, match=r"Debian's proot: sudo apt-get install --yes proot"):
+        environments.install_debian_tools("other")
+    assert not commands
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    environments.install_debian_tools("other")
+    assert commands == [["apt-get", "update"], ["apt-get", "install", "--yes", "proot"]]
 
 
 @posix
