@@ -1,19 +1,19 @@
 # Each target is one or two plain commands; README.md prints them for machines without make.
 #   make demo                 install, train a small GPT on stories (two minutes), let it write
 #   make test                 install with the developer's tools, run the default tests
-# On Linux without an NVIDIA GPU, a smaller torch:  make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+# PIP_FLAGS goes to pip. By default, tools/torch_index.py finds out whether the machine needs CUDA; `make demo PIP_FLAGS=` is plain pip.
 
 PYTHON    ?= python3
-PIP_FLAGS ?=
+PIP_FLAGS ?= $(shell $(BIN)/python tools/torch_index.py)
 RUN       ?= runs/quickstart
 BIN       := .venv/bin
-PIP       := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(PIP_FLAGS)
+PIP       = $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(PIP_FLAGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lessons bench check clean
+.PHONY: help setup demo test test-slow test-versions test-arm64 lessons bench check clean
 
 help:            ## what make can do
-	@awk -F ' *## ' '/^[a-z-]+:.*##/ { sub(":.*", "", $$1); printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ' *## ' '/^[a-z0-9-]+:.*##/ { sub(":.*", "", $$1); printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/installed  ## train a small GPT on stories, then let it write three
 	$(BIN)/llm-scratch train quickstart --out $(RUN)
@@ -28,6 +28,14 @@ test: setup      ## the default tests
 test-slow: setup  ## the tests of long sizes
 	$(BIN)/python -m pytest -m slow
 
+test-versions: .venv/bin/python  ## other releases of Python, torch and NumPy; needs uv from PyPI
+	$(BIN)/python -m pip install --disable-pip-version-check uv
+	$(BIN)/python tools/version_matrix.py
+
+test-arm64: .venv/bin/python  ## the main commands on 64-bit ARM, emulated by QEMU from Debian
+	$(BIN)/python -m pip install --disable-pip-version-check uv
+	$(BIN)/python tools/version_matrix.py --arm
+
 check: setup     ## format, lint, types
 	$(BIN)/ruff format --check . && $(BIN)/ruff check .
 	$(BIN)/mypy
@@ -39,7 +47,7 @@ bench: setup     ## the measurements behind benchmarks/RESULTS.md
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
 clean:           ## remove what make installed; runs/ stays
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "$(PYTHON) is Python %d.%d; 3.11 or newer is needed: make PYTHON=python3.11 ..." % sys.version_info[:2])'

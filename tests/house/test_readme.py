@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import smoke_test
 
 from llm_scratch.cli import VERBS
 from llm_scratch.cli.flags import number_of_values
@@ -14,7 +15,7 @@ from llm_scratch.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")])
-TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.M))
+TARGETS = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), flags=re.M))
 
 
 def commands(text: str) -> list[str]:
@@ -57,7 +58,7 @@ def unknown_words(line: str) -> list[str]:
     wrong += unknown_flags(line)
     for rest in re.findall(r"(?:^|[;&|] *)make((?: +[^;&|\s]+)*)", line):
         wrong += [f"target {word!r}" for word in rest.split() if "=" not in word and word.isidentifier() and word not in TARGETS]
-    for path in re.findall(r"(?<![\w/.])((?:lessons|benchmarks|notebook|tests|src|docs|\.ci)/[\w./-]+)", line):
+    for path in re.findall(r"(?<![\w/.])((?:lessons|benchmarks|notebook|tests|tools|src|docs|\.ci)/[\w./-]+)", line):
         if not (ROOT / path).exists():
             wrong.append(f"file {path!r}")
     return wrong
@@ -67,6 +68,11 @@ def unknown_words(line: str) -> list[str]:
 def test_every_command_of_the_page_exists(page):
     wrong = [f"{line!r}: {', '.join(words)}" for line in commands(page.read_text(encoding="utf-8")) if (words := unknown_words(line))]
     assert not wrong, "\n".join(wrong)
+
+
+def test_every_command_of_the_smoke_test_exists():
+    lines = [" ".join(f"llm-scratch {words}".split()) for words in smoke_test.COMMANDS.values()]
+    assert not [word for line in lines for word in unknown_words(line)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -23,6 +23,14 @@ def test_a_large_file_with_many_tensors_is_no_bomb(tmp_path):
     assert len(read_torch(tmp_path / "x.pth")) == 3000
 
 
+def test_a_sparse_tensor_is_checked_before_it_is_returned(tmp_path):
+    """torch trusts its indices by default, and torch 2.11 warns of that."""
+    outside = torch.sparse_coo_tensor([[5]], [1.0], (2,), check_invariants=False)
+    torch.save({"a": outside}, tmp_path / "x.pth")
+    with pytest.raises(UserError, match="is not a file of weights alone .*size is inconsistent"):
+        read_torch(tmp_path / "x.pth")
+
+
 @pytest.mark.parametrize("cut", [0, 1, 3, 4, 50, 500, -1, -30])
 def test_a_file_that_was_cut_is_one_line(tmp_path, cut):
     path = tmp_path / "x.pth"

@@ -38,7 +38,11 @@ def head_loss(x: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         weight: [V, C], the head.
         targets: [B, T].
     """
-    return _HeadLoss.apply(x.flatten(0, -2), weight, targets.flatten(), torch.is_grad_enabled())
+    loss = _HeadLoss.apply(x.flatten(0, -2), weight, targets.flatten(), torch.is_grad_enabled())
+    # Up to torch 2.10, autocast would give the copy of `weight` that it made there, which has no
+    # gradient, to every later product with `weight`.
+    torch.clear_autocast_cache()
+    return loss
 
 
 class _HeadLoss(torch.autograd.Function):

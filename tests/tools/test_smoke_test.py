@@ -1,0 +1,52 @@
+"""tools/smoke_test.py finds what does not work; that all works is for `make test-versions`."""
+
+import sys
+
+import pytest
+import smoke_test
+import torch
+
+
+def test_every_module_is_imported():
+    assert smoke_test.import_all() is None
+    assert "llm_scratch.cli.plot" in sys.modules
+    assert "text_data" in sys.modules
+
+
+def test_a_module_that_cannot_be_imported_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "llm_scratch.cli.plot", None)  # so that its import fails
+    error = smoke_test.import_all()
+    assert error.startswith("llm_scratch.cli.plot: ModuleNotFoundError")
+
+
+def test_a_command_that_fails_shows_its_output(tmp_path):
+    assert smoke_test.run_command("--version", tmp_path) is None
+    error = smoke_test.run_command("train no-such-preset", tmp_path)
+    assert error.startswith("exit code 2\n")
+    assert "no-such-preset" in error
+
+
+@pytest.mark.parametrize(("resumed", "error"), [(1.0, None), (1.0000001, "other weights")])
+def test_a_resumed_run_is_compared_bit_by_bit(monkeypatch, tmp_path, resumed, error):
+    models = {"whole": torch.nn.Linear(2, 2), "resumed": torch.nn.Linear(2, 2)}
+    for name, weight in (("whole", 1.0), ("resumed", resumed)):
+        torch.nn.init.constant_(models[name].weight, 1.0)
+        torch.nn.init.constant_(models[name].bias, weight)
+    monkeypatch.setattr("llm_scratch.load", lambda path: (models[path.name], None))
+    found = smoke_test.compare_runs(tmp_path)
+    assert found is None if error is None else error in found
+
+
+def test_a_failure_is_printed_and_sets_the_exit_code(monkeypatch, capsys):
+    monkeypatch.setattr(smoke_test, "import_all", lambda: None)
+    monkeypatch.setattr(smoke_test, "COMMANDS", {"bad": "", "good": ""})
+    monkeypatch.setattr(smoke_test, "compare_runs", lambda folder: None)
+    outcomes = iter(["exit code 2\nno such thing", None, None, None])
+    monkeypatch.setattr(smoke_test, "run_command", lambda words, folder: next(outcomes))
+    codes = [smoke_test.main(), smoke_test.main()]
+    lines = capsys.readouterr().out.splitlines()
+    assert codes == [1, 0]
+    assert lines[2].startswith("FAILED  bad ")
+    assert lines[3:5] == ["exit code 2", "no such thing"]
+    totals = [line for line in lines if "passed" in line]
+    assert totals == ["3 passed, 1 failed", "4 passed, 0 failed"]

@@ -1,0 +1,203 @@
+"""tools/version_matrix.py and tools/environments.py: rows, places to try them, the table."""
+
+import os
+import platform
+import sys
+import tomllib
+from pathlib import Path
+
+import environments
+import pytest
+import version_matrix
+from environments import Environment, Unavailable
+from version_matrix import ARM_ROWS, ROWS, Row
+
+ROOT = Path(__file__).resolve().parents[2]
+posix = pytest.mark.skipif(os.name != "posix", reason="stands programs in by shell scripts")
+
+
+def write_program(path: Path, text: str) -> Path:
+    """An executable shell script."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_the_rows_cover_what_pyproject_promises():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    floor = project["requires-python"].removeprefix(">=")
+    assert Row(floor, lowest=True) in ROWS
+    assert Row(floor, pinned=True) in ROWS
+    assert {row.python for row in ROWS} >= {"3.11", "3.12", "3.13", "3.14"}
+    assert all(row.python in environments.DEBIAN_SUITES for row in ARM_ROWS)
+    assert any("numpy==1.26.*" in row.wanted for row in ROWS)
+    names = [row.name for row in (*ROWS, *ARM_ROWS)]
+    assert len(set(names)) == len(names)
+
+
+@posix
+def test_a_python_is_found_in_pyenv_and_a_shim_that_fails_is_passed_over(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "pyenv"))
+    shim = write_program(tmp_path / "bin" / "python9.9", "exit 127")
+    monkeypatch.setenv("PATH", f"{shim.parent}:/usr/bin:/bin")
+    assert environments.find_python("9.9") is None
+    folder = tmp_path / "pyenv" / "versions" / "9.9.1" / "bin"
+    real = write_program(folder / "python9.9", "echo 9.9")
+    assert environments.find_python("9.9") == real
+
+
+def test_this_python_is_found():
+    version = "{}.{}".format(*sys.version_info[:2])
+    assert environments.find_python(version) == Path(sys.executable)
+
+
+def test_a_python_that_is_nowhere_is_unavailable_with_both_reasons(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+    monkeypatch.setattr(sys, "platform", "linux")
+    with pytest.raises(Unavailable, match=r"no Python 9.9 .*; no suite of Debian has Python 9.9"):
+        environments.python_environment("9.9", tmp_path, "uv")
+
+
+@posix
+@pytest.mark.parametrize(
+    ("machine", "emulator"),
+    [("other", ", qemu-user-static"), (platform.machine(), "")],
+)
+@pytest.mark.parametrize(("user", "fakeroot"), [(0, ""), (1000, "fakeroot, ")])
+def test_missing_tools_that_cannot_be_installed_are_named(
+    monkeypatch,
+    machine,
+    emulator,
+    user,
+    fakeroot,
+):
+    monkeypatch.setattr(environments.shutil, "which", lambda name: None)
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    message = rf"needs Debian's debootstrap, {fakeroot}proot{emulator}: sudo apt-get"
+    with pytest.raises(Unavailable, match=message):
+        environments.install_debian_tools(machine)
+
+
+@posix
+def test_missing_tools_are_installed_by_root_alone(monkeypatch):
+    commands = []
+    found = {"proot": None}
+    monkeypatch.setattr(environments.shutil, "which", lambda name: found.get(name, name))
+    monkeypatch.setattr(environments, "run_quietly", commands.append)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(Unavailable, match=r"Debian's proot: sudo apt-get install --yes proot"):
+        environments.install_debian_tools("other")
+    assert not commands
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    environments.install_debian_tools("other")
+    assert commands == [["apt-get", "update"], ["apt-get", "install", "--yes", "proot"]]
+
+
+@posix
+def test_a_command_that_fails_says_its_last_lines(tmp_path):
+    lines = "echo noise; echo; echo first; echo second >&2; echo third; exit 3"
+    program = write_program(tmp_path / "fails", lines)
+    with pytest.raises(Unavailable, match=r"fails one two .*failed: first second third$"):
+        environments.run_quietly([program, "one", "two"])
+
+
+@posix
+def test_an_environment_runs_python_in_its_folder(tmp_path):
+    place = Environment((sys.executable,), (), tmp_path, {"GREETING": "hen"})
+    code = """import os, sys
+print(os.getcwd(), os.environ["GREETING"], sys.stdin.read())
+sys.exit(3)"""
+    assert place.run("-c", code, timeout=60) == (3, f"{tmp_path} hen \n")
+
+
+@posix
+def test_a_command_that_takes_too_long_is_ended(tmp_path):
+    place = Environment((sys.executable,), (), tmp_path)
+    code = "import time; print('begun', flush=True); time.sleep(600)"
+    assert place.run("-c", code, timeout=3) == (124, "begun\n")
+
+
+def test_the_source_is_copied_without_what_is_made_from_it(tmp_path):
+    (tmp_path / "old").write_text("from the row before")
+    version_matrix.copy_source(tmp_path)
+    assert not (tmp_path / "old").exists()
+    for name in ("pyproject.toml", "README.md", "src/llm_scratch/cli", "tests/seed", "tools"):
+        assert (tmp_path / name).exists()
+    made = ("__pycache__", ".venv", "runs", "build")
+    assert not [path for path in tmp_path.rglob("*") if path.name in made]
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (Row("3.12", ("torch==2.10.*", "numpy==1.26.*")), ["torch==2.10.*", "numpy==1.26.*"]),
+        (Row("3.11", lowest=True), ["--resolution", "lowest-direct"]),
+        (Row("3.11", pinned=True), ["--constraints", str(ROOT / "constraints.txt")]),
+    ],
+    ids=lambda value: value.name if isinstance(value, Row) else "",
+)
+def test_a_row_is_installed_as_it_says(tmp_path, monkeypatch, row, words):
+    commands = []
+    monkeypatch.setattr(version_matrix, "run_quietly", commands.append)
+    place = Environment(("python",), ("--target", "here"), tmp_path)
+    version_matrix.install(row, place, "uv", ["--flag"], tmp_path / "ours.whl")
+    [command] = commands
+    command = [str(word) for word in command]
+    assert command[:5] == ["uv", "pip", "install", "--target", "here"]
+    always = ["--flag", "--only-binary", str(ROOT / "pyproject.toml"), str(tmp_path / "ours.whl")]
+    assert {*words, *always} <= set(command)
+    assert ("lowest-direct" in command, "--constraints" in command) == (row.lowest, row.pinned)
+
+
+@pytest.fixture
+def try_with(tmp_path, monkeypatch, capsys):
+    """Try one row whose checks end with these exit codes: (exit code of the matrix, its line)."""
+
+    def try_row(smoke: int, tests: int, install: object = None) -> tuple[int, str]:
+        class Place(Environment):
+            def run(self, *arguments, timeout):
+                if arguments[0] == "tools/smoke_test.py":
+                    return smoke, "Python 3.99, torch 9\nok  doctor\n14 passed, 1 failed"
+                return tests, "...\n===== 7 passed in 3 s ====="
+
+        def fail(*arguments):
+            raise Unavailable("the disk is full")
+
+        place = Place((), (), tmp_path / "place")
+        monkeypatch.setattr(version_matrix, "find_uv", lambda: "uv")
+        monkeypatch.setattr(version_matrix, "index_flags", list)
+        monkeypatch.setattr(version_matrix, "build_wheel", lambda uv, work: work / "ours.whl")
+        monkeypatch.setattr(version_matrix, "python_environment", lambda python, work, uv: place)
+        monkeypatch.setattr(version_matrix, "install", install or (lambda *arguments: None))
+        if install == "fails":
+            monkeypatch.setattr(version_matrix, "install", fail)
+        code = version_matrix.main(["--work", str(tmp_path), "--only", "constraints.txt"])
+        [line] = capsys.readouterr().out.splitlines()
+        return code, line
+
+    return try_row
+
+
+def test_a_row_that_passes(try_with, tmp_path):
+    code, line = try_with(0, 0)
+    assert code == 0
+    assert line.startswith("ok        Python 3.11, constraints.txt ")
+    assert "Python 3.99, torch 9: smoke test 14 passed, 1 failed; tests 7 passed in 3 s" in line
+    [log] = (tmp_path / "logs").iterdir()
+    assert "ok  doctor" in log.read_text()
+    assert str(log) in line
+
+
+@pytest.mark.parametrize(("smoke", "tests"), [(1, 0), (0, 1)])
+def test_a_row_that_fails(try_with, smoke, tests):
+    code, line = try_with(smoke, tests)
+    assert code == 1
+    assert line.startswith("FAILED    Python 3.11, constraints.txt ")
+
+
+def test_a_row_that_cannot_be_had_is_no_failure(try_with):
+    code, line = try_with(0, 0, install="fails")
+    assert code == 0
+    assert line.startswith("not tried Python 3.11, constraints.txt ")
+    assert "the disk is full" in line
