@@ -42,6 +42,8 @@ def held_bytes(how: str) -> list[list[int]]:
 )
 def test_a_block_that_was_freed_is_kept_and_used_again():
     kept = held_bytes("keep")
-    assert {size for round_ in kept for size in round_} == {kept[0][0]}, "after the first block nothing is taken from the system or returned"
+    assert {size for round_ in kept for size in round_} == {kept[0][0]}, (
+        "after the first block nothing is taken from the system or returned"
+    )
     assert kept[0][0] >= BLOCK_BYTES
     assert all(with_block - freed >= BLOCK_BYTES for with_block, freed in held_bytes("give back")), "glibc's default returns it at once"
