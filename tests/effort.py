@@ -92,11 +92,14 @@ def counted_names(effort: Effort, limit: int | None) -> Iterator[None]:
         counted = lambda items: object_pairs_hook([(Name(name), value) for name, value in items])  # noqa: E731
         return plain_loads(text, object_pairs_hook=counted, **more)
 
-    def scalar_node(tag: str, value: str, *more: Any, **settings: Any) -> yaml.ScalarNode:
-        return plain_node(tag, Name(value), *more, **settings)
+    def compose_scalar_node(composer: yaml.composer.Composer, anchor: Any) -> yaml.ScalarNode:
+        node = plain_compose(composer, anchor)
+        node.value = Name(node.value)
+        return node
 
-    plain_loads, plain_node = json.loads, yaml.ScalarNode
-    with patch("json.loads", loads), patch("yaml.composer.ScalarNode", scalar_node):
+    plain_loads = json.loads
+    plain_compose = yaml.composer.Composer.compose_scalar_node
+    with patch("json.loads", loads), patch.object(yaml.composer.Composer, "compose_scalar_node", compose_scalar_node):
         yield
 
 
