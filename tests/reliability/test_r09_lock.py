@@ -62,7 +62,11 @@ def test_r9_of_50_races_one_wins_each(tmp_path, measured):
     racers = [
         subprocess.Popen([sys.executable, "-c", RACER, str(tmp_path), me, other, str(RACES)]) for me, other in (("a", "b"), ("b", "a"))
     ]
-    assert [racer.wait(timeout=PATIENCE_SECONDS) for racer in racers] == [0, 0]
+    try:
+        assert [racer.wait(timeout=PATIENCE_SECONDS) for racer in racers] == [0, 0]
+    finally:
+        for racer in racers:
+            racer.kill()
     longest = 0.0
     for race in range(RACES):
         said = {me: json.loads((tmp_path / f"done-{race}.{me}").read_text()) for me in "ab"}
