@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from effort import PATIENCE_SECONDS
 
 from llm_scratch.errors import CHECKPOINT, RESOURCES, UserError
 from llm_scratch.training import lock
@@ -64,7 +65,7 @@ from llm_scratch.training.lock import only_writer
 with only_writer(Path({str(tmp_path)!r}), print):
     os.kill(os.getpid(), signal.SIGKILL)
 """
-    done = subprocess.run([sys.executable, "-c", script], timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], timeout=PATIENCE_SECONDS)
     assert done.returncode == -9
     dead = json.loads((tmp_path / NAME).read_text())["pid"]
     (tmp_path / f".loss-plot.pdf.{dead}.part").write_text("half")
