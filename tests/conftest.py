@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from ranks import Ranks
 
@@ -22,6 +23,10 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("LLM_SCRATCH_CACHE", tempfile.mkdtemp(prefix="llm-scratch-tests-"))  # trials and programs of tests
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before torch: products on a GPU that repeat to the bit
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: models here are tiny, and two threads on a busy machine wait for each other
+
+# hypothesis by itself fails a test by its clock: after 200 ms an example, and where examples are made slowly
+hypothesis.settings.register_profile("no clock", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("no clock")
 
 for number in (signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
     if signal.getsignal(number) == signal.SIG_IGN:  # as under `nohup make test &`; what tests start and stop would inherit that

@@ -19,7 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-LONGEST = 120  # seconds that a process may take before it is ended
+LONGEST = 300  # seconds after which a process is ended: it hangs
 
 
 class Ranks:

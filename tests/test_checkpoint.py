@@ -10,6 +10,7 @@ import sys
 
 import pytest
 import torch
+from effort import PATIENCE_SECONDS
 from torch import nn
 
 from llm_scratch import checkpoint, files, manifest
@@ -244,7 +245,7 @@ try:
 except UserError as e:
     print(e.code, e)
 """
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert done.stdout.startswith(f"{RESOURCES} cannot save the checkpoint"), done.stderr
     assert tree(tmp_path) == before
 

@@ -31,7 +31,7 @@ def parse_json(text: bytes, where: str | Path, code: int) -> dict[str, Any]:
     """
 
     def once(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        if (double := _double(name for name, _ in items)) is not None:
+        if (double := first_duplicate(name for name, _ in items)) is not None:
             raise ValueError(f"{double[:60]!r} is there twice")
         return dict(items)
 
@@ -73,8 +73,8 @@ def read_yaml(path: str | Path, code: int) -> dict[str, Any]:
     return found or {}
 
 
-def _double(names: Iterable[str]) -> str | None:
-    """The first name that was there before, found in one pass."""
+def first_duplicate(names: Iterable[str]) -> str | None:
+    """The first name that occurs a second time, found in one pass; None if each occurs once."""
     seen: set[str] = set()
     return next((name for name in names if name in seen or seen.add(name)), None)  # type: ignore[func-returns-value]
 
@@ -100,7 +100,7 @@ def _plain_loader() -> Any:
             return super().compose_node(parent, index)
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            if (double := _double(key.value for key, _ in node.value if isinstance(key.value, str))) is not None:
+            if (double := first_duplicate(key.value for key, _ in node.value if isinstance(key.value, str))) is not None:
                 raise yaml.YAMLError(f"{double[:60]!r} is there twice")
             return super().construct_mapping(node, deep)
 

@@ -7,6 +7,7 @@ import json
 import sys
 
 import pytest
+from effort import PATIENCE_SECONDS
 
 from llm_scratch.cli import chat, main, writing
 from llm_scratch.cli.chat_commands import COMMANDS
@@ -147,7 +148,7 @@ def test_a_session_in_a_real_terminal(trained, tmp_path):
     pexpect = pytest.importorskip("pexpect", reason="needs the extra `dev`")
     eot = load(trained)[1].eot_token
     words = ["-m", "llm_scratch", "chat", str(trained), "--tokens", "1000000", "--logit-bias", f"{eot}=-1000"]
-    child = pexpect.spawn(sys.executable, words, cwd=str(tmp_path), timeout=120, encoding="utf-8", dimensions=(24, 80))
+    child = pexpect.spawn(sys.executable, words, cwd=str(tmp_path), timeout=PATIENCE_SECONDS, encoding="utf-8", dimensions=(24, 80))
     child.expect_exact("shows the commands.")
     child.expect_exact(">>> ")
     child.sendline("the hen")

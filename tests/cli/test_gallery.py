@@ -6,6 +6,7 @@ import contextlib
 import io
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import get_args, get_type_hints
 
@@ -13,8 +14,11 @@ import pytest
 
 from llm_scratch.cli import main
 from llm_scratch.cli.decoders import Decoders
+from llm_scratch.cli.flags import parse
 from llm_scratch.cli.gallery import WAYS, Exhibit, flags
 from llm_scratch.cli.gallery_page import number, page
+from llm_scratch.cli.generate import Generate
+from llm_scratch.errors import UserError
 from llm_scratch.evaluation.gallery import Branch, Scores
 from llm_scratch.generation.penalties import PENALTIES
 from llm_scratch.generation.pieces import Piece
@@ -64,9 +68,21 @@ def test_every_way_is_there():
     assert not {*SAMPLERS, *PENALTIES, "mirostat", *ways} - used - SPECIAL
 
 
+def refusal(way: Decoders) -> str | None:
+    try:
+        way.check_decoder(1, None)
+    except UserError as error:
+        return str(error)
+    return None
+
+
 @pytest.mark.parametrize("name", WAYS)
-def test_a_way_takes_no_flag_that_it_would_ignore(name):
-    Decoders(**WAYS[name]).check_decoder(1, None)
+def test_generate_takes_the_flags_of_a_way_and_ignores_none(name):
+    command = parse(Generate, ["run", "prompt", *flags(WAYS[name]).split()], "generate")
+    assert {setting: getattr(command, setting) for setting in WAYS[name]} == WAYS[name]
+    assert refusal(command) is None
+    elsewhere = "beam" if WAYS[name].get("decoder", "sample") != "beam" else "contrastive"
+    assert "says nothing to" in refusal(replace(command, decoder=elsewhere))
 
 
 def test_it_fits_the_terminal_and_names_everything(shown):

@@ -12,6 +12,7 @@ import warnings
 from importlib import import_module
 
 import pytest
+from effort import PATIENCE_SECONDS
 
 from llm_scratch import __version__
 from llm_scratch.cli import VERBS, explain, main
@@ -30,7 +31,7 @@ assert not heavy, heavy
 
 
 def test_no_help_imports_torch_or_numpy():
-    done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert done.returncode == 0, done.stderr
 
 
@@ -123,13 +124,13 @@ def test_a_closed_pipe_is_quiet():
         command.stdout.close()
         assert command.stderr is not None
         assert command.stderr.read() == b""
-        assert command.wait(timeout=60) == 141
+        assert command.wait(timeout=PATIENCE_SECONDS) == 141
 
 
 def test_a_terminal_without_unicode_and_colours():
     environment = {**os.environ, "LC_ALL": "C", "LANG": "C", "PYTHONIOENCODING": "ascii", "NO_COLOR": "1", "COLUMNS": "80"}
     for words in (["generate", "--help"], ["train", "quikstart"]):
-        done = subprocess.run([sys.executable, "-m", "llm_scratch", *words], env=environment, capture_output=True, timeout=60)
+        done = subprocess.run([sys.executable, "-m", "llm_scratch", *words], env=environment, capture_output=True, timeout=PATIENCE_SECONDS)
         assert b"\x1b" not in done.stdout + done.stderr
         assert b"Traceback" not in done.stderr
         (done.stdout + done.stderr).decode("ascii")

@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import psutil
 import pytest
+from effort import wait_until
 
 from llm_scratch.data.encoding import END, encode, encode_all
 from llm_scratch.data.readers import Texts
@@ -102,7 +102,4 @@ def test_workers_end_when_their_parent_is_killed(folder):
     assert len(workers) == 2
     parent.send_signal(signal.SIGKILL)
     parent.communicate()
-    until = time.monotonic() + 30
-    while any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers):
-        assert time.monotonic() < until, "workers live on"
-        time.sleep(0.02)
+    wait_until(lambda: not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers), "workers end")

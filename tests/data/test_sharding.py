@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from effort import PATIENCE_SECONDS
 
 from llm_scratch import files
 from llm_scratch.data import readers
@@ -200,7 +201,7 @@ def test_killed_at_random_moments_it_goes_on(tmp_path):
     """kill -9 of a real process, six times; the seconds are drawn from a seed that a failure prints."""
     (tmp_path / "a.txt").write_text("".join(f"{n} hens and {n * n} foxes.\n" for n in range(9000)))
     words = [sys.executable, "-c", COMMAND, str(tmp_path / "a.txt")]
-    subprocess.run([*words, str(tmp_path / "whole")], check=True, timeout=60)
+    subprocess.run([*words, str(tmp_path / "whole")], check=True, timeout=PATIENCE_SECONDS)
     seed = random.randrange(10**6)
     rng, done, kills = random.Random(seed), 0, 0
     while kills < 6:
@@ -215,7 +216,7 @@ def test_killed_at_random_moments_it_goes_on(tmp_path):
             kills += 1
         if child.wait() == 0:
             break
-    subprocess.run([*words, str(tmp_path / "out")], check=True, timeout=60)
+    subprocess.run([*words, str(tmp_path / "out")], check=True, timeout=PATIENCE_SECONDS)
     assert kills, f"seed {seed}: never killed"
     assert content(tmp_path / "out") == content(tmp_path / "whole"), f"seed {seed}"
 

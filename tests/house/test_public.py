@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from effort import PATIENCE_SECONDS
 
 import llm_scratch
 
@@ -59,7 +60,9 @@ def test_an_unknown_name_is_an_attribute_error():
 
 def test_import_is_light():
     code = "import sys, llm_scratch, llm_scratch.config, llm_scratch.errors, llm_scratch.presets; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout.split()
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE_SECONDS
+    ).stdout.split()
     assert "llm_scratch.presets" in loaded
     assert not {"torch", "numpy", "matplotlib", "transformers", "tiktoken"} & set(loaded)
 

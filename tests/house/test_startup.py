@@ -1,9 +1,11 @@
-"""`--help` of every verb answers without the heavy libraries, and at once. benchmarks/startup.py measures it on the clock."""
+"""`--help` of every verb answers without the heavy libraries, after little work. benchmarks/startup.py measures it on the clock."""
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from effort import PATIENCE_SECONDS
 
 from llm_scratch.cli import VERBS
 
@@ -19,7 +21,7 @@ print("loaded:", *sys.modules)
 
 def test_help_loads_nothing_heavy():
     words = [[], *(verb.split() for verb in VERBS)]
-    done = subprocess.run([sys.executable, "-c", CODE.format(words=words)], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", CODE.format(words=words)], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert done.returncode == 0, done.stderr
     said, _, loaded = done.stdout.rpartition("loaded:")
     assert "llm_scratch.cli" in loaded
@@ -28,6 +30,40 @@ def test_help_loads_nothing_heavy():
         assert verb.split()[-1] in said
 
 
+WORK = """
+import contextlib, io, sys
+modules = len(sys.modules)
+with contextlib.redirect_stdout(io.StringIO()):
+    if {count_lines}:
+        sys.path.insert(0, {tests!r})
+        from effort import at_most
+
+        with at_most() as effort:
+            from llm_scratch.cli import main
+            assert main({words!r}) == 0
+    else:
+        from llm_scratch.cli import main
+        assert main({words!r}) == 0
+print(effort.lines if {count_lines} else len(sys.modules) - modules)
+"""
+
+
+def work(words: list[str], count_lines: bool) -> int:
+    """The lines of Python that a command executes with its imports, or the modules that it imports."""
+    code = WORK.format(words=words, count_lines=count_lines, tests=str(Path(__file__).parent.parent))
+    return int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE_SECONDS).stdout)
+
+
+@pytest.mark.parametrize(
+    ("words", "max_modules", "max_lines"),
+    [("--help", 80, 10_000), ("train --help", 450, 1_500_000), ("generate --help", 450, 1_500_000)],  # today half to three quarters
+)
+def test_help_imports_few_modules_and_executes_few_lines(words, max_modules, max_lines):
+    assert 0 < work(words.split(), count_lines=False) <= max_modules
+    assert 0 < work(words.split(), count_lines=True) <= max_lines
+
+
+@pytest.mark.timing
 @pytest.mark.parametrize("words", ["--help", "train --help", "generate --help"])
 def test_help_takes_less_than_four_tenths_of_a_second(words):
     """Of processor time, the best of five: other work on the machine only adds to it."""

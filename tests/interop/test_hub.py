@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
+from effort import PATIENCE_SECONDS
 
 from llm_scratch.errors import CHECKPOINT, DATA, USAGE, UserError
 from llm_scratch.interop.hub import from_hub
@@ -115,7 +116,7 @@ def test_a_revision_comes_from_the_hub_that_hf_endpoint_names(snapshot, tmp_path
     }  # fmt: skip
     try:
         words = [sys.executable, "-c", ASK, "hf:org/tiny@v1", "hf:org/tiny@v2"]
-        done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
     finally:
         server.shutdown()
         server.server_close()

@@ -2,8 +2,8 @@
 
 Reads a line of JSON from stdin and answers with one on stdout. `{"words": [...], "log": path}` starts a command whose output goes
 to `log`, and gives its process id; `{"wait": id}` waits for its end and gives its exit code. The command is a process of its own,
-which can be killed like any other; its number stays its own until it is waited for. When a command asks for the lock of its run,
-that is a line of the log, with `time.perf_counter()`, which on Linux is one clock for all processes.
+which can be killed like any other; its number stays its own until it is waited for. A command's log has a line when it asks for
+the lock of its run, and one for each time that it sleeps before it answers.
 """
 
 import json
@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 from llm_scratch.cli import main
@@ -22,14 +23,19 @@ NEEDED = """
 
 
 def note_locks() -> None:
-    """Let every command say when it asks for a lock."""
+    """Let every command write a line when it asks for a lock, and when it sleeps over it."""
     take = lock._take
 
     def noted(*args: Any) -> lock.RunLock:
-        print(f"asks for the lock at {time.perf_counter()}", flush=True)
+        print("asks for the lock", flush=True)
         return take(*args)
 
+    def sleep(seconds: float) -> None:
+        print(f"sleeps {seconds} s over the lock", flush=True)
+        time.sleep(seconds)
+
     lock._take = noted
+    lock.time = SimpleNamespace(sleep=sleep)
 
 
 def run(words: list[str], log: str) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from effort import PATIENCE_SECONDS
+
 SCRIPT = """
 import os, sys
 said = []
@@ -41,7 +43,7 @@ def run(folder, command):
         "PYTHONPATH": ":".join(sys.path),
     }
     return subprocess.run(
-        [*command, sys.executable, "-c", SCRIPT], cwd=folder, env=environment, capture_output=True, text=True, timeout=200
+        [*command, sys.executable, "-c", SCRIPT], cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS
     )
 
 
@@ -70,6 +72,6 @@ def test_c2_the_watcher_sees_what_it_looks_for(tmp_path):
         SCRIPT.partition("import llm_scratch")[0]
         + "import socket\ntry: socket.create_connection(('127.0.0.1', 9), 0.1)\nexcept OSError: pass\nprint(said)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert "socket.getaddrinfo" in done.stdout
     assert "socket.connect" in done.stdout

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from effort import PATIENCE_SECONDS
 
 TINY = """
     --data.tokenizer chars --data.val-fraction 0.2 --model.vocab-size 40 --model.context-length 16 --model.emb-dim 16 --model.n-heads 2
@@ -60,7 +61,7 @@ def command(folder):
 def test_c3_anywhere_without_a_terminal_a_home_or_unicode(place, request, measured):
     if os.name == "nt":
         pytest.skip("Windows has its own rules for paths")
-    done = subprocess.run(command(place), env=environment(place), stdin=subprocess.DEVNULL, capture_output=True, timeout=100)
+    done = subprocess.run(command(place), env=environment(place), stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE_SECONDS)
     assert done.returncode == 0, done.stderr.decode(errors="replace")
     said = done.stderr.decode()
     assert "Traceback" not in said

@@ -33,7 +33,7 @@ def test_f6_each_fault_ends_in_the_file_or_in_one_error(server, tmp_path, pauses
     draw, mended = random.Random(6), 0
     faults = [list(faults) for _, faults in MENDED.values()]
     faults += [[reset(draw.randrange(len(CONTENT)))] for _ in range(20)] + [[stall]]
-    monkeypatch.setattr(web, "TIMEOUT", 0.5)
+    monkeypatch.setattr(web, "TIMEOUT", 1.0)
     for i, fault in enumerate(faults):
         server.faults = fault
         assert get(server, tmp_path / str(i)).read_bytes() == CONTENT

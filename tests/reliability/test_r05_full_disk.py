@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from effort import PATIENCE_SECONDS
 
 from llm_scratch import checkpoint, files
 from llm_scratch.config import to_dict
@@ -212,7 +213,7 @@ def test_r5_on_a_real_disk_of_20_mb(tmp_path, measured):
     config = to_dict(tiny(epochs=None, steps=60, eval_every=60).with_model(emb_dim=168, n_heads=3))  # 4.2 MB a checkpoint
     config["data"]["source"] = f"file:{text}"
     command = [*unshare, sys.executable, "-c", ON_A_SMALL_DISK, str(tmp_path / "disk"), json.dumps(config)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout.splitlines()[-1])
     assert said["full"][0] == RESOURCES

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from effort import PATIENCE_SECONDS
 
 SCRIPT = """
 import json, sys, time
@@ -71,7 +72,7 @@ def run_and_look(folder: Path, background: str) -> dict[str, float]:
     except OSError as e:
         pytest.skip(f"needs a process's highest memory to begin anew, which Linux's /proc/self/clear_refs allows: {e.strerror}")
     words, one = [sys.executable, "-c", SCRIPT, str(folder), background], {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(words, capture_output=True, text=True, timeout=100, env=os.environ | one)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_SECONDS, env=os.environ | one)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

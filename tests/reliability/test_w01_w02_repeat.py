@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,20 +79,36 @@ def processor() -> str:
     return " ".join([*(found[1] for found in named if found), torch.backends.cpu.get_cpu_capability()])
 
 
-def test_w2_the_losses_are_those_that_were_stored(corpus, tmp_path, measured):
-    """A run without dropout, whose losses lie in w2_losses.json by version of torch; a version that is not there is held to the newest."""
+@pytest.fixture(scope="module")
+def losses(corpus, tmp_path_factory):
+    """The losses of a run without dropout."""
+    folder = tmp_path_factory.mktemp("w2")
     config = replace(TINY.with_model(drop_rate=0.0), train=replace(TINY.train, steps=100, lr=3e-4))
-    train(config, tmp_path, corpus=corpus)
-    losses = [row["loss"] for row in rows(tmp_path) if "loss" in row]
+    train(config, folder, corpus=corpus)
+    return [row["loss"] for row in rows(folder) if "loss" in row]
+
+
+def stored_losses() -> tuple[str, dict[str, Any]]:
+    """The version of torch and what is in w2_losses.json for it: this version, or the newest that is there."""
     stored = json.loads(STORED.read_text())
     version = torch.__version__.partition("+")[0]
-    want = stored.get(version) or stored[max(stored, key=lambda v: [int(n) for n in v.split(".")])]
-    far = max(abs(a - b) / b for a, b in zip(losses, want["losses"], strict=True))
-    same_type = version in stored and want["cpu"] == processor()
-    if same_type:
-        assert losses == want["losses"]
-    assert far <= ELSEWHERE
-    reached = "equal bits" if same_type else f"within {far:.1e} (stored on {want['cpu']}, torch {version})"
+    version = version if version in stored else max(stored, key=lambda v: [int(n) for n in v.split(".")])
+    return version, stored[version]
+
+
+def test_w2_the_losses_are_close_to_the_stored_ones(losses, measured):
+    version, want = stored_losses()
+    difference = max(abs(a - b) / b for a, b in zip(losses, want["losses"], strict=True))
+    assert difference <= ELSEWHERE
     measured(
-        "W2", f"100 losses: {reached}", f"stored losses: equal bits on the type of CPU they were made on, within {ELSEWHERE:.0e} elsewhere"
+        "W2", f"100 losses within {difference:.1e} (stored by torch {version} on {want['cpus'][0]})", f"within {ELSEWHERE:.0e} on any CPU"
     )
+
+
+def test_w2_the_losses_are_the_stored_bits(losses, measured):
+    version, want = stored_losses()
+    here, cpu = torch.__version__.partition("+")[0], processor()
+    if here != version or cpu not in want["cpus"]:
+        pytest.skip(f"the bits are those of torch {version} on {' or '.join(want['cpus'])}; this is torch {here} on {cpu}")
+    assert losses == want["losses"]
+    measured("W2", "100 losses: equal bits", "equal bits on the types of CPU that are stored with them")

@@ -1,4 +1,4 @@
-"""W7: when one process of a torchrun dies, all end soon, the report names it, and the same command goes on."""
+"""W7: when one process of a torchrun dies, all end without another step, the report names it, and the same command goes on."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from effort import PATIENCE_SECONDS, wait_until
 
 from llm_scratch.checkpoint import newest
 from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig, dump_config
 from llm_scratch.training.records import TIMED_FIELDS, readable_rows
 
-SOON, PATIENCE = 30.0, 240.0  # seconds
+MAX_STEPS_AFTER = 2  # the step to which the process that died had contributed, and one whose row was not written yet
 CONFIG = RunConfig(
     ModelConfig(vocab_size=60, context_length=16, emb_dim=16, n_heads=2, n_layers=1, drop_rate=0.1, init="gpt2"),
     DataConfig(source="stories:60", tokenizer="chars"),
@@ -50,23 +50,20 @@ def test_w7_a_dead_process_is_named_and_the_run_goes_on(ranks, tmp_path, measure
     command = [*torchrun, "-m", "llm_scratch", "train", "--config", str(tmp_path / "config.yaml"), "--device", "cpu", "--out", str(run)]
     with log.open("w") as file:
         going = subprocess.Popen(command, stdout=file, stderr=file, env=os.environ | {"OMP_NUM_THREADS": "1"})
-        began = time.monotonic()
-        while steps_done(run) < 40 and time.monotonic() - began < PATIENCE and going.poll() is None:
-            time.sleep(0.02)
+        wait_until(lambda: steps_done(run) >= 40 or going.poll() is not None, "step 40")
         assert going.poll() is None, log.read_text()
         os.kill(process_of(going.pid, 1), signal.SIGKILL)
-        killed = time.monotonic()
-        code = going.wait(PATIENCE)
-        took = time.monotonic() - killed
+        killed_after_step = steps_done(run)
+        code = going.wait(PATIENCE_SECONDS)
     said = log.read_text()
     assert code != 0
-    assert took <= SOON
     assert "rank      : 1 (local_rank: 1)" in said, said
     assert "exitcode  : -9" in said
     assert "step 1/" not in said.partition("process 0 of 2")[2], "the other one stops too"
     at = steps_done(run)
-    assert 40 <= at < 150
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=PATIENCE)
+    assert 40 <= killed_after_step <= at <= killed_after_step + MAX_STEPS_AFTER
+    assert at < CONFIG.train.steps
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=PATIENCE_SECONDS)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Done in") == 1, "one process writes and speaks"
     assert learned_rows(run) == learned_rows(tmp_path / "whole")
@@ -74,6 +71,6 @@ def test_w7_a_dead_process_is_named_and_the_run_goes_on(ranks, tmp_path, measure
     assert all(t.equal(b.weights[name]) for name, t in a.weights.items())
     measured(
         "W7",
-        f"all ended after {took:.1f} s, rank 1 named; the same command went on, final bits equal",
-        f"all ranks exit within {SOON:.0f} s, the rank named; restart resumes",
+        f"all ended after {at - killed_after_step} more steps, rank 1 named; the same command went on, final bits equal",
+        f"all ranks exit after at most {MAX_STEPS_AFTER} more steps, the rank named; restart resumes",
     )

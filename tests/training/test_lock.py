@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from effort import PATIENCE_SECONDS
 
 from llm_scratch.errors import CHECKPOINT, RESOURCES, UserError
 from llm_scratch.training import lock
@@ -46,11 +47,14 @@ def test_the_second_does_not_take_the_firsts_lock_away(tmp_path):
 
 
 def test_a_holder_that_has_not_said_its_name_yet(tmp_path, monkeypatch):
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    sleeps = []
+    monkeypatch.setattr("time.sleep", sleeps.append)
     with only_writer(tmp_path, pytest.fail):
         (tmp_path / NAME).write_text("")
         with pytest.raises(UserError, match="another process trains there"), only_writer(tmp_path, pytest.fail):
             pass
+    assert len(sleeps) >= 2
+    assert sum(sleeps) <= 1, "seconds: the command does not wait longer for a name"
 
 
 def test_what_a_dead_process_left_stops_nobody(tmp_path):
@@ -61,7 +65,7 @@ from llm_scratch.training.lock import only_writer
 with only_writer(Path({str(tmp_path)!r}), print):
     os.kill(os.getpid(), signal.SIGKILL)
 """
-    done = subprocess.run([sys.executable, "-c", script], timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], timeout=PATIENCE_SECONDS)
     assert done.returncode == -9
     dead = json.loads((tmp_path / NAME).read_text())["pid"]
     (tmp_path / f".loss-plot.pdf.{dead}.part").write_text("half")

@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 import torch
+from effort import PATIENCE_SECONDS
 
 from llm_scratch import checkpoint, files
 from llm_scratch.checkpoint import folders, newest
@@ -355,7 +356,7 @@ class SlowDisk(files.Disk):
 
     def write(self, path, pieces):
         if "step-00000003" in str(path):
-            assert self.may.wait(60), "training waited for the disk"
+            assert self.may.wait(PATIENCE_SECONDS), "training waited for the disk"
         super().write(path, pieces)
 
 

@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from effort import PATIENCE_SECONDS
 
 from llm_scratch import files
 from llm_scratch.errors import CHECKPOINT, RESOURCES, UserError
@@ -92,7 +93,7 @@ def test_a_full_disk_can_be_ordered(tmp_path, monkeypatch):
 def test_a_save_in_the_background_is_not_waited_for_until_that_is_asked():
     goes_on, done = threading.Event(), []
     with Saves(FreeLock(), pytest.fail) as saves:
-        saves.begin(lambda: (goes_on.wait(60), done.append("saved")), 1)
+        saves.begin(lambda: (goes_on.wait(PATIENCE_SECONDS), done.append("saved")), 1)
         assert done == []
         goes_on.set()
         assert saves.wait()
@@ -129,7 +130,7 @@ def test_an_error_elsewhere_leaves_no_save_half_done():
 
     def fail():
         with Saves(FreeLock(), pytest.fail) as saves:
-            saves.begin(lambda: (goes_on.wait(60), done.append("saved")), 1)
+            saves.begin(lambda: (goes_on.wait(PATIENCE_SECONDS), done.append("saved")), 1)
             threading.Timer(0.05, goes_on.set).start()
             raise KeyError
 

@@ -1,7 +1,10 @@
 """A trial takes the time it is given, times the model itself where that is quick, and scales a slice of it where it is not."""
 
+from itertools import count
+
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from llm_scratch.config import ModelConfig, RunConfig, TrainConfig
 from llm_scratch.training import trial
@@ -53,12 +56,20 @@ def test_no_time_still_takes_one_row(priced):
     assert priced == [(1, 64, 1, 16), (2, 64, 1, 16)]
 
 
-def test_a_real_trial_gives_times_and_moves_no_generator():
-    torch.manual_seed(1)
-    want = torch.rand(3)
-    torch.manual_seed(1)
-    for rate in (1e15, 1.0):
-        found = try_out(a_run(), CPU, matrix_rate=rate, seconds=0.02)
-        assert 0 < found.look_seconds < 60
-        assert 0 < found.seconds < 60
-    assert torch.equal(torch.rand(3), want)
+@pytest.mark.parametrize(
+    ("matrix_rate", "step_seconds", "look_seconds"),
+    [
+        (1e15, 2 * 1 + 1, 2 * 1),  # the model itself: two micro-batches of a second each, and the optimizer's second
+        (1.0, 8 * 1 + 1, 8 * 1),  # a slice of one row of eight: a second layer that adds nothing, and a head that takes the second
+    ],
+)
+def test_a_real_trial_times_real_steps_and_moves_no_generator(matrix_rate, step_seconds, look_seconds, monkeypatch):
+    """By a clock that shows a second more at each reading, every call takes a second."""
+    readings = count()
+    monkeypatch.setattr("llm_scratch.hardware.benchmark.time.perf_counter", lambda: next(readings))
+    before, updates = torch.get_rng_state(), []
+    with register_optimizer_step_post_hook(lambda *args: updates.append(args)):
+        found = try_out(a_run(micro_batches=2), CPU, matrix_rate=matrix_rate, seconds=0.02)
+    assert (found.seconds, found.look_seconds) == (step_seconds, look_seconds)
+    assert len(updates) >= 3, "the optimizer's update is timed too: a warm-up and at least two"
+    assert torch.equal(torch.get_rng_state(), before)

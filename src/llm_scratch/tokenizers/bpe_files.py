@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.files import write_whole
+from llm_scratch.strict import first_duplicate
 from llm_scratch.tokenizers.merging import BYTES, merge_piece, symbols
 from llm_scratch.tokenizers.pretokens import GPT2_PATTERN
 from llm_scratch.tokenizers.vocabulary import Vocabulary, bad_vocabulary, printable, unprintable
@@ -189,11 +190,9 @@ def _parse(data: bytes, path: str | Path) -> dict[str, Any]:
     """A JSON object in which no name is given twice."""
 
     def once(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(items)
-        if len(found) != len(items):
-            names = [name for name, _ in items]
-            raise bad_vocabulary(f"{path} names {next(name for i, name in enumerate(names) if name in names[:i])!r} twice")
-        return found
+        if (name := first_duplicate(name for name, _ in items)) is not None:
+            raise bad_vocabulary(f"{path} names {name[:60]!r} twice")
+        return dict(items)
 
     try:
         content = json.loads(data, object_pairs_hook=once)
