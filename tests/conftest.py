@@ -24,8 +24,9 @@ os.environ.setdefault("LLM_SCRATCH_CACHE", tempfile.mkdtemp(prefix="llm-scratch-
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before torch: products on a GPU that repeat to the bit
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: models here are tiny, and two threads on a busy machine wait for each other
 
-# hypothesis by itself fails a test by its clock: after 200 ms an example, and where examples are made slowly
-hypothesis.settings.register_profile("no clock", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+# By default hypothesis fails a test by its clock: an example of 200 ms, or examples made slowly.
+SLOW_IS_FINE = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("no clock", **SLOW_IS_FINE)
 hypothesis.settings.load_profile("no clock")
 
 for number in (signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):

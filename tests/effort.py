@@ -1,10 +1,11 @@
-"""Count what code does instead of timing it: the counts are the same on every machine and under every load.
+"""Count what code does instead of timing it: a count is the same on every machine, under any load.
 
     with at_most(lines=10_000, comparisons=300):
         load(hostile_file)
 
-Counted are lines of Python in this thread, and comparisons of the names in JSON and YAML. What C code does in one call
-(a regular expression, `sorted`, `str.replace`) counts as one line, so a test of such code needs a count of its own.
+Counted are lines of Python in this thread, and comparisons of the names in JSON and YAML. What C
+code does in one call (a regular expression, `sorted`, `str.replace`) counts as one line, so a test
+of such code needs a count of its own.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from typing import Any
 from unittest.mock import patch
 
 import yaml
+from yaml.composer import Composer
 
-PATIENCE_SECONDS = 300.0  # ends a hang and nothing else: on an idle machine each wait here takes a few seconds
+PATIENCE_SECONDS = 300.0
+"""A deadline that only ends a hang: on an idle machine each wait with it takes a few seconds."""
 
 
 class TooMuch(BaseException):
@@ -38,13 +41,13 @@ class Effort:
 
 @contextmanager
 def at_most(lines: int | None = None, comparisons: int | None = None) -> Iterator[Effort]:
-    """Count lines of Python and comparisons of names inside the block, and end it with an AssertionError beyond a limit.
+    """Count lines of Python and comparisons of names in the block; AssertionError beyond a limit.
 
-    The limit also ends code whose work grows with the square of its input, which would run for hours otherwise.
+    The limit ends the block, too: code whose work grows with the square would run for hours.
 
     Args:
         lines: limit of executed lines; None counts without a limit.
-        comparisons: limit of comparisons of a name in JSON or YAML with another; None leaves names uncounted.
+        comparisons: limit of comparisons of a name in JSON or YAML with another; None: not counted.
     """
     effort = Effort()
 
@@ -65,13 +68,16 @@ def at_most(lines: int | None = None, comparisons: int | None = None) -> Iterato
                 sys.settrace(before)
     except TooMuch:
         pass
-    assert lines is None or effort.lines <= lines, f"more than {lines:,} lines of Python"
-    assert comparisons is None or effort.comparisons <= comparisons, f"more than {comparisons:,} comparisons of names"
+    for done, limit, what in (
+        (effort.lines, lines, "executed lines of Python"),
+        (effort.comparisons, comparisons, "comparisons of names"),
+    ):
+        assert limit is None or done <= limit, f"more than {limit:,} {what}"
 
 
 @contextmanager
 def counted_names(effort: Effort, limit: int | None) -> Iterator[None]:
-    """Let the names in objects of JSON and YAML be strings that count how often they are compared."""
+    """Let the names in objects of JSON and YAML count how often they are compared."""
     if limit is None:
         yield
         return
@@ -86,27 +92,33 @@ def counted_names(effort: Effort, limit: int | None) -> Iterator[None]:
                 raise TooMuch
             return str.__eq__(self, other)
 
-    def loads(text: Any, *, object_pairs_hook: Callable[[Any], Any] | None = None, **more: Any) -> Any:
+    Hook = Callable[[list[tuple[str, Any]]], Any]
+
+    def loads(text: Any, *, object_pairs_hook: Hook | None = None, **more: Any) -> Any:
         if object_pairs_hook is None:
             return plain_loads(text, **more)
-        counted = lambda items: object_pairs_hook([(Name(name), value) for name, value in items])  # noqa: E731
+
+        def counted(items: list[tuple[str, Any]]) -> Any:
+            return object_pairs_hook([(Name(name), value) for name, value in items])
+
         return plain_loads(text, object_pairs_hook=counted, **more)
 
-    def compose_scalar_node(composer: yaml.composer.Composer, anchor: Any) -> yaml.ScalarNode:
+    def compose_scalar_node(composer: Composer, anchor: Any) -> yaml.ScalarNode:
         node = plain_compose(composer, anchor)
         node.value = Name(node.value)
         return node
 
     plain_loads = json.loads
-    plain_compose = yaml.composer.Composer.compose_scalar_node
-    with patch("json.loads", loads), patch.object(yaml.composer.Composer, "compose_scalar_node", compose_scalar_node):
+    plain_compose = Composer.compose_scalar_node
+    counted_yaml = patch.object(Composer, "compose_scalar_node", compose_scalar_node)
+    with patch("json.loads", loads), counted_yaml:
         yield
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS) -> None:
-    """Wait for a condition; TimeoutError after `seconds`, so that a hang ends. `what` says what did not happen."""
-    end = time.monotonic() + seconds
+def wait_until(condition: Callable[[], object], what: str) -> None:
+    """Wait for a condition; a hang ends with TimeoutError. `what` says what did not happen."""
+    end = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         if time.monotonic() > end:
-            raise TimeoutError(f"{what}: not within {seconds:.0f} s")
+            raise TimeoutError(f"{what}: not within {PATIENCE_SECONDS:.0f} s")
         time.sleep(0.01)

@@ -67,15 +67,19 @@ def test_other_yaml_is_refused(tmp_path, text, message):
 
 
 def test_a_name_given_twice_is_found_in_one_pass(tmp_path):
-    """The double stands last in files as large as are read. A search name by name would compare n * n / 2 times."""
+    """The double is last in files as large as are read: a search by name takes n * n / 2 comparisons."""
     n = (MAX_JSON - 100) // 11
     text = b"{" + b",".join(b'"%06d":0' % i for i in range(n)) + b',"%06d":1}' % (n - 1)
     lines = [f"k{i:05}: 0" for i in range((MAX_YAML - 100) // 10)]
     (tmp_path / "x.json").write_bytes(text)
     (tmp_path / "x.yaml").write_text("\n".join([*lines, lines[-1]]))
-    for name, read, n_names, lines_per_name in (("x.json", read_json, n + 1, 10), ("x.yaml", read_yaml, len(lines) + 1, 2000)):
-        assert (tmp_path / name).stat().st_size > 0.9 * (MAX_JSON if name == "x.json" else MAX_YAML)
-        with at_most(lines=lines_per_name * n_names, comparisons=n_names), pytest.raises(UserError, match="is there twice"):
+    for name, read, max_size, n_names, lines_per_name in (
+        ("x.json", read_json, MAX_JSON, n + 1, 10),
+        ("x.yaml", read_yaml, MAX_YAML, len(lines) + 1, 2000),
+    ):
+        assert (tmp_path / name).stat().st_size > 0.9 * max_size
+        one_pass = at_most(lines=lines_per_name * n_names, comparisons=n_names)
+        with one_pass, pytest.raises(UserError, match="is there twice"):
             read(tmp_path / name, CHECKPOINT)
 
 

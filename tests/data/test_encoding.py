@@ -102,4 +102,8 @@ def test_workers_end_when_their_parent_is_killed(folder):
     assert len(workers) == 2
     parent.send_signal(signal.SIGKILL)
     parent.communicate()
-    wait_until(lambda: not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers), "workers end")
+
+    def ended(worker: psutil.Process) -> bool:
+        return not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
+
+    wait_until(lambda: all(map(ended, workers)), "the workers end")

@@ -1,11 +1,14 @@
-"""No clock decides a default test: an assert on seconds belongs behind the marker `timing` or `slow`.
+"""No clock decides a default test: an assert on seconds belongs behind `timing` or `slow`.
 
 Read from the source of each test file, by these rules:
-- a value is of a clock if it comes from a call in CLOCKS: through assignments, containers, attributes, and functions of the same file;
+- a value is of a clock if it comes from a call in CLOCKS: through assignments, containers,
+  attributes, and functions of the same file;
 - an assert on such a value is an error;
-- so is a script in a string that reads a clock, as its value comes back unseen, unless the file has a test behind a marker;
+- so is a script in a string that reads a clock, as its value comes back unseen, unless the file
+  has a test behind a marker;
 - a `timeout=` in numbers ends a hang and nothing else, so it is at least MIN_TIMEOUT_SECONDS.
-Not seen: values from another file, what a subprocess prints, libraries that look at the clock (hypothesis: see tests/conftest.py).
+Not seen: values from another file, what a subprocess prints, and libraries that look at the clock
+by themselves (hypothesis does: see tests/conftest.py).
 """
 
 from __future__ import annotations
@@ -18,12 +21,11 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).resolve().parents[1]
-CLOCKS = {
-    *("perf_counter", "perf_counter_ns", "process_time", "process_time_ns", "monotonic", "monotonic_ns"),
-    *("thread_time", "thread_time_ns", "time.time", "time.time_ns", "getrusage", "os.times"),
-}
-IN_A_SCRIPT = re.compile(r"\b(" + "|".join(re.escape(name) for name in sorted(CLOCKS, reverse=True)) + r")\(")
+CLOCKS = {"perf_counter", "process_time", "monotonic", "thread_time", "time.time"}
+CLOCKS |= {f"{name}_ns" for name in CLOCKS} | {"getrusage", "os.times"}
+IN_A_SCRIPT = re.compile(rf"\b({'|'.join(map(re.escape, CLOCKS))})\(")
 MIN_TIMEOUT_SECONDS = 120
+STORING = ("append", "extend", "add")
 MARKERS = re.compile(r"\bmark\.(timing|slow)\b")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -36,7 +38,7 @@ class ClockReader:
         self.tree = ast.parse(source)
         self.functions = [node for node in ast.walk(self.tree) if isinstance(node, Function)]
         self.of_clock: set[str] = set()
-        """Names of functions, fixtures and attributes (with a dot before them) whose value is of a clock."""
+        """Functions, fixtures and attributes (with a dot before them) whose value is of a clock."""
         before = -1
         while len(self.of_clock) != before:
             before = len(self.of_clock)
@@ -47,39 +49,48 @@ class ClockReader:
         """(line, what is wrong), in order."""
         behind_marker = [*self._marked()]
         marked = {id(node) for part in behind_marker for node in ast.walk(part)}
+        found = [(line, "asserts on a clock") for line in self._asserts(marked)]
         docstrings = {id(node.value) for node in ast.walk(self.tree) if isinstance(node, ast.Expr)}
-        found = []
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.keyword) and node.arg == "timeout" and is_short(node.value):
+                found.append((node.value.lineno, f"timeout={ast.unparse(node.value)}"))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                script = IN_A_SCRIPT.search(node.value)
+                if script and not behind_marker and id(node) not in docstrings:
+                    found.append((node.lineno, f"a script reads {script[1]}"))
+        return sorted(set(found))
+
+    def _asserts(self, marked: set[int]) -> Iterator[int]:
+        """The lines of asserts on a clock, outside of what is marked."""
         for function in self.functions:
             names = self._names(function)
             for node in ast.walk(function):
-                if isinstance(node, ast.Assert) and id(node) not in marked and self._is_of_clock(node.test, names):
-                    found.append((node.lineno, "asserts on a clock"))
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and not behind_marker and id(node) not in docstrings:
-                found += [(node.lineno, f"a script reads {match[1]}") for match in IN_A_SCRIPT.finditer(node.value)]
-            if isinstance(node, ast.keyword) and node.arg == "timeout" and is_short(node.value):
-                found.append((node.value.lineno, f"timeout={ast.unparse(node.value)}"))
-        return sorted(set(found))
+                unmarked = isinstance(node, ast.Assert) and id(node) not in marked
+                if unmarked and self._is_of_clock(node.test, names):
+                    yield node.lineno
 
     def _marked(self) -> Iterator[ast.AST]:
         """Functions and classes with a marker; the whole file, if `pytestmark` has one."""
         for node in ast.walk(self.tree):
-            if isinstance(node, Function | ast.ClassDef) and any(MARKERS.search(ast.unparse(one)) for one in node.decorator_list):
+            decorators = node.decorator_list if isinstance(node, Function | ast.ClassDef) else []
+            if any(MARKERS.search(ast.unparse(decorator)) for decorator in decorators):
                 yield node
-            elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark" and MARKERS.search(ast.unparse(node)):
+            statement = ast.unparse(node) if isinstance(node, ast.Assign) else ""
+            if statement.startswith("pytestmark = ") and MARKERS.search(statement):
                 yield self.tree
 
     def _note(self, function: Function) -> None:
         """Add to `of_clock` what this function returns or assigns to attributes."""
         names = self._names(function)
         for node in ast.walk(function):
-            if isinstance(node, ast.Return | ast.Yield) and node.value is not None and self._is_of_clock(node.value, names):
+            value = node.value if isinstance(node, ast.Return | ast.Yield) else None
+            if value is not None and self._is_of_clock(value, names):
                 self.of_clock.add(function.name)
         self.of_clock |= {name for name in names if name.startswith(".")}
 
     def _names(self, function: Function) -> set[str]:
-        """The names in a function whose value is of a clock, and attributes with a dot before them."""
-        names = {argument.arg for argument in function.args.args if argument.arg in self.of_clock}
+        """The names in a function whose value is of a clock; attributes with a dot before them."""
+        names = {given.arg for given in function.args.args if given.arg in self.of_clock}
         before = -1
         while len(names) != before:
             before = len(names)
@@ -103,21 +114,18 @@ class ClockReader:
 
 
 def assignments(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr]]:
-    """(where to, what) of a statement that stores a value: =, +=, :=, for, with, and `x.append(value)`."""
+    """(where to, what) of code that stores a value: =, +=, :=, for, with, `x.append(value)`."""
     if isinstance(node, ast.Assign):
         yield from ((target, node.value) for target in node.targets)
-    elif isinstance(node, ast.AugAssign | ast.AnnAssign | ast.NamedExpr) and node.value is not None:
-        yield node.target, node.value
+    elif isinstance(node, ast.AugAssign | ast.AnnAssign | ast.NamedExpr):
+        if node.value is not None:
+            yield node.target, node.value
     elif isinstance(node, ast.For | ast.comprehension):
         yield node.target, node.iter
     elif isinstance(node, ast.withitem) and node.optional_vars is not None:
         yield node.optional_vars, node.context_expr
-    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("append", "extend", "add"):
+    elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") in STORING:
         yield from ((node.func.value, argument) for argument in node.args)
-
-
-def is_short(timeout: ast.expr) -> bool:
-    return isinstance(timeout, ast.Constant) and timeout.value is not None and timeout.value < MIN_TIMEOUT_SECONDS
 
 
 def stored_names(target: ast.expr) -> set[str]:
@@ -133,41 +141,103 @@ def stored_names(target: ast.expr) -> set[str]:
     return set()
 
 
+def is_short(timeout: ast.expr) -> bool:
+    """Whether this is a number of seconds below MIN_TIMEOUT_SECONDS."""
+    seconds = timeout.value if isinstance(timeout, ast.Constant) else None
+    return seconds is not None and seconds < MIN_TIMEOUT_SECONDS
+
+
 def test_no_clock_decides_a_default_test():
     files = sorted(TESTS.rglob("*.py"))
     assert len(files) > 100
     found = [
-        f"{path.relative_to(TESTS)}:{line}: {what}; count what it does (tests/effort.py), or mark it `timing`"
+        f"{path.relative_to(TESTS)}:{line}: {what}"
         for path in files
         if path != Path(__file__)
         for line, what in ClockReader(path.read_text(encoding="utf-8")).problems()
     ]
-    assert not found, "\n".join(found)
+    advice = "count what is done (tests/effort.py), or mark the test `timing`"
+    assert not found, "\n".join([*found, advice])
 
 
-START, SPENT = "    began = time.perf_counter()\n", "    spent = time.perf_counter() - began\n"
+TIMED = """
+def test_a():
+    began = time.perf_counter()
+    work()
+    assert time.perf_counter() - began < 1
+"""
+THROUGH_NAMES = """
+def test_a():
+    began, slowest = process_time(), 0
+    spent = process_time() - began
+    slowest = max(slowest, spent)
+    found = []
+    found.append(slowest)
+    assert len(words) > 3
+    assert min(found) < 1
+"""
+THROUGH_A_FUNCTION = """
+def took(work):
+    began = time.monotonic()
+    return work(), time.monotonic() - began
+
+def test_a():
+    every = [took(work) for _ in range(3)]
+    assert min(every)[1] < 1
+"""
+THROUGH_A_FIXTURE = """
+@pytest.fixture
+def now():
+    yield time.time()
+
+def test_a(now):
+    assert now < 1
+"""
+THROUGH_AN_ATTRIBUTE = """
+class Watcher:
+    def step(self, run):
+        self.when = time.time()
+
+def test_a(watcher):
+    assert watcher.when < 1
+"""
+DEADLINE = """
+def test_a():
+    while time.monotonic() < end:
+        work()
+    assert end
+    subprocess.run(words, timeout=PATIENCE_SECONDS)
+    get(timeout=None)
+"""
+FAKE_CLOCK = """
+def test_a(monkeypatch):
+    '''By a clock instead of time.time().'''
+    monkeypatch.setattr(time, "perf_counter", lambda: 3.0)
+    assert took() == 3.0
+"""
+SCRIPT = """
+CODE = "began = time.perf_counter()"
+
+def test_a():
+    assert run(CODE) < 1
+"""
 
 
 @pytest.mark.parametrize(
     ("source", "lines"),
     [
-        ("def test_a():\n" + START + "    assert time.perf_counter() - began < 1\n", [3]),
-        ("def test_a():\n" + START + SPENT + "    slowest = max(0, spent)\n    assert slowest <= 1\n", [5]),
-        ("def test_a():\n" + START + "    a, b = process_time() - began, 3\n    assert a < 1\n", [4]),
-        ("def test_a():\n    while time.monotonic() < end:\n        work()\n    assert end\n", []),
-        ("def took(work):\n" + START + SPENT + "    return spent, 3\n\ndef test_a():\n    assert took(len)[0] < 1\n", [7]),
-        ("def took():\n    return time.time()\n\ndef test_a():\n    x = [took() for _ in range(3)]\n    assert min(x) < 1\n", [6]),
-        ("def test_a():\n    found = []\n    found.append(time.process_time())\n    assert min(found) < 1\n", [4]),
-        ("class W:\n    def step(self):\n        self.when = time.time()\n\ndef test_a(w):\n    assert w.when < 1\n", [6]),
-        ("@pytest.fixture\ndef now():\n    return time.monotonic()\n\ndef test_a(now):\n    assert now < 1\n", [6]),
-        ("@pytest.mark.timing\ndef test_a():\n" + START + "    assert time.perf_counter() - began < 1\n", []),
-        ("@pytest.mark.slow\ndef test_a():\n" + START + "    assert time.perf_counter() - began < 1\n", []),
-        ("pytestmark = pytest.mark.timing\ndef test_a():\n    assert time.time() < 1\n", []),
-        ("def test_a(monkeypatch):\n    monkeypatch.setattr(time, 'perf_counter', lambda: 3.0)\n    assert took() == 3.0\n", []),
-        ("CODE = '''\nbegan = time.perf_counter()\n'''\n\ndef test_a():\n    assert run(CODE) < 1\n", [1]),
-        ("def test_a():\n    '''As time.time() shows.'''\n    assert True\n", []),
-        ("def test_a():\n    subprocess.run(words, timeout=60)\n", [2]),
-        ("def test_a():\n    subprocess.run(words, timeout=300)\n    get(timeout=None)\n", []),
+        (TIMED, [5]),
+        (THROUGH_NAMES, [9]),
+        (THROUGH_A_FUNCTION, [8]),
+        (THROUGH_A_FIXTURE, [7]),
+        (THROUGH_AN_ATTRIBUTE, [7]),
+        (SCRIPT, [2]),
+        ("def test_a():\n    subprocess.run(words, timeout=60)", [2]),
+        (DEADLINE, []),
+        (FAKE_CLOCK, []),
+        ("@pytest.mark.timing" + TIMED, []),
+        ("@pytest.mark.slow" + TIMED, []),
+        ("pytestmark = pytest.mark.timing" + TIMED + SCRIPT, []),
     ],
 )
 def test_the_reader_reads(source, lines):

@@ -1,4 +1,7 @@
-"""TensorFlow's format: bit for bit what TensorFlow wrote; what is broken gives one clear error, in one pass and in little memory."""
+"""TensorFlow's format: bit for bit what TensorFlow wrote.
+
+What is broken gives one clear error, in one pass and in little memory.
+"""
 
 import random
 import re
@@ -164,7 +167,7 @@ def test_lies_under_right_checksums_are_refused_in_one_pass_and_in_little_memory
     (tmp_path / "c.index").write_bytes(index)
     (tmp_path / "c.data-00000-of-00001").write_bytes(bytes(16))
     bytes_read = len(index) if len(index) <= MAX_INDEX else 0
-    with at_most(lines=5_000 + 30 * bytes_read):  # a byte takes up to 20 lines; the 5,000 are those of pytest and of the regex
+    with at_most(lines=5_000 + 30 * bytes_read):  # up to 20 a byte; the 5,000 are pytest's own
         assert_refused(tmp_path / "c", message)
     tracemalloc.start()
     assert_refused(tmp_path / "c", message)

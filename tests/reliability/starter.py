@@ -2,8 +2,8 @@
 
 Reads a line of JSON from stdin and answers with one on stdout. `{"words": [...], "log": path}` starts a command whose output goes
 to `log`, and gives its process id; `{"wait": id}` waits for its end and gives its exit code. The command is a process of its own,
-which can be killed like any other; its number stays its own until it is waited for. A command's log has a line when it asks for
-the lock of its run, and one for each time that it sleeps before it answers.
+which can be killed like any other; its number stays its own until it is waited for. A command's
+log has a line when it asks for the lock of its run, and one for each sleep before it answers.
 """
 
 import json

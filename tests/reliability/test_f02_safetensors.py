@@ -1,4 +1,7 @@
-"""F2: hostile safetensors files are refused before they are given work or memory: executed lines and the process's memory are counted."""
+"""F2: hostile safetensors files are refused before they are given work or memory.
+
+Counted are the executed lines of Python and the memory of the process.
+"""
 
 import json
 import struct
@@ -18,9 +21,9 @@ from llm_scratch.interop.safetensors import MAX_HEADER, MAX_PARTS, read_header
 from llm_scratch.loading import load
 
 MAX_LINES = 4 * MAX_PARTS
-"""executed lines of Python: of a header with as many parts as it may have, four for each; a million tensors would take more"""
+"""executed lines of Python: four a part of the largest header; a million tensors would take more"""
 MAX_GROWTH_BYTES = 8 << 20
-"""by which the process may grow: a header of MAX_HEADER bytes takes some of it, the rest is Python's own"""
+"""by which the process may grow: for a header of MAX_HEADER bytes, and for Python itself"""
 
 
 def row(start, end, shape=(2,), dtype="F32"):
@@ -112,7 +115,10 @@ def folder(path, make):
     return str(path)
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the high-water mark of memory is read from Linux's /proc")
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(),
+    reason="the high-water mark of memory is read from Linux's /proc",
+)
 def test_f2_hostile_headers_are_refused_before_memory_is_given(tmp_path, measured):
     plain = folder(tmp_path / "plain", lambda path: safetensors.torch.save_file({"a": torch.ones(2)}, path))
     folders = [folder(tmp_path / str(i), make) for i, make in enumerate(HOSTILE.values())]

@@ -1,7 +1,11 @@
-"""F8: settings that would run code, or ask for more than there is, are refused before anything is built. Work and memory are counted."""
+"""F8: settings that would run code, or ask for more than there is, are refused unbuilt.
+
+Counted are the executed lines of Python, comparisons of names, and memory.
+"""
 
 import json
 import tracemalloc
+from functools import partial
 
 import pytest
 import safetensors.torch
@@ -56,13 +60,15 @@ def _imported(tmp_path_factory):
     (folder / "config.json").write_text(json.dumps(GPT2))
     safetensors.torch.save_file({"wte.weight": torch.ones(261, 8)}, folder / "model.safetensors")
     torch.save({}, folder / "model.pth")
-    for door in (lambda: load_config(folder / "config.yaml"), lambda: load(folder), lambda: load(folder / "model.pth")):
+    with pytest.raises(UserError):
+        load_config(folder / "config.yaml")
+    for weights in (folder, folder / "model.pth"):
         with pytest.raises(UserError):
-            door()
+            load(weights)
 
 
 def limits(door, message, lines=20_000, comparisons=1000):
-    """Hold a refusal to so many executed lines of Python and comparisons of names; what it takes in bytes, and its code."""
+    """Hold a refusal to a number of executed lines and comparisons; returns its bytes and its code."""
     with at_most(lines, comparisons), pytest.raises(UserError, match=message) as error:
         door()
     tracemalloc.start()
@@ -85,7 +91,8 @@ def test_f8_yaml_that_does_more_than_say_values_is_refused(tmp_path, measured):
             target.write_text(text.replace("{marker}", str(marker)))
             bytes_read = len(text) if len(text) <= MAX_YAML else 0
             reason = f"{target}.*{'is there twice' if 'twice' in name else ''}"
-            peak, code = limits(lambda door=door, target=target: door(target), reason, 20_000 + 150 * bytes_read, 20 + bytes_read)
+            refusal = partial(door, target)
+            peak, code = limits(refusal, reason, 20_000 + 150 * bytes_read, 20 + bytes_read)
             assert peak <= 32 << 20, name
             assert code in (USAGE, CHECKPOINT), name
             assert not marker.exists(), name

@@ -10,34 +10,53 @@ import signal
 import time
 from pathlib import Path
 
+import psutil
 import pytest
+from effort import wait_until
 
 from llm_scratch.checkpoint import folders
 
 from .conftest import SAVE_EVERY, Process, Starter, Whole, assert_same_run, learned_rows
 
 SEED = 1
-INSIDE = 0.002  # seconds after it began at which a save of this size is still going on, most of the time
+INSIDE = 0.002  # seconds into a save, at most, at which the process is stopped
 
 
-def wait_for_a_save(ckpt: Path, process: Process, until: float) -> bool:
-    """Look until the folder of a save in progress is there; False if `until` comes first."""
-    while time.perf_counter() < until:
-        if any(ckpt.glob("*.tmp-*")):
-            return True
-    return False
+def half_written(run: Path) -> set[Path]:
+    """The folders of saves in progress, and of those that a kill cut off."""
+    return set((run / "ckpt").glob("*.tmp-*"))
 
 
-def kill_somewhere(starter: Starter, whole: Whole, run: Path, rng: random.Random, inside: bool, background: bool) -> int:
-    """Start the run, kill it at a random moment; returns its exit code."""
-    began = time.perf_counter()
-    process = starter.start(*whole.words, "--out", run, "--machine.background-save", "yes" if background else "no")
-    if inside and wait_for_a_save(run / "ckpt", process, began + whole.seconds):
+def stop_inside_a_save(process: Process, run: Path, before: set[Path], rng: random.Random) -> None:
+    """Stop the process at a random moment of a save; a stop that comes after the save is undone.
+
+    So the hits do not depend on the load. A process whose last save is missed ends by itself.
+    """
+    state = psutil.Process(process.pid)
+    while state.status() != psutil.STATUS_ZOMBIE:
+        if half_written(run) <= before:
+            continue
         time.sleep(rng.uniform(0, INSIDE))
-    elif not inside:
+        process.send(signal.SIGSTOP)
+        stopped = (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
+        wait_until(lambda stopped=stopped: state.status() in stopped, "the process stops")
+        if not half_written(run) <= before:
+            return
+        process.send(signal.SIGCONT)
+
+
+def kill_somewhere(starter: Starter, whole: Whole, run: Path, rng: random.Random, inside: bool, background: bool) -> tuple[int, bool]:
+    """Start the run and kill it at a random moment: its exit code, and whether that cut a save off."""
+    before = half_written(run)
+    how = ["--machine.background-save", "yes" if background else "no"]
+    process = starter.start(*whole.words, "--out", run, *how)
+    if inside:
+        stop_inside_a_save(process, run, before, rng)
+    else:
         time.sleep(rng.uniform(0, whole.seconds))
     process.send(signal.SIGKILL)
-    return process.wait()
+    code = process.wait()
+    return code, code == -9 and not half_written(run) <= before
 
 
 def progress(run: Path) -> tuple[int, int]:
@@ -59,12 +78,12 @@ def kill_and_compare(starter: Starter, whole: Whole, folder: Path, kills: int) -
         while code != 0:
             background, before = killed % 2 == 1, progress(run)
             if killed < kills:
-                code = kill_somewhere(starter, whole, run, rng, killed % 3 == 2, background)
+                code, cut = kill_somewhere(starter, whole, run, rng, killed % 3 == 2, background)
             else:
-                code = starter.run(*whole.words, "--out", run)
+                code, cut = starter.run(*whole.words, "--out", run), False
             assert code in (0, -9), f"seed {SEED}, kill {killed}: exit code {code}\n{starter.log.read_text()}"
             killed += code == -9
-            cut_off += code == -9 and any((run / "ckpt").glob("*.tmp-*"))
+            cut_off += cut
             if (after := progress(run)) != before:  # else it was killed before its first step
                 lost[background] = max(lost[background], after[0] - after[1])
         assert_same_run(run, whole.folder)

@@ -81,7 +81,8 @@ def test_r7_a_signal_at_30_random_steps(corpus, tmp_path, monkeypatch, measured)
 @pytest.mark.parametrize("name", CODES)
 def test_r7_the_command_exits_with_the_signals_code(name, starter, whole, tmp_path, measured):
     process = starter.start(*whole.words, "--out", tmp_path / "run")
-    wait_until(lambda: any(row["step"] > SAVE_EVERY for row in learned_rows(tmp_path / "run")), "a step after the first save")
+    run = tmp_path / "run"
+    wait_until(lambda: any(row["step"] > SAVE_EVERY for row in learned_rows(run)), "a step after a save")
     process.send(getattr(signal, name))
     assert process.wait() == CODES[name]
     assert folders(tmp_path / "run")[0].name != f"step-{STEPS:08d}"

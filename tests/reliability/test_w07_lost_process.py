@@ -1,4 +1,4 @@
-"""W7: when one process of a torchrun dies, all end without another step, the report names it, and the same command goes on."""
+"""W7: when one process of a torchrun dies, all end, the report names it, and the command resumes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from llm_scratch.checkpoint import newest
 from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig, dump_config
 from llm_scratch.training.records import TIMED_FIELDS, readable_rows
 
-MAX_STEPS_AFTER = 2  # the step to which the process that died had contributed, and one whose row was not written yet
+MAX_STEPS_AFTER = 2
+"""One to which the process that died had contributed, and one whose row was not written yet."""
 CONFIG = RunConfig(
     ModelConfig(vocab_size=60, context_length=16, emb_dim=16, n_heads=2, n_layers=1, drop_rate=0.1, init="gpt2"),
     DataConfig(source="stories:60", tokenizer="chars"),

@@ -1,4 +1,4 @@
-"""ByteBPE: tiktoken's ids on every text tried, both ways; bytes round trip; worst inputs take work that grows with their length."""
+"""ByteBPE: tiktoken's ids on every text tried, both ways; bytes round trip; linear on worst inputs."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ LINES_PER_BYTE = 30  # of Python, that `encode_python` executes at most: up to 2
 
 
 class PythonDict(dict):
-    """A dict whose look-ups are lines of Python, which `at_most` can count where C code asks for them."""
+    """A dict whose look-ups are lines of Python, which `at_most` counts even if C code makes them."""
 
     def get(self, key, default=None):
         return dict.get(self, key, default)
@@ -231,7 +231,7 @@ for name in WORST:
 
 
 def test_t3_a_megabyte_of_the_worst_comes_to_an_end(gpt2_files, measured):
-    """Of the engine and of the regular expressions, whose steps cannot be counted: 10^12 of them would take hours."""
+    """By the engine and the regular expressions, whose steps nothing counts: n * n would take hours."""
     command = [sys.executable, "-c", MEGABYTES, str(Path(__file__).parent), *map(str, gpt2_files)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
     assert done.returncode == 0, done.stderr

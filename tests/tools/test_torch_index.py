@@ -255,6 +255,6 @@ def test_the_makefile_hands_the_flags_to_pip(tmp_path, arguments, environment, f
     python.chmod(0o755)
     env = without("PIP_FLAGS", "MAKE", "MFLAGS") | environment
     command = [make, ".venv/installed", *arguments]
-    subprocess.run(command, cwd=tmp_path, env=env, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, cwd=tmp_path, env=env, check=True, capture_output=True, timeout=240)
     expected = f"-m pip install --disable-pip-version-check -c constraints.txt {flags} -e ."
     assert (tmp_path / "pip.log").read_text().split() == expected.split()

@@ -108,7 +108,7 @@ def test_an_environment_runs_python_in_its_folder(tmp_path):
     code = """import os, sys
 print(os.getcwd(), os.environ["GREETING"], sys.stdin.read())
 sys.exit(3)"""
-    assert place.run("-c", code, timeout=60) == (3, f"{tmp_path} hen \n")
+    assert place.run("-c", code, timeout=240) == (3, f"{tmp_path} hen \n")
 
 
 @posix

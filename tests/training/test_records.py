@@ -97,6 +97,7 @@ def test_a_sample_of_a_compiled_model_compiles_nothing(tmp_path):
 
     tokenizer = CharTokenizer.train([config.train.prompt])
     model = build(ModelConfig(vocab_size=tokenizer.n_vocab, context_length=16, emb_dim=12, n_heads=2, n_layers=1))
+    torch._dynamo.reset()  # it compiles one function a limited number of times
     model.hidden = torch.compile(model.hidden, backend=backend)
     with Records(config, tmp_path, 0) as records:
         records.sample(SimpleNamespace(model=model, tokenizer=tokenizer, config=config, step=1, tokens=1), Watcher())

@@ -59,8 +59,8 @@ def test_no_time_still_takes_one_row(priced):
 @pytest.mark.parametrize(
     ("matrix_rate", "step_seconds", "look_seconds"),
     [
-        (1e15, 2 * 1 + 1, 2 * 1),  # the model itself: two micro-batches of a second each, and the optimizer's second
-        (1.0, 8 * 1 + 1, 8 * 1),  # a slice of one row of eight: a second layer that adds nothing, and a head that takes the second
+        (1e15, 2 * 1 + 1, 2 * 1),  # the model itself: two micro-batches, and the optimizer
+        (1.0, 8 * 1 + 1, 8 * 1),  # one row of eight; a second layer adds nothing to the first
     ],
 )
 def test_a_real_trial_times_real_steps_and_moves_no_generator(matrix_rate, step_seconds, look_seconds, monkeypatch):
