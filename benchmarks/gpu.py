@@ -149,12 +149,13 @@ def run_process(part: Part, seconds: float, share: float, device: str, tiny: boo
 def read_rows(process: subprocess.Popen[str], result: Result) -> None:
     """Collect the rows that a part's process prints, and the error if it ended with one."""
     assert process.stdout is not None
-    for line in process.stdout:
-        row = json.loads(line)
-        if "error" in row:
-            result.status, result.why = "failed", row["error"]
-        else:
-            result.rows.append(row)
+    with process.stdout as lines:
+        for line in lines:
+            row = json.loads(line)
+            if "error" in row:
+                result.status, result.why = "failed", row["error"]
+            else:
+                result.rows.append(row)
 
 
 def work(args: argparse.Namespace, start: float) -> None:

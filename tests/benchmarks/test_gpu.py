@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+HANGS = 4321  # seconds after which a part would be killed that is known to hang
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 SCRIPT = FOLDER / "gpu.py"
 BROKEN = """
@@ -29,6 +31,7 @@ def dies(setup, emit):
 
 def hangs(setup, emit):
     emit({"name": "before", "value": 2.0})
+    open(os.environ["HANGS"], "w").close()
     time.sleep(600)
 
 def works(setup, emit):
@@ -80,25 +83,36 @@ def test_a_part_names_the_packages_that_it_lacks(gpu):
 
 def test_a_part_that_fails_dies_or_hangs_does_not_end_the_rest(gpu, tmp_path, monkeypatch, capfd):
     (tmp_path / "broken.py").write_text(BROKEN, encoding="utf-8")
+    hanging = tmp_path / "hanging"
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    names = ("fails", "dies", "hangs", "missing", "works")
+    monkeypatch.setenv("HANGS", str(hanging))
+    names = ("fails", "dies", "hangs", "works")
     parts = tuple(gpu.Part(name, f"broken:{name}", 100) for name in names)
     out = tmp_path / "out.jsonl"
 
+    class Popen(subprocess.Popen):
+        def wait(self, timeout=None):
+            """The time is up as soon as the part hangs."""
+            if timeout != HANGS:
+                return super().wait(timeout)
+            while not hanging.exists():
+                time.sleep(0.05)
+            raise subprocess.TimeoutExpired(self.args, timeout)
+
     def run(part, seconds, share):
-        limit = 12 if part.name == "hangs" else seconds
+        limit = HANGS if part.name == "hangs" else seconds
         return gpu.run_process(part, limit, share, "cpu", tiny=False)
 
+    monkeypatch.setattr(gpu.subprocess, "Popen", Popen)
     results = gpu.run_parts(parts, 1000, run, gpu.reporter(out, {"commit": "0"}))
     states = [result.status for result in results]
-    assert states == ["failed", "failed", "stopped", "failed", "done"]
+    assert states == ["failed", "failed", "stopped", "done"]
     assert results[0].why == "RuntimeError: a kernel failed"
     assert results[1].why == "its process ended with code 7"
-    assert results[2].why == "it took longer than 12 s"
-    assert results[3].why.startswith("AttributeError")
+    assert results[2].why == f"it took longer than {HANGS} s"
     rows = [result.rows for result in results]
     assert rows[:3] == [[{"name": "before", "value": value}] for value in (1.0, "nan", 2.0)]
-    assert rows[4] == [{"name": "after", "device": "cpu", "rounds": 10}]
+    assert rows[3] == [{"name": "after", "device": "cpu", "rounds": 10}]
     kept = lines(out)
     assert [(line["part"], line["rows"], line["commit"]) for line in kept] == [
         (name, part, "0") for name, part in zip(names, rows, strict=True)
@@ -183,13 +197,13 @@ def test_with_torch_and_numpy_alone_the_parts_that_can_run_do(tmp_path):
     code = f"import sys\nsys.modules |= dict.fromkeys({absent.split()})\n"
     (tmp_path / "sitecustomize.py").write_text(code, encoding="utf-8")
     out = tmp_path / "out.jsonl"
-    parts = "machine", "tests", "memory", "resume", "decoding"
+    parts = "tests", "memory", "resume", "decoding"
     words = ["--device", "cpu", "--tiny", "--minutes", "30", "--out", out, "--only", *parts]
     code, printed, errors = script(*words, PYTHONPATH=str(tmp_path))
     assert code == 0, printed + errors
     results = {line["part"]: line for line in lines(out)}
     done = {name for name, line in results.items() if line["status"] == "done"}
-    assert done == {"machine", "memory", "decoding"}
+    assert done == {"memory", "decoding"}
     assert results["resume"]["why"] == "not installed: safetensors, matplotlib, yaml"
     assert results["tests"]["why"] == "not installed: pytest, safetensors, matplotlib, yaml"
     rows = results["decoding"]["rows"]
