@@ -34,6 +34,7 @@ def _fresh_process(monkeypatch):
 @pytest.fixture
 def onednn_works(monkeypatch):
     monkeypatch.setattr(matmul_backend, "onednn_is_float32", lambda: True)
+    monkeypatch.setattr(matmul_backend, "_onednn_gives_the_same_bits", lambda: False)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,14 @@ def test_backend_that_rounds_is_not_used(monkeypatch):
     assert select_matmul_backend() == default_backend()
     assert use_matmul_backend(ONEDNN) == default_backend(), "not even when a checkpoint names it"
     assert KNOB.fp32_precision == matmul_backend._DEFAULT_PRECISION
+
+
+def test_same_bits_by_both_libraries_are_not_timed(monkeypatch):
+    """Noise must not decide: torch ignores the setting where oneDNN has no float32 code."""
+    monkeypatch.setattr(matmul_backend, "onednn_is_float32", lambda: True)
+    monkeypatch.setattr(matmul_backend, "_switch", lambda backend: None)
+    monkeypatch.setattr(matmul_backend, "_speedup_of_onednn", lambda: pytest.fail("timed"))
+    assert fastest_matmul_backend() == default_backend()
 
 
 def test_backend_in_use_is_kept_when_something_else_selects(monkeypatch, onednn_works):

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from statistics import median
 from typing import Any
 
 import torch
@@ -61,10 +62,10 @@ def fastest_matmul_backend() -> str:
 
     Takes about 50 ms, once a process. Shapes and layouts are those of a training step and of a few
     rows of inference. The default stays unless oneDNN is `MIN_SPEEDUP` times as fast, so that noise
-    does not decide between equals: on processors where oneDNN has no code of its own for float32,
-    torch ignores the setting and both are the same.
+    does not decide between equals. Where oneDNN has no code of its own for float32, torch ignores
+    the setting; both give the same bits then, and nothing is timed.
     """
-    if not onednn_is_float32():
+    if not onednn_is_float32() or _onednn_gives_the_same_bits():
         return default_backend()
     return ONEDNN if _speedup_of_onednn() >= MIN_SPEEDUP else default_backend()
 
@@ -88,14 +89,23 @@ def _is_float32(a: Tensor, b: Tensor) -> bool:
     return bool(((a @ b) - exact).norm() / exact.norm() < MAX_RELATIVE_ERROR)
 
 
+def _onednn_gives_the_same_bits() -> bool:
+    """Whether every product of the trial is the same with either library: then it is one library."""
+    results: dict[str, list[Tensor]] = {}
+    for backend in (default_backend(), ONEDNN):
+        with _temporarily(backend):
+            results[backend] = [a @ b for _, a, b in _trial_products()]
+    return all(one.equal(other) for one, other in zip(*results.values()))
+
+
 def _speedup_of_onednn() -> float:
-    """Time of the default library over oneDNN's: the geometric mean over the trial's products.
+    """Time of the default library over oneDNN's: the median over the trial's products.
 
     One thread, processor time instead of wall time, the two libraries in turn, the shortest of
     several: what else runs on the machine then hardly matters.
     """
     backends = default_backend(), ONEDNN
-    logarithms = []
+    ratios = []
     with one_thread():
         for n_calls, a, b in _trial_products():
             shortest = dict.fromkeys(backends, math.inf)
@@ -104,8 +114,8 @@ def _speedup_of_onednn() -> float:
                     with _temporarily(backend):
                         seconds = _thread_seconds(lambda a=a, b=b: a @ b, n_calls)  # type: ignore[misc]
                     shortest[backend] = min(shortest[backend], seconds)
-            logarithms.append(math.log(shortest[backends[0]] / shortest[backends[1]]))
-    return math.exp(sum(logarithms) / len(logarithms))
+            ratios.append(shortest[backends[0]] / shortest[backends[1]])
+    return median(ratios)
 
 
 def _trial_products() -> Iterator[tuple[int, Tensor, Tensor]]:
