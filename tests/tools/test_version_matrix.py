@@ -111,6 +111,7 @@ sys.exit(3)"""
     assert place.run("-c", code, timeout=240) == (3, f"{tmp_path} hen \n")
 
 
+@pytest.mark.timing  # Python must start within the time-out
 @posix
 def test_a_command_that_takes_too_long_is_ended(tmp_path):
     place = Environment((sys.executable,), (), tmp_path)
