@@ -31,6 +31,7 @@ from urllib.parse import urlsplit
 
 from llm_scratch import web
 from llm_scratch.errors import DATA, RESOURCES, UserError
+from llm_scratch.user_folders import cache_folder, expand_user
 from llm_scratch.web import Failed
 
 TRIES = 5  # in a row that bring nothing new
@@ -84,19 +85,6 @@ FILES: dict[str, Remote] = {
 }
 
 
-def cache_folder() -> Path:
-    """The folder where downloads and compiled programs are kept: LLM_SCRATCH_CACHE, or `llm-scratch` in the system's cache folder."""
-    if own := os.environ.get("LLM_SCRATCH_CACHE"):
-        return Path(own).expanduser()
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
-    elif sys.platform == "darwin":
-        base = "~/Library/Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "llm-scratch"
-
-
 def offline() -> bool:
     """Whether the user forbids the network."""
     return any(os.environ.get(name, "").lower() in {"1", "true", "yes", "on"} for name in ("LLM_SCRATCH_OFFLINE", "HF_HUB_OFFLINE"))
@@ -115,7 +103,7 @@ def fetch(name: str, urls: Sequence[str], sha256: str | None, size: int | None, 
     """
     remote = Remote(tuple(urls), sha256, size)
     if given := os.environ.get("LLM_SCRATCH_DATA"):
-        own = Path(given).expanduser() / name
+        own = expand_user(given) / name
         if not own.parent.is_dir():
             raise UserError(f"LLM_SCRATCH_DATA={given} is not a folder; make it or unset the variable", DATA)
         if own.exists():

@@ -17,6 +17,7 @@ from llm_scratch.cli.flags import Switch, Verb, option
 from llm_scratch.cli.terminal import command, console, count, duration
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.files import in_words
+from llm_scratch.user_folders import expand_user
 
 if TYPE_CHECKING:
     from llm_scratch.data.shards import Index, Tally
@@ -97,7 +98,7 @@ class CheckData(Verb):
         with screen.status(f"reading {self.folder} …") as status:
             for file in check_shards(self.folder):
                 status.update(f"{file} is as it was written")
-        index = Index.load(Path(self.folder).expanduser())
+        index = Index.load(expand_user(self.folder))
         screen.print(f"{self.folder}: {index.tokens:,} tokens in {_shards(index)}, all as they were written", soft_wrap=True)
 
 

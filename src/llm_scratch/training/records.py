@@ -175,7 +175,7 @@ class Records:
             plot_runs([self.folder], self.folder / "loss-plot")
         except Exception as e:  # on a full disk matplotlib raises what it happens to; an error that is on its way says more
             if error is None:
-                self._warn(f"no picture of the losses: {e}")
+                self._warn(f"no picture of the losses ({type(e).__name__}: {e}); `llm-scratch plot {self.folder}` draws it")
 
     def timed(self, model: nn.Module, tokens: int, seconds: float) -> dict[str, float]:
         """What a step took, under `TIMED_FIELDS`: time, speed, share of the machine's matrix rate, memory held at most so far."""
@@ -200,9 +200,16 @@ class Records:
             self._warn(f"TensorBoard gets no more of this run: {e.strerror or e}; metrics.jsonl does")
 
     def sample(self, run: Run, watcher: Watcher) -> None:
-        """Let the model continue the run's prompt, into samples.md. Draws from a generator of its own, so training is not moved."""
-        pieces = stream(run.model, run.tokenizer, run.config.train.prompt, max_new_tokens=180, temperature=0.8, seed=run.step)
-        text = run.config.train.prompt + "".join(pieces)
+        """Let the model continue the run's prompt, into samples.md; a failure is a warning, as training does not depend on it.
+
+        Draws from a generator of its own, so the training itself stays the same.
+        """
+        try:
+            pieces = stream(run.model, run.tokenizer, run.config.train.prompt, max_new_tokens=180, temperature=0.8, seed=run.step)
+            text = run.config.train.prompt + "".join(pieces)
+        except Exception as e:
+            watcher.warn(f"no sample at step {run.step} ({type(e).__name__}: {e}); `llm-scratch generate {run.folder}` writes one")
+            return
         self._samples.add(f"\n## Step {run.step}, {run.tokens:,} tokens\n\n{text.strip()}\n")
         watcher.sampled(run, text)
 

@@ -27,7 +27,7 @@ from llm_scratch.model import build
 from llm_scratch.tokenizers import Tokenizer, save_tokenizer
 from llm_scratch.training.guard import RETURNS, Guard, Trouble, ordered_trouble
 from llm_scratch.training.parallel import let_go, parts_of
-from llm_scratch.training.precision import Precision
+from llm_scratch.training.precision import precision_of_run
 from llm_scratch.training.schedule import learning_rate
 from llm_scratch.training.state import optimizer_tensors, plain_weights, random_state, restore_optimizer, restore_random, seed_random
 from llm_scratch.training.step import StepResult, mean_loss, train_step
@@ -186,7 +186,7 @@ class Run:
             restore_optimizer(self.model, self.optimizer, {name: full})
         restore_random(found.state["random"])
         if self.config.machine.precision == "auto":  # what was tried out once holds for the whole run
-            self.trainee.precision = Precision(found.state.get("precision", "float32"), "as the run began")
+            self.trainee.precision = precision_of_run(found.state.get("precision", "float32"), self.device)
         if "guard" in found.state:
             self.guard.restore(found.state["guard"])
         self.trouble = Trouble(**found.state.get("trouble", {}))
