@@ -530,25 +530,6 @@ def test_a_mirror_stands_in_for_the_host(server, tmp_path, monkeypatch):
     assert server.asked[0]["path"] == "/files/a/file.bin?raw=1"
 
 
-@pytest.mark.parametrize(
-    ("platform", "env", "want"),
-    [
-        ("linux", {"XDG_CACHE_HOME": "/x"}, "/x/llm-scratch"),
-        ("linux", {"HOME": "/home/me"}, "/home/me/.cache/llm-scratch"),
-        ("darwin", {"HOME": "/Users/me"}, "/Users/me/Library/Caches/llm-scratch"),
-        ("win32", {"LOCALAPPDATA": "/Local"}, "/Local/llm-scratch"),
-        ("linux", {"LLM_SCRATCH_CACHE": "~/mine", "HOME": "/home/me"}, "/home/me/mine"),
-    ],
-)
-def test_the_cache_lies_where_the_system_keeps_caches(platform, env, want, monkeypatch):
-    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in env.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(download.sys, "platform", platform)
-    assert download.cache_folder() == Path(want)
-
-
 def test_without_a_folder_it_goes_to_the_cache(server, tmp_path, monkeypatch):
     monkeypatch.setenv("LLM_SCRATCH_CACHE", str(tmp_path / "cache"))
     assert fetch("file.bin", [server.url], SHA, len(CONTENT)) == tmp_path / "cache" / "file.bin"

@@ -112,3 +112,17 @@ def test_what_rounds_otherwise_is_told(said, device, want):
     told = what_changed(said, torch.device(device))
     assert told.startswith(want)
     assert bool(told) == bool(want)
+
+
+def test_the_generator_of_apples_gpu_is_kept_too(monkeypatch):
+    """Simulated: torch.mps of this build has no device, so that one stands in for its generator."""
+    held = torch.arange(9, dtype=torch.uint8)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: held)
+    monkeypatch.setattr(torch.mps, "set_rng_state", lambda state: put_back.append(state.tolist()))
+    put_back: list[list[int]] = []
+    states = json.loads(json.dumps(random_state()))
+    restore_random(states)
+    assert put_back == [held.tolist()]
+    restore_random({name: state for name, state in states.items() if name != "mps"})
+    assert len(put_back) == 1, "a run that was on a CPU before says nothing of it"

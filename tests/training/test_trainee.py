@@ -9,7 +9,7 @@ from llm_scratch.config import MachineConfig
 from llm_scratch.model.gpt import GPTModel
 from llm_scratch.model.loss import next_token_loss
 from llm_scratch.training import trainee
-from llm_scratch.training.trainee import Trainee, compile_pays, make_ready
+from llm_scratch.training.trainee import Trainee, compile_pays, compile_problem, make_ready
 
 CPU = torch.device("cpu")
 CFG = {"vocab_size": 50, "context_length": 8, "emb_dim": 24, "n_heads": 3, "n_layers": 2, "drop_rate": 0.0}
@@ -43,12 +43,37 @@ def test_a_tied_models_embedding_makes_no_table_of_zeros():
 
 @pytest.mark.parametrize(("device", "work", "pays"), [("cpu", 1e18, False), ("cuda", 1e15, False), ("cuda", 1e18, True)])
 def test_compiling_is_weighed(device, work, pays, monkeypatch):
-    monkeypatch.setattr(trainee, "matrix_rate", lambda _, dtype: {torch.float32: 1e13, torch.bfloat16: 1e14}[dtype])
+    monkeypatch.setattr(trainee, "matmul_flops", lambda _, dtype: {torch.float32: 1e13, torch.bfloat16: 1e14}[dtype])
     compiled, why = compile_pays("auto", work, torch.device(device), torch.bfloat16)
     assert compiled is pays
     assert ("s of this run" in why) == (device == "cuda")
     assert compile_pays("yes", 0, CPU) == (True, "as asked")
     assert compile_pays("no", 1e18, torch.device("cuda")) == (False, "as asked")
+
+
+def test_without_a_working_compiler_a_run_trains_as_it_is_and_says_why(monkeypatch):
+    def compile(function):
+        def fails(*_):
+            raise RuntimeError("No working C++ compiler found in CXX\nand more")
+
+        return fails
+
+    monkeypatch.setattr(torch, "compile", compile)
+    model = GPTModel(CFG)
+    ready = make_ready(model, MachineConfig(compile="yes"), CPU)
+    reason = "RuntimeError: No working C++ compiler found in CXX"
+    assert ready.why.endswith(f"not compiled: torch.compile does not work here ({reason})")
+    assert "hidden" not in vars(model)
+    ids = torch.zeros(1, 8, dtype=torch.long)
+    assert torch.isfinite(ready(ids, ids))
+
+
+def test_with_a_working_compiler_the_model_is_compiled(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda function: function)
+    model = GPTModel(CFG)
+    assert make_ready(model, MachineConfig(compile="yes"), CPU).why.endswith("; compiled: as asked")
+    assert "hidden" in vars(model)
+    assert compile_problem(CPU) == ""
 
 
 @pytest.mark.slow

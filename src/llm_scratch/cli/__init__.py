@@ -106,7 +106,7 @@ def _code_after_output(code: int) -> int:
 
 def _process() -> str:
     """Which process of a distributed job speaks; "" for the only one."""
-    rank, size = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+    rank, size = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
     return f", process {rank} of {size}" if size.isdigit() and int(size) > 1 and rank.isdigit() else ""
 
 

@@ -21,7 +21,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import tyro
 from tyro.conf import Positional, arg
 
-from llm_scratch.cli.narrow import MIN_HELP_COLUMNS, at_least_columns, terminal_columns, unboxed
+from llm_scratch.cli.narrow import CAPTURE_COLUMNS, MIN_HELP_COLUMNS, at_least_columns, terminal_columns, unboxed
 from llm_scratch.errors import UserError
 
 T = TypeVar("T")
@@ -122,7 +122,11 @@ def parse(cls: type[T], argv: Sequence[str], prog: str) -> T:
     boxes = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # tyro draws its boxes by the encoding
     try:
         # tyro breaks words where columns are few, and never ends where they are fewest
-        with redirect_stderr(complaint), redirect_stdout(boxes if narrow else sys.stdout), at_least_columns(MIN_HELP_COLUMNS):
+        with (
+            redirect_stderr(complaint),
+            redirect_stdout(boxes if narrow else sys.stdout),
+            at_least_columns(CAPTURE_COLUMNS if narrow else MIN_HELP_COLUMNS),
+        ):
             return tyro.cli(cls, args=list(argv), prog=prog, description=inspect.getdoc(cls), **start)
     except SystemExit as e:
         if not e.code and narrow:

@@ -38,32 +38,43 @@ def at_least_columns(least: int) -> Iterator[None]:
 
 def unboxed(text: str, columns: int) -> str:
     """Help that tyro printed in boxes, as plain paragraphs: each option, and below it, indented, what it does."""
-    lines, about = [], list[str]()
-
-    def finish() -> None:
-        if about:
-            lines.append(fold(" ".join(about), columns, "  "))
-            about.clear()
-
+    lines: list[str] = []
+    box: list[str] | None = None
     for line in text.splitlines():
-        title = re.fullmatch(r"[╭]─ (.*?) ─*╮", line)
-        inside = re.fullmatch(r"│ (.*) │", line)
-        if inside is None:
-            finish()
-            lines += ["", f"{title[1]}:"] if title else [] if line.startswith("╰") else [fold(line, columns)]
-        elif inside[1].startswith(" " * OPTION_COLUMNS):
-            about.append(inside[1].strip())
+        if title := re.fullmatch(r"╭─ (.*?) ─*╮", line):
+            lines += ["", fold(f"{title[1]}:", columns)]
+            box = []
+        elif box is None:
+            lines.append(fold(line, columns))
+        elif line.startswith("╰"):
+            lines += _options(box, columns)
+            box = None
         else:
-            finish()
-            flags, *rest = re.split(r" {2,}", inside[1].strip(), maxsplit=1)
-            lines.append(fold(flags, columns))
-            about += rest
-    finish()
+            box.append(line.removeprefix("│ ").removesuffix("│").rstrip())
     return "\n".join(lines)
+
+
+def _options(box: list[str], columns: int) -> Iterator[str]:
+    """What is in a box: a heading above a rule, if there is one, then options and what each does."""
+    rule = next((number for number, line in enumerate(box) if line and not line.strip("─")), -1)
+    if rule > 0:
+        yield fold(" ".join(box[:rule]), columns)
+    about: list[str] = []
+    for line in [*box[rule + 1 :], "-"]:  # a last option ends the one before it
+        if line.startswith(" " * OPTION_COLUMNS):
+            about.append(line.strip())
+            continue
+        if about:
+            yield fold(" ".join(about), columns, "  ")
+        flags, *about = re.split(r" {2,}", line, maxsplit=1)
+        if line != "-":
+            yield fold(flags, columns)
 
 
 OPTION_COLUMNS = 17
 """columns before the descriptions in tyro's boxes"""
+CAPTURE_COLUMNS = 120
+"""columns at which tyro breaks none of our words and still puts one box below the other"""
 
 
 def entries(names: dict[str, str], columns: int, width: int = 18) -> list[str]:

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tyro.conf import Positional, arg
 
 from llm_scratch.cli.flags import Switch, Verb, option
+from llm_scratch.cli.folders import check_can_write
 from llm_scratch.cli.terminal import command, console, count, duration
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.files import in_words
@@ -67,8 +68,9 @@ class PrepareData(Verb):
         if self.workers < 0:
             raise UserError(f"--workers {self.workers} must be at least 1, or left out")
         workers = self.workers or min(MOST, processors())
+        check_can_write(expand_user(self.out))
         if self.fresh:
-            remove_shards(Path(self.out), screen)
+            remove_shards(expand_user(self.out), screen)
         began = time.perf_counter()
         with Reading(screen) as reading:
             index = make_shards(

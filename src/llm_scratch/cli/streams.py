@@ -46,11 +46,15 @@ def flush_standard_streams() -> BaseException | None:
 class LenientStream:
     """A text stream that discards what is written once writing fails.
 
-    For the output of work whose result is a file: training does not end because nobody reads its progress any more.
+    For the output of work whose result is a file: training does not end because its progress cannot be shown any more.
+
+    Args:
+        stream: where to write.
+        notice: a line for stderr when writing fails.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream, self.broken = stream, False
+    def __init__(self, stream: TextIO, notice: str = "") -> None:
+        self._stream, self._notice, self.broken = stream, notice, False
 
     def write(self, text: str) -> int:
         """Write text, or discard it if the stream is broken."""
@@ -72,6 +76,9 @@ class LenientStream:
     def _give_up(self) -> None:
         self.broken = True
         _discard(self._stream)
+        if self._notice:
+            with suppress(*FAILURES):
+                print(self._notice, file=sys.stderr, flush=True)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

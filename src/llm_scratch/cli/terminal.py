@@ -20,15 +20,16 @@ from rich.text import Text
 from llm_scratch.cli.streams import LenientStream
 
 
-def console(stderr: bool = False, lenient: bool = False) -> Console:
+def console(stderr: bool = False, lenient: str = "") -> Console:
     """A console on stdout (or stderr): colors only on a terminal and without NO_COLOR, nothing guessed from the text.
 
     Args:
         stderr: print there instead of on stdout.
-        lenient: discard output once it cannot be written, instead of raising (see `streams.LenientStream`).
+        lenient: a notice; output that cannot be written is discarded, after this line on stderr, instead of raising
+            (see `streams.LenientStream`).
     """
     stream = sys.stderr if stderr else sys.stdout
-    file = cast(TextIO, LenientStream(stream)) if lenient else None
+    file = cast(TextIO, LenientStream(stream, lenient)) if lenient else None
     return Console(stderr=stderr, file=file, highlight=False, markup=False, emoji=False)
 
 

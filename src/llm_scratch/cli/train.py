@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import time
 import traceback
@@ -23,11 +22,11 @@ from tyro.conf import Positional
 
 from llm_scratch.cli.beginning import begin_from, beginning, branch, run_of
 from llm_scratch.cli.flags import Switch, Verb, option
-from llm_scratch.cli.folders import folder_for, read_run
+from llm_scratch.cli.folders import check_can_write, folder_for, read_run
 from llm_scratch.cli.plot import draw
 from llm_scratch.cli.terminal import command, console, count, duration
 from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig, TrainConfig, dump_config, learned, load_config, to_dict
-from llm_scratch.errors import CHECKPOINT, RESOURCES, USAGE, UserError, unknown
+from llm_scratch.errors import CHECKPOINT, USAGE, UserError, unknown
 from llm_scratch.presets import PRESETS, preset
 from llm_scratch.training.launcher import launched_rank
 from llm_scratch.training.lock import NAME, only_writer
@@ -35,6 +34,9 @@ from llm_scratch.training.lock import NAME, only_writer
 if TYPE_CHECKING:
     from llm_scratch.data.corpus import Corpus
     from llm_scratch.training.loop import Run
+
+
+OUTPUT_LOST = "llm-scratch: standard output cannot be written; the run continues, its log.txt has every line"
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Train(Verb):
         if self.print_config:
             print(dump_config(config), end="")
             return
-        screen, here = console(lenient=True), launched_rank()
+        screen, here = console(lenient=OUTPUT_LOST), launched_rank()
         first = here.is_main
         screen.quiet = not first
         if here.leftover:
@@ -144,9 +146,7 @@ class Train(Verb):
         if (folder / NAME).exists():
             with only_writer(folder, screen.print):
                 pass  # somebody trains there, or nobody: known before torch is imported
-        parent = next(p for p in [folder, *folder.absolute().parents] if p.exists())
-        if not os.access(parent, os.W_OK):
-            raise UserError(f"{parent} cannot be written; choose another --out", RESOURCES)
+        check_can_write(folder)
         return folder
 
 

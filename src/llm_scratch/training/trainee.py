@@ -6,6 +6,8 @@ Proof: tests/training/test_trainee.py. Gains: `python benchmarks/train.py`.
 
 from __future__ import annotations
 
+import os
+
 import torch
 from torch import Tensor, nn
 
@@ -52,6 +54,8 @@ def make_ready(model: nn.Module, machine: MachineConfig, device: torch.device, w
     precision = choose_precision(machine.precision, cfg, device)
     dtype = torch.bfloat16 if precision.name == "bfloat16" else torch.float32
     compiled, reason = compile_pays(machine.compile, work, device, dtype)
+    if compiled and (problem := compile_problem(device)):
+        compiled, reason = False, f"torch.compile does not work here ({problem})"
     if compiled and hasattr(model, "hidden"):
         model.hidden = torch.compile(model.hidden)  # type: ignore[assignment, arg-type]
     if device.type == "cpu" and cfg.tie_embeddings and hasattr(model, "tok_emb"):
@@ -68,3 +72,21 @@ def compile_pays(wanted: str, work: float, device: torch.device, dtype: torch.dt
         return False, f"it saves nothing on {device.type}"
     saved = share * work / (USED * matmul_flops(device, dtype))
     return saved > COMPILING, f"it would save about {saved:.0f} s of this run and take {COMPILING:.0f} s"
+
+
+def compile_problem(device: torch.device) -> str:
+    """Why torch.compile does not work on a device, such as for lack of a C++ compiler; "" if it does.
+
+    Tried on a small function, which takes some seconds. Its size is drawn at random, as the compiler keeps what it has compiled.
+    """
+    size = 9 + int.from_bytes(os.urandom(2), "little") % 4096
+    x = torch.ones(size, device=device, requires_grad=True)
+    try:
+        torch.compile(_compiled_for_trial)(x).sum().backward()
+    except Exception as e:  # torch's compilers have no common kind of error
+        return f"{type(e).__name__}: {str(e).strip().splitlines()[0] if str(e).strip() else 'no reason given'}"
+    return ""
+
+
+def _compiled_for_trial(x: Tensor) -> Tensor:
+    return (x * x).relu() + x.mean()
