@@ -92,6 +92,21 @@ def test_a_table_that_does_not_fit_is_a_list_with_whole_numbers(grid):
     assert shown(grid, 20) == ["a run of mine", " loss: 2.3456", " tokens: 12,345,678", "", "another", " loss: 10.5", " tokens: 9,999"]
 
 
+@pytest.mark.parametrize(
+    ("width", "lines"),
+    [
+        (30, ["run    source           loss", "first  stories:12,000  2.345"]),
+        (24, ["run    source      loss", "first  stories:…  2.345"]),
+        (14, ["first", " source:", "stories:12,000", " loss: 2.345"]),
+    ],
+)
+def test_a_column_that_may_be_shortened_gives_way_first_and_cuts_no_number(width, lines):
+    grid = table("run", "source", "loss")
+    grid.columns[1].justify, grid.columns[1].overflow = "left", "ellipsis"
+    grid.add_row("first", short("stories:12,000", 20), "2.345")
+    assert shown(grid, width) == lines
+
+
 @pytest.mark.parametrize("width", range(1, 60))
 def test_at_no_width_is_anything_lost(grid, width):
     letters = "".join(shown(grid, width)).replace(" ", "")

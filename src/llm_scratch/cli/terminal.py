@@ -36,7 +36,7 @@ def console(stderr: bool = False, lenient: str = "") -> Console:
 class FittingTable(Table):
     """A table that becomes a list of `name: value` lines where its columns do not fit.
 
-    Numbers are never broken over lines, and words only if they are longer than a quarter of a terminal.
+    Numbers are never cut or broken over lines, and words are only if they are longer than a quarter of a usual terminal.
     """
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -46,7 +46,12 @@ class FittingTable(Table):
             if column.justify == "right" and widest <= MAX_NUMBER_WIDTH:
                 column.no_wrap = True
         needed = [widest if column.no_wrap else word for column, (widest, word) in zip(self.columns, widths)]
-        if sum(needed) + 2 * len(needed) - 2 <= options.max_width:
+        spare = options.max_width - sum(needed) - 2 * (len(needed) - 1)
+        for column, width in zip(self.columns, needed):
+            if spare < 0 and column.overflow == "ellipsis" and width + spare >= MIN_SHORTENED_WIDTH:
+                column._cells = [short(_plain(cell), width + spare) for cell in column.cells]
+                spare = 0
+        if spare >= 0:
             yield from super().__rich_console__(console, options)
             return
         for number, line in enumerate(self._lines()):
@@ -67,6 +72,8 @@ class FittingTable(Table):
 
 MAX_NUMBER_WIDTH, MAX_WORD_WIDTH = 16, 20
 """Columns of a cell that is taken for a number, and of a word that a table is given room for; longer words are folded."""
+MIN_SHORTENED_WIDTH = 6
+"""Columns down to which the cells of a column with `overflow="ellipsis"` are shortened before the table becomes a list."""
 
 
 def _cell_widths(column: Column) -> tuple[int, int]:
