@@ -450,6 +450,7 @@ def test_a_bar_is_drawn_where_somebody_watches(server, tmp_path, monkeypatch):
 
     monkeypatch.setattr(sys, "stderr", Terminal())
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
     server.faults = [in_pieces(0.25)]
     get(server, tmp_path)
     drawn = sys.stderr.getvalue()
@@ -457,6 +458,26 @@ def test_a_bar_is_drawn_where_somebody_watches(server, tmp_path, monkeypatch):
     assert "/328.0 kB" in drawn
     assert re.search(r"[1-9]\d*(\.\d)? [kM]B/s", drawn), "the speed"
     assert re.search(r"0:00:0[1-9]", drawn), "the time left"
+
+
+def test_in_few_columns_there_are_lines_and_no_bar_whose_numbers_would_be_cut(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "40")
+    with download._progress("file.bin") as show:
+        assert isinstance(show, download.Lines)
+
+
+def test_without_stderr_a_download_says_nothing(monkeypatch, capsys):
+    """As under pythonw, where printing to it would go to stdout."""
+    monkeypatch.setattr(sys, "stderr", None)
+    with download._progress("file.bin") as show:
+        show(1, 2)
+    assert capsys.readouterr().out == ""
 
 
 def test_elsewhere_a_line_comes_every_ten_seconds(monkeypatch, capsys):

@@ -36,6 +36,7 @@ from llm_scratch.web import Failed
 
 TRIES = 5  # in a row that bring nothing new
 EVERY = 10.0  # seconds between two lines of progress where there is no terminal
+MIN_BAR_COLUMNS = 50  # beside the name, for a short bar, sizes, speed and time
 log = logging.getLogger(__name__)
 
 
@@ -242,14 +243,18 @@ def _one_try(part: Path, url: str, remote: Remote, etags: dict[str, str], show: 
 @contextmanager
 def _progress(name: str) -> Iterator[Callable[[int, int], Any]]:
     """A function to call with the bytes that are here and of how many; draws a bar where somebody watches, and writes lines elsewhere."""
-    if not sys.stderr.isatty():
-        yield Lines(name)
+    if sys.stderr is None:  # as under pythonw
+        yield lambda here, total: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-    columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    if not console.is_terminal or console.width < len(name) + MIN_BAR_COLUMNS:
+        yield Lines(name)
+        return
+    columns = ("{task.description}", BarColumn(None), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, expand=True) as bar:
         task = bar.add_task(name, total=None)
         yield lambda here, total: bar.update(task, completed=here, total=total)
 

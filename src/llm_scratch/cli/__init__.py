@@ -155,6 +155,7 @@ def _dispatch(words: list[str]) -> None:
     except OSError as e:
         raise UserError("the working folder is gone; change to one that exists", RESOURCES) from e
     set_library_folders()
+    os.environ["MPLBACKEND"] = "agg"  # pictures go to files; the name of a backend that matplotlib does not know would be an error
     module, name = VERBS[verb][0].split(".")
     command: Any = getattr(import_module(f"{__name__}.{module}"), name)
     from llm_scratch.cli.flags import parse

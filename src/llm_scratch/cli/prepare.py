@@ -23,6 +23,7 @@ from llm_scratch.user_folders import expand_user
 if TYPE_CHECKING:
     from llm_scratch.data.shards import Index, Tally
 
+MIN_BAR_COLUMNS = 76  # for the bar and all beside it; in fewer, numbers would be cut
 MOST = 8  # workers, unless told: so many stay under 1 GiB of memory
 
 
@@ -113,7 +114,8 @@ class Reading:
         self.status = screen.status("finding the source, making the tokenizer …")
         self.bar = Progress(
             TextColumn("{task.fields[read]}"), BarColumn(None), TextColumn("{task.fields[speed]}"), TimeRemainingColumn(compact=True),
-            TextColumn("left"), console=screen, expand=True, transient=True, disable=not screen.is_terminal,
+            TextColumn("left"), console=screen, expand=True, transient=True,
+            disable=not screen.is_terminal or screen.width < MIN_BAR_COLUMNS,
         )  # fmt: skip
 
     def __enter__(self) -> Reading:
@@ -143,7 +145,7 @@ class Reading:
         speed = f"{count(tokens)} tokens, {count((tokens - self.first) / max(now - self.began, 1e-9))} a second"
         read = f"{in_words(done.source_bytes)} of {in_words(self.size)}"
         self.bar.update(self.bar.task_ids[0], completed=done.source_bytes, read=read, speed=speed)
-        if not self.screen.is_terminal and now - self.said > self.every:
+        if self.bar.disable and now - self.said > self.every:
             self.said = now
             self.screen.print(f"{read}, {speed}")
 
