@@ -78,6 +78,7 @@ def test_the_overview_lists_every_verb(llm):
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory"), 6, "out of memory"),
         (OSError(errno.ENOSPC, "No space left on device", "runs/x"), 6, "runs/x: No space left on device"),
         (OSError(errno.ENOSPC, "No space left on device"), 6, "No space left on device; free some space"),
+        (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), 6, "No usable temporary directory found in"),
         (PermissionError(errno.EACCES, "Permission denied", "x"), 1, "x: Permission denied"),
         (ZeroDivisionError("division by zero"), 1, "unexpected ZeroDivisionError: division by zero; this is a bug"),
     ],

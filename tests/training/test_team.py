@@ -75,6 +75,16 @@ def test_a_process_that_waits_says_for_whom_and_where(one_of_two, monkeypatch, c
     assert line.count("\n") == 1
 
 
+def test_parting_that_fails_does_not_spoil_the_work(one_of_two, monkeypatch):
+    def lost():
+        raise RuntimeError("Connection closed by peer")
+
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_: None)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lost)
+    with joined("cpu") as here:
+        assert here.size == 2
+
+
 def test_processes_that_meet_at_once_say_nothing(one_of_two, monkeypatch, capsys):
     monkeypatch.setattr(team, "WAIT_NOTICE_SECONDS", 60.0)
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_: None)

@@ -134,6 +134,8 @@ def explain(error: BaseException) -> tuple[str, int]:
         return f"{error.filename}: {error.strerror}; check the path, its permissions and the free space", RESOURCES if full else BUG
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{error.strerror}; free some space or choose another folder", RESOURCES
+    if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):  # of Python's tempfile
+        return f"{error.strerror or error}; set TMPDIR to a folder that can be written", RESOURCES
     what = " ".join(f"{type(error).__name__}: {error}".split())
     return f"unexpected {what}; this is a bug: run it again with --debug and report what it prints", BUG
 

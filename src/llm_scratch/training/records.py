@@ -92,7 +92,9 @@ def environment(device: torch.device) -> dict[str, Any]:
     """Where a run was made: versions, machine, its measured matrix rate in FLOP/s, the commit if there is one."""
     try:
         here = Path(__file__).resolve().parent
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5).stdout.strip()
+        ask = ["git", "rev-parse", "HEAD"]
+        found = subprocess.run(ask, cwd=here, capture_output=True, encoding="utf-8", errors="replace", timeout=5)
+        commit = found.stdout.strip()
     except (OSError, subprocess.SubprocessError):
         commit = ""
     return {

@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -153,7 +153,8 @@ def joined(device: str | torch.device) -> Iterator[Team]:
             code=LOST_PROCESS,
         ) from e
     if outermost:  # after an error the others may be gone already, and parting from them would wait for them
-        distributed.destroy_process_group()
+        with suppress(RuntimeError):  # the work is done, whatever became of the others since
+            distributed.destroy_process_group()
 
 
 def _connect(device: torch.device, rank: int, size: int) -> None:
