@@ -450,6 +450,7 @@ def test_a_bar_is_drawn_where_somebody_watches(server, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setattr(web, "TIMEOUT", PATIENCE_SECONDS)
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
     server.faults = [chunk_by_chunk]
     get(server, tmp_path)
     drawn = terminal.getvalue()
@@ -457,6 +458,26 @@ def test_a_bar_is_drawn_where_somebody_watches(server, tmp_path, monkeypatch):
     assert "/328.0 kB" in drawn
     assert re.search(r"[1-9]\d*(\.\d)? ([kM]B|bytes)/s", drawn), "the speed"
     assert re.search(r"(?!0:00:00)\d:\d\d:\d\d", drawn), "the time left"
+
+
+def test_in_few_columns_there_are_lines_and_no_bar_whose_numbers_would_be_cut(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "40")
+    with download._progress("file.bin") as show:
+        assert isinstance(show, download.Lines)
+
+
+def test_without_stderr_a_download_says_nothing(monkeypatch, capsys):
+    """As under pythonw, where printing to it would go to stdout."""
+    monkeypatch.setattr(sys, "stderr", None)
+    with download._progress("file.bin") as show:
+        show(1, 2)
+    assert capsys.readouterr().out == ""
 
 
 def test_elsewhere_a_line_comes_every_ten_seconds(monkeypatch, capsys):
@@ -531,25 +552,6 @@ def test_a_mirror_stands_in_for_the_host(server, tmp_path, monkeypatch):
     monkeypatch.setenv("LLM_SCRATCH_MIRROR", server.url.rsplit("/", 1)[0] + "/files/")
     fetch("file.bin", ["https://example.org/a/file.bin?raw=1"], SHA, len(CONTENT), tmp_path)
     assert server.asked[0]["path"] == "/files/a/file.bin?raw=1"
-
-
-@pytest.mark.parametrize(
-    ("platform", "env", "want"),
-    [
-        ("linux", {"XDG_CACHE_HOME": "/x"}, "/x/llm-scratch"),
-        ("linux", {"HOME": "/home/me"}, "/home/me/.cache/llm-scratch"),
-        ("darwin", {"HOME": "/Users/me"}, "/Users/me/Library/Caches/llm-scratch"),
-        ("win32", {"LOCALAPPDATA": "/Local"}, "/Local/llm-scratch"),
-        ("linux", {"LLM_SCRATCH_CACHE": "~/mine", "HOME": "/home/me"}, "/home/me/mine"),
-    ],
-)
-def test_the_cache_lies_where_the_system_keeps_caches(platform, env, want, monkeypatch):
-    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in env.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(download.sys, "platform", platform)
-    assert download.cache_folder() == Path(want)
 
 
 def test_without_a_folder_it_goes_to_the_cache(server, tmp_path, monkeypatch):

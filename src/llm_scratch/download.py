@@ -31,10 +31,12 @@ from urllib.parse import urlsplit
 
 from llm_scratch import web
 from llm_scratch.errors import DATA, RESOURCES, UserError
+from llm_scratch.user_folders import cache_folder, expand_user
 from llm_scratch.web import Failed
 
 TRIES = 5  # in a row that bring nothing new
 EVERY = 10.0  # seconds between two lines of progress where there is no terminal
+MIN_BAR_COLUMNS = 50  # beside the name, for a short bar, sizes, speed and time
 log = logging.getLogger(__name__)
 
 
@@ -84,19 +86,6 @@ FILES: dict[str, Remote] = {
 }
 
 
-def cache_folder() -> Path:
-    """The folder where downloads and compiled programs are kept: LLM_SCRATCH_CACHE, or `llm-scratch` in the system's cache folder."""
-    if own := os.environ.get("LLM_SCRATCH_CACHE"):
-        return Path(own).expanduser()
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
-    elif sys.platform == "darwin":
-        base = "~/Library/Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "llm-scratch"
-
-
 def offline() -> bool:
     """Whether the user forbids the network."""
     return any(os.environ.get(name, "").lower() in {"1", "true", "yes", "on"} for name in ("LLM_SCRATCH_OFFLINE", "HF_HUB_OFFLINE"))
@@ -115,7 +104,7 @@ def fetch(name: str, urls: Sequence[str], sha256: str | None, size: int | None, 
     """
     remote = Remote(tuple(urls), sha256, size)
     if given := os.environ.get("LLM_SCRATCH_DATA"):
-        own = Path(given).expanduser() / name
+        own = expand_user(given) / name
         if not own.parent.is_dir():
             raise UserError(f"LLM_SCRATCH_DATA={given} is not a folder; make it or unset the variable", DATA)
         if own.exists():
@@ -254,14 +243,18 @@ def _one_try(part: Path, url: str, remote: Remote, etags: dict[str, str], show: 
 @contextmanager
 def _progress(name: str) -> Iterator[Callable[[int, int], Any]]:
     """A function to call with the bytes that are here and of how many; draws a bar where somebody watches, and writes lines elsewhere."""
-    if not sys.stderr.isatty():
-        yield Lines(name)
+    if sys.stderr is None:  # as under pythonw
+        yield lambda here, total: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-    columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    if not console.is_terminal or console.width < len(name) + MIN_BAR_COLUMNS:
+        yield Lines(name)
+        return
+    columns = ("{task.description}", BarColumn(None), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, expand=True) as bar:
         task = bar.add_task(name, total=None)
         yield lambda here, total: bar.update(task, completed=here, total=total)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
+import tempfile
 
+import pytest
 import torch
 
 from llm_scratch.cli import doctor
+from llm_scratch.user_folders import LIBRARY_FOLDERS
 
 
 def test_it_reports_and_ends_well(llm):
@@ -56,3 +60,35 @@ def test_every_command_names_the_python_that_runs(monkeypatch):
     mends = [row.mend for rows in (doctor._python(), doctor._packages()) for row in rows if row.mend]
     assert len(mends) == len(doctor.CORE) + len(doctor.OPTIONAL)
     assert all(mend.startswith(f"{sys.executable} -m pip install ") for mend in mends)
+
+
+def no_home(monkeypatch, tmp_path):
+    """A user number without an account, with a temporary folder of the test's own."""
+    pwd = pytest.importorskip("pwd", reason="Windows has no user numbers")
+
+    def unknown(*_):
+        raise KeyError("uid not found")
+
+    for name in ("HOME", "USER", "LOGNAME", "LNAME", "USERNAME", "XDG_CACHE_HOME", "LLM_SCRATCH_CACHE", *LIBRARY_FOLDERS):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "environ", os.environ.copy())  # what the command sets is gone afterwards
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+def test_without_a_home_folder_it_says_where_the_cache_is_instead(llm, monkeypatch, tmp_path):
+    no_home(monkeypatch, tmp_path)
+    result = llm("doctor")
+    assert (result.code, result.err) == (0, "")
+    said = f"{tmp_path}/llm-scratch-{os.getuid()} (this user has no home folder; set LLM_SCRATCH_CACHE to choose another)"
+    assert said.replace(" ", "") in "".join(result.out.split())  # a long path wraps
+    assert llm("data", "list").code == 0
+
+
+def test_without_any_folder_for_the_cache_it_says_what_to_set(llm, monkeypatch, tmp_path):
+    no_home(monkeypatch, tmp_path / "not there")
+    result = llm("doctor")
+    assert (result.code, result.err) == (0, "")
+    assert "✗  cache" in result.out
+    assert "→ export LLM_SCRATCH_CACHE=FOLDER" in result.out
+    assert "transformers" in result.out, "the rest is reported all the same"

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from llm_scratch.cli.folders import find_runs, folder_for, read_run, resolve
+from llm_scratch.cli.folders import check_can_write, find_runs, folder_for, read_run, resolve
 from llm_scratch.config import RunConfig, dump_config
-from llm_scratch.errors import UserError
+from llm_scratch.errors import RESOURCES, UserError
 from llm_scratch.presets import preset
+
+from .conftest import files
 
 QUICK = preset("quickstart")
 
@@ -88,3 +90,47 @@ def test_an_unfinished_run_of_the_same_settings_goes_on():
     assert folder_for(other, "quickstart", "2026-07-02", False)[0] == Path("runs/2026-07-02-quickstart")
     assert folder_for(QUICK, "quickstart", "2026-07-02", True)[0] == Path("runs/2026-07-02-quickstart")
     assert folder_for(QUICK, "another", "2026-07-02", False)[0] == Path("runs/2026-07-02-another")
+
+
+@pytest.mark.parametrize("name", ["new", "a/new/one", "there.txt", "."])
+def test_a_folder_that_can_be_written_is_left_as_it_is(name, tmp_path):
+    (tmp_path / "there.txt").touch()
+    check_can_write(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["there.txt"]
+
+
+def test_a_folder_that_cannot_be_written_is_named_with_what_to_do(tmp_path, monkeypatch):
+    def read_only(dir):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", read_only)
+    with pytest.raises(UserError) as error:
+        check_can_write(tmp_path / "a" / "b", "FOLDER")
+    assert str(error.value) == f"{tmp_path} cannot be written (Read-only file system); choose another FOLDER"
+    assert error.value.code == RESOURCES
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["tokenizer", "train", "stories:20"],
+        ["train", "quickstart"],
+        ["quantize", "{run}"],
+        ["gallery", "{run}", "the", "--out", "g.html"],
+        ["plot", "{run}"],
+        ["export", "hf", "{run}", "folder"],
+        ["import", "{run}", "--out", "folder"],
+        ["data", "prepare", "stories:20", "--out", "folder", "--tokenizer", "bpe"],
+    ],
+    ids=lambda words: " ".join(words[:2]),
+)
+def test_what_cannot_be_written_is_said_before_the_work(words, llm, trained, monkeypatch):
+    def read_only(dir):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", read_only)
+    before = files(trained)
+    result = llm(*(word.format(run=trained) for word in words))
+    assert (result.code, result.err.count("\n")) == (RESOURCES, 1), result.err
+    assert "cannot be written (Read-only file system); choose another" in result.err
+    assert files(trained) == before

@@ -79,6 +79,7 @@ def test_the_overview_lists_every_verb(llm):
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory"), 6, "out of memory"),
         (OSError(errno.ENOSPC, "No space left on device", "runs/x"), 6, "runs/x: No space left on device"),
         (OSError(errno.ENOSPC, "No space left on device"), 6, "No space left on device; free some space"),
+        (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), 6, "No usable temporary directory found in"),
         (PermissionError(errno.EACCES, "Permission denied", "x"), 1, "x: Permission denied"),
         (ZeroDivisionError("division by zero"), 1, "unexpected ZeroDivisionError: division by zero; this is a bug"),
     ],
@@ -134,6 +135,32 @@ def test_a_terminal_without_unicode_and_colours():
         assert b"\x1b" not in done.stdout + done.stderr
         assert b"Traceback" not in done.stderr
         (done.stdout + done.stderr).decode("ascii")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps the folder that a program works in")
+def test_a_working_folder_that_is_gone_is_one_line(llm, tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    result = llm("runs", "list")
+    assert (result.code, result.err) == (6, "llm-scratch: the working folder is gone; change to one that exists\n")
+    assert llm("--help").code == 0
+
+
+def test_a_path_of_an_unknown_user_is_one_line(llm):
+    result = llm("train", "quickstart", "--data.source", "file:~nobody-of-that-name/x.txt")
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "~nobody-of-that-name/x.txt: there is no such home folder; write the path in full, or set HOME" in result.err
+
+
+@pytest.mark.parametrize(
+    ("rank", "size", "prefix"),
+    [("1", "2", "llm-scratch, process 1 of 2: "), ("0", "1", "llm-scratch: "), ("", "2", "llm-scratch: "), ("x", "many", "llm-scratch: ")],
+)
+def test_an_error_names_the_process_of_a_job(rank, size, prefix, llm, monkeypatch):
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", size)
+    assert llm("nonsense").err.startswith(f"{prefix}unknown command")
 
 
 def test_main_takes_the_words_of_the_process(monkeypatch, capsys):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -46,3 +49,12 @@ def test_the_floor_is_in_nats_per_token(trained):
     assert story_floor(trained) == pytest.approx(state["val_loss"] / 2)
     (trained / "skills.json").write_text("{")
     assert story_floor(trained) is None
+
+
+@pytest.mark.parametrize("backend", ["Qt4Agg", "module://nowhere"])
+def test_a_leftover_backend_of_matplotlib_is_no_matter(backend, trained):
+    """In a process of its own: matplotlib looks at the variable when it is imported."""
+    words = [sys.executable, "-m", "llm_scratch", "plot", str(trained), "--out", str(trained / "p.svg")]
+    done = subprocess.run(words, env=os.environ | {"MPLBACKEND": backend}, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (trained / "p.svg").is_file()

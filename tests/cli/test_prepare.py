@@ -142,12 +142,14 @@ def test_what_is_no_number(text):
         whole_number("--n", text)
 
 
-@pytest.mark.parametrize("terminal", [True, False])
-def test_progress_says_how_far_and_how_fast(terminal):
-    screen = Console(file=StringIO(), force_terminal=terminal, width=80)
+@pytest.mark.parametrize(("terminal", "width"), [(True, 80), (False, 80), (True, 40), (True, 20)])
+def test_progress_says_how_far_and_how_fast(terminal, width):
+    screen = Console(file=StringIO(), force_terminal=terminal, width=width, color_system=None)
     with Reading(screen, every=0) as reading:
         reading.found(4_000_000, SimpleNamespace(tokens=0, complete=False, done=Tally()))
         reading.after_portion(Tally(source_bytes=1_000_000), 250_000)
         reading.bar.refresh()
-    assert "1.0 MB of 4.0 MB" in screen.file.getvalue()
-    assert "250k tokens" in screen.file.getvalue()
+    said = " ".join(screen.file.getvalue().split())
+    assert "1.0 MB of 4.0 MB" in said
+    assert "250k tokens" in said
+    assert "…" not in said.replace("tokenizer …", "")

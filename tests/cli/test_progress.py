@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from llm_scratch.cli.progress import SAMPLE_LETTERS, Watch
+from llm_scratch.cli.progress import SAMPLE_LETTERS, Watch, joined_to_fit
+from llm_scratch.cli.streams import LenientStream
 
 ROW = {
     "step": 10.0,
@@ -30,8 +31,8 @@ def a_run(folder, step=10, steps=100, why=""):
     return SimpleNamespace(folder=folder, step=step, steps=steps, tokens=step * 768, last_eval=SCORES, trainee=trainee)
 
 
-def a_console(terminal=False):
-    return Console(file=io.StringIO(), width=80, force_terminal=terminal, color_system=None, highlight=False, markup=False, emoji=False)
+def a_console(terminal=False, width=80):
+    return Console(file=io.StringIO(), width=width, force_terminal=terminal, color_system=None, highlight=False, markup=False, emoji=False)
 
 
 def test_what_was_chosen_for_the_machine_is_said(tmp_path):
@@ -103,6 +104,52 @@ def test_a_terminal_gets_a_bar_of_80_columns(tmp_path):
     assert "goes on at step 0 of 100" in log
     assert "step 010/100" in log
     assert "\x1b" not in log
+
+
+@pytest.mark.parametrize(
+    ("width", "shown", "left_out"),
+    [
+        (80, ["step 10/100 ━", "gone,", "loss 2.500 · held-out 2.250 = 0.750 bits/byte · 7,680 tok/s"], []),
+        (40, ["step 10/100 · 0:00 gone, 0:0", "loss 2.500"], ["━", "held-out"]),
+        (20, ["step 10/100", "loss 2.500"], ["━", "gone", "held-out"]),
+        (5, ["10%"], ["loss", "10/100", "━"]),
+    ],
+)
+def test_in_few_columns_the_bar_shows_whole_numbers_or_none(width, shown, left_out, tmp_path):
+    console = a_console(terminal=True, width=width)
+    with Watch(console, every=1e9) as watch:
+        watch.started(a_run(tmp_path, 0), resumed=False)
+        watch.step(a_run(tmp_path), ROW)
+        watch.finished(a_run(tmp_path))
+    bar = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())
+    assert [part for part in shown if part not in bar] == []
+    assert [part for part in left_out if part in bar] == []
+    assert "…" not in bar
+    assert max(map(len, re.split(r"[\r\n]", bar))) <= width
+
+
+def test_the_most_important_parts_of_a_line_stay():
+    assert joined_to_fit(["loss 2.5", "", "MFU 42%", "x"], 18) == "loss 2.5 · MFU 42%"
+    assert joined_to_fit(["loss 2.5", "MFU 42%", "x"], 17) == "loss 2.5"
+    assert joined_to_fit(["loss 2.5"], 7) == ""
+
+
+def test_a_terminal_that_went_away_does_not_end_the_run(tmp_path, capsys):
+    """As after `| head -1`, or on a full disk."""
+
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    stream = LenientStream(Gone(), "the output is lost")
+    console = Console(file=stream, width=80, highlight=False, markup=False, emoji=False)
+    with Watch(console, every=0) as watch:
+        watch.started(a_run(tmp_path, 0), resumed=False)
+        watch.step(a_run(tmp_path), ROW)
+        watch.finished(a_run(tmp_path))
+    assert stream.broken
+    assert capsys.readouterr().err == "the output is lost\n"
+    assert "step 010/100" in (tmp_path / "log.txt").read_text()
 
 
 @pytest.mark.parametrize("terminal", [False, True])

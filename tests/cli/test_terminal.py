@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+import io
 
-from llm_scratch.cli.terminal import command, count, duration, printable, short, size
+import pytest
+from rich.console import Console
+
+from llm_scratch.cli.terminal import boxed, command, count, duration, printable, short, size, table
 
 
 @pytest.mark.parametrize(("seconds", "shown"), [(0, "0:00"), (7.4, "0:07"), (59.6, "1:00"), (754, "12:34"), (3723, "1:02:03")])
@@ -50,3 +53,82 @@ def test_a_command_can_be_copied():
 def test_short_is_one_line():
     assert short("one\ntwo", 20).plain == "one two"
     assert short("a" * 20, 5).plain == "aaaa…"
+    assert short("stories:12,345", 12).plain == "stories:…", "a number that is cut is another number"
+    assert short("stories:12 of", 11).plain == "stories:12…"
+
+
+def shown(what, width):
+    console = Console(file=io.StringIO(), width=width, highlight=False, markup=False, emoji=False)
+    console.print(what)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+@pytest.fixture
+def grid():
+    found = table("run", "loss", "tokens")
+    found.add_row("a run of mine", "2.3456", "12,345,678")
+    found.add_row("another", "10.5", "9,999")
+    return found
+
+
+def test_a_table_that_fits_is_a_table(grid):
+    assert shown(grid, 40) == [
+        "run              loss      tokens",
+        "a run of mine  2.3456  12,345,678",
+        "another          10.5       9,999",
+    ]
+
+
+def test_words_give_way_before_numbers_do(grid):
+    assert shown(grid, 28) == [
+        "run         loss      tokens",
+        "a run of  2.3456  12,345,678",
+        "mine",
+        "another     10.5       9,999",
+    ]
+
+
+def test_a_table_that_does_not_fit_is_a_list_with_whole_numbers(grid):
+    assert shown(grid, 20) == ["a run of mine", " loss: 2.3456", " tokens: 12,345,678", "", "another", " loss: 10.5", " tokens: 9,999"]
+
+
+@pytest.mark.parametrize(
+    ("width", "lines"),
+    [
+        (30, ["run    source           loss", "first  stories:12,000  2.345"]),
+        (24, ["run    source      loss", "first  stories:…  2.345"]),
+        (14, ["first", " source:", "stories:12,000", " loss: 2.345"]),
+    ],
+)
+def test_a_column_that_may_be_shortened_gives_way_first_and_cuts_no_number(width, lines):
+    grid = table("run", "source", "loss")
+    grid.columns[1].justify, grid.columns[1].overflow = "left", "ellipsis"
+    grid.add_row("first", short("stories:12,000", 20), "2.345")
+    assert shown(grid, width) == lines
+
+
+@pytest.mark.parametrize("width", range(1, 60))
+def test_at_no_width_is_anything_lost(grid, width):
+    letters = "".join(shown(grid, width)).replace(" ", "")
+    for cell in ("arunofmine", "another", "2.3456", "12,345,678", "10.5", "9,999"):
+        assert cell in letters or (cell == "arunofmine" and width > 20)
+    assert max(map(len, shown(grid, width))) <= width
+
+
+def test_names_and_values_without_a_header_stay_on_a_line():
+    grid = table("", "", left=2)
+    grid.show_header = False
+    grid.add_row("memory", "12.3 GiB of 16")
+    grid.add_row("", "of which weights")
+    assert shown(grid, 14) == ["memory 12.3", "GiB of 16", "of which", "weights"]
+
+
+@pytest.mark.parametrize(("width", "first"), [(100, 88), (40, 40)])
+def test_a_box_is_as_wide_as_the_terminal_up_to_88(width, first):
+    lines = shown(boxed("some text", "title", width), width)
+    assert lines[0].startswith("╭─ title ─")
+    assert len(lines[0]) == first
+
+
+def test_a_box_in_few_columns_is_its_text():
+    assert shown(boxed("some text", "title", 20), 20) == ["title:", "some text"]

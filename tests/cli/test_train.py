@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 
@@ -149,6 +151,75 @@ def test_stories_are_measured_against_their_floor(llm, monkeypatch):
     assert small.code == 0
     assert "skills not measured: a story has" in small.out
     assert "llm-scratch generate small" in small.out
+
+
+FAILURE = TypeError("Cannot convert a MPS Tensor to float64 dtype\nas it has none")
+
+
+def fail(*_, **__):
+    raise FAILURE
+
+
+def test_skills_that_cannot_be_measured_do_not_spoil_the_training(llm, monkeypatch):
+    monkeypatch.setattr("llm_scratch.evaluation.skills.story_bits_per_byte", fail)
+    words = "--data.source stories:60 --data.val-fraction 0.2 --model.vocab-size 400 --model.context-length 64 --model.emb-dim 16"
+    words += " --model.n-heads 2 --model.n-layers 1 --train.steps 1 --train.batch-size 2 --train.eval-batches 1 --train.sample-every 0"
+    result = llm("train", "quickstart", "--out", "tales", *words.split())
+    assert (result.code, result.err) == (0, "")
+    said = "warning: skills not measured: TypeError: Cannot convert a MPS Tensor to float64 dtype as it has none; to try again:"
+    assert f"{said} llm-scratch evaluate tales --skills\n" in result.out
+    assert "llm-scratch generate tales" in result.out, "what comes after is still said"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("llm_scratch.cli.plan.look_back", "warning: plan not compared: TypeError: {}; to try again: llm-scratch plan x\n"),
+        ("llm_scratch.cli.plan.look_ahead", "warning: no plan made: TypeError: {}\n"),
+        ("llm_scratch.training.records.plot_runs", "warning: no picture of the losses (TypeError: {}); `llm-scratch plot x` draws it\n"),
+        ("llm_scratch.training.records.stream", "warning: no sample at step 4 (TypeError: {}); `llm-scratch generate x` writes one\n"),
+    ],
+)
+def test_what_is_shown_beside_a_training_does_not_spoil_it(name, said, llm, tiny, monkeypatch, trained_once):
+    monkeypatch.setattr(name, fail)
+    result = llm(*tiny, "--out", "x")
+    assert (result.code, result.err) == (0, "")
+    assert said.format(" ".join(str(FAILURE).split())) in result.out.replace("dtype\nas", "dtype as")
+    end = "ckpt/step-00000004/model.safetensors"
+    assert Path("x", end).read_bytes() == (trained_once / end).read_bytes()
+
+
+def test_a_leftover_rank_is_said_and_the_run_is_saved_and_shown(llm, tiny, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    result = llm(*tiny, "--out", "x")
+    assert (result.code, result.err) == (0, "")
+    assert "warning: RANK=1 is ignored: no WORLD_SIZE above 1 is set, so this is the only process\n" in result.out
+    assert "Done in 0:" in result.out
+    assert Path("x/ckpt/step-00000004").is_dir()
+
+
+def test_a_leftover_world_size_is_one_line_before_any_work(llm, tiny, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    result = llm(*tiny, "--out", "x")
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
+    assert "llm-scratch: WORLD_SIZE=2 needs RANK; unset RANK and WORLD_SIZE to train with one process" in result.err
+    assert not Path("x").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows tells a broken pipe otherwise")
+def test_training_goes_on_when_the_reader_of_its_output_leaves(tiny, tmp_path, trained_once):
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = [sys.executable, "-m", "llm_scratch", *tiny, "--out", str(tmp_path / "x")]
+    done = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120)
+    os.close(writer)
+    said = "llm-scratch: standard output cannot be written; the run continues, its log.txt has every line\n"
+    assert (done.returncode, done.stderr) == (0, said)
+    end = "ckpt/step-00000004/model.safetensors"
+    assert (tmp_path / "x" / end).read_bytes() == (trained_once / end).read_bytes()
+    assert "step 4/4" in (tmp_path / "x" / "log.txt").read_text()
 
 
 def test_an_import_brings_a_preset_and_a_source(llm, tmp_path, monkeypatch):

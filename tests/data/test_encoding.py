@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import psutil
@@ -16,7 +15,7 @@ from effort import wait_until
 from llm_scratch.data.encoding import END, encode, encode_all
 from llm_scratch.data.readers import Texts
 from llm_scratch.data.shards import Tally
-from llm_scratch.errors import DATA, UserError
+from llm_scratch.errors import DATA, RESOURCES, UserError
 from llm_scratch.tokenizers import ByteBPE, CharTokenizer, save_tokenizer
 
 
@@ -68,8 +67,21 @@ def test_a_worker_that_is_killed_is_an_error_and_no_wait(folder):
     for child in psutil.Process().children(recursive=True):
         if "spawn_main" in " ".join(child.cmdline()):
             child.kill()
-    with pytest.raises(BrokenProcessPool):
+    with pytest.raises(UserError, match=r"a worker was ended from outside \(SIGKILL, maybe for lack of memory\)") as error:
         list(found)
+    assert error.value.code == RESOURCES
+
+
+def test_where_no_worker_can_start_this_process_encodes_the_same(folder, monkeypatch):
+    portions = [(Texts(("ab", "ba"), 4),), END]
+    want = [one.ids.tolist() for one in encode_all(portions, folder, "uint16", 1)]
+    monkeypatch.setattr("llm_scratch.worker_processes.ProcessPoolExecutor", _no_semaphores)
+    with pytest.warns(RuntimeWarning, match="all work is done in this process"):
+        assert [one.ids.tolist() for one in encode_all(portions, folder, "uint16", 2)] == want
+
+
+def _no_semaphores(*_):
+    raise OSError(38, "Function not implemented")
 
 
 def test_workers_know_what_the_users_file_adds(tmp_path):

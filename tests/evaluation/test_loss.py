@@ -7,11 +7,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from no_float64 import OnSuchADevice, WithoutFloat64
 from torch import nn
 
 from llm_scratch.errors import DATA, USAGE, UserError
 from llm_scratch.evaluation import loss as room
-from llm_scratch.evaluation.loss import Loss, evaluate_text, evaluate_tokens
+from llm_scratch.evaluation.loss import Loss, evaluate_text, evaluate_tokens, in_float64
 from llm_scratch.model.gpt import GPTModel
 
 CFG = {"vocab_size": 257, "context_length": 8, "emb_dim": 16, "n_heads": 2, "n_layers": 2, "drop_rate": 0.5, "qkv_bias": False}
@@ -87,6 +88,19 @@ def test_equals_the_formula_for_every_ragged_end(model, ids, n, size, stride):
     got = evaluate_tokens(model, ids[:n], size, batch_size=3, stride=stride)
     assert got.n_tokens == scored == n - 1
     assert got.nats == pytest.approx(want, rel=1e-5)
+
+
+def test_evaluation_gives_the_same_loss_on_a_device_without_float64(model, ids):
+    assert evaluate_tokens(OnSuchADevice(model), ids).nats == evaluate_tokens(model, ids).nats
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_in_float64_keeps_every_value(dtype):
+    x = torch.randn(5, generator=torch.Generator().manual_seed(1)).to(dtype)
+    for tensor in (x, x.as_subclass(WithoutFloat64)):
+        doubled = in_float64(tensor)
+        assert doubled.dtype == torch.float64
+        assert doubled.tolist() == x.tolist()
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 100])

@@ -7,6 +7,7 @@ import re
 
 import pytest
 import torch
+from no_float64 import OnSuchADevice
 from torch import nn
 
 from llm_scratch.data.stories import HELD_OUT, SKILLS, Probe, tell
@@ -112,6 +113,12 @@ def test_judge_equals_one_answer_at_a_time(gpt, tokenizer, stories):
     assert judge(gpt, tokenizer, probes, batch_size=7) == want
     assert gpt.training, "the model is in the mode that it was in"
     assert 0 < sum(want) < len(want)
+
+
+def test_skills_are_the_same_on_a_device_without_float64(gpt, tokenizer, stories):
+    probes, device = [probe for story in stories[:3] for probe in story.probes], OnSuchADevice(gpt)
+    assert judge(device, tokenizer, probes) == judge(gpt, tokenizer, probes)
+    assert story_bits_per_byte(device, tokenizer, 3) == story_bits_per_byte(gpt, tokenizer, 3)
 
 
 def test_a_model_that_knows_the_stories_is_always_right(rows, tokenizer):

@@ -141,7 +141,14 @@ def test_another_pattern_and_its_faults():
         ByteBPE.train(["a"], 260, special_tokens=("< end>",))
 
 
-def test_progress_draws_a_bar_on_stderr(capfd):
+def test_in_few_columns_no_bar_is_drawn_whose_numbers_would_be_cut(capfd, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    ByteBPE.train(["abcabc"], 259, progress=True)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_progress_draws_a_bar_on_stderr(capfd, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     ByteBPE.train(["abcabc"], 259, progress=True)
     captured = capfd.readouterr()
     assert "characters" in captured.err

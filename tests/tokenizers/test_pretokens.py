@@ -83,6 +83,15 @@ def test_counts_do_not_depend_on_the_way(verdict):
     assert splitter.count([long]) == Counter(regex.findall(ORIGINAL, long))
 
 
+def test_where_no_worker_can_start_counting_gives_the_same(monkeypatch):
+    def no_semaphores(*_):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("llm_scratch.worker_processes.ProcessPoolExecutor", no_semaphores)
+    with pytest.warns(RuntimeWarning, match="all work is done in this process"):
+        assert Splitter().count(["a b a"], 2) == Splitter().count(["a b a"])
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_counting_tells_how_far_it_is(verdict, monkeypatch, processes):
     monkeypatch.setattr(pretokens, "CHUNK", 1000)

@@ -1,12 +1,16 @@
 """The choice of precision: what is asked is taken, what is tried follows the clock, and nothing random is drawn on the way."""
 
+import warnings
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
 
 from llm_scratch.config import ModelConfig
+from llm_scratch.errors import USAGE, UserError
 from llm_scratch.training import precision
-from llm_scratch.training.precision import choose_precision, gain_of_bfloat16
+from llm_scratch.training.precision import can_multiply_bfloat16, choose_precision, gain_of_bfloat16, precision_of_run
 
 CPU = torch.device("cpu")
 WIDE = ModelConfig(emb_dim=768)
@@ -45,3 +49,33 @@ def test_the_trial_leaves_no_trace():
     assert gain_of_bfloat16(64, CPU) > 0
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.get_rng_state(), seed)
+
+
+WITHOUT_AUTOCAST = torch.device("meta")
+
+
+def test_bfloat16_is_refused_where_the_device_does_not_multiply_in_it():
+    assert can_multiply_bfloat16(CPU)
+    assert not can_multiply_bfloat16(WITHOUT_AUTOCAST)
+    with pytest.raises(UserError, match="--machine.precision bfloat16: meta does not multiply in bfloat16 here; use auto") as error:
+        choose_precision("bfloat16", WIDE, WITHOUT_AUTOCAST)
+    assert error.value.code == USAGE
+
+
+def test_a_device_that_only_warns_and_stays_in_float32_does_not_multiply_in_bfloat16(monkeypatch):
+    """As Apple's MPS before macOS 14."""
+
+    class Warns(nullcontext):
+        def __init__(self, *_):
+            warnings.warn("autocast is disabled", stacklevel=2)
+            super().__init__()
+
+    monkeypatch.setattr(torch, "autocast", Warns)
+    assert not can_multiply_bfloat16(CPU)
+
+
+def test_a_run_is_resumed_in_its_precision_if_the_device_has_it():
+    assert precision_of_run("bfloat16", CPU).name == "bfloat16"
+    assert precision_of_run("float32", WITHOUT_AUTOCAST).name == "float32"
+    elsewhere = precision_of_run("bfloat16", WITHOUT_AUTOCAST)
+    assert (elsewhere.name, "began in bfloat16, in which meta" in elsewhere.why) == ("float32", True)

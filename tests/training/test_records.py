@@ -1,6 +1,7 @@
 """What a run leaves on paper: settings that can be read back, metrics without holes, samples, and the loss plot."""
 
 import json
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -139,3 +140,13 @@ def test_a_quiet_watcher_passes_on_warnings_alone(capsys):
     assert capsys.readouterr().out == ""
     watcher.warn("careful")
     assert capsys.readouterr().out == "warning: careful\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a script that stands in for git")
+def test_a_git_that_complains_in_another_encoding_is_no_error(tmp_path, monkeypatch):
+    """As of a folder that belongs to another user and whose name has an umlaut in Latin-1."""
+    (tmp_path / "git").write_bytes(b"#!/bin/sh\nprintf 'fatal: j\\374rgen' >&2\nexit 128\n")
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr("llm_scratch.training.records.matmul_flops", lambda *_: 1e9)
+    assert environment(torch.device("cpu"))["commit"] is None

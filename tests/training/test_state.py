@@ -150,3 +150,17 @@ def test_a_run_on_the_cpu_does_not_initialize_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda: torch.arange(16, dtype=torch.uint8))
     assert random_state()["cuda"] == bytes(range(16)).hex()
+
+
+def test_the_generator_of_apples_gpu_is_kept_too(monkeypatch):
+    """Simulated: torch.mps of this build has no device, so that one stands in for its generator."""
+    held = torch.arange(9, dtype=torch.uint8)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: held)
+    monkeypatch.setattr(torch.mps, "set_rng_state", lambda state: put_back.append(state.tolist()))
+    put_back: list[list[int]] = []
+    states = json.loads(json.dumps(random_state()))
+    restore_random(states)
+    assert put_back == [held.tolist()]
+    restore_random({name: state for name, state in states.items() if name != "mps"})
+    assert len(put_back) == 1, "a run that was on a CPU before says nothing of it"

@@ -9,7 +9,7 @@ from llm_scratch.config import MachineConfig
 from llm_scratch.model.gpt import GPTModel
 from llm_scratch.model.loss import next_token_loss
 from llm_scratch.training import trainee
-from llm_scratch.training.trainee import Trainee, compile_pays, make_ready
+from llm_scratch.training.trainee import Trainee, compile_pays, compile_problem, make_ready
 
 CPU = torch.device("cpu")
 CFG = {"vocab_size": 50, "context_length": 8, "emb_dim": 24, "n_heads": 3, "n_layers": 2, "drop_rate": 0.0}
@@ -62,6 +62,7 @@ def backends(monkeypatch):
 
 def test_stored_choices_replace_those_of_a_new_trial(backends, monkeypatch):
     monkeypatch.setattr(trainee, "compile_pays", lambda *args: (True, "as a trial says"))
+    monkeypatch.setattr(trainee, "compile_problem", lambda device: "")
     ready = make_ready(GPTModel(CFG), MachineConfig(), CPU)
     assert "hidden" in vars(ready.model)
     stored = {"precision": "bfloat16", "matmul_backend": "MKL", "compiled": False}
@@ -117,6 +118,31 @@ def test_stored_compilation_is_kept_where_the_compiler_works(works, backends, mo
     assert ready.compiled is works
     assert ("hidden" in vars(ready.model)) is works
     assert works or ready.why.endswith("not compiled: the compiler does not work here")
+
+
+def test_without_a_working_compiler_a_run_trains_as_it_is_and_says_why(monkeypatch):
+    def compile(function):
+        def fails(*_):
+            raise RuntimeError("No working C++ compiler found in CXX\nand more")
+
+        return fails
+
+    monkeypatch.setattr(torch, "compile", compile)
+    model = GPTModel(CFG)
+    ready = make_ready(model, MachineConfig(compile="yes"), CPU)
+    reason = "RuntimeError: No working C++ compiler found in CXX"
+    assert ready.why.endswith(f"not compiled: torch.compile does not work here ({reason})")
+    assert "hidden" not in vars(model)
+    ids = torch.zeros(1, 8, dtype=torch.long)
+    assert torch.isfinite(ready(ids, ids))
+
+
+def test_with_a_working_compiler_the_model_is_compiled(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda function: function)
+    model = GPTModel(CFG)
+    assert make_ready(model, MachineConfig(compile="yes"), CPU).why.endswith("; compiled: as asked")
+    assert "hidden" in vars(model)
+    assert compile_problem(CPU) == ""
 
 
 @pytest.mark.slow

@@ -13,11 +13,15 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
 from llm_scratch import __version__
+from llm_scratch.cli.narrow import entries, fold, terminal_columns
+from llm_scratch.cli.streams import flush_standard_streams, open_standard_streams
 from llm_scratch.errors import INTERRUPTED, RESOURCES, UserError, unknown
+from llm_scratch.user_folders import set_library_folders
 
 VERBS: dict[str, tuple[str, str]] = {
     "train": ("train.Train", "train a model from a preset, or go on with one"),
@@ -54,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after `llm-scratch`; None takes this process's.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that has no "é" shows "?" and not a traceback
@@ -63,28 +68,57 @@ def main(argv: Sequence[str] | None = None) -> int:
     if os.environ.get("NO_COLOR"):
         os.environ.setdefault("PYTHON_TYRO_ANSI_CODES", "False")  # tyro knows a variable of its own
     try:
-        with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
-            _dispatch(words)
-        sys.stdout.flush()
-    except SystemExit as e:
-        return e.code if isinstance(e.code, int) else 0
-    except BrokenPipeError:  # `llm-scratch runs list | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return BROKEN_PIPE
+        code = _run(words)
     except BaseException as e:
         if "--debug" in words:
             raise
         line, code = explain(e)
-        rank, size = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
-        print(f"llm-scratch: {line}" if size == "1" else f"llm-scratch, process {rank} of {size}: {line}", file=sys.stderr)
-        return code
+        _complain(f"llm-scratch{_process()}: {line}")
+    return _code_after_output(code)
+
+
+def _run(words: list[str]) -> int:
+    """Run a command; its exit code."""
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            _dispatch(words)
+    except SystemExit as e:
+        if isinstance(e.__context__, BrokenPipeError):  # rich ends the program so
+            return BROKEN_PIPE
+        return e.code if isinstance(e.code, int) else 0
+    except BrokenPipeError:  # `llm-scratch runs list | head -1`
+        return BROKEN_PIPE
     return 0
+
+
+def _code_after_output(code: int) -> int:
+    """The exit code once the output is flushed: a failure to write it is one of the command, if that had none."""
+    failed = flush_standard_streams()
+    if failed is None or code:
+        return code
+    if isinstance(failed, BrokenPipeError):
+        return BROKEN_PIPE
+    line, code = explain(failed)
+    _complain(f"llm-scratch: {line}")
+    return code
+
+
+def _process() -> str:
+    """Which process of a distributed job speaks; "" for the only one."""
+    rank, size = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
+    return f", process {rank} of {size}" if size.isdigit() and int(size) > 1 and rank.isdigit() else ""
+
+
+def _complain(line: str) -> None:
+    """Print a line on stderr, if that takes it."""
+    with suppress(OSError, ValueError):
+        print(line, file=sys.stderr)
 
 
 def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
     """A warning of a library in one line."""
-    print(f"llm-scratch: warning: {' '.join(str(message).split())}", file=sys.stderr)
+    _complain(f"llm-scratch: warning: {' '.join(str(message).split())}")
 
 
 def explain(error: BaseException) -> tuple[str, int]:
@@ -100,6 +134,8 @@ def explain(error: BaseException) -> tuple[str, int]:
         return f"{error.filename}: {error.strerror}; check the path, its permissions and the free space", RESOURCES if full else BUG
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{error.strerror}; free some space or choose another folder", RESOURCES
+    if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):  # of Python's tempfile
+        return f"{error.strerror or error}; set TMPDIR to a folder that can be written", RESOURCES
     what = " ".join(f"{type(error).__name__}: {error}".split())
     return f"unexpected {what}; this is a bug: run it again with --debug and report what it prints", BUG
 
@@ -116,6 +152,12 @@ def _dispatch(words: list[str]) -> None:
     if verb is None:
         print(overview(words[0]))
         return
+    try:
+        os.getcwd()
+    except OSError as e:
+        raise UserError("the working folder is gone; change to one that exists", RESOURCES) from e
+    set_library_folders()
+    os.environ["MPLBACKEND"] = "agg"  # pictures go to files; the name of a backend that matplotlib does not know would be an error
     module, name = VERBS[verb][0].split(".")
     command: Any = getattr(import_module(f"{__name__}.{module}"), name)
     from llm_scratch.cli.flags import parse
@@ -141,13 +183,16 @@ def _verb(words: list[str]) -> tuple[str | None, list[str]]:
 def overview(group: str = "") -> str:
     """The help of the whole command, or of a group of verbs such as `tokenizer`."""
     verbs = {verb: about for verb, (_, about) in VERBS.items() if verb.split()[0] == group or not group}
+    columns = terminal_columns()
     lines = [f"usage: llm-scratch {group + ' ' if group else ''}COMMAND ...", ""]
     if not group:
         lines += ["Understand, build, train and look inside a GPT.", ""]
-    lines += ["commands:", *(f"  {verb:<18} {about}" for verb, about in verbs.items()), "", "examples:"]
+    lines = [fold(line, columns) for line in lines]
+    lines += ["commands:", *entries(verbs, columns), "", "examples:"]
     if group:
-        lines += [f"  llm-scratch {verb} --help" for verb in list(verbs)[:2]]
+        lines += [fold(f"  llm-scratch {verb} --help", columns) for verb in list(verbs)[:2]]
     else:
-        lines += ["  llm-scratch train quickstart", '  llm-scratch generate quickstart "The story of Anna"', ""]
-        lines += ["Each command has --help. llm-scratch --version prints the version."]
+        examples = ["  llm-scratch train quickstart", '  llm-scratch generate quickstart "The story of Anna"', ""]
+        lines += [fold(line, columns) for line in examples]
+        lines += [fold("Each command has --help. llm-scratch --version prints the version.", columns)]
     return "\n".join(lines)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from llm_scratch.cli.folders import resolve
 from llm_scratch.config import ModelConfig, RunConfig
 from llm_scratch.errors import CHECKPOINT, RESOURCES, USAGE, UserError
+from llm_scratch.user_folders import expand_user
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,7 +56,7 @@ def beginning(config: RunConfig, folder: Path) -> tuple[nn.Module | None, Tokeni
         from llm_scratch.interop.hf_export import sample_texts
         from llm_scratch.tokenizers import load_tokenizer
 
-        there = load_tokenizer(Path(config.data.source.partition(":")[2]).expanduser())
+        there = load_tokenizer(expand_user(config.data.source.partition(":")[2]))
         texts = sample_texts(tokenizer, 20)
         if any(there.encode(text, disallowed_special=()) != tokenizer.encode(text, disallowed_special=()) for text in texts):
             raise UserError(f"{config.data.source} was made with another tokenizer than that of {config.start}; prepare it with that one")

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Annotated
 
 from rich.console import Console
-from rich.panel import Panel
-from rich.text import Text
 from tyro.conf import Positional, arg
 
 from llm_scratch.cli.flags import Verb
-from llm_scratch.cli.terminal import console, count, printable, table
+from llm_scratch.cli.terminal import boxed, console, count, printable, table
 from llm_scratch.errors import UserError, unknown
+from llm_scratch.user_folders import expand_user
 
 SAMPLE_LETTERS = 600
 FLOOR_STORIES = 2000  # enough for three digits of the floor
@@ -135,7 +134,7 @@ class ShowSource(Verb):
 def _show_text(text: str, title: str, screen: Console) -> None:
     """The first words of a text in a box."""
     sample = text if len(text) <= SAMPLE_LETTERS else text[:SAMPLE_LETTERS].rsplit(" ", 1)[0] + " …"
-    screen.print(Panel(Text(printable(sample).strip()), title=title, title_align="left", width=min(screen.width, 88)))
+    screen.print(boxed(printable(sample).strip(), title, screen.width))
 
 
 def _show_shards(folder: str, screen: Console) -> None:
@@ -162,7 +161,7 @@ def _show_shards(folder: str, screen: Console) -> None:
     screen.print(grid)
     ids = np.asarray(row[1 : SAMPLE_LETTERS + 1])
     ends = np.flatnonzero(ids == index.eot)
-    text = load_tokenizer(Path(folder).expanduser()).decode(ids[: ends[0] if len(ends) else None].tolist())
+    text = load_tokenizer(expand_user(folder)).decode(ids[: ends[0] if len(ends) else None].tolist())
     _show_text(text, "the first document" if done.documents > 1 else "it begins", screen)
 
 

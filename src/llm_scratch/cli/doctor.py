@@ -23,6 +23,7 @@ from llm_scratch.cli.folders import resolve
 from llm_scratch.cli.letter import write_letter
 from llm_scratch.cli.terminal import console, table
 from llm_scratch.errors import UserError
+from llm_scratch.user_folders import find_cache_folder
 
 CORE = ("torch", "numpy", "regex", "safetensors", "tyro", "rich", "pyyaml", "tiktoken", "matplotlib")
 OPTIONAL = {"transformers": "hf", "tokenizers": "hf", "jupytext": "lessons", "nbclient": "lessons", "tensorboard": "track", "pytest": "dev"}
@@ -159,11 +160,17 @@ def _room() -> Iterator[Row]:
 
 def _files() -> Iterator[Row]:
     from llm_scratch.data.sources import DOWNLOADED, on_this_machine
-    from llm_scratch.download import cache_folder, offline
+    from llm_scratch.download import offline
     from llm_scratch.tokenizers.gpt2 import on_this_machine as gpt2_here
 
     yield Row("data folder", os.environ.get("LLM_SCRATCH_DATA") or "LLM_SCRATCH_DATA not set; not needed")
-    yield Row("cache", f"{cache_folder()}" + (", network switched off" if offline() else ""))
+    try:
+        cache = find_cache_folder()
+    except UserError as e:
+        yield Row("cache", str(e), "export LLM_SCRATCH_CACHE=FOLDER")
+        return
+    instead = f" ({cache.reason}; set LLM_SCRATCH_CACHE to choose another)" if cache.reason else ""
+    yield Row("cache", f"{cache.path}{instead}" + (", network switched off" if offline() else ""))
     for name in DOWNLOADED:
         path = on_this_machine(name)
         yield Row(name, f"{path}" if path else "not downloaded yet", "" if path else f"llm-scratch data get {name}")

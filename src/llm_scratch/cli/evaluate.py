@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from llm_scratch.data.shards import Tokens
     from llm_scratch.evaluation.loss import Loss
 
+MIN_BAR_COLUMNS = 66  # that rich's own bar takes; in fewer it would cut numbers
 PARTS = 64  # a text is measured in so many parts, and their spread gives the standard error
 
 
@@ -99,7 +100,7 @@ def measure(model: Any, tokenizer: Any, ids: Tokens, screen: Console) -> tuple[L
 
     pieces = rows(ids, model.cfg["context_length"], getattr(model, "start_id", None))
     groups = [group for group in np.array_split(np.array(pieces), min(PARTS, len(pieces))) if len(group)]
-    shown = track(groups, "measuring", console=screen, transient=True, disable=not screen.is_terminal)
+    shown = track(groups, "measuring", console=screen, transient=True, disable=not screen.is_terminal or screen.width < MIN_BAR_COLUMNS)
     parts = []
     for group in shown:
         part = Loss(0.0, 0, 0)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
 from llm_scratch.cli.flags import Verb, option
-from llm_scratch.cli.folders import resolve
+from llm_scratch.cli.folders import check_can_write, resolve
 from llm_scratch.cli.terminal import console, count
 
 
@@ -31,6 +32,7 @@ class ExportHF(Verb):
     def run(self) -> None:
         """Load, write, compare, say so."""
         where, screen = resolve(self.run_), console()
+        check_can_write(Path(self.folder), "FOLDER")
         from llm_scratch.interop.hf_export import export_hf
         from llm_scratch.loading import load
 

@@ -11,8 +11,9 @@ import importlib.util
 import inspect
 import io
 import re
+import sys
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
@@ -20,6 +21,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import tyro
 from tyro.conf import Positional, arg
 
+from llm_scratch.cli.narrow import CAPTURE_COLUMNS, MIN_HELP_COLUMNS, at_least_columns, terminal_columns, unboxed
 from llm_scratch.errors import UserError
 
 T = TypeVar("T")
@@ -116,11 +118,20 @@ def parse(cls: type[T], argv: Sequence[str], prog: str) -> T:
     asks = "-h" in argv or "--help" in argv
     defaults = getattr(cls, "defaults", None)
     start: dict[str, Any] = {} if defaults is None else {"default": defaults(words, given, asks)}
-    complaint = io.StringIO()
+    complaint, narrow = io.StringIO(), asks and terminal_columns() < MIN_HELP_COLUMNS
+    boxes = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # tyro draws its boxes by the encoding
     try:
-        with redirect_stderr(complaint):
+        # tyro breaks words where columns are few, and never ends where they are fewest
+        with (
+            redirect_stderr(complaint),
+            redirect_stdout(boxes if narrow else sys.stdout),
+            at_least_columns(CAPTURE_COLUMNS if narrow else MIN_HELP_COLUMNS),
+        ):
             return tyro.cli(cls, args=list(argv), prog=prog, description=inspect.getdoc(cls), **start)
     except SystemExit as e:
+        if not e.code and narrow:
+            boxes.seek(0)
+            print(unboxed(boxes.read(), terminal_columns()))
         if not e.code:
             raise
         raise UserError(f"{_in_one_line(complaint.getvalue())}; see `{prog} --help`") from None

@@ -6,13 +6,15 @@ Proof: tests/cli/test_folders.py.
 from __future__ import annotations
 
 import json
+import os
 import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llm_scratch.config import RunConfig, learned, load_config, to_dict
-from llm_scratch.errors import CHECKPOINT, UserError
+from llm_scratch.errors import CHECKPOINT, RESOURCES, UserError
 
 RUNS = Path("runs")
 
@@ -87,6 +89,20 @@ def resolve(name: str) -> Path:
         return Path(name)
     others = f"{', '.join(GPT2)} or hf:org/name"
     raise UserError(f"no run {name!r} here or in {RUNS}/; `llm-scratch runs list` shows what there is; or {others}", CHECKPOINT)
+
+
+def check_can_write(path: Path, option: str = "--out") -> None:
+    """Refuse a file or folder that cannot be made, before the work whose result it is to hold; tried with a nameless file.
+
+    Raises:
+        UserError: names the folder that cannot be written (code 6).
+    """
+    there = next(parent for parent in [*([path] if path.is_dir() else []), *path.absolute().parents] if os.path.exists(parent))
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as e:
+        raise UserError(f"{there} cannot be written ({e.strerror}); choose another {option}", RESOURCES) from e
 
 
 def folder_for(config: RunConfig, name: str, today: str, fresh: bool) -> tuple[Path, str]:

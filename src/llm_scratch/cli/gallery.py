@@ -16,7 +16,7 @@ from tyro.conf import Positional, arg
 from llm_scratch.cli.decoders import Decoders
 from llm_scratch.cli.device import ready
 from llm_scratch.cli.flags import Verb, option
-from llm_scratch.cli.folders import resolve
+from llm_scratch.cli.folders import check_can_write, resolve
 from llm_scratch.cli.gallery_page import number, page
 from llm_scratch.cli.memorise import run_of
 from llm_scratch.cli.prompts import text_of
@@ -99,6 +99,7 @@ class Gallery(Verb):
         """Write in every way, print the texts and a table, and write the page."""
         if self.tokens < 1:
             raise UserError(f"tokens={self.tokens} must be at least 1")
+        check_can_write(Path(self.out))
         where, screen = resolve(self.run_), console()
         prompt = text_of(self.prompt) if self.prompt == "-" else self.prompt
         from llm_scratch.evaluation.gallery import tree

@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 
 from llm_scratch.cli.beginning import kind_of
 from llm_scratch.cli.flags import Verb, option
-from llm_scratch.cli.folders import resolve
+from llm_scratch.cli.folders import check_can_write, resolve
 from llm_scratch.cli.terminal import command, console, count
 from llm_scratch.config import ModelConfig, RunConfig, dump_config, to_dict
 from llm_scratch.errors import UserError
@@ -50,6 +50,7 @@ class Import(Verb):
         folder, base, screen = Path(self.out), preset(self.preset), console()
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(f"--out {folder} is there already; expected a new or empty folder")
+        check_can_write(folder)
         if self.heads is not None and self.heads < 1:
             raise UserError(f"heads={self.heads} must be at least 1")
         from llm_scratch.loading import Options, read, tokenizer_named

@@ -6,7 +6,6 @@ Proof: tests/cli/test_plan.py.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -121,15 +120,17 @@ def look_ahead(config: RunConfig, folder: Path, device: str, corpus: Corpus, scr
     """The plan of a run that is about to begin, told in a line; None for one that goes on, or is over before a plan is made."""
     import torch
 
+    from llm_scratch.training.launcher import launched_rank
     from llm_scratch.training.plan import make_plan, worth_a_plan
 
-    if (folder / "metrics.jsonl").exists() or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if (folder / "metrics.jsonl").exists() or launched_rank().size > 1:
         return None
     if not worth_a_plan(config, corpus, torch.device(device)):
         return None
     with screen.status("trying a few steps …"):
         plan = make_plan(config, torch.device(device), corpus)
-    screen.print(f"plan: {size(plan.peak_memory)} of memory at most, about {duration(plan.seconds)} ({plan.seconds_per_step:.2g} s a step)")
+    took = f"about {duration(plan.seconds)} ({plan.seconds_per_step:.2g} s a step)"
+    screen.print(f"plan: {size(plan.peak_memory)} of memory at most, {took}", soft_wrap=True)
     for line in _does_not_fit(plan, config):
         screen.print(f"warning: {line}", soft_wrap=True)
     return plan

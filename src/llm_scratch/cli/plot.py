@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from llm_scratch.cli.flags import Switch, Verb, option
-from llm_scratch.cli.folders import read_run, resolve
+from llm_scratch.cli.folders import check_can_write, read_run, resolve
 from llm_scratch.cli.terminal import console
 from llm_scratch.errors import DATA, UserError
 
@@ -43,6 +43,8 @@ class Plot(Verb):
         name = "panels" if self.panels else "loss-plot"
         place = folders[0] / name if len(folders) == 1 else Path("loss-compare")
         places = [Path(self.out)] if self.out else [place.with_name(f"{place.name}.{kind}") for kind in ("png", "svg")]
+        for path in places:
+            check_can_write(path)
         draw(folders, places, {"time": "elapsed"}.get(self.x, self.x), self.panels)
         for path in places:
             console().print(str(path), soft_wrap=True)

@@ -14,13 +14,16 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tyro.conf import Positional, arg
 
 from llm_scratch.cli.flags import Switch, Verb, option
+from llm_scratch.cli.folders import check_can_write
 from llm_scratch.cli.terminal import command, console, count, duration
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.files import in_words
+from llm_scratch.user_folders import expand_user
 
 if TYPE_CHECKING:
     from llm_scratch.data.shards import Index, Tally
 
+MIN_BAR_COLUMNS = 76  # for the bar and all beside it; in fewer, numbers would be cut
 MOST = 8  # workers, unless told: so many stay under 1 GiB of memory
 
 
@@ -66,8 +69,9 @@ class PrepareData(Verb):
         if self.workers < 0:
             raise UserError(f"--workers {self.workers} must be at least 1, or left out")
         workers = self.workers or min(MOST, processors())
+        check_can_write(expand_user(self.out))
         if self.fresh:
-            remove_shards(Path(self.out), screen)
+            remove_shards(expand_user(self.out), screen)
         began = time.perf_counter()
         with Reading(screen) as reading:
             index = make_shards(
@@ -97,7 +101,7 @@ class CheckData(Verb):
         with screen.status(f"reading {self.folder} …") as status:
             for file in check_shards(self.folder):
                 status.update(f"{file} is as it was written")
-        index = Index.load(Path(self.folder).expanduser())
+        index = Index.load(expand_user(self.folder))
         screen.print(f"{self.folder}: {index.tokens:,} tokens in {_shards(index)}, all as they were written", soft_wrap=True)
 
 
@@ -110,7 +114,8 @@ class Reading:
         self.status = screen.status("finding the source, making the tokenizer …")
         self.bar = Progress(
             TextColumn("{task.fields[read]}"), BarColumn(None), TextColumn("{task.fields[speed]}"), TimeRemainingColumn(compact=True),
-            TextColumn("left"), console=screen, expand=True, transient=True, disable=not screen.is_terminal,
+            TextColumn("left"), console=screen, expand=True, transient=True,
+            disable=not screen.is_terminal or screen.width < MIN_BAR_COLUMNS,
         )  # fmt: skip
 
     def __enter__(self) -> Reading:
@@ -140,7 +145,7 @@ class Reading:
         speed = f"{count(tokens)} tokens, {count((tokens - self.first) / max(now - self.began, 1e-9))} a second"
         read = f"{in_words(done.source_bytes)} of {in_words(self.size)}"
         self.bar.update(self.bar.task_ids[0], completed=done.source_bytes, read=read, speed=speed)
-        if not self.screen.is_terminal and now - self.said > self.every:
+        if self.bar.disable and now - self.said > self.every:
             self.said = now
             self.screen.print(f"{read}, {speed}")
 

@@ -8,15 +8,14 @@ from __future__ import annotations
 import textwrap
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console, RenderableType
-from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from llm_scratch.cli.terminal import count, duration, printable
+from llm_scratch.cli.terminal import boxed, count, duration, printable
 from llm_scratch.training.page import Page
 from llm_scratch.training.records import Watcher
 
@@ -25,17 +24,41 @@ if TYPE_CHECKING:
     from llm_scratch.training.plan import Plan
 
 SAMPLE_LETTERS = 480
+MIN_BAR_WIDTH = 8
+"""columns from which a bar shows anything"""
+
+
+def joined_to_fit(parts: Sequence[str], width: int) -> str:
+    """As many of the parts, from the first on, as fit into a line of `width` columns; empty ones do not count."""
+    line = ""
+    for part in filter(None, parts):
+        longer = f"{line} · {part}" if line else part
+        if len(longer) > width:
+            break
+        line = longer
+    return line
 
 
 class Bar(Progress):
-    """A progress bar with a line of numbers under it."""
+    """A progress bar with a line of numbers under it; parts that a narrow terminal has no room for are left out.
 
-    status = ""
+    Attributes:
+        status: the parts of the line, the most important first.
+    """
+
+    status: Sequence[str] = ()
 
     def get_renderables(self) -> Iterable[RenderableType]:
         """The bar, then the numbers."""
-        yield self.make_tasks_table(self.tasks)
-        yield Text(self.status, style="dim", no_wrap=True, overflow="ellipsis")
+        if not self.tasks:
+            return
+        task, width = self.tasks[0], self.console.width
+        steps, clock = f"step {task.completed:,}/{task.total:,}", task.fields["clock"]
+        if len(steps) + len(clock) + MIN_BAR_WIDTH + 2 <= width:
+            yield self.make_tasks_table(self.tasks)
+        else:
+            yield Text(joined_to_fit([steps, clock], width) or f"{task.percentage:.0f}%")
+        yield Text(joined_to_fit(self.status, min(width, 80)), style="dim")
 
 
 class Watch(Watcher):
@@ -110,7 +133,7 @@ class Watch(Watcher):
         text = text if len(text) <= SAMPLE_LETTERS else text[:SAMPLE_LETTERS].rsplit(" ", 1)[0] + " …"
         if self.console.is_terminal:
             title = f"step {run.step:,} · {count(run.tokens)} tokens"
-            self.console.print(Panel(Text(text), title=title, title_align="left", border_style="cyan", width=min(self.console.width, 88)))
+            self.console.print(boxed(text, title, self.console.width, "cyan"))
         wrapped = [part for line in text.splitlines() for part in textwrap.wrap(line, 76) or [""]]
         self._say(
             "\n".join([f"step {run.step:>5,}  the model writes:", *(f"    {line}".rstrip() for line in wrapped)]), self.console.is_terminal
@@ -158,15 +181,12 @@ class Watch(Watcher):
         left = gone / max(1, run.step - self.first_step) * (run.steps - run.step)
         return f"{duration(gone)} gone, {duration(left)} left"
 
-    def _numbers(self, run: Run) -> str:
-        """The line under the bar, at most 80 letters."""
+    def _numbers(self, run: Run) -> list[str]:
+        """The parts of the line under the bar, the most important first."""
         scores: Any = run.last_eval
         held_out = f"held-out {scores['val_loss']:.3f} = {scores['val_bits_per_byte']:.3f} bits/byte" if scores else ""
         speed = f"{count(self._speed())} tok/s"
-        parts = [f"loss {self._loss():.3f}", held_out, speed, self._share(), self._memory(), f"{count(run.tokens)} tokens"]
-        while len(line := " · ".join(part for part in parts if part)) > 80:
-            parts.pop()
-        return line
+        return [f"loss {self._loss():.3f}", held_out, speed, self._share(), self._memory(), f"{count(run.tokens)} tokens"]
 
     def _line(self, run: Run, row: dict[str, float]) -> str:
         """The log's line: where, loss, rate, gradient, time a step, speed, MFU, memory, tokens, clock."""

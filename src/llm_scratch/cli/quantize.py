@@ -10,7 +10,7 @@ from tyro.conf import Positional, arg
 
 from llm_scratch.cli.evaluate import measure
 from llm_scratch.cli.flags import Verb, option
-from llm_scratch.cli.folders import read_run, resolve
+from llm_scratch.cli.folders import check_can_write, read_run, resolve
 from llm_scratch.cli.terminal import command, console, table
 from llm_scratch.config import RunConfig, dump_config, to_dict
 from llm_scratch.errors import CHECKPOINT, USAGE, UserError
@@ -49,6 +49,7 @@ class Quantize(Verb):
         out = Path(self.out or f"{str(where).rstrip('/')}-int{self.bits}")
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UserError(f"{out} is there already; name another folder with --out")
+        check_can_write(out)
         from llm_scratch.loading import load
         from llm_scratch.model.kernel_choice import choose_kernel
         from llm_scratch.model.quantized import quantize

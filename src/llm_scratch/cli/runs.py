@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from rich.panel import Panel
-from rich.text import Text
 from tyro.conf import Positional, arg
 
 from llm_scratch.cli.flags import Verb, option
 from llm_scratch.cli.folders import RUNS, RunFolder, find_runs, read_run, resolve
-from llm_scratch.cli.terminal import command, console, count, printable, short, table
+from llm_scratch.cli.terminal import boxed, command, console, count, printable, short, table
 from llm_scratch.config import config_hash
 from llm_scratch.errors import CHECKPOINT, UserError
 
@@ -89,7 +87,7 @@ class ShowRun(Verb):
         screen.print(facts)
         _show_curve(path)
         if sample := _last_sample(path):
-            screen.print(Panel(Text(printable(sample)), title="it wrote last", title_align="left", width=min(screen.width, 88)))
+            screen.print(boxed(printable(sample), "it wrote last", screen.width))
         for verb in ("generate", "evaluate", "plot"):
             screen.print(f"  {command(verb, path)}", soft_wrap=True)
 

@@ -7,30 +7,108 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO, cast
 
-from rich.console import Console
-from rich.table import Table
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.panel import Panel
+from rich.table import Column, Table
 from rich.text import Text
 
-
-def console(stderr: bool = False) -> Console:
-    """A console on stdout (or stderr): colours only on a terminal and without NO_COLOR, nothing guessed from the text."""
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+from llm_scratch.cli.streams import LenientStream
 
 
-def table(*columns: str, left: int = 1) -> Table:
-    """A table without a cage: the first `left` columns stand to the left, numbers after them to the right."""
-    grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+def console(stderr: bool = False, lenient: str = "") -> Console:
+    """A console on stdout (or stderr): colors only on a terminal and without NO_COLOR, nothing guessed from the text.
+
+    Args:
+        stderr: print there instead of on stdout.
+        lenient: a notice; output that cannot be written is discarded, after this line on stderr, instead of raising
+            (see `streams.LenientStream`).
+    """
+    stream = sys.stderr if stderr else sys.stdout
+    file = cast(TextIO, LenientStream(stream, lenient)) if lenient else None
+    return Console(stderr=stderr, file=file, highlight=False, markup=False, emoji=False)
+
+
+class FittingTable(Table):
+    """A table that becomes a list of `name: value` lines where its columns do not fit.
+
+    Numbers are never cut or broken over lines, and words are only if they are longer than a quarter of a usual terminal.
+    """
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The table, or the list."""
+        widths = [_cell_widths(column) for column in self.columns]
+        for column, (widest, _) in zip(self.columns, widths):
+            if column.justify == "right" and widest <= MAX_NUMBER_WIDTH:
+                column.no_wrap = True
+        needed = [widest if column.no_wrap else word for column, (widest, word) in zip(self.columns, widths)]
+        spare = options.max_width - sum(needed) - 2 * (len(needed) - 1)
+        for column, width in zip(self.columns, needed):
+            if spare < 0 and column.overflow == "ellipsis" and width + spare >= MIN_SHORTENED_WIDTH:
+                column._cells = [short(_plain(cell), width + spare) for cell in column.cells]
+                spare = 0
+        if spare >= 0:
+            yield from super().__rich_console__(console, options)
+            return
+        for number, line in enumerate(self._lines()):
+            if line or number:
+                yield Text(line, overflow="fold")
+
+    def _lines(self) -> Iterator[str]:
+        """Each row as its first cell, then the others by name; an empty line before the next row that has a first cell."""
+        headers = [_plain(column.header) if self.show_header else "" for column in self.columns]
+        for row in zip(*(column.cells for column in self.columns)):
+            first, *others = (" ".join(_plain(cell).split()) for cell in row)
+            named = [f"{header}: {cell}" if header else cell for header, cell in zip(headers[1:], others) if cell]
+            if self.show_header:
+                yield from ["", first, *(f" {line}" for line in named)]
+            else:  # name and value
+                yield " ".join([first, *named]).strip()
+
+
+MAX_NUMBER_WIDTH, MAX_WORD_WIDTH = 16, 20
+"""Columns of a cell that is taken for a number, and of a word that a table is given room for; longer words are folded."""
+MIN_SHORTENED_WIDTH = 6
+"""Columns down to which the cells of a column with `overflow="ellipsis"` are shortened before the table becomes a list."""
+
+
+def _cell_widths(column: Column) -> tuple[int, int]:
+    """Columns that the widest cell takes, and the widest word of one, a long word counted as `MAX_WORD_WIDTH`."""
+    texts = [_plain(column.header), *map(_plain, column.cells)]
+    words = [cell_len(word) for text in texts for word in text.split()]
+    return max(map(cell_len, texts), default=0), min(max(words, default=0), MAX_WORD_WIDTH)
+
+
+def _plain(cell: object) -> str:
+    return cell.plain if isinstance(cell, Text) else str(cell)
+
+
+def table(*columns: str, left: int = 1) -> FittingTable:
+    """A borderless table: the first `left` columns are left-aligned, the numbers after them right-aligned."""
+    grid = FittingTable(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for number, name in enumerate(columns):
         grid.add_column(name, justify="left" if number < left else "right", overflow="fold")
     return grid
 
 
+def boxed(text: str, title: str, width: int, style: str = "none") -> RenderableType:
+    """A text in a box of at most 88 columns; below 40, where a box would take the room, the title and the text."""
+    if width < 40:
+        return Text(f"{title}:\n{text}")
+    return Panel(Text(text), title=title, title_align="left", border_style=style, width=min(width, 88))
+
+
 def short(text: str, width: int) -> Text:
-    """A cell of at most `width` letters, on one line."""
+    """A cell of at most `width` letters, on one line; what is left out shows as an ellipsis, and no number is cut in two."""
     line = " ".join(printable(text).split())
-    return Text(line if len(line) <= width else line[: width - 1] + "…", overflow="ellipsis", no_wrap=True)
+    if len(line) > width:
+        kept = line[: width - 1]
+        line = f"{kept.rstrip('0123456789.,') if line[width - 1].isdigit() else kept}…"
+    return Text(line, overflow="ellipsis", no_wrap=True)
 
 
 def duration(seconds: float) -> str:

@@ -11,7 +11,7 @@ from rich.text import Text
 from tyro.conf import Positional, arg
 
 from llm_scratch.cli.flags import Verb, option
-from llm_scratch.cli.folders import resolve
+from llm_scratch.cli.folders import check_can_write, resolve
 from llm_scratch.cli.terminal import command, console, on_terminal, table
 from llm_scratch.errors import USAGE, UserError
 
@@ -51,6 +51,7 @@ class TrainTokenizer(Verb):
             raise UserError(f"--workers {self.workers} must be at least 1, or left out")
         if out.suffix != ".json" or out.is_dir():
             raise UserError(f"--out {self.out} is not a name for a .json file, e.g. tokenizer.json")
+        check_can_write(out)
         from llm_scratch.cli.doctor import processors
         from llm_scratch.data.sources import read
         from llm_scratch.tokenizers import ByteBPE

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -21,17 +22,21 @@ from tyro.conf import Positional
 
 from llm_scratch.cli.beginning import begin_from, beginning, branch, run_of
 from llm_scratch.cli.flags import Switch, Verb, option
-from llm_scratch.cli.folders import folder_for, read_run
+from llm_scratch.cli.folders import check_can_write, folder_for, read_run
 from llm_scratch.cli.plot import draw
 from llm_scratch.cli.terminal import command, console, count, duration
 from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig, TrainConfig, dump_config, learned, load_config, to_dict
-from llm_scratch.errors import CHECKPOINT, RESOURCES, USAGE, UserError, unknown
+from llm_scratch.errors import CHECKPOINT, USAGE, UserError, unknown
 from llm_scratch.presets import PRESETS, preset
+from llm_scratch.training.launcher import launched_rank
 from llm_scratch.training.lock import NAME, only_writer
 
 if TYPE_CHECKING:
     from llm_scratch.data.corpus import Corpus
     from llm_scratch.training.loop import Run
+
+
+OUTPUT_LOST = "llm-scratch: standard output cannot be written; the run continues, its log.txt has every line"
 
 
 @dataclass(frozen=True)
@@ -86,8 +91,12 @@ class Train(Verb):
         if self.print_config:
             print(dump_config(config), end="")
             return
-        screen, first = console(), os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started, or the only one
+        screen, here = console(lenient=OUTPUT_LOST), launched_rank()
+        first = here.is_main
         screen.quiet = not first
+        if here.leftover:
+            ignored = "is ignored: no WORLD_SIZE above 1 is set, so this is the only process"
+            screen.print(f"warning: {here.leftover} {ignored}", soft_wrap=True)
         folder = self._folder(config, screen) if first else Path()
         _check_names(config)
         from llm_scratch.cli.device import choose
@@ -100,19 +109,22 @@ class Train(Verb):
 
         keep_freed_memory()
         device, why = choose(self.device)
-        screen.print(f"device: {why}")
+        screen.print(f"device: {why}", soft_wrap=True)
         with joined(device) as team:
             folder = team.tell(folder)
             model, tokenizer = beginning(config, folder) if config.start else (None, None)
             with screen.status(f"reading {config.data.source} …"):
                 corpus = prepare(config, tokenizer)
             _introduce(config, corpus, screen)
-            plan = look_ahead(config, folder, device, corpus, screen) if first else None
+            plan = None
+            if first:
+                with optional_step("no plan made", "", screen, self.debug):
+                    plan = look_ahead(config, folder, device, corpus, screen)
             began = time.perf_counter()
             with Watch(screen, plan=plan) as watch:
                 run = train(config, folder, device=device, watcher=watch, corpus=corpus, model=model)
         if first:
-            _sum_up(run, screen, time.perf_counter() - began)
+            _sum_up(run, screen, time.perf_counter() - began, self.debug)
 
     def _folder(self, config: RunConfig, screen: Console) -> Path:
         """The run directory; `--fresh --force` has emptied it, and it can be written."""
@@ -134,9 +146,7 @@ class Train(Verb):
         if (folder / NAME).exists():
             with only_writer(folder, screen.print):
                 pass  # somebody trains there, or nobody: known before torch is imported
-        parent = next(p for p in [folder, *folder.absolute().parents] if p.exists())
-        if not os.access(parent, os.W_OK):
-            raise UserError(f"{parent} cannot be written; choose another --out", RESOURCES)
+        check_can_write(folder)
         return folder
 
 
@@ -144,7 +154,8 @@ def _introduce(config: RunConfig, corpus: Corpus, screen: Console) -> None:
     """What is learned from, and what learns."""
     screen.print(
         f"text: {config.data.source}, {count(len(corpus.train))} tokens to learn from, {count(len(corpus.val))} held out, "
-        f"{corpus.bytes_per_token:.2f} bytes a token"
+        f"{corpus.bytes_per_token:.2f} bytes a token",
+        soft_wrap=True,
     )
     origin = f", from {config.start}" if config.start else ""
     screen.print(f"model: {config.model.architecture}, {count(config.model.n_params)} parameters{origin}", soft_wrap=True)
@@ -209,17 +220,20 @@ def _check_names(config: RunConfig) -> None:
             raise unknown(kind, name, known)
 
 
-def _sum_up(run: Run, screen: Console, seconds: float) -> None:
-    """How it went, where everything lies, what to do next."""
+def _sum_up(run: Run, screen: Console, seconds: float, debug: bool = False) -> None:
+    """How it went, where everything lies, what to do next. Training is over: what fails here is a warning."""
     from llm_scratch.cli.plan import look_back
 
     folder, best = run.folder, run.best
     bits = best / math.log(2) / run.bytes_per_token
-    screen.print(f"\nDone in {duration(seconds)}. Best held-out loss: {best:.4f} nats per token, {bits:.4f} bits per byte.")
-    if (beside := look_back(folder)) is not None:
-        screen.print(f"The plan: {beside}", soft_wrap=True)
+    done = f"Done in {duration(seconds)}. Best held-out loss: {best:.4f} nats per token, {bits:.4f} bits per byte."
+    screen.print(f"\n{done}", soft_wrap=True)
+    with optional_step("plan not compared", command("plan", folder), screen, debug):
+        if (beside := look_back(folder)) is not None:
+            screen.print(f"The plan: {beside}", soft_wrap=True)
     if run.config.data.source.partition(":")[0] == "stories":
-        _measure_skills(run, screen)
+        with optional_step("skills not measured", command("evaluate", folder, "--skills"), screen, debug):
+            _measure_skills(run, screen)
     prompt = run.config.train.prompt
     for what, where in (
         ("model", folder), ("loss", folder / "loss-plot.png"), ("samples", folder / "samples.md"), ("log", folder / "log.txt"),
@@ -228,17 +242,33 @@ def _sum_up(run: Run, screen: Console, seconds: float) -> None:
         screen.print(f"{what:>8}  {where}", soft_wrap=True)
 
 
+@contextmanager
+def optional_step(problem: str, again: str, screen: Console, debug: bool = False) -> Iterator[None]:
+    """Turn an error inside the block into one warning line, as the work that it belongs to is done or can be done without it.
+
+    Args:
+        problem: what is missing then, as "skills not measured".
+        again: the command that does it, "" if there is none.
+        screen: gets the warning.
+        debug: print the traceback too.
+    """
+    try:
+        yield
+    except Exception as e:
+        if debug:
+            traceback.print_exc()
+        reason = " ".join(str(e).split()) if isinstance(e, UserError) else " ".join(f"{type(e).__name__}: {e}".split())
+        hint = f"; to try again: {again}" if again else ""
+        screen.print(f"warning: {problem}: {reason}{hint}", soft_wrap=True)
+
+
 def _measure_skills(run: Run, screen: Console) -> None:
     """Show what a model of the stories can do, write it as skills.json, and draw the loss again with the grammar's floor."""
     from llm_scratch.cli.skills import show_skills
     from llm_scratch.files import write_whole
     from llm_scratch.loading import load
 
-    try:
-        with screen.status("measuring skills on new stories …"):
-            measured = show_skills(screen, *load(run.folder, str(run.device)))
-    except UserError as e:  # a model too small for a story is trained all the same
-        screen.print(f"skills not measured: {e}")
-        return
+    with screen.status("measuring skills on new stories …"):
+        measured = show_skills(screen, *load(run.folder, str(run.device)))
     write_whole(run.folder / "skills.json", json.dumps(measured, indent=1) + "\n")
     draw([run.folder], [run.folder / "loss-plot.png", run.folder / "loss-plot.pdf"])

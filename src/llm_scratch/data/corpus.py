@@ -7,7 +7,6 @@ Proof: tests/data/test_corpus.py.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from llm_scratch.data.shards import Tokens, blocks, open_shards
 from llm_scratch.data.sources import read
 from llm_scratch.errors import DATA, UserError, unknown
 from llm_scratch.tokenizers import TOKENIZERS, Tokenizer, load_tokenizer
+from llm_scratch.user_folders import expand_user
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _from_shards(config: RunConfig) -> Corpus:
     if config.data.split == "characters":
         raise UserError(f"{config.data.source} holds tokens, and data.split is 'characters'; set --data.split tokens")
     ids, index = open_shards(folder)
-    tokenizer = load_tokenizer(Path(folder).expanduser())
+    tokenizer = load_tokenizer(expand_user(folder))
     _check_vocabulary(folder, tokenizer, config.model.vocab_size)
     train, val = split_tokens(ids, config.data.val_fraction, index.eot)
     _check_length(config, train, val)

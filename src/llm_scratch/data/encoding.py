@@ -12,7 +12,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Generator, Iterable
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ import numpy as np
 from llm_scratch.data.readers import Portion, pieces
 from llm_scratch.data.shards import Tally
 from llm_scratch.tokenizers import Tokenizer, load_tokenizer
+from llm_scratch.worker_processes import worker_pool
 
 END: Portion = ()
 """The portion that stands for the end of a source: nothing but the <|endoftext|> after the last document."""
@@ -65,25 +66,24 @@ def encode_all(portions: Iterable[Portion], folder: Path, dtype: str, workers: i
 
     Args:
         folder: holds the tokenizer.json.
-        workers: processes; 1: this one. Each holds a tokenizer and a few portions.
+        workers: processes; 1, or where none can start: this one. Each holds a tokenizer and a few portions.
         run_first: a Python file that each runs at its start.
+    Raises:
+        UserError: a worker ended before its time (code 6).
     """
-    if workers == 1:
-        tokenizer = load_tokenizer(folder)
-        for portion in portions:
-            yield encode(portion, tokenizer, dtype)
-        return
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker, (folder, dtype, run_first))
-    waiting: deque[Future[Encoded]] = deque()
-    try:
+    with worker_pool(workers, _begin_worker, (folder, dtype, run_first)) as pool:
+        if pool is None:
+            tokenizer = load_tokenizer(folder)
+            for portion in portions:
+                yield encode(portion, tokenizer, dtype)
+            return
+        waiting: deque[Future[Encoded]] = deque()
         for portion in portions:
             waiting.append(pool.submit(_encode_in_worker, portion))
             if len(waiting) > AHEAD * workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 _mine: tuple[Tokenizer, str]

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 from llm_scratch.data.sources import SOURCES, as_text, matching, read, read_bytes, text_of_line
 from llm_scratch.errors import DATA, UserError
+from llm_scratch.user_folders import expand_user
 
 PORTION = 1 << 20  # bytes
 LONGEST = 64 << 20  # bytes in a line of a .jsonl file: a document is held in memory
@@ -115,7 +116,7 @@ def open_source(name: str, field: str = "text") -> Source:
     kind, _, argument = name.partition(":")
     if kind == "hf":
         return _from_hub(name, argument, field)
-    if kind == "file" or (kind not in SOURCES and Path(name).expanduser().exists()):
+    if kind == "file" or (kind not in SOURCES and expand_user(name).exists()):
         return _from_files(name, [f for path in matching(argument if kind == "file" else name) for f in _inside(path)], field)
     documents = read(name)
     sizes = [len(text.encode("utf-8", "surrogatepass")) for text in documents]

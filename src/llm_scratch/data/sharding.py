@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
@@ -23,8 +22,10 @@ from llm_scratch import files
 from llm_scratch.data.encoding import END, Encoded, encode_all
 from llm_scratch.data.readers import PORTION, Source, open_source, pieces
 from llm_scratch.data.shards import Index, Shard, Tally, check_size, sha256_of
-from llm_scratch.errors import DATA, INTERRUPTED, RESOURCES, UserError, unknown
+from llm_scratch.errors import DATA, INTERRUPTED, UserError, unknown
 from llm_scratch.tokenizers import TOKENIZERS, Tokenizer, save_tokenizer
+from llm_scratch.user_folders import expand_user
+from llm_scratch.worker_processes import check_main_guard
 
 SAMPLE = 32 << 20  # bytes of text that a new bpe vocabulary is learned from, at most
 
@@ -63,10 +64,11 @@ def make_shards(
     Raises:
         UserError: bad text, or a folder with something else in it (code 3); a full disk (code 6); Ctrl-C (code 130).
     """
-    folder = Path(folder).expanduser()
+    check_main_guard()
+    folder = expand_user(folder)
     if shard_tokens < 1 or workers < 1:
         raise UserError(f"shard_tokens={shard_tokens} and workers={workers} must both be at least 1")
-    path = Path(source.removeprefix("file:")).expanduser()
+    path = expand_user(source.removeprefix("file:"))
     if path.is_dir() and folder.resolve().is_relative_to(path.resolve()):
         raise UserError(f"the shards would lie inside their own source, {path}; choose another folder than {folder}")
     text = open_source(source, field)
@@ -85,9 +87,6 @@ def make_shards(
     except KeyboardInterrupt:
         kept = f"{Index.load(folder).tokens:,} tokens are kept in {folder}"
         raise UserError(f"stopped; {kept}; the same command goes on from there", INTERRUPTED) from None
-    except BrokenProcessPool:
-        why = "a worker was ended from outside, maybe for lack of memory"
-        raise UserError(f"{why}; the same command with fewer --workers goes on", RESOURCES) from None
     finally:
         encoded.close()
 

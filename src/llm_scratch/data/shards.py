@@ -25,6 +25,7 @@ import numpy as np
 
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.files import write_whole
+from llm_scratch.user_folders import expand_user
 
 VERSION = 1
 BLOCK = 1 << 22  # ids looked at together where a whole row is gone through
@@ -171,7 +172,7 @@ def open_shards(folder: str | Path) -> tuple[ShardedTokens, Index]:
     Raises:
         UserError: not a folder of shards, one that is not finished, or a shard that is missing or too short (code 3).
     """
-    folder = Path(folder).expanduser()
+    folder = expand_user(folder)
     index = Index.load(folder)
     if not index.complete:
         raise UserError(
@@ -204,7 +205,7 @@ def check_shards(folder: str | Path) -> Iterator[str]:
     Raises:
         UserError: as `open_shards`; a file that has changed since it was written (code 3).
     """
-    folder = Path(folder).expanduser()
+    folder = expand_user(folder)
     _, index = open_shards(folder)
     for file, sha256 in [("tokenizer.json", index.tokenizer_sha256), *((shard.file, shard.sha256) for shard in index.shards)]:
         if (found := sha256_of(folder / file)) != sha256:

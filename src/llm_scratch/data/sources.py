@@ -26,6 +26,7 @@ from llm_scratch.data.shards import open_shards, places_of
 from llm_scratch.download import FILES, cache_folder, fetch
 from llm_scratch.errors import DATA, UserError, unknown
 from llm_scratch.tokenizers import load_tokenizer
+from llm_scratch.user_folders import expand_user
 
 
 def read(source: str) -> list[str]:
@@ -113,7 +114,7 @@ def matching(argument: str) -> list[Path]:
     """
     if not argument:
         raise UserError("source 'file:' names no file; expected file:PATH or file:'books/*.txt'", DATA)
-    paths = [Path(argument).expanduser()]
+    paths = [expand_user(argument)]
     if not paths[0].exists() and glob.has_magic(argument):
         paths = sorted(Path(p) for p in glob.glob(str(paths[0]), recursive=True) if Path(p).is_file())
         if not paths:
@@ -188,7 +189,7 @@ def shards(argument: str) -> list[str]:
     Here they become documents again, all in memory; training takes the tokens as they are, and reads only what it needs.
     """
     tokens, index = open_shards(argument)
-    tokenizer = load_tokenizer(Path(argument).expanduser())
+    tokenizer = load_tokenizer(expand_user(argument))
     ends = places_of(tokens, index.eot)
     return [tokenizer.decode(tokens[np.arange(begin + 1, end)].tolist()) for begin, end in zip(ends, ends[1:])]
 
@@ -199,7 +200,7 @@ DOWNLOADED = {"verdict": "the-verdict.txt", "shakespeare": "tinyshakespeare.txt"
 
 def on_this_machine(name: str) -> Path | None:
     """Where the file of a downloaded source lies already, judged by its size; None if `read` would have to download it."""
-    folders = [Path(given).expanduser()] if (given := os.environ.get("LLM_SCRATCH_DATA")) else []
+    folders = [expand_user(given)] if (given := os.environ.get("LLM_SCRATCH_DATA")) else []
     paths = [folder / DOWNLOADED[name] for folder in [*folders, cache_folder()]]
     return next((path for path in paths if path.is_file() and path.stat().st_size == FILES[path.name].size), None)
 

@@ -96,7 +96,8 @@ def evaluate_tokens(
     with evaluating(model), torch.inference_mode():
         for inputs, targets in _batches(ids, size, min(stride or size, size), batch_size):
             check_ids(model, inputs)
-            nats += next_token_loss(model(inputs.to(device)), targets.to(device), "none").double().sum().item()
+            nats_per_target = next_token_loss(model(inputs.to(device)), targets.to(device), "none")  # [B, T]
+            nats += in_float64(nats_per_target).sum().item()
             scored = targets[targets != IGNORE].tolist()
             n_tokens += len(scored)
             n_bytes += 0 if tokenizer is None else _count_bytes(scored, tokenizer)
@@ -119,6 +120,14 @@ def evaluate_text(
         model, ids if eot is None else [eot, *ids], context_length, batch_size, stride=stride, tokenizer=tokenizer if eot is None else None
     )
     return loss if eot is None else Loss(loss.nats, loss.n_tokens, len(text.encode()))
+
+
+def in_float64(x: Tensor) -> Tensor:
+    """`x` in float64: on its device, or on the CPU if the device has no float64 (Apple's MPS). Any shape."""
+    try:
+        return x.double()
+    except (TypeError, RuntimeError):  # TypeError from MPS, RuntimeError from other devices without float64
+        return x.cpu().double()
 
 
 def _batches(ids: Sequence[int] | Tensor | np.ndarray, size: int, stride: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:

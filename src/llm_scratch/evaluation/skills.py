@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from llm_scratch.data.stories import HELD_OUT, SKILLS, Probe, Story, tell
 from llm_scratch.errors import DATA, UserError
-from llm_scratch.evaluation.loss import MAX_SCORES
+from llm_scratch.evaluation.loss import MAX_SCORES, in_float64
 from llm_scratch.generation.decode import end_of_text
 from llm_scratch.model.running import check_ids, context_length, device_of, evaluating, vocab_size
 
@@ -99,7 +99,8 @@ def judge(
     for numbers, logits in _logits(model, list(rows), batch_size, device):
         picked = [(i, *want) for i, number in enumerate(numbers) for want in wanted[number]]
         b, answer_ids, position, token = (torch.tensor(column, device=logits.device) for column in zip(*picked, strict=True))
-        scores = logits[b, position].double().log_softmax(-1).gather(-1, token[:, None])[:, 0]
+        scores = in_float64(logits[b, position]).log_softmax(-1)  # [N, V]
+        scores = scores.gather(-1, token[:, None].to(scores.device))[:, 0]  # [N]
         log_probs.index_add_(0, answer_ids.cpu(), scores.cpu())
     totals = iter(log_probs.tolist())
     compared = [[next(totals) for _ in answers_of_probe] for answers_of_probe in asked]
@@ -125,8 +126,9 @@ def story_bits_per_byte(
     nats = 0.0
     for numbers, logits in _logits(model, [row[:-1] for row in rows], batch_size, device):
         for scores, number in zip(logits, numbers, strict=True):
-            targets = torch.tensor(rows[number][1:], device=scores.device)  # [T]
-            nats += nn.functional.cross_entropy(scores[: len(targets)].double(), targets, reduction="sum").item()
+            targets = torch.tensor(rows[number][1:])  # [T]
+            scores = in_float64(scores[: len(targets)])  # [T, V]
+            nats += nn.functional.cross_entropy(scores, targets.to(scores.device), reduction="sum").item()
     n_bytes = sum(len(story.text.encode()) for story in stories)
     return nats / math.log(2) / n_bytes, sum(story.bits for story in stories) / n_bytes
 

@@ -17,6 +17,7 @@ from llm_scratch.interop.hf import load_weights
 from llm_scratch.interop.openai import gpt2_config, load_gpt2
 from llm_scratch.interop.openai_files import GPT2, WEIGHTS, release
 from llm_scratch.tokenizers import TOKENIZERS, Tokenizer
+from llm_scratch.user_folders import expand_user
 
 
 def load_named(name: str) -> tuple[nn.Module, Tokenizer]:
@@ -28,7 +29,7 @@ def load_named(name: str) -> tuple[nn.Module, Tokenizer]:
     size = GPT2[name]
     data = os.environ.get("LLM_SCRATCH_DATA")
     cache = download.cache_folder() / "gpt2"
-    for place in (Path("gpt2"), *([Path(data).expanduser() / "gpt2"] if data else []), cache):
+    for place in (Path("gpt2"), *([expand_user(data) / "gpt2"] if data else []), cache):
         if all((place / size / file).is_file() for file in WEIGHTS):
             return load_gpt2(place / size)
     if (file := f"{name}.safetensors") not in download.FILES:

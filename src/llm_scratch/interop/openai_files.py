@@ -14,6 +14,7 @@ from pathlib import Path
 
 from llm_scratch.download import FILES, Remote, get
 from llm_scratch.errors import DATA, RESOURCES, UserError, unknown
+from llm_scratch.user_folders import expand_user
 from llm_scratch.web import Failed
 
 ADDRESS = "https://openaipublic.blob.core.windows.net/gpt-2/models"
@@ -40,7 +41,7 @@ def release(model_size: str = "124M", models_dir: str | Path = "gpt2") -> Path:
         raise unknown("model size", str(model_size), SIZES)
     folder = Path(models_dir) / model_size
     data = os.environ.get("LLM_SCRATCH_DATA")
-    places = [folder] + ([Path(data).expanduser() / "gpt2" / model_size] if data else [])
+    places = [folder] + ([expand_user(data) / "gpt2" / model_size] if data else [])
     for place in places:
         if all((place / name).is_file() for name in WEIGHTS):
             return place

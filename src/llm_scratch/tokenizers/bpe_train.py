@@ -26,6 +26,8 @@ from llm_scratch.tokenizers.merging import BYTES, FIRST_MERGE, pairs, symbols
 from llm_scratch.tokenizers.pretokens import Splitter
 from llm_scratch.tokenizers.special import special_pattern
 
+MIN_BAR_COLUMNS = 70  # that a progress bar takes with its name, share and time
+
 
 def train_merges(
     texts: Iterable[str], n_merges: int, splitter: Splitter, special_tokens: Sequence[str] = (), progress: bool = False, processes: int = 1
@@ -160,6 +162,10 @@ def _bar(what: str, total: int | None, draw: bool) -> Iterator[Callable[[int], o
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True)) as bar:
+    console = Console(stderr=True)
+    if console.width < MIN_BAR_COLUMNS:  # numbers would be cut
+        yield lambda n: None
+        return
+    with Progress(console=console) as bar:
         task = bar.add_task(what, total=total)
         yield partial(bar.advance, task)

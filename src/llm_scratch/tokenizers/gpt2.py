@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.tokenizers.bpe_files import GPT2_SHA256
+from llm_scratch.user_folders import expand_user
 
 if TYPE_CHECKING:
     import tiktoken
@@ -86,6 +87,6 @@ def _folder() -> Path:
     from llm_scratch.download import cache_folder
 
     own = cache_folder() / "tiktoken"
-    places = [Path(data).expanduser() / "tiktoken"] if data else []
+    places = [expand_user(data) / "tiktoken"] if data else []
     places += [own, Path(os.environ.get("DATA_GYM_CACHE_DIR") or Path(tempfile.gettempdir()) / "data-gym-cache")]
     return next((place for place in places if _has_both(place)), own)

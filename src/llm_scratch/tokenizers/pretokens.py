@@ -119,7 +119,7 @@ class Splitter:
         """
         batches = self._batches(texts)
         total: Counter[str] = Counter()
-        for counted, n in map(self._count, batches) if processes == 1 else self._count_in_processes(batches, processes):
+        for counted, n in self._count_all(batches, processes):
             total.update(counted)
             tick(n)
         return total
@@ -149,11 +149,14 @@ class Splitter:
                 pieces[piece] += n
         return pieces, sum(map(len, batch))
 
-    def _count_in_processes(self, batches: Iterator[list[str]], processes: int) -> Iterator[tuple[Counter[str], int]]:
-        from concurrent.futures import ProcessPoolExecutor
-        from multiprocessing import get_context
+    def _count_all(self, batches: Iterator[list[str]], processes: int) -> Iterator[tuple[Counter[str], int]]:
+        """`_count` of each batch, in their order; in this process if others cannot start."""
+        from llm_scratch.worker_processes import worker_pool
 
-        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        with worker_pool(processes) as pool:
+            if pool is None:
+                yield from map(self._count, batches)
+                return
             waiting = deque(pool.submit(self._count, batch) for batch in islice(batches, 2 * processes))
             while waiting:
                 yield waiting.popleft().result()

@@ -119,6 +119,8 @@ def train(
                 run.restore(found)
                 if changed := what_changed(found.state, numerics(run.trainee, run.device)):
                     watcher.warn(changed)
+                if config.machine.precision == "auto" and run.trainee.precision.name != found.state.get("precision", "float32"):
+                    watcher.warn(run.trainee.precision.why)
             if team.writes:
                 checkpoint.check_room(folder, run.size)
             papers = Records(config, folder, run.step, run.device, team.size, watcher.warn) if team.writes else NoRecords()

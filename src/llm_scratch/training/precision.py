@@ -8,6 +8,7 @@ Source: mixed precision, Micikevicius et al. 2018, https://arxiv.org/abs/1710.03
 
 from __future__ import annotations
 
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +18,7 @@ import torch
 from torch.nn import functional as F
 
 from llm_scratch.config import ModelConfig
+from llm_scratch.errors import UserError
 from llm_scratch.hardware.benchmark import repeat_timings
 from llm_scratch.hardware.matmul_backend import one_thread, select_matmul_backend
 
@@ -37,7 +39,13 @@ class Precision:
 
 
 def choose_precision(wanted: Literal["auto", "float32", "bfloat16"], cfg: ModelConfig, device: torch.device) -> Precision:
-    """The precision for a run; `wanted` as in `MachineConfig.precision`."""
+    """The precision for a run; `wanted` as in `MachineConfig.precision`.
+
+    Raises:
+        UserError: bfloat16 is requested and this device does not multiply in it.
+    """
+    if wanted == "bfloat16" and not can_multiply_bfloat16(device):
+        raise UserError(f"--machine.precision bfloat16: {device} does not multiply in bfloat16 here; use auto or float32")
     if wanted != "auto":
         return Precision(wanted, "as asked")
     if device.type not in ("cpu", "cuda"):
@@ -47,6 +55,25 @@ def choose_precision(wanted: Literal["auto", "float32", "bfloat16"], cfg: ModelC
     ratio = gain_of_bfloat16(cfg.emb_dim, device)
     times = f"bfloat16 multiplies {ratio:.1f} times as fast as float32 here"
     return Precision("bfloat16", times) if ratio >= PAYS else Precision("float32", times)
+
+
+def precision_of_run(name: Literal["float32", "bfloat16"], device: torch.device) -> Precision:
+    """The precision that a run began with, to resume it in; float32 on a device that does not multiply in bfloat16."""
+    if name == "bfloat16" and not can_multiply_bfloat16(device):
+        return Precision("float32", f"the run began in bfloat16, in which {device} does not multiply here")
+    return Precision(name, "as in the run's checkpoint")
+
+
+def can_multiply_bfloat16(device: torch.device) -> bool:
+    """Whether a matrix product under autocast comes out in bfloat16 on `device`; tried on a small one."""
+    x = torch.ones(2, 2, device=device)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # older systems warn and stay in float32, which the data type shows
+            with Precision("bfloat16", "").products(device):
+                return F.linear(x, x).dtype == torch.bfloat16
+    except (RuntimeError, TypeError):
+        return False
 
 
 @lru_cache

@@ -93,7 +93,9 @@ def environment(device: torch.device) -> dict[str, Any]:
     """Where a run was made: versions, machine, its measured matrix rate in FLOP/s, the commit if there is one."""
     try:
         here = Path(__file__).resolve().parent
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5).stdout.strip()
+        ask = ["git", "rev-parse", "HEAD"]
+        found = subprocess.run(ask, cwd=here, capture_output=True, encoding="utf-8", errors="replace", timeout=5)
+        commit = found.stdout.strip()
     except (OSError, subprocess.SubprocessError):
         commit = ""
     return {
@@ -171,7 +173,7 @@ class Records:
             plot_runs([self.folder], self.folder / "loss-plot")
         except Exception as e:  # on a full disk matplotlib raises what it happens to; an error that is on its way says more
             if error is None:
-                self._warn(f"no picture of the losses: {e}")
+                self._warn(f"no picture of the losses ({type(e).__name__}: {e}); `llm-scratch plot {self.folder}` draws it")
 
     def timed(self, model: nn.Module, tokens: int, seconds: float) -> dict[str, float]:
         """What a step took, under `TIMED_FIELDS`: time, speed, share of the machine's matrix rate, memory held at most so far."""
@@ -196,11 +198,18 @@ class Records:
             self._warn(f"TensorBoard gets no more of this run: {e.strerror or e}; metrics.jsonl does")
 
     def sample(self, run: Run, watcher: Watcher) -> None:
-        """Let the model continue the run's prompt, into samples.md. Draws from a generator of its own, so training is not moved."""
-        pieces = stream(run.model, run.tokenizer, run.config.train.prompt, max_new_tokens=180, temperature=0.8, seed=run.step)
+        """Let the model continue the run's prompt, into samples.md; a failure is a warning, as training does not depend on it.
+
+        Draws from a generator of its own, so the training itself stays the same.
+        """
         compiled = "hidden" in vars(run.model)  # for whole rows; with a cache it would be compiled again for one length after another
-        with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
-            text = run.config.train.prompt + "".join(pieces)
+        try:
+            pieces = stream(run.model, run.tokenizer, run.config.train.prompt, max_new_tokens=180, temperature=0.8, seed=run.step)
+            with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
+                text = run.config.train.prompt + "".join(pieces)
+        except Exception as e:
+            watcher.warn(f"no sample at step {run.step} ({type(e).__name__}: {e}); `llm-scratch generate {run.folder}` writes one")
+            return
         self._samples.add(f"\n## Step {run.step}, {run.tokens:,} tokens\n\n{text.strip()}\n")
         watcher.sampled(run, text)
 

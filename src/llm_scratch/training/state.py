@@ -52,6 +52,8 @@ def random_state() -> dict[str, Any]:
     }
     if torch.cuda.is_initialized():  # asking would initialize it, and take half a gigabyte of GPU memory for a run on the CPU
         states["cuda"] = torch.cuda.get_rng_state().numpy().tobytes().hex()
+    if torch.backends.mps.is_available():
+        states["mps"] = torch.mps.get_rng_state().numpy().tobytes().hex()
     return states
 
 
@@ -60,6 +62,8 @@ def restore_random(states: dict[str, Any]) -> None:
     torch.set_rng_state(_as_tensor(states["cpu"]))
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(_as_tensor(states["cuda"]))
+    if "mps" in states and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(_as_tensor(states["mps"]))
     if "python" in states:
         random.setstate((3, tuple(_words(states["python"]).tolist()), states["python"]["gauss"]))
     if "numpy" in states:

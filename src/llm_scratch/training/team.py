@@ -10,9 +10,10 @@ Proof: tests/training/test_team.py, tests/reliability/test_w04_w06_processes.py.
 
 from __future__ import annotations
 
-import os
+import sys
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 from llm_scratch.errors import UserError
+from llm_scratch.training.launcher import ALONE, launched_rank, meeting_point
 
 T = TypeVar("T")
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "gloo")
@@ -114,11 +116,6 @@ def share_like(mine: Tensor, full: Tensor) -> Tensor:
     return distribute_tensor(full.to(mine.device), mine.device_mesh, mine.placements, src_data_rank=None)  # type: ignore[attr-defined]
 
 
-def rank_and_size() -> tuple[int, int]:
-    """Which process this is and of how many, as torchrun says it; (0, 1) for one that it did not start."""
-    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-
-
 @contextmanager
 def joined(device: str | torch.device) -> Iterator[Team]:
     """The team that this process belongs to, for as long as the block lasts; a block inside finds the team of the one outside.
@@ -126,12 +123,15 @@ def joined(device: str | torch.device) -> Iterator[Team]:
     Args:
         device: what to compute on; under torchrun "cuda" is the GPU with this process's number on its machine.
     Raises:
-        UserError: another process of the team ended.
+        UserError: the environment describes no complete team, its processes cannot connect, or another process of it ended.
     """
-    rank, size = rank_and_size()
+    here = launched_rank()
+    rank, size = here.rank, here.size
     where = torch.device(device)
+    if size > 1 and where.type not in ("cpu", "cuda"):
+        raise UserError(f"several processes cannot train together on {where.type}; use --device cpu, or one process")
     if size > 1 and where.type == "cuda" and where.index is None:
-        where = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        where = torch.device("cuda", here.local_rank)
     if where.type == "cuda" and where.index is not None:
         torch.cuda.set_device(where)  # whose random state is saved, and on whose stream a step is enqueued
     if size == 1:
@@ -141,7 +141,7 @@ def joined(device: str | torch.device) -> Iterator[Team]:
 
     outermost = not distributed.is_initialized()
     if outermost:
-        distributed.init_process_group("cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo")
+        _connect(where, rank, size)
     try:
         yield Team(rank, size, where)
     except RuntimeError as e:
@@ -153,8 +153,43 @@ def joined(device: str | torch.device) -> Iterator[Team]:
             code=LOST_PROCESS,
         ) from e
     if outermost:  # after an error the others may be gone already, and parting from them would wait for them
-        distributed.destroy_process_group()
+        with suppress(RuntimeError):  # the work is done, whatever became of the others since
+            distributed.destroy_process_group()
 
 
+def _connect(device: torch.device, rank: int, size: int) -> None:
+    """Join the process group; if the other processes take long, say once that this one waits.
+
+    torch waits for up to half an hour inside a call that Ctrl-C does not interrupt, so the call runs in a thread.
+
+    Raises:
+        UserError: the environment does not say where to connect, or connecting failed.
+    """
+    from torch import distributed
+
+    where, errors = meeting_point(), list[Exception]()
+
+    def connect() -> None:
+        try:
+            if device.type == "cuda":
+                torch.cuda.set_device(device)  # the current device is a thread's own
+            distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+        except Exception as e:
+            errors.append(e)
+
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(WAIT_NOTICE_SECONDS)
+    if thread.is_alive():
+        others = f"process {1 - rank}" if size == 2 else f"the other {size - 1} processes"
+        print(f"process {rank} of {size} is waiting for {others} to connect at {where}; {ALONE}", file=sys.stderr, flush=True)
+        thread.join()
+    if errors:
+        reason = " ".join(str(errors[0]).split("\n")[0].split())[:160]
+        raise UserError(f"process {rank} of {size} cannot connect to the others at {where} ({reason}); {ALONE}") from errors[0]
+
+
+WAIT_NOTICE_SECONDS = 5.0
+"""How long a process waits for the others before it says so."""
 LOST_PROCESS = 1
 """Exit code of a process that ends because another one did."""

@@ -8,6 +8,7 @@ Tests: tests/training/test_trainee.py. Gains: `python benchmarks/train.py`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +20,7 @@ from llm_scratch.hardware.benchmark import matmul_flops
 from llm_scratch.hardware.matmul_backend import fastest_matmul_backend, use_matmul_backend
 from llm_scratch.model.dropout import Dropout
 from llm_scratch.model.head_loss import summed_loss
-from llm_scratch.training.precision import Precision, choose_precision
+from llm_scratch.training.precision import Precision, choose_precision, precision_of_run
 
 COMPILING = 60.0  # seconds that torch.compile takes for a GPT, about
 SAVED = {"cpu": 0.0, "cuda": 0.3}  # share of a step that it saves; on CPUs it made steps 0 to 20 % longer
@@ -92,14 +93,14 @@ class Trainee(nn.Module):
             device: what it computes on.
         """
         if machine.precision == "auto" and "precision" in stored:
-            self.precision = Precision(stored["precision"], AS_STORED)
+            self.precision = precision_of_run(stored["precision"], device)
         if stored.get("device", device.type) != device.type:
             return
         if self.matmul_backend and stored.get("matmul_backend"):
             self.matmul_backend = use_matmul_backend(stored["matmul_backend"])
         if machine.compile == "auto" and "compiled" in stored:
             compiled = stored["compiled"]
-            if compiled == self.compiled or not compiled or can_compile(device):
+            if compiled == self.compiled or not compiled or not compile_problem(device):
                 self.set_compiled(compiled, AS_STORED)
             else:
                 self.compile_reason = "the compiler does not work here"
@@ -119,19 +120,13 @@ def make_ready(model: nn.Module, machine: MachineConfig, device: torch.device, w
     dtype = torch.bfloat16 if precision.name == "bfloat16" else torch.float32
     trainee = Trainee(model, precision)
     trainee.matmul_backend = backend
-    trainee.set_compiled(*compile_pays(machine.compile, work, device, dtype))
+    compiled, reason = compile_pays(machine.compile, work, device, dtype)
+    if compiled and (problem := compile_problem(device)):
+        compiled, reason = False, f"torch.compile does not work here ({problem})"
+    trainee.set_compiled(compiled, reason)
     if on_cpu and cfg.tie_embeddings and hasattr(model, "tok_emb"):
         model.tok_emb.sparse = True  # type: ignore[union-attr]  # its rows are added into the head's gradient, without a table of zeros
     return trainee
-
-
-def can_compile(device: torch.device) -> bool:
-    """Whether torch.compile works here, found by compiling a sum; takes seconds."""
-    try:
-        torch.compile(lambda x: x + x)(torch.ones(8, device=device))
-    except (RuntimeError, OSError, ImportError):  # no C++ compiler, no Triton
-        return False
-    return True
 
 
 def compile_pays(wanted: str, work: float, device: torch.device, dtype: torch.dtype = torch.float32) -> tuple[bool, str]:
@@ -143,3 +138,21 @@ def compile_pays(wanted: str, work: float, device: torch.device, dtype: torch.dt
         return False, f"it saves nothing on {device.type}"
     saved = share * work / (USED * matmul_flops(device, dtype))
     return saved > COMPILING, f"it would save about {saved:.0f} s of this run and take {COMPILING:.0f} s"
+
+
+def compile_problem(device: torch.device) -> str:
+    """Why torch.compile does not work on a device, such as for lack of a C++ compiler; "" if it does.
+
+    Tried on a small function, which takes some seconds. Its size is drawn at random, as the compiler keeps what it has compiled.
+    """
+    size = 9 + int.from_bytes(os.urandom(2), "little") % 4096
+    x = torch.ones(size, device=device, requires_grad=True)
+    try:
+        torch.compile(_compiled_for_trial)(x).sum().backward()
+    except Exception as e:  # torch's compilers have no common kind of error
+        return f"{type(e).__name__}: {str(e).strip().splitlines()[0] if str(e).strip() else 'no reason given'}"
+    return ""
+
+
+def _compiled_for_trial(x: Tensor) -> Tensor:
+    return (x * x).relu() + x.mean()

@@ -1,0 +1,100 @@
+"""Standard streams that are closed, absent or break while a command runs: `>&-`, pythonw, `| head -1`, a full disk.
+
+Tests: tests/cli/test_streams.py.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from typing import Any, TextIO
+
+FAILURES = (OSError, ValueError)
+"""What writing to a stream raises when it is broken (OSError) or was closed (ValueError)."""
+
+
+def open_standard_streams() -> None:
+    """Open the null device in place of each standard stream that is closed or absent.
+
+    Without this the next file that is opened would get the number of the closed stream, and what is printed would land in that file.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            _redirect_to_null(number)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+
+
+def flush_standard_streams() -> BaseException | None:
+    """Flush stdout and stderr; returns the error if stdout cannot take its output. A broken stream is led to the null device.
+
+    Python flushes once more when it ends, and would then exit with code 120 and a traceback.
+    """
+    failed: BaseException | None = None
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        try:
+            stream.flush()
+        except FAILURES as e:
+            failed = e if number == 1 else failed
+            _discard(stream)
+    return failed
+
+
+class LenientStream:
+    """A text stream that discards what is written once writing fails.
+
+    For the output of work whose result is a file: training does not end because its progress cannot be shown any more.
+
+    Args:
+        stream: where to write.
+        notice: a line for stderr when writing fails.
+    """
+
+    def __init__(self, stream: TextIO, notice: str = "") -> None:
+        self._stream, self._notice, self.broken = stream, notice, False
+
+    def write(self, text: str) -> int:
+        """Write text, or discard it if the stream is broken."""
+        if not self.broken:
+            try:
+                self._stream.write(text)
+            except FAILURES:
+                self._give_up()
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream unless it is broken."""
+        if not self.broken:
+            try:
+                self._stream.flush()
+            except FAILURES:
+                self._give_up()
+
+    def _give_up(self) -> None:
+        self.broken = True
+        _discard(self._stream)
+        if self._notice:
+            with suppress(*FAILURES):
+                print(self._notice, file=sys.stderr, flush=True)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _discard(stream: TextIO) -> None:
+    """Lead a stream to the null device, with what its buffer still holds."""
+    with suppress(*FAILURES, AttributeError):
+        _redirect_to_null(stream.fileno())
+
+
+def _redirect_to_null(number: int) -> None:
+    """Open the null device under the number of a stream."""
+    null = os.open(os.devnull, os.O_RDWR)
+    if null == number:
+        os.set_inheritable(null, True)
+    else:
+        os.dup2(null, number)
+        os.close(null)

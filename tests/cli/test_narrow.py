@@ -1,0 +1,93 @@
+"""Few columns: help, errors and the overview in whole words, with nothing left out and nothing that takes forever."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+from llm_scratch.cli import VERBS
+from llm_scratch.cli.narrow import at_least_columns, entries, fold, unboxed
+
+
+def words_of(text):
+    """Without what boxes are drawn of, and without the colons of titles that were in a box."""
+    return [word.removesuffix(":") for word in text.split() if word.strip("╭╮╰╯│─-")]
+
+
+@pytest.mark.parametrize("columns", [1, 5, 20, 40, 59])
+@pytest.mark.parametrize("verb", ["generate", "train", "runs list"])
+def test_help_has_the_same_words_in_few_columns(columns, verb, llm, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")  # as wide as tyro's own boxes break no word of ours
+    wide = words_of(llm(*verb.split(), "--help").out)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    narrow = llm(*verb.split(), "--help").out
+    assert words_of(narrow) == wide
+    assert all(len(line) <= columns or " " not in line.strip() for line in narrow.splitlines())
+    assert not set("╭│╰─") & set(narrow)
+
+
+@pytest.mark.parametrize("columns", [1, 5, 20, 40])
+def test_the_overview_lists_every_command_in_few_columns(columns, llm, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    out = llm().out
+    assert " ".join(out.split()).count("llm-scratch") == 4
+    for verb, (_, about) in VERBS.items():
+        assert f"{verb} {about}" in " ".join(out.split())
+    longest = max(map(len, out.split()))
+    assert max(map(len, out.splitlines())) <= max(columns, longest)
+
+
+@pytest.mark.parametrize("columns", ["0", "-3", "many", ""])
+def test_a_number_of_columns_that_is_none_is_ignored(columns, llm, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    result = llm("runs", "list", "--help")
+    assert (result.code, result.err) == (0, "")
+    monkeypatch.setenv("COLUMNS", "80")
+    assert result.out == llm("runs", "list", "--help").out
+
+
+@pytest.mark.parametrize("columns", ["1", "5", "20", "400"])
+def test_an_error_is_the_same_line_at_every_width(columns, llm, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    result = llm("train", "quickstart", "--train.steps", "many")
+    want = "llm-scratch: --train.steps is 'many'; expected a whole number; see `llm-scratch train --help`\n"
+    assert (result.code, result.err) == (2, want)
+
+
+@pytest.mark.parametrize("before", [None, "20", "200"])
+def test_the_columns_are_afterwards_what_they_were(before, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((int(os.environ.get("COLUMNS", "30")), 24)))
+    if before is not None:
+        monkeypatch.setenv("COLUMNS", before)
+    with at_least_columns(60):
+        assert shutil.get_terminal_size().columns == max(60, int(before or 30))
+    assert os.environ.get("COLUMNS") == before
+
+
+def test_fold_keeps_the_indent_and_long_words():
+    assert fold("  one two three", 10) == "  one two\n  three"
+    assert fold("one two", 5, "    ") == "one\ntwo", "an indent that takes the room is left out"
+    assert fold("a-very-long-word x", 6) == "a-very-long-word\nx"
+    assert fold("", 5) == ""
+
+
+def test_entries_are_side_by_side_where_there_is_room():
+    names = {"train": "train a model"}
+    assert entries(names, 80, 8) == ["  train    train a model"]
+    assert entries(names, 20, 8) == ["  train", "    train a model"]
+
+
+def test_a_box_becomes_paragraphs():
+    box = """usage: x
+
+╭─ options ────────────────────────────╮
+│ --out FILE        where it goes, and │
+│                   how                │
+│ --a-flag-of-many-letters             │
+│                   what it is         │
+╰──────────────────────────────────────╯
+"""
+    assert unboxed(box, 30) == "usage: x\n\n\noptions:\n--out FILE\n  where it goes, and how\n--a-flag-of-many-letters\n  what it is"

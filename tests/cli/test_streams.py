@@ -1,0 +1,117 @@
+"""Standard streams that are closed, absent or break: the command does its work and exits as it would."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+
+import pytest
+
+from llm_scratch.cli import BROKEN_PIPE, main
+from llm_scratch.cli.streams import LenientStream, flush_standard_streams, open_standard_streams
+from llm_scratch.errors import DATA, RESOURCES, USAGE
+
+posix = pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
+full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, a file that is always full")
+
+
+def shell(command):
+    """Run a line of shell in which LLM stands for the command."""
+    llm = f"{sys.executable} -m llm_scratch"
+    return subprocess.run(["sh", "-c", command.replace("LLM", llm)], capture_output=True, text=True, timeout=120)
+
+
+@posix
+@pytest.mark.parametrize(
+    ("command", "code", "error"),
+    [
+        ("LLM config verdict >&-", 0, ""),
+        ("LLM config verdict >&- 2>&- <&-", 0, ""),
+        ("LLM train --help >&-", 0, ""),
+        ("LLM nonsense >&-", USAGE, "llm-scratch: unknown command 'nonsense'"),
+        ("LLM nonsense 2>&-", USAGE, ""),
+        ("LLM tokenizer show nowhere - <&-", DATA, "llm-scratch: standard input is empty"),
+        pytest.param("LLM config verdict > /dev/full", RESOURCES, "llm-scratch: No space left on device", marks=full),
+        pytest.param("LLM data list > /dev/full", RESOURCES, "llm-scratch: No space left on device", marks=full),
+        pytest.param("LLM train --help > /dev/full", RESOURCES, "llm-scratch: No space left on device", marks=full),
+        pytest.param("LLM nonsense 2> /dev/full", USAGE, "", marks=full),
+    ],
+)
+def test_a_command_ends_as_it_would_with_streams_that_are_there(command, code, error):
+    done = shell(command)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.startswith(error)
+    assert done.stderr.count("\n") == bool(error), done.stderr
+
+
+@posix
+@pytest.mark.parametrize("command", ["config verdict", "data list", "--help", "train --help"])
+def test_a_reader_that_leaves_ends_a_command_quietly(command):
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = [sys.executable, "-m", "llm_scratch", *command.split()]
+    done = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, timeout=120)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (BROKEN_PIPE, b"")
+
+
+@posix
+def test_what_is_printed_lands_in_no_file_that_is_opened_later(tmp_path):
+    """With stdout closed the first file that is opened would get its number."""
+    shell(f"cd {tmp_path} && LLM tokenizer train stories:20 --vocab-size 300 --out t.json >&-")
+    assert (tmp_path / "t.json").read_text(encoding="utf-8").startswith("{")
+    assert '"version"' in (tmp_path / "t.json").read_text(encoding="utf-8")
+
+
+def test_absent_streams_are_replaced(monkeypatch):
+    """As under pythonw, which has none."""
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    open_standard_streams()
+    with sys.stdin, sys.stdout, sys.stderr:
+        assert sys.stdin.read() == ""
+        print("nowhere")
+        print("nowhere", file=sys.stderr)
+        assert main(["--version"]) == 0
+
+
+class Broken(io.StringIO):
+    """A stream that cannot be written; its name is that of no file."""
+
+    def write(self, text):
+        raise self.error
+
+    flush = None
+
+    def __init__(self, error):
+        super().__init__()
+        self.error, self.flush = error, lambda: self.write("")
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), OSError(28, "No space"), ValueError("I/O on closed file")])
+def test_a_lenient_stream_discards_what_cannot_be_written(error, capsys):
+    stream = LenientStream(Broken(error), "output stops")
+    assert stream.write("one") == 3
+    assert stream.write("two") == 3
+    stream.flush()
+    assert stream.broken
+    assert capsys.readouterr().err == "output stops\n", "said once"
+
+
+def test_a_lenient_stream_is_the_stream_while_that_works(capsys):
+    stream = LenientStream(sys.stdout, "output stops")
+    stream.write("text")
+    stream.flush()
+    assert not stream.isatty()
+    assert not stream.broken
+    assert capsys.readouterr() == ("text", "")
+
+
+def test_the_last_flush_says_whether_stdout_failed(monkeypatch):
+    error = OSError(28, "No space left on device")
+    monkeypatch.setattr(sys, "stderr", Broken(error))
+    assert flush_standard_streams() is None, "what stderr lost is no failure of the command"
+    monkeypatch.setattr(sys, "stdout", Broken(error))
+    assert flush_standard_streams() is error
