@@ -20,7 +20,34 @@ from llm_scratch.planning.choose_run import choose_run
 from llm_scratch.tokenizers import ByteBPE, CharTokenizer
 from llm_scratch.training.trial import Trial
 
-WORDS = "the hen sat on a red mat and then one old fox came by to ask her for some rain or bread but she would not".split()
+WORDS = [
+    "the",
+    "hen",
+    "sat",
+    "on",
+    "a",
+    "red",
+    "mat",
+    "and",
+    "then",
+    "one",
+    "old",
+    "fox",
+    "came",
+    "by",
+    "to",
+    "ask",
+    "her",
+    "for",
+    "some",
+    "rain",
+    "or",
+    "bread",
+    "but",
+    "she",
+    "would",
+    "not",
+]
 
 
 @pytest.fixture(autouse=True)

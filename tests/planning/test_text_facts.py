@@ -6,6 +6,9 @@ import pytest
 
 from llm_scratch.planning.text_facts import MAX_PROMPT, beginnings, text_facts
 
+HEN = "The hen sat on the red mat and then ran off."
+COUNTING = "one two three four five six seven. eight nine ten eleven twelve. more words here and there."
+
 
 def test_the_facts_of_a_small_text():
     facts = text_facts(["Zoë ran.\nShe hid.\n", "红花"])
@@ -24,14 +27,14 @@ def test_nine_of_ten_documents_are_not_longer_than_the_typical_one():
 @pytest.mark.parametrize(
     ("documents", "expected"),
     [
-        (["The hen sat on the red mat and then ran off.", "A fox came by.", "Rain fell."], ["The hen sat on the red", "A fox came by.", "Rain fell."]),
-        (["one two three four five six seven. eight nine ten eleven twelve. more words here and there."], ["one two three four five", "eight nine ten eleven", "more words here and"]),
+        ([HEN, "A fox came by.", "Rain fell."], ["The hen sat on the red", "A fox came by.", "Rain fell."]),
+        ([COUNTING], ["one two three four five", "eight nine ten eleven", "more words here and"]),
         (["a\n\nROMEO:\nO, she doth teach the torches to burn bright!\n" * 9], None),
         (["上海是中国的一座城市。" * 30], None),
         (["x"], ["x"]),
         (["", "  \n", "only this one"], ["only this one"]),
     ],
-)  # fmt: skip
+)
 def test_beginnings_are_of_the_text_itself(documents, expected):
     found = beginnings(documents, 3)
     assert 1 <= len(found) <= 3

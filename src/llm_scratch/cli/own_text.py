@@ -81,7 +81,8 @@ def source_of(paths: Sequence[str]) -> str:
 def run_name(source: str) -> str:
     """A name for runs of a source: "books" for `file:books/`, "text" for several paths."""
     argument = source.partition(":")[2] or source
-    name = "" if argument.startswith("[") else Path(argument.rstrip("/*")).stem
+    parts = [part for part in Path(argument).parts if not re.search(r"[*?\[]", part)]
+    name = Path(parts[-1]).stem if parts and not argument.startswith("[") else ""
     name = re.sub(r"\W+", "-", name).strip("-_")[:40]
     return re.sub(r"-(\d+)$", r"_\1", name) or PRESET  # a number at the end tells runs of the same day apart
 
@@ -223,22 +224,26 @@ def as_comments(lines: Mapping[str, str]) -> str:
     return "".join(f"# {subject}: {sentence}\n" for subject, sentence in lines.items())
 
 
-def show_result(run: Run, choice: Choice, minutes: float, screen: Console) -> None:
-    """Continuations of the text's own beginnings, and what to try next."""
+def show_continuations(run: Run, choice: Choice, screen: Console) -> None:
+    """Let the model continue the text's own beginnings."""
     from llm_scratch.generation.decode import stream
-    from llm_scratch.planning.rules import advice
-    from llm_scratch.training.records import readable_rows
 
     run.model.eval()
+    screen.print("\nThe text's own beginnings, continued:")
     for number, prompt in enumerate(choice.prompts):
         pieces = stream(run.model, run.tokenizer, prompt, max_new_tokens=CONTINUATION, temperature=0.8, seed=number)
         written = printable("".join(pieces)).rstrip()
         screen.print(Text.assemble("\n", (printable(prompt), "bold"), written))
+
+
+def show_advice(run: Run, minutes: float, screen: Console) -> None:
+    """What would make the model better."""
+    from llm_scratch.planning.rules import advice
+    from llm_scratch.training.records import readable_rows
+
     losses = [row for row in readable_rows(run.folder / "metrics.jsonl") if "val_loss" in row]
-    epochs = losses[-1].get("passes", 0.0) if losses else 0.0
-    screen.print()
-    for line in advice(losses, epochs, minutes):
-        screen.print(f"better: {line}", soft_wrap=True)
+    for line in advice(losses, losses[-1].get("passes", 0.0) if losses else 0.0, minutes):
+        screen.print(f"{'better':>8}  {line}", soft_wrap=True)
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

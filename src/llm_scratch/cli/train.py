@@ -141,10 +141,12 @@ class Train(Verb):
             began = time.perf_counter()
             with own_text.watch(screen, plan, choice) as watch:
                 run = train(config, folder, device=device, watcher=watch, corpus=corpus, model=model)
-        if first and own and choice:
-            own_text.show_result(run, choice, own.minutes, screen)
+        if own and choice:
+            own_text.show_continuations(run, choice, screen)
         if first:
             _sum_up(run, screen, time.perf_counter() - (own.began if own else began))
+        if own:
+            own_text.show_advice(run, own.minutes, screen)
 
     def _check_words(self) -> None:
         """Words and flags that exclude each other, or that would be ignored."""

@@ -115,7 +115,10 @@ def choose_run(
         report(f"learning a vocabulary, turning {facts.n_bytes / 1e6:.1f} MB into tokens …")
         corpus = _encode(chooser, documents, facts, budget, tokenizer)
     n_train, n_val = len(corpus.train), len(corpus.val)
-    chooser.take("rows", rules.choose_rows(facts, n_train + n_val, n_val, budget))
+    rows = rules.choose_rows(facts, n_train + n_val, n_val, budget)
+    if base.start:  # positions that the model has not learned
+        rows.settings["model.context_length"] = min(rows.settings["model.context_length"], base.model.context_length)
+    chooser.take("rows", rows)
     chooser.config, _ = possible_order(chooser.config, corpus.train, corpus.val, corpus.tokenizer.eot_token)
     check_fit(chooser.config, corpus.train, corpus.val, corpus.tokenizer.eot_token)
     prompts = beginnings(documents, PROMPTS)

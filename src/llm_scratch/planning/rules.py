@@ -29,8 +29,6 @@ from llm_scratch.planning.text_facts import TextFacts
 
 SMALL_TEXT = 150_000
 """characters up to which a text is spelled character by character"""
-SMALL_TEXT_MANY = 1_000_000
-"""the same for scripts with thousands of characters, such as Chinese, where a character is already worth a token"""
 MANY_DISTINCT = 500
 """different characters from which a script counts as one with thousands"""
 MAX_ALPHABET = 8192
@@ -90,8 +88,7 @@ def choose_tokenizer(facts: TextFacts, budget: Budget, wanted: str = "") -> Deci
         wanted: "bpe" or "chars" where that is decided already.
     """
     many = facts.n_distinct > MANY_DISTINCT
-    limit = SMALL_TEXT_MANY if many else SMALL_TEXT
-    small = facts.n_characters <= limit and facts.n_distinct < MAX_ALPHABET
+    small = facts.n_characters <= SMALL_TEXT and facts.n_distinct < MAX_ALPHABET
     if wanted == "chars" or (small and not wanted):
         reason = f"a text of {facts.n_characters:,} characters is too small to learn larger pieces from"
         return Decision({"data.tokenizer": "chars", "model.vocab_size": facts.n_distinct + 1}, reason)
