@@ -118,7 +118,7 @@ class Train(Verb):
         from llm_scratch.training.team import joined
         from llm_scratch.training.validate import validate
 
-        validate(config)
+        validate(config, folder)
         keep_freed_memory()
         device, why = choose(self.device)
         screen.print(f"device: {why}")

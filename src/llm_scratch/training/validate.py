@@ -23,13 +23,17 @@ from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.schedule import SCHEDULES
 
 
-def validate(config: RunConfig) -> None:
+def validate(config: RunConfig, run: Path | None = None) -> None:
     """See that a run's settings name things that exist and go together. The text itself is not read.
 
+    Args:
+        config: the settings.
+        run: its directory; a run under way has its tokenizer there, and needs the file no more that it came from.
     Raises:
         UserError: a name that is in no table (names the nearest); a model that cannot be built or trained; a file that is not there.
     """
-    _validate_data(config)
+    under_way = run is not None and any((run / "ckpt").glob("step-*/manifest.json"))
+    _validate_data(config, under_way)
     validate_training(config)
     with torch.device("meta"):
         build(config.model)
@@ -49,11 +53,12 @@ def validate_training(config: RunConfig) -> None:
     OPTIMIZERS[config.train.optimizer](nn.Linear(1, 1), config.train)
 
 
-def _validate_data(config: RunConfig) -> None:
+def _validate_data(config: RunConfig, under_way: bool) -> None:
     """A source that exists, without reading it, and a tokenizer that goes with it."""
     source, _, argument = config.data.source.partition(":")
     _known("source", source, SOURCES)
-    _validate_tokenizer(config)
+    if not under_way:
+        _validate_tokenizer(config)
     if source == "file":
         missing = next((path for path in matching(argument) if not path.exists()), None)
         if missing is not None:
