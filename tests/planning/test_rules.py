@@ -94,9 +94,9 @@ def test_more_time_gives_a_larger_model_and_less_text_a_smaller_one():
 
 
 def test_the_reason_says_whether_text_or_time_is_short():
-    assert "this text by heart" in rules.choose_size(10_000, speed, 10**9).reason
-    assert "in this time" in rules.choose_size(10**9, speed, 60).reason
-    assert "largest" in rules.choose_size(10**9, speed, 10**9).reason
+    assert "needs more text" in rules.choose_size(10_000, speed, 10**9).reason
+    assert "needs more time" in rules.choose_size(10**9, speed, 60).reason
+    assert "no larger" in rules.choose_size(10**9, speed, 10**9).reason
 
 
 def test_a_size_that_cannot_matter_is_not_asked_for():

@@ -37,7 +37,7 @@ PRESET = "text"
 MINUTES = 5.0
 STARTUP_SECONDS = 2.0  # of a command before it counts: Python and the libraries
 ANY_WIDTH = 1_441_440  # until one is chosen: up to 16 heads divide it
-CONTINUATION = 100  # tokens that each of the last samples gets
+CONTINUATION = 300  # characters of each of the last samples
 
 
 def base_config(paths: Sequence[str], source: str) -> RunConfig:
@@ -230,8 +230,9 @@ def show_continuations(run: Run, choice: Choice, screen: Console) -> None:
 
     run.model.eval()
     screen.print("\nThe text's own beginnings, continued:")
+    n_tokens = max(1, round(CONTINUATION * choice.facts.bytes_per_character / run.bytes_per_token))
     for number, prompt in enumerate(choice.prompts):
-        pieces = stream(run.model, run.tokenizer, prompt, max_new_tokens=CONTINUATION, temperature=0.8, seed=number)
+        pieces = stream(run.model, run.tokenizer, prompt, max_new_tokens=n_tokens, temperature=0.8, seed=number)
         written = printable("".join(pieces)).rstrip()
         screen.print(Text.assemble("\n", (printable(prompt), "bold"), written))
 

@@ -171,7 +171,7 @@ def _open_shards(chooser: _Chooser) -> tuple[Corpus, TextFacts, list[str]]:
         sample, n_bytes=index.done.text_bytes, n_characters=characters, n_documents=index.done.documents,
         n_lines=round(sample.n_lines * characters / sample.n_characters),
     )  # fmt: skip
-    chooser.reasons["tokenizer"] = "that of the shards"
+    chooser.reasons |= {"tokenizer": "that of the shards", "split": "its end"}
     return corpus, facts, documents
 
 

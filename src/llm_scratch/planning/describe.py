@@ -22,23 +22,37 @@ def describe(config: RunConfig, facts: TextFacts, plan: Plan, reasons: Mapping[s
         reasons: subject -> why, from the rules.
         n_train, n_val: tokens for training and for validation.
     """
-    model, data, train = config.model, config.data, config.train
-    documents = f"{facts.n_documents:,} document{'s' * (facts.n_documents != 1)}"
-    vocabulary = f"{model.vocab_size:,} tokens of {facts.n_characters / (n_train + n_val):.1f} characters"
-    sample = data.tokenizer_sample
-    learned = f", learned from {sample / 1e6:.1f} of {facts.n_characters / 1e6:.1f} M characters" if sample else ""
-    dropout = f", dropout {model.drop_rate:g}" if model.drop_rate else ""
-    passes = plan.passes or 0.0
-    times = f"{passes:.1f} times over the text" if passes >= 0.995 else f"{passes:.0%} of the text"
+    model, train = config.model, config.train
+    held_out = f"{n_val / (n_train + n_val):.2g}"
     return {
-        "text": f"{documents}, {_size(facts.n_bytes)}, {facts.n_distinct:,} different characters; "
-        f"{n_val / (n_train + n_val):.1%} kept for validation: {reasons.get('split') or 'the end of the text'}",
-        "tokenizer": f"{data.tokenizer}, {vocabulary}{learned}: {reasons['tokenizer']}",
-        "rows": f"{model.context_length} tokens, {train.batch_size} in a step: {reasons['rows']}",
-        "model": f"{model.architecture}, {model.n_layers} layers of {model.emb_dim}, {model.n_params / 1e6:.2f} M parameters{dropout}: "
-        f"{reasons['model']}",
-        "training": f"{plan.steps:,} steps, {plan.tokens / 1e6:.1f} M tokens, {times}: {reasons['training']}",
+        "text": f"{_documents(facts.n_documents)}, {_size(facts.n_bytes)}; {float(held_out):.0%} for validation, {reasons['split']}",
+        "tokenizer": _tokenizer(config, facts, n_train + n_val, reasons["tokenizer"]),
+        "rows": f"{model.context_length} tokens, {train.batch_size} in a step; {reasons['rows']}",
+        "model": f"{model.n_layers} layers of {model.emb_dim}, {_millions(model.n_params)} parameters"
+        f"{f', dropout {model.drop_rate:g}' * bool(model.drop_rate)}; {reasons['model']}",
+        "training": f"{plan.steps:,} steps, {_epochs(plan.passes or 0.0)}; {reasons['training']}",
     }
+
+
+def _documents(count: int) -> str:
+    return f"{count:,} document{'s' * (count != 1)}"
+
+
+def _tokenizer(config: RunConfig, facts: TextFacts, n_tokens: int, reason: str) -> str:
+    """Its kind and vocabulary, how long a token is, and from how much it was learned if that is not all of the text."""
+    kind, size, sample = config.data.tokenizer, config.model.vocab_size, config.data.tokenizer_sample
+    if kind == "chars":
+        return f"{size:,} characters; {reason}"
+    said = f"{kind}, {size:,} tokens of {facts.n_characters / n_tokens:.1f} characters"
+    return f"{said}, learned from {sample / facts.n_characters:.0%} of the text" if sample else f"{said}; {reason}"
+
+
+def _epochs(passes: float) -> str:
+    return f"{passes:.1f} times over the text" if passes >= 0.95 else f"{passes:.0%} of the text"
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.3g} M"
 
 
 def _size(n_bytes: float) -> str:

@@ -90,7 +90,7 @@ def choose_tokenizer(facts: TextFacts, budget: Budget, wanted: str = "") -> Deci
     many = facts.n_distinct > MANY_DISTINCT
     small = facts.n_characters <= SMALL_TEXT and facts.n_distinct < MAX_ALPHABET
     if wanted == "chars" or (small and not wanted):
-        reason = f"a text of {facts.n_characters:,} characters is too small to learn larger pieces from"
+        reason = "the text is too small for larger pieces"
         return Decision({"data.tokenizer": "chars", "model.vocab_size": facts.n_distinct + 1}, reason)
     affordable = max(2 * MIN_VOCABULARY, math.sqrt(budget.total_flops) / 500)
     size = _power_of_two(min(facts.n_characters / CHARACTERS_PER_TOKEN, affordable, MAX_VOCABULARY))
@@ -100,7 +100,7 @@ def choose_tokenizer(facts: TextFacts, budget: Budget, wanted: str = "") -> Deci
     settings = {"data.tokenizer": "bpe", "model.vocab_size": max(size, MIN_VOCABULARY)}
     if sample < facts.n_characters:
         settings["data.tokenizer_sample"] = sample
-    return Decision(settings, "frequent words and parts of words become tokens")
+    return Decision(settings, "frequent pieces of words")
 
 
 def choose_optimizer(optimizer: str, from_model: bool) -> Decision:
@@ -122,7 +122,7 @@ def choose_split(n_documents: int, n_tokens: float) -> Decision:
     """
     fraction = 0.1 if n_tokens < 2e6 else max(0.005, round(2e5 / n_tokens, 4))
     split = "documents" if n_documents * fraction >= MIN_VAL_DOCUMENTS else "tokens"
-    reason = "every so many documents" if split == "documents" else "the end of the text"
+    reason = "spread over it" if split == "documents" else "its end"
     return Decision({"data.val_fraction": fraction, "data.split": split}, reason)
 
 
@@ -138,9 +138,9 @@ def choose_rows(facts: TextFacts, n_tokens: float, n_val: float, budget: Budget)
     typical = facts.typical_document * n_tokens / facts.n_characters
     if facts.n_documents >= 10 * MIN_VAL_DOCUMENTS and typical <= 2 * context:
         settings = {"data.order": "documents", "model.context_length": 16 * math.ceil((typical + 2) / 16)}
-        return Decision(settings, "documents are short, and each is a row")
+        return Decision(settings, "each is one document")
     context = max(MIN_CONTEXT, min(context, _power_of_two(n_val / 4)))
-    return Decision({"data.order": "shuffled", "model.context_length": context}, "documents are long, and rows begin anywhere in them")
+    return Decision({"data.order": "shuffled", "model.context_length": context}, "they begin anywhere in a document")
 
 
 def choose_size(n_train: float, speed: Callable[[tuple[int, int]], tuple[int, float]], seconds: float) -> Decision:
@@ -151,14 +151,14 @@ def choose_size(n_train: float, speed: Callable[[tuple[int, int]], tuple[int, fl
         speed: (layers, width) -> (parameters, tokens a second here); asked for as few sizes as possible, since it may measure.
         seconds: for training.
     """
-    best, reason = SIZES[0], "the largest of those that are tried"
+    best, reason = SIZES[0], "no larger one is tried"
     for size in SIZES[1:]:
         n_params, tokens_per_second = speed(size)
         if n_params > MAX_PARAMETERS_PER_TOKEN * n_train:
-            reason = "a larger one would only learn this text by heart"
+            reason = "a larger one needs more text"
             break
         if tokens_per_second * seconds < TOKENS_PER_PARAMETER * n_params:
-            reason = "a larger one would learn too little in this time"
+            reason = "a larger one needs more time"
             break
         best = size
     layers, width = best
@@ -199,8 +199,8 @@ def choose_steps(seconds: float, step_seconds: float, tokens_per_step: float, n_
     timed = int(seconds / step_seconds)
     useful = math.ceil(max_epochs * n_train / tokens_per_step)
     if useful < timed:
-        return Decision({"train.steps": max(MIN_STEPS, useful)}, f"after {max_epochs:.0f} times, a text this small has no more to teach")
-    return Decision({"train.steps": max(MIN_STEPS, timed)}, f"what the time allows, at {step_seconds * 1000:.0f} ms a step")
+        return Decision({"train.steps": max(MIN_STEPS, useful)}, "it has no more to teach")
+    return Decision({"train.steps": max(MIN_STEPS, timed)}, "the time allows no more")
 
 
 def choose_intervals(steps: int) -> Decision:
@@ -233,7 +233,7 @@ def advice(losses: Sequence[Mapping[str, float]], epochs: float, minutes: float)
         return [f"more text: it has read this one {epochs:.0f} times, and longer training would only repeat it"]
     if epochs > 10 and gap > 0.25 * last["val_loss"]:
         return [f"more text: it knows this one better than text like it (loss {last['train_loss']:.2f} against {last['val_loss']:.2f})"]
-    return [f"more time: the validation loss was still falling; try --minutes {max(2 * minutes, minutes + 1):g}"]
+    return [f"more time: the validation loss was still falling; try --minutes {max(1.0, 2 * minutes):g}"]
 
 
 def _power_of_two(value: float) -> int:
