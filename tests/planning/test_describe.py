@@ -23,7 +23,7 @@ def lines(facts, n_tokens, model, steps, passes):
     rows = rules.choose_rows(facts, n_tokens, n_tokens / 10, BUDGET)
     training = rules.choose_steps(300, 0.15, 1536, n_tokens)
     reasons = {"tokenizer": tokenizer.reason, "split": split.reason, "rows": rows.reason, "training": training.reason}
-    reasons["model"] = "a larger one needs more time"
+    reasons["model"] = "larger takes longer"
     data = DataConfig(tokenizer=tokenizer.settings["data.tokenizer"], tokenizer_sample=tokenizer.settings.get("data.tokenizer_sample"))
     config = RunConfig(ModelConfig(vocab_size=tokenizer.settings["model.vocab_size"], architecture="modern", **model), data)
     plan = SimpleNamespace(steps=steps, passes=passes)
@@ -40,7 +40,7 @@ def lines(facts, n_tokens, model, steps, passes):
     ],
 )
 def test_each_line_fits_the_terminal(facts, n_tokens):
-    shape = {"n_layers": 4, "emb_dim": 192, "n_heads": 6, "context_length": 128}
+    shape = {"n_layers": 4, "emb_dim": 192, "n_heads": 6, "context_length": 128, "drop_rate": 0.05}
     found = lines(facts, n_tokens, shape, 12_345, 0.34)
     assert list(found) == ["text", "tokenizer", "rows", "model", "training"]
     for subject, sentence in found.items():

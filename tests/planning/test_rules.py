@@ -94,8 +94,8 @@ def test_more_time_gives_a_larger_model_and_less_text_a_smaller_one():
 
 
 def test_the_reason_says_whether_text_or_time_is_short():
-    assert "needs more text" in rules.choose_size(10_000, speed, 10**9).reason
-    assert "needs more time" in rules.choose_size(10**9, speed, 60).reason
+    assert "overfit" in rules.choose_size(10_000, speed, 10**9).reason
+    assert "takes longer" in rules.choose_size(10**9, speed, 60).reason
     assert "no larger" in rules.choose_size(10**9, speed, 10**9).reason
 
 

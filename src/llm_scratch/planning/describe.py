@@ -28,7 +28,7 @@ def describe(config: RunConfig, facts: TextFacts, plan: Plan, reasons: Mapping[s
         "text": f"{_documents(facts.n_documents)}, {_size(facts.n_bytes)}; {float(held_out):.0%} for validation, {reasons['split']}",
         "tokenizer": _tokenizer(config, facts, n_train + n_val, reasons["tokenizer"]),
         "rows": f"{model.context_length} tokens, {train.batch_size} in a step; {reasons['rows']}",
-        "model": f"{model.n_layers} layers of {model.emb_dim}, {_millions(model.n_params)} parameters"
+        "model": f"{model.n_layers} layers of {model.emb_dim}, {_count(model.n_params)} parameters"
         f"{f', dropout {model.drop_rate:g}' * bool(model.drop_rate)}; {reasons['model']}",
         "training": f"{plan.steps:,} steps, {_epochs(plan.passes or 0.0)}; {reasons['training']}",
     }
@@ -51,8 +51,9 @@ def _epochs(passes: float) -> str:
     return f"{passes:.1f} times over the text" if passes >= 0.95 else f"{passes:.0%} of the text"
 
 
-def _millions(count: int) -> str:
-    return f"{count / 1e6:.3g} M"
+def _count(number: float) -> str:
+    """A number of parameters: 111k, 4.92 M."""
+    return f"{number / 1e6:.3g} M" if number >= 1e6 else f"{number / 1e3:.0f}k"
 
 
 def _size(n_bytes: float) -> str:

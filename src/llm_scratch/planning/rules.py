@@ -155,10 +155,10 @@ def choose_size(n_train: float, speed: Callable[[tuple[int, int]], tuple[int, fl
     for size in SIZES[1:]:
         n_params, tokens_per_second = speed(size)
         if n_params > MAX_PARAMETERS_PER_TOKEN * n_train:
-            reason = "a larger one needs more text"
+            reason = "larger would overfit"
             break
         if tokens_per_second * seconds < TOKENS_PER_PARAMETER * n_params:
-            reason = "a larger one needs more time"
+            reason = "larger takes longer"
             break
         best = size
     layers, width = best
