@@ -189,6 +189,16 @@ def test_token_shards_need_no_reading(tmp_path, monkeypatch):
     prepare(choice.config)
 
 
+@pytest.mark.parametrize(("free", "why"), [(10**12, "can be read in so few --minutes"), (1000, "memory can hold")])
+def test_a_text_that_is_too_large_is_sent_to_shards_before_it_is_read(free, why, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "free_memory", lambda: free)
+    monkeypatch.setattr(module, "read", lambda source: pytest.fail("read"))
+    seconds = 1e-4 if free > 1000 else 60.0
+    with pytest.raises(UserError, match=rf"{why}; make token shards .*data prepare .*texts --out shards/mine --tokenizer bpe") as error:
+        chosen(tmp_path, SHAPES["a story"], seconds)
+    assert "`llm-scratch train text shards/mine`" in str(error.value)
+
+
 def test_a_text_without_a_row_is_an_error(tmp_path):
     with pytest.raises(UserError, match="one window takes 9"):
         chosen(tmp_path, ["the hen"])

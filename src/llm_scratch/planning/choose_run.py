@@ -5,6 +5,7 @@ Tests: tests/planning/test_choose_run.py.
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,8 +18,10 @@ from llm_scratch.config import ModelConfig, RunConfig, from_dict
 from llm_scratch.data.corpus import Corpus, read_corpus
 from llm_scratch.data.fit import check_fit, possible_order
 from llm_scratch.data.shards import open_shards
-from llm_scratch.data.sources import read
+from llm_scratch.data.sources import files_in, matching, path_list, read
+from llm_scratch.errors import DATA, UserError
 from llm_scratch.hardware.benchmark import matmul_flops
+from llm_scratch.hardware.memory import free_memory
 from llm_scratch.planning import rules
 from llm_scratch.planning.choice import Choice, fingerprint
 from llm_scratch.planning.describe import describe
@@ -28,6 +31,8 @@ from llm_scratch.training.plan import SAMPLE_TOKENS, Plan, make_plan
 from llm_scratch.training.trial import try_out
 
 CLOSING_SECONDS = 4.0  # drawing the loss, the last samples
+READ_RATE = 2e6  # bytes of text for each second of the run: reading it takes a third of the time at most
+MEMORY_PER_BYTE = 10  # memory that a byte of text takes as characters and as tokens, at most
 SAVE_RATE = 300e6  # bytes a second that a checkpoint is written with, about
 SHARD_SAMPLE = 50_000  # tokens of shards that are looked at
 PROMPTS = 3
@@ -107,6 +112,7 @@ def choose_run(
     chooser.take("optimizer", rules.choose_optimizer(base.train.optimizer, bool(base.start)))
     report(f"reading {base.data.source[:60]} …")
     budget = rules.Budget(seconds, matmul_flops(device))
+    _check_size(base.data.source, seconds)
     if base.data.source.startswith("shards:"):
         corpus, facts, documents = _open_shards(chooser)
     else:
@@ -130,6 +136,28 @@ def choose_run(
     lines = describe(chooser.config, facts, plan, chooser.reasons, n_train, n_val)
     mark = "" if base.data.source.startswith("shards:") else fingerprint(documents)
     return Choice(request, chooser.config, lines, tuple(prompts), facts, mark), plan, corpus
+
+
+def _check_size(source: str, seconds: float) -> None:
+    """See that files are not too large to be read within the time and held in memory.
+
+    Raises:
+        UserError: they are; names the way by token shards (code 3).
+    """
+    kind, _, argument = source.partition(":")
+    if kind != "file":
+        return
+    files = [file for path in matching(argument) for file in (files_in(path) if path.is_dir() else [path])]
+    size = sum(file.stat().st_size for file in files if file.is_file())
+    free = free_memory()
+    slow, large = size > READ_RATE * seconds, free is not None and size > free / MEMORY_PER_BYTE
+    if slow or large:
+        prepare = f"llm-scratch data prepare {shlex.quote(argument) if path_list(argument) is None else 'FOLDER'} --out shards/mine"
+        raise UserError(
+            f"the text has {size / 1e9:.2g} GB, more than {'memory can hold' if large else 'can be read in so few --minutes'}; make token "
+            f"shards of it once: `{prepare} --tokenizer bpe`, then `llm-scratch train text shards/mine`",
+            DATA,
+        )
 
 
 def _encode(chooser: _Chooser, documents: list[str], facts: TextFacts, budget: rules.Budget, tokenizer: Tokenizer | None) -> Corpus:
