@@ -23,10 +23,11 @@ POEMS = TextFacts(118_000, 118_000, 64, 300, 4500, 500)
     [
         (STORY, "chars", 63),
         (POEMS, "chars", 65),
-        (replace(CHINESE, n_characters=100_000, n_distinct=2676), "chars", 2677),
+        (replace(CHINESE, n_bytes=300_000, n_characters=100_000, n_distinct=2676), "chars", 2677),
         (BOOKS, "bpe", 4096),
         (CHINESE, "bpe", 8192),
         (replace(STORY, n_distinct=9000), "bpe", 512),
+        (replace(BOOKS, n_distinct=2000), "bpe", 4096),
     ],
 )
 def test_a_small_text_is_spelled_and_a_large_one_gets_a_vocabulary(facts, name, size):
@@ -46,7 +47,7 @@ def test_a_long_text_is_sampled_for_its_vocabulary():
     assert "data.tokenizer_sample" not in rules.choose_tokenizer(BOOKS, LAPTOP).settings
     long = replace(BOOKS, n_characters=50_000_000)
     assert rules.choose_tokenizer(long, LAPTOP).settings["data.tokenizer_sample"] == rules.SAMPLE_ALPHABET
-    many = replace(CHINESE, n_characters=50_000_000)
+    many = replace(CHINESE, n_bytes=150_000_000, n_characters=50_000_000)
     assert rules.choose_tokenizer(many, LAPTOP).settings["data.tokenizer_sample"] == 300 * rules.SAMPLE_MANY_PER_SECOND
 
 

@@ -167,7 +167,7 @@ def _encode(chooser: _Chooser, documents: list[str], facts: TextFacts, budget: r
         chooser.take("tokenizer", rules.choose_tokenizer(facts, budget, wanted))
     else:
         chooser.reasons["tokenizer"] = f"that of {chooser.config.start}"
-    spelled = chooser.config.data.tokenizer == "chars" or facts.n_distinct > rules.MANY_DISTINCT
+    spelled = chooser.config.data.tokenizer == "chars" or rules.has_many_characters(facts)
     chooser.take("split", rules.choose_split(facts.n_documents, facts.n_characters / (1 if spelled else 3)))
     roomy = chooser.config if "model.vocab_size" in chooser.fixed else _with_room(chooser.config)
     with warnings.catch_warnings():

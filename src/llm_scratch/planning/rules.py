@@ -29,8 +29,8 @@ from llm_scratch.planning.text_facts import TextFacts
 
 SMALL_TEXT = 150_000
 """characters up to which a text is spelled character by character"""
-MANY_DISTINCT = 500
-"""different characters from which a script counts as one with thousands"""
+MANY_DISTINCT, MANY_BYTES = 500, 2.0
+"""different characters, and bytes of a character on average, from which a text is of a script with thousands, such as Chinese"""
 MAX_ALPHABET = 8192
 """different characters up to which each can have its own token"""
 CHARACTERS_PER_TOKEN = 500
@@ -79,6 +79,11 @@ class Budget:
         return self.seconds * self.flops / 3
 
 
+def has_many_characters(facts: TextFacts) -> bool:
+    """Whether a text is of a script with thousands of characters; code with a few rare symbols is not."""
+    return facts.n_distinct > MANY_DISTINCT and facts.bytes_per_character > MANY_BYTES
+
+
 def choose_tokenizer(facts: TextFacts, budget: Budget, wanted: str = "") -> Decision:
     """Characters for small texts, byte-pair encoding for larger ones, with a vocabulary that text and time can teach.
 
@@ -87,7 +92,7 @@ def choose_tokenizer(facts: TextFacts, budget: Budget, wanted: str = "") -> Deci
         budget: of the run.
         wanted: "bpe" or "chars" where that is decided already.
     """
-    many = facts.n_distinct > MANY_DISTINCT
+    many = has_many_characters(facts)
     small = facts.n_characters <= SMALL_TEXT and facts.n_distinct < MAX_ALPHABET
     if wanted == "chars" or (small and not wanted):
         reason = "the text is too small for larger pieces"
