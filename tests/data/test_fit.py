@@ -58,16 +58,16 @@ def test_short_documents_need_no_whole_window():
 
 
 @pytest.mark.parametrize(
-    ("config", "n_train", "n_val", "part"),
+    ("config", "n_train", "n_val", "part", "flags"),
     [
-        (settings(context_length=32), 90, 10, "validation"),
-        (settings(context_length=32, val_fraction=0.8), 20, 80, "training"),
-        (settings(context_length=200), 90, 60, "training"),
-        (settings(context_length=32, batch_size=8, order="epochs"), 150, 40, "training"),
-        (settings(context_length=32, batch_size=2, order="epochs"), 65, 20, "validation"),
+        (settings(context_length=32), 90, 10, "validation", ["context-length", "val-fraction"]),
+        (settings(context_length=32, val_fraction=0.8), 20, 80, "training", ["context-length", "val-fraction"]),
+        (settings(context_length=200), 90, 60, "training", ["context-length"]),
+        (settings(context_length=32, batch_size=8, order="epochs"), 150, 40, "training", ["context-length", "batch-size"]),
+        (settings(context_length=32, batch_size=2, order="epochs"), 90, 20, "validation", ["context-length", "val-fraction"]),
     ],
 )
-def test_every_flag_that_the_error_names_makes_the_text_fit(config, n_train, n_val, part):
+def test_every_flag_that_the_error_names_makes_the_text_fit(config, n_train, n_val, part, flags):
     """The remedies are taken out of the message and tried, each by itself."""
 
     def parts(fraction):
@@ -78,7 +78,7 @@ def test_every_flag_that_the_error_names_makes_the_text_fit(config, n_train, n_v
     with pytest.raises(UserError, match=f"the {part} part of 'mine' has .* one window takes {config.model.context_length + 1}") as error:
         check_fit(config, *parts(config.data.val_fraction), EOT)
     remedies = re.findall(r"--(\w+)\.([\w-]+) ([\d.]+)", str(error.value))
-    assert remedies
+    assert [key for _, key, _ in remedies] == flags
     for group, key, value in remedies:
         number = float(value) if key == "val-fraction" else int(value)
         changed = from_dict(RunConfig, {group: {key.replace("-", "_"): number}}, config)
