@@ -131,9 +131,14 @@ def look_ahead(config: RunConfig, folder: Path, device: str, corpus: Corpus, scr
     with screen.status("trying a few steps …"):
         plan = make_plan(config, torch.device(device), corpus)
     screen.print(f"plan: {size(plan.peak_memory)} of memory at most, about {duration(plan.seconds)} ({plan.seconds_per_step:.2g} s a step)")
+    warn_of_memory(plan, config, screen)
+    return plan
+
+
+def warn_of_memory(plan: Prediction, config: RunConfig, screen: Console) -> None:
+    """Print what does not fit into memory, and what would."""
     for line in _does_not_fit(plan, config):
         screen.print(f"warning: {line}", soft_wrap=True)
-    return plan
 
 
 def look_back(folder: Path) -> str | None:

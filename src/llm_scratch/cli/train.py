@@ -112,7 +112,7 @@ class Train(Verb):
         screen.quiet = not first
         folder = self._folder(config, screen) if first else Path()
         from llm_scratch.cli.device import choose
-        from llm_scratch.cli.plan import look_ahead
+        from llm_scratch.cli.plan import look_ahead, warn_of_memory
         from llm_scratch.hardware.allocator import keep_freed_memory
         from llm_scratch.training.loop import train
         from llm_scratch.training.team import joined
@@ -128,6 +128,7 @@ class Train(Verb):
             if own and not choice:
                 choice, plan, corpus = own.choose(device, screen)
                 config = choice.config
+                warn_of_memory(plan, config, screen)
                 model = beginning(config, folder)[0] if config.start else None
             else:
                 documents = own_text.read_again(choice, folder) if choice else None

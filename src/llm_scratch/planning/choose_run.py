@@ -38,6 +38,7 @@ SHARD_SAMPLE = 50_000  # tokens of shards that are looked at
 PROMPTS = 3
 TRIAL_SECONDS, PLAN_SECONDS = 0.6, 2.0
 TOKEN_SECONDS = 0.002  # a token of a sample takes at least, whatever the model
+STEP_OVERHEAD = 0.0015  # seconds of a step for its batch, its row of metrics and the progress bar
 MAX_EPOCHS_FROM_MODEL = 5.0  # of a model that has learned to write already
 MIN_SPEED, MAX_SPEED = 0.02, 0.6  # share of the matrix rate that a step reaches at least and at most
 
@@ -125,7 +126,9 @@ def choose_run(
     if base.start:  # positions that the model has not learned
         rows.settings["model.context_length"] = min(rows.settings["model.context_length"], base.model.context_length)
     chooser.take("rows", rows)
-    chooser.config, _ = possible_order(chooser.config, corpus.train, corpus.val, corpus.tokenizer.eot_token)
+    chooser.config, note = possible_order(chooser.config, corpus.train, corpus.val, corpus.tokenizer.eot_token)
+    if note:
+        chooser.reasons["rows"] = rules.ANYWHERE
     check_fit(chooser.config, corpus.train, corpus.val, corpus.tokenizer.eot_token)
     prompts = beginnings(documents, PROMPTS)
     chooser.take("prompt", rules.Decision({"train.prompt": prompts[0]}, ""))
@@ -241,7 +244,7 @@ def _choose_steps(chooser: _Chooser, corpus: Corpus, seconds_left: Callable[[], 
     saves = rules.EVALUATIONS * (plan.memory.weights + plan.memory.optimizer) / SAVE_RATE
     samples = rules.SAMPLES * SAMPLE_TOKENS * TOKEN_SECONDS
     decision = rules.choose_steps(
-        max(1.0, seconds_left() - saves - samples), plan.seconds / plan.steps, plan.tokens_per_step, n_train, max_epochs
+        max(1.0, seconds_left() - saves - samples), plan.seconds / plan.steps + STEP_OVERHEAD, plan.tokens_per_step, n_train, max_epochs
     )
     chooser.take("training", rules.Decision({}, "as given") if given else decision)
     steps = plan.steps if given else chooser.config.train.steps

@@ -48,6 +48,7 @@ SIZES = ((2, 64), (3, 96), (4, 128), (4, 192), (6, 256), (6, 384), (8, 512), (12
 """(layers, width) of the models, from small to GPT-2's"""
 HEAD_WIDTH = 32
 MIN_CONTEXT = 8
+ANYWHERE = "they begin anywhere in a document"
 MIN_VAL_DOCUMENTS = 5
 """documents for validation from which they can stand for the rest"""
 STEPS, MIN_STEPS = 1500, 100
@@ -146,7 +147,7 @@ def choose_rows(facts: TextFacts, n_tokens: float, n_val: float, budget: Budget)
         settings = {"data.order": "documents", "model.context_length": 16 * math.ceil((typical + 2) / 16)}
         return Decision(settings, "each is one document")
     context = max(MIN_CONTEXT, min(context, _power_of_two(n_val / 4)))
-    return Decision({"data.order": "shuffled", "model.context_length": context}, "they begin anywhere in a document")
+    return Decision({"data.order": "shuffled", "model.context_length": context}, ANYWHERE)
 
 
 def choose_size(n_train: float, speed: Callable[[tuple[int, int]], tuple[int, float]], seconds: float) -> Decision:
