@@ -96,16 +96,20 @@ class DataConfig:
     source: str = "stories"
     """a name in `llm_scratch.data.sources.SOURCES`, with its argument: verdict, stories:20000, file:books/*.txt, shards:FOLDER"""
     tokenizer: str = "bpe"
-    """a name in `llm_scratch.tokenizers.TOKENIZERS`; one that is trained gets model.vocab_size tokens"""
+    """a name in `llm_scratch.tokenizers.TOKENIZERS`, of which bpe learns model.vocab_size tokens; or a tokenizer.json, its folder, a run"""
+    tokenizer_sample: int | None = None
+    """characters of the training text that bpe learns from, spread over it; None: all"""
     val_fraction: float = 0.1
-    """share of the text held out"""
-    split: Literal["tokens", "characters"] = "tokens"
-    """what the share is measured in; the notebooks cut characters"""
+    """share of the text kept for validation"""
+    split: Literal["tokens", "characters", "documents"] = "tokens"
+    """what is cut: "tokens" and "characters" (the notebooks) hold out the end of the text, "documents" every so many documents"""
     order: Literal["shuffled", "documents", "epochs"] = "shuffled"
     """rows: "shuffled" windows at a new offset each pass, "documents" one document a row, "epochs" the notebooks' loader"""
 
     def __post_init__(self) -> None:
         _need(0 < self.val_fraction < 1, f"val_fraction={self.val_fraction} must be between 0 and 1, e.g. 0.1")
+        sample = self.tokenizer_sample
+        _need(sample is None or sample >= 1, f"tokenizer_sample={sample} must be at least 1, or left out")
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ CASES = {
     "not a choice": ([*Q, "--model.init", "foo"], 2, "--model.init is 'foo'; expected one of 'torch', 'gpt2'"),
     "no value": ([*Q, "--train.steps"], 2, "--train.steps needs a value"),
     "one value of two": ([*Q, "--train.betas", "0.9"], 2, "--train.betas"),
-    "a word too many": ([*Q, "verdict"], 2, "unexpected verdict"),
+    "a word too many": (["config", "quickstart", "verdict"], 2, "unexpected verdict"),
     "a word too few": (["generate"], 2, "RUN"),
     "heads": ([*Q, "--model.emb-dim", "130"], 2, "emb_dim=130 is not a multiple of n_heads=4; try emb_dim=128"),
     "no steps": ([*Q, "--train.steps", "0"], 2, "steps=0 must be at least 1"),
@@ -44,7 +44,20 @@ CASES = {
     "short text": (["{tiny}", "--data.source", "file:{tmp}/short.txt"], 3, "one window takes 17"),
     "no such text": ([*Q, "--data.source", "file:{tmp}/none.txt"], 3, "cannot read"),
     "no text matches": ([*Q, "--data.source", "file:{tmp}/*.none"], 3, "no file matches"),
-    "a folder as text": ([*Q, "--data.source", "file:{tmp}"], 3, "is a folder"),
+    "a folder without text": ([*Q, "--data.source", "file:{tmp}/nothing inside"], 3, "holds no text files (0 files in all)"),
+    "own text without a path": (["train", "text"], 2, "which text? give files, a folder or a pattern"),
+    "own text twice": (["train", "text", "{tmp}/short.txt", "--data.source", "verdict"], 2, "give either PATH or --data.source"),
+    "own text that is not there": (["train", "text", "{tmp}/short.txt", "{tmp}/none.txt"], 3, "none.txt: no such file or folder here"),
+    "own text in no time": (["train", "text", "{tmp}/short.txt", "--minutes", "0"], 2, "--minutes 0: the time must be above 0"),
+    "own text too short": (["train", "text", "{tmp}/short.txt"], 3, "one window takes 9"),
+    "a path after a preset": ([*Q, "{tmp}/short.txt"], 2, "short.txt; paths and --minutes belong to `llm-scratch train text PATH`"),
+    "minutes for a preset": ([*Q, "--minutes", "3"], 2, "--minutes 3 would be ignored"),
+    "a plan of own text": (["plan", "text"], 2, "`llm-scratch train text PATH --print-config`"),
+    "printing an unknown tokenizer": ([*Q, "--print-config", "--data.tokenizer", "bep"], 2, "unknown tokenizer 'bep'; did you mean 'bpe'?"),
+    "printing an unknown optimizer": ([*Q, "--print-config", "--train.optimizer", "adamz"], 2, "unknown optimizer 'adamz'"),
+    "printing a text that is not there": ([*Q, "--print-config", "--data.source", "file:{tmp}/none.txt"], 3, "no such file"),
+    "printing with two orders": ([*Q, "--print-config", "--fresh", "--resume", "x"], 2, "give one of them"),
+    "printing for no device": ([*Q, "--print-config", "--device", "cuda:99"], 2, "no device 'cuda:99' here"),
     "no such file of settings": ([*Q, "--config", "{tmp}/none.yaml"], 2, "cannot read"),
     "unknown key in YAML": ([*Q, "--config", "{tmp}/key.yaml"], 2, "unknown setting 'train.lrr'; did you mean 'train.lr'?"),
     "not YAML": ([*Q, "--config", "{tmp}/bad.yaml"], 2, "bad.yaml is not YAML"),
@@ -100,6 +113,7 @@ def mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "empty.txt").write_bytes(b"")
     (tmp_path / "binary.txt").write_bytes(b"text\0text")
     (tmp_path / "latin.txt").write_bytes("caf\u00e9".encode("latin-1"))
+    (tmp_path / "nothing inside").mkdir()
     (tmp_path / "short.txt").write_text("the fox", encoding="utf-8")
     (tmp_path / "letter.txt").write_text("t", encoding="utf-8")
     (tmp_path / "key.yaml").write_text("train: {lrr: 1}", encoding="utf-8")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import warnings
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 from effort import PATIENCE_SECONDS
@@ -46,6 +47,7 @@ def test_help_shows_two_examples_in_80_columns(verb, llm):
 
 
 def test_every_example_can_be_parsed(llm, monkeypatch):
+    Path("books").mkdir()  # `train text books/` looks whether it is there
     for verb, (place, _) in VERBS.items():
         module, name = place.split(".")
         command = getattr(import_module(f"llm_scratch.cli.{module}"), name)

@@ -16,7 +16,9 @@ import yaml
 
 from llm_scratch.cli.progress import Watch
 from llm_scratch.config import RunConfig, from_dict, to_dict
+from llm_scratch.loading import load
 from llm_scratch.presets import PRESETS, preset
+from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.training.records import readable_rows
 
 from .conftest import files
@@ -238,6 +240,70 @@ def test_an_import_brings_a_preset_and_a_source(llm, tmp_path, monkeypatch):
     result = llm("train", "mine", "--import", "mine.py", "--out", "x")
     assert result.code == 0, result.err
     assert "text: abc, 360 tokens to learn from, 40 held out" in result.out
+
+
+def test_a_text_of_one_document_becomes_windows_where_rows_were_to_be_documents(llm, tiny, text_file, monkeypatch):
+    """As `train quickstart --data.source shakespeare`: the order is changed and kept, and the same command resumes."""
+    words = [*tiny, "--data.order", "documents"]
+    result = llm(*words, "--out", "x")
+    assert result.code == 0, result.err
+    assert "rows: windows side by side (--data.order shuffled) instead of one document each: the text is one document" in result.out
+    assert yaml.safe_load(Path("x/config.yaml").read_text())["data"]["order"] == "shuffled"
+    again = llm(*words, "--out", "x")
+    assert (again.code, "all 4 steps are done already" in again.out) == (0, True)
+    assert load(Path("x"))[0].start_id is None, "no row began with an end of text"
+    step = Watch.step
+
+    def stop(self, run, row):
+        step(self, run, row)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Watch, "step", stop)
+    assert llm(*words).code == 143
+    monkeypatch.setattr(Watch, "step", step)
+    assert "goes on at step 1 of 4" in llm(*words).out, "found in runs/, too"
+
+
+def test_a_plan_takes_the_rows_that_the_text_allows(llm, tiny):
+    result = llm("plan", *tiny[1:], "--data.order", "documents", "--json")
+    assert result.code == 0
+    assert "the text is one document" in result.err
+    assert json.loads(result.out)["tokens_per_step"] == 2 * 16
+
+
+def test_a_tokenizer_of_ones_own_is_named_by_its_path(llm, tiny, text_file, trained, monkeypatch):
+    """A file's vocabulary sets the model's; a run that resumes needs the file no more."""
+    assert llm("tokenizer", "train", f"file:{text_file}", "--vocab-size", "270", "--out", "class.json").code == 0
+    words = [word for word in tiny if word not in ("--data.tokenizer", "chars", "--model.vocab-size", "40")]
+    assert llm(*words, "--data.tokenizer", "class.json", "--out", "x").code == 0
+    config = yaml.safe_load(Path("x/config.yaml").read_text())
+    assert (config["data"]["tokenizer"], config["model"]["vocab_size"]) == ("class.json", 270)
+    of_run = llm(*words, "--data.tokenizer", "x", "--out", "y")
+    assert of_run.code == 0, of_run.err
+    assert load(Path("y"))[1].n_vocab == 270
+    small = llm(*words, "--data.tokenizer", "class.json", "--model.vocab-size", "269")
+    assert (small.code, "has 270 tokens, but model.vocab_size=269" in small.err) == (2, True)
+    shutil.rmtree("x/ckpt/step-00000004")
+    Path("x/ckpt/latest").write_text("step-00000002\n")
+    Path("class.json").write_text("{}")
+    resumed = llm("train", "--config", "x/config.yaml", "--out", "x")
+    assert resumed.code == 0, resumed.err
+    assert "goes on at step 2 of 4" in resumed.out
+
+
+def test_a_vocabulary_is_learned_once(llm, tiny, monkeypatch):
+    """A run that resumes has its tokenizer in the checkpoint; bit for bit what it would learn."""
+    words = [word for word in tiny if word != "40"]
+    words[words.index("chars")] = "bpe"
+    words.insert(words.index("--model.vocab-size") + 1, "270")
+    assert llm(*words, "--out", "x").code == 0
+    end = {path.name: path.read_bytes() for path in Path("x/ckpt/step-00000004").iterdir()}
+    shutil.rmtree("x/ckpt/step-00000004")
+    Path("x/ckpt/latest").write_text("step-00000002\n")
+    monkeypatch.setitem(TOKENIZERS, "bpe", lambda texts, vocab_size: pytest.fail("learned again"))
+    assert llm(*words, "--out", "x").code == 0
+    for name in ("model.safetensors", "tokenizer.json"):
+        assert Path("x/ckpt/step-00000004", name).read_bytes() == end[name]
 
 
 def test_divergence_is_told_with_its_code(llm, tiny):

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 from llm_scratch.config import DataConfig, ModelConfig, RunConfig
-from llm_scratch.data.corpus import count_bytes, encode_documents, prepare, split_tokens
+from llm_scratch.data.corpus import (
+    STRETCHES,
+    count_bytes,
+    encode_documents,
+    prepare,
+    sample_text,
+    split_documents,
+    split_tokens,
+)
 from llm_scratch.data.sharding import make_shards
 from llm_scratch.data.sources import SOURCES
 from llm_scratch.errors import DATA, USAGE, UserError
@@ -60,6 +68,36 @@ def test_the_cut_moves_to_the_start_of_a_document():
     assert (len(train), len(val)) == (95, 5)
 
 
+def test_the_cut_stays_where_the_next_document_would_leave_next_to_nothing():
+    ids = np.arange(1, 101)
+    ids[[0, 50, 95]] = 0
+    train, val = split_tokens(ids, 0.3, eot=0)
+    assert (len(train), len(val)) == (70, 30), "5 tokens are less than a quarter of 30"
+
+
+@pytest.mark.parametrize(("n", "fraction", "held_out"), [(20, 0.1, [9, 19]), (20, 0.25, [3, 7, 11, 15, 19]), (7, 0.5, [1, 3, 5])])
+def test_documents_held_out_come_from_all_over_the_text(n, fraction, held_out):
+    texts = [f"text {i}" for i in range(n)]
+    train, val = split_documents(texts, fraction)
+    assert val == [texts[i] for i in held_out]
+    assert sorted(train + val) == sorted(texts)
+
+
+@pytest.mark.parametrize(("n", "fraction"), [(1, 0.5), (5, 0.1), (1, 0.999)])
+def test_too_few_documents_to_hold_one_out(n, fraction):
+    with pytest.raises(UserError, match=r"data.split: \d documents are too few .* set --data.split tokens, or another --data.val-fraction"):
+        split_documents(["a"] * n, fraction)
+
+
+def test_held_out_documents_are_unseen_by_the_tokenizer(monkeypatch):
+    texts = [*STORIES, "QQQQ QQQQ QQQQ QQQQ QQQQ QQQQ QQQQ"]
+    monkeypatch.setitem(SOURCES, "mine", lambda argument: texts)
+    corpus = prepare(settings("mine", "bpe", 262, split="documents", val_fraction=1 / 7))
+    assert corpus.tokenizer.decode([i for i in corpus.val if i != corpus.tokenizer.eot_token]) == texts[-1]
+    assert len(corpus.tokenizer.encode("QQQQ")) == 4
+    assert (corpus.val == corpus.tokenizer.eot_token).sum() == 2, "one document stands between two ends of text"
+
+
 @pytest.mark.parametrize("split", ["tokens", "characters"])
 @pytest.mark.parametrize("source", ["one", "many:5"])
 def test_prepare_gives_both_parts_and_the_bytes_of_the_second(source, split):
@@ -90,6 +128,43 @@ def test_a_tokenizer_is_trained_on_the_learning_part_alone(monkeypatch):
     assert corpus.tokenizer.n_vocab <= 300
 
 
+@pytest.mark.parametrize("lengths", [[100_000], [1000] * 100, [1, 99_999], [7, 50_000, 3, 49_990]])
+def test_a_sample_is_spread_over_the_text(lengths):
+    texts, n = [], 0
+    for length in lengths:
+        texts.append("".join(chr(0x4E00 + i // 10) for i in range(n, n + length)))
+        n += length
+    sample = sample_text(texts, 6400)
+    assert 0.9 * 6400 <= sum(map(len, sample)) <= 6400
+    places = sorted(ord(letter) - 0x4E00 for text in sample for letter in text)
+    assert places[0] == 0
+    assert places[-1] >= 10_000 * (1 - 2 / STRETCHES)
+    assert max(b - a for a, b in zip(places, places[1:])) <= 10_000 / STRETCHES + 1
+    assert sample_text(texts, 100_000) is texts
+
+
+def test_a_vocabulary_is_learned_from_a_sample_where_that_is_asked(monkeypatch):
+    seen = []
+    train = TOKENIZERS["bpe"]
+    monkeypatch.setitem(TOKENIZERS, "bpe", lambda texts, vocab_size: seen.extend(texts) or train(texts, vocab_size))
+    prepare(settings("many:200", tokenizer="bpe", vocab_size=270, tokenizer_sample=6400))
+    assert 0.9 * 6400 <= sum(map(len, seen)) <= 6400
+
+
+def test_a_tokenizer_is_opened_by_its_path(tmp_path):
+    mine = TOKENIZERS["bpe"](STORIES, 262)
+    mine.save(tmp_path / "class.json")
+    corpus = prepare(settings(tokenizer=str(tmp_path / "class.json"), vocab_size=262))
+    assert np.array_equal(np.concatenate([corpus.train, corpus.val]), encode_documents(STORIES * 5, mine))
+
+
+def test_a_long_text_is_encoded_in_pieces_to_the_same_ids():
+    tokenizer = TOKENIZERS["bpe"](STORIES, 262)
+    text = " ".join(STORIES * 8000)
+    assert len(text) > 2 * 2**20
+    assert encode_documents([text], tokenizer).tolist() == tokenizer.encode(text)
+
+
 def test_a_tokenizer_that_is_there_is_taken():
     mine = TOKENIZERS["chars"](["".join(STORIES) + "!?"])
     assert prepare(settings(), mine).tokenizer is mine
@@ -101,8 +176,8 @@ def test_a_tokenizer_that_is_there_is_taken():
         ({"tokenizer": "bpee"}, "unknown tokenizer 'bpee'; did you mean 'bpe'", USAGE),
         ({"source": "nowhere"}, "unknown source 'nowhere'", USAGE),
         ({"vocab_size": 12}, r"'chars' has \d+ tokens, but model.vocab_size=12; set --model.vocab-size \d+", USAGE),
-        ({"context_length": 5000}, "the learning part of 'many:5' has .* tokens; one window takes 5001", DATA),
-        ({"val_fraction": 0.001, "source": "one"}, "the held-out part of 'one' has .* one window takes 17", DATA),
+        ({"context_length": 5000}, "the training part of 'many:5' has .* tokens; one window takes 5001", DATA),
+        ({"val_fraction": 0.001, "source": "one"}, "the validation part of 'one' has .* one window takes 17", DATA),
     ],
 )
 def test_what_does_not_fit_is_named(changes, message, code):
@@ -139,7 +214,7 @@ def test_bytes_are_counted_token_by_token(tokenizer):
     ("changes", "message", "code"),
     [
         ({"vocab_size": 12}, r"the tokenizer '.*shards' has \d+ tokens, but model.vocab_size=12; set --model.vocab-size \d+", USAGE),
-        ({"context_length": 5000}, "the learning part of 'shards:.*' has .* tokens; one window takes 5001", DATA),
+        ({"context_length": 5000}, "the training part of 'shards:.*' has .* tokens; one window takes 5001", DATA),
         ({"split": "characters"}, "holds tokens, and data.split is 'characters'; set --data.split tokens", USAGE),
     ],
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from llm_scratch.data import sources
 from llm_scratch.data.sources import DOWNLOADED, SOURCES, on_this_machine, read
 from llm_scratch.download import FILES
 from llm_scratch.errors import DATA, USAGE, UserError
@@ -160,6 +161,54 @@ def test_each_line_of_jsonl_is_a_document(here):
     assert read("file:a.jsonl") == ["one\ntwo", "três", ""]
 
 
+def test_a_folder_gives_the_text_in_it_and_in_folders_of_it(here):
+    for name in ("b.txt", "a.md", "deep/c.txt", ".hidden", ".git/d.txt"):
+        (here / "books" / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / "books" / name).write_text(name)
+    (here / "books" / "e.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
+    assert read("file:books") == read("file:books/") == ["a.md", "b.txt", "deep/c.txt", "one", "two"]
+
+
+def test_files_of_a_folder_that_are_not_text_are_left_out_and_named(here):
+    (here / "books").mkdir()
+    (here / "books" / "b.txt").write_text("text")
+    (here / "books" / "cover.png").write_bytes(b"\x89PNG\0")
+    (here / "books" / "empty.txt").write_bytes(b"")
+    (here / "books" / "film.mkv").write_bytes(b"\0" * 100_000)
+    with pytest.warns(
+        UserWarning, match="books: 3 of 4 files are empty or not UTF-8 text and are left out: cover.png, empty.txt, film.mkv$"
+    ):
+        assert read("file:books") == ["text"]
+
+
+def test_of_a_large_binary_file_only_the_beginning_is_read(here, monkeypatch):
+    read_so_far = []
+    real = sources.read_bytes
+    monkeypatch.setattr(sources, "read_bytes", lambda path, *where: read_so_far.append(where) or real(path, *where))
+    (here / "books").mkdir()
+    (here / "books" / "a.txt").write_text("text")
+    (here / "books" / "film.mkv").write_bytes(b"\0" * 100_000)
+    with pytest.warns(UserWarning, match="film.mkv"):
+        read("file:books")
+    assert read_so_far == [(), (0, sources.PEEK_BYTES)]
+
+
+def test_a_damaged_jsonl_in_a_folder_is_an_error_all_the_same(here):
+    (here / "books").mkdir()
+    (here / "books" / "a.txt").write_text("text")
+    (here / "books" / "b.jsonl").write_text('{"text"')
+    with pytest.raises(UserError, match=r"b.jsonl line 1 is not a JSON object"):
+        read("file:books")
+
+
+def test_a_list_gives_files_folders_and_patterns_in_its_order(here):
+    for name in ("z.txt", "a.txt", "books/m.txt"):
+        (here / name).parent.mkdir(exist_ok=True)
+        (here / name).write_text(name)
+    assert read('file:["z.txt", "books", "a*.txt"]') == ["z.txt", "books/m.txt", "a.txt"]
+    assert read("file:[za].txt") == ["a.txt", "z.txt"], "a pattern, and no list"
+
+
 BAD = {
     "missing.txt": (None, "cannot read missing.txt: No such file"),
     "*.none": (None, "no file matches"),
@@ -169,7 +218,9 @@ BAD = {
     "nul.txt": (b"text\0more", r"nul.txt is a binary file \(byte 4 is 0\)"),
     "latin.txt": ("naïve".encode("latin-1"), r"latin.txt is not UTF-8 text \(byte 2 is 0xef\)"),
     "wide.txt": ("text".encode("utf-16"), "wide.txt is not UTF-8 text"),
-    "folder": (..., "folder is a folder; write 'file:folder/"),
+    "folder": (..., r"the folder folder holds no text files \(0 files in all\)"),
+    '["a.txt", "none.txt"]': (None, "cannot read a.txt: No such file"),
+    '["*.none"]': (None, "no file matches"),
     "broken.jsonl": (b'{"text": "a"}\n{"text"', "broken.jsonl line 2 is not a JSON object"),
     "list.jsonl": (b"\n[1]\n", "list.jsonl line 2"),
     "other.jsonl": (b'{"content": "a"}', 'with a "text"'),

@@ -18,6 +18,7 @@ FLOORS = [
     ["tokenizers", "model", "presets", "manifest"],
     ["data", "generation", "interop", "checkpoint", "interpretability"],
     ["loading", "training", "evaluation"],
+    ["planning"],
     ["finetuning", "serving", "learn"],
     ["cli"],
     ["__main__"],

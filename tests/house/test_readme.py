@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import smoke_test
 
-from llm_scratch.cli import VERBS
+from llm_scratch.cli import VERBS, own_text
 from llm_scratch.cli.flags import number_of_values
 from llm_scratch.presets import PRESETS
 
@@ -53,7 +53,7 @@ def unknown_words(line: str) -> list[str]:
         words = verb.split()
         if words and words[0] not in VERBS and " ".join(words[:2]) not in VERBS:
             wrong.append(f"verb {verb!r}")
-        if words[:1] == ["train"] and words[1:2] and words[1] not in PRESETS and "--import" not in line:
+        if words[:1] == ["train"] and words[1:2] and words[1] not in [*PRESETS, own_text.PRESET] and "--import" not in line:
             wrong.append(f"preset {words[1]!r}")
     wrong += unknown_flags(line)
     for rest in re.findall(r"(?:^|[;&|] *)make((?: +[^;&|\s]+)*)", line):

@@ -41,6 +41,26 @@ def begin_from(name: str, base: RunConfig, given: Mapping[str, str]) -> RunConfi
     return replace(base, model=cfg, data=replace(base.data, tokenizer=kind_of(tokenizer)), start=str(where))
 
 
+def with_tokenizer(base: RunConfig, given: Mapping[str, str]) -> RunConfig:
+    """Settings whose vocabulary is that of a ready-made tokenizer: gpt2, or the file, folder or run that `--data.tokenizer` names.
+
+    Args:
+        given: the flags of the command line; a `--model.vocab-size` among them stays.
+    """
+    if "--data.tokenizer" not in given or "--model.vocab-size" in given:
+        return base
+    from llm_scratch.tokenizers import TOKENIZERS
+    from llm_scratch.tokenizers.gpt2 import N_VOCAB
+    from llm_scratch.tokenizers.locate import open_tokenizer
+
+    name = given["--data.tokenizer"]
+    if name == "gpt2":
+        return base.with_model(vocab_size=N_VOCAB)
+    if name in TOKENIZERS or not expand_user(name).exists():
+        return base  # learned from the text, or unknown, which `validate` reports
+    return base.with_model(vocab_size=open_tokenizer(name).n_vocab)
+
+
 def beginning(config: RunConfig, folder: Path) -> tuple[nn.Module | None, Tokenizer]:
     """The model that a run begins with, and its tokenizer; of a run that is under way, only the tokenizer, from its own checkpoint.
 

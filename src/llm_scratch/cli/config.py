@@ -39,6 +39,7 @@ class Config(Verb):
         for name, make in PRESETS.items():
             params = make().model.n_params
             grid.add_row(name, f"{params / 1e6:.1f} M", (inspect.getdoc(make) or "").split("\n")[0])
+        grid.add_row("text PATH", "any", "A text of your own: settings are chosen for it, this machine and a stated time.")
         console().print(grid)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from rich.progress import track
 from tyro.conf import Positional, arg
 
+from llm_scratch.cli.corpus import source_in_words
 from llm_scratch.cli.device import ready
 from llm_scratch.cli.flags import Switch, Verb, option
 from llm_scratch.cli.folders import read_run, resolve
@@ -85,7 +86,7 @@ class Evaluate(Verb):
         run = read_run(resolve(self.run_))
         if run is None:
             raise UserError(f"{self.run_} does not say what text it held out; name one with --text FILE or --source NAME", USAGE)
-        return f"held-out part of {run.config.data.source}", prepare(run.config, tokenizer).val
+        return f"held-out part of {source_in_words(run.config.data.source)}", prepare(run.config, tokenizer).val
 
 
 def measure(model: Any, tokenizer: Any, ids: Tokens, screen: Console) -> tuple[Loss, float]:

@@ -36,6 +36,9 @@ def option(metavar: str, name: str | None = None) -> Any:
 Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")]
 """A flag that is given or not, such as `--fresh`."""
 
+Hidden = Annotated[T, tyro.conf.Suppress]
+"""A field that is no flag: what `defaults` hands on to `run`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Verb:
@@ -56,6 +59,8 @@ def number_of_values(cls: type, prefix: str = "") -> dict[str, int]:
         marks = getattr(hint, "__metadata__", ())
         if marks:
             hint = hint.__origin__
+        if tyro.conf.Suppress in marks:
+            continue
         if is_dataclass(hint):
             flags.update(number_of_values(hint, f"{name}."))  # type: ignore[arg-type]
         elif hint is bool:

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,16 @@ def read_run(path: Path) -> RunFolder | None:
     changed = max((p.stat().st_mtime for p in (path / "metrics.jsonl", path / "config.yaml") if p.is_file()), default=0.0)
     steps = state.get("steps", config.train.steps if config.train.epochs is None else 0)
     return RunFolder(path, config, state.get("step", 0), steps, state.get("best", float("inf")), state.get("last_eval", {}), changed)
+
+
+def same_settings(old: RunConfig, new: RunConfig) -> bool:
+    """Whether settings are those of a run that is there, as far as is known before its text is read.
+
+    A run that was to have one document a row, and whose text is one document, has windows side by side (see `data.fit`).
+    """
+    if old.data.order == "shuffled" and new.data.order == "documents":
+        new = replace(new, data=replace(new.data, order="shuffled"))
+    return learned(to_dict(old)) == learned(to_dict(new))
 
 
 def _state(path: Path) -> dict[str, Any]:
@@ -109,7 +119,7 @@ def folder_for(config: RunConfig, name: str, today: str, fresh: bool) -> tuple[P
     """Where a run without `--out` goes, and why: its own unfinished run if there is one, else a new folder for today."""
     if not fresh:
         for run in reversed(find_runs()):
-            if run.preset == name and not run.finished and learned(to_dict(run.config)) == learned(to_dict(config)):
+            if run.preset == name and not run.finished and same_settings(run.config, config):
                 return run.path, f"goes on in {run.path}, stopped at step {run.step}; --fresh starts anew" if run.step else f"{run.path}"
     folder, number = RUNS / f"{today}-{name}", 1
     while folder.exists():

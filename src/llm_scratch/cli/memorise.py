@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
+from llm_scratch.cli.corpus import source_in_words
 from llm_scratch.cli.device import ready
 from llm_scratch.cli.flags import Verb
 from llm_scratch.cli.folders import RunFolder, read_run, resolve
@@ -77,7 +78,7 @@ class Memorise(Verb):
             grid.add_row(name, f"{texts}", f"{row.longest} tokens", f"{row.n_windows:,}", share)
         screen.print(grid)
         read = f"{n_tokens:,}" if n_tokens == len(corpus.train) else f"the first {n_tokens:,} of {len(corpus.train):,}"
-        screen.print(f"\ntraining text: {run.config.data.source}, {read} tokens")
+        screen.print(f"\ntraining text: {source_in_words(run.config.data.source)}, {read} tokens")
         longest = max((row for _, _, row in found[:2]), key=lambda row: row.longest)
         screen.print("longest run the model wrote:", short(tokenizer.decode(list(longest.run)), 400), soft_wrap=True)
         screen.print(verdict([row for _, _, row in found]))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 from rich.console import Console
 from tyro.conf import Positional
 
+from llm_scratch.cli.corpus import load_corpus
 from llm_scratch.cli.flags import Switch, Verb, option
 from llm_scratch.cli.folders import resolve
 from llm_scratch.cli.terminal import command, console, count, duration, size, table
@@ -89,6 +90,8 @@ def _run(name: str) -> Path:
     try:
         folder = resolve(name)
     except UserError as e:
+        if name == "text":
+            raise UserError("settings for a text of your own are chosen by `llm-scratch train text PATH --print-config`", USAGE) from e
         raise UserError(f"{name!r} is neither a preset ({', '.join(PRESETS)}) nor a run here or in runs/") from e
     if not (folder / "config.yaml").is_file():
         raise UserError(f"{folder} is no run directory (no config.yaml); expected a preset ({', '.join(PRESETS)}) or a run")
@@ -100,18 +103,16 @@ def predict(config: RunConfig, wanted: str, screen: Console) -> Prediction:
     import torch
 
     from llm_scratch.cli.device import choose
-    from llm_scratch.data.corpus import prepare
     from llm_scratch.hardware.allocator import keep_freed_memory
     from llm_scratch.training.plan import make_plan
 
     keep_freed_memory()
     device, _ = choose(wanted)
     corpus = None
-    with screen.status(f"reading {config.data.source} …"):
-        try:
-            corpus = prepare(config)
-        except UserError as e:
-            screen.print(f"planned without the text, rows taken as full: {e}", soft_wrap=True)
+    try:
+        config, corpus = load_corpus(config, screen)
+    except UserError as e:
+        screen.print(f"planned without the text, rows taken as full: {e}", soft_wrap=True)
     with screen.status("trying a few steps …"):
         return make_plan(config, torch.device(device), corpus)
 
@@ -131,9 +132,14 @@ def look_ahead(config: RunConfig, folder: Path, device: str, corpus: Corpus, scr
         plan = make_plan(config, torch.device(device), corpus)
     took = f"about {duration(plan.seconds)} ({plan.seconds_per_step:.2g} s a step)"
     screen.print(f"plan: {size(plan.peak_memory)} of memory at most, {took}", soft_wrap=True)
+    warn_of_memory(plan, config, screen)
+    return plan
+
+
+def warn_of_memory(plan: Prediction, config: RunConfig, screen: Console) -> None:
+    """Print what does not fit into memory, and what would."""
     for line in _does_not_fit(plan, config):
         screen.print(f"warning: {line}", soft_wrap=True)
-    return plan
 
 
 def look_back(folder: Path) -> str | None:

@@ -105,17 +105,14 @@ def load_any(name: str) -> Tokenizer:
     Raises:
         UserError: there is none.
     """
-    from llm_scratch.tokenizers import TOKENIZERS, load_tokenizer
+    from llm_scratch.tokenizers import TOKENIZERS
+    from llm_scratch.tokenizers.locate import open_tokenizer
 
     if name == "gpt2":
         return TOKENIZERS["gpt2"]([], None)
     if name in TOKENIZERS:
         raise UserError(f"tokenizer {name!r} is learned from a text first: `llm-scratch tokenizer train`; then name its file", USAGE)
-    path = resolve(name)
-    newest = path / "ckpt" / "latest"
-    if newest.is_file():
-        path = path / "ckpt" / newest.read_text(encoding="utf-8").strip()
-    return load_tokenizer(path)
+    return open_tokenizer(resolve(name))
 
 
 def visible(piece: str) -> str:

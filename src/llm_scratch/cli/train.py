@@ -9,9 +9,7 @@ import json
 import math
 import shutil
 import time
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -20,19 +18,23 @@ from typing import TYPE_CHECKING, Annotated
 from rich.console import Console
 from tyro.conf import Positional
 
-from llm_scratch.cli.beginning import begin_from, beginning, branch, run_of
-from llm_scratch.cli.flags import Switch, Verb, option
-from llm_scratch.cli.folders import check_can_write, folder_for, read_run
+from llm_scratch.cli import own_text
+from llm_scratch.cli.beginning import begin_from, beginning, branch, run_of, with_tokenizer
+from llm_scratch.cli.corpus import load_corpus, source_in_words, tokenizer_under_way
+from llm_scratch.cli.flags import Hidden, Switch, Verb, option
+from llm_scratch.cli.folders import check_can_write, folder_for, read_run, same_settings
+from llm_scratch.cli.optional_step import optional_step
 from llm_scratch.cli.plot import draw
 from llm_scratch.cli.terminal import command, console, count, duration
 from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig, TrainConfig, dump_config, learned, load_config, to_dict
-from llm_scratch.errors import CHECKPOINT, USAGE, UserError, unknown
+from llm_scratch.errors import CHECKPOINT, USAGE, UserError
 from llm_scratch.presets import PRESETS, preset
 from llm_scratch.training.launcher import launched_rank
 from llm_scratch.training.lock import NAME, only_writer
 
 if TYPE_CHECKING:
     from llm_scratch.data.corpus import Corpus
+    from llm_scratch.planning.choice import Choice
     from llm_scratch.training.loop import Run
 
 
@@ -43,15 +45,22 @@ OUTPUT_LOST = "llm-scratch: standard output cannot be written; the run continues
 class Train(Verb):
     """Train a model as PRESET says; a file and flags change single settings.
 
-    Ctrl-C saves first, and the same command goes on, as it does after a crash.
+    `train text PATH` chooses all settings for a text of your own.
+
+    Ctrl-C saves first, and the same command resumes, as it does after a crash.
 
     examples:
       llm-scratch train quickstart
+      llm-scratch train text books/ --minutes 5
       llm-scratch train shakespeare --out runs/bard --train.steps 500
     """
 
     preset: Positional[Annotated[str, option("PRESET")]] = ""
-    """quickstart, verdict, shakespeare, gpt2-small, or one that --import adds"""
+    """quickstart, verdict, shakespeare, gpt2-small, or one that --import adds; or text, for a text of your own"""
+    paths: Positional[Annotated[tuple[str, ...], option("PATH")]] = ()
+    """after text: files, folders, patterns; UTF-8 text, or .jsonl with a "text" in each line"""
+    minutes: Annotated[float | None, option("MINUTES")] = None
+    """of text: the time for all of it (default: 5)"""
     config: Annotated[str, option("FILE")] = ""
     """a YAML file of settings, over the preset's (`llm-scratch config PRESET` prints one to begin with)"""
     from_: Annotated[str, option("MODEL", "from")] = ""
@@ -72,24 +81,36 @@ class Train(Verb):
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     machine: MachineConfig = field(default_factory=MachineConfig)
+    fixed: Hidden[tuple[str, ...]] = ()
 
     @classmethod
     def defaults(cls, words: Sequence[str], given: Mapping[str, str], asks: bool) -> Train:
         """What flags change: the preset's settings, with the file's over them."""
         if not words and "--config" not in given and not asks:
-            raise UserError(f"which preset? known: {', '.join(PRESETS)}; `llm-scratch config` says what they do", USAGE)
-        base = preset(words[0]) if words else RunConfig()
+            presets = f"{', '.join(PRESETS)}, or text PATH for your own text"
+            raise UserError(f"which preset? known: {presets}; `llm-scratch config` says what they do", USAGE)
+        chosen = words[:1] == [own_text.PRESET] and not asks
+        if chosen:
+            base = own_text.base_config(words[1:], given.get("--data.source", ""))
+        else:
+            base = preset(words[0]) if words and words[0] != own_text.PRESET else RunConfig()
         if given.get("--config"):
             base = load_config(given["--config"], base)
         if given.get("--from"):
             base = begin_from(given["--from"], base, given)
-        return cls(from_=base.start, model=base.model, data=base.data, train=base.train, machine=base.machine)
+        base = with_tokenizer(base, given)
+        fixed = own_text.fixed_settings(given, given.get("--config", ""), base.start) if chosen else ()
+        return cls(from_=base.start, model=base.model, data=base.data, train=base.train, machine=base.machine, fixed=fixed)
 
     def run(self) -> None:
         """Train, then say how it went."""
         config = RunConfig(self.model, self.data, self.train, self.machine, self.from_)
+        self._check_words()
+        own = own_text.own_text(config, self.fixed, self.minutes) if self.preset == own_text.PRESET else None
+        choice = own.recover(self.out, self.resume, self.fresh) if own else None
+        config = choice.config if choice else config
         if self.print_config:
-            print(dump_config(config), end="")
+            self._print_config(config, own, choice)
             return
         screen, here = console(lenient=OUTPUT_LOST), launched_rank()
         first = here.is_main
@@ -98,46 +119,83 @@ class Train(Verb):
             ignored = "is ignored: no WORLD_SIZE above 1 is set, so this is the only process"
             screen.print(f"warning: {here.leftover} {ignored}", soft_wrap=True)
         folder = self._folder(config, screen) if first else Path()
-        _check_names(config)
         from llm_scratch.cli.device import choose
-        from llm_scratch.cli.plan import look_ahead
-        from llm_scratch.cli.progress import Watch
-        from llm_scratch.data.corpus import prepare
+        from llm_scratch.cli.plan import look_ahead, warn_of_memory
         from llm_scratch.hardware.allocator import keep_freed_memory
         from llm_scratch.training.loop import train
         from llm_scratch.training.team import joined
+        from llm_scratch.training.validate import validate
 
+        validate(config, folder)
         keep_freed_memory()
         device, why = choose(self.device)
         screen.print(f"device: {why}", soft_wrap=True)
         with joined(device) as team:
             folder = team.tell(folder)
-            model, tokenizer = beginning(config, folder) if config.start else (None, None)
-            with screen.status(f"reading {config.data.source} …"):
-                corpus = prepare(config, tokenizer)
-            _introduce(config, corpus, screen)
-            plan = None
-            if first:
-                with optional_step("no plan made", "", screen, self.debug):
-                    plan = look_ahead(config, folder, device, corpus, screen)
+            plan, model = None, None
+            if own and not choice:
+                choice, plan, corpus = own.choose(device, screen)
+                config = choice.config
+                warn_of_memory(plan, config, screen)
+                model = beginning(config, folder)[0] if config.start else None
+            else:
+                documents = own_text.read_again(choice, folder) if choice else None
+                model, tokenizer = beginning(config, folder) if config.start else (None, tokenizer_under_way(config, folder))
+                config, corpus = load_corpus(config, screen, tokenizer, documents)
+                if first and not own:
+                    with optional_step("no plan made", "", screen, self.debug):
+                        plan = look_ahead(config, folder, device, corpus, screen)
+            if choice:
+                own_text.show_choice(choice.lines, screen)
+            else:
+                _introduce(config, corpus, screen)
             began = time.perf_counter()
-            with Watch(screen, plan=plan) as watch:
+            with own_text.watch(screen, plan, choice) as watch:
                 run = train(config, folder, device=device, watcher=watch, corpus=corpus, model=model)
+        if own and choice:
+            with optional_step("no continuations shown", command("generate", folder), screen, self.debug):
+                own_text.show_continuations(run, choice, screen)
         if first:
-            _sum_up(run, screen, time.perf_counter() - began, self.debug)
+            _sum_up(run, screen, time.perf_counter() - (own.began if own else began), self.debug)
+        if own:
+            own_text.show_advice(run, own.minutes, screen)
 
-    def _folder(self, config: RunConfig, screen: Console) -> Path:
-        """The run directory; `--fresh --force` has emptied it, and it can be written."""
+    def _check_words(self) -> None:
+        """Words and flags that exclude each other, or that would be ignored."""
+        if self.preset != own_text.PRESET and (self.paths or self.minutes is not None):
+            what = f"unexpected {' '.join(self.paths)}" if self.paths else f"--minutes {self.minutes:g} would be ignored"
+            raise UserError(f"{what}; paths and --minutes belong to `llm-scratch train text PATH`", USAGE)
         if self.force and not self.fresh:
             raise UserError("--force alone does nothing; --fresh --force removes the run that is in --out", USAGE)
         if self.resume != "auto" and self.fresh:
             raise UserError("--resume goes on and --fresh starts over; give one of them", USAGE)
+
+    def _print_config(self, config: RunConfig, own: own_text.OwnText | None, choice: Choice | None) -> None:
+        """What would run, as YAML; of a text of one's own, the reasons as comments before it.
+
+        Raises:
+            UserError: what `train` would refuse, too.
+        """
+        from llm_scratch.cli.device import choose
+        from llm_scratch.training.validate import validate
+
+        validate(config)
+        device, _ = choose(self.device)
+        if own and not choice:
+            choice, _, _ = own.choose(device, console(stderr=True))
+        if choice:
+            print(own_text.as_comments(choice.lines), end="")
+        print(dump_config(choice.config if choice else config), end="")
+
+    def _folder(self, config: RunConfig, screen: Console) -> Path:
+        """The run directory; `--fresh --force` has emptied it, and it can be written."""
         if self.resume != "auto":
             _make_room(run_of(Path(self.resume)), config, fresh=False, force=False, screen=screen)
             folder = branch(Path(self.resume), self.out)
             screen.print(f"run: goes on from {self.resume} in {folder}", soft_wrap=True)
         elif not self.out:
             name = self.preset or Path(self.config).stem
+            name = own_text.run_name(config.data.source) if name == own_text.PRESET else name
             folder, why = folder_for(config, name, date.today().isoformat(), self.fresh)
             screen.print(f"run: {why}", soft_wrap=True)
         else:
@@ -153,7 +211,7 @@ class Train(Verb):
 def _introduce(config: RunConfig, corpus: Corpus, screen: Console) -> None:
     """What is learned from, and what learns."""
     screen.print(
-        f"text: {config.data.source}, {count(len(corpus.train))} tokens to learn from, {count(len(corpus.val))} held out, "
+        f"text: {source_in_words(config.data.source)}, {count(len(corpus.train))} tokens to learn from, {count(len(corpus.val))} held out, "
         f"{corpus.bytes_per_token:.2f} bytes a token",
         soft_wrap=True,
     )
@@ -179,7 +237,7 @@ def _make_room(folder: Path, config: RunConfig, fresh: bool, force: bool, screen
         with only_writer(folder, screen.print):
             shutil.rmtree(folder)
         screen.print(f"removed the run that was in {folder}", soft_wrap=True)
-    elif is_run and (old := read_run(folder)) is not None and learned(to_dict(old.config)) != learned(to_dict(config)):
+    elif is_run and (old := read_run(folder)) is not None and not same_settings(old.config, config):
         raise UserError(
             f"{folder} holds a run with other settings ({_difference(old.config, config)}); choose another --out, or --fresh --force",
             CHECKPOINT,
@@ -195,29 +253,6 @@ def _difference(old: RunConfig, new: RunConfig) -> str:
     there, here = learned(to_dict(old)), learned(to_dict(new))
     pairs = [(f"{part}.{key}", there[part][key], here[part][key]) for part in here if part != "start" for key in here[part]]
     return next(f"{name} is {a} there, {b} here" for name, a, b in pairs if a != b)
-
-
-def _check_names(config: RunConfig) -> None:
-    """Every name that a table answers, before any work is done.
-
-    Raises:
-        UserError: a name that is in no table; names the nearest.
-    """
-    from llm_scratch.data.sources import SOURCES
-    from llm_scratch.model import MODELS
-    from llm_scratch.tokenizers import TOKENIZERS
-    from llm_scratch.training.optim import OPTIMIZERS
-    from llm_scratch.training.schedule import SCHEDULES
-
-    for kind, name, known in (
-        ("source", config.data.source.partition(":")[0], SOURCES),
-        ("tokenizer", config.data.tokenizer, TOKENIZERS),
-        ("architecture", config.model.architecture, MODELS),
-        ("optimizer", config.train.optimizer, OPTIMIZERS),
-        ("schedule", config.train.schedule, SCHEDULES),
-    ):
-        if name not in known:
-            raise unknown(kind, name, known)
 
 
 def _sum_up(run: Run, screen: Console, seconds: float, debug: bool = False) -> None:
@@ -240,26 +275,6 @@ def _sum_up(run: Run, screen: Console, seconds: float, debug: bool = False) -> N
         ("next", command("generate", folder, prompt)), ("", command("evaluate", folder)), ("", command("plot", folder)),
     ):  # fmt: skip
         screen.print(f"{what:>8}  {where}", soft_wrap=True)
-
-
-@contextmanager
-def optional_step(problem: str, again: str, screen: Console, debug: bool = False) -> Iterator[None]:
-    """Turn an error inside the block into one warning line, as the work that it belongs to is done or can be done without it.
-
-    Args:
-        problem: what is missing then, as "skills not measured".
-        again: the command that does it, "" if there is none.
-        screen: gets the warning.
-        debug: print the traceback too.
-    """
-    try:
-        yield
-    except Exception as e:
-        if debug:
-            traceback.print_exc()
-        reason = " ".join(str(e).split()) if isinstance(e, UserError) else " ".join(f"{type(e).__name__}: {e}".split())
-        hint = f"; to try again: {again}" if again else ""
-        screen.print(f"warning: {problem}: {reason}{hint}", soft_wrap=True)
 
 
 def _measure_skills(run: Run, screen: Console) -> None:

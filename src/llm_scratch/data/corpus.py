@@ -6,16 +6,22 @@ Proof: tests/data/test_corpus.py.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
 
 from llm_scratch.config import DataConfig, RunConfig
+from llm_scratch.data.fit import check_fit
+from llm_scratch.data.readers import pieces
 from llm_scratch.data.shards import Tokens, blocks, open_shards
 from llm_scratch.data.sources import read
 from llm_scratch.errors import DATA, UserError, unknown
 from llm_scratch.tokenizers import TOKENIZERS, Tokenizer, load_tokenizer
+from llm_scratch.tokenizers.locate import open_tokenizer
 from llm_scratch.user_folders import expand_user
+
+STRETCHES = 64  # of a sample of a text
 
 
 @dataclass(frozen=True)
@@ -34,25 +40,61 @@ class Corpus:
 
 
 def encode_documents(documents: list[str], tokenizer: Tokenizer) -> np.ndarray:
-    """Token ids of all documents in one row, `<|endoftext|>` around each if there are several. Special text in them stays text."""
-    if len(documents) == 1:
-        return np.array(tokenizer.encode(documents[0], disallowed_special=()), dtype=np.int32)
-    end = tokenizer.eot_token
-    rows = [[end, *tokenizer.encode(text, disallowed_special=())] for text in documents]
-    return np.array([i for row in rows for i in row] + [end], dtype=np.int32)
+    """Token ids of all documents in one row, `<|endoftext|>` around each if there are several.
+
+    Special text in them stays text. Returns int32 [N].
+    """
+    return _encode(documents[0], tokenizer) if len(documents) == 1 else _join(documents, tokenizer)
+
+
+def _join(documents: list[str], tokenizer: Tokenizer) -> np.ndarray:
+    """Token ids of documents with `<|endoftext|>` before each and after the last, int32 [N]."""
+    end = np.array([tokenizer.eot_token], dtype=np.int32)
+    rows = [part for text in documents for part in (end, _encode(text, tokenizer))]
+    return np.concatenate([*rows, end])
+
+
+def _encode(text: str, tokenizer: Tokenizer) -> np.ndarray:
+    """Token ids of one text, int32 [N]; a long one goes piece by piece, as a Python list takes 36 bytes for each id."""
+    rows = [np.array(tokenizer.encode(piece, disallowed_special=()), dtype=np.int32) for piece in pieces(text)]
+    return np.concatenate([np.empty(0, np.int32), *rows])
 
 
 def split_tokens(ids: Tokens, val_fraction: float, eot: int | None = None) -> tuple[Tokens, Tokens]:
-    """The first tokens to learn from, the last `val_fraction` held out; with `eot`, the cut is moved to the next document's start."""
+    """The first tokens for training, the last `val_fraction` for validation.
+
+    With `eot`, the cut moves to the start of the next document, unless that would leave less than a quarter of the share.
+    """
     cut = int(len(ids) * (1 - val_fraction))
     if eot is not None:
-        later = (first + int(here[0]) for first, block in blocks(ids[:-1], cut) if len(here := np.flatnonzero(block == eot)))
-        cut = next(later, cut)
+        latest = len(ids) - (len(ids) - cut) // 4
+        starts = (first + np.flatnonzero(block == eot) for first, block in blocks(ids[:-1], cut))
+        next_start = next((int(here[0]) for here in starts if len(here)), len(ids))
+        cut = next_start if next_start <= latest else cut
     return ids[:cut], ids[cut:]
 
 
+def split_documents(documents: list[str], val_fraction: float) -> tuple[list[str], list[str]]:
+    """Documents for training and for validation: at 0.1, every tenth document is for validation.
+
+    Files of a folder are often sorted by kind, so that the last ones are unlike the rest; evenly spaced ones are like it.
+
+    Raises:
+        UserError: there are too few documents to hold one out (code 3).
+    """
+    held_out = [int((i + 1) * val_fraction) > int(i * val_fraction) for i in range(len(documents))]
+    val = [text for text, held in zip(documents, held_out) if held]
+    if not val or len(val) == len(documents):
+        raise UserError(
+            f"data.split: {len(documents)} documents are too few to hold out {val_fraction:.1%} of them; "
+            "set --data.split tokens, or another --data.val-fraction",
+            DATA,
+        )
+    return [text for text, held in zip(documents, held_out) if not held], val
+
+
 def _head(documents: list[str], share: float) -> list[str]:
-    """The first documents, up to `share` of all characters: what a tokenizer may be trained on, so that held-out text stays unseen."""
+    """The first documents, up to `share` of all characters: what a tokenizer may learn from, so that validation text stays unseen."""
     room = int(sum(map(len, documents)) * share)
     head = []
     for text in documents:
@@ -61,6 +103,20 @@ def _head(documents: list[str], share: float) -> list[str]:
         if room <= 0:
             break
     return head
+
+
+def sample_text(documents: list[str], characters: int) -> list[str]:
+    """About so many characters of some documents, in `STRETCHES` stretches spread evenly over all of them; all, if they have no more."""
+    total = sum(map(len, documents))
+    if total <= characters:
+        return documents
+    size, sample, before = characters // STRETCHES, [], 0
+    starts = [i * total // STRETCHES for i in range(STRETCHES)]
+    for text in documents:
+        for start in starts[bisect_left(starts, before - size + 1) : bisect_left(starts, before + len(text))]:
+            sample.append(text[max(0, start - before) : start - before + size])
+        before += len(text)
+    return sample
 
 
 def count_bytes(ids: Tokens, tokenizer: Tokenizer) -> int:
@@ -75,51 +131,84 @@ def start_id(data: DataConfig, tokenizer: Tokenizer) -> int | None:
 
 
 def prepare(config: RunConfig, tokenizer: Tokenizer | None = None) -> Corpus:
-    """Read the source, make its tokenizer (trained on the learning part only) unless it is given, and cut.
+    """Read the source, make its tokenizer (learned from the training part only) unless it is given, cut, and check that rows fit.
+
+    Raises:
+        UserError: as `read_corpus` and `check_fit`.
+    """
+    corpus = read_corpus(config, tokenizer)
+    check_fit(config, corpus.train, corpus.val, corpus.tokenizer.eot_token)
+    return corpus
+
+
+def read_corpus(config: RunConfig, tokenizer: Tokenizer | None = None, documents: list[str] | None = None) -> Corpus:
+    """The text of a run as two rows of token ids, whether or not rows of its context length fit into them.
 
     Token shards are not read but mapped, and their tokenizer is their own.
 
+    Args:
+        config: the run.
+        tokenizer: the one to use; None makes that of `config.data.tokenizer`.
+        documents: what `read(config.data.source)` gives, if it was called already.
     Raises:
-        UserError: a text too short for one window on either side of the cut, or a vocabulary smaller than the tokenizer's.
+        UserError: no such source or tokenizer, no text, or a vocabulary smaller than the tokenizer's.
     """
     if config.data.source.startswith("shards:"):
         return _from_shards(config)
-    data, V = config.data, config.model.vocab_size
-    documents = read(data.source)
+    data = config.data
+    documents = read(data.source) if documents is None else documents
     if data.split == "characters":  # one text, as the notebooks read it
         documents = ["\n".join(documents)]
-    if data.tokenizer not in TOKENIZERS:
-        raise unknown("tokenizer", data.tokenizer, TOKENIZERS)
+        cut = int(len(documents[0]) * (1 - data.val_fraction))
+        parts = [documents[0][:cut]], [documents[0][cut:]]
+    elif data.split == "documents":
+        parts = split_documents(documents, data.val_fraction)
+    else:
+        parts = _head(documents, 1 - data.val_fraction), documents
     if tokenizer is None:
-        trained_here = data.tokenizer == "bpe"
-        texts = _head(documents, 1 - data.val_fraction) if trained_here else documents
-        tokenizer = TOKENIZERS[data.tokenizer](texts, V if trained_here else None)
-    _check_vocabulary(data.tokenizer, tokenizer, V)
+        tokenizer = make_tokenizer(config, parts[0], documents)
+    _check_vocabulary(data.tokenizer, tokenizer, config.model.vocab_size)
     train: Tokens
     val: Tokens
-    if data.split == "characters":
-        (text,) = documents
-        cut = int(len(text) * (1 - data.val_fraction))
-        train, val = (encode_documents([part], tokenizer) for part in (text[:cut], text[cut:]))
-    else:
+    if data.split == "tokens":
         ids = encode_documents(documents, tokenizer)
         train, val = split_tokens(ids, data.val_fraction, tokenizer.eot_token if len(documents) > 1 else None)
-    _check_length(config, train, val)
+    else:
+        encode = _join if data.split == "documents" else encode_documents
+        train, val = (encode(part, tokenizer) for part in parts)
     held_out = tokenizer.decode(val[np.asarray(val) != tokenizer.eot_token].tolist())
-    text_bytes = len(held_out.encode("utf-8", errors="surrogatepass"))
-    return Corpus(tokenizer, train, val, text_bytes)
+    return Corpus(tokenizer, train, val, len(held_out.encode("utf-8", errors="surrogatepass")))
+
+
+def make_tokenizer(config: RunConfig, train: list[str], documents: list[str]) -> Tokenizer:
+    """The tokenizer that `config.data.tokenizer` names, learned from the text or opened.
+
+    Args:
+        config: the run.
+        train: texts of the training part: what a vocabulary is learned from, or `data.tokenizer_sample` characters of it.
+        documents: all texts, for the alphabet of "chars" and "words".
+    Raises:
+        UserError: neither a name in `TOKENIZERS` nor a path of a tokenizer.
+    """
+    data, sample = config.data, config.data.tokenizer_sample
+    if data.tokenizer == "bpe":
+        return TOKENIZERS["bpe"](train if sample is None else sample_text(train, sample), config.model.vocab_size)
+    if data.tokenizer in TOKENIZERS:
+        return TOKENIZERS[data.tokenizer](documents, None)
+    if not expand_user(data.tokenizer).exists():
+        raise unknown("tokenizer", data.tokenizer, TOKENIZERS)
+    return open_tokenizer(data.tokenizer)
 
 
 def _from_shards(config: RunConfig) -> Corpus:
-    """The corpus of a folder of token shards, cut between two documents if one begins in the held-out part."""
+    """The corpus of a folder of token shards, cut between two documents if one begins in the validation part."""
     folder = config.data.source.partition(":")[2]
-    if config.data.split == "characters":
-        raise UserError(f"{config.data.source} holds tokens, and data.split is 'characters'; set --data.split tokens")
+    if config.data.split != "tokens":
+        raise UserError(f"{config.data.source} holds tokens, and data.split is {config.data.split!r}; set --data.split tokens")
     ids, index = open_shards(folder)
     tokenizer = load_tokenizer(expand_user(folder))
     _check_vocabulary(folder, tokenizer, config.model.vocab_size)
     train, val = split_tokens(ids, config.data.val_fraction, index.eot)
-    _check_length(config, train, val)
     return Corpus(tokenizer, train, val, count_bytes(val, tokenizer))
 
 
@@ -129,14 +218,3 @@ def _check_vocabulary(name: str, tokenizer: Tokenizer, vocab_size: int) -> None:
             f"the tokenizer {name!r} has {tokenizer.n_vocab} tokens, but model.vocab_size={vocab_size}; "
             f"set --model.vocab-size {tokenizer.n_vocab}"
         )
-
-
-def _check_length(config: RunConfig, train: Tokens, val: Tokens) -> None:
-    T = config.model.context_length
-    for name, part in (("learning", train), ("held-out", val)):
-        if len(part) <= T:
-            raise UserError(
-                f"the {name} part of {config.data.source!r} has {len(part)} tokens; one window takes {T + 1}: "
-                f"use more text, or a smaller --model.context-length",
-                DATA,
-            )

@@ -4,7 +4,7 @@
     shakespeare      40,000 lines of his plays                                           downloaded once
     python-docs      the language reference that every Python carries                    on this machine
     stories:20000    that many stories of a grammar whose entropy is known               made here
-    file:books/*.txt your own text, UTF-8: one document a file, or a line of a .jsonl    your files
+    file:books/      your own text, UTF-8: one document a file, or a line of a .jsonl    your files
     shards:FOLDER    tokens that `llm-scratch data prepare` made, for texts of any size  your files
 
 Yours: write `f(argument: str) -> list[str]`, then `SOURCES["mine"] = f` and train with `--data.source mine`.
@@ -17,6 +17,7 @@ import glob
 import json
 import os
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from llm_scratch.download import FILES, cache_folder, fetch
 from llm_scratch.errors import DATA, UserError, unknown
 from llm_scratch.tokenizers import load_tokenizer
 from llm_scratch.user_folders import expand_user
+
+PEEK_BYTES = 1 << 16  # read of a large file to see whether it is text
 
 
 def read(source: str) -> list[str]:
@@ -102,18 +105,22 @@ def _prose(topic: str) -> list[str]:
 
 
 def files(argument: str) -> list[str]:
-    """Your own text: a path, or a pattern like books/*.txt or books/**/*.txt (in the order of their names)."""
-    return [document for path in matching(argument) for document in _documents(path)]
+    """Your own text: a file, a folder, a pattern like books/*.txt or books/**/*.txt (in the order of their names), or a list of these."""
+    return [document for path in matching(argument) for document in (_folder(path) if path.is_dir() else _documents(path))]
 
 
 def matching(argument: str) -> list[Path]:
-    """The path, or the files of the pattern, that stand after `file:`.
+    """The path, the files of the pattern, or the paths of the list that stand after `file:`.
 
+    Args:
+        argument: `book.txt`, `books/`, `books/*.txt`, or several of these as a JSON list: `["book.txt", "letters/"]`.
     Raises:
         UserError: there is no file of such a name (code 3).
     """
     if not argument:
         raise UserError("source 'file:' names no file; expected file:PATH or file:'books/*.txt'", DATA)
+    if (several := path_list(argument)) is not None:
+        return [path for part in several for path in matching(part)]
     paths = [expand_user(argument)]
     if not paths[0].exists() and glob.has_magic(argument):
         paths = sorted(Path(p) for p in glob.glob(str(paths[0]), recursive=True) if Path(p).is_file())
@@ -122,10 +129,58 @@ def matching(argument: str) -> list[Path]:
     return paths
 
 
+def path_list(argument: str) -> list[str] | None:
+    """The paths of a JSON list such as `["a.txt", "b.txt"]`; None for anything else, such as a pattern that begins with a bracket."""
+    try:
+        values = json.loads(argument) if argument.startswith("[") else None
+    except (ValueError, RecursionError):
+        return None
+    return values if isinstance(values, list) and values and all(type(v) is str and v for v in values) else None
+
+
+def files_in(folder: Path) -> list[Path]:
+    """All files of a folder and of those in it, in the order of their names; hidden ones are left out."""
+    return sorted(
+        path for path in folder.rglob("*") if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def _folder(folder: Path) -> list[str]:
+    """The documents of a folder's files; files that are not text, such as a cover's picture, are left out with a warning.
+
+    Raises:
+        UserError: no file of it is text; a damaged .jsonl file (code 3).
+    """
+    paths, documents, skipped = files_in(folder), [], []
+    for path in paths:
+        if path.suffix == ".jsonl":
+            documents += _documents(path)
+            continue
+        try:
+            if _begins_as_binary(path):
+                skipped.append(path)
+            else:
+                documents += _documents(path)
+        except UserError:
+            skipped.append(path)
+    if not documents:
+        raise UserError(f"the folder {folder} holds no text files ({len(paths)} files in all); expected UTF-8 text or .jsonl", DATA)
+    if skipped:
+        names = ", ".join(str(path.relative_to(folder)) for path in skipped[:3]) + ", ..." * (len(skipped) > 3)
+        warnings.warn(f"{folder}: {len(skipped)} of {len(paths)} files are empty or not UTF-8 text and are left out: {names}", stacklevel=2)
+    return documents
+
+
+def _begins_as_binary(path: Path) -> bool:
+    """Whether a large file begins with bytes that no text has, so that a film need not be read to its end."""
+    if path.stat().st_size <= PEEK_BYTES:
+        return False
+    head = read_bytes(path, 0, PEEK_BYTES)
+    return b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff"))  # UTF-16 text begins with one of these
+
+
 def _documents(path: Path) -> list[str]:
     """One file's text, or the "text" of each line of a .jsonl file."""
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; write 'file:{path}/*.txt' for the text files in it", DATA)
     text = as_text(path, read_bytes(path))
     if not text.strip():
         raise UserError(f"{path} is empty; expected text", DATA)

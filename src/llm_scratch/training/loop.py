@@ -21,7 +21,7 @@ from llm_scratch import checkpoint
 from llm_scratch.config import RunConfig, TrainConfig, from_dict, learned, to_dict
 from llm_scratch.data.corpus import Corpus, prepare, start_id
 from llm_scratch.data.loader import TokenLoader
-from llm_scratch.errors import CHECKPOINT, UserError, unknown
+from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.hardware.memory import free_memory
 from llm_scratch.model import build
 from llm_scratch.training.guard import STREAK, Guard
@@ -32,10 +32,10 @@ from llm_scratch.training.parallel import check_team, spread
 from llm_scratch.training.records import NoRecords, Records, Silence, Watcher
 from llm_scratch.training.run import Run
 from llm_scratch.training.saving import Saves, in_background
-from llm_scratch.training.schedule import learning_rate
 from llm_scratch.training.state import numerics, optimizer_tensors, seed_random, what_changed
 from llm_scratch.training.team import Team, joined
 from llm_scratch.training.trainee import make_ready
+from llm_scratch.training.validate import validate_training
 
 __all__ = ["Run", "start", "train"]
 
@@ -59,11 +59,7 @@ def start(
     cfg, T = config.train, config.model.context_length
     team = team or Team(device=device)
     check_team(cfg, team)
-    if config.model.bits != 32:
-        raise UserError(f"a model of {config.model.bits} bits cannot learn; train with model.bits=32, then `llm-scratch quantize`")
-    learning_rate(0, 1, cfg)
-    if cfg.optimizer not in OPTIMIZERS:
-        raise unknown("optimizer", cfg.optimizer, OPTIMIZERS)
+    validate_training(config)
     seed_random(cfg.seed)
     model = build(config.model) if model is None else model
     if team.size == 1 or config.machine.parallel == "ddp":

@@ -1,0 +1,65 @@
+"""Read a run's text for `train` and `plan`, with rows that the text allows and the tokenizer that a run under way has already.
+
+Tests: tests/cli/test_corpus.py.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from llm_scratch.config import RunConfig
+
+if TYPE_CHECKING:
+    from llm_scratch.data.corpus import Corpus
+    from llm_scratch.tokenizers import Tokenizer
+
+
+def load_corpus(
+    config: RunConfig, screen: Console, tokenizer: Tokenizer | None = None, documents: list[str] | None = None
+) -> tuple[RunConfig, Corpus]:
+    """The text as token ids, and the settings with an order of rows that it allows; a change is reported in a line.
+
+    Raises:
+        UserError: no text, or one that is too short.
+    """
+    from llm_scratch.data.corpus import read_corpus
+    from llm_scratch.data.fit import check_fit, possible_order
+
+    with screen.status(f"reading {config.data.source[:60]} …"):
+        corpus = read_corpus(config, tokenizer, documents)
+    parts = corpus.train, corpus.val, corpus.tokenizer.eot_token
+    config, note = possible_order(config, *parts)
+    if note:
+        screen.print(note, soft_wrap=True)
+    check_fit(config, *parts)
+    return config, corpus
+
+
+def tokenizer_under_way(config: RunConfig, run: Path) -> Tokenizer | None:
+    """The tokenizer in a run's last intact checkpoint; None where it needs none: a new run, or one with a ready-made tokenizer.
+
+    A vocabulary that was learned need not be learned again, and a file that was named may be gone.
+    """
+    from llm_scratch.checkpoint import folders
+    from llm_scratch.manifest import problem
+    from llm_scratch.tokenizers import TOKENIZERS, load_tokenizer
+
+    ready_made = config.data.tokenizer in TOKENIZERS and config.data.tokenizer != "bpe"
+    if ready_made or config.data.source.startswith("shards:"):
+        return None
+    intact = next((folder for folder in folders(run) if problem(folder) is None), None)
+    return None if intact is None else load_tokenizer(intact)
+
+
+def source_in_words(source: str) -> str:
+    """A source for a line on a terminal: `file:["a.txt", ..., "z.txt"]` becomes `26 paths, a.txt to z.txt`."""
+    from llm_scratch.data.sources import path_list
+
+    kind, _, argument = source.partition(":")
+    several = path_list(argument) if kind == "file" else None
+    if several is None or len(several) < 3:
+        return source
+    return f"{len(several)} paths, {several[0]} to {several[-1]}"

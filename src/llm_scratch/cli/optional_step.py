@@ -1,0 +1,31 @@
+"""Work that a command can do without: an error in it is a warning. Tests: tests/cli/test_train.py."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+from llm_scratch.errors import UserError
+
+
+@contextmanager
+def optional_step(problem: str, again: str, screen: Console, debug: bool = False) -> Iterator[None]:
+    """Turn an error inside the block into one warning line, as the work that it belongs to is done or can be done without it.
+
+    Args:
+        problem: what is missing then, as "skills not measured".
+        again: the command that does it, "" if there is none.
+        screen: gets the warning.
+        debug: print the traceback too.
+    """
+    try:
+        yield
+    except Exception as e:
+        if debug:
+            traceback.print_exc()
+        reason = " ".join(str(e).split()) if isinstance(e, UserError) else " ".join(f"{type(e).__name__}: {e}".split())
+        hint = f"; to try again: {again}" if again else ""
+        screen.print(f"warning: {problem}: {reason}{hint}", soft_wrap=True)

@@ -1,0 +1,255 @@
+"""`llm-scratch train text PATH...`: a model of one's own text, with settings chosen for the text, this machine and a stated time.
+
+The choice is kept in the run directory as choice.json. The same command finds it there and resumes with the same settings.
+Tests: tests/cli/test_own_text.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.text import Text
+
+from llm_scratch.cli.beginning import run_of
+from llm_scratch.cli.folders import find_runs
+from llm_scratch.cli.terminal import printable, table
+from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig, from_dict, to_dict
+from llm_scratch.errors import CHECKPOINT, DATA, USAGE, UserError
+from llm_scratch.planning.choice import Choice
+from llm_scratch.strict import read_yaml
+from llm_scratch.user_folders import expand_user
+
+if TYPE_CHECKING:
+    from llm_scratch.cli.progress import Watch
+    from llm_scratch.data.corpus import Corpus
+    from llm_scratch.tokenizers import Tokenizer
+    from llm_scratch.training.loop import Run
+    from llm_scratch.training.plan import Plan
+
+PRESET = "text"
+MINUTES = 5.0
+STARTUP_SECONDS = 2.0  # of a command before it counts: Python and the libraries
+ANY_WIDTH = 1_441_440  # until one is chosen: up to 16 heads divide it
+CONTINUATION = 300  # characters of each of the last samples
+
+
+def base_config(paths: Sequence[str], source: str) -> RunConfig:
+    """The settings that a choice begins with; all that depends on the text is replaced.
+
+    Args:
+        paths: files, folders and patterns.
+        source: of `--data.source`; "" where it is not given.
+    Raises:
+        UserError: neither or both are given, or there is no such path.
+    """
+    if bool(paths) == bool(source):
+        what = "give either PATH or --data.source" if paths else "which text? give files, a folder or a pattern"
+        raise UserError(f"train text: {what}, e.g. `llm-scratch train text books/`", USAGE)
+    return RunConfig(
+        ModelConfig(vocab_size=256, context_length=128, emb_dim=ANY_WIDTH, n_heads=1, n_layers=2, drop_rate=0.0, architecture="modern"),
+        DataConfig(source=source or source_of(paths), tokenizer="chars"),
+        TrainConfig(steps=1000, batch_size=8, optimizer="muon", lr=0.05, weight_decay=0.0, schedule="linear"),
+    )
+
+
+def source_of(paths: Sequence[str]) -> str:
+    """The `data.source` of paths: files, folders, patterns, token shards; a single word may also be the name of a source.
+
+    Raises:
+        UserError: there is no such file, folder or source (code 3).
+    """
+    from llm_scratch.data.sources import SOURCES, matching
+
+    (first, *others) = paths
+    if not others and not expand_user(first).exists() and first.partition(":")[0] in SOURCES:
+        return first
+    if not others and (expand_user(first) / "index.json").is_file():
+        return f"shards:{first}"
+    for path in paths:
+        if not all(found.exists() for found in matching(path)):
+            raise UserError(f"{path}: no such file or folder here; expected text files, a folder, a pattern like 'books/*.txt'", DATA)
+    return f"file:{first if not others else json.dumps(list(paths), ensure_ascii=False)}"
+
+
+def run_name(source: str) -> str:
+    """A name for runs of a source: "books" for `file:books/`, "text" for several paths."""
+    argument = source.partition(":")[2] or source
+    parts = [part for part in Path(argument).parts if not re.search(r"[*?\[]", part)]
+    name = Path(parts[-1]).stem if parts and not argument.startswith("[") else ""
+    name = re.sub(r"\W+", "-", name).strip("-_")[:40]
+    return re.sub(r"-(\d+)$", r"_\1", name) or PRESET  # a number at the end tells runs of the same day apart
+
+
+def fixed_settings(given: Mapping[str, str], file: str, start: str) -> tuple[str, ...]:
+    """The names of settings that the user gave, such as "model.n_layers", by flags or in a file; with `start`, the model's own too."""
+    names = {flag.lstrip("-").replace("-", "_").replace(".no_", ".") for flag in given if "." in flag}
+    if file:
+        names |= {f"{part}.{key}" for part, values in read_yaml(file, USAGE).items() if isinstance(values, dict) for key in values}
+    if start:
+        free = {"context_length", "drop_rate", "init"}
+        names |= {"data.tokenizer", *(f"model.{key}" for key in ModelConfig() if key not in free)}
+    return tuple(sorted(names))
+
+
+@dataclass(frozen=True)
+class OwnText:
+    """One command `train text`: what was asked for, and since when."""
+
+    config: RunConfig
+    """with what the user gave"""
+    fixed: frozenset[str]
+    minutes: float
+    began: float
+    """time.perf_counter()"""
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """What decides the choice, as choice.json keeps it; how the machine is used does not."""
+        values = to_dict(self.config)
+        given = {name: values[part][key] for name in sorted(self.fixed) for part, key in [name.split(".")] if part != "machine"}
+        return {"source": self.config.data.source, "minutes": self.minutes, "start": self.config.start, "settings": given}
+
+    def recover(self, out: str, resume: str, fresh: bool) -> Choice | None:
+        """The choice that a run of this command began with: in `out`, at `resume`, or unfinished in runs/; None for a new run.
+
+        Raises:
+            UserError: the run that is named was asked for something else (code 4).
+        """
+        if fresh:
+            return None
+        named = run_of(Path(resume)) if resume != "auto" else Path(out) if out else None
+        folders = [run.path for run in reversed(find_runs()) if not run.finished] if named is None else [named]
+        found = [(folder, choice) for folder in folders if (choice := Choice.load(folder)) is not None]
+        for _, choice in found:
+            if choice.request == self.request:
+                return replace(choice, config=self._on_this_machine(choice.config))
+        if named is not None and found:
+            raise UserError(
+                f"{named} holds a run that was asked for something else ({_difference(found[0][1].request, self.request)}); "
+                "choose another --out, or --fresh --force",
+                CHECKPOINT,
+            )
+        return None
+
+    def _on_this_machine(self, config: RunConfig) -> RunConfig:
+        """Settings of a run with the machine settings that were given now over them."""
+        machine = to_dict(self.config.machine)
+        given = {key: machine[key] for part, key in (name.split(".") for name in self.fixed) if part == "machine"}
+        return from_dict(RunConfig, {"machine": given}, config)
+
+    def choose(self, device: str, screen: Console) -> tuple[Choice, Plan, Corpus]:
+        """Choose settings, and show what is being done meanwhile."""
+        import torch
+
+        from llm_scratch.planning.choose_run import choose_run
+
+        tokenizer: Tokenizer | None = None
+        if self.config.start:
+            from llm_scratch.loading import load
+
+            tokenizer = load(self.config.start)[1]
+        with screen.status("looking at the text …") as status:
+            return choose_run(
+                self.config, self.fixed, self.minutes * 60, torch.device(device), request=self.request, tokenizer=tokenizer,
+                spent=lambda: time.perf_counter() - self.began + STARTUP_SECONDS, report=status.update,
+            )  # fmt: skip
+
+
+def own_text(config: RunConfig, fixed: Sequence[str], minutes: float | None) -> OwnText:
+    """The command that was given.
+
+    Raises:
+        UserError: a time that is not above 0, or several processes.
+    """
+    minutes = MINUTES if minutes is None else minutes
+    if not 0 < minutes < float("inf"):
+        raise UserError(f"--minutes {minutes:g}: the time must be above 0", USAGE)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(
+            "train text: settings are chosen in one process; print them with --print-config > mine.yaml, then start the processes with "
+            "`train --config mine.yaml`",
+            USAGE,
+        )
+    return OwnText(config, frozenset(fixed), minutes, time.perf_counter())
+
+
+def read_again(choice: Choice, run: Path) -> list[str] | None:
+    """The documents of a run that resumes, unchanged; None for token shards.
+
+    Raises:
+        UserError: the text has changed since the run began (code 3).
+    """
+    from llm_scratch.data.sources import read
+    from llm_scratch.planning.choice import fingerprint
+
+    if not choice.fingerprint:
+        return None
+    documents = read(choice.config.data.source)
+    if fingerprint(documents) != choice.fingerprint:
+        raise UserError(f"{run}: the text has changed since this run began; put it back, or start a new run with --fresh", DATA)
+    return documents
+
+
+def watch(screen: Console, plan: Plan | None, choice: Choice | None) -> Watch:
+    """The progress display of a run; it keeps the plan and the choice in the run directory."""
+    from llm_scratch.cli.progress import Watch
+
+    class KeepsChoice(Watch):
+        def started(self, run: Run, resumed: bool) -> None:
+            super().started(run, resumed)
+            if choice is not None:
+                choice.save(run.folder)
+
+    return KeepsChoice(screen, plan=plan)
+
+
+def show_choice(lines: Mapping[str, str], screen: Console) -> None:
+    """The five lines of a choice."""
+    grid = table("", "", left=2)
+    grid.show_header = False
+    for subject, sentence in lines.items():
+        grid.add_row(subject, sentence)
+    screen.print(grid)
+
+
+def as_comments(lines: Mapping[str, str]) -> str:
+    """The five lines as YAML comments."""
+    return "".join(f"# {subject}: {sentence}\n" for subject, sentence in lines.items())
+
+
+def show_continuations(run: Run, choice: Choice, screen: Console) -> None:
+    """Let the model continue the text's own beginnings."""
+    from llm_scratch.generation.decode import stream
+
+    run.model.eval()
+    screen.print("\nThe text's own beginnings, continued:")
+    n_tokens = max(1, round(CONTINUATION * choice.facts.bytes_per_character / run.bytes_per_token))
+    for number, prompt in enumerate(choice.prompts):
+        pieces = stream(run.model, run.tokenizer, prompt, max_new_tokens=n_tokens, temperature=0.8, seed=number)
+        written = printable("".join(pieces)).rstrip()
+        screen.print(Text.assemble("\n", (printable(prompt), "bold"), written))
+
+
+def show_advice(run: Run, minutes: float, screen: Console) -> None:
+    """What would make the model better."""
+    from llm_scratch.planning.rules import advice
+    from llm_scratch.training.records import readable_rows
+
+    losses = [row for row in readable_rows(run.folder / "metrics.jsonl") if "val_loss" in row]
+    for line in advice(losses, losses[-1].get("passes", 0.0) if losses else 0.0, minutes):
+        screen.print(f"{'better':>8}  {line}", soft_wrap=True)
+
+
+def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """The first thing in which two requests differ: "minutes is 5.0 there, 20.0 here"."""
+    before, now = ({**request, **request["settings"], "settings": ""} for request in (old, new))
+    name = next(name for name in {**before, **now} if before.get(name) != now.get(name))
+    return f"{name} is {before.get(name, 'chosen')} there, {now.get(name, 'chosen')} here"

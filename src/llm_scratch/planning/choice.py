@@ -1,0 +1,60 @@
+"""A choice of settings as it is kept in a run directory: what was asked for, what was chosen, and why.
+
+The same command finds it there, so that a run resumes with the settings it began with instead of timing the machine again.
+Tests: tests/planning/test_choice.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llm_scratch.config import RunConfig, from_dict, to_dict
+from llm_scratch.errors import UserError
+from llm_scratch.files import write_whole
+from llm_scratch.planning.text_facts import TextFacts
+
+FILE = "choice.json"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Settings that were chosen for a text."""
+
+    request: dict[str, Any]
+    """what the user asked for: source, minutes, settings that were given"""
+    config: RunConfig
+    lines: dict[str, str]
+    """what was chosen and why: a subject such as "model" -> a sentence"""
+    prompts: tuple[str, ...]
+    """beginnings from the text"""
+    facts: TextFacts
+    fingerprint: str
+    """of the text, as `fingerprint` gives it; "" for token shards, whose index has hashes of its own"""
+
+    def save(self, run: Path) -> None:
+        """Write choice.json into a run directory."""
+        values = {**vars(self), "config": to_dict(self.config), "facts": vars(self.facts)}
+        write_whole(run / FILE, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+
+    @classmethod
+    def load(cls, run: Path) -> Choice | None:
+        """The choice that a run began with; None if it has none that can be read."""
+        try:
+            values = json.loads((run / FILE).read_text(encoding="utf-8"))
+            parts = {"config": from_dict(RunConfig, values["config"]), "facts": TextFacts(**values["facts"])}
+            return cls(**values | parts | {"prompts": tuple(values["prompts"])})
+        except (OSError, ValueError, TypeError, KeyError, UserError):
+            return None
+
+
+def fingerprint(documents: Sequence[str]) -> str:
+    """Sixteen hex digits that change when any document does."""
+    sha = hashlib.sha256()
+    for text in documents:
+        sha.update(text.encode("utf-8", "surrogatepass") + b"\0")
+    return sha.hexdigest()[:16]
