@@ -7,11 +7,9 @@ Tests: tests/test_user_folders.py.
 
 from __future__ import annotations
 
-import getpass
 import os
 import stat
 import sys
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -102,6 +100,8 @@ def _usual_folder() -> Path | None:
 
 def _has_user_name() -> bool:
     """Whether this user has a name, by which torch's compiler names its folder."""
+    import getpass  # here, so that --help does not load it
+
     try:
         return bool(getpass.getuser())
     except (KeyError, OSError, ImportError):
@@ -124,6 +124,8 @@ def _private_folder() -> Path:
     Raises:
         UserError: it belongs to somebody else or cannot be made (code 6).
     """
+    import tempfile  # here, so that --help does not load it
+
     try:
         if not hasattr(os, "getuid"):  # Windows gives each user a temporary folder of their own
             path = Path(tempfile.gettempdir()) / "llm-scratch"

@@ -52,7 +52,8 @@ class ClockReader:
         found = [(line, "asserts on a clock") for line in self._asserts(marked)]
         docstrings = {id(node.value) for node in ast.walk(self.tree) if isinstance(node, ast.Expr)}
         for node in ast.walk(self.tree):
-            if isinstance(node, ast.keyword) and node.arg == "timeout" and is_short(node.value):
+            is_timeout = isinstance(node, ast.keyword) and node.arg == "timeout" and id(node) not in marked
+            if is_timeout and is_short(node.value):
                 found.append((node.value.lineno, f"timeout={ast.unparse(node.value)}"))
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 script = IN_A_SCRIPT.search(node.value)
