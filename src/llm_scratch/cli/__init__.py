@@ -21,7 +21,6 @@ from llm_scratch import __version__
 from llm_scratch.cli.narrow import entries, fold, terminal_columns
 from llm_scratch.cli.streams import flush_standard_streams, open_standard_streams
 from llm_scratch.errors import INTERRUPTED, RESOURCES, UserError, unknown
-from llm_scratch.user_folders import set_library_folders
 
 VERBS: dict[str, tuple[str, str]] = {
     "train": ("train.Train", "train a model from a preset, or go on with one"),
@@ -156,6 +155,8 @@ def _dispatch(words: list[str]) -> None:
         os.getcwd()
     except OSError as e:
         raise UserError("the working folder is gone; change to one that exists", RESOURCES) from e
+    from llm_scratch.user_folders import set_library_folders  # here: --help does not need it
+
     set_library_folders()
     os.environ["MPLBACKEND"] = "agg"  # pictures go to files; the name of a backend that matplotlib does not know would be an error
     module, name = VERBS[verb][0].split(".")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -90,5 +89,9 @@ def fold(text: str, columns: int, indent: str = "") -> str:
     body = text.lstrip()
     indent = indent or text[: len(text) - len(body)]
     indent = indent if len(indent) * 4 <= columns else ""
+    if len(indent + body) <= columns:
+        return indent + body
+    import textwrap  # here: help on a terminal of usual width needs none
+
     broken = textwrap.wrap(body, max(1, columns - len(indent)), break_long_words=False, break_on_hyphens=False)
     return "\n".join(indent + line for line in broken)
