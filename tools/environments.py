@@ -139,6 +139,7 @@ def debian_folder(suite: str, machine: str, work: Path) -> Path:
     run_quietly([*command, "--variant=minbase", "--include=python3", suite, folder])
     for package in sorted(folder.glob("var/cache/apt/archives/*.deb")):
         run_quietly(["dpkg-deb", "--extract", package, folder])
+    (folder / "etc" / "passwd").write_text(f"user:x:{os.getuid()}:{os.getgid()}::/:/bin/sh\n")
     complete.touch()
     return folder
 
@@ -157,20 +158,24 @@ def debian_environment(version: str, machine: str, cpu: str, work: Path) -> Envi
         raise Unavailable(f"no suite of Debian has Python {version} for {machine}")
     install_debian_tools(machine)
     root = debian_folder(DEBIAN_SUITES[version], machine, work)
-    emulator = () if machine == platform.machine() else ("-q", f"qemu-{machine}-static")
-    shared = ("/proc", "/dev", "/sys", os.environ.get("LLM_SCRATCH_DATA", ""))
+    for name in ("packages", "source", "home"):
+        shutil.rmtree(work / name, ignore_errors=True)
+        (work / name).mkdir()
+    # proot does not know the system call behind os.access on ARM: that sees paths from outside.
+    # What programs write is therefore bound to the path that it has outside.
+    shared = ("/proc", "/dev", "/sys", str(work), os.environ.get("LLM_SCRATCH_DATA", ""))
     binds = tuple(word for path in shared if path and Path(path).is_dir() for word in ("-b", path))
-    proot = ("proot", *emulator, "-r", str(root), *binds, "-w", "/opt/source")
-    variables = {"PYTHONPATH": "/opt/packages", "HOME": "/tmp", "TMPDIR": "/tmp"}
+    emulator = () if machine == platform.machine() else ("-q", f"qemu-{machine}-static")
+    proot = ("proot", *emulator, "-r", str(root), *binds, "-w", str(work / "source"))
+    variables = {"PYTHONPATH": str(work / "packages")}
+    variables |= {name: str(work / "home") for name in ("HOME", "TMPDIR")}
     variables |= {"QEMU_CPU": cpu} if cpu else {}
-    shutil.rmtree(root / "opt" / "packages", ignore_errors=True)
     environment = Environment(
         (*proot, "/usr/bin/python3"),
-        ("--target", str(root / "opt" / "packages"), "--python-version", version,
+        ("--target", str(work / "packages"), "--python-version", version,
          "--python-platform", f"{machine}-manylinux_2_28"),
-        root / "opt" / "source", variables,
+        work / "source", variables,
     )  # fmt: skip
-    (root / "opt" / "source").mkdir(parents=True, exist_ok=True)
     code = "import sys; print('%d.%d' % sys.version_info[:2])"
     status, output = environment.run("-c", code, timeout=120)
     if output.split()[-1:] != [version]:
