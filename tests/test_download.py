@@ -475,6 +475,7 @@ def test_in_few_columns_there_are_lines_and_no_bar_whose_numbers_would_be_cut(mo
 def test_without_stderr_a_download_says_nothing(monkeypatch, capsys):
     """As under pythonw, where printing to it would go to stdout."""
     monkeypatch.setattr(sys, "stderr", None)
+    monkeypatch.setattr(download, "EVERY", 0.0)
     with download._progress("file.bin") as show:
         show(1, 2)
     assert capsys.readouterr().out == ""

@@ -132,6 +132,14 @@ def test_libraries_get_folders_only_where_they_would_look_for_a_home(no_home):
         assert os.environ[name] == ("/models" if name == "HF_HOME" else str(no_home / folder))
 
 
+@posix
+def test_models_in_a_home_folder_that_cannot_be_written_are_still_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    monkeypatch.setattr(sys, "platform", "linux")
+    set_library_folders()
+    assert set(LIBRARY_FOLDERS) & set(os.environ) == set(LIBRARY_FOLDERS) - {"HF_HOME"}
+
+
 def test_with_a_home_folder_and_a_name_libraries_are_left_alone():
     set_library_folders()
     assert not set(LIBRARY_FOLDERS) & set(os.environ)

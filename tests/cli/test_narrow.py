@@ -51,8 +51,9 @@ def test_a_number_of_columns_that_is_none_is_ignored(columns, llm, monkeypatch):
 @pytest.mark.parametrize("columns", ["1", "5", "20", "400"])
 def test_an_error_is_the_same_line_at_every_width(columns, llm, monkeypatch):
     monkeypatch.setenv("COLUMNS", columns)
-    result = llm("train", "quickstart", "--train.steps", "many")
-    want = "llm-scratch: --train.steps is 'many'; expected a whole number; see `llm-scratch train --help`\n"
+    value = "many" * 12
+    result = llm("train", "quickstart", "--train.steps", value)
+    want = f"llm-scratch: --train.steps is '{value}'; expected a whole number; see `llm-scratch train --help`\n"
     assert (result.code, result.err) == (2, want)
 
 

@@ -18,9 +18,10 @@ full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/fu
 
 
 def shell(command):
-    """Run a line of shell in which LLM stands for the command."""
-    llm = f"{sys.executable} -m llm_scratch"
-    return subprocess.run(["sh", "-c", command.replace("LLM", llm)], capture_output=True, text=True, timeout=120)
+    """Run a line of shell in which LLM stands for the command, and PY for Python; output is buffered, as it is by default."""
+    command = command.replace("LLM", f"{sys.executable} -m llm_scratch").replace("PY", sys.executable)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=120, env=environment)
 
 
 @posix
@@ -34,6 +35,7 @@ def shell(command):
         ("LLM nonsense 2>&-", USAGE, ""),
         ("LLM tokenizer show nowhere - <&-", DATA, "llm-scratch: standard input is empty"),
         pytest.param("LLM config verdict > /dev/full", RESOURCES, "llm-scratch: No space left on device", marks=full),
+        pytest.param("LLM --version > /dev/full", RESOURCES, "llm-scratch: No space left on device", marks=full),
         pytest.param("LLM data list > /dev/full", RESOURCES, "llm-scratch: No space left on device", marks=full),
         pytest.param("LLM train --help > /dev/full", RESOURCES, "llm-scratch: No space left on device", marks=full),
         pytest.param("LLM nonsense 2> /dev/full", USAGE, "", marks=full),
@@ -47,12 +49,13 @@ def test_a_command_ends_as_it_would_with_streams_that_are_there(command, code, e
 
 
 @posix
-@pytest.mark.parametrize("command", ["config verdict", "data list", "--help", "train --help"])
+@pytest.mark.parametrize("command", ["config verdict", "data list", "--help", "--version", "train --help"])
 def test_a_reader_that_leaves_ends_a_command_quietly(command):
     reader, writer = os.pipe()
     os.close(reader)
     words = [sys.executable, "-m", "llm_scratch", *command.split()]
-    done = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, timeout=120)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, timeout=120, env=environment)
     os.close(writer)
     assert (done.returncode, done.stderr) == (BROKEN_PIPE, b"")
 
@@ -63,6 +66,12 @@ def test_what_is_printed_lands_in_no_file_that_is_opened_later(tmp_path):
     shell(f"cd {tmp_path} && LLM tokenizer train stories:20 --vocab-size 300 --out t.json >&-")
     assert (tmp_path / "t.json").read_text(encoding="utf-8").startswith("{")
     assert '"version"' in (tmp_path / "t.json").read_text(encoding="utf-8")
+
+
+@posix
+def test_what_a_command_starts_has_open_streams_too():
+    code = "import os, llm_scratch.cli.streams as s; s.open_standard_streams(); os._exit(not all(map(os.get_inheritable, (0, 1, 2))))"
+    assert shell(f"PY -c '{code}' >&- 2>&- <&-").returncode == 0
 
 
 def test_absent_streams_are_replaced(monkeypatch):

@@ -19,13 +19,15 @@ def open_standard_streams() -> None:
 
     Without this the next file that is opened would get the number of the closed stream, and what is printed would land in that file.
     """
-    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+    streams = ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w"))
+    for number, *_ in streams:
         try:
             os.fstat(number)
         except OSError:
             _redirect_to_null(number)
+    for number, name, mode in streams:
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def flush_standard_streams() -> BaseException | None:
