@@ -153,9 +153,10 @@ def compare_resumed(config: RunConfig, corpus: Any, setup: Setup) -> Row:
         first.saving(copies=False, best=False, before=lambda: None)()
         resumed = begin(folder / "run")
         resumed.restore(newest(folder / "run", partial(print, file=sys.stderr)))
+        row: Row = {"steps": n_steps, "resumed_at": resumed.step}
         advance(resumed, n_steps)
     want, got = tensors(whole), tensors(resumed)
-    row = {"steps": n_steps, "tensors": len(want)}
+    row["tensors"] = len(want)
     row["unequal"] = sum(not torch.equal(got[key], tensor) for key, tensor in want.items())
     off = ((got[key].double() - tensor.double()).abs().max() for key, tensor in want.items())
     return row | {"largest_difference": max(off).item()}

@@ -148,6 +148,7 @@ def test_every_part_reports_its_rows(setup, function, monkeypatch):
     assert {key for row in rows for key in row} >= set(PARTS[function])
     for row in rows:
         assert row.get("unequal", 0) == 0
+        assert row.get("resumed_at", 3) == 3, "half way"
         assert abs(row.get("off", 0.0)) < 0.02, "a plan counts what a step holds"
         assert row.get("mfu", 0.5) > 0
 

@@ -121,10 +121,10 @@ def test_the_gradient_of_the_scores_is_cast_to_bfloat16_once():
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             out = func(*args, **(kwargs or {}))
             if func is torch.ops.aten._to_copy.default and out.dtype == torch.bfloat16:
-                casts.append(tuple(out.shape))
+                casts.append(sorted(out.shape))
             return out
 
     x, weight, targets = inputs(dtype=torch.float32)
     with torch.autocast("cpu", torch.bfloat16), Casts():
         head_loss(x, weight, targets)
-    assert casts.count((15, 37)) == 1
+    assert casts.count([15, 37]) == 1
