@@ -12,7 +12,7 @@ import llm_scratch
 ROOT = Path(llm_scratch.__file__).parent
 FLOORS = [
     ["errors"],
-    ["strict", "web"],
+    ["strict", "web", "file_lock"],
     ["config", "files", "download", "tensor_file", "hardware"],
     ["tokenizers", "model", "presets", "manifest"],
     ["data", "generation", "interop", "checkpoint", "interpretability"],

@@ -12,7 +12,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Generator, Iterable
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ import numpy as np
 
 from llm_scratch.data.readers import Portion, pieces
 from llm_scratch.data.shards import Tally
+from llm_scratch.hardware.worker_pool import start_worker_pool
 from llm_scratch.tokenizers import Tokenizer, load_tokenizer
 
 END: Portion = ()
@@ -65,15 +66,16 @@ def encode_all(portions: Iterable[Portion], folder: Path, dtype: str, workers: i
 
     Args:
         folder: holds the tokenizer.json.
-        workers: processes; 1: this one. Each holds a tokenizer and a few portions.
+        workers: processes; 1: this one. Each holds a tokenizer and a few portions. Where the system cannot start
+            any, a warning says so, and this process does the work.
         run_first: a Python file that each runs at its start.
     """
-    if workers == 1:
+    pool = start_worker_pool(workers, _begin_worker, (folder, dtype, run_first))
+    if pool is None:
         tokenizer = load_tokenizer(folder)
         for portion in portions:
             yield encode(portion, tokenizer, dtype)
         return
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker, (folder, dtype, run_first))
     waiting: deque[Future[Encoded]] = deque()
     try:
         for portion in portions:

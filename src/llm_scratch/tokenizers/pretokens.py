@@ -13,9 +13,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, lru_cache
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm_scratch.errors import UserError
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
 
 GPT2_PATTERN = r"""'(?:[stmd]|re|ve|ll)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
 """A contraction; or letters, digits, or marks with at most one space before; or white space, without the space of the next word."""
@@ -119,7 +122,12 @@ class Splitter:
         """
         batches = self._batches(texts)
         total: Counter[str] = Counter()
-        for counted, n in map(self._count, batches) if processes == 1 else self._count_in_processes(batches, processes):
+        pool = None
+        if processes > 1:
+            from llm_scratch.hardware.worker_pool import start_worker_pool
+
+            pool = start_worker_pool(processes)
+        for counted, n in map(self._count, batches) if pool is None else self._count_in_processes(batches, pool, 2 * processes):
             total.update(counted)
             tick(n)
         return total
@@ -149,12 +157,12 @@ class Splitter:
                 pieces[piece] += n
         return pieces, sum(map(len, batch))
 
-    def _count_in_processes(self, batches: Iterator[list[str]], processes: int) -> Iterator[tuple[Counter[str], int]]:
-        from concurrent.futures import ProcessPoolExecutor
-        from multiprocessing import get_context
-
-        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-            waiting = deque(pool.submit(self._count, batch) for batch in islice(batches, 2 * processes))
+    def _count_in_processes(
+        self, batches: Iterator[list[str]], pool: ProcessPoolExecutor, ahead: int
+    ) -> Iterator[tuple[Counter[str], int]]:
+        """The counts of each batch, by the processes of a pool; `ahead` batches are read before they are needed."""
+        with pool:
+            waiting = deque(pool.submit(self._count, batch) for batch in islice(batches, ahead))
             while waiting:
                 yield waiting.popleft().result()
                 waiting.extend(pool.submit(self._count, batch) for batch in islice(batches, 1))
