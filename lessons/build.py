@@ -63,7 +63,7 @@ def main(names: list[str]) -> None:
         import nbclient  # noqa: F401
         import nbformat
     except ModuleNotFoundError as e:
-        raise UserError(f"building notebooks needs {e.name}; install it with: pip install 'llm-scratch[lessons]'") from e
+        raise UserError(f'building notebooks needs {e.name}; install it with: pip install "llm-scratch[lessons]"') from e
     found = lessons()
     chosen = [name if name.startswith("step") else f"step{name}" for name in names] or list(found)
     for name in chosen:

@@ -22,7 +22,7 @@ import random
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from time import monotonic, sleep
@@ -31,6 +31,7 @@ from urllib.parse import urlsplit
 
 from llm_scratch import web
 from llm_scratch.errors import DATA, RESOURCES, UserError
+from llm_scratch.file_lock import wait_for_lock
 from llm_scratch.user_folders import cache_folder, expand_user
 from llm_scratch.web import Failed
 
@@ -158,18 +159,17 @@ def _without_network(name: str, remote: Remote, why: str) -> UserError:
 
 @contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, so that a second process waits and then finds the file; where there is no flock, sha256 alone guards."""
+    """Lock the folder, so that a second process waits and then finds the file; without locks, the sha256 alone protects it."""
+    if sys.platform == "win32":  # which opens no folders
+        number = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)
+    else:
+        number = os.open(folder, os.O_RDONLY)
     try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        with suppress(OSError):
+            wait_for_lock(number)
         yield
     finally:
-        os.close(handle)
+        os.close(number)
 
 
 def _download(path: Path, remote: Remote) -> None:

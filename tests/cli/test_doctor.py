@@ -32,7 +32,7 @@ def test_what_is_missing_has_the_command_that_mends_it(llm, monkeypatch, tmp_pat
     monkeypatch.setattr(doctor, "_version", lambda package: None if package == "transformers" else "1.0")
     monkeypatch.setattr("llm_scratch.hardware.memory.free_memory", lambda: 2**20)
     out = " ".join(llm("doctor").out.split())  # a long path to Python wraps
-    for command in ("data get verdict", "data get shakespeare", "data get gpt2", "pip install 'llm-scratch[hf]'", "close other programs"):
+    for command in ("data get verdict", "data get shakespeare", "data get gpt2", 'pip install "llm-scratch[hf]"', "close other programs"):
         assert f"→ {command}" in out or f" {command}" in out, command
     assert "5 things could be better; `llm-scratch train quickstart` needs none of them." in out
 

@@ -50,6 +50,11 @@ def test_a_command_can_be_copied():
     assert command("generate", "my runs/x", "Once upon") == "llm-scratch generate 'my runs/x' 'Once upon'"
 
 
+def test_command_is_quoted_for_cmd_on_windows(monkeypatch):
+    monkeypatch.setattr("sys.platform", "win32")
+    assert command("generate", r"my runs\x", "Once") == r'llm-scratch generate "my runs\x" Once'
+
+
 def test_short_is_one_line():
     assert short("one\ntwo", 20).plain == "one two"
     assert short("a" * 20, 5).plain == "aaaa…"

@@ -164,7 +164,7 @@ def test_what_is_no_name_is_not_asked_for(name, monkeypatch, tmp_path):
 
 def test_without_the_extra_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(UserError, match="needs the extra 'hf': pip install") as error:
+    with pytest.raises(UserError, match="needs the extra `hf`: pip install") as error:
         from_hub("org/tiny")
     assert error.value.code == USAGE
 

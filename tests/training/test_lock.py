@@ -108,22 +108,31 @@ def test_a_lock_whose_file_was_removed_meanwhile_is_not_taken_for_one(tmp_path, 
         taken.append(number)
         flock(number, how)
 
-    monkeypatch.setattr(lock.fcntl, "flock", with_a_thief)
+    monkeypatch.setattr(fcntl, "flock", with_a_thief)
     with only_writer(tmp_path, pytest.fail) as held:
         held.check()
     assert len(taken) == 2
 
 
-@pytest.mark.parametrize("why", ["Windows", "a network disk"])
-def test_without_locks_it_says_so_and_goes_on(why, tmp_path, monkeypatch):
-    def refuse(number, how):
+def test_run_goes_on_with_a_warning_when_locking_is_not_supported(tmp_path, monkeypatch):
+    def refuse(number):
         raise OSError(38, "Function not implemented")
 
-    if why == "Windows":
-        monkeypatch.setattr(lock, "fcntl", None)
-    else:
-        monkeypatch.setattr(lock.fcntl, "flock", refuse)
+    monkeypatch.setattr(lock, "try_lock", refuse)
     warnings = []
     with only_writer(tmp_path, warnings.append):
         assert (tmp_path / NAME).is_file()
-    assert "knows no locks" in warnings[0]
+    assert "file locking is not supported here" in warnings[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lock_file_stays_when_it_cannot_be_removed(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with only_writer(tmp_path, pytest.fail):
+        monkeypatch.setattr("os.unlink", refuse)
+    monkeypatch.undo()
+    with only_writer(tmp_path, pytest.fail):
+        pass
+    assert list(tmp_path.iterdir()) == []

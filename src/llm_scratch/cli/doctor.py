@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -21,14 +20,14 @@ from llm_scratch import __version__
 from llm_scratch.cli.flags import Switch, Verb
 from llm_scratch.cli.folders import resolve
 from llm_scratch.cli.letter import write_letter
-from llm_scratch.cli.terminal import console, table
+from llm_scratch.cli.terminal import console, quoted, table
 from llm_scratch.errors import UserError
 from llm_scratch.user_folders import find_cache_folder
 
 CORE = ("torch", "numpy", "regex", "safetensors", "tyro", "rich", "pyyaml", "tiktoken", "matplotlib")
 OPTIONAL = {"transformers": "hf", "tokenizers": "hf", "jupytext": "lessons", "nbclient": "lessons", "tensorboard": "track", "pytest": "dev"}
 GIB = 2**30
-PIP = f"{shlex.quote(sys.executable)} -m pip"
+PIP = quoted(sys.executable, "-m", "pip")
 NVIDIA = Path("/proc/driver/nvidia/version")  # is there when the driver is loaded
 FREE_DISK, FREE_MEMORY = 2 * GIB, 2 * GIB  # what the quickstart is comfortable with
 
@@ -184,5 +183,5 @@ def _packages() -> Iterator[Row]:
         yield Row(
             package,
             version or f"not installed (extra {extra!r})",
-            "" if version else f"{PIP} install 'llm-scratch[{extra}]'",
+            "" if version else f'{PIP} install "llm-scratch[{extra}]"',
         )

@@ -42,7 +42,7 @@ class ExportHF(Verb):
         size = count(sum(parameter.numel() for parameter in model.parameters()))
         screen.print(f"{self.folder}: {size} parameters, for AutoModelForCausalLM and AutoTokenizer.from_pretrained", soft_wrap=True)
         if checked is None:
-            screen.print("not compared: transformers is not installed (pip install 'llm-scratch[hf]')", soft_wrap=True, markup=False)
+            screen.print('not compared: transformers is not installed (pip install "llm-scratch[hf]")', soft_wrap=True, markup=False)
         else:
             screen.print(
                 f"transformers reads the same model: logits differ by at most {checked.difference:.0e} of the largest, "

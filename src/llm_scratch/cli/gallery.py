@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from llm_scratch.cli.folders import check_can_write, resolve
 from llm_scratch.cli.gallery_page import number, page
 from llm_scratch.cli.memorise import run_of
 from llm_scratch.cli.prompts import text_of
-from llm_scratch.cli.terminal import console, printable, table
+from llm_scratch.cli.terminal import console, printable, quoted, table
 from llm_scratch.errors import UserError
 
 if TYPE_CHECKING:
@@ -156,7 +155,7 @@ class Gallery(Verb):
 def flags(settings: dict[str, Any]) -> str:
     """Settings as the words that `llm-scratch generate` takes: --temperature 1 --top-k 40."""
     words = [(f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)) for name, value in settings.items()]
-    return shlex.join(word for pair in words for word in pair)
+    return quoted(*(word for pair in words for word in pair))
 
 
 def show_table(screen: Console, shown: list[Exhibit]) -> None:

@@ -17,7 +17,7 @@ def text_of(file: str) -> str:
     name = "standard input" if file == "-" else file
     try:
         data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        text = data.decode("utf-8-sig").removesuffix("\n")
+        text = data.decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError as e:
         raise UserError(f"{name} is not UTF-8 text; convert it, e.g. with iconv", DATA) from e
     except OSError as e:

@@ -6,6 +6,7 @@ Proof: tests/cli/test_terminal.py.
 from __future__ import annotations
 
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,7 +144,13 @@ def printable(text: str) -> str:
 
 def command(*words: str | Path) -> str:
     """A command line to copy, spaces in paths quoted: `llm-scratch generate 'my runs/x'`."""
-    return " ".join(["llm-scratch", *(shlex.quote(str(word)) for word in words)])
+    return f"llm-scratch {quoted(*words)}"
+
+
+def quoted(*words: str | Path) -> str:
+    """Words of a command line, each quoted where the shell of this system needs it."""
+    texts = [str(word) for word in words]
+    return subprocess.list2cmdline(texts) if sys.platform == "win32" else shlex.join(texts)
 
 
 def on_terminal() -> bool:

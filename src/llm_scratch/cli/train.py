@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 from rich.console import Console
 from tyro.conf import Positional
 
+from llm_scratch import files
 from llm_scratch.cli import own_text
 from llm_scratch.cli.beginning import begin_from, beginning, branch, run_of, with_tokenizer
 from llm_scratch.cli.corpus import load_corpus, source_in_words, tokenizer_under_way
@@ -235,7 +236,11 @@ def _make_room(folder: Path, config: RunConfig, fresh: bool, force: bool, screen
         raise UserError(f"{folder} holds {there}; --fresh --force removes it, or choose another --out", CHECKPOINT)
     if fresh and is_run:
         with only_writer(folder, screen.print):
-            shutil.rmtree(folder)
+            for path in folder.iterdir():
+                if path.name != NAME:  # it is open, and Windows removes no open file
+                    files.disk.remove(path)
+        with suppress(OSError):  # unless another process has begun to train there
+            folder.rmdir()
         screen.print(f"removed the run that was in {folder}", soft_wrap=True)
     elif is_run and (old := read_run(folder)) is not None and not same_settings(old.config, config):
         raise UserError(

@@ -232,7 +232,7 @@ def _table(path: Path, size: int, field: str) -> Iterator[Texts]:
         import pyarrow
         from pyarrow import parquet
     except ImportError as e:
-        raise UserError(f"{path} needs the library pyarrow: pip install 'llm-scratch[data]'") from e
+        raise UserError(f'{path} needs the library pyarrow: pip install "llm-scratch[data]"') from e
     try:
         with parquet.ParquetFile(path) as file:
             _check_column(path, field, file.schema_arrow.names)
@@ -248,7 +248,7 @@ def _from_hub(where: str, argument: str, field: str) -> Source:
     try:
         import datasets
     except ImportError as e:
-        raise UserError(f"{where} needs the library datasets: pip install 'llm-scratch[data]'") from e
+        raise UserError(f'{where} needs the library datasets: pip install "llm-scratch[data]"') from e
     name, _, config = argument.partition(":")
     try:
         rows = datasets.load_dataset(name, config or None, split="train")

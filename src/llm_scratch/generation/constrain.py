@@ -37,7 +37,7 @@ class Constraint:
         try:
             import llguidance
         except ImportError as e:
-            raise UserError("constrained decoding needs llguidance; install it with: pip install 'llm-scratch[constrain]'") from e
+            raise UserError('constrained decoding needs llguidance; install it with: pip install "llm-scratch[constrain]"') from e
         self._matcher, self._tokens = llguidance.LLMatcher, llguidance.LLTokenizer(_wrapped(tokenizer, llguidance))
         self._grammar = _grammar(llguidance.LLMatcher, regex, json_schema)
         self._rows: list[Any] = []

@@ -32,10 +32,10 @@ def _status(field: str) -> int | None:
 
 def _getrusage() -> int | None:
     """Peak resident memory without /proc; a child may inherit its parent's peak here."""
-    try:
-        import resource
-    except ImportError:
+    if sys.platform == "win32":
         return None
+    import resource
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

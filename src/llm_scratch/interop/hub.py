@@ -33,7 +33,7 @@ def from_hub(name: str) -> Path:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     except ImportError as e:
-        raise UserError(f"hf:{name} needs the extra 'hf': pip install 'llm-scratch[hf]'") from e
+        raise UserError(f'hf:{name} needs the extra `hf`: pip install "llm-scratch[hf]"') from e
 
     def get(file: str) -> Path:
         return Path(hf_hub_download(name, file, revision=revision or None, local_files_only=download.offline()))

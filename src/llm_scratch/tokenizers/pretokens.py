@@ -13,9 +13,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, lru_cache
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm_scratch.errors import UserError
+
+if TYPE_CHECKING:
+    pass
 
 GPT2_PATTERN = r"""'(?:[stmd]|re|ve|ll)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
 """A contraction; or letters, digits, or marks with at most one space before; or white space, without the space of the next word."""

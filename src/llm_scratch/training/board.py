@@ -35,7 +35,7 @@ class Board:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as e:
-            raise UserError("--machine.tensorboard needs the extra `track`: pip install 'llm-scratch[track]'; or leave the flag out") from e
+            raise UserError('--machine.tensorboard needs the extra `track`: pip install "llm-scratch[track]"; or leave the flag out') from e
         self._open = lambda step: SummaryWriter(str(folder), purge_step=step + 1)
         try:
             self._writer = self._open(step)

@@ -1,8 +1,8 @@
-"""One process at a time writes into a run directory: it holds `run.lock`, and says in it who it is.
+"""Lock a run directory: one process at a time writes into it, holds `run.lock` and writes into that file who it is.
 
-The system lets go of the lock when its process ends, however it ends: what a killed process left stops nobody.
-Where the disk knows no such locks (some network file systems; Windows), nothing is held, and that is said.
-Proof: tests/training/test_lock.py, tests/reliability/test_r09_lock.py.
+The system releases the lock when the process ends, so what a killed process leaves behind does not block the next one.
+Where the file system has no locks (some network file systems), a warning says so.
+Tests: tests/training/test_lock.py, tests/reliability/test_r09_lock.py, tests/machines (Windows).
 """
 
 from __future__ import annotations
@@ -10,18 +10,15 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from llm_scratch.errors import CHECKPOINT, RESOURCES, UserError
+from llm_scratch.file_lock import try_lock
 from llm_scratch.files import remove_leftovers
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 NAME = "run.lock"
 
@@ -63,13 +60,25 @@ def only_writer(folder: Path, warn: Callable[[str], None]) -> Iterator[RunLock]:
         raise UserError(f"{folder} cannot be written: {e.strerror}; choose another --out", RESOURCES) from e
     try:
         os.ftruncate(lock.number, 0)
-        os.pwrite(lock.number, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+        os.write(lock.number, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
         remove_leftovers(folder)
         yield lock
     finally:
-        if lock.is_there():
-            (folder / NAME).unlink()
-        os.close(lock.number)
+        _release(lock)
+
+
+def _release(lock: RunLock) -> None:
+    """Remove `run.lock`, then unlock it: a process that opens the file in between finds it removed, and makes a new one."""
+    path, is_refused = lock.folder / NAME, False
+    if lock.is_there():
+        try:
+            path.unlink()
+        except PermissionError:
+            is_refused = True
+    os.close(lock.number)
+    if is_refused and sys.platform == "win32":  # which removes no open file
+        with suppress(OSError):  # the next process may have opened it already, and needs it
+            path.unlink()
 
 
 def _take(folder: Path, warn: Callable[[str], None]) -> RunLock:
@@ -78,15 +87,13 @@ def _take(folder: Path, warn: Callable[[str], None]) -> RunLock:
         number = os.open(folder / NAME, os.O_RDWR | os.O_CREAT, 0o644)
         lock = RunLock(folder, number)
         try:
-            if fcntl is None:
-                raise OSError("no flock")
-            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try_lock(number)
         except BlockingIOError:
             os.close(number)
             who = _holder(folder / NAME)
             raise UserError(f"{folder} is in use: {who} trains there; wait for it, stop it, or choose another --out", CHECKPOINT) from None
         except OSError:
-            warn(f"the disk of {folder} knows no locks; see that no other process trains there")
+            warn(f"{folder}: file locking is not supported here; make sure that no other process trains in this folder")
         if lock.is_there():
             return lock
         os.close(number)

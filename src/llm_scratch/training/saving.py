@@ -103,7 +103,7 @@ class _Killed(files.Disk):
     """A disk on which the process is killed as it gives a file its name."""
 
     def rename(self, old: Path, new: Path) -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))  # Windows has no SIGKILL; SIGTERM kills there
 
 
 class _Full(files.Disk):

@@ -1,0 +1,86 @@
+"""What is run on every machine: the main commands, one after the other in one folder."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .machines import Machine
+
+SESSION = Path(__file__).with_name("session.py")
+UNUSUAL = "the hen → the fox, 你好 ćevapi: "
+"""Text with characters that cp1252 lacks."""
+
+STEPS = """--train.steps 20 --train.batch-size 4 --train.eval-every 10 --train.eval-batches 2 --train.save-every 10
+    --train.sample-every 10 --train.warmup-steps 2 --train.log-every 1 --model.n-heads 2 --model.n-layers 1"""
+QUICKSTART = f"""train quickstart --data.source stories:200 --data.tokenizer words --model.vocab-size 2000
+    --model.context-length 256 --model.emb-dim 32 {STEPS}"""
+TRAIN = f"""train shakespeare --data.source file:hens.txt --data.tokenizer chars --data.val-fraction 0.1
+    --model.vocab-size 60 --model.context-length 32 --train.prompt the {STEPS}"""
+NARROW, WIDE = (f"{TRAIN} --model.emb-dim {width}" for width in (32, 512))
+"""512 is the width from which `--dtype auto` may choose bfloat16, and from which matrices are packed."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command line, what is typed into it, and the exit code that it should have."""
+
+    words: str
+    stdin: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    code: int = 0
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command gave."""
+
+    code: int
+    out: str
+    err: str
+
+
+COMMANDS = {
+    "doctor": Command("doctor"),
+    "quickstart": Command(f"{QUICKSTART} --out stories"),
+    "train": Command(f"{NARROW} --out whole"),
+    "killed": Command(f"{NARROW} --out run", environment={"LLM_SCRATCH_FAULT": "save:20:kill"}, code=-9),
+    "resume": Command(f"{NARROW} --out run"),
+    "branch": Command(f"{NARROW} --resume run/ckpt/step-00000010 --out branch"),
+    "fresh": Command(f"{NARROW} --out branch --fresh --force"),
+    "evaluate": Command("evaluate run"),
+    "evaluate-wide": Command("evaluate {wide}"),
+    "generate": Command(f"generate run '{UNUSUAL}' --tokens 30 --seed 1"),
+}
+COMMANDS |= {
+    f"generate-{dtype}": Command(f"generate {{wide}} 'the hen' --tokens 20 --seed 1 --dtype {dtype}")
+    for dtype in ("auto", "float32", "bfloat16", "float16")
+}
+for bits in (8, 4):
+    COMMANDS[f"quantize-{bits}"] = Command(f"quantize {{wide}} --bits {bits} --out int{bits}")
+    COMMANDS[f"generate-int{bits}"] = Command(f"generate int{bits} 'the hen' --tokens 20 --seed 1")
+COMMANDS |= {
+    "samples": Command("generate {wide} 'the hen' --samples 3 --tokens 10 --seed 1"),
+    "chat": Command("chat {wide} --tokens 10 --seed 1", stdin=f"{UNUSUAL}\n/save talk.json\n/load talk.json\nthe fox\n/exit\n"),
+    "export": Command("export hf run exported"),
+    "data-prepare": Command("data prepare books.txt --out shards --tokenizer chars --workers 2"),
+    "data-check": Command("data check shards"),
+    "runs-list": Command("runs list ."),
+    "plot": Command("plot run whole --out both.png"),
+}
+
+
+def run_commands(machine: Machine, commands: Sequence[Command], folder: Path, home: Path) -> list[Result]:
+    """Run them one after the other in one folder of the machine."""
+    requests = [{"words": shlex.split(c.words), "stdin": c.stdin, "environment": dict(c.environment)} for c in commands]
+    process = subprocess.run(
+        [sys.executable, str(SESSION)], input=json.dumps(requests), capture_output=True, text=True, timeout=300,
+        cwd=folder, env=machine.variables(home),
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    return [Result(**result) for result in json.loads(process.stdout)]
