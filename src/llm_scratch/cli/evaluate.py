@@ -13,7 +13,7 @@ from llm_scratch.cli.device import ready
 from llm_scratch.cli.flags import Switch, Verb, option
 from llm_scratch.cli.folders import read_run, resolve
 from llm_scratch.cli.terminal import console, table
-from llm_scratch.errors import USAGE, UserError
+from llm_scratch.errors import CHECKPOINT, USAGE, UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -92,6 +92,9 @@ def measure(model: Any, tokenizer: Any, ids: Tokens, screen: Console) -> tuple[L
 
     The text is measured in parts, and the sum is what one pass gives. The error is that of a ratio of sums (Cochran 1977, "Sampling
     Techniques", section 6.4), taking the parts as independent; nan when there is only one.
+
+    Raises:
+        UserError: the loss is not finite (exit code 4).
     """
     import numpy as np
 
@@ -107,6 +110,12 @@ def measure(model: Any, tokenizer: Any, ids: Tokens, screen: Console) -> tuple[L
             part += evaluate_tokens(model, np.asarray(ids[start:end]), tokenizer=tokenizer)
         parts.append(part)
     loss = sum(parts, Loss(0.0, 0, 0))
+    if not math.isfinite(loss.nats):
+        raise UserError(
+            "the loss on this text is not finite: the model's training diverged, or its weights are damaged; "
+            "use an earlier checkpoint, or train again with a lower --train.lr",
+            CHECKPOINT,
+        )
     n_bytes = [part.n_bytes or 0 for part in parts]
     ratio, n = loss.nats / max(1, sum(n_bytes)), len(parts)
     if n == 1:

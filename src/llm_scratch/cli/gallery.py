@@ -103,7 +103,7 @@ class Gallery(Verb):
         prompt = text_of(self.prompt) if self.prompt == "-" else self.prompt
         from llm_scratch.evaluation.gallery import tree
         from llm_scratch.files import write_whole
-        from llm_scratch.generation.decode import end_of_text
+        from llm_scratch.tokenizers.special import end_of_text
 
         model, tokenizer, how = ready(where, self.device, much=True)
         with screen.status("reading the training text …"):
@@ -123,7 +123,7 @@ class Gallery(Verb):
     def exhibits(self, model: Any, tokenizer: Any, prompt: str, index: Index | None) -> Iterator[Exhibit]:
         """What each way writes, one after the other, each timed from the prompt to its last token."""
         from llm_scratch.evaluation.gallery import score
-        from llm_scratch.generation.decode import end_of_text
+        from llm_scratch.tokenizers.special import end_of_text
 
         ways = WAYS | ({"speculative": {"decoder": "speculative", "draft": self.draft, "temperature": 0.0}} if self.draft else {})
         eot = end_of_text(tokenizer)

@@ -24,10 +24,11 @@ from llm_scratch.cli.flags import Switch, Verb, option
 from llm_scratch.cli.folders import folder_for, read_run
 from llm_scratch.cli.plot import draw
 from llm_scratch.cli.terminal import command, console, count, duration
-from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig, TrainConfig, dump_config, learned, load_config, to_dict
+from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig, TrainConfig, dump_config, load_config
 from llm_scratch.errors import CHECKPOINT, RESOURCES, USAGE, UserError, unknown
 from llm_scratch.presets import PRESETS, preset
 from llm_scratch.training.lock import NAME, only_writer
+from llm_scratch.training.same_run import check_same_run
 
 if TYPE_CHECKING:
     from llm_scratch.data.corpus import Corpus
@@ -54,7 +55,8 @@ class Train(Verb):
     out: Annotated[str, option("FOLDER")] = ""
     """the run directory; runs/DATE-PRESET unless given, or the unfinished run of these settings there"""
     resume: Annotated[str, option("auto|PATH")] = "auto"
-    """auto: go on with the run in --out if it is of these settings; or a run, or a checkpoint, from which a new --out goes on"""
+    """auto: resume the run in --out if it has these settings; or a run, which needs no PRESET and may get more --train.steps;
+    or a checkpoint, from which a new --out continues"""
     fresh: Switch = False
     """start over; a run that is in --out stays, unless there is --force too"""
     force: Switch = False
@@ -71,9 +73,12 @@ class Train(Verb):
     @classmethod
     def defaults(cls, words: Sequence[str], given: Mapping[str, str], asks: bool) -> Train:
         """What flags change: the preset's settings, with the file's over them."""
-        if not words and "--config" not in given and not asks:
+        resumed = given.get("--resume", "auto")
+        if not words and "--config" not in given and resumed == "auto" and not asks:
             raise UserError(f"which preset? known: {', '.join(PRESETS)}; `llm-scratch config` says what they do", USAGE)
         base = preset(words[0]) if words else RunConfig()
+        if not words and "--config" not in given and resumed != "auto":
+            base = load_config(run_of(Path(resumed)) / "config.yaml")
         if given.get("--config"):
             base = load_config(given["--config"], base)
         if given.get("--from"):
@@ -93,9 +98,9 @@ class Train(Verb):
         from llm_scratch.cli.device import choose
         from llm_scratch.cli.plan import look_ahead
         from llm_scratch.cli.progress import Watch
-        from llm_scratch.data.corpus import prepare
         from llm_scratch.hardware.allocator import keep_freed_memory
         from llm_scratch.training.loop import train
+        from llm_scratch.training.run_text import prepare_for_run
         from llm_scratch.training.team import joined
 
         keep_freed_memory()
@@ -105,7 +110,7 @@ class Train(Verb):
             folder = team.tell(folder)
             model, tokenizer = beginning(config, folder) if config.start else (None, None)
             with screen.status(f"reading {config.data.source} …"):
-                corpus = prepare(config, tokenizer)
+                corpus = prepare_for_run(config, folder, tokenizer)
             _introduce(config, corpus, screen)
             plan = look_ahead(config, folder, device, corpus, screen) if first else None
             began = time.perf_counter()
@@ -168,22 +173,10 @@ def _make_room(folder: Path, config: RunConfig, fresh: bool, force: bool, screen
         with only_writer(folder, screen.print):
             shutil.rmtree(folder)
         screen.print(f"removed the run that was in {folder}", soft_wrap=True)
-    elif is_run and (old := read_run(folder)) is not None and learned(to_dict(old.config)) != learned(to_dict(config)):
-        raise UserError(
-            f"{folder} holds a run with other settings ({_difference(old.config, config)}); choose another --out, or --fresh --force",
-            CHECKPOINT,
-        )
+    elif is_run and (old := read_run(folder)) is not None:
+        check_same_run(folder, old.config, config)
     elif not is_run and not (folder / "config.yaml").is_file() and any(path.name != NAME for path in folder.iterdir()):
         raise UserError(f"--out {folder} is a folder of other things; expected a run directory, an empty folder, or a name that is free")
-
-
-def _difference(old: RunConfig, new: RunConfig) -> str:
-    """The first setting in which two runs differ: "train.lr is 0.02 there, 0.01 here"."""
-    if old.start != new.start:
-        return f"it begins with {old.start or 'fresh weights'} there, with {new.start or 'fresh weights'} here"
-    there, here = learned(to_dict(old)), learned(to_dict(new))
-    pairs = [(f"{part}.{key}", there[part][key], here[part][key]) for part in here if part != "start" for key in here[part]]
-    return next(f"{name} is {a} there, {b} here" for name, a, b in pairs if a != b)
 
 
 def _check_names(config: RunConfig) -> None:
@@ -220,10 +213,10 @@ def _sum_up(run: Run, screen: Console, seconds: float) -> None:
         screen.print(f"The plan: {beside}", soft_wrap=True)
     if run.config.data.source.partition(":")[0] == "stories":
         _measure_skills(run, screen)
-    prompt = run.config.train.prompt
+    prompt = [run.prompt] if run.prompt else []
     for what, where in (
         ("model", folder), ("loss", folder / "loss-plot.png"), ("samples", folder / "samples.md"), ("log", folder / "log.txt"),
-        ("next", command("generate", folder, prompt)), ("", command("evaluate", folder)), ("", command("plot", folder)),
+        ("next", command("generate", folder, *prompt)), ("", command("evaluate", folder)), ("", command("plot", folder)),
     ):  # fmt: skip
         screen.print(f"{what:>8}  {where}", soft_wrap=True)
 

@@ -108,6 +108,8 @@ def files(argument: str) -> list[str]:
 def matching(argument: str) -> list[Path]:
     """The path, or the files of the pattern, that stand after `file:`.
 
+    A pattern leaves out what lies in run directories: a run's own log would otherwise be part of its text.
+
     Raises:
         UserError: there is no file of such a name (code 3).
     """
@@ -115,10 +117,18 @@ def matching(argument: str) -> list[Path]:
         raise UserError("source 'file:' names no file; expected file:PATH or file:'books/*.txt'", DATA)
     paths = [Path(argument).expanduser()]
     if not paths[0].exists() and glob.has_magic(argument):
-        paths = sorted(Path(p) for p in glob.glob(str(paths[0]), recursive=True) if Path(p).is_file())
+        found = sorted(Path(p) for p in glob.glob(str(paths[0]), recursive=True) if Path(p).is_file())
+        is_run = {folder: is_run_directory(folder) for path in found for folder in path.absolute().parents}
+        paths = [path for path in found if not any(is_run[folder] for folder in path.absolute().parents)]
         if not paths:
-            raise UserError(f"no file matches {argument!r}; expected at least one, seen from {Path.cwd()}", DATA)
+            left_out = f" (files of run directories are left out: {len(found):,})" if found else ""
+            raise UserError(f"no file matches {argument!r}{left_out}; expected at least one, seen from {Path.cwd()}", DATA)
     return paths
+
+
+def is_run_directory(folder: Path) -> bool:
+    """Whether `llm-scratch train` or `import` made a folder; it has settings and checkpoints, or is about to have them."""
+    return (folder / "config.yaml").is_file() and ((folder / "ckpt").is_dir() or (folder / "env.json").is_file())
 
 
 def _documents(path: Path) -> list[str]:
