@@ -75,7 +75,8 @@ class Evaluate(Verb):
 
     def _text(self, tokenizer: Any) -> tuple[str, Tokens]:
         """What is measured on, by name and as token ids."""
-        from llm_scratch.data.corpus import encode_documents, prepare
+        from llm_scratch.cli.run_text import prepare_text_of
+        from llm_scratch.data.corpus import encode_documents
         from llm_scratch.data.sources import read
 
         if self.text or self.source:
@@ -84,7 +85,7 @@ class Evaluate(Verb):
         run = read_run(resolve(self.run_))
         if run is None:
             raise UserError(f"{self.run_} does not say what text it held out; name one with --text FILE or --source NAME", USAGE)
-        return f"held-out part of {run.config.data.source}", prepare(run.config, tokenizer).val
+        return f"held-out part of {run.config.data.source}", prepare_text_of(run, tokenizer).val
 
 
 def measure(model: Any, tokenizer: Any, ids: Tokens, screen: Console) -> tuple[Loss, float]:

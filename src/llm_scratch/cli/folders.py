@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,12 @@ class RunFolder:
     scores: dict[str, float]
     changed: float
     """seconds since 1970"""
+    text: dict[str, Any] = field(default_factory=dict)
+    """which text it was trained on, as its last checkpoint says (`data.corpus.TextFingerprint`)"""
+    bits: int = 32
+    """of a weight: 8 or 4 in a quantized model, which cannot be trained"""
+    origin: str = ""
+    """what a quantized or imported model was made from"""
 
     @property
     def preset(self) -> str:
@@ -50,7 +56,18 @@ def read_run(path: Path) -> RunFolder | None:
     state = _state(path)
     changed = max((p.stat().st_mtime for p in (path / "metrics.jsonl", path / "config.yaml") if p.is_file()), default=0.0)
     steps = state.get("steps", config.train.steps if config.train.epochs is None else 0)
-    return RunFolder(path, config, state.get("step", 0), steps, state.get("best", float("inf")), state.get("last_eval", {}), changed)
+    return RunFolder(
+        path,
+        config,
+        state.get("step", 0),
+        steps,
+        state.get("best", float("inf")),
+        state.get("last_eval", {}),
+        changed,
+        text=state.get("text") or {},
+        bits=config.model.bits,
+        origin=state.get("made_from", ""),
+    )
 
 
 def _state(path: Path) -> dict[str, Any]:

@@ -140,14 +140,14 @@ class Gallery(Verb):
 
     def _training_text(self, where: Path, model: Any, tokenizer: Any) -> tuple[Index | None, Scores | None]:
         """The index of what the model learned from, and the numbers of held-out text; None where RUN does not say what it was."""
-        from llm_scratch.data.corpus import prepare
+        from llm_scratch.cli.run_text import prepare_text_of
         from llm_scratch.evaluation.gallery import natural
         from llm_scratch.evaluation.memorise import Index
 
         run = run_of(where)
         if run is None:
             return None, None
-        corpus = prepare(run.config, tokenizer)
+        corpus = prepare_text_of(run, tokenizer)
         index = Index(corpus.train)
         return index, natural(model, corpus.val, index, self.tokens, seed=self.seed)
 
