@@ -10,6 +10,7 @@ Proof: tests/test_checkpoint.py, tests/reliability/ (every moment at which the p
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -168,6 +169,8 @@ def read(folder: Path) -> Checkpoint:
     for name, tensor in (*weights.items(), *optimizer.items()):
         if not finite(tensor):
             raise Damaged(folder, f"is of no use: {name} holds numbers that are not finite")
+    if not math.isfinite(float(state.get("last_eval", {}).get("val_loss", 0.0))):  # weights can be finite, and too large
+        raise Damaged(folder, "is of no use: its validation loss is not finite, as training had diverged")
     return Checkpoint(config, weights, optimizer, state, folder)
 
 

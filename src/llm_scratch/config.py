@@ -271,9 +271,16 @@ def config_hash(config: Any) -> str:
     return hashlib.sha256(json.dumps(learned(to_dict(config)), sort_keys=True).encode()).hexdigest()[:16]
 
 
+OBSERVATION_SETTINGS = frozenset({"eval_every", "eval_batches", "save_every", "sample_every", "prompt", "log_every"})
+"""Fields of `TrainConfig` that decide what is measured, shown and saved, and when; they change no weight."""
+
+
 def learned(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings (as `to_dict` gives them) that decide what is learned: two runs that agree on them are the same run."""
-    return {part: values for part, values in settings.items() if part != "machine" and values != ""}
+    kept = {part: values for part, values in settings.items() if part != "machine" and values != ""}
+    if "train" in kept:
+        kept["train"] = {k: v for k, v in kept["train"].items() if k not in OBSERVATION_SETTINGS}
+    return kept
 
 
 def load_config(path: str | Path, base: RunConfig | None = None) -> RunConfig:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +61,12 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def problem(folder: Path) -> str | None:
+def problem(folder: Path, skip: Collection[str] = ()) -> str | None:
     """What is wrong with a checkpoint folder, in words, or None: every file there, of the size and sha256 that the manifest says.
 
+    Args:
+        folder: the checkpoint.
+        skip: names of files that are not read, such as the weights where only the settings matter.
     Raises:
         UserError: nothing is, but a newer version of this program wrote it (code 4).
     """
@@ -83,7 +86,7 @@ def problem(folder: Path) -> str | None:
     try:
         if extra := {p.name for p in folder.iterdir()} - set(promised) - {"manifest.json"}:
             return f"{sorted(extra)[0]} does not belong to it"
-        return next((wrong for name, said in promised.items() if (wrong := _difference(folder / name, *said))), None)
+        return next((wrong for name, said in promised.items() if name not in skip and (wrong := _difference(folder / name, *said))), None)
     except OSError as e:
         return f"{Path(e.filename or folder).name} cannot be read ({e.strerror})"
 

@@ -86,7 +86,9 @@ def test_a_finished_run_stays_as_it_is(llm, tiny, trained):
     before = (trained / "metrics.jsonl").read_bytes()
     result = llm(*tiny, "--out", trained)
     assert result.code == 0
-    assert "all 4 steps are done already; --fresh --force starts over" in result.out
+    said = " ".join(result.out.split())
+    assert f"all 4 steps are done already; llm-scratch train --resume '{trained}' --train.steps 8 trains longer" in said
+    assert "--fresh --force starts over" in said
     assert (trained / "metrics.jsonl").read_bytes() == before
 
 

@@ -13,24 +13,34 @@ from rich.console import Console
 from llm_scratch.config import RunConfig
 
 if TYPE_CHECKING:
-    from llm_scratch.data.corpus import Corpus
+    from collections.abc import Callable
+
+    from llm_scratch.data.corpus import Corpus, TextFingerprint
     from llm_scratch.tokenizers import Tokenizer
 
 
 def load_corpus(
-    config: RunConfig, screen: Console, tokenizer: Tokenizer | None = None, documents: list[str] | None = None
+    config: RunConfig,
+    screen: Console,
+    tokenizer: Tokenizer | None = None,
+    documents: list[str] | None = None,
+    check: Callable[[TextFingerprint], None] | None = None,
 ) -> tuple[RunConfig, Corpus]:
     """The text as token ids, and the settings with an order of rows that it allows; a change is reported in a line.
+
+    Args:
+        tokenizer, documents, check: as `data.corpus.read_corpus` takes them.
 
     Raises:
         UserError: no text, or one that is too short.
     """
     from llm_scratch.data.corpus import read_corpus
     from llm_scratch.data.fit import check_fit, possible_order
+    from llm_scratch.tokenizers.special import end_of_text
 
     with screen.status(f"reading {config.data.source[:60]} …"):
-        corpus = read_corpus(config, tokenizer, documents)
-    parts = corpus.train, corpus.val, corpus.tokenizer.eot_token
+        corpus = read_corpus(config, tokenizer, documents, check)
+    parts = corpus.train, corpus.val, end_of_text(corpus.tokenizer)
     config, note = possible_order(config, *parts)
     if note:
         screen.print(note, soft_wrap=True)

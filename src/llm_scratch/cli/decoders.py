@@ -100,8 +100,9 @@ class Decoders(Samplers):
         import torch
 
         from llm_scratch.generation import beam, contrastive, speculative
-        from llm_scratch.generation.decode import encode_prompt, end_of_text
+        from llm_scratch.generation.decode import encode_prompt
         from llm_scratch.model.running import device_of
+        from llm_scratch.tokenizers.special import end_of_text
 
         vocab: dict[str, Any] = {"n_vocab": tokenizer.n_vocab}
         if self.decoder == "beam":

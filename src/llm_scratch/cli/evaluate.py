@@ -14,7 +14,7 @@ from llm_scratch.cli.device import ready
 from llm_scratch.cli.flags import Switch, Verb, option
 from llm_scratch.cli.folders import read_run, resolve
 from llm_scratch.cli.terminal import console, table
-from llm_scratch.errors import USAGE, UserError
+from llm_scratch.errors import CHECKPOINT, USAGE, UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -77,7 +77,8 @@ class Evaluate(Verb):
 
     def _text(self, tokenizer: Any) -> tuple[str, Tokens]:
         """What is measured on, by name and as token ids."""
-        from llm_scratch.data.corpus import encode_documents, prepare
+        from llm_scratch.cli.run_text import prepare_text_of
+        from llm_scratch.data.corpus import encode_documents
         from llm_scratch.data.sources import read
 
         if self.text or self.source:
@@ -86,7 +87,7 @@ class Evaluate(Verb):
         run = read_run(resolve(self.run_))
         if run is None:
             raise UserError(f"{self.run_} does not say what text it held out; name one with --text FILE or --source NAME", USAGE)
-        return f"held-out part of {source_in_words(run.config.data.source)}", prepare(run.config, tokenizer).val
+        return f"held-out part of {source_in_words(run.config.data.source)}", prepare_text_of(run, tokenizer).val
 
 
 def measure(model: Any, tokenizer: Any, ids: Tokens, screen: Console) -> tuple[Loss, float]:
@@ -94,6 +95,9 @@ def measure(model: Any, tokenizer: Any, ids: Tokens, screen: Console) -> tuple[L
 
     The text is measured in parts, and the sum is what one pass gives. The error is that of a ratio of sums (Cochran 1977, "Sampling
     Techniques", section 6.4), taking the parts as independent; nan when there is only one.
+
+    Raises:
+        UserError: the loss is not finite (exit code 4).
     """
     import numpy as np
 
@@ -109,6 +113,12 @@ def measure(model: Any, tokenizer: Any, ids: Tokens, screen: Console) -> tuple[L
             part += evaluate_tokens(model, np.asarray(ids[start:end]), tokenizer=tokenizer)
         parts.append(part)
     loss = sum(parts, Loss(0.0, 0, 0))
+    if not math.isfinite(loss.nats):
+        raise UserError(
+            "the loss on this text is not finite: the model's training diverged, or its weights are damaged; "
+            "use an earlier checkpoint, or train again with a lower --train.lr",
+            CHECKPOINT,
+        )
     n_bytes = [part.n_bytes or 0 for part in parts]
     ratio, n = loss.nats / max(1, sum(n_bytes)), len(parts)
     if n == 1:

@@ -33,10 +33,12 @@ class ExportHF(Verb):
         """Load, write, compare, say so."""
         where, screen = resolve(self.run_), console()
         check_can_write(Path(self.folder), "FOLDER")
+        from llm_scratch.generation.reader import check_model
         from llm_scratch.interop.hf_export import export_hf
         from llm_scratch.loading import load
 
         model, tokenizer = load(where)
+        check_model(model)
         with screen.status("writing, and comparing with transformers …"):
             checked = export_hf(model, tokenizer, self.folder)
         size = count(sum(parameter.numel() for parameter in model.parameters()))

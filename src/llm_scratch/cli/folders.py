@@ -9,7 +9,7 @@ import json
 import os
 import re
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,12 @@ class RunFolder:
     scores: dict[str, float]
     changed: float
     """seconds since 1970"""
+    text: dict[str, Any] = field(default_factory=dict)
+    """which text it was trained on, as its last checkpoint says (`data.corpus.TextFingerprint`)"""
+    bits: int = 32
+    """of a weight: 8 or 4 in a quantized model, which cannot be trained"""
+    origin: str = ""
+    """what a quantized or imported model was made from"""
 
     @property
     def preset(self) -> str:
@@ -52,17 +58,33 @@ def read_run(path: Path) -> RunFolder | None:
     state = _state(path)
     changed = max((p.stat().st_mtime for p in (path / "metrics.jsonl", path / "config.yaml") if p.is_file()), default=0.0)
     steps = state.get("steps", config.train.steps if config.train.epochs is None else 0)
-    return RunFolder(path, config, state.get("step", 0), steps, state.get("best", float("inf")), state.get("last_eval", {}), changed)
+    return RunFolder(
+        path,
+        config,
+        state.get("step", 0),
+        steps,
+        state.get("best", float("inf")),
+        state.get("last_eval", {}),
+        changed,
+        text=state.get("text") or {},
+        bits=config.model.bits,
+        origin=state.get("made_from", ""),
+    )
+
+
+def with_order_of(old: RunConfig, new: RunConfig) -> RunConfig:
+    """The new settings with the order of rows that a run under way found possible for its text (see `data.fit`).
+
+    A run that was to have one document a row, and whose text is one document, has windows side by side.
+    """
+    if old.data.order == "shuffled" and new.data.order == "documents":
+        return replace(new, data=replace(new.data, order="shuffled"))
+    return new
 
 
 def same_settings(old: RunConfig, new: RunConfig) -> bool:
-    """Whether settings are those of a run that is there, as far as is known before its text is read.
-
-    A run that was to have one document a row, and whose text is one document, has windows side by side (see `data.fit`).
-    """
-    if old.data.order == "shuffled" and new.data.order == "documents":
-        new = replace(new, data=replace(new.data, order="shuffled"))
-    return learned(to_dict(old)) == learned(to_dict(new))
+    """Whether settings are those of a run that is there, as far as is known before its text is read."""
+    return learned(to_dict(old)) == learned(to_dict(with_order_of(old, new)))
 
 
 def _state(path: Path) -> dict[str, Any]:

@@ -103,7 +103,7 @@ class Gallery(Verb):
         prompt = text_of(self.prompt) if self.prompt == "-" else self.prompt
         from llm_scratch.evaluation.gallery import tree
         from llm_scratch.files import write_whole
-        from llm_scratch.generation.decode import end_of_text
+        from llm_scratch.tokenizers.special import end_of_text
 
         model, tokenizer, how = ready(where, self.device, much=True)
         with screen.status("reading the training text …"):
@@ -123,7 +123,7 @@ class Gallery(Verb):
     def exhibits(self, model: Any, tokenizer: Any, prompt: str, index: Index | None) -> Iterator[Exhibit]:
         """What each way writes, one after the other, each timed from the prompt to its last token."""
         from llm_scratch.evaluation.gallery import score
-        from llm_scratch.generation.decode import end_of_text
+        from llm_scratch.tokenizers.special import end_of_text
 
         ways = WAYS | ({"speculative": {"decoder": "speculative", "draft": self.draft, "temperature": 0.0}} if self.draft else {})
         eot = end_of_text(tokenizer)
@@ -140,14 +140,14 @@ class Gallery(Verb):
 
     def _training_text(self, where: Path, model: Any, tokenizer: Any) -> tuple[Index | None, Scores | None]:
         """The index of what the model learned from, and the numbers of held-out text; None where RUN does not say what it was."""
-        from llm_scratch.data.corpus import prepare
+        from llm_scratch.cli.run_text import prepare_text_of
         from llm_scratch.evaluation.gallery import natural
         from llm_scratch.evaluation.memorise import Index
 
         run = run_of(where)
         if run is None:
             return None, None
-        corpus = prepare(run.config, tokenizer)
+        corpus = prepare_text_of(run, tokenizer)
         index = Index(corpus.train)
         return index, natural(model, corpus.val, index, self.tokens, seed=self.seed)
 

@@ -66,11 +66,11 @@ class Memorise(Verb):
         run = run_of(where)
         if run is None:
             raise UserError(f"{self.run_} does not say what text it learned from; expected a run directory of `llm-scratch train`", USAGE)
-        from llm_scratch.data.corpus import prepare
+        from llm_scratch.cli.run_text import prepare_text_of
 
         model, tokenizer, how = ready(where, self.device, much=True)
         with screen.status("reading the training text …"):
-            corpus = prepare(run.config, tokenizer)
+            corpus = prepare_text_of(run, tokenizer)
             found, n_tokens = self._measure(model, corpus)
         grid = table("", "texts", "longest run", f"{self.window}-token runs", "in training text")
         for name, texts, row in found:

@@ -15,7 +15,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from llm_scratch.cli.terminal import boxed, count, duration, printable
+from llm_scratch.cli.terminal import boxed, command, count, duration, printable
 from llm_scratch.training.page import Page
 from llm_scratch.training.records import Watcher
 
@@ -95,7 +95,7 @@ class Watch(Watcher):
         self.began = self.said = time.perf_counter()
         self.first_step = run.step
         if run.step >= run.steps:
-            self._say(f"all {run.steps:,} steps are done already; --fresh --force starts over")
+            self._say(f"all {run.steps:,} steps are done already; {self._how_to_extend(run)}")
             return
         if run.trainee.why:
             self._say(f"products: {run.trainee.why}")
@@ -108,6 +108,12 @@ class Watch(Watcher):
             )  # fmt: skip
             self.bar.add_task("", total=run.steps, completed=run.step, clock="")
             self.bar.start()
+
+    def _how_to_extend(self, run: Run) -> str:
+        """The command that trains a finished run longer."""
+        cfg = run.config.train
+        longer = ("--train.steps", str(2 * run.steps)) if cfg.epochs is None else ("--train.epochs", str(2 * cfg.epochs))
+        return f"{command('train', '--resume', run.folder, *longer)} trains longer, --fresh --force starts over"
 
     def step(self, run: Run, row: dict[str, float]) -> None:
         """Move the bar, or print a line if the last is old."""
@@ -138,6 +144,10 @@ class Watch(Watcher):
         self._say(
             "\n".join([f"step {run.step:>5,}  the model writes:", *(f"    {line}".rstrip() for line in wrapped)]), self.console.is_terminal
         )
+
+    def note(self, message: str) -> None:
+        """Print it, and log it."""
+        self._say(message)
 
     def warn(self, message: str) -> None:
         """Say it, and go on."""

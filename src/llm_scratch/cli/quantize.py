@@ -10,7 +10,7 @@ from tyro.conf import Positional, arg
 
 from llm_scratch.cli.evaluate import measure
 from llm_scratch.cli.flags import Verb, option
-from llm_scratch.cli.folders import check_can_write, read_run, resolve
+from llm_scratch.cli.folders import RunFolder, check_can_write, read_run, resolve
 from llm_scratch.cli.terminal import command, console, table
 from llm_scratch.config import RunConfig, dump_config, to_dict
 from llm_scratch.errors import CHECKPOINT, USAGE, UserError
@@ -59,14 +59,14 @@ class Quantize(Verb):
             raise UserError(f"the model in {where} has {model.cfg['bits']} bits already; name the run it was made from", CHECKPOINT)  # type: ignore[index]
         run = read_run(where)
         with screen.status("reading the text …"):
-            ids = self._text(run.config if run else None, tokenizer)[:ENOUGH]
+            ids = self._text(run, tokenizer)[:ENOUGH]
         before, size = measure(model, tokenizer, ids, screen)[0].bits_per_byte, stored_bytes(model)
         try:
             quantize(model, self.bits)
         except ValueError as e:
             raise UserError(str(e)) from e
         after, less = measure(model, tokenizer, ids, screen)[0].bits_per_byte, stored_bytes(model)
-        write(out, model, tokenizer, run.config if run else RunConfig())
+        write(out, model, tokenizer, run.config if run else RunConfig(), {"made_from": str(where), "text": run.text if run else {}})
         grid = table("", "32 bits", f"{self.bits} bits", "change")
         grid.add_row("size", f"{size / 1e6:.1f} MB", f"{less / 1e6:.1f} MB", f"{less / size - 1:+.0%}")
         if before and after:
@@ -76,16 +76,17 @@ class Quantize(Verb):
         screen.print(f"speed on this machine: {choose_kernel(self.bits, width)}")
         screen.print(f"written: {out}; next: {command('generate', out, 'Once upon a time')}", soft_wrap=True)
 
-    def _text(self, config: RunConfig | None, tokenizer: Any) -> Tokens:
+    def _text(self, run: RunFolder | None, tokenizer: Any) -> Tokens:
         """The tokens that the loss is measured on."""
-        from llm_scratch.data.corpus import encode_documents, prepare
+        from llm_scratch.cli.run_text import prepare_text_of
+        from llm_scratch.data.corpus import encode_documents
         from llm_scratch.data.sources import read
 
         if self.text:
             return encode_documents(read(f"file:{self.text}"), tokenizer)
-        if config is None:
+        if run is None:
             raise UserError(f"{self.run_} does not say what text it held out; name one to measure on with --text FILE", USAGE)
-        return prepare(config, tokenizer).val
+        return prepare_text_of(run, tokenizer).val
 
 
 def stored_bytes(model: nn.Module) -> int:
@@ -93,8 +94,16 @@ def stored_bytes(model: nn.Module) -> int:
     return sum({t.data_ptr(): t.nbytes for t in model.state_dict().values()}.values())
 
 
-def write(out: Path, model: nn.Module, tokenizer: Any, config: RunConfig) -> None:
-    """A run directory with one checkpoint, which `load` reads as any other."""
+def write(out: Path, model: nn.Module, tokenizer: Any, config: RunConfig, known: dict[str, Any]) -> None:
+    """A run directory with one checkpoint, which `load` reads as any other.
+
+    Args:
+        out: the run directory.
+        model: quantized.
+        tokenizer: of the model.
+        config: of the run that it was made from.
+        known: more for the checkpoint's state: what it was made from, and its text.
+    """
     from llm_scratch import checkpoint
     from llm_scratch.config import ModelConfig
     from llm_scratch.files import write_whole
@@ -102,6 +111,6 @@ def write(out: Path, model: nn.Module, tokenizer: Any, config: RunConfig) -> Non
     from llm_scratch.training.state import plain_weights
 
     config = replace(config, model=ModelConfig.of(model.cfg))  # type: ignore[arg-type]
-    state = {"step": 0, "steps": 0, "tokens": 0, "quantized": config.model.bits}
+    state = {"step": 0, "steps": 0, "tokens": 0, "quantized": config.model.bits, **known}
     checkpoint.save(out, 0, to_dict(config), plain_weights(model), {}, state, lambda folder: save_tokenizer(tokenizer, folder), best=True)
     write_whole(out / "config.yaml", dump_config(config))

@@ -98,7 +98,7 @@ def _show_curve(path: Path) -> None:
 
     if not (path / "metrics.jsonl").is_file():
         return
-    rows = [row for row in read_metrics(path) if "val_loss" in row]
+    rows = [row for row in read_metrics(path) if {"train_loss", "val_loss", "val_bits_per_byte"} <= row.keys()]
     stride = max(1, -(-len(rows) // LOOKS))
     grid = table("step", "tokens", "train loss", "held-out loss", "bits/byte", left=0)
     for row in rows[::-1][::stride][::-1]:

@@ -23,15 +23,16 @@ from llm_scratch.cli import own_text
 from llm_scratch.cli.beginning import begin_from, beginning, branch, run_of, with_tokenizer
 from llm_scratch.cli.corpus import load_corpus, source_in_words, tokenizer_under_way
 from llm_scratch.cli.flags import Hidden, Switch, Verb, option
-from llm_scratch.cli.folders import check_can_write, folder_for, read_run, same_settings
+from llm_scratch.cli.folders import check_can_write, folder_for, read_run, with_order_of
 from llm_scratch.cli.optional_step import optional_step
 from llm_scratch.cli.plot import draw
 from llm_scratch.cli.terminal import command, console, count, duration
-from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig, TrainConfig, dump_config, learned, load_config, to_dict
+from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig, TrainConfig, dump_config, load_config
 from llm_scratch.errors import CHECKPOINT, USAGE, UserError
 from llm_scratch.presets import PRESETS, preset
 from llm_scratch.training.launcher import launched_rank
 from llm_scratch.training.lock import NAME, only_writer
+from llm_scratch.training.same_run import check_same_run
 
 if TYPE_CHECKING:
     from llm_scratch.data.corpus import Corpus
@@ -69,7 +70,8 @@ class Train(Verb):
     out: Annotated[str, option("FOLDER")] = ""
     """the run directory; runs/DATE-PRESET unless given, or the unfinished run of these settings there"""
     resume: Annotated[str, option("auto|PATH")] = "auto"
-    """auto: go on with the run in --out if it is of these settings; or a run, or a checkpoint, from which a new --out goes on"""
+    """auto: resume the run in --out if it has these settings; or a run, which needs no PRESET and may get more --train.steps;
+    or a checkpoint, from which a new --out continues"""
     fresh: Switch = False
     """start over; a run that is in --out stays, unless there is --force too"""
     force: Switch = False
@@ -87,12 +89,16 @@ class Train(Verb):
     @classmethod
     def defaults(cls, words: Sequence[str], given: Mapping[str, str], asks: bool) -> Train:
         """What flags change: the preset's settings, with the file's over them."""
-        if not words and "--config" not in given and not asks:
+        resumed = given.get("--resume", "auto")
+        is_resume = not words and "--config" not in given and resumed != "auto"
+        if not words and "--config" not in given and not is_resume and not asks:
             presets = f"{', '.join(PRESETS)}, or text PATH for your own text"
             raise UserError(f"which preset? known: {presets}; `llm-scratch config` says what they do", USAGE)
         chosen = words[:1] == [own_text.PRESET] and not asks
         if chosen:
             base = own_text.base_config(words[1:], given.get("--data.source", ""))
+        elif is_resume:
+            base = load_config(run_of(Path(resumed)) / "config.yaml")
         else:
             base = preset(words[0]) if words and words[0] != own_text.PRESET else RunConfig()
         if given.get("--config"):
@@ -124,6 +130,7 @@ class Train(Verb):
         from llm_scratch.cli.plan import look_ahead, warn_of_memory
         from llm_scratch.hardware.allocator import keep_freed_memory
         from llm_scratch.training.loop import train
+        from llm_scratch.training.run_text import text_check
         from llm_scratch.training.team import joined
         from llm_scratch.training.validate import validate
 
@@ -142,7 +149,7 @@ class Train(Verb):
             else:
                 documents = own_text.read_again(choice, folder) if choice else None
                 model, tokenizer = beginning(config, folder) if config.start else (None, tokenizer_under_way(config, folder))
-                config, corpus = load_corpus(config, screen, tokenizer, documents)
+                config, corpus = load_corpus(config, screen, tokenizer, documents, text_check(config, folder))
                 if first and not own:
                     with optional_step("no plan made", "", screen, self.debug):
                         plan = look_ahead(config, folder, device, corpus, screen)
@@ -242,22 +249,10 @@ def _make_room(folder: Path, config: RunConfig, fresh: bool, force: bool, screen
         with suppress(OSError):  # unless another process has begun to train there
             folder.rmdir()
         screen.print(f"removed the run that was in {folder}", soft_wrap=True)
-    elif is_run and (old := read_run(folder)) is not None and not same_settings(old.config, config):
-        raise UserError(
-            f"{folder} holds a run with other settings ({_difference(old.config, config)}); choose another --out, or --fresh --force",
-            CHECKPOINT,
-        )
+    elif is_run and (old := read_run(folder)) is not None:
+        check_same_run(folder, old.config, with_order_of(old.config, config))
     elif not is_run and not (folder / "config.yaml").is_file() and any(path.name != NAME for path in folder.iterdir()):
         raise UserError(f"--out {folder} is a folder of other things; expected a run directory, an empty folder, or a name that is free")
-
-
-def _difference(old: RunConfig, new: RunConfig) -> str:
-    """The first setting in which two runs differ: "train.lr is 0.02 there, 0.01 here"."""
-    if old.start != new.start:
-        return f"it begins with {old.start or 'fresh weights'} there, with {new.start or 'fresh weights'} here"
-    there, here = learned(to_dict(old)), learned(to_dict(new))
-    pairs = [(f"{part}.{key}", there[part][key], here[part][key]) for part in here if part != "start" for key in here[part]]
-    return next(f"{name} is {a} there, {b} here" for name, a, b in pairs if a != b)
 
 
 def _sum_up(run: Run, screen: Console, seconds: float, debug: bool = False) -> None:
@@ -274,10 +269,10 @@ def _sum_up(run: Run, screen: Console, seconds: float, debug: bool = False) -> N
     if run.config.data.source.partition(":")[0] == "stories":
         with optional_step("skills not measured", command("evaluate", folder, "--skills"), screen, debug):
             _measure_skills(run, screen)
-    prompt = run.config.train.prompt
+    prompt = [run.prompt] if run.prompt else []
     for what, where in (
         ("model", folder), ("loss", folder / "loss-plot.png"), ("samples", folder / "samples.md"), ("log", folder / "log.txt"),
-        ("next", command("generate", folder, prompt)), ("", command("evaluate", folder)), ("", command("plot", folder)),
+        ("next", command("generate", folder, *prompt)), ("", command("evaluate", folder)), ("", command("plot", folder)),
     ):  # fmt: skip
         screen.print(f"{what:>8}  {where}", soft_wrap=True)
 

@@ -6,7 +6,10 @@ Proof: tests/data/test_corpus.py.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from bisect import bisect_left
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,9 +22,31 @@ from llm_scratch.data.sources import read
 from llm_scratch.errors import DATA, UserError, unknown
 from llm_scratch.tokenizers import TOKENIZERS, Tokenizer, load_tokenizer
 from llm_scratch.tokenizers.locate import open_tokenizer
+from llm_scratch.tokenizers.special import END_OF_TEXT, end_of_text
 from llm_scratch.user_folders import expand_user
 
 STRETCHES = 64  # of a sample of a text
+
+
+@dataclass(frozen=True)
+class TextFingerprint:
+    """Which text it is: a hash over all documents, and how much they are, for a message when the hash differs."""
+
+    sha256: str
+    documents: int
+    n_bytes: int
+
+    @classmethod
+    def of(cls, documents: Iterable[str]) -> TextFingerprint:
+        """The fingerprint of documents; the same text cut into documents elsewhere has another one."""
+        digest, number, size = hashlib.sha256(), 0, 0
+        for text in documents:
+            data = text.encode("utf-8", errors="surrogatepass")
+            digest.update(len(data).to_bytes(8, "little"))
+            digest.update(data)
+            number += 1
+            size += len(data)
+        return cls(digest.hexdigest(), number, size)
 
 
 @dataclass(frozen=True)
@@ -32,6 +57,8 @@ class Corpus:
     train: Tokens
     val: Tokens
     val_bytes: int
+    text: TextFingerprint | None = None
+    """which text it is made of, if that is known"""
 
     @property
     def bytes_per_token(self) -> float:
@@ -49,7 +76,12 @@ def encode_documents(documents: list[str], tokenizer: Tokenizer) -> np.ndarray:
 
 def _join(documents: list[str], tokenizer: Tokenizer) -> np.ndarray:
     """Token ids of documents with `<|endoftext|>` before each and after the last, int32 [N]."""
-    end = np.array([tokenizer.eot_token], dtype=np.int32)
+    if (eot := end_of_text(tokenizer)) is None:
+        raise UserError(
+            f"{len(documents):,} documents: this tokenizer has no {END_OF_TEXT} to stand between them; join them into one file",
+            DATA,
+        )
+    end = np.array([eot], dtype=np.int32)
     rows = [part for text in documents for part in (end, _encode(text, tokenizer))]
     return np.concatenate([*rows, end])
 
@@ -121,27 +153,37 @@ def sample_text(documents: list[str], characters: int) -> list[str]:
 
 def count_bytes(ids: Tokens, tokenizer: Tokenizer) -> int:
     """The size of a text in UTF-8, by its ids: the sum over its tokens, each looked up; the end of a text has none."""
-    sizes = np.array([0 if i == tokenizer.eot_token else len(tokenizer.decode_bytes([i])) for i in range(tokenizer.n_vocab)])
+    eot = end_of_text(tokenizer)
+    sizes = np.array([0 if i == eot else len(tokenizer.decode_bytes([i])) for i in range(tokenizer.n_vocab)])
     return sum(int(sizes[block].sum()) for _, block in blocks(ids))
 
 
 def start_id(data: DataConfig, tokenizer: Tokenizer) -> int | None:
     """The token that every row begins with when a row is a document; None when rows begin anywhere."""
-    return tokenizer.eot_token if data.order == "documents" else None
+    if data.order != "documents":
+        return None
+    if (eot := end_of_text(tokenizer)) is None:
+        raise UserError(f"data.order 'documents': this tokenizer has no {END_OF_TEXT} to begin a row with; use --data.order shuffled")
+    return eot
 
 
-def prepare(config: RunConfig, tokenizer: Tokenizer | None = None) -> Corpus:
+def prepare(config: RunConfig, tokenizer: Tokenizer | None = None, check: Callable[[TextFingerprint], None] | None = None) -> Corpus:
     """Read the source, make its tokenizer (learned from the training part only) unless it is given, cut, and check that rows fit.
 
     Raises:
         UserError: as `read_corpus` and `check_fit`.
     """
-    corpus = read_corpus(config, tokenizer)
-    check_fit(config, corpus.train, corpus.val, corpus.tokenizer.eot_token)
+    corpus = read_corpus(config, tokenizer, check=check)
+    check_fit(config, corpus.train, corpus.val, end_of_text(corpus.tokenizer))
     return corpus
 
 
-def read_corpus(config: RunConfig, tokenizer: Tokenizer | None = None, documents: list[str] | None = None) -> Corpus:
+def read_corpus(
+    config: RunConfig,
+    tokenizer: Tokenizer | None = None,
+    documents: list[str] | None = None,
+    check: Callable[[TextFingerprint], None] | None = None,
+) -> Corpus:
     """The text of a run as two rows of token ids, whether or not rows of its context length fit into them.
 
     Token shards are not read but mapped, and their tokenizer is their own.
@@ -150,13 +192,17 @@ def read_corpus(config: RunConfig, tokenizer: Tokenizer | None = None, documents
         config: the run.
         tokenizer: the one to use; None makes that of `config.data.tokenizer`.
         documents: what `read(config.data.source)` gives, if it was called already.
+        check: called with what the text is before any of it is encoded; may raise.
     Raises:
         UserError: no such source or tokenizer, no text, or a vocabulary smaller than the tokenizer's.
     """
     if config.data.source.startswith("shards:"):
-        return _from_shards(config)
+        return _from_shards(config, check)
     data = config.data
     documents = read(data.source) if documents is None else documents
+    fingerprint = TextFingerprint.of(documents)
+    if check is not None:
+        check(fingerprint)
     if data.split == "characters":  # one text, as the notebooks read it
         documents = ["\n".join(documents)]
         cut = int(len(documents[0]) * (1 - data.val_fraction))
@@ -172,12 +218,14 @@ def read_corpus(config: RunConfig, tokenizer: Tokenizer | None = None, documents
     val: Tokens
     if data.split == "tokens":
         ids = encode_documents(documents, tokenizer)
-        train, val = split_tokens(ids, data.val_fraction, tokenizer.eot_token if len(documents) > 1 else None)
+        train, val = split_tokens(ids, data.val_fraction, end_of_text(tokenizer) if len(documents) > 1 else None)
     else:
         encode = _join if data.split == "documents" else encode_documents
         train, val = (encode(part, tokenizer) for part in parts)
-    held_out = tokenizer.decode(val[np.asarray(val) != tokenizer.eot_token].tolist())
-    return Corpus(tokenizer, train, val, len(held_out.encode("utf-8", errors="surrogatepass")))
+    eot = end_of_text(tokenizer)
+    text_ids = np.asarray(val) if eot is None else val[np.asarray(val) != eot]
+    held_out = tokenizer.decode(text_ids.tolist())
+    return Corpus(tokenizer, train, val, len(held_out.encode("utf-8", errors="surrogatepass")), fingerprint)
 
 
 def make_tokenizer(config: RunConfig, train: list[str], documents: list[str]) -> Tokenizer:
@@ -200,16 +248,20 @@ def make_tokenizer(config: RunConfig, train: list[str], documents: list[str]) ->
     return open_tokenizer(data.tokenizer)
 
 
-def _from_shards(config: RunConfig) -> Corpus:
+def _from_shards(config: RunConfig, check: Callable[[TextFingerprint], None] | None) -> Corpus:
     """The corpus of a folder of token shards, cut between two documents if one begins in the validation part."""
     folder = config.data.source.partition(":")[2]
     if config.data.split != "tokens":
         raise UserError(f"{config.data.source} holds tokens, and data.split is {config.data.split!r}; set --data.split tokens")
     ids, index = open_shards(folder)
+    hashes = json.dumps([index.tokenizer_sha256, *(shard.sha256 for shard in index.shards)])
+    fingerprint = TextFingerprint(hashlib.sha256(hashes.encode()).hexdigest(), index.done.documents, index.done.text_bytes)
+    if check is not None:
+        check(fingerprint)
     tokenizer = load_tokenizer(expand_user(folder))
     _check_vocabulary(folder, tokenizer, config.model.vocab_size)
     train, val = split_tokens(ids, config.data.val_fraction, index.eot)
-    return Corpus(tokenizer, train, val, count_bytes(val, tokenizer))
+    return Corpus(tokenizer, train, val, count_bytes(val, tokenizer), fingerprint)
 
 
 def _check_vocabulary(name: str, tokenizer: Tokenizer, vocab_size: int) -> None:

@@ -15,7 +15,7 @@ from llm_scratch.errors import DATA, UserError
 MIN_CONTEXT = 8  # tokens: a shorter row is not worth proposing
 
 
-def possible_order(config: RunConfig, train: Tokens, val: Tokens, eot: int) -> tuple[RunConfig, str]:
+def possible_order(config: RunConfig, train: Tokens, val: Tokens, eot: int | None) -> tuple[RunConfig, str]:
     """The settings with an order of rows that the text allows, and a line about what was changed ("" for nothing).
 
     A text of one document cannot be rows of one document each, which is the order "documents": its rows become windows side by
@@ -24,7 +24,7 @@ def possible_order(config: RunConfig, train: Tokens, val: Tokens, eot: int) -> t
     Args:
         config: the run.
         train, val: token ids of its training and validation part, [N] each.
-        eot: the token between documents.
+        eot: the token between documents; None for a tokenizer without one.
     """
     reason = _no_document_rows(train, val, eot) if config.data.order == "documents" else ""
     if not reason:
@@ -33,7 +33,7 @@ def possible_order(config: RunConfig, train: Tokens, val: Tokens, eot: int) -> t
     return replace(config, data=replace(config.data, order="shuffled")), note
 
 
-def check_fit(config: RunConfig, train: Tokens, val: Tokens, eot: int) -> None:
+def check_fit(config: RunConfig, train: Tokens, val: Tokens, eot: int | None) -> None:
     """See that both parts of a text hold the rows that a run needs. Arguments as in `possible_order`.
 
     Raises:
@@ -55,8 +55,10 @@ def check_fit(config: RunConfig, train: Tokens, val: Tokens, eot: int) -> None:
             )
 
 
-def _no_document_rows(train: Tokens, val: Tokens, eot: int) -> str:
+def _no_document_rows(train: Tokens, val: Tokens, eot: int | None) -> str:
     """Why rows cannot be documents; "" where they can. A whole document stands between two ends of text."""
+    if eot is None:
+        return "its tokenizer has no token for the end of a document"
     n_train, n_val = (max(0, len(places_of(ids, eot)) - 1) for ids in (train, val))
     if n_train and n_val:
         return ""

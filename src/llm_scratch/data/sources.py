@@ -114,6 +114,9 @@ def matching(argument: str) -> list[Path]:
 
     Args:
         argument: `book.txt`, `books/`, `books/*.txt`, or several of these as a JSON list: `["book.txt", "letters/"]`.
+
+    A pattern leaves out what lies in run directories: a run's own log would otherwise be part of its text.
+
     Raises:
         UserError: there is no file of such a name (code 3).
     """
@@ -123,10 +126,18 @@ def matching(argument: str) -> list[Path]:
         return [path for part in several for path in matching(part)]
     paths = [expand_user(argument)]
     if not paths[0].exists() and glob.has_magic(argument):
-        paths = sorted(Path(p) for p in glob.glob(str(paths[0]), recursive=True) if Path(p).is_file())
+        found = sorted(Path(p) for p in glob.glob(str(paths[0]), recursive=True) if Path(p).is_file())
+        is_run = {folder: is_run_directory(folder) for path in found for folder in path.absolute().parents}
+        paths = [path for path in found if not any(is_run[folder] for folder in path.absolute().parents)]
         if not paths:
-            raise UserError(f"no file matches {argument!r}; expected at least one, seen from {Path.cwd()}", DATA)
+            left_out = f" (files of run directories are left out: {len(found):,})" if found else ""
+            raise UserError(f"no file matches {argument!r}{left_out}; expected at least one, seen from {Path.cwd()}", DATA)
     return paths
+
+
+def is_run_directory(folder: Path) -> bool:
+    """Whether `llm-scratch train` or `import` made a folder; it has settings and checkpoints, or is about to have them."""
+    return (folder / "config.yaml").is_file() and ((folder / "ckpt").is_dir() or (folder / "env.json").is_file())
 
 
 def path_list(argument: str) -> list[str] | None:

@@ -41,6 +41,8 @@ class Curve:
     """steps that moved nothing, since their loss or gradient was bad"""
     returns: int
     """times that the run went back to a checkpoint"""
+    diverged: int | None = None
+    """step at which training ended since losses or weights were not finite"""
 
     @classmethod
     def of(cls, rows: Sequence[Mapping[str, Any]], config: RunConfig) -> Curve:
@@ -58,6 +60,7 @@ class Curve:
             passes=max((row["passes"] for row in looks if "passes" in row), default=None),
             skipped=[row["step"] for row in rows if "skipped" in row],
             returns=max((int(row["returns"]) for row in rows if "returns" in row), default=0),
+            diverged=_diverged_at(rows),
         )  # fmt: skip
 
     @property
@@ -80,6 +83,14 @@ class Curve:
     def between(self, values: np.ndarray, low: float, high: float) -> np.ndarray:
         """The values of rows in a part of the run, 0 to 1."""
         return values[(self.steps > low * self.last_step) & (self.steps <= high * self.last_step)]
+
+
+def _diverged_at(rows: Sequence[Mapping[str, Any]]) -> int | None:
+    """The step at which a run diverged for good: it says so, or (of an older version) its last evaluation is not finite."""
+    evaluations = [row for row in rows if "val_loss" in row]
+    if evaluations and not _finite(evaluations[-1]["val_loss"]):
+        return int(evaluations[-1]["step"])
+    return next((int(row["step"]) for row in rows if row.get("diverged")), None)
 
 
 def _finite(value: Any) -> bool:

@@ -49,6 +49,15 @@ def first_loss(curve: Curve) -> Finding | None:
     return Finding("well", "the first loss is that of an even guess", evidence)
 
 
+def divergence(curve: Curve) -> Finding | None:
+    """A run that ended because its losses or weights were not finite."""
+    if curve.diverged is None:
+        return None
+    rate = curve.config.train.lr
+    evidence = f"losses or weights were not finite at step {curve.diverged:,}, lr up to {rate:.3g}; {len(curve.skipped)} bad steps"
+    return Finding("ill", "training diverged", evidence, f"Try --train.lr {min(rate / 3, 1e-3):.1g}, in a new --out.")
+
+
 def learning_rate(curve: Curve) -> Finding | None:
     """Too high a rate throws the loss up: it jumps, ends above where it has been, or needs steps to be skipped."""
     if curve.loss.size < ENOUGH:
@@ -184,6 +193,7 @@ def gradient(curve: Curve) -> Finding | None:
 
 
 CHECKS: dict[str, Callable[[Curve], Finding | None]] = {
+    "divergence": divergence,
     "first loss": first_loss, "warm-up": warm_up, "learning rate": learning_rate, "progress": progress, "gradient": gradient,
     "over-fitting": over_fitting, "length": under_trained, "text": data,
 }  # fmt: skip

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from llm_scratch.errors import DATA, UserError
-from llm_scratch.generation.decode import end_of_text
 from llm_scratch.model import running
 from llm_scratch.model.loss import IGNORE, next_token_loss
 from llm_scratch.model.running import check_ids, device_of, evaluating, vocab_size
+from llm_scratch.tokenizers.special import end_of_text
 
 MAX_SCORES = 2**27  # B x T x V held at once; 512 MiB as float32
 

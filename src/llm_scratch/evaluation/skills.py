@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from llm_scratch.data.stories import HELD_OUT, SKILLS, Probe, Story, tell
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.evaluation.loss import MAX_SCORES, in_float64
-from llm_scratch.generation.decode import end_of_text
 from llm_scratch.model.running import check_ids, context_length, device_of, evaluating, vocab_size
+from llm_scratch.tokenizers.special import end_of_text
 
 Row = tuple[int, ...]
 

@@ -21,6 +21,7 @@ from llm_scratch.generation.sampling import Generators
 from llm_scratch.generation.steps import Step, chooser, steps
 from llm_scratch.model.cache import KVCache
 from llm_scratch.model.running import device_of
+from llm_scratch.tokenizers.special import end_of_text
 
 
 def generate(
@@ -188,14 +189,6 @@ def encode_prompt(model: nn.Module, tokenizer: Any, prompt: str) -> list[int]:
     """The ids that a text begins with: after the model's `start_id` if it has one; for "" the end-of-text token."""
     start, eot = getattr(model, "start_id", None), end_of_text(tokenizer)
     return [*([] if start is None else [start]), *tokenizer.encode(prompt, disallowed_special=())] or ([] if eot is None else [eot])
-
-
-def end_of_text(tokenizer: Any) -> int | None:
-    """The id of the end-of-text token; None for a vocabulary without one."""
-    try:
-        return tokenizer.eot_token
-    except (AttributeError, KeyError, UserError):
-        return None
 
 
 def text_to_token_ids(text: str, tokenizer: Any) -> Tensor:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from llm_scratch.errors import DATA, UserError
+from llm_scratch.errors import CHECKPOINT, DATA, UserError
 from llm_scratch.model.cache import KVCache
-from llm_scratch.model.running import check_ids, context_length
+from llm_scratch.model.running import check_ids, context_length, device_of, evaluating
 
 BLANK = -1  # in a batch of ids: no token here, the row's text begins later
 
@@ -47,14 +47,15 @@ class Reader:
         self.model, self.chunk = model, prefill_chunk
         self.size = min((size for size in (context_size, context_length(model)) if size is not None), default=None)
         self.cache: KVCache | None = None
+        self._checked = False
 
     def __call__(self, idx: Tensor, n: int = 1) -> Tensor:
         """Scores after each of the last n tokens of idx [B, S]: [B, n, V], in float32. All n are to be in the window."""
         window = idx if self.size is None else idx[:, -self.size :]
         if not hasattr(self.model, "new_cache"):
-            return self._without_cache(window, n)
+            return self._check_once(self._without_cache(window, n))
         if not hasattr(self.model, "hidden"):
-            return self._new(window, idx.shape[1], self.model)[:, -n:].float()
+            return self._check_once(self._new(window, idx.shape[1], self.model)[:, -n:].float())
         return self.scores(self._new(window, idx.shape[1], self.model.hidden)[:, -n:])  # type: ignore[arg-type]
 
     def hidden(self, idx: Tensor) -> Tensor:
@@ -64,7 +65,14 @@ class Reader:
 
     def scores(self, hidden: Tensor) -> Tensor:
         """The scores of the next token, of what `hidden` gave: [..., C] -> [..., V], in float32."""
-        return self.model.out_head(hidden).float()  # type: ignore[operator]
+        return self._check_once(self.model.out_head(hidden).float())  # type: ignore[operator]
+
+    def _check_once(self, logits: Tensor) -> Tensor:
+        """The logits, of which the first ones of a text are checked; later ones would make a GPU wait at every token."""
+        if not self._checked:
+            check_logits(logits)
+            self._checked = True
+        return logits
 
     def pick(self, rows: Sequence[int] | Tensor) -> None:
         """Go on with these rows, in this order; a row may be named twice."""
@@ -127,6 +135,30 @@ def _blanks(idx: Tensor) -> Tensor | None:
     """How many places before each text of idx [B, S] are blank, [B]; None where none is."""
     blanks = (idx < 0).sum(1)
     return blanks if blanks.any() else None
+
+
+def check_logits(logits: Tensor) -> None:
+    """Refuse logits that are NaN or +inf; -inf is a token that the model excludes.
+
+    Raises:
+        UserError: they come from weights that are damaged or too large (exit code 4).
+    """
+    if not (logits < float("inf")).all():
+        raise UserError(
+            "the model's logits are not finite: its training diverged, or its weights are damaged; "
+            "use an earlier checkpoint, or train again with a lower --train.lr",
+            CHECKPOINT,
+        )
+
+
+def check_model(model: nn.Module) -> None:
+    """Refuse a model whose logits after one token are not finite; cheap, and finds weights that are too large.
+
+    Raises:
+        UserError: they are not (exit code 4).
+    """
+    with evaluating(model), torch.inference_mode():
+        check_logits(model(torch.zeros(1, 1, dtype=torch.long, device=device_of(model))))
 
 
 def check_prompt(model: nn.Module, idx: Tensor) -> None:

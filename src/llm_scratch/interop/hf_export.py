@@ -21,10 +21,11 @@ from llm_scratch.config import ModelConfig
 from llm_scratch.errors import CHECKPOINT, RESOURCES, UserError
 from llm_scratch.interop.gpt2_table import HEAD, HF, join, names
 from llm_scratch.interop.hf import to_config
-from llm_scratch.interop.hf_tokenizer import end_of_text, write_tokenizer
+from llm_scratch.interop.hf_tokenizer import write_tokenizer
 from llm_scratch.interop.safetensors import SINGLE
 from llm_scratch.tensor_file import safetensors_pieces
 from llm_scratch.tokenizers import CharTokenizer, Tokenizer
+from llm_scratch.tokenizers.special import end_of_text
 
 TOLERANCE = 1e-4
 """largest difference of two logits, as a share of the largest logit, in float32"""

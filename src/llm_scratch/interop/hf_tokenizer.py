@@ -18,7 +18,7 @@ from llm_scratch.files import write_whole
 from llm_scratch.tokenizers import CharTokenizer, SimpleTokenizerV1, Tokenizer, load_tokenizer, save_tokenizer
 from llm_scratch.tokenizers.bpe import ByteBPE
 from llm_scratch.tokenizers.bpe_files import read_tokenizer_json, write_tokenizer_json
-from llm_scratch.tokenizers.special import END_OF_TEXT
+from llm_scratch.tokenizers.special import END_OF_TEXT, end_of_text
 
 
 def read_tokenizer(folder: str | Path) -> Tokenizer:
@@ -61,14 +61,6 @@ def write_tokenizer(tokenizer: Tokenizer, folder: str | Path, context_length: in
     }
     given = {name: value for name, value in config.items() if value is not None}
     write_whole(folder / "tokenizer_config.json", json.dumps(given, indent=1) + "\n")
-
-
-def end_of_text(tokenizer: Tokenizer) -> int | None:
-    """The id of `<|endoftext|>`; None for a tokenizer without one."""
-    try:
-        return tokenizer.eot_token
-    except UserError:
-        return None
 
 
 def _of_characters(tokenizer: CharTokenizer) -> dict[str, Any]:

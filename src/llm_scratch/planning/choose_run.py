@@ -27,6 +27,7 @@ from llm_scratch.planning.choice import Choice, fingerprint
 from llm_scratch.planning.describe import describe
 from llm_scratch.planning.text_facts import TextFacts, beginnings, text_facts
 from llm_scratch.tokenizers import Tokenizer
+from llm_scratch.tokenizers.special import end_of_text
 from llm_scratch.training.plan import SAMPLE_TOKENS, Plan, make_plan
 from llm_scratch.training.trial import try_out
 
@@ -126,10 +127,10 @@ def choose_run(
     if base.start:  # positions that the model has not learned
         rows.settings["model.context_length"] = min(rows.settings["model.context_length"], base.model.context_length)
     chooser.take("rows", rows)
-    chooser.config, note = possible_order(chooser.config, corpus.train, corpus.val, corpus.tokenizer.eot_token)
+    chooser.config, note = possible_order(chooser.config, corpus.train, corpus.val, end_of_text(corpus.tokenizer))
     if note:
         chooser.reasons["rows"] = rules.ANYWHERE
-    check_fit(chooser.config, corpus.train, corpus.val, corpus.tokenizer.eot_token)
+    check_fit(chooser.config, corpus.train, corpus.val, end_of_text(corpus.tokenizer))
     prompts = beginnings(documents, PROMPTS)
     chooser.take("prompt", rules.Decision({"train.prompt": prompts[0]}, ""))
     report("timing a few steps …")

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from typing import Any
+
+from llm_scratch.errors import UserError
 
 END_OF_TEXT = "<|endoftext|>"
 UNKNOWN = "<|unk|>"
@@ -26,3 +29,11 @@ def refuse_special(text: str, names: Collection[str]) -> None:
             f"the text spells the special token {found.group()!r} at character {found.start()}; "
             "allow it with allowed_special, or read it as plain text with disallowed_special=()"
         )
+
+
+def end_of_text(tokenizer: Any) -> int | None:
+    """The id of the end-of-text token; None for a vocabulary without one, such as nanoGPT's characters."""
+    try:
+        return tokenizer.eot_token
+    except (AttributeError, KeyError, UserError):
+        return None

@@ -18,21 +18,25 @@ import torch
 from torch import nn
 
 from llm_scratch import checkpoint
-from llm_scratch.config import RunConfig, TrainConfig, from_dict, learned, to_dict
-from llm_scratch.data.corpus import Corpus, prepare, start_id
+from llm_scratch.config import RunConfig, TrainConfig
+from llm_scratch.data.corpus import Corpus, start_id
 from llm_scratch.data.loader import TokenLoader
-from llm_scratch.errors import CHECKPOINT, UserError
+from llm_scratch.errors import DIVERGED, UserError
 from llm_scratch.hardware.memory import free_memory
 from llm_scratch.model import build
+from llm_scratch.tokenizers.special import end_of_text
 from llm_scratch.training.guard import STREAK, Guard
 from llm_scratch.training.interrupt import Stop, stop_signals
 from llm_scratch.training.lock import only_writer
 from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.parallel import check_team, spread
+from llm_scratch.training.prompt import choose_prompt
 from llm_scratch.training.records import NoRecords, Records, Silence, Watcher
-from llm_scratch.training.run import Run
+from llm_scratch.training.resume import resume
+from llm_scratch.training.run import ADVICE, Run
+from llm_scratch.training.run_text import prepare_for_run
 from llm_scratch.training.saving import Saves, in_background
-from llm_scratch.training.state import numerics, optimizer_tensors, seed_random, what_changed
+from llm_scratch.training.state import optimizer_tensors, seed_random
 from llm_scratch.training.team import Team, joined
 from llm_scratch.training.trainee import make_ready
 from llm_scratch.training.validate import validate_training
@@ -65,7 +69,7 @@ def start(
     if team.size == 1 or config.machine.parallel == "ddp":
         model = model.to(team.device)  # a model in shares goes there block by block
     model.start_id = start_id(config.data, corpus.tokenizer)  # type: ignore[assignment]
-    order, eot = config.data.order, corpus.tokenizer.eot_token
+    order, eot = config.data.order, end_of_text(corpus.tokenizer)
     loaders = (
         TokenLoader(corpus.train, T, cfg.batch_size, cfg.seed, order, eot),
         TokenLoader(corpus.val, T, cfg.batch_size, 0, order if order == "documents" else "in order", eot),
@@ -77,6 +81,7 @@ def start(
     guard = Guard(cfg.spike_sigmas, team.device)
     run = Run(config, folder, team, corpus.tokenizer, model, trainee, learner, optimizer, *loaders, corpus.bytes_per_token, steps, guard)
     run.ahead = AHEAD.get(team.device.type, 0)
+    run.text, run.prompt = corpus.text, cfg.prompt
     return run
 
 
@@ -106,24 +111,28 @@ def train(
     folder = Path(out)
     with joined(device) as team:
         watcher = (watcher or Watcher()) if team.writes else Silence()
-        run = start(config, folder, team.device, corpus or prepare(config), team, model)
+        run = start(config, folder, team.device, corpus or prepare_for_run(config, folder), team, model)
         with only_writer(folder, watcher.warn) if team.writes else nullcontext() as lock:
             found = _newest(run, watcher)
-            if found is not None:
-                if learned(to_dict(from_dict(RunConfig, found.config))) != learned(to_dict(config)):
-                    raise UserError(f"{folder} holds a run with other settings; choose another --out, or --fresh --force", CHECKPOINT)
-                run.restore(found)
-                if changed := what_changed(found.state, numerics(run.trainee, run.device)):
-                    watcher.warn(changed)
-                if config.machine.precision == "auto" and run.trainee.precision.name != found.state.get("precision", "float32"):
-                    watcher.warn(run.trainee.precision.why)
+            extension = resume(run, found, watcher) if found is not None else ""
+            if config.train.sample_every:
+                run.prompt, problem = choose_prompt(run.model, run.tokenizer, config.train.prompt, run.train_loader.ids)
+                if problem:
+                    watcher.warn(problem)
             if team.writes:
                 checkpoint.check_room(folder, run.size)
             papers = Records(config, folder, run.step, run.device, team.size, watcher.warn) if team.writes else NoRecords()
             with papers as records, stop_signals() as stop:
                 watcher.started(run, resumed=found is not None)
+                if extension:
+                    watcher.note(extension)
                 with Saves(lock, watcher.warn) if lock else nullcontext() as saves:
-                    _loop(run, records, watcher, stop, saves)
+                    try:
+                        _loop(run, records, watcher, stop, saves)
+                    except UserError as e:
+                        if e.code == DIVERGED:
+                            records.metric({"step": run.step, "tokens": run.tokens, "diverged": 1})
+                        raise
                 watcher.finished(run)
         part(run)
     return run
@@ -164,6 +173,9 @@ def _loop(run: Run, records: Records, watcher: Watcher, stop: Stop, saves: Saves
                 run.best = best
             best = run.best
         better = look and _look(run, records, watcher)
+        if not run.last_eval_is_finite():
+            _report_divergence(run, watcher, ends=last or bool(stopping))
+            save = False
         if sample:
             shown = replace(run, model=run.whole_model())
             records.sample(shown, watcher)
@@ -193,6 +205,18 @@ def _step(run: Run, records: Records, watcher: Watcher, saves: Saves | None, unt
     if run.step % cfg.log_every == 0 or run.step == run.steps:
         records.metric(row)
     return True
+
+
+def _report_divergence(run: Run, watcher: Watcher, ends: bool) -> None:
+    """Say that the last evaluation was not finite. Its weights are never saved; if the run goes on, bad steps lead it back.
+
+    Raises:
+        UserError: the run ends here (exit code 5).
+    """
+    what = f"the loss of the evaluation at step {run.last_eval['step']} is not finite"
+    if ends:
+        raise UserError(f"{what}: training diverged; the last checkpoint, if there is one, is as it was. {ADVICE}", DIVERGED)
+    watcher.warn(f"{what}; nothing is saved until it is finite again")
 
 
 def _why(row: dict[str, float]) -> str:

@@ -24,6 +24,7 @@ from llm_scratch.hardware.benchmark import matmul_dtype, matmul_flops, read_band
 from llm_scratch.hardware.flops import flops_per_token, mfu
 from llm_scratch.hardware.memory import free_memory, resident_memory
 from llm_scratch.model import build
+from llm_scratch.tokenizers.special import end_of_text
 from llm_scratch.training.precision import choose_precision
 from llm_scratch.training.rehearsal import Memory, rehearse
 from llm_scratch.training.saving import in_background
@@ -158,7 +159,7 @@ def _loader(config: RunConfig, corpus: Corpus, held_out: bool = False) -> TokenL
     order, ids = config.data.order, corpus.val if held_out else corpus.train
     if held_out and order != "documents":
         order = "in order"  # type: ignore[assignment]
-    return TokenLoader(ids, config.model.context_length, config.train.batch_size, config.train.seed, order, corpus.tokenizer.eot_token)
+    return TokenLoader(ids, config.model.context_length, config.train.batch_size, config.train.seed, order, end_of_text(corpus.tokenizer))
 
 
 def _steps(config: RunConfig, corpus: Corpus | None) -> int:

@@ -8,6 +8,7 @@ Proof: tests/training/test_records.py.
 from __future__ import annotations
 
 import json
+import math
 import platform
 import re
 import subprocess
@@ -55,6 +56,10 @@ class Watcher:
     def finished(self, run: Run) -> None:
         """The last step is done and saved."""
 
+    def note(self, message: str) -> None:
+        """Something that is as it should be, and worth a line."""
+        print(message)
+
     def warn(self, message: str) -> None:
         """Something is not as it should be, and the run goes on."""
         print(f"warning: {message}")
@@ -62,6 +67,9 @@ class Watcher:
 
 class Silence(Watcher):
     """One who says nothing: the watcher of a process that does not write."""
+
+    def note(self, message: str) -> None:
+        """Nothing; the process that writes says it."""
 
     def warn(self, message: str) -> None:
         """Nothing; the process that writes says it."""
@@ -185,10 +193,13 @@ class Records:
     def metric(self, row: dict[str, float]) -> None:
         """Append one row to metrics.jsonl, and when in the run it was; TensorBoard gets it too, until its disk refuses.
 
+        Values that are not finite are left out, as JSON has no word for them.
+
         Raises:
             UserError: the disk has refused for so long that too much waits (code 6).
         """
-        row = row | {"elapsed": time.perf_counter() - self._began}
+        finite = {name: value for name, value in row.items() if math.isfinite(value)}
+        row = finite | {"elapsed": time.perf_counter() - self._began}
         self._metrics.add(json.dumps(row) + "\n")
         try:
             if self._board is not None:
@@ -204,9 +215,11 @@ class Records:
         """
         compiled = "hidden" in vars(run.model)  # for whole rows; with a cache it would be compiled again for one length after another
         try:
-            pieces = stream(run.model, run.tokenizer, run.config.train.prompt, max_new_tokens=180, temperature=0.8, seed=run.step)
+            pieces = stream(run.model, run.tokenizer, run.prompt, max_new_tokens=180, temperature=0.8, seed=run.step)
             with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
-                text = run.config.train.prompt + "".join(pieces)
+                text = run.prompt + "".join(pieces)
+        except MemoryError:
+            raise
         except Exception as e:
             watcher.warn(f"no sample at step {run.step} ({type(e).__name__}: {e}); `llm-scratch generate {run.folder}` writes one")
             return

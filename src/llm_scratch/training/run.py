@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from llm_scratch import checkpoint
 from llm_scratch.config import RunConfig, to_dict
+from llm_scratch.data.corpus import TextFingerprint
 from llm_scratch.data.loader import TokenLoader
 from llm_scratch.errors import DIVERGED, UserError
 from llm_scratch.model import build
@@ -77,6 +78,8 @@ class Run:
     trouble: Trouble = field(default_factory=Trouble)
     pending: deque[Launched] = field(default_factory=deque)
     ahead: int = 0  # steps that are set going before an older one is read
+    prompt: str = ""  # what samples begin with: the one of the settings, if the tokenizer can encode it
+    text: TextFingerprint | None = None  # which text it learns from
 
     @property
     def device(self) -> torch.device:
@@ -141,6 +144,10 @@ class Run:
         self.last_eval["val_bits_per_byte"] = bits
         return self.last_eval
 
+    def last_eval_is_finite(self) -> bool:
+        """Whether the losses of the last evaluation are numbers; True before the first one."""
+        return all(math.isfinite(value) for value in self.last_eval.values())
+
     def check_finite(self, tensors: dict[str, Tensor]) -> None:
         """Refuse weights, or an optimizer's memory of them, that are not finite, before they are measured, sampled from or saved.
 
@@ -178,6 +185,8 @@ class Run:
             "step": self.step, "steps": self.steps, "tokens": self.tokens, "best": self.best, "last_eval": dict(self.last_eval),
             "random": random_state(), "guard": self.guard.state(), "trouble": asdict(self.trouble),
         } | numerics(self.trainee, self.device)  # fmt: skip
+        if self.text is not None:
+            state["text"] = asdict(self.text)
         return partial(
             checkpoint.save, self.folder, self.step, to_dict(self.config), weights, optimizer, state,
             partial(save_tokenizer, self.tokenizer), best, before,

@@ -1,0 +1,41 @@
+"""The text of a run for a command that measures: with a warning if it is not what the run was trained on.
+
+Tests: tests/cli/test_changed_runs.py.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from llm_scratch.cli.folders import RunFolder
+from llm_scratch.cli.terminal import printable
+
+if TYPE_CHECKING:
+    from llm_scratch.data.corpus import Corpus, TextFingerprint
+    from llm_scratch.tokenizers import Tokenizer
+
+
+def prepare_text_of(run: RunFolder, tokenizer: Tokenizer) -> Corpus:
+    """The corpus of a run, encoded with its tokenizer; a text that has changed is told on stderr.
+
+    Args:
+        run: the run directory.
+        tokenizer: of its model.
+    Raises:
+        UserError: the text cannot be read, or not be encoded with this tokenizer.
+    """
+    from llm_scratch.data.corpus import prepare
+    from llm_scratch.training.run_text import text_change
+
+    def check(text: TextFingerprint) -> None:
+        if changed := text_change(run.text, text):
+            print(
+                printable(
+                    f"warning: the text of {run.config.data.source} has changed since {run.path} was trained "
+                    f"({changed}): its validation part is not the one that the run was validated on"
+                ),
+                file=sys.stderr,
+            )
+
+    return prepare(run.config, tokenizer, check)

@@ -1,0 +1,96 @@
+"""The text and tokenizer of a run that is resumed: the tokenizer of its checkpoint, and a text that has not changed.
+
+A tokenizer that is trained again on a changed text gives other ids, which mean nothing to the weights.
+So a checkpoint holds its tokenizer and a hash of the text, and both are used before anything is encoded.
+Tests: tests/training/test_run_text.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from llm_scratch.checkpoint import folders
+from llm_scratch.config import RunConfig
+from llm_scratch.data.corpus import Corpus, TextFingerprint, prepare
+from llm_scratch.errors import DATA, UserError
+from llm_scratch.manifest import problem
+from llm_scratch.tokenizers import Tokenizer, load_tokenizer
+
+TENSOR_FILES = ("model.safetensors", "optim.safetensors")
+
+
+def prepare_for_run(config: RunConfig, folder: Path, tokenizer: Tokenizer | None = None) -> Corpus:
+    """The corpus of a run; if it has checkpoints, encoded with its own tokenizer, after a check of the text.
+
+    Args:
+        config: the run's settings.
+        folder: the run directory, which may not exist yet.
+        tokenizer: the one to use; None: that of the run's newest checkpoint, or a new one.
+    Raises:
+        UserError: the text has changed since the last checkpoint (exit code 3); as `prepare`.
+    """
+    saved = newest_without_weights(folder)
+    if saved is None:
+        return prepare(config, tokenizer)
+    checkpoint, state = saved
+    if tokenizer is None and config.data.tokenizer != "gpt2":  # ready-made: no text changes it
+        try:
+            tokenizer = load_tokenizer(checkpoint)
+        except UserError:  # of a kind that was not registered to be read: made again from the same text
+            tokenizer = None
+    return prepare(config, tokenizer, lambda text: check_text(folder, state, text, config.data.source))
+
+
+def text_check(config: RunConfig, folder: Path) -> Callable[[TextFingerprint], None] | None:
+    """What `data.corpus.read_corpus` shall check the text with: that it is the one of the run's newest checkpoint, if there is one."""
+    saved = newest_without_weights(folder)
+    if saved is None:
+        return None
+    return lambda text: check_text(folder, saved[1], text, config.data.source)
+
+
+def newest_without_weights(run: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The newest checkpoint of a run whose small files are undamaged, and its state; None if there is none."""
+    for folder in folders(run):
+        if problem(folder, TENSOR_FILES) is None:
+            return folder, json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    return None
+
+
+def check_text(run: Path, state: Mapping[str, Any], text: TextFingerprint | None, source: str) -> None:
+    """Refuse to resume a run on another text than it was trained on.
+
+    Args:
+        run: the run directory.
+        state: of its checkpoint; an older version did not store the text's hash, and then nothing is compared.
+        text: what the source holds now; None if it is not known.
+        source: the name of the source.
+    Raises:
+        UserError: the text has changed (exit code 3).
+    """
+    if changed := text_change(state.get("text"), text):
+        raise UserError(
+            f"{run}: the text of {source} has changed since the run's last checkpoint ({changed}); put the old text back "
+            f"to resume, or start a new run from this one: --from {run} --out NEW",
+            DATA,
+        )
+
+
+def text_change(stored: Mapping[str, Any] | None, text: TextFingerprint | None) -> str:
+    """What differs between the text that a run was trained on and `text`, in words; "" if nothing does or it is not known.
+
+    Args:
+        stored: the `text` of a checkpoint's state.
+        text: what the source holds now.
+    """
+    if not stored or text is None or stored.get("sha256") == text.sha256:
+        return ""
+    there, here = dict(stored), asdict(text)
+    for name, unit in (("documents", "documents"), ("n_bytes", "bytes")):
+        if there.get(name) != here[name]:
+            return f"{there.get(name, 0):,} {unit} then, {here[name]:,} now"
+    return f"{here['n_bytes']:,} bytes then and now, but others"

@@ -1,0 +1,74 @@
+"""Whether a run may be resumed with other settings, and in words which one differs.
+
+Observation settings (how often to evaluate, save, log and sample, and the prompt of samples) and
+`machine` may always change. The number of steps or epochs may grow: the run is then extended, and
+its learning rate follows the schedule over the new total. Everything else decides what is learned
+and must stay.
+Tests: tests/training/test_same_run.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from llm_scratch.config import RunConfig, TrainConfig, learned, to_dict
+from llm_scratch.errors import CHECKPOINT, UserError
+
+
+def check_same_run(folder: Path, old: RunConfig, new: RunConfig) -> None:
+    """Check that the run in `folder` may be resumed with the settings `new`.
+
+    Args:
+        folder: the run directory, for the error.
+        old: the settings that it was trained with.
+        new: the settings that it shall be resumed with.
+    Raises:
+        UserError: a setting that decides what is learned differs, or the run would get shorter
+            (exit code 4).
+    """
+    same_length = replace(new, train=replace(new.train, steps=old.train.steps, epochs=old.train.epochs))
+    if found := difference(old, same_length):
+        raise UserError(
+            f"{folder} holds a run with other settings ({found}); choose another --out, or --fresh --force, which deletes it",
+            CHECKPOINT,
+        )
+    check_length(folder, old.train, new.train)
+
+
+def check_length(folder: Path, old: TrainConfig, new: TrainConfig) -> None:
+    """Check that a run does not get shorter, as far as the settings alone can tell.
+
+    Where one counts steps and the other epochs, only the text can tell (see `loop.train`).
+
+    Raises:
+        UserError: it would get shorter, or counts epochs and is given steps (exit code 4).
+    """
+    if old.epochs is not None and old.epochs == new.epochs and old.steps != new.steps:
+        raise UserError(
+            f"{folder} is a run of {old.epochs} epochs, so --train.steps has no effect; use a larger --train.epochs to extend it",
+            CHECKPOINT,
+        )
+    if (old.epochs is None) != (new.epochs is None):
+        return
+    name = "steps" if old.epochs is None else "epochs"
+    before, now = getattr(old, name), getattr(new, name)
+    if now < before:
+        raise UserError(shorter(folder, f"{before:,} {name}", f"{now:,}"), CHECKPOINT)
+
+
+def shorter(folder: Path, before: str, now: str) -> str:
+    """The error message for a run that would get shorter."""
+    return (
+        f"{folder} is a run of {before} and cannot be shortened to {now}, as its learning rate was "
+        f"planned for all of them; use {before} or more to resume it, or another --out for a new run"
+    )
+
+
+def difference(old: RunConfig, new: RunConfig) -> str:
+    """The first setting that decides what is learned and differs, e.g. "train.lr is 0.02 there, 0.01 here"; "" for none."""
+    if old.start != new.start:
+        return f"it begins with {old.start or 'fresh weights'} there, with {new.start or 'fresh weights'} here"
+    there, here = learned(to_dict(old)), learned(to_dict(new))
+    pairs = [(f"{part}.{key}", there[part][key], here[part][key]) for part in here if part != "start" for key in here[part]]
+    return next((f"{name} is {a} there, {b} here" for name, a, b in pairs if a != b), "")

@@ -1,0 +1,239 @@
+"""What people do to their runs: other intervals, another prompt, more steps, a changed text, a learning rate far too high."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from llm_scratch.checkpoint import folders, read
+from llm_scratch.training.records import readable_rows
+
+
+@pytest.fixture(autouse=True)
+def _no_pictures(monkeypatch):
+    monkeypatch.setattr("llm_scratch.training.records.plot_runs", lambda runs, out: [])
+
+
+def in_one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def last_weights(run: Path) -> bytes:
+    return (folders(run)[0] / "model.safetensors").read_bytes()
+
+
+CHINESE = "天地玄黃宇宙洪荒日月盈昃辰宿列張寒來暑往"
+
+
+@pytest.fixture
+def chinese(tmp_path) -> list[str]:
+    """The words that train on 20 Chinese letters, which the default prompt does not have."""
+    path = tmp_path / "chinese.txt"
+    path.write_text(CHINESE * 40, encoding="utf-8")
+    words = """--data.tokenizer chars --model.vocab-size 21 --model.context-length 16 --model.emb-dim 16 --model.n-heads 2
+        --model.n-layers 1 --train.steps 4 --train.batch-size 2 --train.eval-every 2 --train.eval-batches 1
+        --train.sample-every 2 --train.warmup-steps 0"""
+    return ["train", "shakespeare", "--data.source", f"file:{path}", *words.split(), "--out", "x"]
+
+
+def test_prompt_with_unknown_letters_is_told_before_step_1_and_the_run_ends_well(llm, chinese):
+    result = llm(*chinese)
+    assert result.code == 0, result.err
+    said = in_one_line(result.out)
+    warning = "warning: samples cannot begin with 'ROMEO:': the character 'R' (U+0052) was not in the training text"
+    assert said.index(warning) < said.index("step 0")
+    assert f"they begin with {CHINESE[:8]!r}, and --train.prompt sets another" in said
+    samples = Path("x/samples.md").read_text(encoding="utf-8").partition("## Step 2")[2]
+    assert CHINESE[:8] in samples
+    assert f"llm-scratch generate x '{CHINESE[:8]}'" in said, "the next command is one that works"
+    assert llm("generate", "x", CHINESE[:8], "--tokens", "3", "--seed", "1").code == 0
+
+
+OTHER_VIEW = [
+    "--train.prompt",
+    "hen",
+    "--train.sample-every",
+    "1",
+    "--train.eval-every",
+    "1",
+    "--train.eval-batches",
+    "1",
+    "--train.save-every",
+    "1",
+    "--train.log-every",
+    "3",
+]
+
+
+def test_intervals_and_prompt_may_change_on_resume_and_move_no_bit(llm, tiny, trained_once):
+    stopped = [*tiny, "--out", "x"]
+    stopped[stopped.index("--train.save-every") + 1] = "2"
+    assert llm(*stopped).code == 0
+    shutil.rmtree("x/ckpt/step-00000004")
+    Path("x/ckpt/latest").write_text("step-00000002\n")
+    result = llm(*tiny, *OTHER_VIEW, "--out", "x")
+    assert result.code == 0, result.err
+    assert "goes on at step 2 of 4" in result.out
+    assert "validation losses are now of 1 batches, those until step 2 of 2" in in_one_line(result.out)
+    assert last_weights(Path("x")) == last_weights(trained_once)
+    assert yaml.safe_load(Path("x/config.yaml").read_text())["train"]["prompt"] == "hen"
+
+
+def test_other_intervals_give_the_same_final_bits(llm, tiny, trained_once):
+    assert llm(*tiny, *OTHER_VIEW, "--model.drop-rate", "0.3", "--out", "often").code == 0
+    assert llm(*tiny, "--model.drop-rate", "0.3", "--train.eval-every", "9", "--train.sample-every", "0", "--out", "seldom").code == 0
+    assert last_weights(Path("often")) == last_weights(Path("seldom")) != last_weights(trained_once)
+
+
+def test_finished_run_is_extended_by_resume_and_keeps_its_optimizer(llm, tiny, trained, tmp_path):
+    result = llm("train", "--resume", trained, "--train.steps", "6")
+    assert result.code == 0, result.err
+    said = in_one_line(result.out)
+    assert "extended from 4 to 6 steps: the learning rate was " in said
+    assert "at step 5, and follows the linear schedule over the new total" in said
+    rows = [row for row in readable_rows(trained / "metrics.jsonl") if "loss" in row]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert rows[4]["lr"] > rows[3]["lr"], "the rate rises again to where the longer schedule is"
+    end = read(trained / "ckpt" / "step-00000006")
+    assert end.optimizer["tok_emb.weight/step"] == 6
+    assert (end.state["steps"], end.config["train"]["steps"]) == (6, 6)
+    again = llm("train", "--resume", trained, "--train.steps", "6")
+    assert "all 6 steps are done already" in again.out
+    assert "--train.steps 12 trains longer" in in_one_line(again.out)
+
+
+def test_constant_rate_makes_an_extended_run_the_longer_run(llm, tiny):
+    words = [*tiny, "--train.schedule", "constant", "--model.drop-rate", "0.2"]
+    assert llm(*words, "--train.steps", "6", "--out", "whole").code == 0
+    assert llm(*words, "--out", "x").code == 0
+    assert llm(*words, "--train.steps", "6", "--out", "x").code == 0
+    assert last_weights(Path("x")) == last_weights(Path("whole"))
+
+
+def test_epochs_are_extended_too(llm, tiny):
+    words = [*tiny, "--train.batch-size", "64", "--out", "x"]
+    assert llm(*words, "--train.epochs", "1").code == 0
+    result = llm("train", "--resume", "x", "--train.epochs", "2")
+    assert result.code == 0, result.err
+    assert "extended from 2 to 4 steps" in in_one_line(result.out)
+    steps = llm("train", "--resume", "x", "--train.steps", "99")
+    assert (steps.code, steps.err.count("\n")) == (4, 1)
+    assert "so --train.steps has no effect; use a larger --train.epochs" in steps.err
+
+
+def test_shorter_run_is_refused_in_one_line(llm, tiny, trained):
+    before = sorted(trained.rglob("*"))
+    result = llm(*tiny, "--out", trained, "--train.steps", "3")
+    assert (result.code, result.err.count("\n")) == (4, 1)
+    assert "is a run of 4 steps and cannot be shortened to 3" in result.err
+    assert sorted(trained.rglob("*")) == before
+
+
+@pytest.fixture
+def own_text(tmp_path, text_file, tiny) -> tuple[Path, list[str]]:
+    """A text that may change, and the words that train on it and stop after 2 of 4 steps."""
+    path = tmp_path / "mine.txt"
+    path.write_bytes(text_file.read_bytes())
+    words = [*tiny, "--out", "x"]
+    words[words.index("--data.source") + 1] = f"file:{path}"
+    return path, words
+
+
+def test_changed_text_is_refused_on_resume_with_the_ways_on(llm, own_text):
+    path, words = own_text
+    assert llm(*words).code == 0
+    old = path.read_text()
+    path.write_text("Zoë's " + old)
+    for more in ([], ["--train.steps", "8"]):
+        result = llm(*words, *more)
+        assert (result.code, result.err.count("\n")) == (3, 1)
+        assert "the text of file:" in result.err
+        assert "has changed since the run's last checkpoint (2,695 bytes then, 2,702 now); put the old text back to resume" in result.err
+        assert "or start a new run from this one: --from x --out NEW" in result.err
+    path.write_text(old.replace("hen", "neh"))
+    assert "2,695 bytes then and now, but others" in llm(*words).err
+    path.write_text(old)
+    assert llm(*words).code == 0
+
+
+def test_evaluate_and_quantize_say_that_the_text_has_changed(llm, own_text):
+    path, words = own_text
+    assert llm(*words).code == 0
+    assert "has changed" not in llm("evaluate", "x").err
+    path.write_text(path.read_text()[:-200])
+    for verb in (["evaluate", "x"], ["quantize", "x", "--out", "q"], ["evaluate", "q"]):
+        result = llm(*verb)
+        assert result.code == 0, result.err
+        assert "the text of file:" in in_one_line(result.err)
+        assert "has changed since" in in_one_line(result.err), verb
+
+
+def test_files_of_a_run_are_no_part_of_its_text(llm, tiny, own_text):
+    words = [*own_text[1]]
+    words[words.index("--data.source") + 1] = "file:**/*.txt"
+    first = llm(*words)
+    assert first.code == 0, first.err
+    assert Path("x/log.txt").is_file()
+    again = llm(*words)
+    assert again.code == 0, again.err
+    assert "all 4 steps are done already" in again.out
+    nothing = llm(*tiny, "--data.source", "file:x/*.txt", "--out", "y")
+    assert nothing.code == 3
+    assert "(files of run directories are left out: 1)" in nothing.err
+
+
+def test_run_that_diverges_in_its_last_step_is_not_called_done(llm, tiny):
+    result = llm(*tiny, "--out", "x", "--train.lr", "1e30", "--train.steps", "3", "--train.warmup-steps", "0", "--train.eval-every", "3")
+    assert (result.code, result.err.count("\n")) == (5, 1)
+    assert "training diverged" in result.err
+    assert "Try a lower --train.lr" in result.err
+    assert "Done" not in result.out
+    for line in Path("x/metrics.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=pytest.fail)
+    doctor = llm("doctor", "x")
+    assert "training diverged" in doctor.out
+    assert "healthy" not in doctor.out
+    refused = llm("generate", "x", "the")
+    assert (refused.code, refused.err.count("\n")) == (4, 1)
+
+
+@pytest.fixture
+def overflowing(trained) -> Path:
+    """A run of an older version, whose weights are finite and far too large."""
+    import torch
+
+    from llm_scratch import checkpoint
+    from llm_scratch.tokenizers import load_tokenizer, save_tokenizer
+
+    old = read(folders(trained)[0])
+    weights = {name: torch.full_like(value, 3e38) for name, value in old.weights.items()}
+    tokenizer = load_tokenizer(old.folder)
+    state = {key: value for key, value in old.state.items() if key != "last_eval"}
+    run = trained.parent / "overflowing"
+    checkpoint.save(run, 4, old.config, weights, {}, state, lambda into: save_tokenizer(tokenizer, into), best=True)
+    (run / "config.yaml").write_bytes((trained / "config.yaml").read_bytes())
+    return run
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["generate", "RUN", "the"],
+        ["generate", "RUN", "the", "--decoder", "beam"],
+        ["generate", "RUN", "the", "--samples", "2", "--top-k", "1"],
+        ["evaluate", "RUN"],
+        ["quantize", "RUN", "--out", "q"],
+        ["export", "hf", "RUN", "h"],
+    ],
+)
+def test_model_whose_logits_are_not_finite_is_refused_in_one_line(llm, overflowing, words):
+    result = llm(*[str(overflowing) if word == "RUN" else word for word in words])
+    assert (result.code, len(result.err.strip().splitlines())) == (4, 1), result.err
+    assert "not finite" in result.err
+    assert "--train.lr" in result.err
+    assert not Path("q").exists()
+    assert not Path("h").exists()
