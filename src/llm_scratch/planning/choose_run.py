@@ -243,15 +243,19 @@ def _choose_steps(chooser: _Chooser, corpus: Corpus, seconds_left: Callable[[], 
         chooser.take("memory", rules.Decision({"train.micro_batches": plan.micro_batches, "machine.recompute": plan.recompute}, ""))
         plan = make_plan(chooser.config, device, corpus, PLAN_SECONDS)
     saves = rules.EVALUATIONS * (plan.memory.weights + plan.memory.optimizer) / SAVE_RATE
-    samples = rules.SAMPLES * SAMPLE_TOKENS * TOKEN_SECONDS
-    decision = rules.choose_steps(
-        max(1.0, seconds_left() - saves - samples), plan.seconds / plan.steps + STEP_OVERHEAD, plan.tokens_per_step, n_train, max_epochs
-    )
+    samples = rules.SAMPLES * SAMPLE_TOKENS * TOKEN_SECONDS + plan.sample_seconds
+    seconds = max(1.0, seconds_left() - saves - samples)
+    step_seconds, evaluating = plan.seconds_per_step + STEP_OVERHEAD, 0.0
+    for _ in range(2):  # how long the evaluations take follows from the steps, and these from what the evaluations leave
+        left = max(0.5 * seconds, seconds - evaluating)
+        decision = rules.choose_steps(left, step_seconds, plan.tokens_per_step, n_train, max_epochs)
+        steps = plan.steps if given else chooser.with_settings(decision.settings).train.steps
+        intervals = rules.choose_intervals(steps)
+        batches = chooser.with_settings(intervals.settings).train.eval_batches
+        evaluating = plan.look_seconds * (batches or 1) / (chooser.config.train.eval_batches or batches or 1)
     chooser.take("training", rules.Decision({}, "as given") if given else decision)
-    steps = plan.steps if given else chooser.config.train.steps
-    chooser.take("intervals", rules.choose_intervals(steps))
+    chooser.take("intervals", intervals)
     scale = steps / plan.steps
     return replace(
-        plan, steps=steps, passes=None if plan.passes is None else plan.passes * scale, look_seconds=plan.look_seconds * scale,
-        sample_seconds=plan.sample_seconds + samples,
+        plan, steps=steps, passes=None if plan.passes is None else plan.passes * scale, look_seconds=evaluating, sample_seconds=samples
     )  # fmt: skip

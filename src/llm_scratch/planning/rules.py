@@ -14,7 +14,8 @@ Where the numbers come from:
   after 7 to 13 epochs; with 0.2 it still falls after 40, and a model of four times the parameters gains nothing.
 - Vocabulary. Tao et al. 2024 (https://arxiv.org/abs/2407.13623): larger models deserve larger vocabularies. Here a token should also
   occur often enough to be learned: `CHARACTERS_PER_TOKEN` characters of text for each. Chinese news is learned as well in characters as
-  in byte pairs (100,000 characters: 2.87 and 2.85; 1.9 M characters: 2.27 and 2.26), so the same limit holds there.
+  in byte pairs (100,000 characters: 2.87 and 2.85; 1.9 M characters: 2.27 and 2.26), so the same limit holds there; 4096 tokens have
+  1.3 of its characters each.
 
 Tests: tests/planning/test_rules.py.
 """
@@ -34,8 +35,8 @@ MANY_DISTINCT, MANY_BYTES = 500, 2.0
 """different characters, and bytes of a character on average, from which a text is of a script with thousands, such as Chinese"""
 MAX_ALPHABET = 8192
 """different characters up to which each can have its own token"""
-CHARACTERS_PER_TOKEN = 500
-MIN_VOCABULARY, MAX_VOCABULARY = 512, 32_768
+CHARACTERS_PER_TOKEN = 400
+MIN_VOCABULARY, MIN_VOCABULARY_MANY, MAX_VOCABULARY = 512, 2048, 32_768
 SAMPLE_ALPHABET = 16_000_000
 """characters that a vocabulary is learned from: 2 seconds of an alphabet with spaces"""
 SAMPLE_MANY_PER_SECOND = 4000
@@ -101,8 +102,8 @@ def choose_tokenizer(facts: TextFacts, budget: Budget, wanted: str = "") -> Deci
         return Decision({"data.tokenizer": "chars", "model.vocab_size": facts.n_distinct + 1}, reason)
     affordable = max(2 * MIN_VOCABULARY, math.sqrt(budget.total_flops) / 500)
     size = _power_of_two(min(facts.n_characters / CHARACTERS_PER_TOKEN, affordable, MAX_VOCABULARY))
-    if many:  # below, most characters would be two or three tokens of bytes
-        size = max(size, _power_of_two(min(2 * facts.n_distinct, 2 * MAX_ALPHABET, facts.n_characters / 50)))
+    if many:  # with fewer, common characters would be two or three tokens of bytes
+        size = max(size, MIN_VOCABULARY_MANY)
     sample = round(SAMPLE_MANY_PER_SECOND * budget.seconds) if many else SAMPLE_ALPHABET
     settings = {"data.tokenizer": "bpe", "model.vocab_size": max(size, MIN_VOCABULARY)}
     if sample < facts.n_characters:
