@@ -53,8 +53,10 @@ def test_prompt_with_unknown_letters_is_told_before_step_1_and_the_run_ends_well
     assert llm("generate", "x", CHINESE[:8], "--tokens", "3", "--seed", "1").code == 0
 
 
-OTHER_VIEW = """--train.prompt hen --train.sample-every 1 --train.eval-every 1 --train.eval-batches 1
-    --train.save-every 1 --train.log-every 3""".split()
+OTHER_VIEW = [
+    *("--train.prompt", "hen", "--train.sample-every", "1", "--train.log-every", "3"),
+    *("--train.eval-every", "1", "--train.eval-batches", "1", "--train.save-every", "1"),
+]
 
 
 def test_intervals_and_prompt_may_change_on_resume_and_move_no_bit(llm, tiny, trained_once):

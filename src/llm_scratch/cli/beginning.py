@@ -35,7 +35,8 @@ def begin_from(name: str, base: RunConfig, given: Mapping[str, str]) -> RunConfi
     from llm_scratch.loading import load
 
     where = resolve(name)
-    model, tokenizer = load(where)
+    heads = given.get("--model.n-heads", "")
+    model, tokenizer = load(where, n_heads=int(heads) if heads.isdigit() and where.is_file() else None)
     cfg = ModelConfig.of(model.cfg)  # type: ignore[arg-type]
     return replace(base, model=cfg, data=replace(base.data, tokenizer=kind_of(tokenizer)), start=str(where))
 

@@ -89,7 +89,7 @@ class Watch(Watcher):
     def _how_to_extend(self, run: Run) -> str:
         """The command that trains a finished run longer."""
         cfg = run.config.train
-        longer = ("--train.steps", 2 * run.steps) if cfg.epochs is None else ("--train.epochs", 2 * cfg.epochs)
+        longer = ("--train.steps", str(2 * run.steps)) if cfg.epochs is None else ("--train.epochs", str(2 * cfg.epochs))
         return f"{command('train', '--resume', run.folder, *longer)} trains longer, --fresh --force starts over"
 
     def step(self, run: Run, row: dict[str, float]) -> None:

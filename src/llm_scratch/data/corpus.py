@@ -149,7 +149,8 @@ def prepare(config: RunConfig, tokenizer: Tokenizer | None = None, check: Callab
         train, val = split_tokens(ids, data.val_fraction, end_of_text(tokenizer) if len(documents) > 1 else None)
     _check_length(config, train, val)
     eot = end_of_text(tokenizer)
-    held_out = tokenizer.decode((val if eot is None else val[np.asarray(val) != eot]).tolist())
+    held_out_ids = np.asarray(val)
+    held_out = tokenizer.decode((held_out_ids if eot is None else held_out_ids[held_out_ids != eot]).tolist())
     text_bytes = len(held_out.encode("utf-8", errors="surrogatepass"))
     return Corpus(tokenizer, train, val, text_bytes, fingerprint)
 
