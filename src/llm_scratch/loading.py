@@ -242,6 +242,8 @@ def begin_with(where: str | Path, cfg: ModelConfig) -> tuple[nn.Module, Tokenize
             f"set --model.context-length {own.context_length} or less"
         )
     free = {"drop_rate": cfg.drop_rate, "init": cfg.init, "context_length": T}
+    if own.bits != 32:
+        raise UserError(f"{where} is quantized to {own.bits} bits and cannot be trained; use the model that it was made from")
     if odd := [name for name in own if name not in free and own[name] != cfg[name]]:
         raise UserError(
             f"{where} has {odd[0]}={own[odd[0]]} and the settings {odd[0]}={cfg[odd[0]]}; leave it out, or begin with fresh weights"
