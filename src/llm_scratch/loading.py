@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,6 +49,8 @@ class Loaded:
     """under names such as `tok_emb.weight/exp_avg`"""
     train: dict[str, Any] = field(default_factory=dict)
     """settings of TrainConfig that the optimizer had"""
+    assumed: dict[str, Any] = field(default_factory=dict)
+    """what the file does not say and was taken by convention: name -> value, for people"""
 
 
 class Options(NamedTuple):
@@ -56,6 +58,7 @@ class Options(NamedTuple):
 
     tokenizer: Tokenizer | None = None
     n_heads: int | None = None
+    drop_rate: float | None = None
 
     def tokenizer_for(self, folder: Path, vocab_size: int) -> Tokenizer:
         """The given one, or the folder's, or GPT-2's; it must have no more tokens than the model.
@@ -82,7 +85,7 @@ class Format(NamedTuple):
     read: Callable[[Path, Options], Loaded]
 
 
-def load(where: str | Path, device: str = "cpu", dtype: Dtype = "float32") -> tuple[nn.Module, Tokenizer]:
+def load(where: str | Path, device: str = "cpu", dtype: Dtype = "float32", *, n_heads: int | None = None) -> tuple[nn.Module, Tokenizer]:
     """A model ready to write, and its tokenizer.
 
     On a CPU this also selects the faster matrix library for float32 (`hardware.matmul_backend`),
@@ -95,10 +98,11 @@ def load(where: str | Path, device: str = "cpu", dtype: Dtype = "float32") -> tu
         device: where the weights go.
         dtype: how many bits they have there; "auto" takes what writes fastest, see `generation.precision`. A quantized model keeps its own.
             To write on a CPU, `model.packed.pack(model)` is worth more still, and its end: it can no longer learn.
+        n_heads: attention heads a layer, which the notebooks' files do not say.
     Raises:
         UserError: nothing there, or what is there is damaged or would need code to be run (code 4); it cannot be downloaded (code 3).
     """
-    loaded = read(where)
+    loaded = read(where, Options(n_heads=n_heads))
     if torch.device(device).type == "cpu":
         select_matmul_backend()
     return with_dtype(loaded.model.to(device), dtype)[0].eval(), loaded.tokenizer
@@ -109,9 +113,13 @@ def read(where: str | Path, options: Options | None = None) -> Loaded:
     path = Path(where)
     if str(where).startswith("hf:"):
         path = from_hub(str(where)[3:])
+    options = options or Options()
     for format in FORMATS:
         if format.is_it(path):
-            return format.read(path, options or Options())
+            loaded = format.read(path, options)
+            if options.n_heads not in (None, own := loaded.model.cfg["n_heads"]):  # type: ignore[index]
+                raise UserError(f"{where} has n_heads={own}, not {options.n_heads}; leave the number of heads out", CHECKPOINT)
+            return loaded
     if str(where) in GPT2:
         return Loaded(*load_named(str(where)))
     if path.exists():
@@ -161,11 +169,20 @@ def _torch_file(path: Path, options: Options) -> Loaded:
         model = nanogpt.load_nanogpt(saved, path)
         return Loaded(model, options.tokenizer_for(path.parent, vocab_size(model) or 0))
     weights = notebook.weights_of(saved, path)
-    cfg = notebook.config_of(weights, path, options.n_heads)
+    cfg = notebook.config_of(weights, path, drop_rate=options.drop_rate)
+    if (heads := options.n_heads) is None and (heads := notebook.known_heads(cfg)) is not None:
+        log.warning("%s does not say how many attention heads its model has; taken as GPT-2's, %d", path, heads)
+    cfg = replace(cfg, n_heads=heads or 1)
     tokenizer = options.tokenizer_for(path.parent, cfg.vocab_size)
     model = build(held(cfg, weights, path))
     checkpoint.set_weights(model, weights, str(path))
-    return Loaded(model, tokenizer, *notebook.optimizer_of(saved, model, path))
+    optimizer = notebook.optimizer_of(saved, model, path)
+    if heads is None:
+        raise notebook.unknown_heads(path, cfg.emb_dim)
+    assumed = {"activation": "GELU in its tanh form", "norm eps": 1e-5}
+    if options.drop_rate is None:
+        assumed["dropout"] = cfg.drop_rate
+    return Loaded(model, tokenizer, *optimizer, assumed)
 
 
 def _litgpt(path: Path, options: Options) -> Loaded:
@@ -217,7 +234,7 @@ def begin_with(where: str | Path, cfg: ModelConfig) -> tuple[nn.Module, Tokenize
     Raises:
         UserError: `cfg` asks for what the weights are not (code 2).
     """
-    model, tokenizer = load(where)
+    model, tokenizer = load(where, n_heads=cfg.n_heads if Path(where).is_file() else None)
     own = ModelConfig.of(model.cfg)  # type: ignore[arg-type]
     if (T := cfg.context_length) > own.context_length:
         raise UserError(
@@ -225,6 +242,8 @@ def begin_with(where: str | Path, cfg: ModelConfig) -> tuple[nn.Module, Tokenize
             f"set --model.context-length {own.context_length} or less"
         )
     free = {"drop_rate": cfg.drop_rate, "init": cfg.init, "context_length": T}
+    if own.bits != 32:
+        raise UserError(f"{where} is quantized to {own.bits} bits and cannot be trained; use the model that it was made from")
     if odd := [name for name in own if name not in free and own[name] != cfg[name]]:
         raise UserError(
             f"{where} has {odd[0]}={own[odd[0]]} and the settings {odd[0]}={cfg[odd[0]]}; leave it out, or begin with fresh weights"

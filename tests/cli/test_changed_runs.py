@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -54,18 +56,8 @@ def test_prompt_with_unknown_letters_is_told_before_step_1_and_the_run_ends_well
 
 
 OTHER_VIEW = [
-    "--train.prompt",
-    "hen",
-    "--train.sample-every",
-    "1",
-    "--train.eval-every",
-    "1",
-    "--train.eval-batches",
-    "1",
-    "--train.save-every",
-    "1",
-    "--train.log-every",
-    "3",
+    *("--train.prompt", "hen", "--train.sample-every", "1", "--train.log-every", "3"),
+    *("--train.eval-every", "1", "--train.eval-batches", "1", "--train.save-every", "1"),
 ]
 
 
@@ -237,3 +229,71 @@ def test_model_whose_logits_are_not_finite_is_refused_in_one_line(llm, overflowi
     assert "--train.lr" in result.err
     assert not Path("q").exists()
     assert not Path("h").exists()
+
+
+@pytest.fixture
+def few_bits(llm, trained) -> str:
+    """The tiny run in 8 bits."""
+    assert llm("quantize", trained, "--out", "few").code == 0
+    return "few"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "shakespeare", "--from", "few", "--out", "new"],
+        ["train", "--resume", "few"],
+        ["train", "--resume", "few", "--train.steps", "8"],
+        ["train", "--config", "few/config.yaml", "--out", "few"],
+        ["plan", "few"],
+    ],
+)
+def test_quantized_run_is_never_trained_and_its_origin_is_named(llm, few_bits, trained, words):
+    result = llm(*words)
+    assert (result.code, result.err.count("\n")) == (4, 1)
+    assert f"few is {trained} quantized to 8 bits and cannot be trained; train {trained}, then quantize it" in result.err
+    assert not Path("new").exists()
+
+
+@pytest.mark.parametrize("verb", ["plot", "doctor"])
+def test_quantized_run_has_no_curve_and_says_where_it_is(llm, few_bits, trained, verb):
+    result = llm(verb, "few")
+    assert (result.code, result.err.count("\n")) == (3, 1)
+    assert f"quantized to 8 bits and has no training curve; look at {trained}" in result.err
+
+
+def recommended(said: str) -> list[list[str]]:
+    """The commands that a text prints to be copied."""
+    return [shlex.split(part)[1:] for part in re.findall(r"llm-scratch .*?(?= resumes it|\n)", said)]
+
+
+def test_what_runs_show_recommends_of_a_quantized_run_works(llm, few_bits, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    shown = llm("runs", "show", "few")
+    assert "quantized to 8 bits; it cannot be trained" in in_one_line(shown.out)
+    found = recommended(shown.out)
+    assert [words[0] for words in found] == ["generate"]
+    for words in found:
+        assert llm(*words).code == 0
+    assert "8 bits" in llm("runs", "list", ".").out
+
+
+def test_what_runs_show_recommends_of_an_imported_model_works(llm, trained, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    assert llm("import", folders(trained)[0], "--out", "mine").code == 0
+    for verb in ("plot", "doctor"):
+        told = llm(verb, "mine")
+        assert (told.code, told.err.count("\n")) == (3, 1)
+        assert "not trained here yet, so it has no training curve; train it: llm-scratch train --resume mine" in told.err
+    shown = llm("runs", "show", "mine")
+    assert "imported from" in shown.out
+    assert [words[:2] for words in recommended(shown.out)] == [["train", "--resume"], ["generate", "mine"]]
+    assert llm("generate", "mine", "--tokens", "3").code == 0
+
+
+def test_model_without_a_text_of_its_own_is_not_measured_on_another(llm, trained, text_file):
+    assert llm("quantize", folders(trained)[0], "--text", text_file, "--out", "few").code == 0
+    result = llm("evaluate", "few")
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "few records no text; name one with --text FILE" in result.err
+    assert llm("evaluate", "few", "--text", text_file).code == 0

@@ -56,7 +56,7 @@ def notebooks(folder, llm):
     """A run made of the notebooks' .pth by `import`."""
     torch.save(random_model().state_dict(), folder / "model.pth")
     save_tokenizer(TOKENIZERS["bpe"]([TEXT], 261), folder)
-    assert llm("import", folder / "model.pth", "--out", folder / "imported").code == 0
+    assert llm("import", folder / "model.pth", "--heads", 1, "--out", folder / "imported").code == 0
     return folder / "imported"
 
 

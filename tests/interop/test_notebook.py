@@ -1,13 +1,15 @@
 """The notebooks' files: AdamW's memory comes over bit by bit, and the next step is the one that the notebooks would have done."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
 
 from llm_scratch.cli.importing import settings
-from llm_scratch.config import RunConfig, TrainConfig
+from llm_scratch.config import ModelConfig, RunConfig, TrainConfig
 from llm_scratch.errors import CHECKPOINT, UserError
+from llm_scratch.interop.notebook import known_heads
 from llm_scratch.loading import Options, load, read
 from llm_scratch.model.gpt import GPTModel
 from llm_scratch.tokenizers import TOKENIZERS
@@ -20,6 +22,7 @@ from llm_scratch.training.step import train_step
 from llm_scratch.training.trainee import Trainee
 
 CONFIG = {"vocab_size": 50, "context_length": 16, "emb_dim": 64, "n_heads": 1, "n_layers": 2, "drop_rate": 0.1, "qkv_bias": False}
+HEADS = Options(n_heads=1)
 CHARS = TOKENIZERS["chars"](["abc "])
 
 
@@ -54,7 +57,7 @@ def saved(path, what):
 
 def test_the_optimizers_memory_comes_over_bit_by_bit(tmp_path, trained):
     model, optimizer, both = trained
-    loaded = read(saved(tmp_path / "model_and_optimizer.pth", both))
+    loaded = read(saved(tmp_path / "model_and_optimizer.pth", both), HEADS)
     assert {name: loaded.train[name] for name in ("lr", "weight_decay", "betas")} == {
         "lr": 5e-4,
         "weight_decay": 0.0,
@@ -71,13 +74,13 @@ def test_the_next_step_is_the_notebooks(tmp_path, trained):
     model, optimizer, both = trained
     path = saved(tmp_path / "model_and_optimizer.pth", copy.deepcopy(both))
     step(model, optimizer)
-    loaded = read(path)
+    loaded = read(path, HEADS)
     ours = OPTIMIZERS["adamw"](loaded.model, TrainConfig(**loaded.train))
     restore_optimizer(loaded.model, ours, loaded.optimizer)
     step(loaded.model.eval(), ours)
     for name, parameter in loaded.model.named_parameters():
         torch.testing.assert_close(parameter, model.get_parameter(name), rtol=1e-6, atol=1e-8, msg=name)
-    fresh = read(path).model.eval()
+    fresh = read(path, HEADS).model.eval()
     step(fresh, OPTIMIZERS["adamw"](fresh, TrainConfig(**loaded.train)))
     assert not torch.allclose(fresh.get_parameter("tok_emb.weight"), model.get_parameter("tok_emb.weight"), rtol=1e-6, atol=1e-8)
 
@@ -100,7 +103,7 @@ def test_the_losses_go_on_as_the_notebooks_would(tmp_path, trained):
     for batch in batches[:3]:
         plain(batch)
     path = saved(tmp_path / "both.pth", {"model_state_dict": model.state_dict(), "optimizer_state_dict": optimizer.state_dict()})
-    config = settings(loaded := read(path), RunConfig(), "both.pth")
+    config = settings(loaded := read(path, HEADS), RunConfig(), "both.pth")
     ours = OPTIMIZERS[config.train.optimizer](loaded.model, config.train)
     restore_optimizer(loaded.model, ours, loaded.optimizer)
     guard, trainee, longest = Guard(config.train.spike_sigmas), Trainee(loaded.model.eval()), 0.0
@@ -118,16 +121,80 @@ def test_without_memory_there_is_none(tmp_path, trained):
     _, _, both = trained
     untouched = torch.optim.AdamW(GPTModel(CONFIG).parameters()).state_dict()
     for what in (both["model_state_dict"], both | {"optimizer_state_dict": untouched}):
-        loaded = read(saved(tmp_path / "model.pth", what))
+        loaded = read(saved(tmp_path / "model.pth", what), HEADS)
         assert (loaded.optimizer, loaded.train) == ({}, {})
 
 
 def test_heads_are_as_many_as_are_said(tmp_path, trained):
     path = saved(tmp_path / "model.pth", trained[2]["model_state_dict"])
-    assert load(path)[0].cfg.n_heads == 1
     assert read(path, Options(n_heads=4)).model.cfg.n_heads == 4
+    assert load(path, n_heads=2)[0].cfg.n_heads == 2
     with pytest.raises(UserError, match="emb_dim=64 is not a multiple of n_heads=5"):
         read(path, Options(n_heads=5))
+
+
+def test_heads_that_nobody_says_are_asked_for(tmp_path, trained):
+    """Another number of heads is another model, which loads without complaint and writes garbage."""
+    path = saved(tmp_path / "model.pth", trained[2]["model_state_dict"])
+    with pytest.raises(UserError, match="does not say how many attention heads its model has; import it with .* --heads N") as error:
+        load(path)
+    assert error.value.code == CHECKPOINT
+    assert "e.g. 1, 2, 4)" in str(error.value)
+
+
+def test_heads_of_a_gpt2_size_are_taken_and_said():
+    small = ModelConfig(n_heads=1)
+    assert known_heads(small) == 12
+    assert known_heads(dataclasses.replace(small, emb_dim=1600, n_layers=48)) == 25
+    assert known_heads(dataclasses.replace(small, vocab_size=66)) is None
+    assert known_heads(dataclasses.replace(small, n_layers=6)) is None
+
+
+def test_what_leaves_no_trace_in_the_weights_is_said(tmp_path, trained):
+    path = saved(tmp_path / "model.pth", trained[2]["model_state_dict"])
+    loaded = read(path, HEADS)
+    assert loaded.assumed == {"activation": "GELU in its tanh form", "norm eps": 1e-5, "dropout": 0.1}
+    without = read(path, Options(n_heads=1, drop_rate=0.0))
+    assert "dropout" not in without.assumed
+    assert without.model.cfg.drop_rate == 0.0
+
+
+@pytest.mark.parametrize("saved_head", [True, False])
+def test_tied_head_stays_tied(tmp_path, saved_head):
+    model = GPTModel(CONFIG | {"tie_embeddings": True}).eval()
+    state = model.state_dict()
+    if not saved_head:
+        del state["out_head.weight"]
+    loaded = load(saved(tmp_path / "model.pth", state), n_heads=1)[0]
+    assert loaded.cfg.tie_embeddings
+    assert loaded.out_head.weight is loaded.tok_emb.weight
+    ids = torch.arange(16)[None]
+    torch.testing.assert_close(loaded(ids), model(ids))
+
+
+WRAPPED = {
+    "compiled": "_orig_mod.{}".format,
+    "DDP": "module.{}".format,
+    "both": "module._orig_mod.{}".format,
+    "both, the other way round": "_orig_mod.module.{}".format,
+    "twice": "module.module._orig_mod.{}".format,
+    "compiled blocks": lambda name: name.replace("trf_blocks.0.", "trf_blocks.0._orig_mod."),
+}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPED)
+def test_names_of_a_wrapped_model_are_understood(tmp_path, trained, wrapper):
+    model, _, both = trained
+    wrapped = both | {"model_state_dict": {WRAPPED[wrapper](name): tensor for name, tensor in both["model_state_dict"].items()}}
+    loaded = read(saved(tmp_path / "model.pth", wrapped), HEADS)
+    assert all(torch.equal(a, b) for a, b in zip(loaded.model.parameters(), model.parameters(), strict=True))
+    assert loaded.optimizer.keys() == read(saved(tmp_path / "plain.pth", both), HEADS).optimizer.keys()
+
+
+def test_names_that_are_one_without_their_wrapper_are_refused(tmp_path, trained):
+    state = trained[2]["model_state_dict"]
+    with pytest.raises(UserError, match="tok_emb.weight is there twice, with a wrapper's name"):
+        load(saved(tmp_path / "model.pth", state | {"module.tok_emb.weight": state["tok_emb.weight"]}))
 
 
 def groups(both, **changes):

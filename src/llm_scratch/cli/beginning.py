@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm_scratch.cli.folders import resolve
+from llm_scratch.cli.folders import read_run, resolve
 from llm_scratch.config import ModelConfig, RunConfig
 from llm_scratch.errors import CHECKPOINT, RESOURCES, USAGE, UserError
 from llm_scratch.user_folders import expand_user
@@ -36,7 +36,10 @@ def begin_from(name: str, base: RunConfig, given: Mapping[str, str]) -> RunConfi
     from llm_scratch.loading import load
 
     where = resolve(name)
-    model, tokenizer = load(where)
+    if (run := read_run(where)) is not None:
+        run.check_trainable()
+    heads = given.get("--model.n-heads", "")
+    model, tokenizer = load(where, n_heads=int(heads) if heads.isdigit() and where.is_file() else None)
     cfg = ModelConfig.of(model.cfg)  # type: ignore[arg-type]
     return replace(base, model=cfg, data=replace(base.data, tokenizer=kind_of(tokenizer)), start=str(where))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_scratch.config import RunConfig, learned, load_config, to_dict
-from llm_scratch.errors import CHECKPOINT, RESOURCES, UserError
+from llm_scratch.errors import CHECKPOINT, DATA, RESOURCES, UserError
 
 RUNS = Path("runs")
 
@@ -42,6 +42,37 @@ class RunFolder:
     def preset(self) -> str:
         """What the run was made from, as its folder's name says: "quickstart" of "2026-07-01-quickstart-2"."""
         return re.sub(r"^\d{4}-\d\d-\d\d-|(?<=.)-\d+$", "", self.path.name)
+
+    @property
+    def description(self) -> str:
+        """What a run is that was not trained here: "gpt2 quantized to 8 bits", "imported from model.pth"; "" for any other."""
+        if self.bits != 32:
+            return f"{self.origin or 'a model'} quantized to {self.bits} bits"
+        return f"imported from {self.origin}" if self.origin and not self.step else ""
+
+    def check_trainable(self) -> None:
+        """Refuse a quantized model where one is to be trained.
+
+        Raises:
+            UserError: it is one (exit code 4).
+        """
+        if self.bits != 32:
+            instead = self.origin or "the run that it was made from"
+            raise UserError(f"{self.path} is {self.description} and cannot be trained; train {instead}, then quantize it", CHECKPOINT)
+
+    def check_has_curve(self) -> None:
+        """Refuse a run without metrics, where its curve is to be read.
+
+        Raises:
+            UserError: it is quantized, or was not trained yet (exit code 3); says what to do.
+        """
+        if (self.path / "metrics.jsonl").is_file():
+            return
+        if self.bits != 32:
+            look = f"look at {self.origin}" if self.origin else "look at the run that it was made from"
+            raise UserError(f"{self.path} is {self.description} and has no training curve; {look}", DATA)
+        what = f"{self.description} and not trained here yet" if self.description else "not trained yet"
+        raise UserError(f"{self.path} is {what}, so it has no training curve; train it: llm-scratch train --resume {self.path}", DATA)
 
     @property
     def finished(self) -> bool:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from llm_scratch.loading import Loaded
 
 
+PROMPT = "Every effort moves you"
+
+
 @dataclass(frozen=True)
 class Import(Verb):
     """Make a run of a model that another program saved; nothing in a file is run.
@@ -41,7 +44,9 @@ class Import(Verb):
     tokenizer: Annotated[str, option("TOKENIZER")] = ""
     """gpt2, the folder of a tokenizer.json, or chars:FILE; unless given, the one that lies there, or GPT-2's"""
     heads: Annotated[int | None, option("INT")] = None
-    """attention heads a layer of the notebooks' model, which its file does not say; 64 numbers a head unless given"""
+    """attention heads a layer of the notebooks' model, which its file does not say (default: GPT-2's, for a model of its size)"""
+    drop_rate: Annotated[float | None, option("FLOAT")] = None
+    """dropout of further training, which the notebooks' file does not say (default: 0.1)"""
     preset: Annotated[str, option("PRESET")] = "verdict"
     """what training would go on with"""
 
@@ -53,17 +58,24 @@ class Import(Verb):
         check_can_write(folder)
         if self.heads is not None and self.heads < 1:
             raise UserError(f"heads={self.heads} must be at least 1")
+        if self.drop_rate is not None and not 0 <= self.drop_rate < 1:
+            raise UserError(f"drop_rate={self.drop_rate} must be at least 0 and below 1")
         from llm_scratch.loading import Options, read, tokenizer_named
+        from llm_scratch.training.prompt import prompt_problem
 
         where = resolve(self.source)
         with screen.status("reading …"):
-            loaded = read(where, Options(tokenizer_named(self.tokenizer) if self.tokenizer else None, self.heads))
+            loaded = read(where, Options(tokenizer_named(self.tokenizer) if self.tokenizer else None, self.heads, self.drop_rate))
         config = settings(loaded, base, str(where))
         save(loaded, config, folder)
         memory = ", with what its optimizer remembers" if loaded.optimizer else ""
         screen.print(f"{folder}: {count(config.model.n_params)} parameters from {where}{memory}", soft_wrap=True)
+        if loaded.assumed:
+            said = ", ".join(f"{name} {value}" for name, value in loaded.assumed.items())
+            screen.print(f"not in the file, taken as in the notebooks: {said} (--drop-rate sets the dropout)", soft_wrap=True)
+        prompt = [] if prompt_problem(loaded.model, loaded.tokenizer, PROMPT) else [PROMPT]
         go_on = command("train", "--config", folder / "config.yaml", "--out", folder)
-        for what, words in (("next", command("generate", folder, "Every effort moves you")), ("", go_on)):
+        for what, words in (("next", command("generate", folder, *prompt)), ("", go_on)):
             screen.print(f"{what:>8}  {words}", soft_wrap=True)
 
 
@@ -86,6 +98,7 @@ def save(loaded: Loaded, config: RunConfig, folder: Path) -> None:
 
     state = {
         "step": 0, "steps": 0, "tokens": 0, "best": math.inf, "last_eval": {},
+        "made_from": config.start,
         "random": random_state(), "threads": torch.get_num_threads(), "torch": torch.__version__,
     }  # fmt: skip
     weights = plain_weights(loaded.model)

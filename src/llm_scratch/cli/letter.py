@@ -29,6 +29,7 @@ def write_letter(path: Path, as_json: bool = False) -> None:
     run = read_run(path)
     if run is None:
         raise UserError(f"{path} is no run directory (no readable config.yaml); `llm-scratch runs list` shows what there is", CHECKPOINT)
+    run.check_has_curve()
     from llm_scratch.evaluation.doctor import diagnose
     from llm_scratch.training.plot import read_metrics
 

@@ -17,7 +17,7 @@ from tyro.conf import Positional
 
 from llm_scratch.cli.corpus import load_corpus
 from llm_scratch.cli.flags import Switch, Verb, option
-from llm_scratch.cli.folders import resolve
+from llm_scratch.cli.folders import read_run, resolve
 from llm_scratch.cli.terminal import command, console, count, duration, size, table
 from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig, TrainConfig, load_config
 from llm_scratch.errors import USAGE, UserError
@@ -75,9 +75,11 @@ class Plan(Verb):
             load_config(folder / "config.yaml")
         from llm_scratch.training.plan import read_plan
 
+        if folder and (run := read_run(folder)) is not None:
+            run.check_trainable()
         found = read_plan(folder) if folder else None
         plan = found or predict(config, self.device, console(stderr=True))
-        if folder:
+        if folder and (folder / "metrics.jsonl").is_file():
             _compare(plan, folder, found is not None, self.json)
         elif self.json:
             print(json.dumps(asdict(plan) | {"seconds": plan.seconds, "tokens": plan.tokens, "missing_memory": plan.missing_memory}))

@@ -12,7 +12,7 @@ from llm_scratch.cli.evaluate import measure
 from llm_scratch.cli.flags import Verb, option
 from llm_scratch.cli.folders import RunFolder, check_can_write, read_run, resolve
 from llm_scratch.cli.terminal import command, console, table
-from llm_scratch.config import RunConfig, dump_config, to_dict
+from llm_scratch.config import DataConfig, RunConfig, dump_config, to_dict
 from llm_scratch.errors import CHECKPOINT, USAGE, UserError
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from llm_scratch.data.shards import Tokens
 
+PROMPT = "Once upon a time"
 ENOUGH = 200_000  # tokens that the loss is measured on at most
 
 
@@ -53,6 +54,7 @@ class Quantize(Verb):
         from llm_scratch.loading import load
         from llm_scratch.model.kernel_choice import choose_kernel
         from llm_scratch.model.quantized import quantize
+        from llm_scratch.training.prompt import prompt_problem
 
         model, tokenizer = load(where)
         if model.cfg["bits"] != 32:  # type: ignore[index]
@@ -66,7 +68,13 @@ class Quantize(Verb):
         except ValueError as e:
             raise UserError(str(e)) from e
         after, less = measure(model, tokenizer, ids, screen)[0].bits_per_byte, stored_bytes(model)
-        write(out, model, tokenizer, run.config if run else RunConfig(), {"made_from": str(where), "text": run.text if run else {}})
+        write(
+            out,
+            model,
+            tokenizer,
+            run.config if run else RunConfig(data=DataConfig(source="")),
+            {"made_from": str(where), "text": run.text if run else {}},
+        )
         grid = table("", "32 bits", f"{self.bits} bits", "change")
         grid.add_row("size", f"{size / 1e6:.1f} MB", f"{less / 1e6:.1f} MB", f"{less / size - 1:+.0%}")
         if before and after:
@@ -74,7 +82,8 @@ class Quantize(Verb):
         screen.print(grid)
         width = int(model.cfg["emb_dim"])  # type: ignore[index]
         screen.print(f"speed on this machine: {choose_kernel(self.bits, width)}")
-        screen.print(f"written: {out}; next: {command('generate', out, 'Once upon a time')}", soft_wrap=True)
+        prompt = [] if prompt_problem(model, tokenizer, PROMPT) else [PROMPT]
+        screen.print(f"written: {out}; next: {command('generate', out, *prompt)}", soft_wrap=True)
 
     def _text(self, run: RunFolder | None, tokenizer: Any) -> Tokens:
         """The tokens that the loss is measured on."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from llm_scratch.cli.folders import RunFolder
 from llm_scratch.cli.terminal import printable
+from llm_scratch.errors import USAGE, UserError
 
 if TYPE_CHECKING:
     from llm_scratch.data.corpus import Corpus, TextFingerprint
@@ -23,8 +24,10 @@ def prepare_text_of(run: RunFolder, tokenizer: Tokenizer) -> Corpus:
         run: the run directory.
         tokenizer: of its model.
     Raises:
-        UserError: the text cannot be read, or not be encoded with this tokenizer.
+        UserError: the run records no text; it cannot be read, or not be encoded with this tokenizer.
     """
+    if not run.config.data.source:
+        raise UserError(f"{run.path} records no text; name one with --text FILE, where the command has it", USAGE)
     from llm_scratch.data.corpus import prepare
     from llm_scratch.training.run_text import text_change
 

@@ -53,7 +53,9 @@ class ListRuns(Verb):
 
 
 def _progress(run: RunFolder) -> str:
-    """How many of its steps a run has saved."""
+    """How many of its steps a run has saved; of a quantized model, its bits."""
+    if run.bits != 32:
+        return f"{run.bits} bits"
     return f"{run.step:,}" if run.finished else f"{run.step:,}/{run.steps:,}" if run.steps else f"{run.step:,}"
 
 
@@ -83,13 +85,23 @@ class ShowRun(Verb):
         facts.add_row("run", f"{path}, settings {config_hash(run.config)}")
         facts.add_row("model", f"{model.architecture}, {count(model.n_params)} parameters: {model.n_layers} layers of {model.emb_dim}")
         facts.add_row("text", f"{data.source} by {data.tokenizer}, {model.vocab_size:,} tokens, context {model.context_length:,}")
-        facts.add_row("steps", f"{_progress(run)} saved" + ("" if run.finished else "; the same train command goes on"))
+        facts.add_row("steps", _state(run))
         screen.print(facts)
         _show_curve(path)
         if sample := _last_sample(path):
             screen.print(boxed(printable(sample), "it wrote last", screen.width))
-        for verb in ("generate", "evaluate", "plot"):
+        drawn = (path / "metrics.jsonl").is_file()
+        for verb in ("generate", "evaluate", "plot") if drawn else ("generate",):
             screen.print(f"  {command(verb, path)}", soft_wrap=True)
+
+
+def _state(run: RunFolder) -> str:
+    """How far a run is and how to continue it; of a model that was not trained here, where it is from."""
+    if run.bits != 32:
+        return f"{run.description}; it cannot be trained"
+    if run.description:
+        return f"{run.description}, not trained here yet; {command('train', '--resume', run.path)}"
+    return f"{_progress(run)} saved" + ("" if run.finished else f"; {command('train', '--resume', run.path)} resumes it")
 
 
 def _show_curve(path: Path) -> None:

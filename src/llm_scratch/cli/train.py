@@ -235,6 +235,8 @@ def _make_room(folder: Path, config: RunConfig, fresh: bool, force: bool, screen
     """
     if not folder.exists():
         return
+    if not fresh and (old := read_run(folder)) is not None:
+        old.check_trainable()
     if not folder.is_dir():
         raise UserError(f"--out {folder} is a file; expected a folder, or a name that is free")
     is_run = (folder / "config.yaml").is_file() and (folder / "ckpt").is_dir()

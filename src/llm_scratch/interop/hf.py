@@ -21,6 +21,7 @@ from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.interop.gpt2_table import HF, assemble
 from llm_scratch.interop.hf_tokenizer import read_tokenizer
 from llm_scratch.interop.safetensors import INDEX, SINGLE, TensorFiles, files_of
+from llm_scratch.interop.torch_file import unwrapped_names
 from llm_scratch.strict import read_json
 from llm_scratch.tokenizers import Tokenizer
 
@@ -76,7 +77,8 @@ def load_weights(cfg: ModelConfig, files: Sequence[Path], where: Path, says: str
         UserError: a file is missing or damaged, or does not fit `cfg` (code 4); names file and tensor.
     """
     source = TensorFiles(files)
-    source.tensors = {name: entry for name, entry in source.tensors.items() if not MASK.fullmatch(name)}
+    plain = unwrapped_names(source.tensors, where)
+    source.tensors = {plain[name]: entry for name, entry in source.tensors.items() if not MASK.fullmatch(plain[name])}
     prefix = PREFIX if PREFIX + "wte.weight" in source.tensors else ""
     for name, entry in source.tensors.items():
         if not name.startswith(prefix) and name != HEAD:

@@ -47,6 +47,6 @@ def load_nanogpt(saved: dict[str, Any], path: Path) -> nn.Module:
     shape = {ours: args[theirs] for theirs, ours in SHAPE.items()}
     cfg = ModelConfig(**shape, drop_rate=float(drop), qkv_bias=bias, tie_embeddings=True, architecture="gpt-erf")
     source = Weights(saved["model"], path)
-    plain = {name.removeprefix("_orig_mod.").removeprefix("transformer."): tensor for name, tensor in source.tensors.items()}
+    plain = {name.removeprefix("transformer."): tensor for name, tensor in source.tensors.items()}
     source.tensors = {name: tensor for name, tensor in plain.items() if not name.endswith(".attn.bias")}  # who may look at whom
     return assemble(cfg, source, NANOGPT, path, "model_args", absent=() if bias else biases(with_shifts=True))

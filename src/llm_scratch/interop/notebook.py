@@ -15,13 +15,17 @@ from torch import Tensor, nn
 
 from llm_scratch.config import ModelConfig
 from llm_scratch.errors import CHECKPOINT, UserError
+from llm_scratch.interop.openai import model_configs
 from llm_scratch.interop.torch_file import Weights
 
 WITH_OPTIMIZER = ("model_state_dict", "optimizer_state_dict")
+NESTED = (WITH_OPTIMIZER[0], "state_dict", "model")
+"""Keys under which a file may keep its state_dict."""
 SAME = {"eps": 1e-8, "amsgrad": False, "maximize": False, "decoupled_weight_decay": True}
 """What AdamW is when nobody says otherwise, and always here."""
-HEAD_SIZE = 64
-"""Heads leave no trace in the weights; this is the size of one in every GPT-2."""
+DROP_RATE = 0.1
+"""of the notebooks' own models; dropout leaves no trace in the weights"""
+HEAD, EMBEDDING = "out_head.weight", "tok_emb.weight"
 
 
 def weights_of(saved: Any, path: Path) -> dict[str, Tensor]:
@@ -30,7 +34,8 @@ def weights_of(saved: Any, path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: there is none, or a tensor in it is no tensor of weights (code 4).
     """
-    state = saved.get(WITH_OPTIMIZER[0], saved) if isinstance(saved, dict) else saved
+    nested = (saved.get(key) for key in NESTED) if isinstance(saved, dict) else ()
+    state = next((state for state in nested if isinstance(state, dict)), saved)
     source = Weights(state, path)
     if "tok_emb.weight" not in source.tensors:
         raise UserError(f"{path} holds no state_dict of a GPTModel; expected tok_emb.weight and the rest", CHECKPOINT)
@@ -43,11 +48,14 @@ def weights_of(saved: Any, path: Path) -> dict[str, Tensor]:
     return weights
 
 
-def config_of(weights: dict[str, Tensor], path: Path, n_heads: int | None = None) -> ModelConfig:
-    """The shape of a model, read off its weights.
+def config_of(weights: dict[str, Tensor], path: Path, n_heads: int = 1, drop_rate: float | None = None) -> ModelConfig:
+    """The shape of a model, read off its weights, and what leaves no trace in them.
 
     Args:
-        n_heads: heads a layer; None: of `HEAD_SIZE` numbers each.
+        weights: as `weights_of` gives them.
+        path: the file, for errors.
+        n_heads: attention heads a layer; no tensor's shape depends on it (see `known_heads`).
+        drop_rate: dropout of further training; None: the notebooks'.
     Raises:
         UserError: the weights are not those of a GPTModel (code 4).
     """
@@ -59,7 +67,38 @@ def config_of(weights: dict[str, Tensor], path: Path, n_heads: int | None = None
         raise UserError(f"{path} holds no state_dict of a GPTModel; expected tok_emb.weight and the rest", CHECKPOINT) from e
     if layers > len(weights):
         raise UserError(f"{path}: its blocks are numbered up to {layers - 1:,}, and it has {len(weights)} tensors", CHECKPOINT)
-    return ModelConfig(V, T, C, n_heads or max(1, C // HEAD_SIZE), layers, qkv_bias="trf_blocks.0.att.W_query.bias" in weights)
+    return ModelConfig(
+        V,
+        T,
+        C,
+        n_heads,
+        layers,
+        drop_rate=DROP_RATE if drop_rate is None else drop_rate,
+        qkv_bias="trf_blocks.0.att.W_query.bias" in weights,
+        tie_embeddings=_is_tied(weights),
+    )
+
+
+def _is_tied(weights: dict[str, Tensor]) -> bool:
+    """Whether the head is the embedding: it is missing, or torch.save has found it in the same memory."""
+    head = weights.get(HEAD)
+    return head is None or head.data_ptr() == weights[EMBEDDING].data_ptr()
+
+
+def known_heads(cfg: ModelConfig) -> int | None:
+    """Heads of a model that has the vocabulary, width and depth of a GPT-2, as the notebooks' do; None for any other."""
+    sizes = {(shape["emb_dim"], shape["n_layers"]): shape["n_heads"] for shape in model_configs.values()}
+    return sizes.get((cfg.emb_dim, cfg.n_layers)) if cfg.vocab_size == ModelConfig().vocab_size else None
+
+
+def unknown_heads(path: Path, emb_dim: int) -> UserError:
+    """The error for a file that leaves the number of heads open: another number gives another model, which writes garbage."""
+    near = [n for n in range(1, emb_dim + 1) if emb_dim % n == 0 and emb_dim // n in (16, 32, 64, 128)] or [1]
+    return UserError(
+        f"{path} does not say how many attention heads its model has; import it with the number that it was trained with: "
+        f"llm-scratch import {path} --heads N --out NEW (for emb_dim={emb_dim} e.g. {', '.join(map(str, near))})",
+        CHECKPOINT,
+    )
 
 
 def optimizer_of(saved: Any, model: nn.Module, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

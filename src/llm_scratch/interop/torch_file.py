@@ -9,7 +9,7 @@ Source: https://docs.python.org/3/library/pickle.html, the warning at the top; h
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,13 @@ import torch
 from torch import Tensor
 
 from llm_scratch.errors import CHECKPOINT, UserError
+from llm_scratch.strict import first_duplicate
 
 SAFE_SINCE = (2, 10)
 """The first torch whose weights-only reader has no known hole (CVE-2025-32434, CVE-2026-24747)."""
 MAX_TABLE, MAX_MEMBERS = 4 << 20, 10_000  # bytes of a zip's table of contents, and rows in it; GPT-2 XL: 60 kB, 600
+WRAPPERS = frozenset({"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+"""What stands in names of torch.compile, DDP, FSDP and activation checkpointing, at any depth."""
 WHAT_TO_DO = "save its state_dict alone, or convert it to safetensors where you trust it"
 
 
@@ -82,6 +85,23 @@ def _check_zip(path: Path) -> None:
         raise ValueError(f"a zip of {size:,} bytes that unpacks to {total:,}")
 
 
+def unwrapped_name(name: str) -> str:
+    """A tensor's name as the model itself has it: "module._orig_mod.out_head.weight" is "out_head.weight"."""
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
+
+
+def unwrapped_names(names: Iterable[str], path: Path) -> dict[str, str]:
+    """Each name of a state_dict and what it is without wrappers.
+
+    Raises:
+        UserError: two names differ by a wrapper alone, so that one of them would be lost (exit code 4).
+    """
+    plain = {name: unwrapped_name(name) for name in names}
+    if (double := first_duplicate(plain.values())) is not None:
+        raise UserError(f"{path}: {double[:80]} is there twice, with a wrapper's name before it and without", CHECKPOINT)
+    return plain
+
+
 class Weights:
     """A dict of tensors as a table that is read from (see gpt2_table.Source).
 
@@ -100,7 +120,8 @@ class Weights:
                 raise UserError(f"{path}: {name[:80]} is no plain tensor but {type(tensor).__name__}", CHECKPOINT)
             if tensor.numel() * tensor.itemsize > tensor.untyped_storage().nbytes():
                 raise UserError(f"{path}: {name[:80]} claims {tensor.numel():,} numbers and does not bring them", CHECKPOINT)
-        self.tensors: dict[str, Tensor] = {name: tensor.detach() for name, tensor in state.items()}
+        plain = unwrapped_names(state, path)
+        self.tensors: dict[str, Tensor] = {plain[name]: tensor.detach() for name, tensor in state.items()}
 
     def read(self, name: str) -> Tensor:
         """One tensor."""
