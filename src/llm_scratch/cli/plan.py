@@ -17,7 +17,7 @@ from tyro.conf import Positional
 
 from llm_scratch.cli.flags import Switch, Verb, option
 from llm_scratch.cli.folders import resolve
-from llm_scratch.cli.terminal import command, console, count, duration, size, table
+from llm_scratch.cli.terminal import command, console, count, duration, keeps_lines, size, table
 from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig, TrainConfig, load_config
 from llm_scratch.errors import USAGE, UserError
 from llm_scratch.presets import PRESETS, preset
@@ -130,9 +130,9 @@ def look_ahead(config: RunConfig, folder: Path, device: str, corpus: Corpus, scr
     with screen.status("trying a few steps …"):
         plan = make_plan(config, torch.device(device), corpus)
     took = f"about {duration(plan.seconds)} ({plan.seconds_per_step:.2g} s a step)"
-    screen.print(f"plan: {size(plan.peak_memory)} of memory at most, {took}", soft_wrap=True)
+    screen.print(f"plan: {size(plan.peak_memory)} of memory at most, {took}", soft_wrap=keeps_lines(screen))
     for line in _does_not_fit(plan, config):
-        screen.print(f"warning: {line}", soft_wrap=True)
+        screen.print(f"warning: {line}", soft_wrap=keeps_lines(screen))
     return plan
 
 
@@ -174,7 +174,7 @@ def show(plan: Prediction, config: RunConfig, screen: Console) -> None:
     screen.print(grid)
     screen.print()
     for line in _does_not_fit(plan, config) or [f"It fits: batch_size {config.train.batch_size} in {_parts(config.train.micro_batches)}."]:
-        screen.print(line, soft_wrap=True)
+        screen.print(line, soft_wrap=keeps_lines(screen))
 
 
 def _parts(micro_batches: int) -> str:
