@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
+from llm_scratch.cli.terminal import keeps_lines
 from llm_scratch.errors import UserError
 
 
@@ -28,4 +29,4 @@ def optional_step(problem: str, again: str, screen: Console, debug: bool = False
             traceback.print_exc()
         reason = " ".join(str(e).split()) if isinstance(e, UserError) else " ".join(f"{type(e).__name__}: {e}".split())
         hint = f"; to try again: {again}" if again else ""
-        screen.print(f"warning: {problem}: {reason}{hint}", soft_wrap=True)
+        screen.print(f"warning: {problem}: {reason}{hint}", soft_wrap=keeps_lines(screen))

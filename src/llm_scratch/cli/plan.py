@@ -18,7 +18,7 @@ from tyro.conf import Positional
 from llm_scratch.cli.corpus import load_corpus
 from llm_scratch.cli.flags import Switch, Verb, option
 from llm_scratch.cli.folders import read_run, resolve
-from llm_scratch.cli.terminal import command, console, count, duration, size, table
+from llm_scratch.cli.terminal import command, console, count, duration, keeps_lines, size, table
 from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig, TrainConfig, load_config
 from llm_scratch.errors import USAGE, UserError
 from llm_scratch.presets import PRESETS, preset
@@ -133,7 +133,7 @@ def look_ahead(config: RunConfig, folder: Path, device: str, corpus: Corpus, scr
     with screen.status("trying a few steps …"):
         plan = make_plan(config, torch.device(device), corpus)
     took = f"about {duration(plan.seconds)} ({plan.seconds_per_step:.2g} s a step)"
-    screen.print(f"plan: {size(plan.peak_memory)} of memory at most, {took}", soft_wrap=True)
+    screen.print(f"plan: {size(plan.peak_memory)} of memory at most, {took}", soft_wrap=keeps_lines(screen))
     warn_of_memory(plan, config, screen)
     return plan
 
@@ -141,7 +141,7 @@ def look_ahead(config: RunConfig, folder: Path, device: str, corpus: Corpus, scr
 def warn_of_memory(plan: Prediction, config: RunConfig, screen: Console) -> None:
     """Print what does not fit into memory, and what would."""
     for line in _does_not_fit(plan, config):
-        screen.print(f"warning: {line}", soft_wrap=True)
+        screen.print(f"warning: {line}", soft_wrap=keeps_lines(screen))
 
 
 def look_back(folder: Path) -> str | None:
@@ -182,7 +182,7 @@ def show(plan: Prediction, config: RunConfig, screen: Console) -> None:
     screen.print(grid)
     screen.print()
     for line in _does_not_fit(plan, config) or [f"It fits: batch_size {config.train.batch_size} in {_parts(config.train.micro_batches)}."]:
-        screen.print(line, soft_wrap=True)
+        screen.print(line, soft_wrap=keeps_lines(screen))
 
 
 def _parts(micro_batches: int) -> str:

@@ -15,7 +15,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from llm_scratch.cli.terminal import boxed, command, count, duration, printable
+from llm_scratch.cli.terminal import boxed, command, count, duration, keeps_lines, printable
 from llm_scratch.training.page import Page
 from llm_scratch.training.records import Watcher
 
@@ -162,7 +162,7 @@ class Watch(Watcher):
     def _say(self, line: str, quiet: bool = False) -> None:
         """Print a line and write it to log.txt; `quiet`: only the latter."""
         if not quiet:
-            self.console.print(Text(line), soft_wrap=True)
+            self.console.print(Text(line), soft_wrap=keeps_lines(self.console))
         if self.log is not None:
             self.log.add(line + "\n")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from llm_scratch.cli.terminal import table
+from llm_scratch.cli.terminal import keeps_lines, table
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,6 +28,6 @@ def show_skills(console: Console, model: nn.Module, tokenizer: Tokenizer) -> dic
     for name, score in skills.items():
         grid.add_row(name, f"{score.accuracy:.1%} ± {score.stderr:.1%}", f"{score.chance:.1%}", f"{score.n:,}")
     above = f"the grammar's floor is {floor:.4f}, so {bits / floor - 1:.1%} above it"
-    console.print(f"\nNew stories: {bits:.4f} bits per byte; {above}.\n", soft_wrap=True)
+    console.print(f"\nNew stories: {bits:.4f} bits per byte; {above}.\n", soft_wrap=keeps_lines(console))
     console.print(grid)
     return {"bits_per_byte": bits, "floor_bits_per_byte": floor, "skills": {name: asdict(score) for name, score in skills.items()}}

@@ -34,6 +34,15 @@ def console(stderr: bool = False, lenient: str = "") -> Console:
     return Console(stderr=stderr, file=file, highlight=False, markup=False, emoji=False)
 
 
+MIN_PROSE_COLUMNS = 60
+"""columns below which a terminal would break too many words"""
+
+
+def keeps_lines(screen: Console) -> bool:
+    """Whether a line of prose is printed as one, to be searched and copied; a narrow terminal gets it wrapped between words."""
+    return not screen.is_terminal or screen.width >= MIN_PROSE_COLUMNS
+
+
 class FittingTable(Table):
     """A table that becomes a list of `name: value` lines where its columns do not fit.
 

@@ -26,7 +26,7 @@ from llm_scratch.cli.flags import Hidden, Switch, Verb, option
 from llm_scratch.cli.folders import check_can_write, folder_for, read_run, with_order_of
 from llm_scratch.cli.optional_step import optional_step
 from llm_scratch.cli.plot import draw
-from llm_scratch.cli.terminal import command, console, count, duration
+from llm_scratch.cli.terminal import command, console, count, duration, keeps_lines
 from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig, TrainConfig, dump_config, load_config
 from llm_scratch.errors import CHECKPOINT, USAGE, UserError
 from llm_scratch.presets import PRESETS, preset
@@ -124,7 +124,7 @@ class Train(Verb):
         screen.quiet = not first
         if here.leftover:
             ignored = "is ignored: no WORLD_SIZE above 1 is set, so this is the only process"
-            screen.print(f"warning: {here.leftover} {ignored}", soft_wrap=True)
+            screen.print(f"warning: {here.leftover} {ignored}", soft_wrap=keeps_lines(screen))
         folder = self._folder(config, screen) if first else Path()
         from llm_scratch.cli.device import choose
         from llm_scratch.cli.plan import look_ahead, warn_of_memory
@@ -137,7 +137,7 @@ class Train(Verb):
         validate(config, folder)
         keep_freed_memory()
         device, why = choose(self.device)
-        screen.print(f"device: {why}", soft_wrap=True)
+        screen.print(f"device: {why}", soft_wrap=keeps_lines(screen))
         with joined(device) as team:
             folder = team.tell(folder)
             plan, model = None, None
@@ -221,10 +221,10 @@ def _introduce(config: RunConfig, corpus: Corpus, screen: Console) -> None:
     screen.print(
         f"text: {source_in_words(config.data.source)}, {count(len(corpus.train))} tokens to learn from, {count(len(corpus.val))} held out, "
         f"{corpus.bytes_per_token:.2f} bytes a token",
-        soft_wrap=True,
+        soft_wrap=keeps_lines(screen),
     )
     origin = f", from {config.start}" if config.start else ""
-    screen.print(f"model: {config.model.architecture}, {count(config.model.n_params)} parameters{origin}", soft_wrap=True)
+    screen.print(f"model: {config.model.architecture}, {count(config.model.n_params)} parameters{origin}", soft_wrap=keeps_lines(screen))
 
 
 def _make_room(folder: Path, config: RunConfig, fresh: bool, force: bool, screen: Console) -> None:
@@ -264,10 +264,10 @@ def _sum_up(run: Run, screen: Console, seconds: float, debug: bool = False) -> N
     folder, best = run.folder, run.best
     bits = best / math.log(2) / run.bytes_per_token
     done = f"Done in {duration(seconds)}. Best held-out loss: {best:.4f} nats per token, {bits:.4f} bits per byte."
-    screen.print(f"\n{done}", soft_wrap=True)
+    screen.print(f"\n{done}", soft_wrap=keeps_lines(screen))
     with optional_step("plan not compared", command("plan", folder), screen, debug):
         if (beside := look_back(folder)) is not None:
-            screen.print(f"The plan: {beside}", soft_wrap=True)
+            screen.print(f"The plan: {beside}", soft_wrap=keeps_lines(screen))
     if run.config.data.source.partition(":")[0] == "stories":
         with optional_step("skills not measured", command("evaluate", folder, "--skills"), screen, debug):
             _measure_skills(run, screen)
@@ -276,7 +276,8 @@ def _sum_up(run: Run, screen: Console, seconds: float, debug: bool = False) -> N
         ("model", folder), ("loss", folder / "loss-plot.png"), ("samples", folder / "samples.md"), ("log", folder / "log.txt"),
         ("next", command("generate", folder, *prompt)), ("", command("evaluate", folder)), ("", command("plot", folder)),
     ):  # fmt: skip
-        screen.print(f"{what:>8}  {where}", soft_wrap=True)
+        line = f"{what:>8}  {where}" if keeps_lines(screen) else f"{what or 'or'}: {where}"
+        screen.print(line, soft_wrap=keeps_lines(screen))
 
 
 def _measure_skills(run: Run, screen: Console) -> None:

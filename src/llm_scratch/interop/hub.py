@@ -14,6 +14,7 @@ from llm_scratch import download
 from llm_scratch.errors import CHECKPOINT, DATA, UserError
 from llm_scratch.interop.safetensors import INDEX, SINGLE, plain_name
 from llm_scratch.strict import read_json
+from llm_scratch.user_folders import set_library_folders
 
 
 def from_hub(name: str) -> Path:
@@ -29,6 +30,7 @@ def from_hub(name: str) -> Path:
         raise UserError(f"hf:{name[:80]}@{revision[:80]} names no revision; expected a commit, a branch or a tag: hf:org/name@main")
     if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name, re.ASCII) or ".." in name or "--" in name or len(name) > 96:
         raise UserError(f"hf:{name[:80]} names no model; expected hf:org/name, such as hf:openai-community/gpt2")
+    set_library_folders()  # before the hub's client is imported, which takes a home folder that it does not find for a folder named "~"
     try:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError

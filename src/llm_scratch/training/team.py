@@ -186,7 +186,7 @@ def _connect(device: torch.device, rank: int, size: int) -> None:
         thread.join()
     if errors:
         reason = " ".join(str(errors[0]).split("\n")[0].split())[:160]
-        raise UserError(f"process {rank} of {size} cannot connect to the others at {where} ({reason}); {ALONE}") from errors[0]
+        raise UserError(f"cannot connect to the other processes at {where} ({reason}); {ALONE}") from errors[0]
 
 
 WAIT_NOTICE_SECONDS = 5.0
