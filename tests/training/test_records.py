@@ -99,7 +99,9 @@ def test_a_sample_of_a_compiled_model_compiles_nothing(tmp_path):
     model = build(ModelConfig(vocab_size=tokenizer.n_vocab, context_length=16, emb_dim=12, n_heads=2, n_layers=1))
     model.hidden = torch.compile(model.hidden, backend=backend)
     with Records(config, tmp_path, 0) as records:
-        records.sample(SimpleNamespace(model=model, tokenizer=tokenizer, config=config, step=1, tokens=1), Watcher())
+        records.sample(
+            SimpleNamespace(model=model, tokenizer=tokenizer, config=config, step=1, tokens=1, prompt=config.train.prompt), Watcher()
+        )
     assert "## Step 1" in (tmp_path / "samples.md").read_text()
     assert not compiled
     model.hidden(torch.zeros(1, 4, dtype=torch.long))
