@@ -12,6 +12,7 @@ from rich.console import Console
 
 from llm_scratch.cli.progress import SAMPLE_LETTERS, Watch, joined_to_fit
 from llm_scratch.cli.streams import LenientStream
+from llm_scratch.config import RunConfig
 
 ROW = {
     "step": 10.0,
@@ -28,7 +29,7 @@ SCORES = {"val_loss": 2.25, "train_loss": 2.125, "val_bits_per_byte": 0.75}
 
 def a_run(folder, step=10, steps=100, why=""):
     trainee = SimpleNamespace(why=why)
-    return SimpleNamespace(folder=folder, step=step, steps=steps, tokens=step * 768, last_eval=SCORES, trainee=trainee)
+    return SimpleNamespace(folder=folder, step=step, steps=steps, tokens=step * 768, last_eval=SCORES, trainee=trainee, config=RunConfig())
 
 
 def a_console(terminal=False, width=80):
@@ -188,7 +189,8 @@ def test_a_run_that_is_done_says_so(tmp_path):
     console = a_console()
     with Watch(console) as watch:
         watch.started(a_run(tmp_path, 100), resumed=True)
-    assert "all 100 steps are done already; --fresh --force starts over" in console.file.getvalue()
+    longer = f"llm-scratch train --resume {tmp_path} --train.steps 200 trains longer, --fresh --force starts over"
+    assert f"all 100 steps are done already; {longer}" in console.file.getvalue()
 
 
 def test_warnings_are_shown_before_and_after_the_start(tmp_path):

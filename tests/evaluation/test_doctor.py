@@ -123,8 +123,27 @@ def test_the_evidence_is_the_numbers_and_the_advice_fits():
 def test_a_young_run_is_not_judged():
     assert diagnose([], CONFIG) == {}
     assert sick(a_curve()[:4]) == {}
-    rows = [{"step": 1, "loss": math.nan, "lr": 0.1, "grad_norm": 1.0}, {"step": 2, "val_loss": math.inf, "train_loss": 1.0}]
-    assert diagnose(rows, CONFIG) == {}
+    assert diagnose([{"step": 1, "loss": math.nan, "lr": 0.1, "grad_norm": 1.0}], CONFIG) == {}
+
+
+LOOK = {"val_loss": 2.0, "train_loss": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("rows", "step"),
+    [
+        ([{"step": 3, "diverged": 1}], 3),
+        ([{"step": 2, **LOOK}, {"step": 4, **LOOK, "val_loss": math.nan}], 4),
+        ([{"step": 2, **LOOK, "val_loss": math.inf}, {"step": 4, **LOOK}], None),
+    ],
+    ids=["it says so", "an older version wrote NaN", "it came back"],
+)
+def test_divergence_is_a_problem_however_young_the_run_is(rows, step):
+    found = diagnose(rows, CONFIG)
+    assert ("divergence" in found) == (step is not None)
+    if step:
+        assert found["divergence"].state == "ill"
+        assert f"not finite at step {step}," in found["divergence"].evidence
 
 
 def test_rows_without_numbers_are_left_out():

@@ -102,7 +102,9 @@ def test_a_sample_of_a_compiled_model_compiles_nothing(tmp_path):
     torch._dynamo.reset()  # it compiles one function a limited number of times
     model.hidden = torch.compile(model.hidden, backend=backend)
     with Records(config, tmp_path, 0) as records:
-        records.sample(SimpleNamespace(model=model, tokenizer=tokenizer, config=config, step=1, tokens=1), Watcher())
+        records.sample(
+            SimpleNamespace(model=model, tokenizer=tokenizer, config=config, step=1, tokens=1, prompt=config.train.prompt), Watcher()
+        )
     assert "## Step 1" in (tmp_path / "samples.md").read_text()
     assert not compiled
     model.hidden(torch.zeros(1, 4, dtype=torch.long))

@@ -72,7 +72,8 @@ class RunFolder:
             look = f"look at {self.origin}" if self.origin else "look at the run that it was made from"
             raise UserError(f"{self.path} is {self.description} and has no training curve; {look}", DATA)
         what = f"{self.description} and not trained here yet" if self.description else "not trained yet"
-        raise UserError(f"{self.path} is {what}, so it has no training curve; train it: llm-scratch train --resume {self.path}", DATA)
+        how = f"llm-scratch train --resume {self.path}" if any(self.path.glob("ckpt/step-*")) else "the same train command begins it"
+        raise UserError(f"{self.path} is {what}, so it has no training curve; train it: {how}", DATA)
 
     @property
     def finished(self) -> bool:

@@ -17,7 +17,7 @@ from llm_scratch.cli.terminal import command, console, count, table
 from llm_scratch.errors import CHECKPOINT, DATA, UserError
 
 MARKS = {"ill": ("✗", "red"), "watch": ("!", "yellow"), "well": ("✓", "green")}
-ENOUGH = 5  # checks that must have had something to say, before a run is called healthy
+ENOUGH = 6  # checks that must have had something to say, before a run is called healthy
 
 
 def write_letter(path: Path, as_json: bool = False) -> None:

@@ -90,18 +90,27 @@ class ShowRun(Verb):
         _show_curve(path)
         if sample := _last_sample(path):
             screen.print(boxed(printable(sample), "it wrote last", screen.width))
-        drawn = (path / "metrics.jsonl").is_file()
-        for verb in ("generate", "evaluate", "plot") if drawn else ("generate",):
-            screen.print(f"  {command(verb, path)}", soft_wrap=True)
+        for words in _next_commands(run):
+            screen.print(f"  {command(*words, path)}", soft_wrap=True)
 
 
 def _state(run: RunFolder) -> str:
-    """How far a run is and how to continue it; of a model that was not trained here, where it is from."""
+    """How far a run is; of a model that was not trained here, where it is from."""
     if run.bits != 32:
         return f"{run.description}; it cannot be trained"
     if run.description:
-        return f"{run.description}, not trained here yet; {command('train', '--resume', run.path)}"
-    return f"{_progress(run)} saved" + ("" if run.finished else f"; {command('train', '--resume', run.path)} resumes it")
+        return f"{run.description}, not trained here yet"
+    begun = any(run.path.glob("ckpt/step-*"))
+    return f"{_progress(run)} saved" + ("" if begun else "; the same train command begins it")
+
+
+def _next_commands(run: RunFolder) -> list[tuple[str, ...]]:
+    """What can be done with a run, as words before its path."""
+    if not any(run.path.glob("ckpt/step-*")):
+        return []
+    resume = [] if run.finished or run.bits != 32 else [("train", "--resume")]
+    curve = [("evaluate",), ("plot",)] if (run.path / "metrics.jsonl").is_file() else []
+    return [*resume, ("generate",), *curve]
 
 
 def _show_curve(path: Path) -> None:

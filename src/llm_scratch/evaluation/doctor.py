@@ -52,7 +52,9 @@ def first_loss(curve: Curve) -> Finding | None:
 def divergence(curve: Curve) -> Finding | None:
     """A run that ended because its losses or weights were not finite."""
     if curve.diverged is None:
-        return None
+        if curve.loss.size < ENOUGH:
+            return None
+        return Finding("well", "losses and weights stay finite", f"{curve.loss.size} losses, {len(curve.skipped)} bad steps skipped")
     rate = curve.config.train.lr
     evidence = f"losses or weights were not finite at step {curve.diverged:,}, lr up to {rate:.3g}; {len(curve.skipped)} bad steps"
     return Finding("ill", "training diverged", evidence, f"Try --train.lr {min(rate / 3, 1e-3):.1g}, in a new --out.")

@@ -1,6 +1,6 @@
 """Resume a run from a checkpoint: check that it is the same run on the same text, and extend it if it has more steps now.
 
-Tests: tests/training/test_resume.py.
+Tests: tests/cli/test_changed_runs.py.
 """
 
 from __future__ import annotations

@@ -1,0 +1,50 @@
+"""What samples begin with: the prompt where it can be encoded, else the model's start token or the text's own first tokens."""
+
+import numpy as np
+import pytest
+
+from llm_scratch.config import ModelConfig
+from llm_scratch.model import build
+from llm_scratch.tokenizers import CharTokenizer, SimpleTokenizerV1
+from llm_scratch.training.prompt import choose_prompt, prompt_problem
+
+TEXT = "abcdefghij"
+
+
+@pytest.fixture
+def model():
+    return build(ModelConfig(vocab_size=12, context_length=16, emb_dim=12, n_heads=2, n_layers=1))
+
+
+@pytest.mark.parametrize("prompt", ["abc", ""])
+def test_prompt_that_can_be_encoded_stays(model, prompt):
+    tokenizer = CharTokenizer.train([TEXT])
+    assert choose_prompt(model, tokenizer, prompt, np.array(tokenizer.encode(TEXT))) == (prompt, "")
+
+
+def test_unknown_prompt_is_replaced_by_the_first_tokens_of_the_text(model):
+    tokenizer = CharTokenizer.train([TEXT])
+    prompt, warning = choose_prompt(model, tokenizer, "xyz", np.array(tokenizer.encode(TEXT)))
+    assert prompt == "abcdefgh"
+    assert "samples cannot begin with 'xyz': the character 'x' (U+0078) was not in the training text" in warning
+    assert "they begin with 'abcdefgh', and --train.prompt sets another" in warning
+    assert not prompt_problem(model, tokenizer, prompt)
+
+
+def test_unknown_prompt_is_replaced_by_the_start_token_where_texts_begin_with_one(model):
+    tokenizer = CharTokenizer.train([TEXT])
+    joined = np.array([tokenizer.eot_token, *tokenizer.encode(TEXT)])
+    prompt, warning = choose_prompt(model, tokenizer, "xyz", joined)
+    assert (prompt, "they begin with the model's start token" in warning) == ("", True)
+    model.start_id = tokenizer.eot_token
+    assert choose_prompt(model, tokenizer, "xyz", joined[1:])[0] == ""
+
+
+def test_empty_prompt_needs_an_end_of_text_token(model):
+    tokenizer = CharTokenizer.train([TEXT], end_of_text=False)
+    assert choose_prompt(model, tokenizer, "", np.array(tokenizer.encode(TEXT)))[0] == "abcdefgh"
+
+
+def test_unknown_words_are_a_problem_too(model):
+    tokenizer = SimpleTokenizerV1({"a": 0, "b": 1})
+    assert "the word 'c' is not among" in prompt_problem(model, tokenizer, "c")

@@ -1,0 +1,89 @@
+"""A run that is resumed keeps its tokenizer and its text, even where the newest checkpoint is damaged."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from llm_scratch.checkpoint import folders
+from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from llm_scratch.data.corpus import TextFingerprint, prepare
+from llm_scratch.errors import DATA, UserError
+from llm_scratch.training.loop import train
+from llm_scratch.training.run_text import newest_without_weights, prepare_for_run, text_change
+
+TEXT = "the cat sat on the mat and the dog sat on the log. " * 12
+
+
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("text")
+    (folder / "text.txt").write_text(TEXT)
+    config = RunConfig(
+        ModelConfig(vocab_size=300, context_length=8, emb_dim=12, n_heads=3, n_layers=1),
+        DataConfig(source=f"file:{folder}/text.txt", tokenizer="bpe", val_fraction=0.2),
+        TrainConfig(steps=4, batch_size=2, eval_every=4, eval_batches=1, save_every=2, sample_every=0),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("llm_scratch.training.records.plot_runs", lambda *args: None)
+        train(config, folder / "run")
+    return config, folder
+
+
+@pytest.fixture
+def run(trained_once, tmp_path):
+    """(settings, text file, run directory), to be changed."""
+    config, folder = trained_once
+    shutil.copytree(folder, tmp_path / "x")
+    data = replace(config.data, source=f"file:{tmp_path}/x/text.txt")
+    return replace(config, data=data), tmp_path / "x" / "text.txt", tmp_path / "x" / "run"
+
+
+def test_tokenizer_is_the_runs_own_and_not_trained_again(run, monkeypatch):
+    config, _, folder = run
+    want = prepare(config)
+    monkeypatch.setattr("llm_scratch.data.corpus.TOKENIZERS", {"bpe": lambda *args: pytest.fail("trained again")})
+    found = prepare_for_run(config, folder)
+    assert np.array_equal(found.train, want.train)
+    assert found.text == want.text
+
+
+def test_without_a_run_the_tokenizer_is_new(run, tmp_path):
+    config = run[0]
+    assert np.array_equal(prepare_for_run(config, tmp_path / "new").train, prepare(config).train)
+
+
+def test_changed_text_is_refused_before_it_is_encoded(run):
+    config, text, folder = run
+    text.write_text(TEXT + "more")
+    for door in (prepare_for_run, train):
+        with pytest.raises(UserError, match="has changed since the run's last checkpoint") as error:
+            door(config, folder)
+        assert error.value.code == DATA
+    with pytest.raises(UserError, match="has changed since the run's last checkpoint"):
+        train(config, folder, corpus=prepare(config))
+
+
+def test_damaged_files_of_the_newest_checkpoint_are_not_used(run):
+    newest, older = folders(run[2])[:2]
+    path = newest / "tokenizer.json"
+    path.write_text(path.read_text().replace("t", "q"))
+    found = newest_without_weights(run[2])
+    assert found is not None
+    assert found[0] == older
+    assert found[1]["step"] == 2
+
+
+def test_run_of_a_version_that_stored_no_hash_is_not_refused(run):
+    text = TextFingerprint.of(["abc"])
+    assert text_change(None, text) == text_change({}, text) == text_change({"sha256": "x"}, None) == ""
+
+
+def test_change_is_said_by_what_differs():
+    old = json.loads(json.dumps(vars(TextFingerprint.of(["abc", "de"]))))
+    assert text_change(old, TextFingerprint.of(["abc", "de"])) == ""
+    assert text_change(old, TextFingerprint.of(["abc"])) == "2 documents then, 1 now"
+    assert text_change(old, TextFingerprint.of(["abc", "d"])) == "5 bytes then, 4 now"
+    assert text_change(old, TextFingerprint.of(["ab", "cde"])) == "5 bytes then and now, but others"
