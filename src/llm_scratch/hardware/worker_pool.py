@@ -1,7 +1,7 @@
-"""Worker processes, on systems that can start them.
+"""Worker processes, on systems that can have them.
 
-Processes exchange data through semaphores. Systems without them exist (containers without /dev/shm, cloud functions);
-whether this is one is found by making a pool.
+Processes exchange data through semaphores and shared memory. Systems without these exist (containers without
+/dev/shm, cloud functions); whether this is one is found by making a semaphore.
 Tests: tests/hardware/test_worker_pool.py, tests/machines (no shared memory).
 """
 
@@ -14,19 +14,25 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 
+def can_have_workers() -> bool:
+    """Whether this system has semaphores for worker processes; a warning with the reason if not."""
+    try:
+        multiprocessing.get_context("spawn").Lock()
+    except (OSError, ImportError) as e:
+        warnings.warn(f"cannot start worker processes ({e}); continuing in this process alone", stacklevel=3)
+        return False
+    return True
+
+
 def start_worker_pool(
     workers: int, initializer: Callable[..., Any] | None = None, initargs: tuple[Any, ...] = ()
 ) -> ProcessPoolExecutor | None:
-    """A pool of fresh Python processes; None after a warning on a system that cannot have one.
+    """A pool of new Python processes; None after a warning on a system that cannot have one.
 
     Args:
-        workers: how many processes; 1 is None without a warning, as this process can do the work.
+        workers: how many processes; 1 gives None without a warning, as this process can do the work.
         initializer, initargs: called in each process before its first task.
     """
-    if workers == 1:
+    if workers == 1 or not can_have_workers():
         return None
-    try:
-        return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer, initargs)
-    except (OSError, ImportError, NotImplementedError) as e:
-        warnings.warn(f"cannot start worker processes ({e}); continuing in this process alone", stacklevel=3)
-        return None
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer, initargs)

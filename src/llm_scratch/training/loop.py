@@ -113,17 +113,19 @@ def train(
         run = start(config, folder, team.device, corpus or prepare(config), team, model)
         with only_writer(folder, watcher.warn) if team.writes else nullcontext() as lock:
             found = _newest(run, watcher)
+            resumed = found is not None
             if found is not None:
                 if learned(to_dict(from_dict(RunConfig, found.config))) != learned(to_dict(config)):
                     raise UserError(f"{folder} holds a run with other settings; choose another --out, or --fresh --force", CHECKPOINT)
                 run.restore(found)
                 if changed := what_changed(found.state, run.device):
                     watcher.warn(changed)
+            del found  # its tensors keep the files open, and Windows removes no open file
             if team.writes:
                 checkpoint.check_room(folder, run.size)
             papers = Records(config, folder, run.step, run.device, team.size, watcher.warn) if team.writes else NoRecords()
             with papers as records, stop_signals() as stop:
-                watcher.started(run, resumed=found is not None)
+                watcher.started(run, resumed)
                 with Saves(lock, watcher.warn) if lock else nullcontext() as saves:
                     _loop(run, records, watcher, stop, saves)
                 watcher.finished(run)
