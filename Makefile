@@ -10,10 +10,10 @@ BIN       := .venv/bin
 PIP       := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(PIP_FLAGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lessons bench check clean
+.PHONY: help setup demo test test-slow test-machines lessons bench check clean
 
 help:            ## what make can do
-	@awk -F ' *## ' '/^[a-z-]+:.*##/ { sub(":.*", "", $$1); printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ' *## ' '/^[a-z-]+:.*##/ { sub(":.*", "", $$1); printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/installed  ## train a small GPT on stories, then let it write three
 	$(BIN)/llm-scratch train quickstart --out $(RUN)
@@ -27,6 +27,9 @@ test: setup      ## the default tests
 
 test-slow: setup  ## the tests of long sizes
 	$(BIN)/python -m pytest -m slow
+
+test-machines: setup  ## the main commands on simulated machines: Windows, Macs, old processors, containers
+	$(BIN)/python -m pytest -m machines -n 2 --dist loadgroup tests/machines
 
 check: setup     ## format, lint, types
 	$(BIN)/ruff format --check . && $(BIN)/ruff check .

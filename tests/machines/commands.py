@@ -52,7 +52,7 @@ COMMANDS = {
     "train": Command(f"{NARROW} --out whole"),
     "killed": Command(f"{NARROW} --out run", environment={"LLM_SCRATCH_FAULT": "save:15:kill"}, code=-9),
     "resume": Command(f"{NARROW} --out run"),
-    "branch": Command(f"{NARROW} --resume run/ckpt/step-00000010 --out branch"),
+    "branch": Command(f"{NARROW} --resume run/ckpt/step-00000015 --out branch"),
     "fresh": Command(f"{NARROW} --out branch --fresh --force"),
     "evaluate": Command("evaluate run"),
     "evaluate-wide": Command("evaluate {wide}"),
