@@ -10,7 +10,7 @@ BIN       := .venv/bin
 PIP       = $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(PIP_FLAGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-timing test-versions test-arm64 lessons bench check clean
+.PHONY: help setup demo test test-slow test-timing test-machines test-versions test-arm64 lessons bench check clean
 
 help:            ## what make can do
 	@awk -F ' *## ' '/^[a-z0-9-]+:.*##/ { sub(":.*", "", $$1); printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,9 @@ test: setup      ## the default tests
 
 test-slow: setup  ## the tests of long sizes
 	$(BIN)/python -m pytest -m slow
+
+test-machines: setup  ## the main commands on simulated machines: Windows, Macs, old processors, containers
+	$(BIN)/python -m pytest -m machines -n 2 --dist loadgroup tests/machines
 
 test-timing: setup  ## the tests that a clock decides, one after the other on a machine that is otherwise idle
 	$(BIN)/python -m pytest -m "timing and not slow"

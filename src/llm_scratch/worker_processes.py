@@ -60,6 +60,16 @@ def worker_pool(
         pool.shutdown(cancel_futures=True)
 
 
+def can_have_workers() -> bool:
+    """Whether this system has the semaphores that worker processes need; a warning with the reason if not."""
+    try:
+        multiprocessing.get_context("spawn").Lock()
+    except (OSError, ImportError) as e:
+        _warn(f"{type(e).__name__}: {e}")
+        return False
+    return True
+
+
 def check_main_guard() -> None:
     """End this process if it is a worker that is being started and imports the user's script, which asks for workers again.
 

@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from .machines import Machine
@@ -16,7 +16,7 @@ SESSION = Path(__file__).with_name("session.py")
 UNUSUAL = "the hen → the fox, 你好 ćevapi: "
 """Text with characters that cp1252 lacks."""
 
-STEPS = """--train.steps 20 --train.batch-size 4 --train.eval-every 10 --train.eval-batches 2 --train.save-every 10
+STEPS = """--train.steps 20 --train.batch-size 4 --train.eval-every 10 --train.eval-batches 2 --train.save-every 5
     --train.sample-every 10 --train.warmup-steps 2 --train.log-every 1 --model.n-heads 2 --model.n-layers 1"""
 QUICKSTART = f"""train quickstart --data.source stories:200 --data.tokenizer words --model.vocab-size 2000
     --model.context-length 256 --model.emb-dim 32 {STEPS}"""
@@ -28,12 +28,13 @@ NARROW, WIDE = (f"{TRAIN} --model.emb-dim {width}" for width in (32, 512))
 
 @dataclass(frozen=True)
 class Command:
-    """One command line, what is typed into it, and the exit code that it should have."""
+    """One command line (or a program of Python), what is typed into it, and the exit code that it should have."""
 
-    words: str
+    words: str = ""
     stdin: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     code: int = 0
+    program: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,9 @@ COMMANDS = {
     "doctor": Command("doctor"),
     "quickstart": Command(f"{QUICKSTART} --out stories"),
     "train": Command(f"{NARROW} --out whole"),
-    "killed": Command(f"{NARROW} --out run", environment={"LLM_SCRATCH_FAULT": "save:20:kill"}, code=-9),
+    "killed": Command(f"{NARROW} --out run", environment={"LLM_SCRATCH_FAULT": "save:15:kill"}, code=-9),
     "resume": Command(f"{NARROW} --out run"),
-    "branch": Command(f"{NARROW} --resume run/ckpt/step-00000010 --out branch"),
+    "branch": Command(f"{NARROW} --resume run/ckpt/step-00000015 --out branch"),
     "fresh": Command(f"{NARROW} --out branch --fresh --force"),
     "evaluate": Command("evaluate run"),
     "evaluate-wide": Command("evaluate {wide}"),
@@ -77,7 +78,7 @@ COMMANDS |= {
 
 def run_commands(machine: Machine, commands: Sequence[Command], folder: Path, home: Path) -> list[Result]:
     """Run them one after the other in one folder of the machine."""
-    requests = [{"words": shlex.split(c.words), "stdin": c.stdin, "environment": dict(c.environment)} for c in commands]
+    requests = [asdict(command) | {"words": shlex.split(command.words), "columns": machine.columns} for command in commands]
     process = subprocess.run(
         [sys.executable, str(SESSION)], input=json.dumps(requests), capture_output=True, text=True, timeout=300,
         cwd=folder, env=machine.variables(home),

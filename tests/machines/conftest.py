@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from .commands import COMMANDS, UNUSUAL, WIDE, Command, Result, run_commands
 from .machines import MACHINES, ORDINARY, Machine
 
-HENS = f"the hen sat on the red mat, and the fox ran off. {UNUSUAL}é\n" * 40
+HENS = f"You: the hen sat on the red mat.\nModel: and the fox ran off. {UNUSUAL}é\n" * 40
 LARGE = 5 * 2**19
 """Characters of a text that two worker processes share: more than two portions."""
 
@@ -20,32 +21,49 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("home")
 
 
+@dataclass(frozen=True)
+class Reference:
+    """A model 512 wide, trained for 20 steps on an ordinary machine, and what some commands say about it there."""
+
+    folder: Path
+    results: dict[str, Result]
+
+
 @pytest.fixture(scope="session")
-def wide(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Path:
-    """A model 512 wide, trained for 20 steps on an ordinary machine."""
+def reference(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Reference:
     folder = tmp_path_factory.mktemp("wide")
     (folder / "hens.txt").write_text(HENS, encoding="utf-8")
-    words = WIDE.replace("hens.txt", str(folder / "hens.txt"))
-    (result,) = run_commands(ORDINARY, [Command(f"{words} --out wide")], folder, home)
-    assert result.code == 0, result.err
-    return folder / "wide"
+    train = Command(f"{WIDE.replace('hens.txt', str(folder / 'hens.txt'))} --out wide")
+    names = "evaluate-wide", "generate-float32"
+    commands = [train, *(in_folder(COMMANDS[name], folder / "wide") for name in names)]
+    trained, *results = run_commands(ORDINARY, commands, folder, home)
+    assert trained.code == 0, trained.err
+    return Reference(folder / "wide", dict(zip(names, results)))
 
 
 @pytest.fixture(scope="session")
-def results(tmp_path_factory: pytest.TempPathFactory, home: Path, wide: Path) -> Callable[[Machine], dict[str, Result]]:
-    """What the commands gave on a machine; each machine runs them once."""
-    known: dict[str, dict[str, Result]] = {}
+def results(
+    tmp_path_factory: pytest.TempPathFactory, home: Path, reference: Reference
+) -> Callable[[Machine], tuple[Path, dict[str, Result]]]:
+    """The folder of a machine, and what the commands gave there; each machine runs them once."""
+    known: dict[str, tuple[Path, dict[str, Result]]] = {}
 
-    def run(machine: Machine) -> dict[str, Result]:
+    def run(machine: Machine) -> tuple[Path, dict[str, Result]]:
         if machine.name not in known:
             folder = tmp_path_factory.mktemp(machine.name)
             (folder / "hens.txt").write_text(HENS, encoding="utf-8")
             (folder / "books.txt").write_text("the hen sat on the mat.\n" * (LARGE // 24), encoding="utf-8")
-            commands = [Command(c.words.format(wide=wide), c.stdin, c.environment, c.code) for c in COMMANDS.values()]
-            known[machine.name] = dict(zip(COMMANDS, run_commands(machine, commands, folder, home)))
+            commands = {"probe": Command(program=machine.probe[0])} | COMMANDS
+            done = run_commands(machine, [in_folder(c, reference.folder) for c in commands.values()], folder, home)
+            known[machine.name] = folder, dict(zip(commands, done))
         return known[machine.name]
 
     return run
+
+
+def in_folder(command: Command, wide: Path) -> Command:
+    """The command with the path of the wide model."""
+    return replace(command, words=command.words.format(wide=wide))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

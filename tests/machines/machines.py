@@ -22,12 +22,14 @@ class Machine:
         name: as test names show it.
         environment: variables that differ from those of an ordinary machine; None removes one.
         changes: modules of `simulated/`, which every Python process of the machine imports before anything else.
+        columns: width of its terminal; None runs commands without one.
         probe: a program, and a part of what it prints here (or of its error), to check that the simulation works.
     """
 
     name: str
     environment: Mapping[str, str | None] = field(default_factory=dict)
     changes: str = ""
+    columns: int | None = None
     probe: tuple[str, str] = ("print(1)", "1")
 
     def variables(self, home: Path) -> dict[str, str]:
@@ -78,5 +80,8 @@ MACHINES = (
         changes="nameless_user",
         probe=("import pathlib; pathlib.Path.home()", "Could not determine home directory"),
     ),
+    Machine("narrow-terminal", {"TERM": "xterm"}, columns=40, probe=("import os; print(os.get_terminal_size())", "columns=40")),
+    Machine("no-color", {"TERM": "xterm", "NO_COLOR": "1"}, columns=80, probe=("print(open('/dev/tty').isatty())", "True")),
+    Machine("dumb-terminal", {"TERM": "dumb"}, columns=80, probe=("import os; print(os.environ['TERM'])", "dumb")),
     Machine("mps", changes="mps", probe=("import torch; torch.ones(1, device='mps').double()", "doesn't support float64")),
 )

@@ -1,59 +1,102 @@
-"""The process of a simulated machine: imports everything once, then runs each command in a copy of itself.
+"""The Python process of a simulated machine: imports everything once, then runs each command in a copy of itself.
 
-Reads from standard input a list of {"words", "stdin", "environment"} as JSON, and prints for each its exit code, output and errors.
-A command is thus a process of its own that starts in a tenth of a second, and ends as any other does.
+A command is thus a process of its own, which starts in a moment. Standard input is a list of commands as JSON:
+{"words" of the command line, or a "program" of Python; "stdin"; "environment"; "columns" of its terminal, or null}.
+Standard output is a list with exit code, output and errors of each.
 """
 
+from __future__ import annotations
+
 import atexit
+import fcntl
 import gc
 import io
 import json
 import os
 import posix  # has fork on a machine whose `os` lacks it
+import pty
+import struct
 import sys
 import tempfile
+import termios
 import threading
+from contextlib import suppress
 from importlib import import_module
+from typing import Any
 
 NEEDED = """
-    llm_scratch.cli.train llm_scratch.cli.generate llm_scratch.cli.chat llm_scratch.cli.evaluate llm_scratch.cli.quantize
-    llm_scratch.cli.prepare llm_scratch.cli.doctor llm_scratch.cli.export llm_scratch.cli.progress llm_scratch.training.loop
-    matplotlib.pyplot matplotlib.backends.backend_agg matplotlib.backends.backend_pdf torch._dynamo"""
+    llm_scratch.cli.chat llm_scratch.cli.chat_commands llm_scratch.cli.doctor llm_scratch.cli.evaluate
+    llm_scratch.cli.export llm_scratch.cli.generate llm_scratch.cli.prepare llm_scratch.cli.progress
+    llm_scratch.cli.quantize llm_scratch.cli.train llm_scratch.training.loop matplotlib.pyplot
+    matplotlib.backends.backend_agg matplotlib.backends.backend_pdf torch._dynamo"""
+END_OF_INPUT = b"\x04"
 
 
-def take_stream(number: int, file: int, mode: str) -> io.TextIOWrapper:
-    """The standard stream of this number, made again over a file with the encoding of the machine."""
-    old = (sys.__stdin__, sys.__stdout__, sys.__stderr__)[number]
-    os.dup2(file, number)
-    return open(number, mode, encoding=old.encoding, errors=old.errors, closefd=False)
-
-
-def start(command: dict, streams: list) -> int:
-    """Run one command in a copy of this process; its number."""
+def start(command: dict[str, Any], files: list[int]) -> int:
+    """Run a command in a copy of this process, with these standard streams; returns the copy's number."""
     if pid := posix.fork():
         return pid
+    if command["columns"]:
+        os.setsid()
+        fcntl.ioctl(files[0], termios.TIOCSCTTY, 0)
+    sys.stdin, sys.stdout, sys.stderr = (take_stream(number, file) for number, file in enumerate(files))
     os.environ.update(command["environment"])
-    sys.stdin, sys.stdout, sys.stderr = (take_stream(n, f.fileno(), "r" if n == 0 else "w") for n, f in enumerate(streams))
-    from llm_scratch.cli import main
+    try:
+        if command["program"]:
+            exec(command["program"], {})
+            code = 0
+        else:
+            from llm_scratch.cli import main
 
-    code = main(command["words"])
-    threading._shutdown()  # an exit as Python's own, but without a second for freeing all that was imported
+            code = main(command["words"])
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    threading._shutdown()  # the rest is Python's own exit, but for the second that it takes to free all modules
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
-def run(command: dict) -> dict:
+def take_stream(number: int, file: int) -> io.TextIOWrapper:
+    """The standard stream of this number, made again over a file, in the machine's encoding."""
+    old = (sys.__stdin__, sys.__stdout__, sys.__stderr__)[number]
+    os.dup2(file, number)
+    mode, buffering = ("w", 1) if number else ("r", -1)
+    return open(number, mode, buffering, encoding=old.encoding, errors=old.errors, closefd=False)
+
+
+def run_with_pipes(command: dict[str, Any]) -> tuple[int, bytes, bytes]:
+    """Run a command without a terminal; exit status, output, errors."""
     with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
         stdin.write(command["stdin"].encode())
         stdin.seek(0)
-        code = os.waitstatus_to_exitcode(os.waitpid(start(command, [stdin, stdout, stderr]), 0)[1])
-        texts = []
-        for stream in (stdout, stderr):
-            stream.seek(0)
-            texts.append(stream.read().decode(sys.__stdout__.encoding, "replace"))
-    return {"code": code, "out": texts[0], "err": texts[1]}
+        _, status = os.waitpid(start(command, [file.fileno() for file in (stdin, stdout, stderr)]), 0)
+        stdout.seek(0)
+        stderr.seek(0)
+        return status, stdout.read(), stderr.read()
+
+
+def run_on_terminal(command: dict[str, Any]) -> tuple[int, bytes, bytes]:
+    """Run a command on a terminal; exit status, what the terminal received, and nothing."""
+    master, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, command["columns"], 0, 0))
+    pid = start(command, [terminal] * 3)
+    os.close(terminal)
+    os.write(master, command["stdin"].encode() + END_OF_INPUT)
+    received = b""
+    with suppress(OSError):  # its end
+        while piece := os.read(master, 1 << 16):
+            received += piece
+    os.close(master)
+    return os.waitpid(pid, 0)[1], received, b""
+
+
+def run(command: dict[str, Any]) -> dict[str, Any]:
+    status, *texts = (run_on_terminal if command["columns"] else run_with_pipes)(command)
+    out, err = (text.decode(sys.__stdout__.encoding, "replace") for text in texts)
+    return {"code": os.waitstatus_to_exitcode(status), "out": out, "err": err}
 
 
 if __name__ == "__main__":
@@ -61,5 +104,5 @@ if __name__ == "__main__":
     for name in NEEDED.split():
         import_module(name)
     gc.collect()
-    gc.freeze()  # a copy then leaves this memory alone
+    gc.freeze()  # the copies then leave this memory alone
     print(json.dumps([run(command) for command in commands]))

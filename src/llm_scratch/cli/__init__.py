@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import Any
 
 from llm_scratch import __version__
+from llm_scratch.cli.encoding import use_lookalikes
 from llm_scratch.cli.narrow import entries, fold, terminal_columns
 from llm_scratch.cli.streams import flush_standard_streams, open_standard_streams
 from llm_scratch.errors import INTERRUPTED, RESOURCES, UserError, unknown
@@ -58,9 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     open_standard_streams()
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a terminal that has no "é" shows "?" and not a traceback
+    use_lookalikes()
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(logging.Formatter("llm-scratch: %(levelname)s: %(message)s"))
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # that it cannot keep a cache in a home of others is no news here

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from llm_scratch.errors import DATA, UserError
+from llm_scratch.worker_processes import can_have_workers
 
 if TYPE_CHECKING:
     from llm_scratch.tokenizers import Tokenizer
@@ -73,7 +74,8 @@ def create_dataloader_V1(
         batch_size: examples in a batch, B.
         shuffle: draw the order anew each epoch, from torch's global seed (`torch.manual_seed`).
         drop_last: leave out a last batch that is not full.
-        num_workers: extra processes that fetch; 0 is fastest here, since the tokens are in memory.
+        num_workers: extra processes that fetch; 0 is fastest here, since the tokens are in memory. A warning says so
+            where the system can have none.
         tokenizer: None is GPT-2's.
     Raises:
         UserError: not one example, or with `drop_last` not one batch, fits in the text (code 3).
@@ -89,6 +91,8 @@ def create_dataloader_V1(
             "give a longer text, a smaller batch_size, or drop_last=False",
             DATA,
         )
+    if num_workers and not can_have_workers():
+        num_workers = 0
     return DataLoader(dataset, batch_size, shuffle=shuffle, drop_last=drop_last, num_workers=num_workers)
 
 

@@ -114,16 +114,18 @@ def train(
         run = start(config, folder, team.device, corpus or prepare_for_run(config, folder), team, model)
         with only_writer(folder, watcher.warn) if team.writes else nullcontext() as lock:
             found = _newest(run, watcher)
+            resumed = found is not None
             extension = resume(run, found, watcher) if found is not None else ""
             if config.train.sample_every:
                 run.prompt, problem = choose_prompt(run.model, run.tokenizer, config.train.prompt, run.train_loader.ids)
                 if problem:
                     watcher.warn(problem)
+            del found  # its tensors keep the files open, and Windows removes no open file
             if team.writes:
                 checkpoint.check_room(folder, run.size)
             papers = Records(config, folder, run.step, run.device, team.size, watcher.warn) if team.writes else NoRecords()
             with papers as records, stop_signals() as stop:
-                watcher.started(run, resumed=found is not None)
+                watcher.started(run, resumed)
                 if extension:
                     watcher.note(extension)
                 with Saves(lock, watcher.warn) if lock else nullcontext() as saves:

@@ -19,6 +19,10 @@ def change(torch: Any) -> None:
     torch.UntypedStorage._share_filename_cpu_ = refuse_tensor
 
 
-_multiprocessing.SemLock = refuse
+class SemLock(_multiprocessing.SemLock):
+    __new__ = refuse
+
+
+_multiprocessing.SemLock = SemLock
 _posixshmem.shm_open = refuse
 after_import("torch", change)

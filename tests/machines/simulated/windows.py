@@ -58,6 +58,6 @@ for_our_code("signal", Altered(signal, MISSING_IN_SIGNAL))
 for_our_code("msvcrt", simulated_msvcrt)
 for name in ("fcntl", "grp", "pty", "pwd", "readline", "resource", "termios", "tty"):
     for_our_code(name, None)
-change_open(hidden=("/proc", "/sys", "/dev"), encoding="cp1252", newline="\r\n")
+change_open(hidden=("/proc", "/sys"), encoding="cp1252", newline="\r\n")
 shutil._use_fd_functions = False  # on Windows rmtree has no folder descriptors
 protect_open_files()

@@ -1,0 +1,64 @@
+"""What only Windows does: locks of its own, files in its encoding, standard output without some characters."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from llm_scratch.errors import CHECKPOINT
+
+from .commands import TRAIN, Command, run_commands
+from .conftest import HENS
+from .machines import MACHINES
+
+pytestmark = [pytest.mark.machines, pytest.mark.xdist_group("windows")]
+
+WINDOWS = next(machine for machine in MACHINES if machine.name == "windows")
+HOLD = """
+from pathlib import Path
+from llm_scratch.training.lock import only_writer
+with only_writer(Path("run"), print):
+    print("locked", flush=True)
+    input()
+"""
+
+
+def test_second_process_is_refused_while_the_first_one_trains(tmp_path, home):
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=WINDOWS.variables(home)
+    ) as first:  # fmt: skip
+        assert first.stdout.readline() == "locked\n"
+        (tmp_path / "hens.txt").write_text(HENS, encoding="utf-8")
+        (second,) = run_commands(WINDOWS, [Command(f"{TRAIN} --model.emb-dim 32 --out run")], tmp_path, home)
+        first.stdin.close()
+    assert second.code == CHECKPOINT
+    assert f"is in use: process {first.pid} on {os.uname().nodename} trains there" in second.err
+    assert first.returncode != 0, "its input ended, which is an error there"
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_text_files_are_utf8_with_plain_line_ends(results):
+    folder = results(WINDOWS)[0]
+    samples = (folder / "run" / "samples.md").read_bytes()
+    assert b"\r" not in samples
+    assert "好" in samples.decode("utf-8") or "ć" in samples.decode("utf-8")
+    assert b"\r" not in (folder / "run" / "metrics.jsonl").read_bytes()
+
+
+def test_output_has_question_marks_for_missing_characters_and_lookalikes_for_its_own(results):
+    known = results(WINDOWS)[1]
+    assert "the hen ? the fox, ?? ?evapi: " in known["generate"].out.replace(">", "?")
+    assert "+  torch" in known["doctor"].out
+    assert "?  " not in known["doctor"].out
+
+
+def test_commands_to_copy_have_double_quotes(results):
+    assert 'generate int8 "Once upon a time"' in results(WINDOWS)[1]["quantize-8"].out
+
+
+def test_piped_text_is_utf8(results):
+    """The chat saves what was typed, which came through a pipe."""
+    assert "你好" in (results(WINDOWS)[0] / "talk.json").read_text(encoding="utf-8")
