@@ -90,7 +90,11 @@ ARM_ROWS = (
     Row("3.13", ("torch==2.9.*",), cpu="neoverse-n1"),  # a server without bfloat16
     Row("3.13", pinned=True, cpu="cortex-a72"),  # Raspberry Pi 4, the oldest kind of ARMv8
 )
-"""No torch 2.10 on the last: its wheels crash there (https://github.com/pytorch/pytorch/issues/176993)."""
+"""No torch 2.10 on the last: its wheels crash there at import (pytorch issue 176993).
+
+With torch 2.13 the last row ended in a segmentation fault during the imports on 2026-11-29; whether
+that is QEMU 7.2 or torch is open.
+"""
 
 
 @dataclass
