@@ -26,13 +26,14 @@ import json, sys, time
 from pathlib import Path
 from types import SimpleNamespace
 from llm_scratch.errors import UserError
+from llm_scratch import file_lock
 from llm_scratch.training import lock
 from llm_scratch.training.lock import only_writer
 here, me, other, races = Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
 
 tries, sleeps = [], []
-flock = lock.fcntl.flock
-lock.fcntl.flock = lambda *how: (tries.append(how), flock(*how))
+flock = file_lock.fcntl.flock
+file_lock.fcntl.flock = lambda *how: (tries.append(how), flock(*how))
 lock.time = SimpleNamespace(sleep=lambda seconds: (sleeps.append(seconds), time.sleep(seconds)))
 
 def tell(name, what):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import sys
+from contextlib import suppress
 
 LOOKALIKES = str.maketrans("✓✗→⏎≥─━│╭╮╰╯", "+x>$>--|++++")
 """One character for one, so that columns keep their width."""
@@ -19,8 +20,9 @@ def use_lookalikes() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="lookalike")
-    if hasattr(sys.stdin, "reconfigure") and not sys.stdin.isatty():
-        sys.stdin.reconfigure(encoding="utf-8", errors="replace")
+    with suppress(OSError, ValueError):  # closed, or read already by the program that called us
+        if hasattr(sys.stdin, "reconfigure") and not sys.stdin.isatty():
+            sys.stdin.reconfigure(encoding="utf-8", errors="replace")
 
 
 def _lookalike(error: UnicodeError) -> tuple[str, int]:
