@@ -24,6 +24,8 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
+from llm_scratch.user_folders import set_library_folders
+
 NEEDED = """
     llm_scratch.cli.chat llm_scratch.cli.chat_commands llm_scratch.cli.doctor llm_scratch.cli.evaluate
     llm_scratch.cli.export llm_scratch.cli.generate llm_scratch.cli.prepare llm_scratch.cli.progress
@@ -101,6 +103,7 @@ def run(command: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     commands = json.loads(sys.stdin.read())
+    set_library_folders()  # as `main` does before anything is imported
     for name in NEEDED.split():
         import_module(name)
     gc.collect()
