@@ -109,6 +109,9 @@ def change(torch: Any) -> None:
             return super().__new__(cls, "cpu" if is_device(device, "mps") else device)
 
     torch.Generator = Generator
+    random_state = [torch.zeros(16, dtype=torch.uint8)]
+    torch.mps.get_rng_state = lambda: random_state[0]
+    torch.mps.set_rng_state = lambda state: random_state.__setitem__(0, state)
     torch.mps.synchronize = lambda: None
     torch.mps.current_allocated_memory = torch.mps.driver_allocated_memory = lambda: 2**20
     torch.mps.recommended_max_memory = lambda: 2**34
