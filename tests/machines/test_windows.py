@@ -55,10 +55,6 @@ def test_output_has_question_marks_for_missing_characters_and_lookalikes_for_its
     assert "?  " not in known["doctor"].out
 
 
-def test_commands_to_copy_have_double_quotes(results):
-    assert 'generate int8 "Once upon a time"' in results(WINDOWS)[1]["quantize-8"].out
-
-
 def test_piped_text_is_utf8(results):
     """The chat saves what was typed, which came through a pipe."""
     assert "你好" in (results(WINDOWS)[0] / "talk.json").read_text(encoding="utf-8")
