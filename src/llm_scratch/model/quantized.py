@@ -112,7 +112,8 @@ class QuantizedLinear(nn.Module):
 
     def _traceable(self, rows: Tensor) -> Tensor:
         """The product as a compiled step contains it; see `prepare_for_export`."""
-        kernel = self._export_kernels[len(rows) > 1]
+        one, several = self._export_kernels
+        kernel = several if rows.shape[0] > 1 else one  # `len` would fix the number of rows in the program
         return F.linear(rows.float(), self.weight, self.bias) if kernel is None else kernel(rows, self.bias)
 
     def prepare_for_export(self, on_compile: Callable[[], None] = lambda: None) -> bool:
