@@ -9,7 +9,6 @@ from llm_scratch.hardware import trials
 from llm_scratch.hardware.trials import (
     NEW_TOKENS,
     forget_all,
-    recall_all,
     remembered,
     text_seconds,
     time_in_turns,
@@ -90,19 +89,19 @@ def test_a_damaged_file_is_measured_again(text, cache, monkeypatch):
 def test_a_cache_that_cannot_be_written_is_no_error(cache):
     cache.parent.parent.joinpath("cache").write_text("a file where the folder should be")
     assert remembered("a question", [], lambda: {"a": 1.0}) == {"a": 1.0}
-    assert recall_all() == []
 
 
-def test_recall_lists_what_was_measured_here_and_forget_removes_it(cache, monkeypatch):
-    remembered("first", ["width 8"], lambda: {"a": 1.0, "b": float("inf")})
-    monkeypatch.setattr(trials, "processor", lambda: "another")
-    remembered("of another machine", [], lambda: {"a": 1.0})
-    monkeypatch.undo()
-    monkeypatch.setenv("LLM_SCRATCH_CACHE", str(cache.parent))
-    (found,) = recall_all()
-    assert found == ("first", ["width 8", torch.__version__], {"a": 1.0, "b": float("inf")})
+def test_forgetting_makes_a_new_measurement(cache):
+    calls = []
+    remembered("a question", [], measure(calls, {"a": 1.0}))
     forget_all()
-    assert recall_all() == []
+    assert list(cache.iterdir()) == []
+    assert remembered("a question", [], measure(calls, {"a": 2.0})) == {"a": 2.0}
+
+
+def test_where_nothing_worked_nothing_is_written(cache):
+    assert remembered("a question", [], lambda: {"a": float("inf")}) == {"a": float("inf")}
+    assert not cache.exists()
 
 
 def test_the_shortest_call_counts_and_the_first_warms_up(clock):

@@ -11,11 +11,11 @@ import torch
 
 from llm_scratch.cli.own_text import base_config
 from llm_scratch.config import RunConfig, from_dict, to_dict
-from llm_scratch.data.corpus import prepare
+from llm_scratch.data.corpus import TextFingerprint, prepare
 from llm_scratch.data.sharding import make_shards
 from llm_scratch.errors import UserError
 from llm_scratch.planning import choose_run as module
-from llm_scratch.planning.choice import Choice, fingerprint
+from llm_scratch.planning.choice import Choice
 from llm_scratch.planning.choose_run import choose_run
 from llm_scratch.tokenizers import ByteBPE, CharTokenizer
 from llm_scratch.training.trial import Trial
@@ -215,5 +215,5 @@ def test_a_choice_is_kept_and_found_again(tmp_path):
 
 def test_the_fingerprint_changes_with_any_document():
     texts = ["a", "bc"]
-    assert fingerprint(texts) == fingerprint(["a", "bc"])
-    assert len({fingerprint(t) for t in (texts, ["ab", "c"], ["bc", "a"], ["a"], ["a", "bC"])}) == 5
+    assert TextFingerprint.of(texts) == TextFingerprint.of(["a", "bc"])
+    assert len({TextFingerprint.of(t) for t in (texts, ["ab", "c"], ["bc", "a"], ["a"], ["a", "bC"])}) == 5

@@ -13,7 +13,7 @@ from llm_scratch.training.validate import validate
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_valid(name):
-    validate(preset(name))
+    assert validate(preset(name)) is None
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def _floats(width: int) -> Iterator[Capability]:
     for dtype in TOLERANCE:
         name = str(dtype).removeprefix("torch.")
         packed = f"{name} packed"
-        yield Capability(name, "yes", _speed(seconds["float32"], seconds[name]), "to train" if name == "float32" else "")
+        yield Capability(name, "yes", _speed(seconds["float32"], seconds[name]), "")
         works = "yes" if can_pack(dtype) else "no"
         speed = _speed(seconds["float32"], seconds[packed]) if packed in seconds else ""
         yield Capability(packed, works, speed, "to generate" if packing_pays(dtype, width) else "")

@@ -187,13 +187,13 @@ def read_again(choice: Choice, run: Path) -> list[str] | None:
     Raises:
         UserError: the text has changed since the run began (code 3).
     """
+    from llm_scratch.data.corpus import TextFingerprint
     from llm_scratch.data.sources import read
-    from llm_scratch.planning.choice import fingerprint
 
     if not choice.fingerprint:
         return None
     documents = read(choice.config.data.source)
-    if fingerprint(documents) != choice.fingerprint:
+    if TextFingerprint.of(documents).sha256 != choice.fingerprint:
         raise UserError(f"{run}: the text has changed since this run began; put it back, or start a new run with --fresh", DATA)
     return documents
 

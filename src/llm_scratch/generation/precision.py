@@ -26,6 +26,7 @@ from llm_scratch.model.running import device_of
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 MIN_SPEEDUP = 1.2  # over float32, from which fewer bits are chosen: between where they paid (1.4) and did not (1.0)
+GPU_TRIAL_BYTES = 2**28  # of float32 weights in a trial: more than a GPU's cache holds
 MIN_WIDTH = 512  # emb_dim from which reading the weights takes most of the time
 
 
@@ -101,11 +102,14 @@ def speedups(names: tuple[str, ...], width: int, device: torch.device) -> dict[s
         seconds = linear_seconds(width)
         best = {name: min(seconds[name], seconds.get(f"{name} packed", float("inf"))) for name in (*names, "float32")}
         return {name: best["float32"] / best[name] for name in names}
-    shape = (4 * width, width)
-    weights = {name: torch.full(shape, 0.5, dtype=getattr(torch, name), device=device) for name in (*names, "float32")}
+    n_copies = max(1, GPU_TRIAL_BYTES // (16 * width * width))
+    weights = {
+        name: [torch.full((4 * width, width), 0.5, dtype=getattr(torch, name), device=device) for _ in range(n_copies)]
+        for name in (*names, "float32")
+    }
 
     def products(rows: int) -> Ways:
-        return {name: [partial(_product, weight, rows)] for name, weight in weights.items()}
+        return {name: [partial(_product, weight, rows) for weight in copies] for name, copies in weights.items()}
 
     found = text_seconds(products(1), products(PROMPT_ROWS))
     return {name: found["float32"] / found[name] for name in names}

@@ -23,6 +23,7 @@ import torch
 from llm_scratch.download import cache_folder
 from llm_scratch.errors import UserError
 from llm_scratch.files import write_whole
+from llm_scratch.hardware.matmul_backend import one_thread
 
 PROMPT_ROWS = 256  # a typical text to generate: a prompt of 256 tokens, read at once ...
 NEW_TOKENS = 200  # ... and 200 tokens, one by one
@@ -44,40 +45,26 @@ def remembered(question: str, depends_on: Sequence[object], measure: Callable[[]
     """The answer to a question about this machine: measured the first time, read from the cache folder afterwards.
 
     Args:
-        question: what is measured, in words; `recall_all` shows it.
+        question: what is measured, in words.
         depends_on: sizes and other facts that the answer depends on, besides processor and torch.
         measure: does the measurement.
     Returns:
         Seconds by the name of a way. A file that is damaged or cannot be written costs a new measurement, no more.
     """
-    return _answer((question, *map(str, depends_on), torch.__version__, processor()), measure)
-
-
-_answers: dict[tuple[str, ...], Seconds] = {}
-
-
-def _answer(key: tuple[str, ...], measure: Callable[[], Seconds]) -> Seconds:
+    key = (question, *map(str, depends_on), torch.__version__, processor())
     if key not in _answers:
         path = _folder() / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.json"
         seconds = _read(path, key)
         if seconds is None:
             seconds = measure()
-            with suppress(UserError, OSError):  # a cache that cannot be written is no reason to fail
-                write_whole(path, json.dumps({"key": key, "seconds": seconds}, indent=1))
+            if min(seconds.values()) < float("inf"):  # else something may be missing only today, such as a compiler
+                with suppress(UserError, OSError):  # a cache that cannot be written is no reason to fail
+                    write_whole(path, json.dumps({"key": key, "seconds": seconds}, indent=1))
         _answers[key] = seconds
     return _answers[key]
 
 
-def recall_all() -> list[tuple[str, list[str], Seconds]]:
-    """What was measured on this machine so far: question, what it depends on, seconds by way. The newest last."""
-    found = []
-    with suppress(OSError, RuntimeError):
-        for path in sorted(_folder().glob("*.json"), key=lambda path: path.stat().st_mtime):
-            with suppress(OSError, ValueError, KeyError, TypeError, IndexError):
-                key = tuple(json.loads(path.read_text(encoding="utf-8"))["key"])
-                if key[-1] == processor() and (seconds := _read(path, key)) is not None:
-                    found.append((key[0], list(key[1:-1]), seconds))
-    return found
+_answers: dict[tuple[str, ...], Seconds] = {}
 
 
 def forget_all() -> None:
@@ -123,17 +110,13 @@ def time_in_turns(ways: Ways) -> Seconds:
     One thread, because several wait for each other on a busy machine, and their times say more about its load than
     about the way. A way that raises does not work here and takes forever (infinity).
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         best = {name: _shortest(calls) for name, calls in ways.items()}  # warms up
-        best = {name: float("inf") if seconds == float("inf") else _shortest(ways[name]) for name, seconds in best.items()}
+        best = {name: seconds if seconds == float("inf") else _shortest(ways[name]) for name, seconds in best.items()}
         for turn in range(N_ROUNDS):
             for name in best:
                 if best[name] <= MAX_SLOWDOWN * min(best.values()) or turn < 2:
                     best[name] = min(best[name], _shortest(ways[name]))
-    finally:
-        torch.set_num_threads(threads)
     return best
 
 

@@ -21,11 +21,11 @@ from llm_scratch.hardware.packed_matmul import (
     packed_range,
     packing_pays,
 )
+from llm_scratch.model.kernel_choice import MIN_TRIAL_WIDTH
 from llm_scratch.model.quantized import QuantizedLinear
 from llm_scratch.model.running import device_of
 
 QKV_NAMES = "W_query", "W_key", "W_value"
-MIN_TRIAL_WIDTH = 128  # narrower matrices are packed wherever it works; nothing is timed
 
 
 class PackedLinear(nn.Module):

@@ -6,9 +6,7 @@ Tests: tests/planning/test_choice.py.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +32,7 @@ class Choice:
     """beginnings from the text"""
     facts: TextFacts
     fingerprint: str
-    """of the text, as `fingerprint` gives it; "" for token shards, whose index has hashes of its own"""
+    """of the text, `data.corpus.TextFingerprint.sha256`; "" for token shards, whose index has hashes of its own"""
 
     def save(self, run: Path) -> None:
         """Write choice.json into a run directory."""
@@ -50,11 +48,3 @@ class Choice:
             return cls(**values | parts | {"prompts": tuple(values["prompts"])})
         except (OSError, ValueError, TypeError, KeyError, UserError):
             return None
-
-
-def fingerprint(documents: Sequence[str]) -> str:
-    """Sixteen hex digits that change when any document does."""
-    sha = hashlib.sha256()
-    for text in documents:
-        sha.update(text.encode("utf-8", "surrogatepass") + b"\0")
-    return sha.hexdigest()[:16]

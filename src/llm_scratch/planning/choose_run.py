@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from llm_scratch.config import ModelConfig, RunConfig, from_dict
-from llm_scratch.data.corpus import Corpus, read_corpus
+from llm_scratch.data.corpus import Corpus, TextFingerprint, read_corpus
 from llm_scratch.data.fit import check_fit, possible_order
 from llm_scratch.data.shards import open_shards
 from llm_scratch.data.sources import files_in, matching, path_list, read
@@ -23,7 +23,7 @@ from llm_scratch.errors import DATA, UserError
 from llm_scratch.hardware.benchmark import matmul_flops
 from llm_scratch.hardware.memory import free_memory
 from llm_scratch.planning import rules
-from llm_scratch.planning.choice import Choice, fingerprint
+from llm_scratch.planning.choice import Choice
 from llm_scratch.planning.describe import describe
 from llm_scratch.planning.text_facts import TextFacts, beginnings, text_facts
 from llm_scratch.tokenizers import Tokenizer
@@ -138,7 +138,7 @@ def choose_run(
     _choose_model(chooser, n_train, row_tokens, seconds - spent(), budget, device)
     plan = _choose_steps(chooser, corpus, lambda: seconds - spent() - CLOSING_SECONDS, device)
     lines = describe(chooser.config, facts, plan, chooser.reasons, n_train, n_val)
-    mark = "" if base.data.source.startswith("shards:") else fingerprint(documents)
+    mark = "" if base.data.source.startswith("shards:") else TextFingerprint.of(documents).sha256
     return Choice(request, chooser.config, lines, tuple(prompts), facts, mark), plan, corpus
 
 
