@@ -1,11 +1,10 @@
-"""Read a run's text for `train` and `plan`, with rows that the text allows and the tokenizer that a run under way has already.
+"""Read a run's text for `train` and `plan`, with rows that the text allows.
 
 Tests: tests/cli/test_corpus.py.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -46,22 +45,6 @@ def load_corpus(
         screen.print(note, soft_wrap=True)
     check_fit(config, *parts)
     return config, corpus
-
-
-def tokenizer_under_way(config: RunConfig, run: Path) -> Tokenizer | None:
-    """The tokenizer in a run's last intact checkpoint; None where it needs none: a new run, or one with a ready-made tokenizer.
-
-    A vocabulary that was learned need not be learned again, and a file that was named may be gone.
-    """
-    from llm_scratch.checkpoint import folders
-    from llm_scratch.manifest import problem
-    from llm_scratch.tokenizers import TOKENIZERS, load_tokenizer
-
-    ready_made = config.data.tokenizer in TOKENIZERS and config.data.tokenizer != "bpe"
-    if ready_made or config.data.source.startswith("shards:"):
-        return None
-    intact = next((folder for folder in folders(run) if problem(folder) is None), None)
-    return None if intact is None else load_tokenizer(intact)
 
 
 def source_in_words(source: str) -> str:

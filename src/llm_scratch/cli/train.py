@@ -21,7 +21,7 @@ from tyro.conf import Positional
 from llm_scratch import files
 from llm_scratch.cli import own_text
 from llm_scratch.cli.beginning import begin_from, beginning, branch, run_of, with_tokenizer
-from llm_scratch.cli.corpus import load_corpus, source_in_words, tokenizer_under_way
+from llm_scratch.cli.corpus import load_corpus, source_in_words
 from llm_scratch.cli.flags import Hidden, Switch, Verb, option
 from llm_scratch.cli.folders import check_can_write, folder_for, read_run, with_order_of
 from llm_scratch.cli.optional_step import optional_step
@@ -130,7 +130,7 @@ class Train(Verb):
         from llm_scratch.cli.plan import look_ahead, warn_of_memory
         from llm_scratch.hardware.allocator import keep_freed_memory
         from llm_scratch.training.loop import train
-        from llm_scratch.training.run_text import text_check
+        from llm_scratch.training.run_text import text_check, tokenizer_of_run
         from llm_scratch.training.team import joined
         from llm_scratch.training.validate import validate
 
@@ -148,7 +148,7 @@ class Train(Verb):
                 model = beginning(config, folder)[0] if config.start else None
             else:
                 documents = own_text.read_again(choice, folder) if choice else None
-                model, tokenizer = beginning(config, folder) if config.start else (None, tokenizer_under_way(config, folder))
+                model, tokenizer = beginning(config, folder) if config.start else (None, tokenizer_of_run(config, folder))
                 config, corpus = load_corpus(config, screen, tokenizer, documents, text_check(config, folder))
                 if first and not own:
                     with optional_step("no plan made", "", screen, self.debug):

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from llm_scratch.config import ModelConfig, RunConfig, from_dict
-from llm_scratch.data.corpus import Corpus, TextFingerprint, read_corpus
+from llm_scratch.data.corpus import Corpus, read_corpus
 from llm_scratch.data.fit import check_fit, possible_order
 from llm_scratch.data.shards import open_shards
 from llm_scratch.data.sources import files_in, matching, path_list, read
@@ -138,7 +138,8 @@ def choose_run(
     _choose_model(chooser, n_train, row_tokens, seconds - spent(), budget, device)
     plan = _choose_steps(chooser, corpus, lambda: seconds - spent() - CLOSING_SECONDS, device)
     lines = describe(chooser.config, facts, plan, chooser.reasons, n_train, n_val)
-    mark = "" if base.data.source.startswith("shards:") else TextFingerprint.of(documents).sha256
+    is_shards = base.data.source.startswith("shards:")
+    mark = "" if is_shards or corpus.text is None else corpus.text.sha256
     return Choice(request, chooser.config, lines, tuple(prompts), facts, mark), plan, corpus
 
 

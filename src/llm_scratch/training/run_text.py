@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,16 +34,17 @@ def prepare_for_run(config: RunConfig, folder: Path, tokenizer: Tokenizer | None
     Raises:
         UserError: the text has changed since the last checkpoint (exit code 3); as `prepare`.
     """
+    return prepare(config, tokenizer or tokenizer_of_run(config, folder), text_check(config, folder))
+
+
+def tokenizer_of_run(config: RunConfig, folder: Path) -> Tokenizer | None:
+    """The tokenizer in a run's newest checkpoint; None for a new run, or where the text does not decide the tokenizer."""
     saved = newest_without_weights(folder)
-    if saved is None:
-        return prepare(config, tokenizer)
-    checkpoint, state = saved
-    if tokenizer is None and config.data.tokenizer != "gpt2":  # ready-made: no text changes it
-        try:
-            tokenizer = load_tokenizer(checkpoint)
-        except UserError:  # of a kind that was not registered to be read: made again from the same text
-            tokenizer = None
-    return prepare(config, tokenizer, lambda text: check_text(folder, state, text, config.data.source))
+    if saved is None or config.data.tokenizer == "gpt2" or config.data.source.startswith("shards:"):
+        return None
+    with suppress(UserError):  # of a kind that was not registered to be read: it is made again from the same text
+        return load_tokenizer(saved[0])
+    return None
 
 
 def text_check(config: RunConfig, folder: Path) -> Callable[[TextFingerprint], None] | None:
