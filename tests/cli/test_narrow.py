@@ -60,7 +60,7 @@ def test_an_error_is_the_same_line_at_every_width(columns, llm, monkeypatch):
 @pytest.mark.parametrize("before", [None, "20", "200"])
 def test_the_columns_are_afterwards_what_they_were(before, monkeypatch):
     monkeypatch.delenv("COLUMNS", raising=False)
-    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((int(os.environ.get("COLUMNS", "30")), 24)))
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda fallback=(80, 24): os.terminal_size((int(os.environ.get("COLUMNS", "30")), 24)))
     if before is not None:
         monkeypatch.setenv("COLUMNS", before)
     with at_least_columns(60):
