@@ -32,6 +32,8 @@ from llm_scratch.generation.speculative import Draft, speculative
 from llm_scratch.generation.steps import chooser
 from llm_scratch.model import MODELS, stepping_stones
 from llm_scratch.model.attention import attention_weights
+from llm_scratch.model.blocked_attention import blocked_attention
+from llm_scratch.model.fast_linear import _FastLinear
 from llm_scratch.model.head_loss import head_loss
 from llm_scratch.model.quantized import QuantizedLinear, to_int4, to_int8
 from llm_scratch.model.quantized_kernels import GROUP, KERNELS, Expanded, usable
@@ -212,6 +214,15 @@ def run_products(tracer):
             WRITTEN[bits](matrix.quantized)(torch.randn(1, 96), None)
 
 
+def run_training(tracer):
+    q, k, v = torch.randn(3, B, H, T, D).requires_grad_().unbind()
+    layer = torch.nn.Linear(96, 64)
+    with tracer.watching(N=T, S=T):  # one block of queries
+        blocked_attention(q, k, v, 0.1).sum().backward()
+    with tracer.watching(M=3, N=64, K=96):
+        _FastLinear.apply(torch.randn(3, 96, requires_grad=True), layer.weight, layer.bias, True).sum().backward()
+
+
 def run_loader(tracer):
     with tracer.watching():
         TokenLoader(np.arange(100), T, B).batch(0)
@@ -221,7 +232,7 @@ def run_loader(tracer):
 def test_every_shape_comment_is_true():
     promised = [promise for path in FILES for promise in promises(path)]
     tracer = Tracer(promised)
-    for drive in (run_models, run_lessons, run_decoding, run_products, run_loader):
+    for drive in (run_models, run_lessons, run_decoding, run_products, run_training, run_loader):
         drive(tracer)
     assert not tracer.broken, "\n".join(dict.fromkeys(tracer.broken))
     never = sorted({promise.where for promise in promised} - tracer.kept)

@@ -107,6 +107,7 @@ HERE = {
     "threads": 2,
     "precision": "float32",
     "matmul_backend": "oneDNN",
+    "onednn_products": ["forward"],
     "compiled": False,
 }
 
@@ -120,6 +121,7 @@ HERE = {
         ({"threads": 77}, "threads was 77 and is 2: "),
         ({"torch": "1.0", "threads": 77}, "torch was 1.0 and is 2.13, threads was 77 and is 2: "),
         (HERE | {"matmul_backend": "MKL"}, "matmul_backend was MKL and is oneDNN: "),
+        (HERE | {"onednn_products": []}, "onednn_products was none and is forward: "),
         (HERE | {"compiled": True}, "compiled was True and is False: "),
         (HERE | {"precision": "bfloat16"}, "precision was bfloat16 and is float32: "),
         (HERE | {"rounding": "ff"}, "this processor rounds differently from the one of the "),

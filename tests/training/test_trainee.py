@@ -65,7 +65,12 @@ def test_stored_choices_replace_those_of_a_new_trial(backends, monkeypatch):
     monkeypatch.setattr(trainee, "compile_problem", lambda device: "")
     ready = make_ready(GPTModel(CFG), MachineConfig(), CPU)
     assert "hidden" in vars(ready.model)
-    stored = {"precision": "bfloat16", "matmul_backend": "MKL", "compiled": False}
+    stored = {
+        "precision": "bfloat16",
+        "matmul_backend": "MKL",
+        "onednn_products": [],
+        "compiled": False,
+    }
     ready.restore_choices(stored, MachineConfig(), CPU)
     assert ready.choices() == stored
     assert backends == ["oneDNN", "MKL"]
@@ -82,6 +87,7 @@ def test_explicit_settings_win_over_stored_choices(backends):
     assert ready.choices() == {
         "precision": "float32",
         "matmul_backend": "oneDNN",
+        "onednn_products": [],
         "compiled": False,
     }
 
@@ -101,8 +107,27 @@ def test_checkpoint_of_another_device_brings_its_precision_alone(backends):
     assert ready.choices() == {
         "precision": "bfloat16",
         "matmul_backend": "oneDNN",
+        "onednn_products": [],
         "compiled": False,
     }
+
+
+@pytest.mark.parametrize("possible", [True, False])
+def test_stored_products_of_linear_layers_are_kept_where_possible(possible, monkeypatch):
+    monkeypatch.setattr(trainee, "faster_products", lambda shapes, backend: ())
+    monkeypatch.setattr(trainee, "has_onednn_linear", lambda: possible)
+    monkeypatch.setattr("llm_scratch.model.fast_linear.MIN_WEIGHTS", 24 * 24)
+    ready = make_ready(GPTModel(CFG), MachineConfig(precision="float32"), CPU)
+    assert ready.choices()["onednn_products"] == []
+    ready.restore_choices({"onednn_products": ["forward"]}, MachineConfig(), CPU)
+    assert ready.choices()["onednn_products"] == (["forward"] if possible else [])
+    assert ("forward" in vars(ready.model.trf_blocks[0].att.W_query)) is possible
+    assert ("(forward of linear layers by oneDNN)" in ready.why) is possible
+
+
+def test_linear_layers_are_tried_in_float32_alone(monkeypatch):
+    monkeypatch.setattr(trainee, "faster_products", lambda *args: pytest.fail("tried"))
+    make_ready(GPTModel(CFG), MachineConfig(precision="bfloat16"), CPU)
 
 
 @pytest.mark.parametrize("works", [True, False])

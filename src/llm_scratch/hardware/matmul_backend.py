@@ -112,7 +112,7 @@ def _speedup_of_onednn() -> float:
             for _ in range(TRIAL_REPEATS):
                 for backend in backends:
                     with _temporarily(backend):
-                        seconds = _thread_seconds(lambda a=a, b=b: a @ b, n_calls)  # type: ignore[misc]
+                        seconds = thread_seconds(lambda a=a, b=b: a @ b, n_calls)  # type: ignore[misc]
                     shortest[backend] = min(shortest[backend], seconds)
             ratios.append(shortest[backends[0]] / shortest[backends[1]])
     return median(ratios)
@@ -131,7 +131,7 @@ def _trial_products() -> Iterator[tuple[int, Tensor, Tensor]]:
         yield n_calls, gradient.T, x
 
 
-def _thread_seconds(work: Callable[[], object], n_calls: int) -> float:
+def thread_seconds(work: Callable[[], object], n_calls: int) -> float:
     """Processor seconds of this thread for `n_calls` calls."""
     start = time.thread_time()
     for _ in range(n_calls):

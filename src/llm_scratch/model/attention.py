@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from llm_scratch.model.blocked_attention import blocked_attention
 from llm_scratch.model.cache import KVCache
 from llm_scratch.model.dropout import Dropout
 
+LONG = 192  # tokens in a row from which blocks of queries are faster than the whole table
 SHORT = 512  # tokens in a row up to which the formula is faster than the kernel on a CPU
 
 
@@ -44,6 +46,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: Dropou
     if T == 1 and q.device.type == "cpu" and not p:
         return look_back(q, k, v, mask)
     if q.device.type == "cpu" and mask is None and k.shape[2] == T and (p or T <= SHORT):
+        if dropout.fast and dropout.training and T >= LONG and not torch.compiler.is_compiling():
+            return blocked_attention(q, k, v, p)
         return dropout(attention_weights(q, k)) @ v
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None and T > 1, dropout_p=p)
 

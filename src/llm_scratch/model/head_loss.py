@@ -8,6 +8,8 @@ Proof of value and gradient: tests/model/test_head_loss.py.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,26 +21,34 @@ from llm_scratch.model.loss import IGNORE, next_token_loss
 SCORES = {"cpu": 2**24, "cuda": 2**28}  # scores held at once; fewer, larger pieces keep a GPU busy
 
 
-def summed_loss(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+Product = Callable[[Tensor, Tensor], Tensor]
+
+
+def summed_loss(model: nn.Module, inputs: Tensor, targets: Tensor, product: Product = F.linear) -> Tensor:
     """Nats over all asked tokens of a batch, [B, T] each: a scalar.
 
     A model with `hidden(ids) -> [B, T, C]` and a plain matrix as `out_head` takes the short way, any other the plain one.
+
+    Args:
+        product: computes the logits of the short way, as `F.linear` does.
     """
     head = getattr(model, "out_head", None)
     if not (hasattr(model, "hidden") and isinstance(head, nn.Linear) and head.bias is None):
         return next_token_loss(model(inputs), targets, "sum")
-    return head_loss(model.hidden(inputs), head.weight, targets)
+    return head_loss(model.hidden(inputs), head.weight, targets, product)
 
 
-def head_loss(x: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+def head_loss(x: Tensor, weight: Tensor, targets: Tensor, product: Product = F.linear) -> Tensor:
     """Cross-entropy of `x @ weight.T`, summed in nats over the targets that are not `IGNORE`.
 
     Args:
         x: [B, T, C].
         weight: [V, C], the head.
         targets: [B, T].
+        product: as in `summed_loss`.
     """
-    loss = _HeadLoss.apply(x.flatten(0, -2), weight, targets.flatten(), torch.is_grad_enabled())
+    learning = torch.is_grad_enabled()
+    loss = _HeadLoss.apply(x.flatten(0, -2), weight, targets.flatten(), learning, product)
     # Up to torch 2.10, autocast would give the copy of `weight` that it made there, which has no
     # gradient, to every later product with `weight`.
     torch.clear_autocast_cache()
@@ -49,13 +59,15 @@ class _HeadLoss(torch.autograd.Function):
     """Takes the gradient on the way forward, while the scores of a piece are there."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, learning: bool) -> Tensor:
-        rows = max(1, SCORES.get(x.device.type, SCORES["cuda"]) // len(weight))
+    def forward(ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, learning: bool, product: Product) -> Tensor:
+        most = max(1, SCORES.get(x.device.type, SCORES["cuda"]) // len(weight))
+        n_pieces = max(1, math.ceil(len(x) / most))
+        rows = max(1, math.ceil(len(x) / n_pieces))  # a short last piece would be a slow product
         total = torch.zeros((), device=x.device)
         dx, dweight = torch.empty_like(x), None
         for piece in (slice(start, start + rows) for start in range(0, len(x), rows)):
             asked, right = (targets[piece] != IGNORE)[:, None], targets[piece].clamp(min=0)[:, None]  # [N, 1] each
-            scores = F.linear(x[piece], weight)  # [N, V]
+            scores = product(x[piece], weight)  # [N, V]
             dtype = scores.dtype
             likely = scores.float().log_softmax(-1)  # [N, V]
             del scores
@@ -72,6 +84,6 @@ class _HeadLoss(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         (dx, dweight), ctx.gradients = ctx.gradients, None  # given away, so that what is added to them later can be added in place
-        return dx.mul_(slopes[0]), dweight.mul_(slopes[0]), None, None
+        return dx.mul_(slopes[0]), dweight.mul_(slopes[0]), None, None, None

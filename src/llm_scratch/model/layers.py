@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from llm_scratch.model.fast_gelu import fast_gelu, fast_gelu_applies
+
 
 def layer_norm(x: Tensor, scale: Tensor, shift: Tensor, eps: float = 1e-5) -> Tensor:
     """Each token's numbers moved to mean 0 and variance 1, then stretched and shifted: the formula. x: [..., C] -> [..., C]."""
@@ -44,10 +46,18 @@ class LayerNorm(nn.Module):
 
 
 class GELU(nn.Module):
-    """The bend between the two matrices of the feed-forward. Any shape -> the same shape."""
+    """The activation between the two matrices of the feed-forward. Any shape -> the same shape.
+
+    Attributes:
+        fast: train by `fast_gelu` on a CPU; `training.trainee.Trainee` sets it.
+    """
+
+    fast = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """`gelu` above, by PyTorch's kernel."""
+        """`gelu` above, by PyTorch's kernel or by `fast_gelu`."""
+        if self.fast and self.training and fast_gelu_applies(x):
+            return fast_gelu(x)
         return F.gelu(x, approximate="tanh")
 
 

@@ -90,13 +90,19 @@ def what_changed(stored: dict[str, Any], here: dict[str, Any]) -> str:
     elsewhere = stored.get("device", here.get("device")) != here.get("device")
     names = ("torch", "device", "precision") if elsewhere else [n for n in here if n != "rounding"]
     changed = [
-        f"{name} was {stored[name]} and is {here[name]}" for name in names if name in here and stored.get(name, here[name]) != here[name]
+        f"{name} was {_in_words(stored[name])} and is {_in_words(here[name])}"
+        for name in names
+        if name in here and stored.get(name, here[name]) != here[name]
     ]
     if not changed and stored.get("rounding", here.get("rounding")) != here.get("rounding"):
         changed = ["this processor rounds differently from the one of the checkpoint"]
     if not changed:
         return ""
     return f"{', '.join(changed)}: sums may round otherwise, so the last bits may differ from now on"
+
+
+def _in_words(value: Any) -> str:
+    return (" and ".join(value) or "none") if isinstance(value, list) else str(value)
 
 
 def _as_tensor(digits: str) -> Tensor:

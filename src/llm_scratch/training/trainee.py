@@ -9,17 +9,21 @@ Tests: tests/training/test_trainee.py. Gains: `python benchmarks/train.py`.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from llm_scratch.config import MachineConfig, ModelConfig
 from llm_scratch.hardware.benchmark import matmul_flops
+from llm_scratch.hardware.linear_kernel import faster_products, has_onednn_linear
 from llm_scratch.hardware.matmul_backend import fastest_matmul_backend, use_matmul_backend
 from llm_scratch.model.dropout import Dropout
+from llm_scratch.model.fast_linear import fast_product, large_shapes, set_products
 from llm_scratch.model.head_loss import summed_loss
+from llm_scratch.model.layers import GELU
 from llm_scratch.training.precision import Precision, choose_precision, precision_of_run
 
 COMPILING = 60.0  # seconds that torch.compile takes for a GPT, about
@@ -37,6 +41,7 @@ class Trainee(nn.Module):
     Attributes:
         precision: of the matrix products.
         matmul_backend: the library that multiplies on a CPU; "" on other devices.
+        onednn_products: of linear layers, done by oneDNN's own operator (`set_products`).
         compiled: whether the model's trunk goes through torch.compile.
         compile_reason: why, or why not.
     """
@@ -45,21 +50,25 @@ class Trainee(nn.Module):
         super().__init__()
         self.model, self.precision = model, precision
         self.matmul_backend = ""
+        self.onednn_products: tuple[str, ...] = ()
         self.compiled = False
         self.compile_reason = "not requested"
         for part in model.modules():
-            if isinstance(part, Dropout):
+            if isinstance(part, (Dropout, GELU)):
                 part.fast = True
 
     def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """The summed loss; a scalar."""
         with self.precision.products(inputs.device):
-            return summed_loss(self.model, inputs, targets)
+            product = fast_product if self.onednn_products else F.linear
+            return summed_loss(self.model, inputs, targets, product)
 
     @property
     def why(self) -> str:
         """What was chosen and why, in one line."""
         backend = f", products by {self.matmul_backend}" if self.matmul_backend else ""
+        if self.onednn_products:
+            backend += f" ({' and '.join(self.onednn_products)} of linear layers by oneDNN)"
         compiled = f"{'' if self.compiled else 'not '}compiled: {self.compile_reason}"
         return f"{self.precision.name}: {self.precision.why}{backend}; {compiled}"
 
@@ -72,11 +81,17 @@ class Trainee(nn.Module):
             trunk.pop("hidden", None)  # the method of the class is behind it
         self.compiled, self.compile_reason = compiled, reason
 
+    def set_products(self, products: Sequence[str]) -> None:
+        """Let oneDNN do these products of the model's large linear layers, and no others."""
+        self.onednn_products = tuple(products)
+        set_products(self.model, products)
+
     def choices(self) -> dict[str, Any]:
         """What changes bits and was chosen here: JSON for a checkpoint."""
         return {
             "precision": self.precision.name,
             "matmul_backend": self.matmul_backend,
+            "onednn_products": list(self.onednn_products),
             "compiled": self.compiled,
         }
 
@@ -98,6 +113,8 @@ class Trainee(nn.Module):
             return
         if self.matmul_backend and stored.get("matmul_backend"):
             self.matmul_backend = use_matmul_backend(stored["matmul_backend"])
+        if device.type == "cpu" and "onednn_products" in stored:
+            self.set_products(stored["onednn_products"] if has_onednn_linear() else ())
         if machine.compile == "auto" and "compiled" in stored:
             compiled = stored["compiled"]
             if compiled == self.compiled or not compiled or not compile_problem(device):
@@ -120,6 +137,8 @@ def make_ready(model: nn.Module, machine: MachineConfig, device: torch.device, w
     dtype = torch.bfloat16 if precision.name == "bfloat16" else torch.float32
     trainee = Trainee(model, precision)
     trainee.matmul_backend = backend
+    if on_cpu and precision.name == "float32":
+        trainee.set_products(faster_products(large_shapes(model), backend))
     compiled, reason = compile_pays(machine.compile, work, device, dtype)
     if compiled and (problem := compile_problem(device)):
         compiled, reason = False, f"torch.compile does not work here ({problem})"

@@ -1,0 +1,99 @@
+"""Causal attention for training on a CPU: blocks of queries, each with the keys that it may see.
+
+The formula computes a full table of weights [T, T] and hides the upper half. Here a block of N
+queries meets only the S keys up to its own end, which saves up to half of the work, and the
+backward pass is written by hand: it keeps two tables instead of three and copies no heads.
+Tests: tests/model/test_blocked_attention.py (equal to the formula, gradients too).
+Gain: LOG.md, 2026-11-29.
+Source: the row sum of the backward pass as in FlashAttention, Dao et al. 2022,
+https://arxiv.org/abs/2205.14135, appendix B.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llm_scratch.model.dropout import mask
+
+BLOCK_ROWS = 64  # queries a block
+
+
+def blocked_attention(q: Tensor, k: Tensor, v: Tensor, p: float = 0.0) -> Tensor:
+    """softmax(q k^T / sqrt(D)) v with the future hidden and dropout on the weights.
+
+    Args:
+        q, k, v: [B, H, T, D].
+        p: probability of dropout, drawn by `dropout.mask`.
+    Returns:
+        [B, H, T, D], in memory [B, T, H, D], as the output projection reads it.
+    """
+    return _BlockedAttention.apply(q, k, v, p)
+
+
+class _BlockedAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, p: float) -> Tensor:
+        B, H, T, D = q.shape
+        flat_q, flat_k, flat_v = (x.flatten(0, 1).contiguous() for x in (q, k, v))  # [B * H, T, D]
+        y = torch.empty(B, T, H, D, dtype=v.dtype, device=v.device)
+        tables = []
+        for start, stop in blocks(T):
+            future = _future(start, stop, q)
+            block_q, seen_k = flat_q[:, start:stop], flat_k[:, :stop]
+            scores = torch.baddbmm(future, block_q, seen_k.mT, alpha=D**-0.5)  # [B * H, N, S]
+            weights = scores.softmax(-1)
+            kept = weights * mask(weights, p) if p else weights
+            block_y = torch.bmm(kept, flat_v[:, :stop])  # [B * H, N, D]
+            y[:, start:stop] = block_y.view(B, H, -1, D).transpose(1, 2)
+            tables += [weights, kept] if p else [weights]
+        ctx.save_for_backward(flat_q, flat_k, flat_v, y, *tables)
+        ctx.dropped = p > 0
+        return y.transpose(1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        (dy,) = gradients
+        flat_q, flat_k, flat_v, y, *tables = ctx.saved_tensors
+        B, H, T, D = dy.shape
+        dq = torch.empty(B, T, H, D, dtype=dy.dtype, device=dy.device)
+        flat_dy = dy.flatten(0, 1).contiguous()  # [B * H, T, D]
+        row_sums = (dy.transpose(1, 2) * y).sum(-1).transpose(1, 2).reshape(B * H, T, 1)
+        dk = dv = flat_dy  # set by the last block, which sees all keys
+        step = 2 if ctx.dropped else 1
+        for i, (start, stop) in reversed(list(enumerate(blocks(T)))):
+            weights, kept = tables[step * i], tables[step * i + step - 1]
+            block_dy = flat_dy[:, start:stop]
+            block_dv = torch.bmm(kept.mT, block_dy)  # [B * H, S, D]
+            slope = torch.bmm(block_dy, flat_v[:, :stop].mT)  # [B * H, N, S]
+            slope.mul_(kept).addcmul_(weights, row_sums[:, start:stop], value=-1)
+            block_dk = torch.bmm(slope.mT, flat_q[:, start:stop])
+            block_dq = torch.bmm(slope, flat_k[:, :stop]).view(B, H, -1, D)
+            torch.mul(block_dq.transpose(1, 2), D**-0.5, out=dq[:, start:stop])
+            if stop == T:
+                dk, dv = block_dk, block_dv
+            else:
+                dk[:, :stop] += block_dk
+                dv[:, :stop] += block_dv
+        dk = _rows_first(dk.view(B, H, T, D), D**-0.5)
+        return dq.transpose(1, 2), dk, _rows_first(dv.view(B, H, T, D), 1.0), None
+
+
+def blocks(n_rows: int) -> list[tuple[int, int]]:
+    """(start, stop) of each block of queries."""
+    return [(start, min(start + BLOCK_ROWS, n_rows)) for start in range(0, n_rows, BLOCK_ROWS)]
+
+
+def _future(start: int, stop: int, like: Tensor) -> Tensor:
+    """-inf where a key is later than the query, else 0: [N, S]."""
+    table = torch.full((stop - start, stop), float("-inf"), dtype=like.dtype, device=like.device)
+    return table.triu(start + 1)
+
+
+def _rows_first(x: Tensor, factor: float) -> Tensor:
+    """x times a factor: [B, H, T, D], in memory [B, T, H, D]."""
+    B, H, T, D = x.shape
+    result = torch.empty(B, T, H, D, dtype=x.dtype, device=x.device)
+    return torch.mul(x.transpose(1, 2), factor, out=result).transpose(1, 2)
