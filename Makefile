@@ -26,7 +26,7 @@ test: setup      ## the default tests
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: setup  ## the tests of long sizes
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --timeout 3600
 
 test-machines: setup  ## the main commands on simulated machines: Windows, Macs, old processors, containers
 	$(BIN)/python -m pytest -m machines -n 2 --dist loadgroup tests/machines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +33,26 @@ hypothesis.settings.load_profile("no clock")
 for number in (signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
     if signal.getsignal(number) == signal.SIG_IGN:  # as under `nohup make test &`; what tests start and stop would inherit that
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+MAX_MEMORY_BYTES = 10 << 30
+"""of one test process: a test that runs away ends in a MemoryError, which names it, before the machine kills processes"""
+
+
+def pytest_configure() -> None:
+    """Limit the memory of this process and of those that it starts, where the system can."""
+    if sys.platform == "linux" and not os.path.exists("/dev/nvidiactl"):  # CUDA reserves far more than it uses
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        if hard == resource.RLIM_INFINITY or hard > MAX_MEMORY_BYTES:
+            resource.setrlimit(resource.RLIMIT_DATA, (MAX_MEMORY_BYTES, hard))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Under CI, print each failure at once: what follows may hang, and the summary would never come."""
+    if report.failed and os.environ.get("CI") and "PYTEST_XDIST_WORKER" not in os.environ:
+        print(f"\n{report.nodeid} failed ({report.when}):\n{report.longreprtext}", flush=True)
 
 
 @pytest.fixture(scope="session")
