@@ -77,6 +77,8 @@ def compare_runs(folder: Path) -> str | None:
 
     from llm_scratch import load
 
+    if missing := [run for run in ("whole", "resumed") if not (folder / run).is_dir()]:
+        return f"nothing to compare: no {' and no '.join(missing)} run was made"
     weights = [load(folder / run)[0].state_dict() for run in ("whole", "resumed")]
     same = all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
     return None if same else "the resumed run ended with other weights than the whole one"
