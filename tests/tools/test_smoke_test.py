@@ -30,11 +30,17 @@ def test_a_command_that_fails_shows_its_output(tmp_path):
 def test_a_resumed_run_is_compared_bit_by_bit(monkeypatch, tmp_path, resumed, error):
     models = {"whole": torch.nn.Linear(2, 2), "resumed": torch.nn.Linear(2, 2)}
     for name, weight in (("whole", 1.0), ("resumed", resumed)):
+        (tmp_path / name).mkdir()
         torch.nn.init.constant_(models[name].weight, 1.0)
         torch.nn.init.constant_(models[name].bias, weight)
     monkeypatch.setattr("llm_scratch.load", lambda path: (models[path.name], None))
     found = smoke_test.compare_runs(tmp_path)
     assert found is None if error is None else error in found
+
+
+def test_runs_that_were_not_made_are_not_compared(tmp_path):
+    (tmp_path / "whole").mkdir()
+    assert smoke_test.compare_runs(tmp_path) == "nothing to compare: no resumed run was made"
 
 
 def test_a_failure_is_printed_and_sets_the_exit_code(monkeypatch, capsys):
