@@ -61,7 +61,7 @@ def test_a_line_has_every_field(tmp_path):
 
 def test_lines_come_every_so_many_seconds_and_at_the_end(tmp_path, monkeypatch):
     clock = iter(range(1000))
-    monkeypatch.setattr("llm_scratch.cli.progress.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("llm_scratch.cli.progress.perf_counter", lambda: next(clock))
     console = a_console()
     with Watch(console, every=10) as watch:
         watch.started(a_run(tmp_path, 0), resumed=False)

@@ -27,7 +27,7 @@ def cache(tmp_path, monkeypatch):
 def clock(monkeypatch):
     """Let the trial read this clock, which stands still until a way advances it."""
     now = [0.0]
-    monkeypatch.setattr(trials.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(trials, "perf_counter", lambda: now[0])
     return now
 
 

@@ -11,7 +11,6 @@ import os
 import sys
 import time
 from importlib import import_module
-from types import SimpleNamespace
 from typing import Any
 
 from llm_scratch.cli import main
@@ -35,7 +34,7 @@ def note_locks() -> None:
         time.sleep(seconds)
 
     lock._take = noted
-    lock.time = SimpleNamespace(sleep=sleep)
+    lock.sleep = sleep
 
 
 def run(words: list[str], log: str) -> int:

@@ -24,7 +24,6 @@ MAX_SLEEP_SECONDS = 1  # that a process may ask to sleep before it says who hold
 RACER = """
 import json, sys, time
 from pathlib import Path
-from types import SimpleNamespace
 from llm_scratch.errors import UserError
 from llm_scratch import file_lock
 from llm_scratch.training import lock
@@ -34,7 +33,7 @@ here, me, other, races = Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.ar
 tries, sleeps = [], []
 flock = file_lock.fcntl.flock
 file_lock.fcntl.flock = lambda *how: (tries.append(how), flock(*how))
-lock.time = SimpleNamespace(sleep=lambda seconds: (sleeps.append(seconds), time.sleep(seconds)))
+lock.sleep = lambda seconds: (sleeps.append(seconds), time.sleep(seconds))
 
 def tell(name, what):
     (here / f"{name}.{me}.new").write_text(json.dumps(what))

@@ -48,7 +48,7 @@ def test_the_second_does_not_take_the_firsts_lock_away(tmp_path):
 
 def test_a_holder_that_has_not_said_its_name_yet(tmp_path, monkeypatch):
     sleeps = []
-    monkeypatch.setattr("time.sleep", sleeps.append)
+    monkeypatch.setattr("llm_scratch.training.lock.sleep", sleeps.append)
     with only_writer(tmp_path, pytest.fail):
         (tmp_path / NAME).write_text("")
         with pytest.raises(UserError, match="another process trains there"), only_writer(tmp_path, pytest.fail):

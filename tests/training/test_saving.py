@@ -19,7 +19,7 @@ class FreeLock:
 @pytest.fixture
 def pauses(monkeypatch):
     slept = []
-    monkeypatch.setattr("time.sleep", slept.append)
+    monkeypatch.setattr(saving, "sleep", slept.append)
     return slept
 
 

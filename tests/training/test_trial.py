@@ -66,7 +66,7 @@ def test_no_time_still_takes_one_row(priced):
 def test_a_real_trial_times_real_steps_and_moves_no_generator(matrix_rate, step_seconds, look_seconds, monkeypatch):
     """By a clock that shows a second more at each reading, every call takes a second."""
     readings = count()
-    monkeypatch.setattr("llm_scratch.hardware.benchmark.time.perf_counter", lambda: next(readings))
+    monkeypatch.setattr("llm_scratch.hardware.benchmark.perf_counter", lambda: next(readings))
     before, updates = torch.get_rng_state(), []
     with register_optimizer_step_post_hook(lambda *args: updates.append(args)):
         found = try_out(a_run(micro_batches=2), CPU, matrix_rate=matrix_rate, seconds=0.02)

@@ -6,9 +6,9 @@ Proof: tests/cli/test_progress.py.
 from __future__ import annotations
 
 import textwrap
-import time
 from collections import deque
 from collections.abc import Iterable, Sequence
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console, RenderableType
@@ -75,7 +75,7 @@ class Watch(Watcher):
         self.bar: Bar | None = None
         self.log: Page | None = None
         self.recent: deque[dict[str, float]] = deque(maxlen=20)  # rows of the last steps
-        self.began = self.said = 0.0  # time.perf_counter()
+        self.began = self.said = 0.0  # perf_counter()
         self.first_step = 0
 
     def __enter__(self) -> Self:
@@ -92,7 +92,7 @@ class Watch(Watcher):
         if self.plan is not None:
             self.plan.save(run.folder)
         self.log = Page(run.folder / "log.txt", self.warn)
-        self.began = self.said = time.perf_counter()
+        self.began = self.said = perf_counter()
         self.first_step = run.step
         if run.step >= run.steps:
             self._say(f"all {run.steps:,} steps are done already; {self._how_to_extend(run)}")
@@ -121,7 +121,7 @@ class Watch(Watcher):
         if self.bar is not None:
             self.bar.status = self._numbers(run)
             self.bar.update(self.bar.task_ids[0], completed=run.step, clock=self._clock(run))
-        now = time.perf_counter()
+        now = perf_counter()
         if now - self.said >= self.every or run.step == run.steps:
             self.said = now
             self._say(self._line(run, row), quiet=self.bar is not None)
@@ -187,7 +187,7 @@ class Watch(Watcher):
 
     def _clock(self, run: Run) -> str:
         """Time gone and, by the speed so far, time left."""
-        gone = time.perf_counter() - self.began
+        gone = perf_counter() - self.began
         left = gone / max(1, run.step - self.first_step) * (run.steps - run.step)
         return f"{duration(gone)} gone, {duration(left)} left"
 

@@ -6,9 +6,9 @@ Tests: tests/hardware/test_benchmark.py.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import lru_cache
+from time import perf_counter
 
 import torch
 
@@ -20,15 +20,15 @@ MATMUL_SIZE = {"cpu": 1024, "cuda": 8192, "mps": 4096}  # rows and columns of th
 def repeat_timings(work: Callable[[], object], device: torch.device, seconds: float) -> list[float]:
     """Call `work` repeatedly for about `seconds` and return the seconds of each call: at least two, after one warm-up call."""
     times: list[float] = []
-    began = time.perf_counter()
-    while len(times) < 3 or time.perf_counter() - began < seconds:
-        start = time.perf_counter()
+    began = perf_counter()
+    while len(times) < 3 or perf_counter() - began < seconds:
+        start = perf_counter()
         work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         elif device.type == "mps":
             torch.mps.synchronize()
-        times.append(time.perf_counter() - start)
+        times.append(perf_counter() - start)
     return times[1:]
 
 

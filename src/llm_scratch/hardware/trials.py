@@ -12,11 +12,11 @@ import hashlib
 import json
 import os
 import platform
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from time import perf_counter
 
 import torch
 
@@ -124,12 +124,12 @@ def _shortest(calls: Sequence[Callable[[], object]]) -> float:
     """Seconds of the shortest call; infinite if one raises."""
     shortest = float("inf")
     for call in calls:
-        began = time.perf_counter()
+        began = perf_counter()
         try:
             call()
         except (RuntimeError, NotImplementedError):
             return float("inf")
-        shortest = min(shortest, time.perf_counter() - began)
+        shortest = min(shortest, perf_counter() - began)
     return shortest
 
 

@@ -11,10 +11,10 @@ import json
 import os
 import socket
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import sleep
 
 from llm_scratch.errors import CHECKPOINT, RESOURCES, UserError
 from llm_scratch.file_lock import try_lock
@@ -105,5 +105,5 @@ def _holder(path: Path) -> str:
         with suppress(OSError, ValueError, KeyError, TypeError):
             said = json.loads(path.read_text(encoding="utf-8"))
             return f"process {said['pid']} on {said['host']}"
-        time.sleep(0.01)
+        sleep(0.01)
     return "another process"

@@ -14,11 +14,11 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import sleep
 
 from llm_scratch import files
 from llm_scratch.errors import RESOURCES, UserError
@@ -81,7 +81,7 @@ class Saves:
                 self.warn(f"{e} (the run goes on and tries again)")
                 if not last:
                     return False
-                time.sleep(PAUSE)
+                sleep(PAUSE)
             else:
                 self.failed = 0
                 return True
