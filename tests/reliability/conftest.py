@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -38,6 +39,13 @@ class Process:
     def send(self, number: int) -> None:
         """Send it a signal; nothing happens if it has ended."""
         os.kill(self.pid, number)
+
+    def stacks(self) -> str:
+        """Where each of its threads is, for the report of a process that hangs."""
+        before = self._starter.log.stat().st_size
+        self.send(signal.SIGUSR1)
+        time.sleep(1)
+        return self._starter.log.read_bytes()[before:].decode(errors="replace")
 
     def wait(self) -> int:
         """Its exit code once it has ended; minus the signal's number if it was killed. To be asked once."""

@@ -6,8 +6,10 @@ which can be killed like any other; its number stays its own until it is waited 
 log has a line when it asks for the lock of its run, and one for each sleep before it answers.
 """
 
+import faulthandler
 import json
 import os
+import signal
 import sys
 import time
 from importlib import import_module
@@ -42,6 +44,7 @@ def run(words: list[str], log: str) -> int:
     number = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(number, stream)
+    faulthandler.register(signal.SIGUSR1)  # where it hangs: `Process.stacks`
     os.setsid()
     code = main(words)
     sys.stdout.flush()

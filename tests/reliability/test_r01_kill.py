@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from effort import wait_until
+from effort import PATIENCE_SECONDS, wait_until
 
 from llm_scratch.checkpoint import folders
 
@@ -32,9 +32,11 @@ def stop_inside_a_save(process: Process, run: Path, before: set[Path], rng: rand
 
     So the hits do not depend on the load. A process whose last save is missed ends by itself.
     """
-    state = psutil.Process(process.pid)
+    state, end = psutil.Process(process.pid), time.monotonic() + PATIENCE_SECONDS
     while state.status() != psutil.STATUS_ZOMBIE:
         if half_written(run) <= before:
+            if time.monotonic() > end:
+                raise TimeoutError(f"neither a save nor the end of the process; it is {state.status()}:\n{process.stacks()}")
             continue
         time.sleep(rng.uniform(0, INSIDE))
         process.send(signal.SIGSTOP)
