@@ -26,6 +26,10 @@ class UserError(Exception):
         self.code = code
 
 
+class GenerationWarning(UserWarning):
+    """A text is not what was requested: its prompt did not fit into the context, or it ended early."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str], code: int = USAGE) -> UserError:
     """An error for a name that is not in a table, with the nearest name or all of them.
 

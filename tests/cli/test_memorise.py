@@ -59,7 +59,7 @@ def test_the_verdict(held_out, training, begins):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--samples", 0), "samples=0 must be at least 1"),
+        (("--samples", 0), "--samples: 0 is out of range; give a whole number from 1 to 1000000"),
         (("--tokens", 5), "tokens=5 is shorter than window=20; give --tokens 20 or more"),
     ],
 )

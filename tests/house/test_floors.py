@@ -12,7 +12,7 @@ import llm_scratch
 ROOT = Path(llm_scratch.__file__).parent
 FLOORS = [
     ["errors"],
-    ["strict", "web", "user_folders", "worker_processes", "file_lock"],
+    ["strict", "ranges", "web", "user_folders", "worker_processes", "file_lock"],
     ["config", "files", "download", "tensor_file"],
     ["hardware"],  # above files and download: it keeps what it measured in the cache folder
     ["tokenizers", "model", "presets", "manifest"],

@@ -127,7 +127,7 @@ def test_a_small_text_warns_and_gives_what_it_has():
 
 @pytest.mark.parametrize("size", [256, 0, -1, 1_000_001])
 def test_an_impossible_size_is_refused(size):
-    with pytest.raises(UserError, match=f"vocab_size={size} must be at least 257"):
+    with pytest.raises(UserError, match=f"vocab_size: {size} is out of range; give a whole number from 257"):
         ByteBPE.train(["abc"], size)
 
 

@@ -21,7 +21,7 @@ from llm_scratch import __version__
 from llm_scratch.cli.encoding import use_lookalikes
 from llm_scratch.cli.narrow import entries, fold, terminal_columns
 from llm_scratch.cli.streams import flush_standard_streams, open_standard_streams
-from llm_scratch.errors import INTERRUPTED, RESOURCES, UserError, unknown
+from llm_scratch.errors import INTERRUPTED, RESOURCES, GenerationWarning, UserError, unknown
 
 VERBS: dict[str, tuple[str, str]] = {
     "train": ("train.Train", "train a model from a preset, or go on with one"),
@@ -80,6 +80,7 @@ def _run(words: list[str]) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
+            warnings.filterwarnings("default", category=GenerationWarning)
             _dispatch(words)
     except SystemExit as e:
         if isinstance(e.__context__, BrokenPipeError):  # rich ends the program so

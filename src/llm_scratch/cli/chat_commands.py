@@ -12,12 +12,10 @@ from llm_scratch.cli.conversation import Conversation
 from llm_scratch.cli.samplers import Samplers
 from llm_scratch.cli.terminal import console, table
 from llm_scratch.errors import UserError, unknown
+from llm_scratch.ranges import RANGES, check
 
 if TYPE_CHECKING:
     from llm_scratch.cli.chat import Talk
-
-WHOLE = ("top_k", "no_repeat_ngram_size", "tokens", "seed")
-"""settings that are whole numbers"""
 
 
 def set_(talk: Talk, words: str) -> None:
@@ -31,6 +29,10 @@ def set_(talk: Talk, words: str) -> None:
         talk.conversation.system = value.strip('"')
         return
     number = _number(name, value)
+    if name == "logit_bias":
+        replace(talk.samplers, logit_bias=number).settings()  # refuses ids and numbers that cannot be
+    else:
+        check(name, number, f"/set {name}")
     if name in ("tokens", "seed"):
         if name == "tokens" and number is None:
             raise UserError("/set tokens needs a whole number")
@@ -47,9 +49,9 @@ def _number(name: str, value: str) -> Any:
     if name == "logit_bias":
         return value
     try:
-        return int(value) if name in WHOLE else float(value)
+        return int(value) if RANGES[name].whole else float(value)
     except ValueError as e:
-        raise UserError(f"{name} is {value!r}; expected {'a whole number' if name in WHOLE else 'a number'}, or off") from e
+        raise UserError(f"{name} is {value!r}; expected {'a whole number' if RANGES[name].whole else 'a number'}, or off") from e
 
 
 def show(talk: Talk, words: str) -> None:

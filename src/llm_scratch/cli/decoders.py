@@ -100,7 +100,7 @@ class Decoders(Samplers):
         import torch
 
         from llm_scratch.generation import beam, contrastive, speculative
-        from llm_scratch.generation.decode import encode_prompt
+        from llm_scratch.generation.decode import encode_prompt, seeded
         from llm_scratch.model.running import device_of
         from llm_scratch.tokenizers.special import end_of_text
 
@@ -118,7 +118,7 @@ class Decoders(Samplers):
             draft = self._draft(model)
             settings = {"temperature": 0.8} | self.settings() | vocab
             for number in range(samples):
-                chance = torch.Generator(device_of(model)).manual_seed(seed + number)
+                chance = seeded(seed + number, device_of(model))
                 propose: Any = partial(speculative.lookup, **vocab)
                 if draft is not None:
                     propose = speculative.Draft(draft, chance, **settings)

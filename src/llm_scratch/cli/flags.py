@@ -23,6 +23,7 @@ from tyro.conf import Positional, arg
 
 from llm_scratch.cli.narrow import CAPTURE_COLUMNS, MIN_HELP_COLUMNS, at_least_columns, terminal_columns, unboxed
 from llm_scratch.errors import UserError
+from llm_scratch.ranges import OutOfRange, check, range_of
 
 T = TypeVar("T")
 _POSITIONAL = Positional[str].__metadata__[0]  # type: ignore[attr-defined]
@@ -132,7 +133,11 @@ def parse(cls: type[T], argv: Sequence[str], prog: str) -> T:
             redirect_stdout(boxes if narrow else sys.stdout),
             at_least_columns(CAPTURE_COLUMNS if narrow else MIN_HELP_COLUMNS),
         ):
-            return tyro.cli(cls, args=list(argv), prog=prog, description=inspect.getdoc(cls), **start)
+            verb = tyro.cli(cls, args=list(argv), prog=prog, description=inspect.getdoc(cls), **start)
+        check_numbers(verb)
+        return verb
+    except OutOfRange as e:
+        raise e.shown_as(_flag_of(cls, e.name)) from None
     except SystemExit as e:
         if not e.code and narrow:
             boxes.seek(0)
@@ -140,6 +145,24 @@ def parse(cls: type[T], argv: Sequence[str], prog: str) -> T:
         if not e.code:
             raise
         raise UserError(f"{_in_one_line(complaint.getvalue())}; see `{prog} --help`") from None
+
+
+def check_numbers(verb: Any) -> None:
+    """Refuse a flag whose number is out of the range of its setting (`ranges.RANGES`).
+
+    Raises:
+        OutOfRange: names the setting.
+    """
+    for f in fields(verb):
+        name = f.name.rstrip("_")
+        if range_of(name, type(verb).__name__) is not None and not isinstance(getattr(verb, f.name), str):
+            check(name, getattr(verb, f.name), owner=type(verb).__name__)
+
+
+def _flag_of(cls: type, name: str) -> str:
+    """The flag of a setting: `--train.lr` for "lr"."""
+    word = name.replace("_", "-")
+    return next((flag for flag in number_of_values(cls) if re.split(r"--|\.", flag)[-1] == word), name)
 
 
 _REWORDED: Mapping[str, str] = {

@@ -56,10 +56,6 @@ class Import(Verb):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(f"--out {folder} is there already; expected a new or empty folder")
         check_can_write(folder)
-        if self.heads is not None and self.heads < 1:
-            raise UserError(f"heads={self.heads} must be at least 1")
-        if self.drop_rate is not None and not 0 <= self.drop_rate < 1:
-            raise UserError(f"drop_rate={self.drop_rate} must be at least 0 and below 1")
         from llm_scratch.loading import Options, read, tokenizer_named
         from llm_scratch.training.prompt import prompt_problem
 

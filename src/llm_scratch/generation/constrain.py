@@ -51,12 +51,9 @@ class Constraint:
                 if not row.is_stopped():
                     row.consume_token(token)
         else:
-            self._rows = [self._matcher(self._tokens, self._grammar) for _ in ids]
+            self._rows = [self._matcher(self._tokens, self._grammar, log_level=0) for _ in ids]
         allowed = np.stack([np.frombuffer(row.compute_logit_bias(), np.uint8)[: logits.shape[1]] > 0 for row in self._rows])
-        if any(row.is_error() for row in self._rows):
-            raise UserError(
-                "no token of this tokenizer can go on with the form here; use a model whose vocabulary has its characters", DATA
-            )
+        allowed[[row.is_error() for row in self._rows]] = False  # this text ends, and the others continue
         return logits.masked_fill(~torch.from_numpy(allowed).to(logits.device), float("-inf"))
 
 

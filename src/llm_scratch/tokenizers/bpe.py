@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from llm_scratch.errors import DATA, UserError
+from llm_scratch.ranges import check_in, count
 from llm_scratch.tokenizers import bpe_files
 from llm_scratch.tokenizers.bpe_train import train_merges
 from llm_scratch.tokenizers.merging import merge_long, symbols
@@ -93,8 +94,7 @@ class ByteBPE:
                 script for `if __name__ == "__main__":`, as each imports it.
         """
         least = 256 + len(special_tokens)
-        if not least <= vocab_size <= MAX_VOCAB:
-            raise UserError(f"vocab_size={vocab_size} must be at least {least} (256 bytes and the special tokens) and at most {MAX_VOCAB}")
+        check_in("vocab_size", vocab_size, count(least, MAX_VOCAB, "of which 256 are bytes"))
         _check_special(special_tokens)
         merges = train_merges(texts, vocab_size - least, Splitter(pattern), special_tokens, progress, processes)
         if (made := least + len(merges)) < vocab_size:
