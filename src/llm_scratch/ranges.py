@@ -45,13 +45,13 @@ class Range:
 
     def __contains__(self, value: Any) -> bool:
         """Whether `value` is a number in the range; NaN is not."""
-        kind = Integral if self.whole else Real
-        if not isinstance(value, kind) or isinstance(value, bool):
+        if not isinstance(value, Integral if self.whole else Real) or isinstance(value, bool):
             return False
-        if self.zero and value == 0:
+        number: Any = value
+        if self.zero and number == 0:
             return True
-        above = value > self.least if self.open_least else value >= self.least
-        below = value < self.most if self.open_most else value <= self.most
+        above = number > self.least if self.open_least else number >= self.least
+        below = number < self.most if self.open_most else number <= self.most
         return bool(above and below)
 
     def __str__(self) -> str:

@@ -80,9 +80,11 @@ class Decoders(Samplers):
         Raises:
             UserError: a prompt that is longer than the context, where the text is to stop there (code 3).
         """
-        from llm_scratch.generation.decode import stream_rows
+        from llm_scratch.generation.decode import encode_prompt, stream_rows
+        from llm_scratch.generation.memory_check import check_rows
 
         on_full = on_full or "slide"
+        check_rows(model, samples, len(encode_prompt(model, tokenizer, prompt)) + more["max_new_tokens"])
         if on_full == "stop":
             _check_room(model, tokenizer, prompt)
         if self.decoder == "sample":
