@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = _run(words)
     except BaseException as e:
-        if "--debug" in words:
+        if "--debug" in words[: words.index("--") if "--" in words else None]:
             raise
         line, code = explain(e)
         _complain(f"llm-scratch{_process()}: {line}")

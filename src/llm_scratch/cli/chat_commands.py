@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_scratch.cli.conversation import Conversation
@@ -13,6 +12,7 @@ from llm_scratch.cli.samplers import Samplers
 from llm_scratch.cli.terminal import console, table
 from llm_scratch.errors import UserError, unknown
 from llm_scratch.ranges import RANGES, check
+from llm_scratch.user_folders import expand_user
 
 if TYPE_CHECKING:
     from llm_scratch.cli.chat import Talk
@@ -76,17 +76,17 @@ def load(talk: Talk, words: str) -> None:
     if not words:
         raise UserError("/load needs a conversation (a .json file) or a run")
     if words.endswith(".json"):
-        talk.conversation = Conversation.load(Path(words))
+        talk.conversation = Conversation.load(expand_user(words))
         print(f"{len(talk.conversation.turns)} turns from {words}")
     else:
-        talk.open(words)
+        talk.open(str(expand_user(words)))
 
 
 def save(talk: Talk, words: str) -> None:
     """`/save FILE.json`: the conversation."""
     if not words.endswith(".json"):
         raise UserError("/save needs a name that ends in .json")
-    talk.conversation.save(Path(words))
+    talk.conversation.save(expand_user(words))
     print(f"{len(talk.conversation.turns)} turns in {words}")
 
 
