@@ -54,7 +54,7 @@ def test_equals_counting_anew_on_real_text(verdict):
 
 
 def test_equals_the_tokenizers_library(data_dir, tmp_path):
-    tokenizers = pytest.importorskip("tokenizers", reason="needs the tokenizers library: pip install 'llm-scratch[hf]'")
+    tokenizers = pytest.importorskip("tokenizers", reason="needs the tokenizers library: pip install tokenizers")
     text = (data_dir / "tinyshakespeare.txt").read_text(encoding="utf-8")[:300_000]
     theirs = tokenizers.Tokenizer(tokenizers.models.BPE())
     byte_level = tokenizers.pre_tokenizers.ByteLevel

@@ -20,7 +20,7 @@ from llm_scratch.cli.flags import Switch, Verb, option
 from llm_scratch.cli.folders import resolve
 from llm_scratch.cli.samplers import Samplers
 from llm_scratch.cli.writing import dressed
-from llm_scratch.errors import UserError
+from llm_scratch.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from torch import nn
@@ -82,7 +82,7 @@ class Chat(Verb, Samplers):
                 elif words.strip():
                     talk.answer(words)
             except UserError as e:
-                print(f"llm-scratch: {e}", file=sys.stderr)
+                print(f"llm-scratch: {one_line(str(e))}", file=sys.stderr)
 
 
 @dataclass

@@ -22,7 +22,7 @@ import tyro
 from tyro.conf import Positional, arg
 
 from llm_scratch.cli.narrow import CAPTURE_COLUMNS, MIN_HELP_COLUMNS, at_least_columns, terminal_columns, unboxed
-from llm_scratch.errors import UserError
+from llm_scratch.errors import UserError, describe_error
 from llm_scratch.ranges import OutOfRange, check, range_of
 from llm_scratch.user_folders import expand_user
 
@@ -30,9 +30,15 @@ T = TypeVar("T")
 _POSITIONAL = Positional[str].__metadata__[0]  # type: ignore[attr-defined]
 
 
-def option(metavar: str, name: str | None = None) -> Any:
-    """How a flag that may be left out shows in the help: `--out FOLDER`, and no "(default: None)"."""
-    return arg(name=name, metavar=metavar, help_behavior_hint="")
+def option(metavar: str, name: str | None = None, help: str | None = None) -> Any:
+    """How a flag that may be left out shows in the help: `--out FOLDER`, and no "(default: None)".
+
+    Args:
+        metavar: the placeholder of its value.
+        name: the flag, if it is not the field's name.
+        help: what it does, where that is computed; else the text under the field.
+    """
+    return arg(name=name, metavar=metavar, help=help, help_behavior_hint="")
 
 
 Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")]
@@ -248,4 +254,4 @@ def run_first(file: str) -> None:
     except UserError:
         raise
     except Exception as e:
-        raise UserError(f"--import {file}: {type(e).__name__}: {e}; --debug shows where") from e
+        raise UserError(f"--import {file}: {describe_error(e, named=True)}; --debug shows where") from e

@@ -15,7 +15,7 @@ from llm_scratch.cli.folders import check_can_write, resolve
 from llm_scratch.cli.terminal import command, console, count
 from llm_scratch.config import ModelConfig, RunConfig, dump_config, to_dict
 from llm_scratch.errors import UserError
-from llm_scratch.presets import preset
+from llm_scratch.presets import PRESETS, preset
 
 if TYPE_CHECKING:
     from llm_scratch.loading import Loaded
@@ -47,8 +47,7 @@ class Import(Verb):
     """attention heads a layer of the notebooks' model, which its file does not say (default: GPT-2's, for a model of its size)"""
     drop_rate: Annotated[float | None, option("FLOAT")] = None
     """dropout of further training, which the notebooks' file does not say (default: 0.1)"""
-    preset: Annotated[str, option("PRESET")] = "verdict"
-    """what training would go on with"""
+    preset: Annotated[str, option("PRESET", help=f"settings to continue training with: {', '.join(PRESETS)}")] = "verdict"
 
     def run(self) -> None:
         """Read, write a run at step 0, say what to do with it."""

@@ -41,8 +41,7 @@ class Plan(Verb):
       llm-scratch plan runs/bard
     """
 
-    preset: Positional[Annotated[str, option("PRESET|RUN")]] = ""
-    """a preset, or a run directory"""
+    preset: Positional[Annotated[str, option("PRESET|RUN", help=f"{', '.join(PRESETS)}; or a run directory")]] = ""
     config: Annotated[str, option("FILE")] = ""
     """a YAML file of settings, over the preset's"""
     device: str = "auto"

@@ -57,8 +57,7 @@ class Train(Verb):
       llm-scratch train shakespeare --out runs/bard --train.steps 500
     """
 
-    preset: Positional[Annotated[str, option("PRESET")]] = ""
-    """quickstart, verdict, shakespeare, gpt2-small, or one that --import adds; or text, for a text of your own"""
+    preset: Positional[Annotated[str, option("PRESET", help=f"{', '.join(PRESETS)}; or text, for your own text")]] = ""
     paths: Positional[Annotated[tuple[str, ...], option("PATH")]] = ()
     """after text: files, folders, patterns; UTF-8 text, or .jsonl with a "text" in each line"""
     minutes: Annotated[float | None, option("MINUTES")] = None

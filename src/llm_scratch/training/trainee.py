@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from llm_scratch.config import MachineConfig, ModelConfig
+from llm_scratch.errors import describe_error
 from llm_scratch.hardware.benchmark import matmul_flops
 from llm_scratch.hardware.matmul_backend import fastest_matmul_backend, use_matmul_backend
 from llm_scratch.model.dropout import Dropout
@@ -150,7 +151,7 @@ def compile_problem(device: torch.device) -> str:
     try:
         torch.compile(_compiled_for_trial)(x).sum().backward()
     except Exception as e:  # torch's compilers have no common kind of error
-        return f"{type(e).__name__}: {str(e).strip().splitlines()[0] if str(e).strip() else 'no reason given'}"
+        return describe_error(e, named=True)
     return ""
 
 
