@@ -39,16 +39,13 @@ def one_line(text: str, limit: int | None = None) -> str:
 
 
 def describe_error(error: BaseException, named: bool = False) -> str:
-    """What another library's exception says, for a message of ours: its first line, cleaned and cut.
-
-    Later lines are often advice that does not fit our commands.
+    """What another library's exception says, for a message of ours: as one line without control characters, cut.
 
     Args:
         error: the exception.
         named: with the name of its class.
     """
-    first = next((line for line in str(error).splitlines() if line.strip()), "")
-    said = one_line(first, MAX_REASON)
+    said = one_line(str(error), MAX_REASON)
     name = type(error).__name__
     return f"{name}: {said}" if named and said else said or name
 

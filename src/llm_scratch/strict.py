@@ -15,7 +15,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, NoReturn
 
-from llm_scratch.errors import MAX_REASON, UserError, describe_error, one_line
+from llm_scratch.errors import UserError, describe_error
 
 MAX_JSON, MAX_YAML, MAX_DEPTH = 4 << 20, 64 << 10, 50  # bytes, bytes (its reader is slow), brackets in brackets
 
@@ -67,7 +67,7 @@ def read_yaml(path: str | Path, code: int) -> dict[str, Any]:
             raise ValueError(f"more than {MAX_DEPTH} brackets in each other")
         found = yaml.load(text, _plain_loader())
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as e:
-        raise UserError(f"{path} is not YAML: {one_line(str(e), MAX_REASON)}", code) from None
+        raise UserError(f"{path} is not YAML: {describe_error(e)}", code) from None
     if not isinstance(found, dict | None):
         raise UserError(f"{path} holds no settings; expected YAML such as `name: value`", code)
     return found or {}

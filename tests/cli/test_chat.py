@@ -184,3 +184,8 @@ def test_a_session_in_a_real_terminal(trained, tmp_path):
 def test_a_screen_shows_probabilities_in_colour(say, monkeypatch):
     monkeypatch.setattr(writing, "colours", lambda: True)
     assert "\x1b[38;5;" in say("/probs on", "the hen").out
+
+
+def test_turns_that_no_longer_fit_are_reported(say):
+    result = say("the hen sat", "the fox ran", "/bye", words=("--tokens", "3"))
+    assert "warning: the context is full: the first 2 turns are left out" in result.err, result.err

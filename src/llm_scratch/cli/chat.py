@@ -138,10 +138,15 @@ class Talk:
         """The pieces of the next answer."""
         from llm_scratch.generation.decode import stream_pieces
 
+        before = self.conversation.left_out
+        prompt = self.conversation.prompt(self.fits)
+        if (left_out := self.conversation.left_out) > before:
+            turns = f"the first {left_out} turns are" if left_out > 1 else "the first turn is"
+            print(f"llm-scratch: warning: the context is full: {turns} left out", file=sys.stderr)
         yield from stream_pieces(
             self.model,  # type: ignore[arg-type]
             self.tokenizer,
-            self.conversation.prompt(self.fits),
+            prompt,
             max_new_tokens=self.tokens,
             stop=STOPS,
             seed=secrets.randbelow(2**31) if self.seed is None else self.seed + turn,

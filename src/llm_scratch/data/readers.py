@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from llm_scratch.data.sources import SOURCES, as_text, matching, read, read_bytes, text_of_line
-from llm_scratch.errors import DATA, MAX_REASON, UserError, describe_error, one_line
+from llm_scratch.errors import DATA, UserError, describe_error
 from llm_scratch.extras import install_command
 from llm_scratch.user_folders import expand_user
 
@@ -254,9 +254,7 @@ def _from_hub(where: str, argument: str, field: str) -> Source:
     try:
         rows = datasets.load_dataset(name, config or None, split="train")
     except Exception as e:  # the library's own errors differ by what is wrong
-        raise UserError(
-            f"cannot load the data set {argument!r}: {one_line(str(e), MAX_REASON)}; expected hf:NAME or hf:NAME:CONFIG", DATA
-        ) from e
+        raise UserError(f"cannot load the data set {argument!r}: {describe_error(e)}; expected hf:NAME or hf:NAME:CONFIG", DATA) from e
     _check_column(where, field, rows.column_names)
     rows = rows.select_columns([field])
     facts = {

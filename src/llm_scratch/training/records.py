@@ -13,6 +13,7 @@ import platform
 import re
 import subprocess
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -22,7 +23,7 @@ import torch
 from torch import nn
 
 from llm_scratch.config import RunConfig, config_hash, dump_config
-from llm_scratch.errors import describe_error
+from llm_scratch.errors import GenerationWarning, describe_error
 from llm_scratch.files import write_whole
 from llm_scratch.generation.decode import stream
 from llm_scratch.hardware.benchmark import matmul_dtype, matmul_flops
@@ -216,7 +217,8 @@ class Records:
         """
         compiled = "hidden" in vars(run.model)  # for whole rows; with a cache it would be compiled again for one length after another
         try:
-            pieces = stream(run.model, run.tokenizer, run.prompt, max_new_tokens=180, temperature=0.8, seed=run.step)
+            with warnings.catch_warnings(action="ignore", category=GenerationWarning):  # `choose_prompt` has reported it once
+                pieces = stream(run.model, run.tokenizer, run.prompt, max_new_tokens=180, temperature=0.8, seed=run.step)
             with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
                 text = run.prompt + "".join(pieces)
         except MemoryError:
