@@ -206,3 +206,9 @@ def test_settings_out_of_range_are_named(logits, act, word):
 def test_an_unknown_setting_is_named(logits):
     with pytest.raises(TypeError, match="topp"):
         next_token(logits, topp=0.5)
+
+
+def test_top_p_keeps_the_best_token_when_p_is_0_in_float32(logits):
+    kept = top_p(logits, 1e-320)
+    assert torch.equal(kept.isfinite().sum(-1), torch.ones(len(logits), dtype=torch.long))
+    assert torch.equal(kept.argmax(-1), logits.argmax(-1))
