@@ -32,6 +32,7 @@ from llm_scratch.interop.openai_files import GPT2
 from llm_scratch.interop.torch_file import read_torch
 from llm_scratch.model import build
 from llm_scratch.model.running import vocab_size
+from llm_scratch.ranges import OutOfRange
 from llm_scratch.tokenizers import TOKENIZERS, CharTokenizer, Tokenizer, load_tokenizer
 from llm_scratch.user_folders import expand_user
 
@@ -117,7 +118,10 @@ def read(where: str | Path, options: Options | None = None) -> Loaded:
     options = options or Options()
     for format in FORMATS:
         if format.is_it(path):
-            loaded = format.read(path, options)
+            try:
+                loaded = format.read(path, options)
+            except OutOfRange as e:
+                raise UserError(f"{path}: {e}", CHECKPOINT) from e
             if options.n_heads not in (None, own := loaded.model.cfg["n_heads"]):  # type: ignore[index]
                 raise UserError(f"{where} has n_heads={own}, not {options.n_heads}; leave the number of heads out", CHECKPOINT)
             return loaded
