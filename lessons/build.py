@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_scratch.errors import UserError, unknown
+from llm_scratch.extras import install_command
 from llm_scratch.files import write_whole
 
 LESSONS = Path(__file__).resolve().parent
@@ -63,7 +64,7 @@ def main(names: list[str]) -> None:
         import nbclient  # noqa: F401
         import nbformat
     except ModuleNotFoundError as e:
-        raise UserError(f'building notebooks needs {e.name}; install it with: pip install "llm-scratch[lessons]"') from e
+        raise UserError(f"building notebooks needs {e.name}; install it with: {install_command('lessons')}") from e
     found = lessons()
     chosen = [name if name.startswith("step") else f"step{name}" for name in names] or list(found)
     for name in chosen:

@@ -858,7 +858,8 @@ print("TensorFlow's file is read; TensorFlow was not asked")
 # anybody, and `pip install` runs what he puts there. A list of requirements should hold what is imported, and nothing else:
 
 # %% tags=["what-went-wrong"]
-declared = {re.match(r"[\w-]+", line)[0].lower() for line in metadata.requires("llm-scratch")}
+installed_as = metadata.packages_distributions()["llm_scratch"][0]
+declared = {re.match(r"[\w-]+", line)[0].lower() for line in metadata.requires(installed_as)}
 assert {"torch", "tiktoken"} <= declared
 assert not {"urllib317", "tensorflow"} & declared
 

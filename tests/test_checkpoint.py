@@ -161,7 +161,7 @@ def test_a_newer_format_is_refused_and_left_where_it_is(tmp_path, monkeypatch):
     monkeypatch.setattr(manifest, "FORMAT", 99)
     folder = save(tmp_path, 2)
     monkeypatch.undo()
-    with pytest.raises(UserError, match=r"step-00000002 has format 99, .*newer.* pip install --upgrade") as error:
+    with pytest.raises(UserError, match=r"step-00000002 has format 99, .*newer.* update this program") as error:
         checkpoint.newest(tmp_path, not_called)
     assert error.value.code == CHECKPOINT
     assert folder.is_dir()

@@ -2,7 +2,19 @@
 
 import pytest
 
-from llm_scratch.errors import CHECKPOINT, DATA, DIVERGED, INTERRUPTED, RESOURCES, USAGE, UserError, unknown
+from llm_scratch.errors import (
+    CHECKPOINT,
+    DATA,
+    DIVERGED,
+    INTERRUPTED,
+    MAX_REASON,
+    RESOURCES,
+    USAGE,
+    UserError,
+    describe_error,
+    one_line,
+    unknown,
+)
 
 
 def test_the_codes_are_the_documented_ones():
@@ -29,3 +41,22 @@ def test_unknown_names_the_nearest_or_all(name, known, message):
 
 def test_unknown_takes_a_table_and_a_code():
     assert unknown("source", "x", {"stories": 1}, DATA).code == DATA
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("two\nlines\tand  blanks", "two lines and blanks"),
+        ("\x1b[1;31mred\x1b[0m and \x1b]0;title\x07plain", "red and plain"),
+        ("bell\x07, zero\0, delete\x7f, C1 \x9b, right to left \u202e", "bell , zero , delete , C1 , right to left"),
+    ],
+)
+def test_one_line_has_no_control_characters(text, line):
+    assert one_line(text) == line
+
+
+def test_description_of_an_error_is_one_line_cut():
+    assert describe_error(ValueError("\n\n\x1b[1mfirst\x1b[0m\nsecond")) == "first second"
+    assert describe_error(ValueError("first"), named=True) == "ValueError: first"
+    assert describe_error(ValueError(), named=True) == describe_error(ValueError()) == "ValueError"
+    assert len(describe_error(ValueError("x" * 999))) == MAX_REASON

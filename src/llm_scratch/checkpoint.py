@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from llm_scratch import files
-from llm_scratch.errors import CHECKPOINT, RESOURCES, UserError
+from llm_scratch.errors import CHECKPOINT, RESOURCES, UserError, describe_error
 from llm_scratch.manifest import as_json, problem, seal, write_hashed
 from llm_scratch.tensor_file import safetensors_pieces
 
@@ -165,7 +165,7 @@ def read(folder: Path) -> Checkpoint:
         config, state = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("config.json", "state.json"))
         weights, optimizer = (load_file(folder / f"{name}.safetensors") for name in ("model", "optim"))
     except (ValueError, OSError, SafetensorError) as e:  # the manifest vouches for it all the same: somebody made it so
-        raise Damaged(folder, f"is damaged: {str(e)[:120]}") from e
+        raise Damaged(folder, f"is damaged: {describe_error(e)}") from e
     for name, tensor in (*weights.items(), *optimizer.items()):
         if not finite(tensor):
             raise Damaged(folder, f"is of no use: {name} holds numbers that are not finite")

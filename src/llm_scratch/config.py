@@ -15,14 +15,10 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_type_hints
 
 from llm_scratch.errors import USAGE, UserError, unknown
+from llm_scratch.ranges import OutOfRange, check_fields
 from llm_scratch.strict import read_yaml
 
 T = TypeVar("T")
-
-
-def _need(ok: bool, message: str) -> None:
-    if not ok:
-        raise UserError(message)
 
 
 @dataclass(frozen=True)
@@ -56,9 +52,7 @@ class ModelConfig(Mapping[str, Any]):
     """of a number in a matrix; `llm-scratch quantize` makes models of 8 and 4, which write and do not learn"""
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "context_length", "emb_dim", "n_heads", "n_layers"):
-            _need(getattr(self, name) >= 1, f"{name}={getattr(self, name)} must be at least 1")
-        _need(0 <= self.drop_rate < 1, f"drop_rate={self.drop_rate} must be at least 0 and below 1")
+        check_fields(self)
         if self.emb_dim % self.n_heads:
             near = max(self.emb_dim // self.n_heads, 1) * self.n_heads
             raise UserError(f"emb_dim={self.emb_dim} is not a multiple of n_heads={self.n_heads}; try emb_dim={near}")
@@ -107,9 +101,7 @@ class DataConfig:
     """rows: "shuffled" windows at a new offset each pass, "documents" one document a row, "epochs" the notebooks' loader"""
 
     def __post_init__(self) -> None:
-        _need(0 < self.val_fraction < 1, f"val_fraction={self.val_fraction} must be between 0 and 1, e.g. 0.1")
-        sample = self.tokenizer_sample
-        _need(sample is None or sample >= 1, f"tokenizer_sample={sample} must be at least 1, or left out")
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -162,19 +154,9 @@ class TrainConfig:
     """steps between two lines of metrics.jsonl"""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "micro_batches", "eval_every", "save_every", "log_every"):
-            _need(getattr(self, name) >= 1, f"{name}={getattr(self, name)} must be at least 1")
-        for name in ("epochs", "eval_batches"):
-            value = getattr(self, name)
-            _need(value is None or value >= 1, f"{name}={value} must be at least 1")
-        for name in ("min_lr", "warmup_steps", "weight_decay", "sample_every", "spike_sigmas"):
-            _need(getattr(self, name) >= 0, f"{name}={getattr(self, name)} must be at least 0")
-        _need(self.lr > 0, f"lr={self.lr} must be above 0")
-        _need(self.max_norm is None or self.max_norm > 0, f"max_norm={self.max_norm} must be above 0")
-        _need(0 < self.rollback_lr <= 1, f"rollback_lr={self.rollback_lr} must be above 0 and at most 1")
-        _need(all(0 <= beta < 1 for beta in self.betas), f"betas={self.betas} must be at least 0 and below 1")
-        parts = f"batch_size={self.batch_size} is not a multiple of micro_batches={self.micro_batches}"
-        _need(self.batch_size % self.micro_batches == 0, parts)
+        check_fields(self)
+        if self.batch_size % self.micro_batches:
+            raise UserError(f"batch_size={self.batch_size} is not a multiple of micro_batches={self.micro_batches}")
 
 
 @dataclass(frozen=True)
@@ -236,7 +218,10 @@ def from_dict(cls: type[T], values: Mapping[str, Any], base: T | None = None, pa
         elif not is_dataclass(hint):
             value = _checked(hint, value, f"{path}.{key}".lstrip("."))
         changes[key] = value
-    return cls(**changes) if base is None else replace(base, **changes)  # type: ignore[type-var]
+    try:
+        return cls(**changes) if base is None else replace(base, **changes)  # type: ignore[type-var]
+    except OutOfRange as e:
+        raise e.shown_as(f"{path}.{e.name}".lstrip(".")) from None
 
 
 def _checked(hint: Any, value: Any, name: str) -> Any:

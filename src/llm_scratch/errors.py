@@ -8,6 +8,7 @@ Proof: tests/test_errors.py.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 USAGE, DATA, CHECKPOINT, DIVERGED, RESOURCES, INTERRUPTED = 2, 3, 4, 5, 6, 130
@@ -24,6 +25,33 @@ class UserError(Exception):
     def __init__(self, message: str, code: int = USAGE) -> None:
         super().__init__(message)
         self.code = code
+
+
+MAX_REASON = 200
+"""Characters of another library's message that are passed on."""
+
+
+def one_line(text: str, limit: int | None = None) -> str:
+    """A text as one line without control characters and colors of a terminal; what is over `limit` is cut."""
+    text = re.sub(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)", "", text)
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if limit is None or len(line) <= limit else f"{line[: limit - 3].rstrip()}..."
+
+
+def describe_error(error: BaseException, named: bool = False) -> str:
+    """What another library's exception says, for a message of ours: as one line without control characters, cut.
+
+    Args:
+        error: the exception.
+        named: with the name of its class.
+    """
+    said = one_line(str(error), MAX_REASON)
+    name = type(error).__name__
+    return f"{name}: {said}" if named and said else said or name
+
+
+class GenerationWarning(UserWarning):
+    """A text is not what was requested: its prompt did not fit into the context, or it ended early."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str], code: int = USAGE) -> UserError:

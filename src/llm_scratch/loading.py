@@ -32,7 +32,9 @@ from llm_scratch.interop.openai_files import GPT2
 from llm_scratch.interop.torch_file import read_torch
 from llm_scratch.model import build
 from llm_scratch.model.running import vocab_size
+from llm_scratch.ranges import OutOfRange
 from llm_scratch.tokenizers import TOKENIZERS, CharTokenizer, Tokenizer, load_tokenizer
+from llm_scratch.user_folders import expand_user
 
 SMALL = 1 << 26
 """numbers of a model that is built without asking whether its file holds so many"""
@@ -110,13 +112,16 @@ def load(where: str | Path, device: str = "cpu", dtype: Dtype = "float32", *, n_
 
 def read(where: str | Path, options: Options | None = None) -> Loaded:
     """As `load`, with all that came with the model."""
-    path = Path(where)
+    path = expand_user(where)
     if str(where).startswith("hf:"):
         path = from_hub(str(where)[3:])
     options = options or Options()
     for format in FORMATS:
         if format.is_it(path):
-            loaded = format.read(path, options)
+            try:
+                loaded = format.read(path, options)
+            except OutOfRange as e:
+                raise UserError(f"{path}: {e}", CHECKPOINT) from e
             if options.n_heads not in (None, own := loaded.model.cfg["n_heads"]):  # type: ignore[index]
                 raise UserError(f"{where} has n_heads={own}, not {options.n_heads}; leave the number of heads out", CHECKPOINT)
             return loaded

@@ -77,7 +77,7 @@ def problem(folder: Path, skip: Collection[str] = ()) -> str | None:
             return "manifest.json is not what was written (its sha256 differs)"
         if manifest["format"] > FORMAT:
             newer = f"has format {manifest['format']}, which is newer than this program (it reads 1 to {FORMAT})"
-            raise UserError(f"checkpoint {folder} {newer}; install the newer one: pip install --upgrade llm-scratch", CHECKPOINT)
+            raise UserError(f"checkpoint {folder} {newer}; update this program: git pull, then pip install -e . in its folder", CHECKPOINT)
         if folder.name.startswith("step-") and folder.name != f"step-{manifest['step']:08d}":
             return f"it is the checkpoint of step {manifest['step']}"
         promised = {str(name): (said["bytes"], said["sha256"]) for name, said in manifest["files"].items()}

@@ -15,7 +15,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, NoReturn
 
-from llm_scratch.errors import UserError
+from llm_scratch.errors import UserError, describe_error
 
 MAX_JSON, MAX_YAML, MAX_DEPTH = 4 << 20, 64 << 10, 50  # bytes, bytes (its reader is slow), brackets in brackets
 
@@ -41,7 +41,7 @@ def parse_json(text: bytes, where: str | Path, code: int) -> dict[str, Any]:
     try:
         found = json.loads(text, object_pairs_hook=once, parse_constant=refuse)
     except (ValueError, RecursionError) as e:
-        raise UserError(f"{where} is not JSON ({str(e)[:120]}); get it again", code) from None
+        raise UserError(f"{where} is not JSON ({describe_error(e)}); get it again", code) from None
     if not isinstance(found, dict):
         raise UserError(f"{where} holds no JSON object; get it again", code)
     return found
@@ -67,7 +67,7 @@ def read_yaml(path: str | Path, code: int) -> dict[str, Any]:
             raise ValueError(f"more than {MAX_DEPTH} brackets in each other")
         found = yaml.load(text, _plain_loader())
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as e:
-        raise UserError(f"{path} is not YAML: {' '.join(str(e).split())[:200]}", code) from None
+        raise UserError(f"{path} is not YAML: {describe_error(e)}", code) from None
     if not isinstance(found, dict | None):
         raise UserError(f"{path} holds no settings; expected YAML such as `name: value`", code)
     return found or {}

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from llm_scratch.errors import RESOURCES, UserError
+from llm_scratch.errors import RESOURCES, UserError, describe_error
 
 LIBRARY_FOLDERS = {
     "MPLCONFIGDIR": "matplotlib",
@@ -136,7 +136,9 @@ def _private_folder() -> Path:
             path.mkdir(mode=0o700)
         status = path.lstat()
     except OSError as e:
-        raise UserError(f"no folder for the cache ({e}); set LLM_SCRATCH_CACHE to one that can be written", RESOURCES) from e
+        raise UserError(
+            f"no folder for the cache ({describe_error(e)}); set LLM_SCRATCH_CACHE to one that can be written", RESOURCES
+        ) from e
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise UserError(f"{path}: not a private folder of this user; remove it, or set LLM_SCRATCH_CACHE to another", RESOURCES)
     return path

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from llm_scratch.errors import RESOURCES, UserError
+from llm_scratch.errors import RESOURCES, UserError, describe_error
 
 NO_MAIN_GUARD = 113
 """Exit code of a worker in which the user's script, imported to start it, began to start workers itself."""
@@ -44,7 +44,7 @@ def worker_pool(
     try:
         pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer, initargs)
     except (OSError, ImportError, NotImplementedError) as e:  # no semaphores here, as without /dev/shm
-        _warn(f"{type(e).__name__}: {e}")
+        _warn(describe_error(e, named=True))
         yield None
         return
     processes = pool._processes  # by process id; the pool itself forgets them when it breaks
@@ -65,7 +65,7 @@ def can_have_workers() -> bool:
     try:
         multiprocessing.get_context("spawn").Lock()
     except (OSError, ImportError) as e:
-        _warn(f"{type(e).__name__}: {e}")
+        _warn(describe_error(e, named=True))
         return False
     return True
 
@@ -96,7 +96,7 @@ def _why_not_started(pool: ProcessPoolExecutor, processes: Mapping[int, BaseProc
     try:
         pool.submit(os.getpid).result()
     except OSError as e:
-        return f"{type(e).__name__}: {e}"
+        return describe_error(e, named=True)
     except BrokenProcessPool:
         pool.shutdown()
         if any(process.exitcode == NO_MAIN_GUARD for process in processes.values()):

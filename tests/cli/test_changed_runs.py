@@ -179,7 +179,8 @@ def test_files_of_a_run_are_no_part_of_its_text(llm, tiny, own_text):
 
 
 def test_run_that_diverges_in_its_last_step_is_not_called_done(llm, tiny):
-    result = llm(*tiny, "--out", "x", "--train.lr", "1e30", "--train.steps", "3", "--train.warmup-steps", "0", "--train.eval-every", "3")
+    words = "--train.lr 1e6 --train.weight-decay 1e6 --train.steps 3 --train.warmup-steps 0 --train.eval-every 3"
+    result = llm(*tiny, "--out", "x", *words.split())
     assert (result.code, result.err.count("\n")) == (5, 1)
     assert "training diverged" in result.err
     assert "Try a lower --train.lr" in result.err

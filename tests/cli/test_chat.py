@@ -125,9 +125,15 @@ def test_a_command_that_cannot_be_done_says_why_and_the_talk_goes_on(line, said,
 
 
 def test_a_setting_that_a_sampler_refuses_leaves_no_turn(say):
-    result = say("/topk 0", "the hen", "/topk 3", "/show history")
-    assert "top_k=0 must be at least 1" in result.err
+    result = say("/set logit_bias 99999=1", "the hen", "/set logit_bias off", "/show history")
+    assert "logit_bias names token 99999" in result.err
     assert "You:" not in result.out
+
+
+def test_set_refuses_a_number_out_of_range_and_the_conversation_continues(say):
+    result = say("/topk 0", "the hen", "/show history")
+    assert "/set top_k: 0 is out of range; give a whole number from 1 to" in result.err
+    assert "You: the hen" in result.out
 
 
 def test_every_command_is_explained(say):
@@ -178,3 +184,8 @@ def test_a_session_in_a_real_terminal(trained, tmp_path):
 def test_a_screen_shows_probabilities_in_colour(say, monkeypatch):
     monkeypatch.setattr(writing, "colours", lambda: True)
     assert "\x1b[38;5;" in say("/probs on", "the hen").out
+
+
+def test_turns_that_no_longer_fit_are_reported(say):
+    result = say("the hen sat", "the fox ran", "/bye", words=("--tokens", "3"))
+    assert "warning: the context is full: the first 2 turns are left out" in result.err, result.err

@@ -52,3 +52,16 @@ def test_every_setting_has_its_word_its_type_and_its_default():
 def test_every_line_of_the_yaml_has_its_word(name):
     bare = [line for line in commented(name).splitlines() if "#" not in line and not line.startswith("  - ")]
     assert bare == ["model:", "data:", "train:", "machine:"]
+
+
+@pytest.mark.parametrize("words", [["train"], ["plan"], ["config"], ["import"]])
+def test_help_names_every_preset(words, llm):
+    out = " ".join(llm(*words, "--help").out.replace("│", " ").split())
+    assert ", ".join(PRESETS) in out
+
+
+@pytest.mark.parametrize("words", [["train"], ["plan"], ["plan", "nothing"], ["train", "nothing"], ["config", "nothing"]])
+def test_errors_about_a_preset_name_all_of_them(words, llm):
+    result = llm(*words)
+    assert result.code == 2
+    assert [name for name in PRESETS if name not in result.err] == []

@@ -44,3 +44,10 @@ def test_show_of_stories_says_the_floor(llm):
     want = sum(story.bits for story in stories) / sum(len(story.text.encode()) for story in stories)
     assert story_floor(20) == want
     assert f"floor       {want:.4f} bits per byte" in llm("data", "show", "stories:20").out
+
+
+def test_help_of_get_names_all_that_can_be_downloaded(llm):
+    from llm_scratch.data.sources import DOWNLOADED
+
+    out = " ".join(llm("data", "get", "--help").out.replace("│", " ").split())
+    assert ", ".join([*DOWNLOADED, "gpt2"]) in out

@@ -23,4 +23,4 @@ def test_without_transformers_it_says_that_nothing_was_compared(llm, trained, mo
     monkeypatch.setitem(sys.modules, "transformers", None)
     result = llm("export", "hf", trained, "out")
     assert result.code == 0
-    assert 'not compared: transformers is not installed (pip install "llm-scratch[hf]")' in result.out
+    assert "not compared: transformers is not installed (pip install transformers tokenizers huggingface_hub)" in result.out

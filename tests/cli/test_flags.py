@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+from dataclasses import fields
+
 import pytest
 
+from llm_scratch.cli import VERBS
 from llm_scratch.cli.evaluate import Evaluate
-from llm_scratch.cli.flags import number_of_values, parse, run_first, scan
+from llm_scratch.cli.flags import number_of_values, parse, path_fields, run_first, scan
 from llm_scratch.cli.generate import Generate
 from llm_scratch.cli.train import Train
 from llm_scratch.config import DataConfig, ModelConfig, TrainConfig
@@ -97,3 +101,39 @@ def test_run_first_runs_the_users_file(tmp_path, monkeypatch):
     assert train("mine", "--import", str(file)).model.n_layers == 7
     with pytest.raises(UserError, match="no such Python file"):
         run_first(str(tmp_path / "none.py"))
+
+
+def test_words_after_two_dashes_are_text(llm, trained):
+    words, given = scan(Generate, ["runs/x", "--tokens", "3", "--", "--wow", "--help", "-x"])
+    assert (words, given) == (["runs/x", "--wow", "--help", "-x"], {"--tokens": "3"})
+    assert parse(Generate, ["runs/x", "--", "--wow", "-x"], "llm-scratch generate").prompts == ("--wow", "-x")
+    (trained.parent / "prompt.txt").write_text("the")
+    for verb, more in (("generate", ["--tokens", "2"]), ("tokenizer show", []), ("gallery", ["--tokens", "2"])):
+        result = llm(*verb.split(), *([trained] if verb != "tokenizer show" else ["gpt2"]), *more, "--", "--debug")
+        assert "unknown option" not in result.err
+        assert "Traceback" not in result.err
+
+
+def test_quoted_home_folders_are_expanded_in_every_path(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    got = parse(Generate, ["~/run", "~ is a tilde", "--file", "~/p.txt", "--json-schema=~/s.json"], "llm-scratch generate")
+    assert (got.run_, got.file, got.json_schema) == tuple(str(tmp_path / name) for name in ("run", "p.txt", "s.json"))
+    assert got.prompts == ("~ is a tilde",)
+    (tmp_path / "mine.yaml").write_text("train: {steps: 3}", encoding="utf-8")
+    got = train("quickstart", "--config", "~/mine.yaml", "--out", "~/x")
+    assert (got.train.steps, got.out) == (3, str(tmp_path / "x"))
+
+
+NO_PATHS = {"config", "data list", "data get"}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_command_knows_which_of_its_arguments_are_paths(verb):
+    module, name = VERBS[verb][0].split(".")
+    cls = getattr(importlib.import_module(f"llm_scratch.cli.{module}"), name)
+    others = {"debug", "import"}
+    assert bool(set(path_fields(cls)) - others) == (verb not in NO_PATHS)
+    likely = {"out", "folder", "file", "config", "run", "runs", "text_file", "draft", "resume", "from"} & {
+        f.name.rstrip("_") for f in fields(cls)
+    }
+    assert likely <= set(path_fields(cls))

@@ -153,4 +153,22 @@ def test_a_model_without_its_text_has_no_overlap(llm, trained, tmp_path):
 
 def test_faults_are_one_line(llm, trained):
     result = llm("gallery", trained, "the", "--tokens", 0)
-    assert (result.code, result.err) == (2, "llm-scratch: tokens=0 must be at least 1\n")
+    assert (result.code, result.err) == (2, "llm-scratch: --tokens: 0 is out of range; give a whole number from 1 to 2147483647\n")
+
+
+def test_page_shows_the_other_strategies_when_one_cannot_continue_the_prompt(llm, trained, tmp_path):
+    prompt = "the hen sat on the red mat"
+    result = llm("gallery", trained, prompt, "--tokens", 3, "--device", "cpu")
+    assert result.code == 0, result.err
+    assert "beam: not shown: the prompt has 26 tokens and the model sees 16" in result.err
+    assert f"warning: the prompt has {len(prompt)} tokens and the model sees 16: the first 10 are dropped" in result.err
+    page = (tmp_path / "gallery.html").read_text()
+    assert "contrastive" in page
+    assert ">beam<" not in page
+
+
+def test_page_is_written_when_the_validation_text_is_too_short(llm, trained, tmp_path):
+    result = llm("gallery", trained, "the", "--tokens", 600, "--device", "cpu")
+    assert result.code == 0, result.err
+    assert "validation text: not shown" in result.err or "held-out text" in result.out
+    assert (tmp_path / "gallery.html").is_file()

@@ -129,7 +129,11 @@ def test_a_terminal_gets_no_control_characters(screen, llm, trained, monkeypatch
 
 
 def test_bad_settings_are_told_before_anything_is_printed(llm, trained):
-    for words, said in ((["--top-k", "0"], "top_k=0"), (["--samples", "0"], "samples=0"), (["--logit-bias", "9999=1"], "token 9999")):
+    for words, said in (
+        (["--top-k", "0"], "--top-k: 0 is out"),
+        (["--samples", "0"], "--samples: 0 is out"),
+        (["--logit-bias", "9999=1"], "token 9999"),
+    ):
         result = llm("generate", trained, "the", *words)
         assert (result.code, result.out) == (2, "")
         assert said in result.err

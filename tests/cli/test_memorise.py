@@ -59,7 +59,7 @@ def test_the_verdict(held_out, training, begins):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--samples", 0), "samples=0 must be at least 1"),
+        (("--samples", 0), "--samples: 0 is out of range; give a whole number from 1 to 1000000"),
         (("--tokens", 5), "tokens=5 is shorter than window=20; give --tokens 20 or more"),
     ],
 )
@@ -75,3 +75,9 @@ def test_a_model_without_its_text_is_told_so(llm, trained, tmp_path):
     result = llm("memorise", alone)
     assert result.code == 2
     assert "expected a run directory" in result.err
+
+
+def test_beginning_longer_than_the_context_is_reported(llm, trained):
+    result = llm("memorise", trained, "--samples", 2, "--beginning", 20, "--tokens", 5, "--window", 3)
+    assert result.code == 0, result.err
+    assert result.err.count("tokens and the model sees 16: the first") == 1

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from llm_scratch.errors import RESOURCES
 from llm_scratch.training import plan as planning
 from llm_scratch.training.plan import read_plan
 from llm_scratch.training.rehearsal import Memory
@@ -124,11 +125,27 @@ def test_a_long_run_keeps_its_plan(llm, tiny, tmp_path, monkeypatch):
     assert (said["steps"], said["steps_done"]) == (4, 4)
 
 
-def test_a_run_too_large_is_warned_of_before_it_begins(llm, tiny, tmp_path, large, monkeypatch):
+def test_train_refuses_a_run_that_its_plan_finds_too_large_and_ignore_memory_starts_it(llm, tiny, tmp_path, large, monkeypatch):
     monkeypatch.setattr(planning, "worth_a_plan", lambda *args: True)
-    words = " ".join(llm(*tiny, "--train.batch-size", "16", "--out", tmp_path / "run").out.split())
-    assert "warning: It does not fit" in words
-    assert "warning: --train.micro-batches 8 takes" in words
+    words = [*tiny, "--train.batch-size", "16", "--out", tmp_path / "run"]
+    result = llm(*words)
+    assert result.code == RESOURCES
+    assert result.err.startswith("llm-scratch: memory: It does not fit: ")
+    assert "--train.micro-batches 8 takes" in result.err
+    assert "--ignore-memory starts it anyway" in result.err
+    assert not (tmp_path / "run").exists()
+    result = llm(*words, "--ignore-memory")
+    assert result.code == 0, result.err
+    assert "warning: It does not fit" in " ".join(result.out.split())
+
+
+def test_train_refuses_a_batch_of_a_million_rows_before_its_text_is_read(llm, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("llm_scratch.training.memory_check.free_memory", lambda device: 2**28)
+    result = llm(*tiny, "--train.batch-size", "1000000", "--out", tmp_path / "run")
+    assert (result.code, result.err.count("\n")) == (RESOURCES, 1)
+    assert "give a smaller --train.batch-size" in result.err
+    assert "text:" not in result.out
+    assert not (tmp_path / "run").exists()
 
 
 def test_faults_are_named(llm, tmp_path):

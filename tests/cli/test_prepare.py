@@ -121,9 +121,9 @@ def test_a_run_lends_its_tokenizer(trained, text_file, llm):
     ("words", "message", "code"),
     [
         (("--shard-tokens", "many"), "--shard-tokens is 'many'; expected a whole number such as 500k or 100M", USAGE),
-        (("--workers", "-1"), "--workers -1 must be at least 1", USAGE),
+        (("--workers", "-1"), "--workers: -1 is out of range", USAGE),
         (("--tokenizer", "words"), "forgets the blanks between words", USAGE),
-        (("--vocab-size", "9"), "vocab_size=9 has no meaning for chars", USAGE),
+        (("--vocab-size", "999"), "vocab_size=999 has no meaning for chars", USAGE),
     ],
 )
 def test_what_cannot_be_asked(prepare, words, message, code):

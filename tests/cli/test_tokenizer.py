@@ -36,7 +36,7 @@ def test_train_takes_more_processes_where_they_pay(llm, monkeypatch, flags, larg
 
 
 def test_train_refuses_a_negative_number_of_workers(llm):
-    assert "--workers -1 must be at least 1" in llm("tokenizer", "train", "stories:40", "--workers", "-1").err
+    assert "--workers: -1 is out of range" in llm("tokenizer", "train", "stories:40", "--workers", "-1").err
 
 
 @pytest.fixture

@@ -197,7 +197,7 @@ def test_a_library_that_is_missing_is_named_with_its_extra(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.parquet").write_bytes(b"PAR1")
     monkeypatch.setitem(__import__("sys").modules, library, None)
-    with pytest.raises(UserError, match=rf'{source} needs the library {library}: pip install "llm-scratch\[data\]"') as error:
+    with pytest.raises(UserError, match=rf"{source} needs the library {library}: pip install pyarrow datasets") as error:
         documents(source)
     assert error.value.code == USAGE
 

@@ -279,3 +279,16 @@ def test_yours_is_one_function_and_one_line(monkeypatch):
     monkeypatch.setitem(SOURCES, "nothing", lambda argument: ["", " \n"])
     with pytest.raises(UserError, match="'nothing' holds no text"):
         read("nothing")
+
+
+def test_pattern_takes_brackets_in_an_existing_folder_literally(tmp_path):
+    folder = tmp_path / "texts [1]"
+    folder.mkdir()
+    (tmp_path / "texts 1").mkdir()
+    (tmp_path / "texts 1" / "other.txt").write_text("no", encoding="utf-8")
+    for name in ("a.txt", "b.txt", "c [2].txt"):
+        (folder / name).write_text(name, encoding="utf-8")
+    assert read(f"file:{folder}/*.txt") == ["a.txt", "b.txt", "c [2].txt"]
+    assert read(f"file:{folder}/[ab].txt") == ["a.txt", "b.txt"]
+    assert read(f"file:{folder}/c [2].txt") == ["c [2].txt"]
+    assert read(f"file:{tmp_path}/texts [1]/a.txt") == ["a.txt"]

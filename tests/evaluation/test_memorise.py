@@ -116,7 +116,7 @@ def test_a_text_without_a_passage_says_so(start_id):
 def test_other_faults():
     with pytest.raises(UserError, match="no token"):
         Index([])
-    with pytest.raises(UserError, match="window=0 must be at least 1"):
+    with pytest.raises(UserError, match="window: 0 is out of range"):
         overlap(Index([1]), [[1]], window=0)
 
 

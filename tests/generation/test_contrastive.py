@@ -75,7 +75,15 @@ def test_what_is_like_the_past_pays():
     torch.testing.assert_close(scores, torch.tensor([0.3 - 0.5, 0.2]))
 
 
-@pytest.mark.parametrize("wrong", [{"k": 0}, {"alpha": 1.5}, {"idx": torch.zeros(2, 3, dtype=torch.long)}, {"model": DummyGPTModel(CFG)}])
-def test_faults(model, wrong):
-    with pytest.raises(UserError, match="contrastive search takes"):
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"k": 0}, "k: 0 is out of range"),
+        ({"alpha": 1.5}, "alpha: 1.5 is out of range"),
+        ({"idx": torch.zeros(2, 3, dtype=torch.long)}, "contrastive search takes"),
+        ({"model": DummyGPTModel(CFG)}, "contrastive search takes"),
+    ],
+)
+def test_faults(model, wrong, message):
+    with pytest.raises(UserError, match=message):
         next(contrastive(**({"model": model, "idx": torch.tensor([[1]])} | wrong)))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from llm_scratch.errors import UserError
+from llm_scratch.errors import GenerationWarning, UserError
 from llm_scratch.generation.decode import (
     generate,
     generate_text_simple,
@@ -148,7 +148,8 @@ def test_a_context_larger_than_the_models_is_cut_to_it(model, idx, context_size)
 
 def test_a_prompt_longer_than_the_context_is_kept_whole(model):
     idx = torch.arange(40)[None]
-    out = generate(model, idx, 3)
+    with pytest.warns(GenerationWarning, match="the prompt has 40 tokens and the model sees 12: the first 28 are dropped"):
+        out = generate(model, idx, 3)
     assert torch.equal(out[:, :40], idx)
     assert torch.equal(out[:, 40:], generate(model, idx[:, -12:], 3)[:, 12:])
 
@@ -394,11 +395,11 @@ def test_special_tokens_in_a_prompt_are_plain_text(gpt2):
 @pytest.mark.parametrize(
     ("settings", "word"),
     [
-        ({"temperature": -0.1}, "temperature=-0.1"),
-        ({"temperature": float("nan")}, "temperature=nan"),
-        ({"temperature": 1.0, "top_k": 0}, "top_k=0"),
-        ({"temperature": 1.0, "top_p": 2.0}, "top_p=2.0"),
-        ({"max_new_tokens": -1}, "max_new_tokens=-1"),
+        ({"temperature": -0.1}, "temperature: -0.1 is out"),
+        ({"temperature": float("nan")}, "temperature: nan is out"),
+        ({"temperature": 1.0, "top_k": 0}, "top_k: 0 is out"),
+        ({"temperature": 1.0, "top_p": 2.0}, "top_p: 2.0 is out"),
+        ({"max_new_tokens": -1}, "max_new_tokens: -1 is out"),
     ],
 )
 def test_settings_out_of_range_are_named(model, idx, settings, word):
@@ -411,7 +412,7 @@ def test_settings_out_of_range_are_named(model, idx, settings, word):
 def test_prompts_that_cannot_be_continued_are_named(model):
     with pytest.raises(UserError, match="no token"):
         generate(model, torch.empty(1, 0, dtype=torch.long), 1)
-    with pytest.raises(UserError, match="context_size=0"):
+    with pytest.raises(UserError, match="context_size: 0 is out"):
         generate_text_simple(model, torch.zeros(1, 1, dtype=torch.long), 1, 0)
     with pytest.raises(UserError, match="id 61 .* vocabulary of 61"):
         generate(model, torch.tensor([[61]]), 1)
@@ -443,3 +444,36 @@ def test_a_model_of_documents_reads_a_prompt_after_its_start_token():
     ids = generate_text_simple(model, torch.tensor([[256, *b"ab"]]), 8, 16)[0, 3:].tolist()
     assert started == Bytes().decode([i for i in ids if i != 256])
     assert started != "".join(plain)
+
+
+def test_text_ends_with_a_warning_when_every_token_is_excluded(model):
+    """Each of 61 tokens may come once: a row ends after those that its prompt has left."""
+    idx = torch.tensor([[1, 2, 3], [4, 4, 4]])
+    with pytest.warns(GenerationWarning, match="2 of 2 texts end early: every token is excluded"):
+        out = generate(model, idx, 70, 12, temperature=1.0, no_repeat_ngram_size=1)
+    assert [sorted(row[row >= 0][2:].tolist()) for row in out] == [[i for i in range(61) if i not in (1, 2)], list(range(61))]
+    assert (out[:, -9:] == BLANK).all()
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_stream_ends_with_a_warning_when_every_token_is_excluded(model, temperature):
+    settings = {"max_new_tokens": 70, "temperature": temperature, "no_repeat_ngram_size": 1, "seed": 1}
+    with pytest.warns(GenerationWarning, match="the text ends early: every token is excluded"):
+        text = "".join(stream(model, Bytes(), "\x01", **settings))
+    assert len(text) == 60
+
+
+def test_stream_reports_a_prompt_longer_than_the_context(model):
+    with pytest.warns(GenerationWarning, match="the prompt has 14 tokens and the model sees 12: the first 2 are dropped"):
+        list(stream(model, Bytes(), "\x01" * 14, max_new_tokens=1))
+
+
+@pytest.mark.parametrize("seed", [-1, "last"])
+def test_seeds_below_0_are_refused_and_those_past_the_largest_wrap(model, seed):
+    if seed == -1:
+        with pytest.raises(UserError, match="seed: -1 is out of range; give a whole number from 0 to 18446744073709551615"):
+            stream(model, Bytes(), "\x01", seed=seed)
+        return
+    rows = stream_rows(model, Bytes(), ["\x01"], samples=2, seeds=[2**64 - 1, 2**64], max_new_tokens=5)
+    texts = {row: "".join(piece.text for n, piece in found if n == row) for found in [list(rows)] for row in (0, 1)}
+    assert texts[1] == "".join(stream(model, Bytes(), "\x01", seed=0, max_new_tokens=5))

@@ -52,7 +52,7 @@ def test_the_best_token_always_stays():
 
 def test_faults():
     for wrong in ({"target": 0}, {"target": 1.0, "rate": -1}):
-        with pytest.raises(UserError, match="must be above 0"):
+        with pytest.raises(UserError, match="is out of range; give 1e-12 to 1000"):
             Mirostat(**wrong)
     with pytest.raises(UserError, match="temperature=0"):
         chooser(mirostat=5.0, temperature=0)

@@ -185,17 +185,17 @@ def test_toy_vocabulary_gives_the_printed_counts(capsys):
 @pytest.mark.parametrize(
     ("act", "word"),
     [
-        (lambda x: temperature(x, 0), "temperature=0"),
-        (lambda x: temperature(x, -1), "temperature=-1"),
-        (lambda x: temperature(x, float("nan")), "temperature=nan"),
-        (lambda x: softmax_with_temperature(x, 0), "temperature=0"),
-        (lambda x: top_k(x, 0), "top_k=0"),
-        (lambda x: top_p(x, 0), "top_p=0"),
-        (lambda x: top_p(x, 1.5), "top_p=1.5"),
-        (lambda x: min_p(x, 1.1), "min_p=1.1"),
-        (lambda x: typical_p(x, 0), "typical_p=0"),
-        (lambda x: eta_cutoff(x, 1), "eta_cutoff=1"),
-        (lambda x: next_token(x, temperature=1.0, top_p=-1), "top_p=-1"),
+        (lambda x: temperature(x, 0), "temperature: 0 is "),
+        (lambda x: temperature(x, -1), "temperature: -1 is "),
+        (lambda x: temperature(x, float("nan")), "temperature: nan is "),
+        (lambda x: softmax_with_temperature(x, 0), "temperature: 0 is "),
+        (lambda x: top_k(x, 0), "top_k: 0 is "),
+        (lambda x: top_p(x, 0), "top_p: 0 is "),
+        (lambda x: top_p(x, 1.5), "top_p: 1.5 is "),
+        (lambda x: min_p(x, 1.1), "min_p: 1.1 is "),
+        (lambda x: typical_p(x, 0), "typical_p: 0 is "),
+        (lambda x: eta_cutoff(x, 1), "eta_cutoff: 1 is "),
+        (lambda x: next_token(x, temperature=1.0, top_p=-1), "top_p: -1 is "),
     ],
 )
 def test_settings_out_of_range_are_named(logits, act, word):
@@ -206,3 +206,9 @@ def test_settings_out_of_range_are_named(logits, act, word):
 def test_an_unknown_setting_is_named(logits):
     with pytest.raises(TypeError, match="topp"):
         next_token(logits, topp=0.5)
+
+
+def test_top_p_keeps_the_best_token_when_p_is_0_in_float32(logits):
+    kept = top_p(logits, 1e-320)
+    assert torch.equal(kept.isfinite().sum(-1), torch.ones(len(logits), dtype=torch.long))
+    assert torch.equal(kept.argmax(-1), logits.argmax(-1))

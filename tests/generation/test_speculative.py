@@ -14,6 +14,7 @@ from torch import nn
 from llm_scratch.errors import UserError
 from llm_scratch.generation import speculative as rules
 from llm_scratch.generation.decode import generate
+from llm_scratch.generation.reader import NO_CHOICE
 from llm_scratch.generation.speculative import Draft, check_draft, lookup, speculative
 from llm_scratch.model.gpt import GPTModel
 
@@ -210,3 +211,11 @@ def test_faults():
     with pytest.raises(UserError, match="draft knows 12 tokens and the model 11"):
         check_draft(gpt(1), gpt(2, vocab_size=12))
     check_draft(gpt(1), gpt(2))
+
+
+@pytest.mark.parametrize("who", ["draft", "lookup"])
+def test_text_ends_when_every_token_is_excluded(who):
+    propose = Draft(tiny(2, 4), no_repeat_ngram_size=1) if who == "draft" else partial(lookup, n_vocab=5)
+    found = list(islice(speculative(tiny(1, 8), torch.tensor([[0, 3]]), propose, no_repeat_ngram_size=1), 9))
+    assert sorted(int(step.ids) for step in found[:-1]) == [1, 2, 4]
+    assert int(found[-1].ids) == NO_CHOICE

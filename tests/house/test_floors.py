@@ -12,7 +12,7 @@ import llm_scratch
 ROOT = Path(llm_scratch.__file__).parent
 FLOORS = [
     ["errors"],
-    ["strict", "web", "user_folders", "worker_processes", "file_lock"],
+    ["strict", "ranges", "extras", "web", "user_folders", "worker_processes", "file_lock"],
     ["config", "files", "download", "tensor_file"],
     ["hardware"],  # above files and download: it keeps what it measured in the cache folder
     ["tokenizers", "model", "presets", "manifest"],
@@ -24,7 +24,7 @@ FLOORS = [
     ["__main__"],
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-FACES = ["llm_gpt.py", "text_data.py"]  # stand outside and import from floors 3 to 5
+FACES = ["attention.py", "gpt_download.py", "llm_gpt.py", "text_data.py"]  # stand outside and import from floors 3 to 5
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,15 @@ def test_a_sparse_tensor_is_checked_before_it_is_returned(tmp_path):
         read_torch(tmp_path / "x.pth")
 
 
+def test_pickled_module_is_named_without_the_advice_of_torch(tmp_path):
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "x.pth")
+    named = r"is not a file of weights alone \(it holds a Python object, torch.nn.modules.linear.Linear\); save its"
+    with pytest.raises(UserError, match=named) as error:
+        read_torch(tmp_path / "x.pth")
+    assert str(error.value).isprintable()
+    assert "weights_only" not in str(error.value)
+
+
 @pytest.mark.parametrize("cut", [0, 1, 3, 4, 50, 500, -1, -30])
 def test_a_file_that_was_cut_is_one_line(tmp_path, cut):
     path = tmp_path / "x.pth"

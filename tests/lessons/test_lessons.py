@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 from conftest import DATA, ROOT
 
-jupytext = pytest.importorskip("jupytext", reason="needs the extra 'lessons': pip install 'llm-scratch[lessons]'")
-nbformat = pytest.importorskip("nbformat", reason="needs the extra 'lessons': pip install 'llm-scratch[lessons]'")
+jupytext = pytest.importorskip("jupytext", reason="needs the extra 'lessons': pip install jupytext nbclient nbconvert ipykernel")
+nbformat = pytest.importorskip("nbformat", reason="needs the extra 'lessons': pip install jupytext nbclient nbconvert ipykernel")
 
 LESSONS = sorted((ROOT / "lessons").glob("step*_*.py"))
 SECONDS = 900  # a lesson takes a twentieth of it on a machine with nothing else to do; beyond it, it hangs

@@ -66,5 +66,5 @@ def test_r11_a_newer_format_is_refused_and_nothing_is_touched(tmp_path, monkeypa
         assert main(words) == 4
         said = capsys.readouterr().err
         assert f"has format {manifest.FORMAT + 1}, which is newer than this program" in said
-        assert "pip install --upgrade llm-scratch" in said
+        assert "update this program: git pull" in said
     assert [p.name for p in Path("run/ckpt").iterdir() if p.is_dir()] == ["step-00000002"]

@@ -1,14 +1,9 @@
-"""The notebooks' folder stands on the path, as it does for a notebook, and values are compared to the precision they were printed with."""
+"""Values are compared to the precision that the notebooks printed them with."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "notebook"))
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FACES = {path.stem: path for path in [*(ROOT / "notebook").glob("*.py"), ROOT / "src/llm_gpt.py", ROOT / "src/text_data.py"]}
+FACES = {path.stem: path for path in (ROOT / "src").glob("*.py")}
 STATEMENTS = """
 from attention import MultiHeadAttention
 from attention import softmax_navie, SelfAttention_v1, SelfAttention_v2, CausalAttention, MultiHeadAttentionWrapper
@@ -57,7 +57,6 @@ def test_importing_them_is_silent_and_leaves_no_trace(tmp_path):
     """The notebooks' modules printed their tutorial, built a model of 1.6 billion parameters, read a file and set the seed."""
     code = f"""
 import gc, sys, torch
-sys.path.insert(0, {str(ROOT / "notebook")!r})
 state = torch.get_rng_state()
 import {", ".join(FACES)}
 assert torch.equal(torch.get_rng_state(), state), "the seed was set"

@@ -120,7 +120,7 @@ def test_t2_ids_of_ten_thousand_texts_equal_tiktoken(ours, gpt2, measured):
 
 
 def test_t2_a_trained_vocabulary_gives_equal_ids_on_every_road(small, tmp_path):
-    tokenizers = pytest.importorskip("tokenizers", reason="needs the tokenizers library: pip install 'llm-scratch[hf]'")
+    tokenizers = pytest.importorskip("tokenizers", reason="needs the tokenizers library: pip install tokenizers")
     small.save(tmp_path)
     theirs = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     for text in SCRIPTS + code_texts()[:300] + random_texts(1000, seed=3):

@@ -110,7 +110,7 @@ def test_t5_a_name_given_twice_is_found_in_one_pass(write, tmp_path, measured):
 
 
 def test_gpt2_goes_out_and_in_with_equal_ids(ours, gpt2, tmp_path):
-    tokenizers = pytest.importorskip("tokenizers", reason="needs the tokenizers library: pip install 'llm-scratch[hf]'")
+    tokenizers = pytest.importorskip("tokenizers", reason="needs the tokenizers library: pip install tokenizers")
     assert ByteBPE.from_tiktoken(gpt2).merges == ours.merges
     ours.save(tmp_path)
     again = ByteBPE.load(tmp_path)
@@ -124,7 +124,7 @@ def test_gpt2_goes_out_and_in_with_equal_ids(ours, gpt2, tmp_path):
 
 
 def test_a_tokenizer_of_the_library_is_read(verdict, tmp_path):
-    tokenizers = pytest.importorskip("tokenizers", reason="needs the tokenizers library: pip install 'llm-scratch[hf]'")
+    tokenizers = pytest.importorskip("tokenizers", reason="needs the tokenizers library: pip install tokenizers")
     pre = tokenizers.pre_tokenizers
     trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=500, initial_alphabet=pre.ByteLevel.alphabet(), special_tokens=["<|endoftext|>", "<|pad|>"], show_progress=False

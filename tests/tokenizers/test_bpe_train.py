@@ -54,7 +54,7 @@ def test_equals_counting_anew_on_real_text(verdict):
 
 
 def test_equals_the_tokenizers_library(data_dir, tmp_path):
-    tokenizers = pytest.importorskip("tokenizers", reason="needs the tokenizers library: pip install 'llm-scratch[hf]'")
+    tokenizers = pytest.importorskip("tokenizers", reason="needs the tokenizers library: pip install tokenizers")
     text = (data_dir / "tinyshakespeare.txt").read_text(encoding="utf-8")[:300_000]
     theirs = tokenizers.Tokenizer(tokenizers.models.BPE())
     byte_level = tokenizers.pre_tokenizers.ByteLevel
@@ -127,7 +127,7 @@ def test_a_small_text_warns_and_gives_what_it_has():
 
 @pytest.mark.parametrize("size", [256, 0, -1, 1_000_001])
 def test_an_impossible_size_is_refused(size):
-    with pytest.raises(UserError, match=f"vocab_size={size} must be at least 257"):
+    with pytest.raises(UserError, match=f"vocab_size: {size} is out of range; give a whole number from 257"):
         ByteBPE.train(["abc"], size)
 
 

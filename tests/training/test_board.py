@@ -15,7 +15,7 @@ from llm_scratch.training.records import TIMED_FIELDS, Records, readable_rows
 
 def events(folder):
     """What TensorBoard would show: tag -> [(step, value)]."""
-    reason = "needs TensorBoard to read its files back: pip install 'llm-scratch[track]'"
+    reason = "needs TensorBoard to read its files back: pip install tensorboard"
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason=reason)
     shown = accumulator.EventAccumulator(str(folder))
     shown.Reload()
@@ -73,7 +73,7 @@ def test_every_timed_field_has_a_name():
 
 def test_without_the_package_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(UserError, match=r'needs the extra `track`: pip install "llm-scratch\[track\]"'):
+    with pytest.raises(UserError, match=r"needs the extra `track`: pip install tensorboard"):
         write(tmp_path, [1])
 
 

@@ -48,3 +48,12 @@ def test_empty_prompt_needs_an_end_of_text_token(model):
 def test_unknown_words_are_a_problem_too(model):
     tokenizer = SimpleTokenizerV1({"a": 0, "b": 1})
     assert "the word 'c' is not among" in prompt_problem(model, tokenizer, "c")
+
+
+def test_prompt_longer_than_the_context_is_reported_and_kept(model):
+    tokenizer = CharTokenizer.train([TEXT])
+    size = model.cfg["context_length"]
+    prompt = "a" * (size + 3)
+    chosen, warning = choose_prompt(model, tokenizer, prompt, np.array(tokenizer.encode(TEXT)))
+    assert chosen == prompt
+    assert warning.startswith(f"the prompt of samples has {size + 3} tokens and the model sees {size}: the first 3 are dropped")

@@ -21,7 +21,7 @@ from llm_scratch import __version__
 from llm_scratch.cli.encoding import use_lookalikes
 from llm_scratch.cli.narrow import entries, fold, terminal_columns
 from llm_scratch.cli.streams import flush_standard_streams, open_standard_streams
-from llm_scratch.errors import INTERRUPTED, RESOURCES, UserError, unknown
+from llm_scratch.errors import INTERRUPTED, RESOURCES, GenerationWarning, UserError, describe_error, one_line, unknown
 
 VERBS: dict[str, tuple[str, str]] = {
     "train": ("train.Train", "train a model from a preset, or go on with one"),
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = _run(words)
     except BaseException as e:
-        if "--debug" in words:
+        if "--debug" in words[: words.index("--") if "--" in words else None]:
             raise
         line, code = explain(e)
         _complain(f"llm-scratch{_process()}: {line}")
@@ -80,6 +80,7 @@ def _run(words: list[str]) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
+            warnings.filterwarnings("default", category=GenerationWarning)
             _dispatch(words)
     except SystemExit as e:
         if isinstance(e.__context__, BrokenPipeError):  # rich ends the program so
@@ -116,13 +117,13 @@ def _complain(line: str) -> None:
 
 def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
     """A warning of a library in one line."""
-    _complain(f"llm-scratch: warning: {' '.join(str(message).split())}")
+    _complain(f"llm-scratch: warning: {one_line(str(message))}")
 
 
 def explain(error: BaseException) -> tuple[str, int]:
     """One line for a person, and the exit code."""
     if isinstance(error, UserError):
-        return " ".join(str(error).split()), error.code
+        return one_line(str(error)), error.code
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", INTERRUPTED
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):
@@ -134,8 +135,7 @@ def explain(error: BaseException) -> tuple[str, int]:
         return f"{error.strerror}; free some space or choose another folder", RESOURCES
     if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):  # of Python's tempfile
         return f"{error.strerror or error}; set TMPDIR to a folder that can be written", RESOURCES
-    what = " ".join(f"{type(error).__name__}: {error}".split())
-    return f"unexpected {what}; this is a bug: run it again with --debug and report what it prints", BUG
+    return f"unexpected {describe_error(error, named=True)}; this is a bug: run it again with --debug and report what it prints", BUG
 
 
 def _dispatch(words: list[str]) -> None:

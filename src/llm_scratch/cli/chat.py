@@ -20,7 +20,7 @@ from llm_scratch.cli.flags import Switch, Verb, option
 from llm_scratch.cli.folders import resolve
 from llm_scratch.cli.samplers import Samplers
 from llm_scratch.cli.writing import dressed
-from llm_scratch.errors import UserError
+from llm_scratch.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from torch import nn
@@ -82,7 +82,7 @@ class Chat(Verb, Samplers):
                 elif words.strip():
                     talk.answer(words)
             except UserError as e:
-                print(f"llm-scratch: {e}", file=sys.stderr)
+                print(f"llm-scratch: {one_line(str(e))}", file=sys.stderr)
 
 
 @dataclass
@@ -138,10 +138,15 @@ class Talk:
         """The pieces of the next answer."""
         from llm_scratch.generation.decode import stream_pieces
 
+        before = self.conversation.left_out
+        prompt = self.conversation.prompt(self.fits)
+        if (left_out := self.conversation.left_out) > before:
+            turns = f"the first {left_out} turns are" if left_out > 1 else "the first turn is"
+            print(f"llm-scratch: warning: the context is full: {turns} left out", file=sys.stderr)
         yield from stream_pieces(
             self.model,  # type: ignore[arg-type]
             self.tokenizer,
-            self.conversation.prompt(self.fits),
+            prompt,
             max_new_tokens=self.tokens,
             stop=STOPS,
             seed=secrets.randbelow(2**31) if self.seed is None else self.seed + turn,

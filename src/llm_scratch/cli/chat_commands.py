@@ -5,19 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_scratch.cli.conversation import Conversation
 from llm_scratch.cli.samplers import Samplers
 from llm_scratch.cli.terminal import console, table
 from llm_scratch.errors import UserError, unknown
+from llm_scratch.ranges import RANGES, check
+from llm_scratch.user_folders import expand_user
 
 if TYPE_CHECKING:
     from llm_scratch.cli.chat import Talk
-
-WHOLE = ("top_k", "no_repeat_ngram_size", "tokens", "seed")
-"""settings that are whole numbers"""
 
 
 def set_(talk: Talk, words: str) -> None:
@@ -31,6 +29,10 @@ def set_(talk: Talk, words: str) -> None:
         talk.conversation.system = value.strip('"')
         return
     number = _number(name, value)
+    if name == "logit_bias":
+        replace(talk.samplers, logit_bias=number).settings()  # refuses ids and numbers that cannot be
+    else:
+        check(name, number, f"/set {name}")
     if name in ("tokens", "seed"):
         if name == "tokens" and number is None:
             raise UserError("/set tokens needs a whole number")
@@ -47,9 +49,9 @@ def _number(name: str, value: str) -> Any:
     if name == "logit_bias":
         return value
     try:
-        return int(value) if name in WHOLE else float(value)
+        return int(value) if RANGES[name].whole else float(value)
     except ValueError as e:
-        raise UserError(f"{name} is {value!r}; expected {'a whole number' if name in WHOLE else 'a number'}, or off") from e
+        raise UserError(f"{name} is {value!r}; expected {'a whole number' if RANGES[name].whole else 'a number'}, or off") from e
 
 
 def show(talk: Talk, words: str) -> None:
@@ -74,17 +76,17 @@ def load(talk: Talk, words: str) -> None:
     if not words:
         raise UserError("/load needs a conversation (a .json file) or a run")
     if words.endswith(".json"):
-        talk.conversation = Conversation.load(Path(words))
+        talk.conversation = Conversation.load(expand_user(words))
         print(f"{len(talk.conversation.turns)} turns from {words}")
     else:
-        talk.open(words)
+        talk.open(str(expand_user(words)))
 
 
 def save(talk: Talk, words: str) -> None:
     """`/save FILE.json`: the conversation."""
     if not words.endswith(".json"):
         raise UserError("/save needs a name that ends in .json")
-    talk.conversation.save(Path(words))
+    talk.conversation.save(expand_user(words))
     print(f"{len(talk.conversation.turns)} turns in {words}")
 
 

@@ -26,8 +26,7 @@ class Config(Verb):
       llm-scratch config quickstart > mine.yaml
     """
 
-    preset: Positional[Annotated[str, option("PRESET")]] = ""
-    """a name of the list"""
+    preset: Positional[Annotated[str, option("PRESET", help=", ".join(PRESETS))]] = ""
 
     def run(self) -> None:
         """Print the list, or the YAML."""

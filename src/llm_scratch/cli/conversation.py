@@ -22,10 +22,12 @@ class Conversation:
     Attributes:
         system: a text that stands before everything, such as who is speaking.
         turns: (who, what), YOU and MODEL in turn.
+        left_out: how many of the oldest turns the last prompt had no room for.
     """
 
     system: str = ""
     turns: list[tuple[str, str]] = field(default_factory=list)
+    left_out: int = 0
 
     def prompt(self, fits: Callable[[str], bool]) -> str:
         """The transcript up to where the model speaks; the oldest turns are left out while it does not fit.
@@ -35,6 +37,7 @@ class Conversation:
         for begin in range(len(self.turns)):
             lines = [f"{who}: {what}" for who, what in self.turns[begin:]]
             text = "\n".join([*([f"{self.system}\n"] if self.system else []), *lines, f"{MODEL}:"])
+            self.left_out = begin
             if fits(text):
                 break
         return text

@@ -80,9 +80,11 @@ class Decoders(Samplers):
         Raises:
             UserError: a prompt that is longer than the context, where the text is to stop there (code 3).
         """
-        from llm_scratch.generation.decode import stream_rows
+        from llm_scratch.generation.decode import encode_prompt, stream_rows
+        from llm_scratch.generation.memory_check import check_rows
 
         on_full = on_full or "slide"
+        check_rows(model, samples, len(encode_prompt(model, tokenizer, prompt)) + more["max_new_tokens"])
         if on_full == "stop":
             _check_room(model, tokenizer, prompt)
         if self.decoder == "sample":
@@ -100,7 +102,7 @@ class Decoders(Samplers):
         import torch
 
         from llm_scratch.generation import beam, contrastive, speculative
-        from llm_scratch.generation.decode import encode_prompt
+        from llm_scratch.generation.decode import encode_prompt, seeded
         from llm_scratch.model.running import device_of
         from llm_scratch.tokenizers.special import end_of_text
 
@@ -118,7 +120,7 @@ class Decoders(Samplers):
             draft = self._draft(model)
             settings = {"temperature": 0.8} | self.settings() | vocab
             for number in range(samples):
-                chance = torch.Generator(device_of(model)).manual_seed(seed + number)
+                chance = seeded(seed + number, device_of(model))
                 propose: Any = partial(speculative.lookup, **vocab)
                 if draft is not None:
                     propose = speculative.Draft(draft, chance, **settings)

@@ -22,10 +22,10 @@ from llm_scratch.cli.folders import resolve
 from llm_scratch.cli.letter import write_letter
 from llm_scratch.cli.terminal import console, quoted, table
 from llm_scratch.errors import UserError
+from llm_scratch.extras import EXTRAS
 from llm_scratch.user_folders import find_cache_folder
 
 CORE = ("torch", "numpy", "regex", "safetensors", "tyro", "rich", "pyyaml", "tiktoken", "matplotlib")
-OPTIONAL = {"transformers": "hf", "tokenizers": "hf", "jupytext": "lessons", "nbclient": "lessons", "tensorboard": "track", "pytest": "dev"}
 GIB = 2**30
 PIP = quoted(sys.executable, "-m", "pip")
 NVIDIA = Path("/proc/driver/nvidia/version")  # is there when the driver is loaded
@@ -178,10 +178,8 @@ def _files() -> Iterator[Row]:
 
 
 def _packages() -> Iterator[Row]:
-    for package, extra in OPTIONAL.items():
-        version = _version(package)
-        yield Row(
-            package,
-            version or f"not installed (extra {extra!r})",
-            "" if version else f'{PIP} install "llm-scratch[{extra}]"',
-        )
+    for name, extra in EXTRAS.items():
+        for package in extra.packages:
+            version = _version(package)
+            found = f"{version or 'not installed'} (extra {name!r}: {extra.enables})"
+            yield Row(package, found, "" if version else f"{PIP} install {package}")

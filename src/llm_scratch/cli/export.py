@@ -11,6 +11,7 @@ from tyro.conf import Positional, arg
 from llm_scratch.cli.flags import Verb, option
 from llm_scratch.cli.folders import check_can_write, resolve
 from llm_scratch.cli.terminal import console, count
+from llm_scratch.extras import install_command
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class ExportHF(Verb):
         size = count(sum(parameter.numel() for parameter in model.parameters()))
         screen.print(f"{self.folder}: {size} parameters, for AutoModelForCausalLM and AutoTokenizer.from_pretrained", soft_wrap=True)
         if checked is None:
-            screen.print('not compared: transformers is not installed (pip install "llm-scratch[hf]")', soft_wrap=True, markup=False)
+            screen.print(f"not compared: transformers is not installed ({install_command('hf')})", soft_wrap=True, markup=False)
         else:
             screen.print(
                 f"transformers reads the same model: logits differ by at most {checked.difference:.0e} of the largest, "

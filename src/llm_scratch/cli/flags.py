@@ -14,7 +14,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -22,15 +22,23 @@ import tyro
 from tyro.conf import Positional, arg
 
 from llm_scratch.cli.narrow import CAPTURE_COLUMNS, MIN_HELP_COLUMNS, at_least_columns, terminal_columns, unboxed
-from llm_scratch.errors import UserError
+from llm_scratch.errors import UserError, describe_error
+from llm_scratch.ranges import OutOfRange, check, range_of
+from llm_scratch.user_folders import expand_user
 
 T = TypeVar("T")
 _POSITIONAL = Positional[str].__metadata__[0]  # type: ignore[attr-defined]
 
 
-def option(metavar: str, name: str | None = None) -> Any:
-    """How a flag that may be left out shows in the help: `--out FOLDER`, and no "(default: None)"."""
-    return arg(name=name, metavar=metavar, help_behavior_hint="")
+def option(metavar: str, name: str | None = None, help: str | None = None) -> Any:
+    """How a flag that may be left out shows in the help: `--out FOLDER`, and no "(default: None)".
+
+    Args:
+        metavar: the placeholder of its value.
+        name: the flag, if it is not the field's name.
+        help: what it does, where that is computed; else the text under the field.
+    """
+    return arg(name=name, metavar=metavar, help=help, help_behavior_hint="")
 
 
 Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")]
@@ -83,6 +91,8 @@ def scan(cls: type, argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     rest = list(argv)
     while rest:
         word = rest.pop(0)
+        if word == "--":  # the end of options: what follows is text, whatever it begins with
+            return [*words, *rest], given
         flag, has_value, value = word.partition("=")
         flag = flag.replace("_", "-")
         if not re.fullmatch(r"--[a-zA-Z][\w.-]*", flag) or flag == "--help":
@@ -118,11 +128,14 @@ def parse(cls: type[T], argv: Sequence[str], prog: str) -> T:
         SystemExit: with code 0, after `--help`.
     """
     words, given = scan(cls, argv)
+    flags = {f"--{path_field}" for path_field in path_fields(cls)}
+    given = {flag: with_home(value) if flag in flags else value for flag, value in given.items()}
     if given.get("--import"):
         run_first(given["--import"])
-    asks = "-h" in argv or "--help" in argv
+    options = before_end_of_options(argv)
+    asks = "-h" in options or "--help" in options
     defaults = getattr(cls, "defaults", None)
-    start: dict[str, Any] = {} if defaults is None else {"default": defaults(words, given, asks)}
+    start: dict[str, Any] = {} if defaults is None else {"default": defaults([with_home(word) for word in words], given, asks)}
     complaint, narrow = io.StringIO(), asks and terminal_columns() < MIN_HELP_COLUMNS
     boxes = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # tyro draws its boxes by the encoding
     try:
@@ -132,7 +145,11 @@ def parse(cls: type[T], argv: Sequence[str], prog: str) -> T:
             redirect_stdout(boxes if narrow else sys.stdout),
             at_least_columns(CAPTURE_COLUMNS if narrow else MIN_HELP_COLUMNS),
         ):
-            return tyro.cli(cls, args=list(argv), prog=prog, description=inspect.getdoc(cls), **start)
+            verb = tyro.cli(cls, args=list(argv), prog=prog, description=inspect.getdoc(cls), **start)
+        check_numbers(verb)
+        return _with_home_folders(verb)
+    except OutOfRange as e:
+        raise e.shown_as(_flag_of(cls, e.name)) from None
     except SystemExit as e:
         if not e.code and narrow:
             boxes.seek(0)
@@ -140,6 +157,62 @@ def parse(cls: type[T], argv: Sequence[str], prog: str) -> T:
         if not e.code:
             raise
         raise UserError(f"{_in_one_line(complaint.getvalue())}; see `{prog} --help`") from None
+
+
+PATH_METAVARS = frozenset({"FILE", "FOLDER", "RUN", "PATH", "MODEL", "SOURCE", "TOKENIZER"})
+"""Placeholders in the help of arguments that are paths, or may be."""
+
+
+def before_end_of_options(argv: Sequence[str]) -> Sequence[str]:
+    """The words before `--`, after which nothing is an option."""
+    return argv[: argv.index("--")] if "--" in argv else argv
+
+
+def path_fields(cls: type) -> dict[str, str]:
+    """Names of the arguments that are paths, as flags spell them, and their fields: {"json-schema": "json_schema"}."""
+    found = {}
+    for f in fields(cls):
+        marks = getattr(get_type_hints(cls, include_extras=True)[f.name], "__metadata__", ())
+        metavars = {word for mark in marks for word in (getattr(mark, "metavar", None) or "").split("|")}
+        if metavars & PATH_METAVARS:
+            found[f.name.rstrip("_").replace("_", "-")] = f.name
+    return found
+
+
+def with_home(path: str) -> str:
+    """A path with the home folder in place of a leading `~`, which a quoted word still has.
+
+    Raises:
+        UserError: the home folder is unknown.
+    """
+    return str(expand_user(path)) if path.startswith("~") else path
+
+
+def _with_home_folders(verb: Any) -> Any:
+    """The command with `with_home` of all its paths."""
+    changes: dict[str, Any] = {}
+    for name in path_fields(type(verb)).values():
+        value = getattr(verb, name)
+        changes[name] = tuple(map(with_home, value)) if isinstance(value, tuple) else with_home(value)
+    return replace(verb, **changes)
+
+
+def check_numbers(verb: Any) -> None:
+    """Refuse a flag whose number is out of the range of its setting (`ranges.RANGES`).
+
+    Raises:
+        OutOfRange: names the setting.
+    """
+    for f in fields(verb):
+        name = f.name.rstrip("_")
+        if range_of(name, type(verb).__name__) is not None and not isinstance(getattr(verb, f.name), str):
+            check(name, getattr(verb, f.name), owner=type(verb).__name__)
+
+
+def _flag_of(cls: type, name: str) -> str:
+    """The flag of a setting: `--train.lr` for "lr"."""
+    word = name.replace("_", "-")
+    return next((flag for flag in number_of_values(cls) if re.split(r"--|\.", flag)[-1] == word), name)
 
 
 _REWORDED: Mapping[str, str] = {
@@ -181,4 +254,4 @@ def run_first(file: str) -> None:
     except UserError:
         raise
     except Exception as e:
-        raise UserError(f"--import {file}: {type(e).__name__}: {e}; --debug shows where") from e
+        raise UserError(f"--import {file}: {describe_error(e, named=True)}; --debug shows where") from e

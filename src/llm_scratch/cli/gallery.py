@@ -96,8 +96,6 @@ class Gallery(Verb):
 
     def run(self) -> None:
         """Write in every way, print the texts and a table, and write the page."""
-        if self.tokens < 1:
-            raise UserError(f"tokens={self.tokens} must be at least 1")
         check_can_write(Path(self.out))
         where, screen = resolve(self.run_), console()
         prompt = text_of(self.prompt) if self.prompt == "-" else self.prompt
@@ -129,8 +127,14 @@ class Gallery(Verb):
         eot = end_of_text(tokenizer)
         for turn, (name, settings) in enumerate([next(iter(ways.items())), *ways.items()]):
             began = time.perf_counter()
-            rows = Decoders(**settings).rows(model, tokenizer, prompt, self.seed, 1, "slide", max_new_tokens=self.tokens, top=0)
-            pieces = tuple(piece for _, piece in rows)
+            try:
+                rows = Decoders(**settings).rows(model, tokenizer, prompt, self.seed, 1, "slide", max_new_tokens=self.tokens, top=0)
+                pieces = tuple(piece for _, piece in rows)
+            except UserError as e:
+                if turn == 0:  # greedy: no strategy can continue this prompt
+                    raise
+                print(f"{name}: not shown: {e}", file=sys.stderr)
+                continue
             seconds = time.perf_counter() - began
             said = [piece for piece in pieces if piece.id is not None]
             logprobs = [piece.logprob for piece in said if piece.logprob is not None]
@@ -149,7 +153,11 @@ class Gallery(Verb):
             return None, None
         corpus = prepare_text_of(run, tokenizer)
         index = Index(corpus.train)
-        return index, natural(model, corpus.val, index, self.tokens, seed=self.seed)
+        try:
+            return index, natural(model, corpus.val, index, self.tokens, seed=self.seed)
+        except UserError as e:
+            print(f"validation text: not shown: {e}", file=sys.stderr)
+            return index, None
 
 
 def flags(settings: dict[str, Any]) -> str:

@@ -16,7 +16,6 @@ from llm_scratch.cli.folders import resolve
 from llm_scratch.cli.prompts import text_of
 from llm_scratch.cli.shades import legend
 from llm_scratch.cli.writing import Clock, colours, write
-from llm_scratch.errors import UserError
 
 MUCH = 1000  # tokens from which `model.packed.pack` is told so
 
@@ -61,8 +60,6 @@ class Generate(Verb, Decoders):
 
     def run(self) -> None:
         """Load once, then write every sample of every prompt."""
-        if self.samples < 1:
-            raise UserError(f"samples={self.samples} must be at least 1")
         self.check_decoder(self.samples, self.seed, self.on_full)
         where = resolve(self.run_)
         prompts = [text_of(prompt) if prompt == "-" else prompt for prompt in self.prompts]

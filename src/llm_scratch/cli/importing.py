@@ -15,7 +15,7 @@ from llm_scratch.cli.folders import check_can_write, resolve
 from llm_scratch.cli.terminal import command, console, count
 from llm_scratch.config import ModelConfig, RunConfig, dump_config, to_dict
 from llm_scratch.errors import UserError
-from llm_scratch.presets import preset
+from llm_scratch.presets import PRESETS, preset
 
 if TYPE_CHECKING:
     from llm_scratch.loading import Loaded
@@ -47,8 +47,7 @@ class Import(Verb):
     """attention heads a layer of the notebooks' model, which its file does not say (default: GPT-2's, for a model of its size)"""
     drop_rate: Annotated[float | None, option("FLOAT")] = None
     """dropout of further training, which the notebooks' file does not say (default: 0.1)"""
-    preset: Annotated[str, option("PRESET")] = "verdict"
-    """what training would go on with"""
+    preset: Annotated[str, option("PRESET", help=f"settings to continue training with: {', '.join(PRESETS)}")] = "verdict"
 
     def run(self) -> None:
         """Read, write a run at step 0, say what to do with it."""
@@ -56,10 +55,6 @@ class Import(Verb):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(f"--out {folder} is there already; expected a new or empty folder")
         check_can_write(folder)
-        if self.heads is not None and self.heads < 1:
-            raise UserError(f"heads={self.heads} must be at least 1")
-        if self.drop_rate is not None and not 0 <= self.drop_rate < 1:
-            raise UserError(f"drop_rate={self.drop_rate} must be at least 0 and below 1")
         from llm_scratch.loading import Options, read, tokenizer_named
         from llm_scratch.training.prompt import prompt_problem
 

@@ -57,9 +57,6 @@ class Memorise(Verb):
 
     def run(self) -> None:
         """Write, look it all up, and print a table."""
-        for name, value in (("samples", self.samples), ("window", self.window), ("beginning", self.beginning)):
-            if value < 1:
-                raise UserError(f"{name}={value} must be at least 1")
         if self.tokens < self.window:
             raise UserError(f"tokens={self.tokens} is shorter than window={self.window}; give --tokens {self.window} or more")
         where, screen = resolve(self.run_), console()

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 
 from llm_scratch.cli.terminal import keeps_lines
-from llm_scratch.errors import UserError
+from llm_scratch.errors import UserError, describe_error, one_line
 
 
 @contextmanager
@@ -27,6 +27,6 @@ def optional_step(problem: str, again: str, screen: Console, debug: bool = False
     except Exception as e:
         if debug:
             traceback.print_exc()
-        reason = " ".join(str(e).split()) if isinstance(e, UserError) else " ".join(f"{type(e).__name__}: {e}".split())
+        why = one_line(str(e)) if isinstance(e, UserError) else describe_error(e, named=True)
         hint = f"; to try again: {again}" if again else ""
-        screen.print(f"warning: {problem}: {reason}{hint}", soft_wrap=keeps_lines(screen))
+        screen.print(f"warning: {problem}: {why}{hint}", soft_wrap=keeps_lines(screen))

@@ -24,6 +24,7 @@ from llm_scratch.cli.terminal import printable, table
 from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig, from_dict, to_dict
 from llm_scratch.errors import CHECKPOINT, DATA, USAGE, UserError
 from llm_scratch.planning.choice import Choice
+from llm_scratch.ranges import check
 from llm_scratch.strict import read_yaml
 from llm_scratch.user_folders import expand_user
 
@@ -167,11 +168,10 @@ def own_text(config: RunConfig, fixed: Sequence[str], minutes: float | None) -> 
     """The command that was given.
 
     Raises:
-        UserError: a time that is not above 0, or several processes.
+        UserError: a time that is out of range, or several processes.
     """
     minutes = MINUTES if minutes is None else minutes
-    if not 0 < minutes < float("inf"):
-        raise UserError(f"--minutes {minutes:g}: the time must be above 0", USAGE)
+    check("minutes", minutes, "--minutes")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError(
             "train text: settings are chosen in one process; print them with --print-config > mine.yaml, then start the processes with "

@@ -20,7 +20,7 @@ from llm_scratch.cli.flags import Switch, Verb, option
 from llm_scratch.cli.folders import read_run, resolve
 from llm_scratch.cli.terminal import command, console, count, duration, keeps_lines, size, table
 from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig, TrainConfig, load_config
-from llm_scratch.errors import USAGE, UserError
+from llm_scratch.errors import RESOURCES, USAGE, UserError
 from llm_scratch.presets import PRESETS, preset
 
 if TYPE_CHECKING:
@@ -41,8 +41,7 @@ class Plan(Verb):
       llm-scratch plan runs/bard
     """
 
-    preset: Positional[Annotated[str, option("PRESET|RUN")]] = ""
-    """a preset, or a run directory"""
+    preset: Positional[Annotated[str, option("PRESET|RUN", help=f"{', '.join(PRESETS)}; or a run directory")]] = ""
     config: Annotated[str, option("FILE")] = ""
     """a YAML file of settings, over the preset's"""
     device: str = "auto"
@@ -134,13 +133,38 @@ def look_ahead(config: RunConfig, folder: Path, device: str, corpus: Corpus, scr
         plan = make_plan(config, torch.device(device), corpus)
     took = f"about {duration(plan.seconds)} ({plan.seconds_per_step:.2g} s a step)"
     screen.print(f"plan: {size(plan.peak_memory)} of memory at most, {took}", soft_wrap=keeps_lines(screen))
-    warn_of_memory(plan, config, screen)
     return plan
 
 
-def warn_of_memory(plan: Prediction, config: RunConfig, screen: Console) -> None:
-    """Print what does not fit into memory, and what would."""
-    for line in _does_not_fit(plan, config):
+def check_memory(config: RunConfig, device: str, ignore: bool) -> None:
+    """Refuse a run that cannot fit into memory, before its text is read (see `training.memory_check`).
+
+    Args:
+        ignore: check nothing.
+    Raises:
+        UserError: it cannot fit (exit code 6).
+    """
+    import torch
+
+    from llm_scratch.training import memory_check
+
+    if not ignore:
+        memory_check.check_memory(config, torch.device(device))
+
+
+def check_fits(plan: Prediction | None, config: RunConfig, screen: Console, ignore_memory: bool) -> None:
+    """Refuse a run that does not fit into memory by its plan, and say what would fit.
+
+    Args:
+        plan: of the run; None for a short one, which passes.
+        ignore_memory: only warn, as with `--ignore-memory`.
+    Raises:
+        UserError: it does not fit (exit code 6).
+    """
+    lines = [] if plan is None else _does_not_fit(plan, config)
+    if lines and not ignore_memory:
+        raise UserError(f"memory: {' '.join(lines)} --ignore-memory starts it anyway.", RESOURCES)
+    for line in lines:
         screen.print(f"warning: {line}", soft_wrap=keeps_lines(screen))
 
 

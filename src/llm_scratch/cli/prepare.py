@@ -66,8 +66,6 @@ class PrepareData(Verb):
         screen = console()
         shard_tokens = whole_number("--shard-tokens", self.shard_tokens)
         tokenizer = self.tokenizer if self.tokenizer in TOKENIZERS else load_any(self.tokenizer)
-        if self.workers < 0:
-            raise UserError(f"--workers {self.workers} must be at least 1, or left out")
         workers = self.workers or min(MOST, processors())
         check_can_write(expand_user(self.out))
         if self.fresh:

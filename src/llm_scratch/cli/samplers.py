@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from llm_scratch.cli.flags import option
 from llm_scratch.errors import UserError
+from llm_scratch.ranges import check
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +43,12 @@ class Samplers:
         """The flags that were given, as `steps.chooser` takes them.
 
         Raises:
-            UserError: --logit-bias that is not ID=BIAS,...
+            UserError: --logit-bias that is not ID=BIAS,..., or a number out of range.
         """
         given = {f.name: getattr(self, f.name) for f in fields(Samplers)}
         given["logit_bias"] = _biases(self.logit_bias) if self.logit_bias else None
+        for name, value in given.items():
+            check(name, value, f"--{name.replace('_', '-')}")
         return {name: value for name, value in given.items() if value is not None}
 
 

@@ -47,8 +47,6 @@ class TrainTokenizer(Verb):
     def run(self) -> None:
         """Learn, write, say how well it packs."""
         out = Path(self.out)
-        if self.workers < 0:
-            raise UserError(f"--workers {self.workers} must be at least 1, or left out")
         if out.suffix != ".json" or out.is_dir():
             raise UserError(f"--out {self.out} is not a name for a .json file, e.g. tokenizer.json")
         check_can_write(out)

@@ -57,8 +57,7 @@ class Train(Verb):
       llm-scratch train shakespeare --out runs/bard --train.steps 500
     """
 
-    preset: Positional[Annotated[str, option("PRESET")]] = ""
-    """quickstart, verdict, shakespeare, gpt2-small, or one that --import adds; or text, for a text of your own"""
+    preset: Positional[Annotated[str, option("PRESET", help=f"{', '.join(PRESETS)}; or text, for your own text")]] = ""
     paths: Positional[Annotated[tuple[str, ...], option("PATH")]] = ()
     """after text: files, folders, patterns; UTF-8 text, or .jsonl with a "text" in each line"""
     minutes: Annotated[float | None, option("MINUTES")] = None
@@ -78,6 +77,8 @@ class Train(Verb):
     """with --fresh: remove the run that is in --out"""
     device: str = "auto"
     """auto, cpu, cuda, mps"""
+    ignore_memory: Switch = False
+    """start even if the run does not fit into memory by estimate"""
     print_config: Switch = False
     """print exactly what would run, as YAML, and stop"""
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -127,7 +128,7 @@ class Train(Verb):
             screen.print(f"warning: {here.leftover} {ignored}", soft_wrap=keeps_lines(screen))
         folder = self._folder(config, screen) if first else Path()
         from llm_scratch.cli.device import choose
-        from llm_scratch.cli.plan import look_ahead, warn_of_memory
+        from llm_scratch.cli.plan import check_fits, check_memory, look_ahead
         from llm_scratch.hardware.allocator import keep_freed_memory
         from llm_scratch.training.loop import train
         from llm_scratch.training.run_text import text_check, tokenizer_of_run
@@ -138,13 +139,13 @@ class Train(Verb):
         keep_freed_memory()
         device, why = choose(self.device)
         screen.print(f"device: {why}", soft_wrap=keeps_lines(screen))
+        check_memory(config, device, ignore=self.ignore_memory or own is not None)
         with joined(device) as team:
             folder = team.tell(folder)
             plan, model = None, None
             if own and not choice:
                 choice, plan, corpus = own.choose(device, screen)
                 config = choice.config
-                warn_of_memory(plan, config, screen)
                 model = beginning(config, folder)[0] if config.start else None
             else:
                 documents = own_text.read_again(choice, folder) if choice else None
@@ -153,6 +154,7 @@ class Train(Verb):
                 if first and not own:
                     with optional_step("no plan made", "", screen, self.debug):
                         plan = look_ahead(config, folder, device, corpus, screen)
+            check_fits(plan, config, screen, self.ignore_memory)
             if choice:
                 own_text.show_choice(choice.lines, screen)
             else:

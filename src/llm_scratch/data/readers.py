@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from llm_scratch.data.sources import SOURCES, as_text, matching, read, read_bytes, text_of_line
-from llm_scratch.errors import DATA, UserError
+from llm_scratch.errors import DATA, UserError, describe_error
+from llm_scratch.extras import install_command
 from llm_scratch.user_folders import expand_user
 
 PORTION = 1 << 20  # bytes
@@ -232,7 +233,7 @@ def _table(path: Path, size: int, field: str) -> Iterator[Texts]:
         import pyarrow
         from pyarrow import parquet
     except ImportError as e:
-        raise UserError(f'{path} needs the library pyarrow: pip install "llm-scratch[data]"') from e
+        raise UserError(f"{path} needs the library pyarrow: {install_command('data')}") from e
     try:
         with parquet.ParquetFile(path) as file:
             _check_column(path, field, file.schema_arrow.names)
@@ -240,7 +241,7 @@ def _table(path: Path, size: int, field: str) -> Iterator[Texts]:
             for batch in file.iter_batches(ROWS, columns=[field], use_threads=False):
                 yield _rows(path, field, batch.column(0).to_pylist(), size * batch.num_rows // n_rows)
     except (pyarrow.ArrowException, OSError) as e:
-        raise UserError(f"{path} is not a readable .parquet file ({str(e).splitlines()[0]}); get it again", DATA) from e
+        raise UserError(f"{path} is not a readable .parquet file ({describe_error(e)}); get it again", DATA) from e
 
 
 def _from_hub(where: str, argument: str, field: str) -> Source:
@@ -248,14 +249,12 @@ def _from_hub(where: str, argument: str, field: str) -> Source:
     try:
         import datasets
     except ImportError as e:
-        raise UserError(f'{where} needs the library datasets: pip install "llm-scratch[data]"') from e
+        raise UserError(f"{where} needs the library datasets: {install_command('data')}") from e
     name, _, config = argument.partition(":")
     try:
         rows = datasets.load_dataset(name, config or None, split="train")
     except Exception as e:  # the library's own errors differ by what is wrong
-        raise UserError(
-            f"cannot load the data set {argument!r}: {' '.join(str(e).split())[:200]}; expected hf:NAME or hf:NAME:CONFIG", DATA
-        ) from e
+        raise UserError(f"cannot load the data set {argument!r}: {describe_error(e)}; expected hf:NAME or hf:NAME:CONFIG", DATA) from e
     _check_column(where, field, rows.column_names)
     rows = rows.select_columns([field])
     facts = {

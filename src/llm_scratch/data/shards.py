@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from llm_scratch.errors import DATA, UserError
+from llm_scratch.errors import DATA, UserError, describe_error
 from llm_scratch.files import write_whole
 from llm_scratch.user_folders import expand_user
 
@@ -102,7 +102,7 @@ class Index:
                 f"no token shards in {folder} ({e.strerror}); expected a folder that `llm-scratch data prepare` made", DATA
             ) from e
         except (ValueError, KeyError, TypeError, AttributeError) as e:
-            raise UserError(f"{folder}/index.json is damaged ({type(e).__name__}: {e}); {_AGAIN}", DATA) from e
+            raise UserError(f"{folder}/index.json is damaged ({describe_error(e, named=True)}); {_AGAIN}", DATA) from e
         raise UserError(f"{folder} holds shards of version {version!r}, and this program knows {VERSION}; {_AGAIN}", DATA)
 
 

@@ -126,13 +126,20 @@ def matching(argument: str) -> list[Path]:
         return [path for part in several for path in matching(part)]
     paths = [expand_user(argument)]
     if not paths[0].exists() and glob.has_magic(argument):
-        found = sorted(Path(p) for p in glob.glob(str(paths[0]), recursive=True) if Path(p).is_file())
+        found = sorted(Path(p) for p in glob.glob(_as_pattern(paths[0]), recursive=True) if Path(p).is_file())
         is_run = {folder: is_run_directory(folder) for path in found for folder in path.absolute().parents}
         paths = [path for path in found if not any(is_run[folder] for folder in path.absolute().parents)]
         if not paths:
             left_out = f" (files of run directories are left out: {len(found):,})" if found else ""
             raise UserError(f"no file matches {argument!r}{left_out}; expected at least one, seen from {Path.cwd()}", DATA)
     return paths
+
+
+def _as_pattern(path: Path) -> str:
+    """A pattern in which folders that exist are taken literally, such as one named `texts [1]`."""
+    literal = next((parent for parent in path.parents if parent.exists()), Path())
+    rest = path.relative_to(literal)
+    return str(Path(glob.escape(str(literal))) / rest)
 
 
 def is_run_directory(folder: Path) -> bool:

@@ -19,6 +19,7 @@ from llm_scratch.errors import DATA, UserError
 from llm_scratch.model import running
 from llm_scratch.model.loss import IGNORE, next_token_loss
 from llm_scratch.model.running import check_ids, device_of, evaluating, vocab_size
+from llm_scratch.ranges import check
 from llm_scratch.tokenizers.special import end_of_text
 
 MAX_SCORES = 2**27  # B x T x V held at once; 512 MiB as float32
@@ -86,8 +87,7 @@ def evaluate_tokens(
     if n_targets < 1:
         raise UserError(f"a loss needs at least 2 tokens, one to foretell from the other; the text has {len(ids)}", DATA)
     for name, value in (("context_length", context_length), ("batch_size", batch_size), ("stride", stride)):
-        if value is not None and value < 1:
-            raise UserError(f"{name}={value} must be at least 1")
+        check(name, value)
     size = min(limit for limit in (context_length, running.context_length(model), n_targets) if limit is not None)
     if stride is not None and stride > size and size < n_targets:
         raise UserError(f"stride={stride} leaves tokens out; it must be at most the {size} tokens of a window")

@@ -20,8 +20,9 @@ from torch import nn
 
 from llm_scratch.data.shards import Tokens
 from llm_scratch.errors import DATA, UserError
-from llm_scratch.generation.decode import generate
+from llm_scratch.generation.decode import generate, seeded
 from llm_scratch.model.running import device_of
+from llm_scratch.ranges import check
 
 WINDOW = 20  # tokens: longer runs are rarely shared by chance
 MOST_TOKENS = 50_000_000  # of the training text are looked through; 60 bytes of memory for each
@@ -129,8 +130,7 @@ def overlap(index: Index, rows: Sequence[Ids], window: int = WINDOW) -> Overlap:
     Raises:
         UserError: a window below 1.
     """
-    if window < 1:
-        raise UserError(f"window={window} must be at least 1")
+    check("window", window)
     matches = index.matches(rows)
     longest = max(((int(found.max()), i, int(found.argmax())) for i, found in enumerate(matches) if len(found)), default=(0, 0, 0))
     length, row, start = longest
@@ -181,7 +181,7 @@ def continued(
     eos, device, rows = getattr(model, "start_id", None), device_of(model), []
     for first in range(0, len(prompts), BATCH):
         idx = torch.tensor(np.array(prompts[first : first + BATCH], dtype=np.int64), device=device)  # [B, T]
-        chance = [torch.Generator(device).manual_seed(seed + first + i) for i in range(len(idx))]
+        chance = [seeded(seed + first + i, device) for i in range(len(idx))]
         more: dict[str, Any] = {"temperature": temperature, "generator": chance, "n_vocab": n_vocab, "eos_id": eos}
         rows += generate(model, idx, max_new_tokens, **more)[:, idx.shape[1] :].tolist()
     return [row[: row.index(eos)] if eos in row else row for row in rows]

@@ -19,6 +19,7 @@ from llm_scratch.data.stories import HELD_OUT, SKILLS, Probe, Story, tell
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.evaluation.loss import MAX_SCORES, in_float64
 from llm_scratch.model.running import check_ids, context_length, device_of, evaluating, vocab_size
+from llm_scratch.ranges import check
 from llm_scratch.tokenizers.special import end_of_text
 
 Row = tuple[int, ...]
@@ -134,8 +135,7 @@ def story_bits_per_byte(
 
 
 def _held_out(n_stories: int) -> list[Story]:
-    if n_stories < 1:
-        raise UserError(f"n_stories={n_stories} must be at least 1")
+    check("n_stories", n_stories)
     return [tell(HELD_OUT + i) for i in range(n_stories)]
 
 
@@ -152,8 +152,7 @@ def _logits(
     model: nn.Module, rows: Sequence[Row], batch_size: int, device: torch.device | str | None
 ) -> Iterator[tuple[list[int], Tensor]]:
     """The model's scores for rows of ids, longest rows first, padded on the right: (numbers of the rows, logits [B, T, V])."""
-    if batch_size < 1:
-        raise UserError(f"batch_size={batch_size} must be at least 1")
+    check("batch_size", batch_size)
     device = device_of(model) if device is None else device
     order = sorted(range(len(rows)), key=lambda number: -len(rows[number]))
     longest, limit = len(rows[order[0]]), context_length(model)

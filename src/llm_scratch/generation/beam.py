@@ -18,6 +18,7 @@ from llm_scratch.errors import DATA, UserError
 from llm_scratch.generation.reader import Reader
 from llm_scratch.generation.steps import Step
 from llm_scratch.model.running import evaluating
+from llm_scratch.ranges import check
 
 
 class Beam(NamedTuple):
@@ -55,6 +56,9 @@ def beam_search(
     Raises:
         UserError: more than one row, n_best is not from 1 to width, or a prompt that is longer than the context (code 3).
     """
+    check("beams", width, "width")
+    check("length_penalty", length_penalty)
+    check("max_new_tokens", max_new_tokens)
     if len(idx) != 1 or not 1 <= n_best <= width:
         raise UserError(f"beam search takes one text and 1 <= n_best <= width; got {len(idx)} texts, n_best={n_best}, width={width}")
     reader = Reader(model, context_size, prefill_chunk)

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llm_scratch.errors import DATA, UserError
+from llm_scratch.errors import DATA, MAX_REASON, UserError, describe_error, one_line
+from llm_scratch.extras import install_command
 
 
 class Constraint:
@@ -37,12 +38,13 @@ class Constraint:
         try:
             import llguidance
         except ImportError as e:
-            raise UserError('constrained decoding needs llguidance; install it with: pip install "llm-scratch[constrain]"') from e
+            raise UserError(f"constrained decoding needs llguidance; install it with: {install_command('constrain')}") from e
         self._matcher, self._tokens = llguidance.LLMatcher, llguidance.LLTokenizer(_wrapped(tokenizer, llguidance))
         self._grammar = _grammar(llguidance.LLMatcher, regex, json_schema)
         self._rows: list[Any] = []
         if wrong := self._matcher.validate_grammar(self._grammar, self._tokens):
-            raise UserError(f"the {'regular expression' if json_schema is None else 'JSON schema'} cannot be used: {wrong.splitlines()[0]}")
+            form = "regular expression" if json_schema is None else "JSON schema"
+            raise UserError(f"the {form} cannot be used: {one_line(wrong.splitlines()[0], MAX_REASON)}")
 
     def __call__(self, logits: Tensor, ids: Tensor) -> Tensor:
         """Hear the last token of each text [B, S], unless this is the first call, and forbid what may not follow. [B, V] -> [B, V]."""
@@ -51,12 +53,9 @@ class Constraint:
                 if not row.is_stopped():
                     row.consume_token(token)
         else:
-            self._rows = [self._matcher(self._tokens, self._grammar) for _ in ids]
+            self._rows = [self._matcher(self._tokens, self._grammar, log_level=0) for _ in ids]
         allowed = np.stack([np.frombuffer(row.compute_logit_bias(), np.uint8)[: logits.shape[1]] > 0 for row in self._rows])
-        if any(row.is_error() for row in self._rows):
-            raise UserError(
-                "no token of this tokenizer can go on with the form here; use a model whose vocabulary has its characters", DATA
-            )
+        allowed[[row.is_error() for row in self._rows]] = False  # this text ends, and the others continue
         return logits.masked_fill(~torch.from_numpy(allowed).to(logits.device), float("-inf"))
 
 
@@ -66,7 +65,7 @@ def _grammar(matcher: Any, regex: str | None, json_schema: str | None) -> str:
     try:  # one way to write it: a model that knows no JSON would add spaces for ever
         return matcher.grammar_from_json_schema(json_schema, defaults={"whitespace_flexible": False})
     except ValueError as e:
-        raise UserError(f"the JSON schema cannot be read: {str(e).splitlines()[0]}") from e
+        raise UserError(f"the JSON schema cannot be read: {describe_error(e)}") from e
 
 
 def _wrapped(tokenizer: Any, llguidance: Any) -> Any:

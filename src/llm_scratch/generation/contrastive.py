@@ -19,6 +19,7 @@ from llm_scratch.errors import UserError
 from llm_scratch.generation.reader import Reader
 from llm_scratch.generation.steps import Step
 from llm_scratch.model.running import evaluating
+from llm_scratch.ranges import check
 
 
 def contrastive_scores(probas: Tensor, hidden: Tensor, past: Tensor, alpha: float) -> Tensor:
@@ -59,11 +60,10 @@ def contrastive(
     Raises:
         UserError: more than one row, k below 1, alpha not in [0, 1], or a model without `hidden`.
     """
-    if len(idx) != 1 or k < 1 or not 0 <= alpha <= 1 or not hasattr(model, "hidden"):
-        raise UserError(
-            "contrastive search takes one text, k of at least 1, alpha from 0 to 1, and a model with `hidden`; "
-            f"got {len(idx)} texts, k={k}, alpha={alpha}, {type(model).__name__}"
-        )
+    check("candidates", k, "k")
+    check("alpha", alpha)
+    if len(idx) != 1 or not hasattr(model, "hidden"):
+        raise UserError(f"contrastive search takes one text and a model with `hidden`; got {len(idx)} texts, {type(model).__name__}")
     reader = Reader(model, context_size, prefill_chunk)
     with evaluating(model):
         past = reader.hidden(idx)[0]

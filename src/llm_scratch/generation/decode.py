@@ -7,6 +7,7 @@ Source: top-k sampling at a temperature, as GPT-2 (Radford et al. 2019) does.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import islice
 from typing import Any, Literal
@@ -14,14 +15,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from llm_scratch.errors import UserError
+from llm_scratch.errors import GenerationWarning
 from llm_scratch.generation.pieces import Piece, Writer, piece
-from llm_scratch.generation.reader import BLANK, check_prompt, pad_left
+from llm_scratch.generation.reader import BLANK, NO_CHOICE, check_prompt, pad_left
 from llm_scratch.generation.sampling import Generators
 from llm_scratch.generation.steps import Step, chooser, steps
 from llm_scratch.model.cache import KVCache
-from llm_scratch.model.running import device_of
+from llm_scratch.model.running import context_length, device_of
+from llm_scratch.ranges import MAX_SEED, check
 from llm_scratch.tokenizers.special import end_of_text
+
+EXHAUSTED = "every token is excluded; leave out a penalty or constraint"
 
 
 def generate(
@@ -52,7 +56,8 @@ def generate(
         eos_id: the token that ends a text. A row keeps it and is filled up with it; when all rows have ended, so does this function.
         generator: where the chance comes from; None: PyTorch's own, so that `torch.manual_seed(123)` before the call repeats a text. A
             list gives each row its own, and then a row is drawn as if it were alone.
-        samples, on_full, prefill_chunk, cache: as in `steps.steps`. A row that stops since it is full is filled up with `reader.BLANK`.
+        samples, on_full, prefill_chunk, cache: as in `steps.steps`. A row that stops since it is full, or has no token left to choose, is
+            filled up with `reader.BLANK`.
         settings: any other sampler or penalty, as in `steps.chooser`.
     Returns:
         [B * samples, T + new], new <= max_new_tokens.
@@ -62,8 +67,14 @@ def generate(
     _check(model, idx, max_new_tokens, context_size, temperature)
     choose = chooser(generator, temperature=temperature, top_k=top_k, top_p=top_p, **settings)
     how: dict[str, Any] = {"samples": samples, "on_full": on_full, "prefill_chunk": prefill_chunk, "cache": cache}
+    if on_full == "slide":
+        warn_of_cut_prompt(model, idx.shape[1])
     new = steps(model, idx, choose, context_size=context_size, eos_id=eos_id, **how)
-    return torch.cat([idx.repeat_interleave(samples, 0), *(step.ids for step in islice(new, max_new_tokens))], dim=1)
+    ids = torch.cat([idx.repeat_interleave(samples, 0), *(step.ids for step in islice(new, max_new_tokens))], dim=1)
+    if (ended := (ids == NO_CHOICE).any(1).sum()) > 0:
+        warnings.warn(f"{int(ended)} of {len(ids)} texts end early: {EXHAUSTED}", GenerationWarning, stacklevel=2)
+        ids = ids.masked_fill(ids == NO_CHOICE, BLANK)
+    return ids
 
 
 def generate_text_simple(model: nn.Module, idx: Tensor, max_new_tokens: int, context_size: int) -> Tensor:
@@ -152,11 +163,14 @@ def stream_rows(
     rows = [encode_prompt(model, tokenizer, prompt) for prompt in prompts]
     idx = pad_left(rows, device_of(model))  # [B, T]
     _check(model, idx, max_new_tokens, None, temperature or 0.0, samples)
+    check("top", top)
+    if on_full == "slide":
+        warn_of_cut_prompt(model, max(map(len, rows), default=0))
     writers = [Writer(tokenizer, row[-1], eot, stop, stop_at_eot) for row in rows for _ in range(samples)]
     if write is None:
         if seeds is not None and len(seeds) != len(writers):
             raise ValueError(f"{len(seeds)} seeds for {len(writers)} rows; expected one for each")
-        generators = None if seeds is None else [torch.Generator(idx.device).manual_seed(seed) for seed in seeds]
+        generators = None if seeds is None else [seeded(seed, idx.device) for seed in seeds]
         warm = 0.8 if temperature is None else temperature
         choose = chooser(generators, n_vocab=tokenizer.n_vocab, temperature=warm, **settings)
         new = steps(model, idx, choose, samples=samples, on_full=on_full, prefill_chunk=prefill_chunk, cache=cache)
@@ -172,9 +186,11 @@ def _pieces(new: Iterator[Step], writers: Sequence[Writer], n_vocab: int, top: i
     for ids, logits in new if writers else ():
         logprobs = None if top is None else logits[:, :n_vocab].log_softmax(-1)
         for row, (writer, token) in enumerate(zip(writers, ids.flatten().tolist(), strict=True)):
-            if token == BLANK and not writer.done:  # the row is full
+            if token in (BLANK, NO_CHOICE) and not writer.done:  # the row is full, or nothing can follow
                 if rest := writer.end():
                     yield row, Piece(rest)
+                if token == NO_CHOICE:
+                    _warn_of_end(row, len(writers), bool((logits[row] < float("inf")).all()))
             elif not writer.done:
                 text = writer.add(token)
                 yield row, piece(text, token, None if logprobs is None else logprobs[row], top or 0)
@@ -183,6 +199,35 @@ def _pieces(new: Iterator[Step], writers: Sequence[Writer], n_vocab: int, top: i
     for row, writer in enumerate(writers):
         if not writer.done and (rest := writer.end()):
             yield row, Piece(rest)
+
+
+def _warn_of_end(row: int, rows: int, finite: bool) -> None:
+    """Report a text that ends early; `finite` says whether the model's logits are."""
+    text = "the text" if rows == 1 else f"text {row + 1} of {rows}"
+    reason = EXHAUSTED if finite else "the model's logits are not finite; use an earlier checkpoint"
+    warnings.warn(f"{text} ends early: {reason}", GenerationWarning, stacklevel=3)
+
+
+def seeded(seed: int, device: torch.device) -> torch.Generator:
+    """A random generator; a seed past the largest one, as of the last of several samples, continues at 0.
+
+    Raises:
+        UserError: a seed below 0.
+    """
+    check("seed", min(seed, MAX_SEED))
+    return torch.Generator(device).manual_seed(seed % (MAX_SEED + 1))
+
+
+def warn_of_cut_prompt(model: nn.Module, length: int) -> None:
+    """Report a prompt that is longer than the context, of which the model reads the end only.
+
+    Args:
+        length: tokens of the prompt.
+    """
+    size = context_length(model)
+    if size is not None and length > size:
+        dropped = f"the first {length - size} are dropped"
+        warnings.warn(f"the prompt has {length} tokens and the model sees {size}: {dropped}", GenerationWarning, stacklevel=3)
 
 
 def encode_prompt(model: nn.Module, tokenizer: Any, prompt: str) -> list[int]:
@@ -207,11 +252,10 @@ def _check(
     model: nn.Module, idx: Tensor, max_new_tokens: int, context_size: int | None, temperature: float = 0.0, samples: int = 1
 ) -> None:
     check_prompt(model, idx)
-    for name, value, least in (
-        ("max_new_tokens", max_new_tokens, 0),
-        ("context_size", context_size, 1),
-        ("temperature", temperature, 0),
-        ("samples", samples, 1),
+    for name, value in (
+        ("max_new_tokens", max_new_tokens),
+        ("context_size", context_size),
+        ("temperature", temperature),
+        ("samples", samples),
     ):
-        if value is not None and not value >= least:
-            raise UserError(f"{name}={value} must be at least {least}")
+        check(name, value)

@@ -11,7 +11,7 @@ from math import log
 
 from torch import Tensor
 
-from llm_scratch.errors import UserError
+from llm_scratch.ranges import check
 
 
 class Mirostat:
@@ -31,8 +31,7 @@ class Mirostat:
 
     def __init__(self, target: float = 5.0, rate: float = 0.1) -> None:
         for name, value in (("mirostat", target), ("mirostat rate", rate)):
-            if not value > 0:
-                raise UserError(f"{name}={value} must be above 0")
+            check(name, value)
         self.target, self.rate = target, rate
         self.bound: Tensor | None = None
         self.surprise: Tensor | None = None

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from llm_scratch.errors import UserError
+from llm_scratch.ranges import check
 
 
 def counts(ids: Tensor, vocab_size: int) -> Tensor:
@@ -30,6 +31,7 @@ def logit_bias(logits: Tensor, bias: Mapping[int, float], ids: Tensor | None = N
         UserError: an id that is not in the vocabulary.
     Source: OpenAI's API, https://platform.openai.com/docs/api-reference/completions, `logit_bias`.
     """
+    check("logit_bias", bias)
     for token in bias:
         if not 0 <= token < logits.shape[-1]:
             raise UserError(f"logit_bias names token {token}; the vocabulary has ids from 0 to {logits.shape[-1] - 1}")
@@ -47,8 +49,7 @@ def repetition_penalty(logits: Tensor, penalty: float, ids: Tensor) -> Tensor:
         UserError: penalty is not above 0.
     Source: Keskar et al. 2019, "CTRL", https://arxiv.org/abs/1909.05858, section 4.1.
     """
-    if not penalty > 0:
-        raise UserError(f"repetition_penalty={penalty} must be above 0; 1 changes nothing")
+    check("repetition_penalty", penalty)
     less = torch.where(logits < 0, logits * penalty, logits / penalty)  # [B, V]
     return torch.where(counts(ids, logits.shape[-1]) > 0, less, logits)  # [B, V]
 
@@ -59,6 +60,7 @@ def presence_penalty(logits: Tensor, penalty: float, ids: Tensor) -> Tensor:
     Source: OpenAI's API, https://platform.openai.com/docs/api-reference/completions, `presence_penalty`; the formula under
         https://platform.openai.com/docs/advanced-usage, "Frequency and presence penalties".
     """
+    check("presence_penalty", penalty)
     return logits - penalty * (counts(ids, logits.shape[-1]) > 0)  # [B, V]
 
 
@@ -68,6 +70,7 @@ def frequency_penalty(logits: Tensor, penalty: float, ids: Tensor) -> Tensor:
     Source: OpenAI's API, https://platform.openai.com/docs/api-reference/completions, `frequency_penalty`; the formula under
         https://platform.openai.com/docs/advanced-usage, "Frequency and presence penalties".
     """
+    check("frequency_penalty", penalty)
     return logits - penalty * counts(ids, logits.shape[-1])  # [B, V]
 
 
@@ -79,8 +82,7 @@ def no_repeat_ngram_size(logits: Tensor, n: int, ids: Tensor) -> Tensor:
     Source: Paulus, Xiong and Socher 2017, "A Deep Reinforced Model for Abstractive Summarization", https://arxiv.org/abs/1705.04304,
         section 2.5.
     """
-    if n < 1:
-        raise UserError(f"no_repeat_ngram_size={n} must be at least 1; leave it out to allow repeats")
+    check("no_repeat_ngram_size", n)
     if ids.shape[1] < n:
         return logits
     runs = ids.unfold(1, n, 1)

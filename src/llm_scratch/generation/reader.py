@@ -16,8 +16,11 @@ from torch import Tensor, nn
 from llm_scratch.errors import CHECKPOINT, DATA, UserError
 from llm_scratch.model.cache import KVCache
 from llm_scratch.model.running import check_ids, context_length, device_of, evaluating
+from llm_scratch.ranges import check
 
 BLANK = -1  # in a batch of ids: no token here, the row's text begins later
+NO_CHOICE = -2
+"""As a chosen token: every token is excluded, so that the text ends here."""
 
 
 def pad_left(rows: Sequence[Sequence[int]], device: torch.device | None = None) -> Tensor:
@@ -42,8 +45,7 @@ class Reader:
 
     def __init__(self, model: nn.Module, context_size: int | None = None, prefill_chunk: int | None = None) -> None:
         for name, value in (("context_size", context_size), ("prefill_chunk", prefill_chunk)):
-            if value is not None and value < 1:
-                raise UserError(f"{name}={value} must be at least 1")
+            check(name, value)
         self.model, self.chunk = model, prefill_chunk
         self.size = min((size for size in (context_size, context_length(model)) if size is not None), default=None)
         self.cache: KVCache | None = None

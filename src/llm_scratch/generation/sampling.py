@@ -16,6 +16,7 @@ from torch import Tensor
 
 from llm_scratch.errors import UserError
 from llm_scratch.generation.penalties import PENALTIES
+from llm_scratch.ranges import check
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
 
@@ -30,8 +31,9 @@ def temperature(logits: Tensor, t: float) -> Tensor:
         UserError: t is not above 0.
     Source: Ackley, Hinton and Sejnowski 1985, "A Learning Algorithm for Boltzmann Machines", section 2.
     """
-    if not t > 0:
-        raise UserError(f"temperature={t} must be above 0; 0 is meant as `greedy`, the limit")
+    if t == 0:
+        raise UserError("temperature: 0 is the limit `greedy`; give a number above 0, or call `greedy`")
+    check("temperature", t)
     return logits / t  # [B, V]
 
 
@@ -44,8 +46,7 @@ def top_k(logits: Tensor, k: int) -> Tensor:
         UserError: k is below 1.
     Source: Fan, Lewis and Dauphin 2018, "Hierarchical Neural Story Generation", https://arxiv.org/abs/1805.04833, section 5.
     """
-    if k < 1:
-        raise UserError(f"top_k={k} must be at least 1; leave it out to keep every token")
+    check("top_k", k)
     worst_kept = logits.topk(min(k, logits.shape[-1])).values[..., -1:]
     return logits.masked_fill(logits < worst_kept, float("-inf"))  # [B, V]
 
@@ -59,13 +60,13 @@ def top_p(logits: Tensor, p: float) -> Tensor:
         UserError: p is not in (0, 1].
     Source: Holtzman et al. 2019, "The Curious Case of Neural Text Degeneration", https://arxiv.org/abs/1904.09751, section 3.1.
     """
-    if not 0 < p <= 1:
-        raise UserError(f"top_p={p} must be above 0 and at most 1; leave it out to keep every token")
+    check("top_p", p)
     if p == 1:
         return logits
     best_first, order = logits.sort(descending=True, stable=True)  # [B, V]
     share = best_first.softmax(-1)  # [B, V]
     drop = share.cumsum(-1) - share >= p  # [B, V]
+    drop[..., 0] = False  # also where p is 0 in float32
     return logits.masked_fill(drop.scatter(-1, order, drop), float("-inf"))  # [B, V]
 
 
@@ -78,8 +79,7 @@ def min_p(logits: Tensor, p: float) -> Tensor:
         UserError: p is not in [0, 1].
     Source: Nguyen et al. 2024, "Turning Up the Heat: Min-p Sampling", https://arxiv.org/abs/2407.01082, section 3.
     """
-    if not 0 <= p <= 1:
-        raise UserError(f"min_p={p} must be from 0 to 1; leave it out to keep every token")
+    check("min_p", p)
     share = logits.softmax(-1)  # [B, V]
     return logits.masked_fill(share < p * share.amax(-1, keepdim=True), float("-inf"))  # [B, V]
 
@@ -94,8 +94,7 @@ def typical_p(logits: Tensor, p: float) -> Tensor:
         UserError: p is not in (0, 1].
     Source: Meister et al. 2022, "Locally Typical Sampling", https://arxiv.org/abs/2202.00666, section 4.
     """
-    if not 0 < p <= 1:
-        raise UserError(f"typical_p={p} must be above 0 and at most 1; leave it out to keep every token")
+    check("typical_p", p)
     if p == 1:
         return logits
     logprobs = logits.log_softmax(-1)  # [B, V]
@@ -117,8 +116,7 @@ def eta_cutoff(logits: Tensor, epsilon: float) -> Tensor:
     Source: Hewitt, Manning and Liang 2022, "Truncation Sampling as Language Model Desmoothing", https://arxiv.org/abs/2210.15191,
         section 4.
     """
-    if not 0 < epsilon < 1:
-        raise UserError(f"eta_cutoff={epsilon} must be above 0 and below 1, such as 3e-4; leave it out to keep every token")
+    check("eta_cutoff", epsilon)
     logprobs = logits.log_softmax(-1)  # [B, V]
     entropy = -(logprobs.exp() * logprobs).nansum(-1, keepdim=True)  # [B, 1]
     bound = (epsilon**0.5 * (-entropy).exp()).clamp(max=epsilon)  # [B, 1]
@@ -134,6 +132,12 @@ def greedy(logits: Tensor) -> Tensor:
         https://arxiv.org/abs/1904.09751, section 3.
     """
     return logits.argmax(-1, keepdim=True)
+
+
+def exhausted(logits: Tensor) -> Tensor:
+    """The rows in which no token can be drawn: all logits are -inf, or one is NaN or +inf. [B, V] -> [B, 1], bool."""
+    best = logits.amax(-1, keepdim=True)  # [B, 1]
+    return ~((best > float("-inf")) & (best < float("inf")))  # NaN compares as false
 
 
 def sample(logits: Tensor, generator: Generators = None) -> Tensor:
@@ -178,7 +182,8 @@ def bend(logits: Tensor, ids: Tensor | None = None, **settings: Any) -> Tensor:
         if settings.get(name) is not None:
             logits = penalise(logits, settings[name], ids)  # [B, V]
     if settings.get("temperature") == 0:
-        return torch.full_like(logits, float("-inf")).scatter(-1, greedy(logits), 0.0)  # [B, V]
+        value = torch.zeros_like(logits[..., :1]).masked_fill(exhausted(logits), float("-inf"))  # [B, 1]
+        return torch.full_like(logits, float("-inf")).scatter(-1, greedy(logits), value)  # [B, V]
     for name, drop in SAMPLERS.items():
         if settings.get(name) is not None:
             logits = drop(logits, settings[name])  # [B, V]

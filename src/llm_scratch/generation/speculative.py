@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llm_scratch.errors import DATA, UserError
-from llm_scratch.generation.reader import Reader
-from llm_scratch.generation.sampling import bend
+from llm_scratch.generation.reader import NO_CHOICE, Reader
+from llm_scratch.generation.sampling import bend, exhausted
 from llm_scratch.generation.steps import Step
 from llm_scratch.model.running import evaluating, vocab_size
+from llm_scratch.ranges import check
 
 Propose = Callable[[Tensor, int], tuple[Tensor, Tensor]]
 """(the text so far [1, S], at most how many) -> guesses [1, n], and the probabilities [1, n, V] they were drawn from; n may be 0"""
@@ -56,6 +57,9 @@ def speculative(
     Raises:
         UserError: more than one row.
     """
+    check("guesses", n_guesses, "n_guesses")
+    for name, value in settings.items():
+        check(name, value)
     if len(idx) != 1:
         raise UserError(f"speculative decoding writes one text at a time; got {len(idx)}, run them one after the other")
     reader = Reader(model, context_size, prefill_chunk)
@@ -67,7 +71,11 @@ def speculative(
             longer = torch.cat([idx, guesses], dim=1)
             logits = reader(longer, n + 1)
             for i in range(n + 1):
-                p = bend(logits[:, i, :n_vocab], longer[:, : S + i], **settings).softmax(-1)  # [B, V]
+                bent = bend(logits[:, i, :n_vocab], longer[:, : S + i], **settings)  # [B, V]
+                if exhausted(bent).any():
+                    yield Step(torch.full_like(idx[:, :1], NO_CHOICE), logits[:, i])
+                    return
+                p = bent.softmax(-1)  # [B, V]
                 kept = i < n and _holds(p, q[:, i], guesses[:, i : i + 1], generator)
                 more = _missing(p, q[:, i]) if i < n and not kept else p  # [B, V]
                 new = guesses[:, i : i + 1] if kept else torch.multinomial(more, 1, generator=generator)  # [B, 1]
@@ -108,8 +116,13 @@ class Draft:
         with evaluating(self.model):
             for _ in range(n):
                 logits = self.reader(idx)[:, -1, : self.n_vocab]  # [B, V]
-                q.append(bend(logits, idx, **self.settings).softmax(-1))
+                bent = bend(logits, idx, **self.settings)  # [B, V]
+                if exhausted(bent).any():
+                    break
+                q.append(bent.softmax(-1))
                 idx = torch.cat([idx, torch.multinomial(q[-1], 1, generator=self.generator)], dim=1)
+        if not q:
+            return idx[:, start:], torch.empty(1, 0, 0, device=idx.device)
         return idx[:, start:], torch.stack(q, dim=1)
 
 

@@ -14,15 +14,16 @@ from torch import Tensor, nn
 
 from llm_scratch.errors import UserError
 from llm_scratch.generation.mirostat import Mirostat
-from llm_scratch.generation.reader import BLANK, Reader
-from llm_scratch.generation.sampling import Generators, bend, greedy, sample
+from llm_scratch.generation.reader import BLANK, NO_CHOICE, Reader
+from llm_scratch.generation.sampling import Generators, bend, exhausted, greedy, sample
 from llm_scratch.model.cache import KVCache
 from llm_scratch.model.running import evaluating
+from llm_scratch.ranges import check
 
 Bend = Callable[[Tensor, Tensor], Tensor]
 """(logits [B, V], the text so far [B, S]) -> logits [B, V]"""
 Choose = Callable[[Tensor, Tensor], Tensor]
-"""(logits [B, V], the text so far [B, S]) -> the next token of each row [B, 1]"""
+"""(logits [B, V], the text so far [B, S]) -> the next token of each row [B, 1], or `reader.NO_CHOICE`"""
 
 
 class Step(NamedTuple):
@@ -49,8 +50,10 @@ def chooser(
         mirostat: bits a token; see `mirostat.Mirostat`.
         settings: as in `sampling.bend`.
     Raises:
-        UserError: mirostat at temperature 0, where there is nothing to steer.
+        UserError: a setting out of its range; mirostat at temperature 0, where there is nothing to steer.
     """
+    for name, value in settings.items():
+        check(name, value)
     steer = None if mirostat is None else Mirostat(mirostat)
     if steer is not None and settings.get("temperature") == 0:
         raise UserError("mirostat steers what is drawn, and temperature=0 draws nothing; leave out one of the two")
@@ -60,9 +63,11 @@ def chooser(
         if constraint is not None:
             logits = constraint(logits, ids)
         bent = bend(logits, ids, **settings)  # [B, V]
+        none = exhausted(bent)  # [B, 1]
         if settings.get("temperature") == 0:
-            return greedy(bent)
-        return sample(bent if steer is None else steer(bent, ids), generator)
+            return greedy(bent).masked_fill(none, NO_CHOICE)
+        bent = bent if steer is None else steer(bent, ids)
+        return sample(bent.masked_fill(none, 0.0), generator).masked_fill(none, NO_CHOICE)
 
     return choose
 
@@ -93,22 +98,22 @@ def steps(
             it holds the new tokens afterwards, a row for each sample. None: one of its own.
     Yields:
         A `Step` of B * samples rows, the samples of a prompt together; in a row that has ended `eos_id` again and again, in one that is
-        full `reader.BLANK`.
+        full `reader.BLANK`, in one that has no token left to choose `reader.NO_CHOICE`.
     """
     reader = Reader(model, context_size, prefill_chunk)
     if cache is not None:
         reader.take(cache, idx)
     size, left = reader.size if on_full == "stop" else None, None
     ended = torch.zeros(len(idx) * samples, 1, dtype=torch.bool, device=idx.device)  # [B, 1]
-    full = ended
+    full = stuck = ended
     if size is not None:
         # tokens that each row may still get, [B, 1]
         left = (size + 1 - (idx >= 0).sum(1, keepdim=True)).repeat_interleave(samples, 0)
     with evaluating(model):
         while True:
             if size is not None and left is not None:
-                full = ~ended & (left <= 0)
-                if not (going := ~ended & ~full).any():
+                full = ~ended & ~stuck & (left <= 0)
+                if not (going := ~ended & ~full & ~stuck).any():
                     return
                 if idx.shape[1] > size:  # the longest is full: the others go on without the blanks that it made them have
                     idx = idx[:, int(left[going].min()) - size - 1 :]
@@ -120,10 +125,11 @@ def steps(
                 reader.pick(rows)
                 idx, logits = idx[rows], logits[rows]
             new = choose(logits, idx)  # [B, 1]
+            stuck = stuck | (new == NO_CHOICE) & ~ended & ~full  # [B, 1]
             if eos_id is not None:
                 new = new.masked_fill(ended, eos_id)  # [B, 1]
-                ended = ended | (new == eos_id) & ~full  # [B, 1]
-            yield Step(new if size is None else new.masked_fill(full, BLANK), logits)
-            if eos_id is not None and ended.all():
+                ended = ended | (new == eos_id) & ~full & ~stuck  # [B, 1]
+            yield Step(new.masked_fill(full, BLANK).masked_fill(stuck, NO_CHOICE), logits)
+            if eos_id is not None and (ended | stuck).all():
                 return
-            idx = torch.cat([idx, new], dim=1)  # [B, S]
+            idx = torch.cat([idx, new.clamp(min=0)], dim=1)  # [B, S]

@@ -11,7 +11,8 @@ import re
 from pathlib import Path
 
 from llm_scratch import download
-from llm_scratch.errors import CHECKPOINT, DATA, UserError
+from llm_scratch.errors import CHECKPOINT, DATA, UserError, describe_error
+from llm_scratch.extras import install_command
 from llm_scratch.interop.safetensors import INDEX, SINGLE, plain_name
 from llm_scratch.strict import read_json
 from llm_scratch.user_folders import set_library_folders
@@ -35,7 +36,7 @@ def from_hub(name: str) -> Path:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     except ImportError as e:
-        raise UserError(f'hf:{name} needs the extra `hf`: pip install "llm-scratch[hf]"') from e
+        raise UserError(f"hf:{name} needs the extra `hf`: {install_command('hf')}") from e
 
     def get(file: str) -> Path:
         return Path(hf_hub_download(name, file, revision=revision or None, local_files_only=download.offline()))
@@ -60,7 +61,7 @@ def from_hub(name: str) -> Path:
             get_any("vocab.json")
             get_any("merges.txt")
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as e:
-        why = "the network is switched off and it is not in the hub's cache" if download.offline() else str(e).split("\n")[0][:200]
+        why = "the network is switched off and it is not in the hub's cache" if download.offline() else describe_error(e)
         raise UserError(
             f"cannot get hf:{name}{at}{revision}: {why}; see https://huggingface.co/{name}, or give a folder that has config.json, "
             "model.safetensors and tokenizer.json",

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from llm_scratch.config import ModelConfig
-from llm_scratch.errors import CHECKPOINT, UserError
+from llm_scratch.errors import CHECKPOINT, UserError, describe_error
 from llm_scratch.interop.openai import model_configs
 from llm_scratch.interop.torch_file import Weights
 
@@ -131,5 +131,5 @@ def optimizer_of(saved: Any, model: nn.Module, path: Path) -> tuple[dict[str, Te
         settings |= {"optimizer": "adamw", "decay": "all", "schedule": "constant", "min_lr": settings["lr"], "warmup_steps": 0}
         settings |= {"max_norm": None, "spike_sigmas": 0.0}
     except (KeyError, TypeError, ValueError, AttributeError) as e:
-        raise UserError(f"{path}: its optimizer_state_dict does not fit: {e}; save the state_dict alone", CHECKPOINT) from e
+        raise UserError(f"{path}: its optimizer_state_dict does not fit: {describe_error(e)}; save the state_dict alone", CHECKPOINT) from e
     return memory, settings

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from llm_scratch.errors import CHECKPOINT, UserError
+from llm_scratch.errors import CHECKPOINT, UserError, describe_error
 from llm_scratch.interop.crc32c import crc32c, masked
 
 MAGIC = 0xDB4775248B80FB57  # the last 8 bytes of a table
@@ -71,7 +71,7 @@ class Checkpoint:
         except OSError as e:
             raise UserError(f"cannot read {path}: {e.strerror}; expected TensorFlow's index of a checkpoint", CHECKPOINT) from e
         except (ValueError, struct.error) as e:
-            raise UserError(f"{path} is damaged: {e}; get it again", CHECKPOINT) from None
+            raise UserError(f"{path} is damaged: {describe_error(e)}; get it again", CHECKPOINT) from None
 
     def read(self, name: str) -> np.ndarray[Any, np.dtype[Any]]:
         """The numbers of one tensor, in its shape.

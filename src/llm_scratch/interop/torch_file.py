@@ -8,6 +8,8 @@ Source: https://docs.python.org/3/library/pickle.html, the warning at the top; h
 
 from __future__ import annotations
 
+import pickle
+import re
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llm_scratch.errors import CHECKPOINT, UserError
+from llm_scratch.errors import CHECKPOINT, UserError, describe_error
 from llm_scratch.strict import first_duplicate
 
 SAFE_SINCE = (2, 10)
@@ -41,8 +43,15 @@ def read_torch(path: Path) -> Any:
     except MemoryError:
         raise
     except Exception as e:  # the reader's own errors differ by what is wrong with the file
-        reason = str(e).split("\n")[0][:120] or type(e).__name__
-        raise UserError(f"{path} is not a file of weights alone ({reason}); {WHAT_TO_DO}", CHECKPOINT) from e
+        raise UserError(f"{path} is not a file of weights alone ({_reason(e)}); {WHAT_TO_DO}", CHECKPOINT) from e
+
+
+def _reason(error: Exception) -> str:
+    """Why torch does not read a file; its own advice, to switch its safe reader off, is left out."""
+    if not isinstance(error, pickle.UnpicklingError):
+        return describe_error(error)
+    found = re.search(r"GLOBAL ([\w.]+)", str(error))
+    return f"it holds a Python object, {found[1]}" if found else "it holds more than tensors, or is damaged"
 
 
 def check_version(version: str, path: Path) -> None:

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from llm_scratch.errors import RESOURCES, UserError
+from llm_scratch.errors import MAX_REASON, RESOURCES, UserError, one_line
 from llm_scratch.files import write_whole
 from llm_scratch.hardware.trials import processor
 from llm_scratch.model.cache import KVCache
@@ -183,8 +183,9 @@ def library(step: torch.fx.GraphModule, example: tuple[Tensor, ...], ranges: str
     try:
         made = Path(str(torch._inductor.aot_compile(step, example, options=COMPILE_OPTIONS)))
     except (CppCompileError, InductorError) as e:
-        reason = getattr(e, "output", None) or str(e).split("\n\n")[0]
-        raise UserError(f"compiling a step failed: {reason.strip().splitlines()[-1]}; write without compiled steps", RESOURCES) from e
+        said = getattr(e, "output", None) or str(e).split("\n\n")[0]
+        reason = one_line(said.strip().splitlines()[-1], MAX_REASON)
+        raise UserError(f"compiling a step failed: {reason}; write without compiled steps", RESOURCES) from e
     if kept:
         with suppress(UserError):  # no place to keep it
             write_whole(kept, made.read_bytes())

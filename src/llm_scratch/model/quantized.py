@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llm_scratch.config import ModelConfig
+from llm_scratch.errors import describe_error
 from llm_scratch.model.kernel_choice import MANY_ROWS, KernelChoice, choose_kernel, linear_expanded
 from llm_scratch.model.quantized_kernels import GROUP, Kernel, QuantizedWeight
 from llm_scratch.model.written_kernels import traceable_kernels
@@ -176,7 +177,7 @@ def quantize(model: nn.Module, bits: Literal[8, 4]) -> nn.Module:
         try:
             numbers, scale = to_int8(part.weight.detach()) if bits == 8 else to_int4(part.weight.detach())
         except ValueError as e:
-            raise ValueError(f"{name}: {e}; 8 bits take any size") from e
+            raise ValueError(f"{name}: {describe_error(e)}; 8 bits take any size") from e
         bias = None if part.bias is None else part.bias.detach()
         parent, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(parent), leaf, QuantizedLinear(numbers, scale, bias))

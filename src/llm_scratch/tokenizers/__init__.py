@@ -15,7 +15,7 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
-from llm_scratch.errors import DATA, UserError, unknown
+from llm_scratch.errors import DATA, UserError, describe_error, unknown
 from llm_scratch.tokenizers import bpe_files
 from llm_scratch.tokenizers.bpe import ByteBPE
 from llm_scratch.tokenizers.chars import CharTokenizer
@@ -134,7 +134,7 @@ def _read_own(cls: Any) -> Callable[[dict[str, Any], Path], Tokenizer]:
         try:
             return cls.from_json(data["model"])
         except (KeyError, TypeError, ValueError, AttributeError) as e:
-            raise UserError(f"{path} is damaged ({type(e).__name__}: {e}); train the tokenizer again", DATA) from None
+            raise UserError(f"{path} is damaged ({describe_error(e, named=True)}); train the tokenizer again", DATA) from None
 
     return read
 

@@ -19,7 +19,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from llm_scratch.errors import DATA, UserError
+from llm_scratch.errors import DATA, UserError, describe_error
+from llm_scratch.ranges import check_in, count
 from llm_scratch.tokenizers import bpe_files
 from llm_scratch.tokenizers.bpe_train import train_merges
 from llm_scratch.tokenizers.merging import merge_long, symbols
@@ -93,8 +94,7 @@ class ByteBPE:
                 script for `if __name__ == "__main__":`, as each imports it.
         """
         least = 256 + len(special_tokens)
-        if not least <= vocab_size <= MAX_VOCAB:
-            raise UserError(f"vocab_size={vocab_size} must be at least {least} (256 bytes and the special tokens) and at most {MAX_VOCAB}")
+        check_in("vocab_size", vocab_size, count(least, MAX_VOCAB, "of which 256 are bytes"))
         _check_special(special_tokens)
         merges = train_merges(texts, vocab_size - least, Splitter(pattern), special_tokens, progress, processes)
         if (made := least + len(merges)) < vocab_size:
@@ -205,7 +205,7 @@ class ByteBPE:
         try:
             return [self._bytes[i] for i in ids]
         except KeyError as missing:
-            raise ValueError(f"id {missing} is not in this vocabulary of {self.n_vocab} tokens") from None
+            raise ValueError(f"id {missing.args[0]} is not in this vocabulary of {self.n_vocab} tokens") from None
 
     def token_bytes(self, token: int) -> bytes:
         """The bytes of one id."""
@@ -265,7 +265,9 @@ class ByteBPE:
         try:
             return tiktoken.Encoding(self.name, pat_str=pattern, mergeable_ranks=ranks, special_tokens=self.special_tokens)
         except ValueError as e:
-            raise UserError(f"tiktoken cannot read the pattern {pattern!r}: {e}; write it so that both regex and tiktoken can") from None
+            raise UserError(
+                f"tiktoken cannot read the pattern {pattern!r}: {describe_error(e)}; write it so that both regex and tiktoken can"
+            ) from None
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key not in ("_engine", "_units", "_pieces")}

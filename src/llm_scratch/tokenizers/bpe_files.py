@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_scratch.errors import DATA, UserError
+from llm_scratch.errors import DATA, UserError, describe_error
 from llm_scratch.files import write_whole
 from llm_scratch.strict import first_duplicate
 from llm_scratch.tokenizers.merging import BYTES, merge_piece, symbols
@@ -55,7 +55,7 @@ def from_json(data: Mapping[str, Any], path: Path) -> dict[str, Any]:
         pattern = _pattern(data["pre_tokenizer"], path)
         return {**_parts({**model["vocab"], **specials}, merges, specials), "pattern": pattern}
     except (KeyError, TypeError, AttributeError, ValueError) as e:
-        raise bad_vocabulary(f"{path} is not a tokenizer.json with byte-level BPE ({type(e).__name__}: {e})") from None
+        raise bad_vocabulary(f"{path} is not a tokenizer.json with byte-level BPE ({describe_error(e, named=True)})") from None
 
 
 def _check_plain(data: Mapping[str, Any], model: Mapping[str, Any], added: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -197,7 +197,7 @@ def _parse(data: bytes, path: str | Path) -> dict[str, Any]:
     try:
         content = json.loads(data, object_pairs_hook=once)
     except (ValueError, RecursionError) as e:
-        raise bad_vocabulary(f"{path} is not JSON ({e})") from None
+        raise bad_vocabulary(f"{path} is not JSON ({describe_error(e)})") from None
     if not isinstance(content, dict):
         raise bad_vocabulary(f"{path} holds no JSON object")
     return content

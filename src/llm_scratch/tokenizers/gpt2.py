@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm_scratch.errors import DATA, UserError
+from llm_scratch.errors import DATA, UserError, describe_error
 from llm_scratch.tokenizers.bpe_files import GPT2_SHA256
 from llm_scratch.user_folders import expand_user
 
@@ -55,7 +55,7 @@ def load_gpt2() -> tiktoken.Encoding:
         return tiktoken.get_encoding("gpt2")
     except OSError as e:
         raise UserError(
-            f"cannot read GPT-2's vocabulary in {folder}: {e}; set TIKTOKEN_CACHE_DIR to a tiktoken cache that has it", DATA
+            f"cannot read GPT-2's vocabulary in {folder}: {describe_error(e)}; set TIKTOKEN_CACHE_DIR to a tiktoken cache that has it", DATA
         ) from e
     finally:
         if before is None:

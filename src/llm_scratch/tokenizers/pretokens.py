@@ -15,7 +15,7 @@ from functools import cached_property, lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from llm_scratch.errors import UserError
+from llm_scratch.errors import UserError, describe_error
 
 if TYPE_CHECKING:
     pass
@@ -70,7 +70,9 @@ class Splitter:
         try:
             return regex.compile(self.pattern)
         except regex.error as e:
-            raise UserError(f"pattern {self.pattern!r} is not a regular expression: {e}; mend it, or leave it out for GPT-2's") from None
+            raise UserError(
+                f"pattern {self.pattern!r} is not a regular expression: {describe_error(e)}; correct it, or leave it out"
+            ) from None
 
     def units(self, text: str) -> list[str]:
         """The units of a text, in order; joined they are the text."""

@@ -117,7 +117,7 @@ class SimpleTokenizerV1:
         try:
             text = " ".join([self.int_to_str[i] for i in ids])
         except KeyError as missing:
-            raise ValueError(f"id {missing} is not in this vocabulary of {len(self.int_to_str)} words") from None
+            raise ValueError(f"id {missing.args[0]} is not in this vocabulary of {len(self.int_to_str)} words") from None
         return _SPACE_BEFORE_MARK.sub(r"\1", text)
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from llm_scratch.errors import RESOURCES, UserError
+from llm_scratch.extras import install_command
 
 NAMES = {
     "loss": "loss/of the batch", "train_loss": "loss/learned text", "val_loss": "loss/held-out text",
@@ -35,7 +36,7 @@ class Board:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as e:
-            raise UserError('--machine.tensorboard needs the extra `track`: pip install "llm-scratch[track]"; or leave the flag out') from e
+            raise UserError(f"--machine.tensorboard needs the extra `track`: {install_command('track')}; or leave the flag out") from e
         self._open = lambda step: SummaryWriter(str(folder), purge_step=step + 1)
         try:
             self._writer = self._open(step)

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from llm_scratch.errors import DATA, UserError
+from llm_scratch.errors import DATA, UserError, describe_error
 from llm_scratch.files import whole_file
 
 Row = Mapping[str, Any]
@@ -38,7 +38,9 @@ def read_metrics(run: str | Path) -> list[dict[str, Any]]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"cannot read {path}: {e}; expected the folder of a run, as `llm-scratch train` makes it", DATA) from e
+        raise UserError(
+            f"cannot read {path}: {describe_error(e)}; expected the folder of a run, as `llm-scratch train` makes it", DATA
+        ) from e
     rows = []
     for number, line in enumerate(lines[:-1], 1):
         try:

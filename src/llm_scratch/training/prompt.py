@@ -13,6 +13,7 @@ from torch import nn
 from llm_scratch.data.shards import Tokens
 from llm_scratch.errors import UserError
 from llm_scratch.generation.decode import encode_prompt
+from llm_scratch.model.running import context_length
 from llm_scratch.tokenizers.special import end_of_text
 
 START_TOKENS = 8
@@ -34,6 +35,15 @@ def prompt_problem(model: nn.Module, tokenizer: Any, prompt: str) -> str:
     return "" if ids else "it has no tokens, and the tokenizer no end-of-text token to begin with"
 
 
+def _cut_prompt(model: nn.Module, tokenizer: Any, prompt: str) -> str:
+    """A warning that a prompt is longer than the context; "" where it fits."""
+    length, size = len(encode_prompt(model, tokenizer, prompt)), context_length(model)
+    if size is None or length <= size:
+        return ""
+    dropped = f"the first {length - size} are dropped"
+    return f"the prompt of samples has {length} tokens and the model sees {size}: {dropped}; --train.prompt sets another"
+
+
 def choose_prompt(model: nn.Module, tokenizer: Any, prompt: str, text: Tokens) -> tuple[str, str]:
     """The prompt that samples of a run can begin with, and a warning if it is not the one asked for.
 
@@ -43,10 +53,10 @@ def choose_prompt(model: nn.Module, tokenizer: Any, prompt: str, text: Tokens) -
         prompt: the one of the settings.
         text: the token ids to learn from, [N].
     Returns:
-        (prompt, warning): "" as a prompt is the model's start token; "" as a warning means that the prompt is `prompt`.
+        (prompt, warning): "" as a prompt is the model's start token; "" as a warning means that the prompt is `prompt`, and fits.
     """
     if not (problem := prompt_problem(model, tokenizer, prompt)):
-        return prompt, ""
+        return prompt, _cut_prompt(model, tokenizer, prompt)
     first = np.asarray(text[:START_TOKENS])
     starts_documents = getattr(model, "start_id", None) is not None or first[:1].tolist() == [end_of_text(tokenizer)]
     own = "" if starts_documents else tokenizer.decode(first.tolist())

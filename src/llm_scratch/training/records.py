@@ -13,6 +13,7 @@ import platform
 import re
 import subprocess
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -22,6 +23,7 @@ import torch
 from torch import nn
 
 from llm_scratch.config import RunConfig, config_hash, dump_config
+from llm_scratch.errors import GenerationWarning, describe_error
 from llm_scratch.files import write_whole
 from llm_scratch.generation.decode import stream
 from llm_scratch.hardware.benchmark import matmul_dtype, matmul_flops
@@ -181,7 +183,7 @@ class Records:
             plot_runs([self.folder], self.folder / "loss-plot")
         except Exception as e:  # on a full disk matplotlib raises what it happens to; an error that is on its way says more
             if error is None:
-                self._warn(f"no picture of the losses ({type(e).__name__}: {e}); `llm-scratch plot {self.folder}` draws it")
+                self._warn(f"no picture of the losses ({describe_error(e, named=True)}); `llm-scratch plot {self.folder}` draws it")
 
     def timed(self, model: nn.Module, tokens: int, seconds: float) -> dict[str, float]:
         """What a step took, under `TIMED_FIELDS`: time, speed, share of the machine's matrix rate, memory held at most so far."""
@@ -215,13 +217,14 @@ class Records:
         """
         compiled = "hidden" in vars(run.model)  # for whole rows; with a cache it would be compiled again for one length after another
         try:
-            pieces = stream(run.model, run.tokenizer, run.prompt, max_new_tokens=180, temperature=0.8, seed=run.step)
+            with warnings.catch_warnings(action="ignore", category=GenerationWarning):  # `choose_prompt` has reported it once
+                pieces = stream(run.model, run.tokenizer, run.prompt, max_new_tokens=180, temperature=0.8, seed=run.step)
             with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
                 text = run.prompt + "".join(pieces)
         except MemoryError:
             raise
         except Exception as e:
-            watcher.warn(f"no sample at step {run.step} ({type(e).__name__}: {e}); `llm-scratch generate {run.folder}` writes one")
+            watcher.warn(f"no sample at step {run.step} ({describe_error(e, named=True)}); `llm-scratch generate {run.folder}` writes one")
             return
         self._samples.add(f"\n## Step {run.step}, {run.tokens:,} tokens\n\n{text.strip()}\n")
         watcher.sampled(run, text)

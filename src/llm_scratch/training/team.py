@@ -20,7 +20,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from llm_scratch.errors import UserError
+from llm_scratch.errors import UserError, describe_error
 from llm_scratch.training.launcher import ALONE, launched_rank, meeting_point
 
 T = TypeVar("T")
@@ -149,7 +149,7 @@ def joined(device: str | torch.device) -> Iterator[Team]:
             raise
         raise UserError(
             f"process {rank} of {size} lost another one: the report of torchrun names it and why it ended; "
-            f"the same command goes on from the last checkpoint ({' '.join(str(e).split())[:120]})",
+            f"the same command goes on from the last checkpoint ({describe_error(e)})",
             code=LOST_PROCESS,
         ) from e
     if outermost:  # after an error the others may be gone already, and parting from them would wait for them

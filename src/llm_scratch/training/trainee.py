@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llm_scratch.config import MachineConfig, ModelConfig
+from llm_scratch.errors import describe_error
 from llm_scratch.hardware.benchmark import matmul_flops
 from llm_scratch.hardware.linear_kernel import faster_products, has_onednn_linear
 from llm_scratch.hardware.matmul_backend import fastest_matmul_backend, use_matmul_backend
@@ -169,7 +170,7 @@ def compile_problem(device: torch.device) -> str:
     try:
         torch.compile(_compiled_for_trial)(x).sum().backward()
     except Exception as e:  # torch's compilers have no common kind of error
-        return f"{type(e).__name__}: {str(e).strip().splitlines()[0] if str(e).strip() else 'no reason given'}"
+        return describe_error(e, named=True)
     return ""
 
 

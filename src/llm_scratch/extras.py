@@ -1,0 +1,35 @@
+"""Optional packages: what each extra of pyproject.toml enables, and the command that installs it.
+
+Messages name the packages themselves. The name of this project on a package index may belong to someone else.
+Tests: tests/test_extras.py (equal to pyproject.toml).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Extra:
+    """Packages that are needed together, and for what."""
+
+    enables: str
+    packages: tuple[str, ...]
+
+
+EXTRAS: dict[str, Extra] = {
+    "hf": Extra("models from the Hugging Face Hub, `export hf`", ("transformers", "tokenizers", "huggingface_hub")),
+    "data": Extra("Parquet files, data sets of the Hub", ("pyarrow", "datasets")),
+    "constrain": Extra("`generate --regex` and `--json-schema`", ("llguidance",)),
+    "lessons": Extra("`make lessons`: the notebooks", ("jupytext", "nbclient", "nbconvert", "ipykernel")),
+    "track": Extra("`train --machine.tensorboard`", ("tensorboard",)),
+    "dev": Extra(
+        "tests and checks of this project",
+        ("pexpect", "pytest", "pytest-xdist", "psutil", "hypothesis", "ruff", "mypy", "types-PyYAML"),
+    ),
+}
+
+
+def install_command(extra: str, pip: str = "pip") -> str:
+    """The command that installs the packages of an extra: `pip install pyarrow datasets`."""
+    return f"{pip} install {' '.join(EXTRAS[extra].packages)}"

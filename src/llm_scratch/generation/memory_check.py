@@ -1,0 +1,41 @@
+"""Refuse more texts at once than their caches have memory for, before the first token.
+
+Tests: tests/generation/test_memory_check.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from llm_scratch.errors import RESOURCES, UserError
+from llm_scratch.files import in_words
+from llm_scratch.hardware.memory import free_memory
+from llm_scratch.model.running import context_length, device_of
+
+
+def check_rows(model: nn.Module, rows: int, tokens: int) -> None:
+    """Refuse `rows` texts side by side whose keys, values and logits need more memory than is free.
+
+    Args:
+        model: with a `cfg`; any other passes.
+        rows: texts that are generated at once.
+        tokens: length of each, with its prompt.
+    Raises:
+        UserError: names the bytes and how many texts fit (exit code 6).
+    """
+    cfg: Any = getattr(model, "cfg", None)
+    free = free_memory(device_of(model))
+    if cfg is None or free is None:
+        return
+    length = min(tokens, context_length(model) or tokens)
+    weight = next(model.parameters(), None)
+    item = 4 if weight is None else weight.element_size()
+    row = 2 * length * cfg["emb_dim"] * cfg["n_layers"] * item + 4 * cfg["vocab_size"]
+    if rows * row > free:
+        raise UserError(
+            f"memory: {rows:,} texts at once need at least {in_words(rows * row)}, and {in_words(free)} are free; "
+            f"give --samples {max(1, free // (2 * row))} or fewer, or fewer --tokens",
+            RESOURCES,
+        )
