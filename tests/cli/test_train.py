@@ -242,6 +242,7 @@ def test_an_import_brings_a_preset_and_a_source(llm, tmp_path, monkeypatch):
     result = llm("train", "mine", "--import", "mine.py", "--out", "x")
     assert result.code == 0, result.err
     assert "text: abc, 360 tokens to learn from, 40 held out" in result.out
+    assert "each epoch leaves out 7 tokens" in result.out  # 359 targets, rows of 8
 
 
 def test_a_text_of_one_document_becomes_windows_where_rows_were_to_be_documents(llm, tiny, text_file, monkeypatch):
