@@ -11,7 +11,6 @@ from llm_scratch.config import RunConfig
 from llm_scratch.planning.text_facts import TextFacts
 from llm_scratch.training.plan import Plan
 
-
 MIN_LEFT_OUT = 0.01  # of the training tokens: fewer are not worth a line
 
 _WHERE = {
