@@ -17,7 +17,7 @@ from llm_scratch.errors import DATA, UserError
 from llm_scratch.files import write_whole
 from llm_scratch.tokenizers import CharTokenizer, SimpleTokenizerV1, Tokenizer, load_tokenizer, save_tokenizer
 from llm_scratch.tokenizers.bpe import ByteBPE
-from llm_scratch.tokenizers.bpe_files import read_tokenizer_json, write_tokenizer_json
+from llm_scratch.tokenizers.bpe_files import prefix_id, read_tokenizer_json, write_tokenizer_json
 from llm_scratch.tokenizers.special import END_OF_TEXT, end_of_text
 
 
@@ -36,8 +36,14 @@ def read_tokenizer(folder: str | Path) -> Tokenizer:
     return load_tokenizer(folder)
 
 
-def write_tokenizer(tokenizer: Tokenizer, folder: str | Path, context_length: int) -> None:
+def write_tokenizer(tokenizer: Tokenizer, folder: str | Path, context_length: int, start_id: int | None = None) -> None:
     """Write tokenizer.json and tokenizer_config.json, so that AutoTokenizer reads the same tokenizer.
+
+    Args:
+        tokenizer: what to write.
+        folder: where to.
+        context_length: tokens that the model takes.
+        start_id: the token that the model needs before each text (`model.start_id`): AutoTokenizer then adds it to prompts.
 
     Raises:
         UserError: the `tokenizers` library cannot express it (code 2).
@@ -49,6 +55,9 @@ def write_tokenizer(tokenizer: Tokenizer, folder: str | Path, context_length: in
         write_tokenizer_json(folder, _of_characters(tokenizer))
     else:
         save_tokenizer(tokenizer, folder)
+    if start_id is not None:
+        data, path = read_tokenizer_json(folder)
+        write_tokenizer_json(path, data | {"post_processor": _starts_with(tokenizer, start_id)})
     special = END_OF_TEXT if end_of_text(tokenizer) is not None else None
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -61,6 +70,19 @@ def write_tokenizer(tokenizer: Tokenizer, folder: str | Path, context_length: in
     }
     given = {name: value for name, value in config.items() if value is not None}
     write_whole(folder / "tokenizer_config.json", json.dumps(given, indent=1) + "\n")
+
+
+def _starts_with(tokenizer: Tokenizer, start_id: int) -> dict[str, Any]:
+    """The post_processor that puts a token before each text, and before a pair of texts once."""
+    name = tokenizer.decode([start_id])
+    first = {"SpecialToken": {"id": name, "type_id": 0}}
+    texts = [{"Sequence": {"id": letter, "type_id": number}} for number, letter in enumerate("AB")]
+    return {
+        "type": "TemplateProcessing",
+        "single": [first, texts[0]],
+        "pair": [first, *texts],
+        "special_tokens": {name: {"id": name, "ids": [start_id], "tokens": [name]}},
+    }
 
 
 def _of_characters(tokenizer: CharTokenizer) -> dict[str, Any]:
@@ -80,13 +102,26 @@ def _of_characters(tokenizer: CharTokenizer) -> dict[str, Any]:
     }
 
 
+def read_start_id(folder: str | Path) -> int | None:
+    """The token that the tokenizer.json of a folder puts before each text; None where there is none.
+
+    Raises:
+        UserError: it puts other tokens around each text (code 3).
+    """
+    if not (Path(folder) / "tokenizer.json").is_file():
+        return None
+    return prefix_id(*read_tokenizer_json(folder))
+
+
 def _characters(data: Mapping[str, Any], path: Path) -> CharTokenizer:
-    """The CharTokenizer in a tokenizer.json; only what `_of_characters` writes is one."""
+    """The CharTokenizer in a tokenizer.json; only what `_of_characters` writes is one, also as transformers writes it again."""
     vocab = data["model"].get("vocab")
     if isinstance(vocab, dict) and all(type(i) is int for i in vocab.values()):
         letters = [name for name, _ in sorted(vocab.items(), key=lambda item: item[1]) if name != END_OF_TEXT]
         if all(len(letter) == 1 for letter in letters):
             tokenizer = CharTokenizer(letters, END_OF_TEXT in vocab)
-            if {key: value for key, value in _of_characters(tokenizer).items() if key != "version"}.items() <= data.items():
+            wanted = {key: value for key, value in _of_characters(tokenizer).items() if key not in ("version", "post_processor")}
+            prefix_id(data, path)
+            if wanted.items() <= data.items():
                 return tokenizer
     raise UserError(f"{path} is a list of words that is not one of single characters; known are byte-level BPE and characters", DATA)

@@ -65,12 +65,34 @@ def _check_plain(data: Mapping[str, Any], model: Mapping[str, Any], added: Seque
     if model.get("type", "BPE") != "BPE" or any(settings.values()):
         wrong = ", ".join(f"{key}={value!r}" for key, value in settings.items() if value) or f"a {model.get('type')} model"
         raise bad_vocabulary(f"{path} is not plain byte-level BPE: it has {wrong}")
-    after = data.get("post_processor") or {"type": "ByteLevel"}
-    adds_nothing = after["type"] == "TemplateProcessing" and [list(piece) for piece in after.get("single", ())] == [["Sequence"]]
-    if after["type"] != "ByteLevel" and not adds_nothing:  # transformers 5 writes a template of the text alone
-        raise bad_vocabulary(f"{path} adds tokens to each text ({after['type']}), which this tokenizer does not do")
+    prefix_id(data, path)
     if plain := [token["content"] for token in added if not token.get("special")]:
         raise bad_vocabulary(f"{path} has added tokens that are not special, such as {plain[0]!r}; this tokenizer has no such kind")
+
+
+def prefix_id(data: Mapping[str, Any], path: Path) -> int | None:
+    """The token that a `tokenizer.json` puts before each text (its post_processor); None where it adds nothing.
+
+    Encoding here never adds the token: it belongs to the model, as `start_id`.
+
+    Raises:
+        UserError: it adds other tokens (code 3).
+    """
+    after = data.get("post_processor") or {"type": "ByteLevel"}
+    steps = after["processors"] if after["type"] == "Sequence" else [after]
+    templates = [step for step in steps if step["type"] != "ByteLevel"]
+    if not templates:
+        return None
+    if len(templates) == 1 and templates[0]["type"] == "TemplateProcessing":
+        pieces = templates[0].get("single", ())
+        kinds = [kind for piece in pieces for kind in piece]
+        if kinds == ["Sequence"]:  # transformers 5 writes a template of the text alone
+            return None
+        if kinds == ["SpecialToken", "Sequence"]:
+            ids = templates[0]["special_tokens"][pieces[0]["SpecialToken"]["id"]]["ids"]
+            if len(ids) == 1 and type(ids[0]) is int:
+                return ids[0]
+    raise bad_vocabulary(f"{path} adds tokens to each text ({after['type']}), which this tokenizer does not do")
 
 
 def to_json(merges: Sequence[Merge], ids: Mapping[bytes, int], specials: Mapping[str, int], pattern: str) -> dict[str, Any]:
