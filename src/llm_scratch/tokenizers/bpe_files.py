@@ -1,7 +1,8 @@
 """Byte-pair vocabularies on disk: `tokenizer.json`, GPT-2's two files, tiktoken's ranks. What is read is checked before it is used.
 
 The `tokenizers` library and GPT-2 write a token's bytes as printable characters: "Ġ" is the space. A file from a stranger may be
-damaged or made to hurt; too large, in circles, with gaps or doubles, it is refused with the place and the reason.
+damaged or made to hurt; too large, in circles, or with doubles, it is refused with the place and the reason. In a
+`tokenizer.json` ids may have gaps, as those of tiktoken's cl100k_base and o200k_base do.
 Proof: tests/tokenizers/test_bpe_files.py.
 Source: https://github.com/openai/gpt-2 (src/encoder.py, `bytes_to_unicode`); https://huggingface.co/docs/tokenizers.
 """
@@ -158,8 +159,17 @@ def _parts(vocab: Mapping[str, Any], merges: Sequence[Sequence[str]], specials: 
     """Check a vocabulary against its merges. What is neither byte nor merge is special: named, or `<...>` if None."""
     if max(len(vocab), len(merges)) > MAX_TOKENS:
         raise bad_vocabulary(f"{max(len(vocab), len(merges)):,} rows are more than the {MAX_TOKENS:,} tokens that a vocabulary may have")
-    if any(type(i) is not int for i in vocab.values()) or sorted(vocab.values()) != list(range(len(vocab))):
+    ids = vocab.values()
+    if specials is None and (any(type(i) is not int for i in ids) or sorted(ids) != list(range(len(vocab)))):
         raise bad_vocabulary(f"the ids of the {len(vocab)} tokens are not 0 to {len(vocab) - 1}, each once")
+    if specials is None and (any(type(i) is not int for i in ids) or sorted(ids) != list(range(len(vocab)))):
+        raise bad_vocabulary(f"the ids of the {len(vocab)} tokens are not 0 to {len(vocab) - 1}, each once")
+    if (
+        any(type(i) is not int for i in ids)
+        or len(set(ids)) < len(vocab)
+        or not 0 <= min(ids, default=0) <= max(ids, default=0) < MAX_TOKENS
+    ):
+        raise bad_vocabulary(f"the ids of the {len(vocab)} tokens are not whole numbers from 0 to {MAX_TOKENS - 1:,}, each once")
     vocabulary = Vocabulary(())
     for n, merge in enumerate(merges):
         if len(merge) != 2:
@@ -171,8 +181,8 @@ def _parts(vocab: Mapping[str, Any], merges: Sequence[Sequence[str]], specials: 
     rest = {name: i for name, i in vocab.items() if name not in known}
     if odd := [name for name in rest if (name[0] + name[-1] != "<>" if specials is None else name not in specials)]:
         raise bad_vocabulary(f"the token {odd[0]!r} is made by no merge and is no special token")
-    ids = {token: vocab[name] for name, token in known.items()}
-    return {"merges": vocabulary, "ids": ids, "special_tokens": rest if specials is None else specials}
+    by_token = {token: vocab[name] for name, token in known.items()}
+    return {"merges": vocabulary, "ids": by_token, "special_tokens": rest if specials is None else specials}
 
 
 def _pattern(cutter: Mapping[str, Any], path: Path) -> str:
