@@ -75,11 +75,11 @@ def random_letters(n):
 def test_work_on_one_long_word_grows_with_its_length_and_not_with_its_square():
     """Of a word of a million letters: in C calls a string of that length was made anew for each of thousands of merges."""
     lines = []
-    for n in (4000, 16_000):
+    for n in (2000, 8000):
         with at_most(lines=200 * n) as effort:
             learn_merges({random_letters(n): 1}, n // 10)
         lines.append(effort.lines)
-    assert lines[1] < 5 * lines[0]
+    assert lines[1] < 6 * lines[0]  # 4.7 times; 10.8 with strings
 
 
 def test_equals_counting_anew_on_real_text(verdict):
