@@ -4,9 +4,10 @@
     shakespeare      40,000 lines of his plays                                           downloaded once
     python-docs      the language reference that every Python carries                    on this machine
     stories:20000    that many stories of a grammar whose entropy is known               made here
-    file:books/      your own text, UTF-8: one document a file, or a line of a .jsonl    your files
+    file:books/      your own text: one document a file, or a line of a .jsonl           your files
     shards:FOLDER    tokens that `llm-scratch data prepare` made, for texts of any size  your files
 
+How the bytes of a file become text: `plain_text.py`.
 Yours: write `f(argument: str) -> list[str]`, then `SOURCES["mine"] = f` and train with `--data.source mine`.
 Proof: tests/data/test_sources.py. Lesson: lessons/step1_text.py.
 """
