@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 from effort import PATIENCE_SECONDS
 
 from llm_scratch.cli import chat, main, writing
-from llm_scratch.cli.chat_commands import COMMANDS
+from llm_scratch.cli.chat_commands import COMMANDS, show
 from llm_scratch.cli.conversation import MODEL, STOPS, YOU, Conversation
 from llm_scratch.errors import UserError
 from llm_scratch.generation.decode import stream
@@ -189,3 +190,12 @@ def test_a_screen_shows_probabilities_in_colour(say, monkeypatch):
 def test_turns_that_no_longer_fit_are_reported(say):
     result = say("the hen sat", "the fox ran", "/bye", words=("--tokens", "3"))
     assert "warning: the context is full: the first 2 turns are left out" in result.err, result.err
+
+
+@pytest.mark.parametrize("screen", [True, False])
+def test_show_history_prints_no_control_characters_on_a_terminal(screen, monkeypatch, capsys):
+    """A transcript that /load reads may come from others."""
+    monkeypatch.setattr("llm_scratch.cli.writing.on_terminal", lambda: screen)
+    talk = SimpleNamespace(conversation=Conversation("", [(YOU, "می\u200cخواهم"), (MODEL, "a\x1b[2J")]))
+    show(talk, "history")
+    assert capsys.readouterr().out == f"You: می\u200cخواهم\nModel: {'a�' if screen else chr(97) + chr(27)}[2J\n"

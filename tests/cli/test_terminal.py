@@ -41,6 +41,32 @@ def test_size(number, shown):
     assert size(number) == shown
 
 
+LANGUAGES = {
+    "Persian non-joiner": "می\u200cخواهم",
+    "Hindi joiner": "क्\u200dष",
+    "Chinese wide space": "日本語\u3000文",
+    "French thin space": "Quoi\u202f?",
+    "family of emoji": "👩\u200d👩\u200d👧",
+    "heart with a selector": "❤\ufe0f",
+    "flag of tags": "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
+    "Hebrew with a mark": "שלום\u200f!",
+    "soft hyphen": "Donau\u00addampf",
+    "word joiner": "a\u2060b",
+}
+
+
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_printable_keeps_what_belongs_to_a_language(name):
+    assert printable(LANGUAGES[name]) == LANGUAGES[name]
+
+
+def test_printable_replaces_all_controls_and_nothing_else():
+    obeyed = {*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000)}
+    obeyed -= set(map(ord, "\n\t"))
+    replaced = {code for code in range(0x110000) if printable(chr(code)) != chr(code)}
+    assert replaced == obeyed
+
+
 def test_printable_keeps_text_and_takes_orders_away():
     assert printable("é🙂\n\tx") == "é🙂\n\tx"
     assert printable("a\x1b[2Jb\x07\r") == "a\ufffd[2Jb\ufffd\ufffd"

@@ -242,6 +242,26 @@ def test_an_import_brings_a_preset_and_a_source(llm, tmp_path, monkeypatch):
     result = llm("train", "mine", "--import", "mine.py", "--out", "x")
     assert result.code == 0, result.err
     assert "text: abc, 360 tokens to learn from, 40 held out" in result.out
+    assert "each epoch leaves out 7 tokens" in result.out  # 359 targets, rows of 8
+
+
+def test_a_run_with_gaps_in_its_ids_is_generated_from_and_measured(llm, tiny, tmp_path, monkeypatch):
+    """As with tiktoken's cl100k_base: its ids are not 0 to n, and a model can choose an id that no token has."""
+    monkeypatch.setitem(TOKENIZERS, "gaps", None)
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    (tmp_path / "mine.py").write_text(
+        "import tiktoken\n"
+        "from llm_scratch import TOKENIZERS\n"
+        "ranks = {bytes([i]): i for i in range(256)}\n"
+        "encoding = tiktoken.Encoding('gaps', pat_str=r'\\s+|\\S+', mergeable_ranks=ranks, special_tokens={'<|endoftext|>': 290})\n"
+        "TOKENIZERS['gaps'] = lambda texts, vocab_size=None: encoding\n"
+    )
+    words = ["--data.tokenizer", "gaps", "--model.vocab-size", "291", "--import", "mine.py", "--out", "x"]
+    result = llm(*tiny, *words)
+    assert result.code == 0, result.err
+    for command in (["generate", "x", "the", "--tokens", "60", "--temperature", "50", "--seed", "1"], ["evaluate", "x"]):
+        result = llm(*command)
+        assert result.code == 0, result.err
 
 
 def test_a_text_of_one_document_becomes_windows_where_rows_were_to_be_documents(llm, tiny, text_file, monkeypatch):

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llm_scratch.data.loader import WIDTH, TokenLoader
 from llm_scratch.errors import DATA, UserError
@@ -62,6 +64,43 @@ def test_shuffled_reads_each_window_once_a_pass_at_a_new_offset(ids):
     assert len(offsets) > 1
     assert len({tuple(np.subtract(starts, min(starts))) for starts in passes}) == 5
     assert max(drawn) + T + 1 <= len(ids)
+
+
+def targets_of_epochs(loader, epochs):
+    """The targets of each of some epochs, read off the batches; an epoch is as many rows as the loader has starts."""
+    rows = []
+    while len(rows) < epochs * len(loader.starts):
+        rows += list(loader.batch(len(rows) // loader.batch_size)[1])
+    n = len(loader.starts)
+    return [torch.cat(rows[i * n : (i + 1) * n]) for i in range(epochs)]
+
+
+@given(st.integers(2, 900), st.integers(1, 300), st.integers(1, 5), st.integers(0, 3))
+def test_shuffled_targets_each_token_once_an_epoch_but_for_less_than_a_window(tokens, context_length, batch_size, seed):
+    if tokens <= context_length:
+        return
+    loader = TokenLoader(np.arange(tokens), context_length, batch_size, seed)
+    assert loader.left_out == (tokens - 1) % context_length
+    for targets in targets_of_epochs(loader, 3):
+        assert len(set(targets.tolist())) == len(targets) == tokens - 1 - loader.left_out
+
+
+@pytest.mark.parametrize(("tokens", "context_length"), [(768, 256), (897, 380), (17, 8), (400, 390)])
+def test_shuffled_leaves_out_other_tokens_in_other_epochs(tokens, context_length):
+    epochs = targets_of_epochs(TokenLoader(np.arange(tokens), context_length, 1), 40)
+    assert set(torch.cat(epochs).tolist()) == set(range(1, tokens))
+    if (tokens - 1) % context_length:
+        assert len({tuple(targets.sort().values.tolist()) for targets in epochs}) > 1
+
+
+def test_left_out_counts_what_is_no_target_in_any_order():
+    stream = np.array([7, EOT, 1, 2, 3, EOT, *range(10, 20), EOT, 4, 5])
+    for order, left_out in (("shuffled", 3), ("in order", 3), ("epochs", 8), ("documents", 1 + 6 + 2)):
+        loader = TokenLoader(stream, 5, 2, order=order, eot=EOT)
+        rows = [loader.batch(step)[1] for step in range(len(loader))]
+        if order in ("in order", "epochs"):
+            assert sum(int((row != IGNORE).sum()) for row in rows) == len(stream) - 1 - left_out
+        assert loader.left_out == left_out, order
 
 
 def test_documents_stand_one_in_a_row():
@@ -147,7 +186,7 @@ def test_processes_together_take_the_batch_in_its_order(ids, order, world):
 def test_w3_the_order_of_samples_is_the_same_for_any_number_of_processes(order, measured):
     """10,000 samples in batches of 24: stopped anywhere, gone on with another number of processes, each comes once a pass."""
     samples, batch, worlds = 10_000, 24, (1, 2, 3, 4, 6, 8, 12, 24)
-    stream = np.arange((samples + 1) * 4 + 1)  # a window or document is four tokens; each number says where it stands
+    stream = np.arange(samples * 4 + 1)  # a window or document is four tokens; each number says where it stands
     if order == "documents":
         stream = np.append(np.where(stream % 4 == 0, -1, stream)[: samples * 4], -1)
     steps = 2 * samples // batch + 1  # two passes

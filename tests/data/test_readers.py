@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import pytest
@@ -130,6 +131,21 @@ def test_a_folder_is_its_files_by_name(small, tmp_path):
     assert documents(f"file:{tmp_path}/*.txt") == ["first " * 40, "third"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_files_with_a_wide_byte_order_mark_are_read_whole(small, tmp_path, encoding):
+    text = "Zoë\r\n語 👧\n" * 40
+    (tmp_path / "a.txt").write_bytes(text.encode(encoding))
+    (tmp_path / "b.jsonl").write_bytes("".join(json.dumps({"text": word}) + "\n" for word in LINES * 3).encode(encoding))
+    assert documents(tmp_path) == [text.replace("\r\n", "\n"), *LINES * 3]
+
+
+def test_files_that_are_not_text_are_left_out_of_a_folder(tmp_path):
+    (tmp_path / "a.txt").write_text("text")
+    (tmp_path / "cover.png").write_bytes(b"\x89PNG\0")
+    with pytest.warns(UserWarning, match="1 of 2 files are not text and are left out: cover.png$"):
+        assert documents(tmp_path) == ["text"]
+
+
 def test_many_small_files_share_a_portion(tmp_path):
     for n in range(50):
         (tmp_path / f"{n:02}.txt").write_text(f"number {n}")
@@ -205,11 +221,14 @@ def test_a_library_that_is_missing_is_named_with_its_extra(tmp_path, monkeypatch
 # What cannot be read.
 
 BAD = {
-    "empty folder": (None, "the folder .* holds no files; expected texts"),
-    "latin.txt": ("é".encode("latin-1") * 3 + b"x" * 200, r"latin.txt is not UTF-8 text \(byte 0 is 0xe9\)"),
-    "late.txt": (b"word " * 60 + b"\xff", r"late.txt is not UTF-8 text \(byte 300 is 0xff\)"),
-    "bom.txt": (b"\xef\xbb\xbfab\xff", r"bom.txt is not UTF-8 text \(byte 5 is 0xff\)"),
-    "binary.txt": (b"word " * 60 + b"\0", r"binary.txt is a binary file \(byte 300 is 0\)"),
+    "empty folder": (None, r"the folder .* holds no text files \(0 files in all\); expected UTF-8 text, .jsonl or .parquet"),
+    "latin.txt": ("é".encode("latin-1") * 3 + b"x" * 200, r"latin.txt is not UTF-8 text \(byte 0 is 0xe9, line 1\)"),
+    "late.txt": (b"word " * 60 + b"\xff", r"late.txt is not UTF-8 text \(byte 300 is 0xff, line 1\)"),
+    "bom.txt": (b"\xef\xbb\xbfab\xff", r"bom.txt is not UTF-8 text \(byte 5 is 0xff, line 1\)"),
+    "binary.txt": (b"word " * 60 + b"\0", r"binary.txt is a binary file \(byte 300 is 0, line 1\)"),
+    "lines.txt": (b"some words\n" * 60 + b"\xff", r"lines.txt is not UTF-8 text \(byte 660 is 0xff, line 61\)"),
+    "bytes.jsonl": (b'{"text": "x"}\n' * 30 + b'{"text": "\xff"}', r"bytes.jsonl is not UTF-8 text \(byte 430 is 0xff, line 31\)"),
+    "packed.txt": (gzip.compress(b"text" * 50), "packed.txt is gzip-compressed; decompress it first"),
     "bad.jsonl": (b'{"text": "x"}\n' * 30 + b'{"text": "x"\n', 'bad.jsonl line 31 is not a JSON object with a "text"; expected'),
     "none.jsonl": (b'\n{"text": "x"}\n' * 10 + b'{"body": "x"}\n', "none.jsonl line 21 is not .*; its fields are 'body'; expected"),
     "number.jsonl": (b'{"text": 3}', 'number.jsonl line 1 is not a JSON object with a "text"'),

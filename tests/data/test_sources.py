@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from pathlib import Path
@@ -158,7 +159,8 @@ def test_home_is_spelled_out(here, monkeypatch):
 def test_each_line_of_jsonl_is_a_document(here):
     rows = [{"text": "one\ntwo", "id": 1}, {"text": "três"}, {"text": ""}]
     (here / "a.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n", encoding="utf-8")
-    assert read("file:a.jsonl") == ["one\ntwo", "três", ""]
+    with pytest.warns(UserWarning, match="^file:a.jsonl: 1 of 3 documents are empty and are left out$"):
+        assert read("file:a.jsonl") == ["one\ntwo", "três"]
 
 
 def test_a_folder_gives_the_text_in_it_and_in_folders_of_it(here):
@@ -175,10 +177,18 @@ def test_files_of_a_folder_that_are_not_text_are_left_out_and_named(here):
     (here / "books" / "cover.png").write_bytes(b"\x89PNG\0")
     (here / "books" / "empty.txt").write_bytes(b"")
     (here / "books" / "film.mkv").write_bytes(b"\0" * 100_000)
-    with pytest.warns(
-        UserWarning, match="books: 3 of 4 files are empty or not UTF-8 text and are left out: cover.png, empty.txt, film.mkv$"
+    with (
+        pytest.warns(UserWarning, match="^books: 2 of 4 files are not text and are left out: cover.png, film.mkv$"),
+        pytest.warns(UserWarning, match="^file:books: 1 of 2 documents are empty and are left out$"),
     ):
         assert read("file:books") == ["text"]
+
+
+def test_one_empty_file_does_not_refuse_a_pattern(here):
+    for name, data in {"a.txt": b"one", "b.txt": b"", "c.txt": b"\xef\xbb\xbf \r\n", "d.txt": b"two"}.items():
+        (here / name).write_bytes(data)
+    with pytest.warns(UserWarning, match=r"^file:\*.txt: 2 of 4 documents are empty and are left out$"):
+        assert read("file:*.txt") == ["one", "two"]
 
 
 def test_of_a_large_binary_file_only_the_beginning_is_read(here, monkeypatch):
@@ -190,7 +200,7 @@ def test_of_a_large_binary_file_only_the_beginning_is_read(here, monkeypatch):
     (here / "books" / "film.mkv").write_bytes(b"\0" * 100_000)
     with pytest.warns(UserWarning, match="film.mkv"):
         read("file:books")
-    assert read_so_far == [(), (0, sources.PEEK_BYTES)]
+    assert read_so_far == [(0, sources.PEEK_BYTES), (0, sources.PEEK_BYTES), ()]
 
 
 def test_a_damaged_jsonl_in_a_folder_is_an_error_all_the_same(here):
@@ -215,9 +225,10 @@ BAD = {
     "": (None, "names no file"),
     "empty.txt": (b"", "empty.txt is empty"),
     "blank.txt": (b"\xef\xbb\xbf \n\t\n", "blank.txt is empty"),
-    "nul.txt": (b"text\0more", r"nul.txt is a binary file \(byte 4 is 0\)"),
-    "latin.txt": ("naïve".encode("latin-1"), r"latin.txt is not UTF-8 text \(byte 2 is 0xef\)"),
-    "wide.txt": ("text".encode("utf-16"), "wide.txt is not UTF-8 text"),
+    "nul.txt": (b"text\0more", r"nul.txt is a binary file \(byte 4 is 0, line 1\)"),
+    "latin.txt": ("a\nnaïve".encode("latin-1"), r"latin.txt is not UTF-8 text \(byte 4 is 0xef, line 2\)"),
+    "wide.txt": ("text".encode("utf-16-le"), r"wide.txt is a binary file \(byte 1 is 0, line 1\)"),
+    "packed.txt": (gzip.compress(b"text"), "packed.txt is gzip-compressed; decompress it first"),
     "folder": (..., r"the folder folder holds no text files \(0 files in all\)"),
     '["a.txt", "none.txt"]': (None, "cannot read a.txt: No such file"),
     '["*.none"]': (None, "no file matches"),

@@ -1,6 +1,7 @@
 """What we write, transformers reads: bit-equal tensors, equal logits, equal ids; a folder that would differ does not appear."""
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 
@@ -11,13 +12,16 @@ import torch
 from llm_scratch import files
 from llm_scratch.config import ModelConfig
 from llm_scratch.errors import CHECKPOINT, RESOURCES, USAGE, UserError
+from llm_scratch.generation.decode import encode_prompt, generate
 from llm_scratch.interop import hf_export
+from llm_scratch.interop.hf import OURS
 from llm_scratch.interop.hf_export import Checked, export_hf, sample_texts
-from llm_scratch.interop.hf_tokenizer import read_tokenizer
+from llm_scratch.interop.hf_tokenizer import read_start_id, read_tokenizer
 from llm_scratch.loading import load
 from llm_scratch.model import build
 from llm_scratch.tokenizers import TOKENIZERS, CharTokenizer
 
+tokenizers = pytest.importorskip("tokenizers", reason="comes with transformers; install the hf extra")
 transformers = pytest.importorskip("transformers", reason="transformers reads what is written; install the hf extra")
 TEXTS = ["the cat sat on the mat, and the hat — naïve 😀\n\t" * 20]
 CFG = ModelConfig(vocab_size=300, context_length=24, emb_dim=24, n_heads=3, n_layers=2, drop_rate=0.0)
@@ -87,14 +91,46 @@ def test_what_a_row_begins_with_comes_back(written, bpe):
     assert config["bos_token_id"] == config["eos_token_id"] == bpe.eot_token
 
 
-def test_transformers_goes_on_with_a_text_as_we_do(written):
+def test_transformers_goes_on_with_a_text_as_we_do(written, bpe):
     model, folder = written
     theirs = transformers.AutoModelForCausalLM.from_pretrained(folder)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     ids = tokenizer("the cat", return_tensors="pt").input_ids
+    assert ids[0].tolist() == encode_prompt(model, bpe, "the cat")
     told = theirs.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False, pad_token_id=0)
     for position in range(ids.shape[1], told.shape[1]):
         assert model(told[:, :position])[0, -1].argmax() == told[0, position]
+
+
+@pytest.mark.parametrize("kind", ["bpe", "chars"])
+@pytest.mark.parametrize("has_start", [True, False])
+def test_the_pipeline_begins_a_prompt_with_the_start_id(tmp_path, bpe, kind, has_start):
+    """A model that learned one document a row writes worse without the token that its rows began with."""
+    tokenizer = bpe if kind == "bpe" else CharTokenizer.train(TEXTS)
+    model = model_of(CFG)
+    model.start_id = tokenizer.eot_token if has_start else None
+    export_hf(model, tokenizer, tmp_path / "ours")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours")
+    again = transformers.AutoTokenizer.from_pretrained(tmp_path / "ours")
+    again.save_pretrained(tmp_path / "again")
+    for folder in ("ours", "again"):
+        their_tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / folder)
+        pipeline = transformers.pipeline("text-generation", model=theirs, tokenizer=their_tokenizer)
+        (told,) = pipeline("the cat", max_new_tokens=5, do_sample=False, pad_token_id=0, return_tensors=True)
+        ids = encode_prompt(model, tokenizer, "the cat")
+        want = list(generate(model, torch.tensor([ids]), 5, temperature=0.0)[0])
+        assert told["generated_token_ids"] == want
+        assert read_start_id(tmp_path / folder) == model.start_id
+        assert read_tokenizer(tmp_path / folder).encode("the cat") == tokenizer.encode("the cat")
+
+
+def test_a_folder_without_our_settings_begins_with_the_token_that_its_tokenizer_adds(written, bpe, tmp_path):
+    _, folder = written
+    shutil.copytree(folder, tmp_path / "theirs")
+    config = json.loads((folder / "config.json").read_text())
+    assert config.pop(OURS)["start_id"] == bpe.eot_token
+    (tmp_path / "theirs" / "config.json").write_text(json.dumps(config))
+    assert load(tmp_path / "theirs")[0].start_id == bpe.eot_token
 
 
 @pytest.mark.parametrize("kind", ["bpe", "chars", "gpt2"])
@@ -120,7 +156,37 @@ def another_model(monkeypatch):
 
 def another_tokenizer(monkeypatch):
     write_tokenizer = hf_export.write_tokenizer
-    monkeypatch.setattr(hf_export, "write_tokenizer", lambda tokenizer, *rest: write_tokenizer(TOKENIZERS["bpe"](["zyx" * 99], 258), *rest))
+    monkeypatch.setattr(
+        hf_export, "write_tokenizer", lambda tokenizer, *rest: write_tokenizer(TOKENIZERS["bpe"](["zyx" * 99], 258), *rest[:2])
+    )
+
+
+def no_start(monkeypatch):
+    write_tokenizer = hf_export.write_tokenizer
+    monkeypatch.setattr(
+        hf_export, "write_tokenizer", lambda tokenizer, folder, length, start_id: write_tokenizer(tokenizer, folder, length)
+    )
+
+
+def another_prompt(monkeypatch):
+    check = hf_export.check_continuation
+
+    def without_start(model, tokenizer, pipeline, texts):
+        alone = tokenizers.processors.TemplateProcessing(single="$A", pair="$A $B")
+        pipeline.tokenizer.backend_tokenizer.post_processor = alone
+        check(model, tokenizer, pipeline, texts)
+
+    monkeypatch.setattr(hf_export, "check_continuation", without_start)
+
+
+def another_continuation(monkeypatch):
+    check = hf_export.check_continuation
+
+    def with_another_model(model, tokenizer, pipeline, texts):
+        pipeline.model.lm_head.weight.data.neg_()
+        check(model, tokenizer, pipeline, texts)
+
+    monkeypatch.setattr(hf_export, "check_continuation", with_another_model)
 
 
 def full_disk(monkeypatch):
@@ -136,13 +202,18 @@ def full_disk(monkeypatch):
     [
         (another_model, CHECKPOINT, "transformers reads another model: logits differ by"),
         (another_tokenizer, CHECKPOINT, "transformers reads another tokenizer: the ids of"),
+        (no_start, CHECKPOINT, "transformers reads another tokenizer: the ids of"),
+        (another_prompt, CHECKPOINT, "transformers begins the prompt .* with other ids"),
+        (another_continuation, CHECKPOINT, "transformers continues the prompt .* with another token"),
         (full_disk, RESOURCES, "No space left on device"),
     ],
 )
 def test_a_folder_that_would_differ_does_not_appear(tmp_path, bpe, monkeypatch, fault, code, message):
     fault(monkeypatch)
+    model = model_of(CFG)
+    model.start_id = bpe.eot_token
     with pytest.raises(UserError, match=message) as error:
-        export_hf(model_of(CFG), bpe, tmp_path / "ours")
+        export_hf(model, bpe, tmp_path / "ours")
     assert error.value.code == code
     assert list(tmp_path.iterdir()) == []
 

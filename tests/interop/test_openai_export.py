@@ -63,6 +63,12 @@ def test_a_tokenizer_that_cuts_otherwise_is_refused(tmp_path):
         save_gpt2(GPTModel(SMALL), tokenizer, tmp_path / "new")
 
 
+def test_ids_with_gaps_are_refused(tmp_path):
+    tokenizer = ByteBPE([], special_tokens={"<|endoftext|>": 300})
+    with pytest.raises(UserError, match="without gaps"):
+        save_gpt2(GPTModel(SMALL), tokenizer, tmp_path / "new")
+
+
 def test_a_table_of_no_rows_and_a_key_of_255s_are_written():
     assert len(one_table([])) > 48
     assert b"\xff\xff" in one_table([(b"\xff\xff", b"")])

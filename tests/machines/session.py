@@ -96,8 +96,9 @@ def run_on_terminal(command: dict[str, Any]) -> tuple[int, bytes, bytes]:
 
 
 def run(command: dict[str, Any]) -> dict[str, Any]:
-    status, *texts = (run_on_terminal if command["columns"] else run_with_pipes)(command)
-    out, err = (text.decode(sys.__stdout__.encoding, "replace") for text in texts)
+    status, out_bytes, err_bytes = (run_on_terminal if command["columns"] else run_with_pipes)(command)
+    out = out_bytes.decode(sys.__stdout__.encoding if command["columns"] else "utf-8", "replace")
+    err = err_bytes.decode(sys.__stdout__.encoding, "replace")
     return {"code": os.waitstatus_to_exitcode(status), "out": out, "err": err}
 
 

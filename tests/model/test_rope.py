@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+from transformers import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
 
 from llm_scratch.model.rope import BASE, angles, rotate
 
@@ -22,6 +23,17 @@ def test_equals_transformers_llama():
     cos, sin = (torch.cat([part, part], -1)[None] for part in angles(places, D))
     want = apply_rotary_pos_emb(q, k, cos, sin)
     torch.testing.assert_close((rotate(q, angles(places, D)), rotate(k, angles(places, D))), want)
+
+
+@pytest.mark.parametrize("head_dim", [8, 64, 96, 128])
+@pytest.mark.parametrize("base", [10_000.0, 500_000.0])
+def test_angles_equal_transformers_rotary_embedding_bit_for_bit_at_any_position(head_dim, base):
+    config = LlamaConfig(hidden_size=2 * head_dim, num_attention_heads=2, rope_parameters={"rope_type": "default", "rope_theta": base})
+    places = torch.arange(0, 40_001, 7)
+    cos, sin = LlamaRotaryEmbedding(config)(torch.zeros(1), places[None])  # [1, T, D] each
+    for ours, theirs in zip(angles(places, head_dim, base), (cos, sin)):
+        assert torch.equal(ours, theirs[0, :, : head_dim // 2])
+        assert torch.equal(ours, theirs[0, :, head_dim // 2 :])
 
 
 @pytest.mark.parametrize("shift", [1, 100])

@@ -18,6 +18,7 @@ from llm_scratch.planning import choose_run as module
 from llm_scratch.planning.choice import Choice
 from llm_scratch.planning.choose_run import choose_run
 from llm_scratch.tokenizers import ByteBPE, CharTokenizer
+from llm_scratch.training.plan import loader_for
 from llm_scratch.training.trial import Trial
 
 WORDS = [
@@ -98,7 +99,10 @@ def test_every_shape_of_text_gets_settings_that_train_on_it(shape, tmp_path):
     assert np.array_equal(again.train, corpus.train)
     assert np.array_equal(again.val, corpus.val)
     assert corpus.tokenizer.n_vocab == config.model.vocab_size
-    assert list(choice.lines) == ["text", "tokenizer", "rows", "model", "training"]
+    loader = loader_for(config, corpus)
+    left_out = ["left out"] if loader.left_out > 0.01 * len(corpus.train) else []
+    assert list(choice.lines) == ["text", "tokenizer", "rows", "model", "training", *left_out]
+    assert f"{loader.left_out:,} of {len(corpus.train):,} training tokens" in choice.lines.get("left out", "") or not left_out
     assert 0.02 <= len(corpus.val) / (len(corpus.train) + len(corpus.val)) <= 0.35
     for prompt in choice.prompts:
         assert any(prompt in document for document in SHAPES[shape])

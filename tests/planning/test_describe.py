@@ -16,7 +16,7 @@ LABELS = 11  # columns before each sentence
 BUDGET = Budget(300, 1e11)
 
 
-def lines(facts, n_tokens, model, steps, passes):
+def lines(facts, n_tokens, model, steps, passes, left_out=0):
     """What `choose_run` would say of a text, with the rules' own reasons."""
     tokenizer = rules.choose_tokenizer(facts, BUDGET)
     split = rules.choose_split(facts.n_documents, n_tokens)
@@ -27,7 +27,7 @@ def lines(facts, n_tokens, model, steps, passes):
     data = DataConfig(tokenizer=tokenizer.settings["data.tokenizer"], tokenizer_sample=tokenizer.settings.get("data.tokenizer_sample"))
     config = RunConfig(ModelConfig(vocab_size=tokenizer.settings["model.vocab_size"], architecture="modern", **model), data)
     plan = SimpleNamespace(steps=steps, passes=passes)
-    return describe(config, facts, plan, reasons, round(0.9 * n_tokens), round(0.1 * n_tokens))
+    return describe(config, facts, plan, reasons, round(0.9 * n_tokens), round(0.1 * n_tokens), left_out)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,9 @@ def test_each_line_fits_the_terminal(facts, n_tokens):
     shape = {"n_layers": 4, "emb_dim": 192, "n_heads": 6, "context_length": 128, "drop_rate": 0.05}
     found = lines(facts, n_tokens, shape, 12_345, 0.34)
     assert list(found) == ["text", "tokenizer", "rows", "model", "training"]
-    for subject, sentence in found.items():
+    left_out = lines(facts, n_tokens, shape, 12_345, 0.34, n_tokens // 2)
+    assert list(left_out) == [*found, "left out"]
+    for subject, sentence in left_out.items():
         assert LABELS + len(sentence) <= 80, (subject, sentence)
 
 

@@ -6,8 +6,8 @@ import re
 
 import pytest
 import torch
-from attention import MultiHeadAttention
 
+from attention import MultiHeadAttention
 from llm_gpt import (
     GELU,
     DummyGPTModel,

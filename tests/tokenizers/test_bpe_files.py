@@ -10,7 +10,7 @@ from tokenizer_texts import SCRIPTS
 
 from llm_scratch.errors import UserError
 from llm_scratch.tokenizers import ByteBPE
-from llm_scratch.tokenizers.bpe_files import GPT2_SHA256
+from llm_scratch.tokenizers.bpe_files import GPT2_SHA256, prefix_id, read_tokenizer_json
 from llm_scratch.tokenizers.pretokens import GPT2_PATTERN
 
 VERDICT = "I HAD always thought Jack Gisburn rather a cheap genius--though a good fellow enough"
@@ -167,13 +167,18 @@ def test_what_would_change_ids_is_refused(small, tmp_path):
         (tmp_path / "tokenizer.json").write_text(json.dumps(good | change))
         expect_refused(match, tmp_path, load=ByteBPE.load)
     alone = [{"Sequence": {"id": "A", "type_id": 0}}]  # as transformers 5 writes it: the text, and nothing before or after
-    for pieces, match in ((alone, ""), ([{"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}, *alone], "adds tokens to each text")):
-        template = {"type": "TemplateProcessing", "single": pieces, "pair": [], "special_tokens": {}}
-        (tmp_path / "tokenizer.json").write_text(json.dumps(good | {"post_processor": template}))
-        if match:
-            expect_refused(match, tmp_path, load=ByteBPE.load)
-        else:
-            assert ByteBPE.load(tmp_path).encode("the theater") == small.encode("the theater")
+    special = {"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}
+    before = [special, *alone]  # the token that a model's rows begin with: it belongs to the model
+    for pieces, match in ((alone, ""), (before, ""), ([*alone, special], "adds tokens to each text"), ([*before, special], "adds tokens")):
+        names = {"<|endoftext|>": {"id": "<|endoftext|>", "ids": [599], "tokens": ["<|endoftext|>"]}}
+        template = {"type": "TemplateProcessing", "single": pieces, "pair": [], "special_tokens": names}
+        for after in (template, {"type": "Sequence", "processors": [{"type": "ByteLevel"}, template]}):
+            (tmp_path / "tokenizer.json").write_text(json.dumps(good | {"post_processor": after}))
+            if match:
+                expect_refused(match, tmp_path, load=ByteBPE.load)
+            else:
+                assert ByteBPE.load(tmp_path).encode("the theater") == small.encode("the theater")
+                assert prefix_id(*read_tokenizer_json(tmp_path)) == (599 if pieces is before else None)
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one(small, tmp_path, monkeypatch):

@@ -6,14 +6,16 @@ import hashlib
 import json
 import random
 from collections import Counter
+from unittest.mock import patch
 
 import hypothesis.strategies as st
 import pytest
+from effort import at_most
 from hypothesis import given, settings
 
 from llm_scratch.data.sources import read
 from llm_scratch.errors import UserError
-from llm_scratch.tokenizers import ByteBPE, pretokens
+from llm_scratch.tokenizers import ByteBPE, bpe_train, pretokens
 from llm_scratch.tokenizers.bpe_train import learn_merges
 from llm_scratch.tokenizers.merging import BYTES
 from llm_scratch.tokenizers.pretokens import Splitter
@@ -46,6 +48,38 @@ def count_anew(counts: Counter[str], n_merges: int) -> list[tuple[int, int]]:
 @given(st.dictionaries(st.text("abé", min_size=1, max_size=12), st.integers(1, 5), max_size=12), st.integers(0, 40))
 def test_equals_counting_anew(counts, n):
     assert [tuple(map(ord, pair)) for pair in learn_merges(counts, n)] == count_anew(Counter(counts), n)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.dictionaries(st.text("abé", min_size=1, max_size=30), st.integers(1, 5), max_size=8),
+    st.integers(0, 40),
+    st.sampled_from([1, 2, 5, 12]),
+)
+def test_chains_of_long_words_equal_counting_anew(counts, n, min_chain):
+    """With words of 1 to 12 bytes as long words: all of them chains, or some."""
+    with patch.object(bpe_train, "MIN_CHAIN", min_chain):
+        learned = learn_merges(counts, n)
+    assert [tuple(map(ord, pair)) for pair in learned] == count_anew(Counter(counts), n)
+
+
+@pytest.mark.parametrize("word", ["a" * 300, "ab" * 200, "aab" * 120, "abcab" * 50 + "a"])
+def test_one_long_word_equals_counting_anew(word):
+    assert [tuple(map(ord, pair)) for pair in learn_merges({word: 2, "ab": 1}, 30)] == count_anew(Counter({word: 2, "ab": 1}), 30)
+
+
+def random_letters(n):
+    return "".join(random.Random(0).choices("abcdefghijklmnopqrstuvwxyz", k=n))
+
+
+def test_work_on_one_long_word_grows_with_its_length_and_not_with_its_square():
+    """Of a word of a million letters: in C calls a string of that length was made anew for each of thousands of merges."""
+    lines = []
+    for n in (2000, 8000):
+        with at_most(lines=200 * n) as effort:
+            learn_merges({random_letters(n): 1}, n // 10)
+        lines.append(effort.lines)
+    assert lines[1] < 6 * lines[0]  # 4.7 times; 10.8 with strings
 
 
 def test_equals_counting_anew_on_real_text(verdict):

@@ -253,10 +253,11 @@ def test_learns(corpus, tmp_path):
 
 
 def test_the_best_is_kept_and_loaded(corpus, tmp_path):
-    """A held-out loss that rises after step 4: `best` names that one, and `load` takes it."""
-    run = train(settings(eval_every=2, lr=0.5, warmup_steps=0, schedule="constant"), tmp_path, corpus=corpus)
+    """A validation loss that rises after step 8: `best` names that one, and `load` takes it."""
+    run = train(settings(eval_every=2, lr=0.2, warmup_steps=0, schedule="constant"), tmp_path, corpus=corpus)
     rows = [row for row in read_metrics(tmp_path) if "val_loss" in row and row["step"]]
     best = min(rows, key=lambda row: row["val_loss"])["step"]
+    assert best < STEPS
     assert (tmp_path / "ckpt" / "best").read_text() == f"step-{best:08d}\n"
     model, tokenizer = load(tmp_path)
     assert not model.training

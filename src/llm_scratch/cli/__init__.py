@@ -18,7 +18,7 @@ from importlib import import_module
 from typing import Any
 
 from llm_scratch import __version__
-from llm_scratch.cli.encoding import use_lookalikes
+from llm_scratch.cli.encoding import use_lookalikes, write_files_as_utf8
 from llm_scratch.cli.narrow import entries, fold, terminal_columns
 from llm_scratch.cli.streams import flush_standard_streams, open_standard_streams
 from llm_scratch.errors import INTERRUPTED, RESOURCES, GenerationWarning, UserError, describe_error, one_line, unknown
@@ -162,7 +162,9 @@ def _dispatch(words: list[str]) -> None:
     command: Any = getattr(import_module(f"{__name__}.{module}"), name)
     from llm_scratch.cli.flags import parse
 
-    parse(command, rest, f"llm-scratch {verb}").run()
+    parsed = parse(command, rest, f"llm-scratch {verb}")
+    write_files_as_utf8()
+    parsed.run()
 
 
 def _verb(words: list[str]) -> tuple[str | None, list[str]]:

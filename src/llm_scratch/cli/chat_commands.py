@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from llm_scratch.cli.conversation import Conversation
 from llm_scratch.cli.samplers import Samplers
 from llm_scratch.cli.terminal import console, table
+from llm_scratch.cli.writing import shown
 from llm_scratch.errors import UserError, unknown
 from llm_scratch.ranges import RANGES, check
 from llm_scratch.user_folders import expand_user
@@ -58,7 +59,7 @@ def show(talk: Talk, words: str) -> None:
     """`/show`: the model and the settings; `/show history`: what was said."""
     if words == "history":
         for who, what in talk.conversation.turns:
-            print(f"{who}: {what}")
+            print(f"{who}: {shown(what)}")
         return
     grid = table("", "", left=2)
     grid.show_header = False

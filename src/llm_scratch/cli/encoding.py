@@ -1,6 +1,7 @@
-"""Standard streams whose encoding lacks a character: nothing fails, and what the program itself prints stays readable.
+"""Standard streams whose encoding lacks a character: nothing fails, a file gets the whole text, a terminal what it can show.
 
-Output that goes to a file or a pipe on Windows is cp1252, which has no check mark and no arrow.
+What a command writes to a file or a pipe is UTF-8, whatever the system's encoding: on Windows that is cp1252, in which most texts
+would become "?".
 Tests: tests/cli/test_encoding.py, tests/machines (Windows).
 """
 
@@ -23,6 +24,13 @@ def use_lookalikes() -> None:
     with suppress(OSError, ValueError):  # closed, or read already by the program that called us
         if hasattr(sys.stdin, "reconfigure") and not sys.stdin.isatty():
             sys.stdin.reconfigure(encoding="utf-8", errors="replace")
+
+
+def write_files_as_utf8() -> None:
+    """Let the output of a command that goes to a file or a pipe be UTF-8. Help and errors keep the system's encoding."""
+    with suppress(OSError, ValueError):  # closed
+        if hasattr(sys.stdout, "reconfigure") and not sys.stdout.isatty():
+            sys.stdout.reconfigure(encoding="utf-8", errors="lookalike")
 
 
 def _lookalike(error: UnicodeError) -> tuple[str, int]:

@@ -49,6 +49,6 @@ class ExportHF(Verb):
         else:
             screen.print(
                 f"transformers reads the same model: logits differ by at most {checked.difference:.0e} of the largest, "
-                f"ids of {checked.texts:,} texts are equal",
+                f"ids of {checked.texts:,} texts are equal, and so is a continued prompt",
                 soft_wrap=True,
             )

@@ -212,7 +212,7 @@ def watch(screen: Console, plan: Plan | None, choice: Choice | None) -> Watch:
 
 
 def show_choice(lines: Mapping[str, str], screen: Console) -> None:
-    """The five lines of a choice."""
+    """The lines of a choice."""
     grid = table("", "", left=2)
     grid.show_header = False
     for subject, sentence in lines.items():
@@ -221,7 +221,7 @@ def show_choice(lines: Mapping[str, str], screen: Console) -> None:
 
 
 def as_comments(lines: Mapping[str, str]) -> str:
-    """The five lines as YAML comments."""
+    """The lines of a choice as YAML comments."""
     return "".join(f"# {subject}: {sentence}\n" for subject, sentence in lines.items())
 
 

@@ -5,21 +5,22 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from llm_scratch.data.plain_text import decode_text
 from llm_scratch.errors import DATA, UserError
 
 
 def text_of(file: str) -> str:
-    """All of a file, or of standard input for "-", without the line break at its end.
+    """The text of a file, or of standard input for "-", without the line break at its end.
+
+    It is decoded by the rules for training texts: see `data.plain_text`.
 
     Raises:
-        UserError: no such file, not UTF-8, or empty (code 3).
+        UserError: no such file, not text, or empty (code 3).
     """
     name = "standard input" if file == "-" else file
     try:
         data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        text = data.decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
-    except UnicodeDecodeError as e:
-        raise UserError(f"{name} is not UTF-8 text; convert it, e.g. with iconv", DATA) from e
+        text = decode_text(name, data).removesuffix("\n")
     except OSError as e:
         raise UserError(f"{name}: {e.strerror}; expected a text file", DATA) from e
     if not text:

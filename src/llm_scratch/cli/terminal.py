@@ -5,6 +5,7 @@ Proof: tests/cli/test_terminal.py.
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 import sys
@@ -146,9 +147,17 @@ def size(number: float) -> str:
     return f"{number:.0f} B"
 
 
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What a terminal obeys, or what no stream can write: C0 and C1 controls but for line breaks and tabs, the embeddings, overrides and
+isolates of bidirectional text (they reach beyond the text and reorder what stands after it), and halves of surrogate pairs."""
+
+
 def printable(text: str) -> str:
-    """A model's text without control characters, which a terminal would obey; line breaks and tabs stay."""
-    return "".join(c if c in "\n\t" or c.isprintable() else "\ufffd" for c in text)
+    """A model's text with U+FFFD for what a terminal would obey.
+
+    All else stays, also what cannot be seen: joiners of Persian, Hindi and emoji, variation selectors, direction marks, wide spaces.
+    """
+    return _OBEYED.sub("\ufffd", text)
 
 
 def command(*words: str | Path) -> str:

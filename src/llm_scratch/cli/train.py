@@ -220,9 +220,12 @@ class Train(Verb):
 
 def _introduce(config: RunConfig, corpus: Corpus, screen: Console) -> None:
     """What is learned from, and what learns."""
+    from llm_scratch.training.plan import loader_for
+
+    left_out = loader_for(config, corpus).left_out
     screen.print(
         f"text: {source_in_words(config.data.source)}, {count(len(corpus.train))} tokens to learn from, {count(len(corpus.val))} held out, "
-        f"{corpus.bytes_per_token:.2f} bytes a token",
+        f"{corpus.bytes_per_token:.2f} bytes a token{f'; each epoch leaves out {count(left_out)} tokens' * bool(left_out)}",
         soft_wrap=keeps_lines(screen),
     )
     origin = f", from {config.start}" if config.start else ""

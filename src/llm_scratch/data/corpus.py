@@ -20,7 +20,7 @@ from llm_scratch.data.readers import pieces
 from llm_scratch.data.shards import Tokens, blocks, open_shards
 from llm_scratch.data.sources import read
 from llm_scratch.errors import DATA, UserError, unknown
-from llm_scratch.tokenizers import TOKENIZERS, Tokenizer, load_tokenizer
+from llm_scratch.tokenizers import TOKENIZERS, Tokenizer, decoding_every_id, load_tokenizer
 from llm_scratch.tokenizers.locate import open_tokenizer
 from llm_scratch.tokenizers.special import END_OF_TEXT, end_of_text
 from llm_scratch.user_folders import expand_user
@@ -242,7 +242,7 @@ def make_tokenizer(config: RunConfig, train: list[str], documents: list[str]) ->
     if data.tokenizer == "bpe":
         return TOKENIZERS["bpe"](train if sample is None else sample_text(train, sample), config.model.vocab_size)
     if data.tokenizer in TOKENIZERS:
-        return TOKENIZERS[data.tokenizer](documents, None)
+        return decoding_every_id(TOKENIZERS[data.tokenizer](documents, None))
     if not expand_user(data.tokenizer).exists():
         raise unknown("tokenizer", data.tokenizer, TOKENIZERS)
     return open_tokenizer(data.tokenizer)

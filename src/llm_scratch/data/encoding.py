@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from llm_scratch.data.plain_text import is_blank
 from llm_scratch.data.readers import Portion, pieces
 from llm_scratch.data.shards import Tally
 from llm_scratch.tokenizers import Tokenizer, load_tokenizer
@@ -50,7 +51,7 @@ def encode(portion: Portion, tokenizer: Tokenizer, dtype: str) -> Encoded:
     documents = empty = n_bytes = 0
     for part in portion:
         for begins, text in part.texts():
-            if begins and not text:
+            if begins and (is_blank(text) if part.whole else not text):
                 empty += 1
                 continue
             if begins:

@@ -28,7 +28,8 @@ class TokenLoader:
         context_length: T, tokens a window.
         batch_size: B, windows a batch.
         seed: of the order.
-        order: "shuffled": windows side by side at a new offset each pass;
+        order: "shuffled": all windows that fit, side by side. The remainder of fewer than T tokens is left out,
+            before the first window or after the last, or in parts of both, drawn each epoch;
             "documents": one document a row, shuffled anew each pass; the row ends with the `eot` after it, and what is left of the row
             is not asked (`IGNORE`); a document longer than T is cut, and a batch is only as wide as its longest row, up to `WIDTH`;
             "epochs": side by side from the start, a ragged last batch dropped, as the notebooks' loader;
@@ -51,8 +52,6 @@ class TokenLoader:
             self.ends = np.minimum(ends_of_text[1:], self.starts + T)  # the last token of each row
         else:
             self.starts = np.arange(0, last + 1, T)
-            if order == "shuffled" and len(self.starts) > 1:
-                self.starts = self.starts[:-1]  # leaves room to shift all windows by up to T - 1
         needed = batch_size if order == "epochs" else 1
         if len(self.starts) < needed:
             raise UserError(
@@ -66,13 +65,25 @@ class TokenLoader:
         whole, rest = divmod(len(self.starts), self.batch_size)
         return whole + bool(rest) if self.order == "in order" else max(1, whole)
 
+    @property
+    def left_out(self) -> int:
+        """Tokens of the stream that are not a target in one epoch; the first token, which has no predecessor, does not count."""
+        T = self.context_length
+        if self.order == "documents":
+            return len(self.ids) - 1 - int((self.ends - self.starts).sum())
+        windows = len(self) * self.batch_size if self.order == "epochs" else len(self.starts)
+        return len(self.ids) - 1 - windows * T
+
     def _starts_of_epoch(self, epoch: int) -> np.ndarray:
         if self.order == "in order":
             return self.starts
         rng = np.random.default_rng([self.seed, epoch])
         starts = rng.permutation(self.starts)
-        if self.order == "shuffled" and len(starts) > 1:
-            starts = starts + rng.integers(self.context_length)
+        if self.order == "shuffled":
+            most = self.left_out
+            # Drawn from thrice the range and clipped: one epoch in three begins with the first token, one in
+            # three ends with the last. A uniform offset would all but never reach the two ends of a text.
+            starts = starts + np.clip(rng.integers(-most, 2 * most, endpoint=True), 0, most)
         return starts
 
     def starts_of(self, step: int) -> np.ndarray:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from llm_scratch.data.sources import SOURCES, as_text, matching, read, read_bytes, text_of_line
+from llm_scratch.data.plain_text import decode_text, lines_before, wide_encoding, with_line_feeds
+from llm_scratch.data.sources import SOURCES, matching, read, read_bytes, text_files, text_of_line
 from llm_scratch.errors import DATA, UserError, describe_error
 from llm_scratch.extras import install_command
 from llm_scratch.user_folders import expand_user
@@ -37,6 +38,8 @@ class Stretch:
     begin: int
     end: int
     field: str
+    whole: bool = False
+    """whether no text of it continues in another stretch"""
 
     @property
     def size(self) -> int:
@@ -52,15 +55,16 @@ class Stretch:
         data = read_bytes(self.path, self.begin, self.end)
         if len(data) < self.size:
             raise UserError(f"{self.path} has become shorter while it was read; leave it as it is, and start again with --fresh", DATA)
+        text = decode_text(self.path, data, self.begin)
         if self.path.suffix != ".jsonl":
-            yield self.begin == 0, as_text(self.path, data, self.begin)
+            yield self.begin == 0, text
             return
-        for number, line in enumerate(data.split(b"\n"), 1):
+        for number, line in enumerate(text.split("\n"), 1):
             if line.strip():
                 try:
                     yield True, text_of_line(self.path, number, line, self.field)
-                except UserError:  # which line of the file it is, one looks for only then
-                    text_of_line(self.path, number + _lines_before(self.path, self.begin), line, self.field)
+                except UserError:  # the line's number in the file is counted only for an error
+                    text_of_line(self.path, number + lines_before(self.path, self.begin), line, self.field)
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ class Texts:
 
     documents: tuple[str, ...]
     size: int
+    whole = True
 
     def texts(self) -> Iterator[tuple[bool, str]]:
         """As `Stretch.texts`."""
@@ -118,7 +123,8 @@ def open_source(name: str, field: str = "text") -> Source:
     if kind == "hf":
         return _from_hub(name, argument, field)
     if kind == "file" or (kind not in SOURCES and expand_user(name).exists()):
-        return _from_files(name, [f for path in matching(argument if kind == "file" else name) for f in _inside(path)], field)
+        found = matching(argument if kind == "file" else name)
+        return _from_files(name, [f for path in found for f in (text_files(path, tables=True) if path.is_dir() else [path])], field)
     documents = read(name)
     sizes = [len(text.encode("utf-8", "surrogatepass")) for text in documents]
     facts = {"name": name, "documents": len(documents), "bytes": sum(sizes), "sha256": _fingerprint(documents)}
@@ -131,16 +137,6 @@ def _fingerprint(lines: Iterable[str]) -> str:
     for line in lines:
         sha.update(line.encode("utf-8", "surrogatepass") + b"\n")  # the name of a file need not be text
     return sha.hexdigest()
-
-
-def _inside(path: Path) -> list[Path]:
-    """A file, or all files of a folder and of those in it, in the order of their names; hidden ones are left out."""
-    if not path.is_dir():
-        return [path]
-    found = sorted(f for f in path.rglob("*") if f.is_file() and not any(part.startswith(".") for part in f.relative_to(path).parts))
-    if not found:
-        raise UserError(f"the folder {path} holds no files; expected texts, .jsonl or .parquet files", DATA)
-    return found
 
 
 def _from_files(name: str, paths: list[Path], field: str) -> Source:
@@ -164,18 +160,22 @@ def _from_files(name: str, paths: list[Path], field: str) -> Source:
 
 
 def _stretches(path: Path, size: int, field: str) -> Iterator[Stretch]:
-    """A file in stretches of about a portion."""
-    after = _after_line if path.suffix == ".jsonl" else _after_word
+    """A file in stretches of about a portion; one that is not UTF-8 is a single stretch."""
+    is_jsonl = path.suffix == ".jsonl"
+    after = _after_line if is_jsonl else _after_word
     begin = 0
+    if size > PORTION and wide_encoding(read_bytes(path, 0, 4)):
+        yield Stretch(path, 0, size, field, whole=True)
+        return
     while begin < size:
         end = size
         if begin + PORTION < size:
             with path.open("rb") as file:
                 end = min(size, after(file, begin + PORTION))
-        yield Stretch(path, begin, end, field)
+        yield Stretch(path, begin, end, field, whole=is_jsonl or (begin == 0 and end == size))
         begin = end
     if not size:
-        yield Stretch(path, 0, 0, field)
+        yield Stretch(path, 0, 0, field, whole=True)
 
 
 def _after_word(file: BinaryIO, offset: int) -> int:
@@ -197,22 +197,13 @@ def _after_line(file: BinaryIO, offset: int) -> int:
             return offset + read_so_far + end + 1
         read_so_far += len(data)
         if read_so_far > LONGEST:
-            line = _lines_before(Path(file.name), offset) + 1
+            line = lines_before(Path(file.name), offset) + 1
             raise UserError(
                 f"{file.name} line {line} is longer than {LONGEST >> 20} MiB; expected a document a line, so split it: "
                 "each is held in memory",
                 DATA,
             )
     return offset + read_so_far
-
-
-def _lines_before(path: Path, offset: int) -> int:
-    """How many line ends stand before a place in a file."""
-    count = 0
-    with path.open("rb") as file:
-        for _ in range(0, offset, PORTION):
-            count += file.read(min(PORTION, offset - file.tell())).count(b"\n")
-    return count
 
 
 def pieces(text: str) -> Iterator[str]:
@@ -282,4 +273,4 @@ def _rows(where: Path | str, field: str, values: list[Any], size: int) -> Texts:
     odd = next((value for value in values if not isinstance(value, str | None)), None)
     if odd is not None:
         raise UserError(f"the column {field!r} of {where} holds {type(odd).__name__}, such as {str(odd)[:40]!r}; expected texts", DATA)
-    return Texts(tuple(value or "" for value in values), size)
+    return Texts(tuple(with_line_feeds(value or "") for value in values), size)

@@ -4,9 +4,10 @@
     shakespeare      40,000 lines of his plays                                           downloaded once
     python-docs      the language reference that every Python carries                    on this machine
     stories:20000    that many stories of a grammar whose entropy is known               made here
-    file:books/      your own text, UTF-8: one document a file, or a line of a .jsonl    your files
+    file:books/      your own text: one document a file, or a line of a .jsonl           your files
     shards:FOLDER    tokens that `llm-scratch data prepare` made, for texts of any size  your files
 
+How the bytes of a file become text: `plain_text.py`.
 Yours: write `f(argument: str) -> list[str]`, then `SOURCES["mine"] = f` and train with `--data.source mine`.
 Proof: tests/data/test_sources.py. Lesson: lessons/step1_text.py.
 """
@@ -23,17 +24,19 @@ from pathlib import Path
 
 import numpy as np
 
+from llm_scratch.data.plain_text import begins_as_text, decode_text, is_blank, with_line_feeds
 from llm_scratch.data.shards import open_shards, places_of
 from llm_scratch.download import FILES, cache_folder, fetch
 from llm_scratch.errors import DATA, UserError, unknown
 from llm_scratch.tokenizers import load_tokenizer
 from llm_scratch.user_folders import expand_user
 
-PEEK_BYTES = 1 << 16  # read of a large file to see whether it is text
+PEEK_BYTES = 1 << 16  # read of a file in a folder to see whether it is text
+MAX_NAME = 60  # characters of a source in a warning: a list of paths can be long
 
 
 def read(source: str) -> list[str]:
-    """The documents of a source, each one text.
+    """The documents of a source, each one text; empty ones are left out, and a warning counts them.
 
     Args:
         source: a name in `SOURCES`, with its argument after a colon: "verdict", "stories:20000", "file:books/*.txt".
@@ -46,9 +49,13 @@ def read(source: str) -> list[str]:
             raise UserError(f"unknown source {source!r}; a file is written 'file:{source}'")
         raise unknown("source", name, SOURCES)
     documents = SOURCES[name](argument)
-    if not any(text.strip() for text in documents):
+    kept = [text for text in documents if not is_blank(text)]
+    if not kept:
         raise UserError(f"source {source!r} holds no text; expected at least one word", DATA)
-    return documents
+    if n_empty := len(documents) - len(kept):
+        where = source if len(source) <= MAX_NAME else f"{source[:MAX_NAME]}..."
+        warnings.warn(f"{where}: {n_empty:,} of {len(documents):,} documents are empty and are left out", stacklevel=2)
+    return kept
 
 
 def _downloaded(name: str, file: str, about: str) -> Callable[[str], list[str]]:
@@ -106,7 +113,11 @@ def _prose(topic: str) -> list[str]:
 
 def files(argument: str) -> list[str]:
     """Your own text: a file, a folder, a pattern like books/*.txt or books/**/*.txt (in the order of their names), or a list of these."""
-    return [document for path in matching(argument) for document in (_folder(path) if path.is_dir() else _documents(path))]
+    paths = [file for path in matching(argument) for file in (text_files(path) if path.is_dir() else [path])]
+    documents = [document for path in paths for document in _documents(path)]
+    if len(documents) == 1 and paths[0].suffix != ".jsonl" and is_blank(documents[0]):
+        raise UserError(f"{paths[0]} is empty; expected text", DATA)
+    return documents
 
 
 def matching(argument: str) -> list[Path]:
@@ -163,45 +174,34 @@ def files_in(folder: Path) -> list[Path]:
     )
 
 
-def _folder(folder: Path) -> list[str]:
-    """The documents of a folder's files; files that are not text, such as a cover's picture, are left out with a warning.
+def text_files(folder: Path, tables: bool = False) -> list[Path]:
+    """The files of a folder that hold text; others, such as a picture, are left out with a warning.
 
+    Args:
+        folder: files in its subfolders count too, hidden ones do not.
+        tables: whether .parquet files count as well.
     Raises:
-        UserError: no file of it is text; a damaged .jsonl file (code 3).
+        UserError: none of its files holds text (code 3).
     """
-    paths, documents, skipped = files_in(folder), [], []
+    paths = files_in(folder)
+    kept: list[Path] = []
+    skipped: list[Path] = []
     for path in paths:
-        if path.suffix == ".jsonl":
-            documents += _documents(path)
-            continue
-        try:
-            if _begins_as_binary(path):
-                skipped.append(path)
-            else:
-                documents += _documents(path)
-        except UserError:
-            skipped.append(path)
-    if not documents:
-        raise UserError(f"the folder {folder} holds no text files ({len(paths)} files in all); expected UTF-8 text or .jsonl", DATA)
+        is_data = path.suffix == ".jsonl" or (tables and path.suffix == ".parquet")
+        text = is_data or begins_as_text(read_bytes(path, 0, PEEK_BYTES))
+        (kept if text else skipped).append(path)
+    if not kept:
+        expected = "UTF-8 text, .jsonl or .parquet" if tables else "UTF-8 text or .jsonl"
+        raise UserError(f"the folder {folder} holds no text files ({len(paths)} files in all); expected {expected}", DATA)
     if skipped:
         names = ", ".join(str(path.relative_to(folder)) for path in skipped[:3]) + ", ..." * (len(skipped) > 3)
-        warnings.warn(f"{folder}: {len(skipped)} of {len(paths)} files are empty or not UTF-8 text and are left out: {names}", stacklevel=2)
-    return documents
-
-
-def _begins_as_binary(path: Path) -> bool:
-    """Whether a large file begins with bytes that no text has, so that a film need not be read to its end."""
-    if path.stat().st_size <= PEEK_BYTES:
-        return False
-    head = read_bytes(path, 0, PEEK_BYTES)
-    return b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff"))  # UTF-16 text begins with one of these
+        warnings.warn(f"{folder}: {len(skipped)} of {len(paths)} files are not text and are left out: {names}", stacklevel=2)
+    return kept
 
 
 def _documents(path: Path) -> list[str]:
     """One file's text, or the "text" of each line of a .jsonl file."""
-    text = as_text(path, read_bytes(path))
-    if not text.strip():
-        raise UserError(f"{path} is empty; expected text", DATA)
+    text = decode_text(path, read_bytes(path))
     if path.suffix != ".jsonl":
         return [text]
     return [text_of_line(path, number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
@@ -221,22 +221,6 @@ def read_bytes(path: Path, begin: int = 0, end: int | None = None) -> bytes:
         raise UserError(f"cannot read {path}: {e.strerror or e}; expected a text file", DATA) from e
 
 
-def as_text(path: Path, data: bytes, begin: int = 0) -> str:
-    """The bytes that stand in a file from `begin` on as text; a byte order mark goes, and line ends become \\n.
-
-    Raises:
-        UserError: they are not text (code 3).
-    """
-    try:
-        text = data.decode("utf-8" if begin else "utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
-    except UnicodeDecodeError as e:
-        at = e.start + len(data) - len(e.object)  # the object has lost its byte order mark
-        raise UserError(f"{path} is not UTF-8 text (byte {begin + at} is 0x{data[at]:02x}); convert it, e.g. with iconv", DATA) from e
-    if "\0" in text:
-        raise UserError(f"{path} is a binary file (byte {begin + data.index(0)} is 0); expected text", DATA)
-    return text
-
-
 def text_of_line(path: Path, number: int, line: str | bytes, field: str = "text") -> str:
     """The text in one line of a .jsonl file, which stands under `field` in its object.
 
@@ -253,7 +237,7 @@ def text_of_line(path: Path, number: int, line: str | bytes, field: str = "text"
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         wanted = f'{path} line {number} is not a JSON object with a "{field}"'
         raise UserError(f'{wanted}{names}; expected {{"{field}": "..."}}', DATA) from e
-    return text
+    return with_line_feeds(text)
 
 
 def shards(argument: str) -> list[str]:

@@ -19,7 +19,7 @@ from torch import nn
 from llm_scratch.config import ModelConfig
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.interop.gpt2_table import HF, assemble
-from llm_scratch.interop.hf_tokenizer import read_tokenizer
+from llm_scratch.interop.hf_tokenizer import read_start_id, read_tokenizer
 from llm_scratch.interop.safetensors import INDEX, SINGLE, TensorFiles, files_of
 from llm_scratch.interop.torch_file import unwrapped_names
 from llm_scratch.strict import read_json
@@ -65,7 +65,7 @@ def load_folder(folder: str | Path, tokenizer: Tokenizer | None = None) -> tuple
     if tokenizer.n_vocab > cfg.vocab_size:
         raise UserError(f"{folder}: the tokenizer has {tokenizer.n_vocab} tokens and the model {cfg.vocab_size}", CHECKPOINT)
     model = load_weights(cfg, files_of(folder), folder, "config.json")
-    start = (config.get(OURS) or {}).get("start_id")
+    start = (config.get(OURS) or {}).get("start_id", read_start_id(folder))
     model.start_id = start if type(start) is int and 0 <= start < cfg.vocab_size else None  # type: ignore[assignment]
     return model, tokenizer
 

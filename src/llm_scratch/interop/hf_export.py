@@ -10,6 +10,7 @@ import json
 import os
 import random
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ from llm_scratch.tokenizers.special import end_of_text
 
 TOLERANCE = 1e-4
 """largest difference of two logits, as a share of the largest logit, in float32"""
+CONTINUED = 8  # tokens that a prompt is continued by
 ROWS, LONGEST, TEXTS = 2, 256, 1000  # rows of tokens whose logits are compared, their length at most; texts whose ids are
 
 
@@ -72,7 +74,7 @@ def write(model: nn.Module, tokenizer: Tokenizer, folder: Path) -> None:
     cfg, eot = ModelConfig.of(model.cfg), end_of_text(tokenizer)  # type: ignore[arg-type]
     config = to_config(cfg, model.start_id, eot)  # type: ignore[arg-type]
     files.disk.make_folder(folder)
-    write_tokenizer(tokenizer, folder, cfg.context_length)
+    write_tokenizer(tokenizer, folder, cfg.context_length, model.start_id)  # type: ignore[arg-type]
     files.disk.write(folder / SINGLE, safetensors_pieces(tensors(model, cfg), {"format": "pt"}))
     generation = {"bos_token_id": eot, "eos_token_id": eot, "do_sample": True}
     for name, content in (("config.json", config), ("generation_config.json", generation)):
@@ -92,7 +94,7 @@ def tensors(model: nn.Module, cfg: ModelConfig) -> dict[str, Tensor]:
 
 
 def compare(model: nn.Module, tokenizer: Tokenizer, folder: Path) -> Checked | None:
-    """Read a folder with transformers, and hold its logits and ids to ours.
+    """Read a folder with transformers, and compare its logits, its ids and a continued prompt with ours.
 
     Raises:
         UserError: they differ (code 4).
@@ -113,10 +115,45 @@ def compare(model: nn.Module, tokenizer: Tokenizer, folder: Path) -> Checked | N
     if not difference <= TOLERANCE:
         raise UserError(f"transformers reads another model: logits differ by {difference:.1e} of the largest, expected 1e-4", CHECKPOINT)
     texts = sample_texts(tokenizer, TEXTS)
+    first = [] if model.start_id is None else [model.start_id]
     for text, ids in zip(texts, their_tokenizer(texts, verbose=False)["input_ids"]):
-        if tokenizer.encode(text, allowed_special="all") != ids:
+        if [*first, *tokenizer.encode(text, allowed_special="all")] != ids:
             raise UserError(f"transformers reads another tokenizer: the ids of {text[:60]!r} differ", CHECKPOINT)
+    pipeline = transformers.pipeline("text-generation", model=theirs, tokenizer=their_tokenizer)
+    check_continuation(model, tokenizer, pipeline, texts)
     return Checked(difference, len(texts))
+
+
+@torch.inference_mode()
+def check_continuation(model: nn.Module, tokenizer: Tokenizer, pipeline: Any, texts: Sequence[str]) -> None:
+    """Let transformers' text-generation pipeline continue a prompt greedily, as a user would, and follow it with our model.
+
+    Args:
+        model, tokenizer: ours; the prompt begins with `model.start_id`, as in `generate`.
+        pipeline: theirs.
+        texts: prompts to choose from; one that leaves room in the context is taken.
+    Raises:
+        UserError: the pipeline gives its model other ids, or its model continues with another token (code 4).
+    """
+    cfg = ModelConfig.of(model.cfg)  # type: ignore[arg-type]
+    first = [] if model.start_id is None else [model.start_id]
+    room = cfg.context_length - len(first) - CONTINUED
+    encoded = ((text, tokenizer.encode(text, allowed_special="all")) for text in texts)
+    prompt, own = next(((text, ids) for text, ids in encoded if 0 < len(ids) <= room), ("", []))
+    if not own:
+        return  # the context has no room for a prompt and its continuation
+    given = pipeline(prompt, max_new_tokens=CONTINUED, do_sample=False, pad_token_id=0, return_tensors=True)
+    ids = given[0]["generated_token_ids"]
+    start = len(first) + len(own)
+    if ids[:start] != [*first, *own]:
+        raise UserError(
+            f"transformers begins the prompt {prompt[:60]!r} with other ids: {ids[:4]}, expected {[*first, *own][:4]}", CHECKPOINT
+        )
+    device = next(model.parameters()).device
+    logits = model(torch.tensor([ids], device=device)).float()[0, start - 1 : -1]  # [tokens, V]
+    chosen = logits.gather(-1, torch.tensor(ids[start:], device=device)[:, None])[:, 0]
+    if (logits.max(-1).values - chosen).max() > TOLERANCE * logits.abs().max():
+        raise UserError(f"transformers continues the prompt {prompt[:60]!r} with another token than this model", CHECKPOINT)
 
 
 @torch.inference_mode()

@@ -1,7 +1,7 @@
 """Tokenizers as transformers reads and writes them.
 
-Byte-pair tokenizers have the same tokenizer.json here and there. Characters become a list of words of one letter each, which is what
-the `tokenizers` library can express; words cannot be: it joins them again with other spaces.
+Byte-pair tokenizers have the same tokenizer.json here and there, and characters have one in `tokenizers.char_files`. Words cannot be
+written: the `tokenizers` library joins them with other spaces.
 Proof: tests/interop/test_hf_export.py (equal ids and equal texts, both ways).
 Source: https://huggingface.co/docs/tokenizers; the fields of tokenizer_config.json are transformers' PreTrainedTokenizerFast's.
 """
@@ -9,15 +9,15 @@ Source: https://huggingface.co/docs/tokenizers; the fields of tokenizer_config.j
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llm_scratch.errors import DATA, UserError
+from llm_scratch.errors import UserError
 from llm_scratch.files import write_whole
 from llm_scratch.tokenizers import CharTokenizer, SimpleTokenizerV1, Tokenizer, load_tokenizer, save_tokenizer
 from llm_scratch.tokenizers.bpe import ByteBPE
-from llm_scratch.tokenizers.bpe_files import read_tokenizer_json, write_tokenizer_json
+from llm_scratch.tokenizers.bpe_files import prefix_id, read_tokenizer_json, write_tokenizer_json
+from llm_scratch.tokenizers.char_files import word_level_json
 from llm_scratch.tokenizers.special import END_OF_TEXT, end_of_text
 
 
@@ -30,14 +30,17 @@ def read_tokenizer(folder: str | Path) -> Tokenizer:
     folder = Path(folder)
     if not (folder / "tokenizer.json").is_file() and (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
         return ByteBPE.from_gpt2_files(folder / "merges.txt", folder / "vocab.json")
-    data, path = read_tokenizer_json(folder)
-    if data["model"].get("type") == "WordLevel":
-        return _characters(data, path)
     return load_tokenizer(folder)
 
 
-def write_tokenizer(tokenizer: Tokenizer, folder: str | Path, context_length: int) -> None:
+def write_tokenizer(tokenizer: Tokenizer, folder: str | Path, context_length: int, start_id: int | None = None) -> None:
     """Write tokenizer.json and tokenizer_config.json, so that AutoTokenizer reads the same tokenizer.
+
+    Args:
+        tokenizer: what to write.
+        folder: where to.
+        context_length: tokens that the model takes.
+        start_id: the token that the model needs before each text (`model.start_id`): AutoTokenizer then adds it to prompts.
 
     Raises:
         UserError: the `tokenizers` library cannot express it (code 2).
@@ -46,9 +49,12 @@ def write_tokenizer(tokenizer: Tokenizer, folder: str | Path, context_length: in
     if isinstance(tokenizer, SimpleTokenizerV1):
         raise UserError("transformers has no tokenizer of words that keeps spaces as ours does; train with --data.tokenizer bpe or chars")
     if isinstance(tokenizer, CharTokenizer):
-        write_tokenizer_json(folder, _of_characters(tokenizer))
+        write_tokenizer_json(folder, word_level_json(tokenizer))
     else:
         save_tokenizer(tokenizer, folder)
+    if start_id is not None:
+        data, path = read_tokenizer_json(folder)
+        write_tokenizer_json(path, data | {"post_processor": _starts_with(tokenizer, start_id)})
     special = END_OF_TEXT if end_of_text(tokenizer) is not None else None
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -63,30 +69,25 @@ def write_tokenizer(tokenizer: Tokenizer, folder: str | Path, context_length: in
     write_whole(folder / "tokenizer_config.json", json.dumps(given, indent=1) + "\n")
 
 
-def _of_characters(tokenizer: CharTokenizer) -> dict[str, Any]:
-    """The tokenizer.json of a CharTokenizer: every letter is cut off, and is a word."""
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    letters = {letter: i for i, letter in enumerate(tokenizer.characters)}
+def _starts_with(tokenizer: Tokenizer, start_id: int) -> dict[str, Any]:
+    """The post_processor that puts a token before each text, and before a pair of texts once."""
+    name = tokenizer.decode([start_id])
+    first = {"SpecialToken": {"id": name, "type_id": 0}}
+    texts = [{"Sequence": {"id": letter, "type_id": number}} for number, letter in enumerate("AB")]
     return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [{"id": i, "content": name, **flags} for name, i in tokenizer.special_tokens.items()],
-        "normalizer": None,
-        "pre_tokenizer": {"type": "Split", "pattern": {"Regex": r"[\s\S]"}, "behavior": "Isolated", "invert": False},
-        "post_processor": None,
-        "decoder": {"type": "Fuse"},
-        "model": {"type": "WordLevel", "vocab": letters | tokenizer.special_tokens, "unk_token": "<|unk|>"},
+        "type": "TemplateProcessing",
+        "single": [first, texts[0]],
+        "pair": [first, *texts],
+        "special_tokens": {name: {"id": name, "ids": [start_id], "tokens": [name]}},
     }
 
 
-def _characters(data: Mapping[str, Any], path: Path) -> CharTokenizer:
-    """The CharTokenizer in a tokenizer.json; only what `_of_characters` writes is one."""
-    vocab = data["model"].get("vocab")
-    if isinstance(vocab, dict) and all(type(i) is int for i in vocab.values()):
-        letters = [name for name, _ in sorted(vocab.items(), key=lambda item: item[1]) if name != END_OF_TEXT]
-        if all(len(letter) == 1 for letter in letters):
-            tokenizer = CharTokenizer(letters, END_OF_TEXT in vocab)
-            if {key: value for key, value in _of_characters(tokenizer).items() if key != "version"}.items() <= data.items():
-                return tokenizer
-    raise UserError(f"{path} is a list of words that is not one of single characters; known are byte-level BPE and characters", DATA)
+def read_start_id(folder: str | Path) -> int | None:
+    """The token that the tokenizer.json of a folder puts before each text; None where there is none.
+
+    Raises:
+        UserError: it puts other tokens around each text (code 3).
+    """
+    if not (Path(folder) / "tokenizer.json").is_file():
+        return None
+    return prefix_id(*read_tokenizer_json(folder))

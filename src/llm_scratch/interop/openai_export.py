@@ -39,6 +39,10 @@ def save_gpt2(model: nn.Module, tokenizer: ByteBPE, folder: str | Path) -> None:
         )
     if tokenizer.splitter.pattern != GPT2_PATTERN:
         raise UserError("OpenAI's release holds a tokenizer that cuts text as GPT-2's does, and this one cuts otherwise; train it anew")
+    if len(tokenizer.merges) + 256 + len(tokenizer.special_tokens) < tokenizer.n_vocab:
+        raise UserError(
+            "OpenAI's release numbers its tokens without gaps, and the ids of this tokenizer have some; use `llm-scratch export hf`"
+        )
     folder, state = Path(folder), model.state_dict()
     tensors = {}
     for theirs, ours in names(OPENAI, cfg.n_layers):

@@ -15,7 +15,10 @@ BASE = 10_000.0  # the slowest pair turns once in about so many tokens, times 2 
 
 def angles(places: Tensor, head_dim: int, base: float = BASE) -> tuple[Tensor, Tensor]:
     """Cosine and sine of every pair's angle. places: [T], or [B, T] -> two of [T, D / 2], or of [B, 1, T, D / 2]."""
-    slower = base ** (-torch.arange(0, head_dim, 2, device=places.device, dtype=torch.float32) / head_dim)  # [D // 2]
+    # The reciprocal of a power, not the power of a negative exponent: they differ in the last bit, which position 40,000
+    # makes an error of 2.4e-4. transformers computes the same reciprocal.
+    exponents = torch.arange(0, head_dim, 2, device=places.device, dtype=torch.float32) / head_dim  # [D // 2]
+    slower = 1.0 / base**exponents
     turned = places[..., None] * slower
     turned = turned if places.dim() == 1 else turned[:, None]  # all heads of a row alike
     return turned.cos(), turned.sin()

@@ -28,7 +28,7 @@ from llm_scratch.planning.describe import describe
 from llm_scratch.planning.text_facts import TextFacts, beginnings, text_facts
 from llm_scratch.tokenizers import Tokenizer
 from llm_scratch.tokenizers.special import end_of_text
-from llm_scratch.training.plan import SAMPLE_TOKENS, Plan, make_plan
+from llm_scratch.training.plan import SAMPLE_TOKENS, Plan, loader_for, make_plan
 from llm_scratch.training.trial import try_out
 
 CLOSING_SECONDS = 4.0  # drawing the loss, the last samples
@@ -137,7 +137,8 @@ def choose_run(
     row_tokens = min(chooser.config.model.context_length, n_train / facts.n_documents)
     _choose_model(chooser, n_train, row_tokens, seconds - spent(), budget, device)
     plan = _choose_steps(chooser, corpus, lambda: seconds - spent() - CLOSING_SECONDS, device)
-    lines = describe(chooser.config, facts, plan, chooser.reasons, n_train, n_val)
+    left_out = loader_for(chooser.config, corpus).left_out
+    lines = describe(chooser.config, facts, plan, chooser.reasons, n_train, n_val, left_out)
     is_shards = base.data.source.startswith("shards:")
     mark = "" if is_shards or corpus.text is None else corpus.text.sha256
     return Choice(request, chooser.config, lines, tuple(prompts), facts, mark), plan, corpus

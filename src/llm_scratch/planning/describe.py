@@ -1,4 +1,4 @@
-"""What was chosen for a text, and why, in five lines.
+"""What was chosen for a text, and why, in a few lines.
 
 Tests: tests/planning/test_describe.py.
 """
@@ -11,9 +11,22 @@ from llm_scratch.config import RunConfig
 from llm_scratch.planning.text_facts import TextFacts
 from llm_scratch.training.plan import Plan
 
+MIN_LEFT_OUT = 0.01  # of the training tokens: fewer are not worth a line
 
-def describe(config: RunConfig, facts: TextFacts, plan: Plan, reasons: Mapping[str, str], n_train: int, n_val: int) -> dict[str, str]:
-    """Five subjects (text, tokenizer, rows, model, training), each with a sentence.
+_WHERE = {
+    "shuffled": "others each time",
+    "documents": "the ends of long documents",
+    "epochs": "those after the last full batch",
+    "in order": "those after the last full row",
+}
+"""Which training tokens an epoch leaves out, by the order of rows."""
+
+
+def describe(
+    config: RunConfig, facts: TextFacts, plan: Plan, reasons: Mapping[str, str], n_train: int, n_val: int, left_out: int = 0
+) -> dict[str, str]:
+    """Five subjects (text, tokenizer, rows, model, training), each with a sentence; a sixth where an epoch leaves out
+    more than `MIN_LEFT_OUT` of the training tokens.
 
     Args:
         config: what was chosen.
@@ -21,9 +34,11 @@ def describe(config: RunConfig, facts: TextFacts, plan: Plan, reasons: Mapping[s
         plan: of the run.
         reasons: subject -> why, from the rules.
         n_train, n_val: tokens for training and for validation.
+        left_out: training tokens that are not a target in an epoch (`TokenLoader.left_out`).
     """
     model, train = config.model, config.train
     held_out = f"{n_val / (n_train + n_val):.2g}"
+    skipped = f"{left_out:,} of {n_train:,} training tokens an epoch, {_WHERE[config.data.order]}"
     return {
         "text": f"{_documents(facts.n_documents)}, {_size(facts.n_bytes)}; {float(held_out):.0%} for validation, {reasons['split']}",
         "tokenizer": _tokenizer(config, facts, n_train + n_val, reasons["tokenizer"]),
@@ -31,6 +46,7 @@ def describe(config: RunConfig, facts: TextFacts, plan: Plan, reasons: Mapping[s
         "model": f"{model.n_layers} layers of {model.emb_dim}, {_count(model.n_params)} parameters"
         f"{f', dropout {model.drop_rate:g}' * bool(model.drop_rate)}; {reasons['model']}",
         "training": f"{plan.steps:,} steps, {_epochs(plan.passes or 0.0)}; {reasons['training']}",
+        **({"left out": skipped} if left_out > MIN_LEFT_OUT * n_train else {}),
     }
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 from llm_scratch.errors import DATA, UserError, describe_error, unknown
 from llm_scratch.tokenizers import bpe_files
 from llm_scratch.tokenizers.bpe import ByteBPE
+from llm_scratch.tokenizers.char_files import from_word_level
 from llm_scratch.tokenizers.chars import CharTokenizer
 from llm_scratch.tokenizers.gpt2 import N_VOCAB, load_gpt2
 from llm_scratch.tokenizers.words import SimpleTokenizerV1, SimpleTokenizerV2, build_vocab, split_words
@@ -33,6 +34,7 @@ __all__ = [
     "SimpleTokenizerV2",
     "Tokenizer",
     "build_vocab",
+    "decoding_every_id",
     "load_tokenizer",
     "save_tokenizer",
     "split_words",
@@ -129,6 +131,18 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     return MODEL_TYPES[kind](data, path)
 
 
+def decoding_every_id(tokenizer: Tokenizer) -> Tokenizer:
+    """The same tokenizer, or a ByteBPE in place of a tiktoken encoding that has gaps in its ids (cl100k_base, o200k_base).
+
+    A model can choose any id below `n_vocab`. tiktoken raises an error for an id in a gap; a ByteBPE decodes it as no text.
+    """
+    if not hasattr(tokenizer, "_mergeable_ranks"):
+        return tokenizer
+    encoding = cast("tiktoken.Encoding", tokenizer)
+    n_tokens = len(encoding._mergeable_ranks.keys() | {name.encode() for name in encoding._special_tokens})
+    return ByteBPE.from_tiktoken(encoding) if n_tokens < encoding.n_vocab else tokenizer
+
+
 def _read_own(cls: Any) -> Callable[[dict[str, Any], Path], Tokenizer]:
     def read(data: dict[str, Any], path: Path) -> Tokenizer:
         try:
@@ -144,5 +158,6 @@ MODEL_TYPES: dict[str, Callable[[dict[str, Any], Path], Tokenizer]] = {
     "words": _read_own(SimpleTokenizerV2),
     "words-v1": _read_own(SimpleTokenizerV1),
     "chars": _read_own(CharTokenizer),
+    "WordLevel": from_word_level,
 }
 """The "type" in a `tokenizer.json` -> a function of (its content, its path)."""

@@ -197,15 +197,19 @@ class ByteBPE:
         return self.decode_bytes(ids).decode("utf-8", errors)
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """Turn ids into bytes; an id outside the vocabulary is a ValueError."""
+        """Turn ids into bytes. An id that no token has, in a gap below `n_vocab`, gives none; one outside is a ValueError."""
         return b"".join(self.decode_tokens_bytes(ids))
 
     def decode_tokens_bytes(self, ids: Iterable[int]) -> list[bytes]:
         """The bytes of each id."""
+        ids = list(ids)
         try:
             return [self._bytes[i] for i in ids]
         except KeyError as missing:
-            raise ValueError(f"id {missing.args[0]} is not in this vocabulary of {self.n_vocab} tokens") from None
+            (i,) = missing.args
+            if not 0 <= i < self.n_vocab:
+                raise ValueError(f"id {i} is not in this vocabulary of {self.n_vocab} tokens") from None
+        return [self._bytes.get(i, b"") for i in ids]
 
     def token_bytes(self, token: int) -> bytes:
         """The bytes of one id."""

@@ -1,7 +1,8 @@
 """Byte-pair vocabularies on disk: `tokenizer.json`, GPT-2's two files, tiktoken's ranks. What is read is checked before it is used.
 
 The `tokenizers` library and GPT-2 write a token's bytes as printable characters: "Ġ" is the space. A file from a stranger may be
-damaged or made to hurt; too large, in circles, with gaps or doubles, it is refused with the place and the reason.
+damaged or made to hurt; too large, in circles, or with doubles, it is refused with the place and the reason. In a
+`tokenizer.json` ids may have gaps, as those of tiktoken's cl100k_base and o200k_base do.
 Proof: tests/tokenizers/test_bpe_files.py.
 Source: https://github.com/openai/gpt-2 (src/encoder.py, `bytes_to_unicode`); https://huggingface.co/docs/tokenizers.
 """
@@ -65,12 +66,34 @@ def _check_plain(data: Mapping[str, Any], model: Mapping[str, Any], added: Seque
     if model.get("type", "BPE") != "BPE" or any(settings.values()):
         wrong = ", ".join(f"{key}={value!r}" for key, value in settings.items() if value) or f"a {model.get('type')} model"
         raise bad_vocabulary(f"{path} is not plain byte-level BPE: it has {wrong}")
-    after = data.get("post_processor") or {"type": "ByteLevel"}
-    adds_nothing = after["type"] == "TemplateProcessing" and [list(piece) for piece in after.get("single", ())] == [["Sequence"]]
-    if after["type"] != "ByteLevel" and not adds_nothing:  # transformers 5 writes a template of the text alone
-        raise bad_vocabulary(f"{path} adds tokens to each text ({after['type']}), which this tokenizer does not do")
+    prefix_id(data, path)
     if plain := [token["content"] for token in added if not token.get("special")]:
         raise bad_vocabulary(f"{path} has added tokens that are not special, such as {plain[0]!r}; this tokenizer has no such kind")
+
+
+def prefix_id(data: Mapping[str, Any], path: Path) -> int | None:
+    """The token that a `tokenizer.json` puts before each text (its post_processor); None where it adds nothing.
+
+    Encoding here never adds the token: it belongs to the model, as `start_id`.
+
+    Raises:
+        UserError: it adds other tokens (code 3).
+    """
+    after = data.get("post_processor") or {"type": "ByteLevel"}
+    steps = after["processors"] if after["type"] == "Sequence" else [after]
+    templates = [step for step in steps if step["type"] != "ByteLevel"]
+    if not templates:
+        return None
+    if len(templates) == 1 and templates[0]["type"] == "TemplateProcessing":
+        pieces = templates[0].get("single", ())
+        kinds = [kind for piece in pieces for kind in piece]
+        if kinds == ["Sequence"]:  # transformers 5 writes a template of the text alone
+            return None
+        if kinds == ["SpecialToken", "Sequence"]:
+            ids = templates[0]["special_tokens"][pieces[0]["SpecialToken"]["id"]]["ids"]
+            if len(ids) == 1 and type(ids[0]) is int:
+                return ids[0]
+    raise bad_vocabulary(f"{path} adds tokens to each text ({after['type']}), which this tokenizer does not do")
 
 
 def to_json(merges: Sequence[Merge], ids: Mapping[bytes, int], specials: Mapping[str, int], pattern: str) -> dict[str, Any]:
@@ -136,8 +159,17 @@ def _parts(vocab: Mapping[str, Any], merges: Sequence[Sequence[str]], specials: 
     """Check a vocabulary against its merges. What is neither byte nor merge is special: named, or `<...>` if None."""
     if max(len(vocab), len(merges)) > MAX_TOKENS:
         raise bad_vocabulary(f"{max(len(vocab), len(merges)):,} rows are more than the {MAX_TOKENS:,} tokens that a vocabulary may have")
-    if any(type(i) is not int for i in vocab.values()) or sorted(vocab.values()) != list(range(len(vocab))):
+    ids = vocab.values()
+    if specials is None and (any(type(i) is not int for i in ids) or sorted(ids) != list(range(len(vocab)))):
         raise bad_vocabulary(f"the ids of the {len(vocab)} tokens are not 0 to {len(vocab) - 1}, each once")
+    if specials is None and (any(type(i) is not int for i in ids) or sorted(ids) != list(range(len(vocab)))):
+        raise bad_vocabulary(f"the ids of the {len(vocab)} tokens are not 0 to {len(vocab) - 1}, each once")
+    if (
+        any(type(i) is not int for i in ids)
+        or len(set(ids)) < len(vocab)
+        or not 0 <= min(ids, default=0) <= max(ids, default=0) < MAX_TOKENS
+    ):
+        raise bad_vocabulary(f"the ids of the {len(vocab)} tokens are not whole numbers from 0 to {MAX_TOKENS - 1:,}, each once")
     vocabulary = Vocabulary(())
     for n, merge in enumerate(merges):
         if len(merge) != 2:
@@ -149,8 +181,8 @@ def _parts(vocab: Mapping[str, Any], merges: Sequence[Sequence[str]], specials: 
     rest = {name: i for name, i in vocab.items() if name not in known}
     if odd := [name for name in rest if (name[0] + name[-1] != "<>" if specials is None else name not in specials)]:
         raise bad_vocabulary(f"the token {odd[0]!r} is made by no merge and is no special token")
-    ids = {token: vocab[name] for name, token in known.items()}
-    return {"merges": vocabulary, "ids": ids, "special_tokens": rest if specials is None else specials}
+    by_token = {token: vocab[name] for name, token in known.items()}
+    return {"merges": vocabulary, "ids": by_token, "special_tokens": rest if specials is None else specials}
 
 
 def _pattern(cutter: Mapping[str, Any], path: Path) -> str:

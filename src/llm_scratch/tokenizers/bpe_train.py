@@ -1,6 +1,6 @@
 """Learning a byte-pair vocabulary: join the most frequent pair of neighbours, and again, and again.
 
-That sentence is the whole algorithm. Counting all pairs anew for each merge would take hours; here four things make it fast,
+That sentence is the whole algorithm. Counting all pairs anew for each merge would take hours; here five things make it fast,
 and none changes the result (tests/tokenizers/test_bpe_train.py holds it to a version of twenty lines that does count anew):
 
 1. Each different piece of text is kept once, with how often it occurs.
@@ -9,6 +9,7 @@ and none changes the result (tests/tokenizers/test_bpe_train.py holds it to a ve
    only the counts of the pairs beside the merged one.
 4. A heap gives the most frequent pair. Counts that have fallen since are not looked up in the heap; such a pair is corrected
    when it comes to the top. Counts never grow: new pairs always contain the new token.
+5. A very long word is a `Chain` of tokens: a merge touches the positions of its pair, not the whole word.
 
 Source: Sennrich et al. 2016, https://arxiv.org/abs/1508.07909, algorithm 1; on bytes: GPT-2 (Radford et al. 2019), section 2.2.
 """
@@ -17,15 +18,16 @@ from __future__ import annotations
 
 import gc
 import heapq
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from llm_scratch.tokenizers.merging import BYTES, FIRST_MERGE, pairs, symbols
+from llm_scratch.tokenizers.merging import BYTES, FIRST_MERGE, Chain, pairs, symbols
 from llm_scratch.tokenizers.pretokens import Splitter
 from llm_scratch.tokenizers.special import special_pattern
 
+MIN_CHAIN = 128  # tokens: a word from here on is a `Chain`; below, replacing in a string is faster
 MIN_BAR_COLUMNS = 70  # that a progress bar takes with its name, share and time
 
 
@@ -66,6 +68,9 @@ def learn_merges(counts: Mapping[str, int], n_merges: int, tick: Callable[[], ob
     words = [symbols(piece.encode("utf-8", "replace")) for piece in counts]
     freqs = list(counts.values())
     count, where = _index(words, freqs)
+    chains = {i: Chain(word) for i, word in enumerate(words) if len(word) >= MIN_CHAIN}
+    for i in chains:
+        words[i] = ""
     heap = [(-n, pair) for pair, n in count.items()]
     heapq.heapify(heap)
     merges: list[str] = []
@@ -77,7 +82,7 @@ def learn_merges(counts: Mapping[str, int], n_merges: int, tick: Callable[[], ob
         if not n:
             break
         heapq.heappop(heap)
-        fresh = _merge(pair, chr(FIRST_MERGE + len(merges)), words, freqs, count, where)
+        fresh = _merge(pair, chr(FIRST_MERGE + len(merges)), words, freqs, count, where, chains)
         for new_pair, n in fresh.items():
             heapq.heappush(heap, (-n, new_pair))
         merges.append(pair)
@@ -90,6 +95,11 @@ def _index(words: list[str], freqs: list[int]) -> tuple[dict[str, int], dict[str
     count: dict[str, int] = {}
     where: dict[str, list[int]] = {}
     for i, word in enumerate(words):
+        if len(word) >= MIN_CHAIN:  # listed once for each of its pairs: the chain knows the positions
+            for pair, n in Counter(pairs(word)).items():
+                count[pair] = count.get(pair, 0) + n * freqs[i]
+                where.setdefault(pair, []).append(i)
+            continue
         for pair in pairs(word):
             if pair in count:
                 count[pair] += freqs[i]
@@ -100,9 +110,18 @@ def _index(words: list[str], freqs: list[int]) -> tuple[dict[str, int], dict[str
     return count, where
 
 
-def _merge(pair: str, new: str, words: list[str], freqs: list[int], count: dict[str, int], where: dict[str, list[int]]) -> dict[str, int]:
+def _merge(
+    pair: str,
+    new: str,
+    words: list[str],
+    freqs: list[int],
+    count: dict[str, int],
+    where: dict[str, list[int]],
+    chains: Mapping[int, Chain],
+) -> dict[str, int]:
     """Replace `pair` by the token `new` in every word, keep `count` and `where` true, and return the counts of the pairs that this made."""
     left, right = pair[0], pair[1]
+    in_chains: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)  # a pair with the new token -> (word, how often in it)
     born: defaultdict[str, list[int]] = defaultdict(list)  # a pair with the new token -> the words it is in, once for each place
     for i in where.pop(pair):
         parts = words[i].split(pair)
@@ -124,9 +143,18 @@ def _merge(pair: str, new: str, words: list[str], freqs: list[int], count: dict[
                     born[made].append(i)
                 else:
                     count[made] += freqs[i]
+        elif i in chains:
+            for changed, n in chains[i].merge(pair, new).items():
+                if new not in changed:
+                    count[changed] += n * freqs[i]
+                elif n:
+                    in_chains[changed].append((i, n))
     del count[pair]
-    where.update(born)
     fresh = {made: sum(map(freqs.__getitem__, places)) for made, places in born.items()}
+    for made, found in in_chains.items():
+        fresh[made] = fresh.get(made, 0) + sum(n * freqs[i] for i, n in found)
+        born[made] += [i for i, _ in found]
+    where.update(born)
     count.update(fresh)
     return fresh
 

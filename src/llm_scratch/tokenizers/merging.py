@@ -2,13 +2,14 @@
 
 In a piece of text each byte is a token, numbered as in GPT-2 (`BYTES`); merge number i makes token 256 + i. A *word* here is the
 string of `chr(number)` of its tokens, and a *pair* is two such characters. Read `merge_piece`: it is the rule of byte-pair
-encoding in two lines. `merge_long` gives the same result for very long words.
+encoding in two lines. `merge_long` gives the same result for very long words. `Chain` is a very long word from which merges are learned.
 Proof: tests/tokenizers/test_merging.py.
 """
 
 from __future__ import annotations
 
 import heapq
+from array import array
 from collections.abc import Mapping
 from operator import add
 
@@ -76,6 +77,59 @@ def merge_long(word: str, joined: Mapping[str, str], pair_of: Mapping[str, str])
             if h >= 0:
                 _note(joined.get(tokens[h] + new), h, places, queue)
     return "".join(tokens)
+
+
+class Chain:
+    """A very long word as a linked list of tokens, in which a merge touches only the positions of its pair.
+
+    Each position holds a token and the positions of its two neighbors; a token that was merged away is "". `positions` lists where each
+    pair was seen, in ascending order. A position whose tokens have changed since is passed over.
+
+    Args:
+        word: one character per token.
+    """
+
+    def __init__(self, word: str) -> None:
+        end = len(word)
+        self.tokens = list(word)
+        self.left = array("q", range(-1, end - 1))
+        self.right = array("q", range(1, end + 1))
+        self.positions: dict[str, array[int]] = {}
+        for i, pair in enumerate(pairs(word)):
+            self._note(pair, i)
+
+    def merge(self, pair: str, new: str) -> dict[str, int]:
+        """Replace a pair by the token `new` from left to right; returns how much the count of each pair beside it has changed."""
+        tokens, left, right = self.tokens, self.left, self.right
+        first, second = pair[0], pair[1]
+        end = len(tokens)
+        changes: dict[str, int] = {}
+        for i in self.positions.pop(pair, ()):
+            j = right[i]
+            if tokens[i] != first or j == end or tokens[j] != second:
+                continue
+            h, k = left[i], right[j]
+            tokens[i], tokens[j] = new, ""
+            right[i] = k
+            if h >= 0:
+                before = tokens[h]
+                changes[before + first] = changes.get(before + first, 0) - 1
+                changes[before + new] = changes.get(before + new, 0) + 1
+                self._note(before + new, h)
+            if k < end:
+                left[k] = i
+                after = tokens[k]
+                changes[second + after] = changes.get(second + after, 0) - 1
+                changes[new + after] = changes.get(new + after, 0) + 1
+                self._note(new + after, i)
+        return changes
+
+    def _note(self, pair: str, position: int) -> None:
+        """Remember that a pair is at a position."""
+        found = self.positions.get(pair)
+        if found is None:
+            found = self.positions[pair] = array("q")
+        found.append(position)
 
 
 def _note(new: str | None, place: int, places: dict[str, list[int]], queue: list[str]) -> None:

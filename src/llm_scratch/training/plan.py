@@ -123,7 +123,7 @@ def make_plan(config: RunConfig, device: torch.device, corpus: Corpus | None = N
         seconds: about how long the trial may take.
     """
     cfg, T, where = config.train, config.model.context_length, device.type
-    loader = None if corpus is None else _loader(config, corpus)
+    loader = None if corpus is None else loader_for(config, corpus)
     steps = _steps(config, corpus)
     width, asked = (T, cfg.batch_size * T) if loader is None else _rows(loader)
     precision = choose_precision(config.machine.precision, config.model, device)
@@ -154,8 +154,8 @@ def make_plan(config: RunConfig, device: torch.device, corpus: Corpus | None = N
     )  # fmt: skip
 
 
-def _loader(config: RunConfig, corpus: Corpus, held_out: bool = False) -> TokenLoader:
-    """The batches of the text, as the run will see them."""
+def loader_for(config: RunConfig, corpus: Corpus, held_out: bool = False) -> TokenLoader:
+    """The batches of a run's training text, in its order; with `held_out`, those of its validation text."""
     order, ids = config.data.order, corpus.val if held_out else corpus.train
     if held_out and order != "documents":
         order = "in order"  # type: ignore[assignment]
@@ -167,7 +167,7 @@ def _steps(config: RunConfig, corpus: Corpus | None) -> int:
     cfg = config.train
     if cfg.epochs is None:
         return cfg.steps
-    return cfg.epochs * (1 if corpus is None else len(_loader(config, corpus)))
+    return cfg.epochs * (1 if corpus is None else len(loader_for(config, corpus)))
 
 
 def _rows(loader: TokenLoader, batches: int = 32) -> tuple[int, float]:
@@ -181,7 +181,7 @@ def _batches_of_a_look(config: RunConfig, corpus: Corpus | None) -> int:
     most = config.train.eval_batches
     if corpus is None:
         return 2 * (most or 1)
-    return sum(min(len(loader), most or len(loader)) for loader in (_loader(config, corpus), _loader(config, corpus, held_out=True)))
+    return sum(min(len(loader), most or len(loader)) for loader in (loader_for(config, corpus), loader_for(config, corpus, held_out=True)))
 
 
 def _process(memory: Memory, before: int, where: str) -> int:

@@ -1,0 +1,54 @@
+"""A tokenizer of characters as a `tokenizer.json` of the `tokenizers` library: a WordLevel model of one-letter words.
+
+Tests: tests/tokenizers/test_char_files.py, tests/interop/test_hf_export.py (equal ids and texts in transformers).
+Source: https://huggingface.co/docs/tokenizers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from llm_scratch.errors import DATA, UserError
+from llm_scratch.tokenizers.bpe_files import prefix_id
+from llm_scratch.tokenizers.chars import CharTokenizer
+from llm_scratch.tokenizers.special import END_OF_TEXT
+
+FREE = ("version", "truncation", "padding", "post_processor")
+"""Fields that do not change the ids of the text itself; transformers writes its last call's truncation and padding into the file."""
+
+
+def word_level_json(tokenizer: CharTokenizer) -> dict[str, Any]:
+    """The content of a `tokenizer.json` that splits a text into characters, each of them a word."""
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    letters = {letter: i for i, letter in enumerate(tokenizer.characters)}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [{"id": i, "content": name, **flags} for name, i in tokenizer.special_tokens.items()],
+        "normalizer": None,
+        "pre_tokenizer": {"type": "Split", "pattern": {"Regex": r"[\s\S]"}, "behavior": "Isolated", "invert": False},
+        "post_processor": None,
+        "decoder": {"type": "Fuse"},
+        "model": {"type": "WordLevel", "vocab": letters | tokenizer.special_tokens, "unk_token": "<|unk|>"},
+    }
+
+
+def from_word_level(data: Mapping[str, Any], path: Path) -> CharTokenizer:
+    """The CharTokenizer in the content of a `tokenizer.json`: one that `word_level_json` made, or that transformers saved again.
+
+    Raises:
+        UserError: its words are longer than a character, or text is split or changed by other rules (code 3).
+    """
+    vocab = data["model"].get("vocab")
+    if isinstance(vocab, dict) and all(type(i) is int for i in vocab.values()):
+        letters = [name for name, _ in sorted(vocab.items(), key=lambda item: item[1]) if name != END_OF_TEXT]
+        if all(len(letter) == 1 for letter in letters):
+            tokenizer = CharTokenizer(letters, END_OF_TEXT in vocab)
+            wanted = {key: value for key, value in word_level_json(tokenizer).items() if key not in FREE}
+            prefix_id(data, path)
+            if wanted.items() <= data.items():
+                return tokenizer
+    raise UserError(f"{path} is a list of words that is not one of single characters; known are byte-level BPE and characters", DATA)
