@@ -18,7 +18,9 @@ from rich.panel import Panel
 from rich.table import Column, Table
 from rich.text import Text
 
+from llm_scratch.cli.narrow import terminal_columns
 from llm_scratch.cli.streams import LenientStream
+from llm_scratch.cli.word_wrap import wrap
 
 
 def console(stderr: bool = False, lenient: str = "") -> Console:
@@ -34,13 +36,22 @@ def console(stderr: bool = False, lenient: str = "") -> Console:
     return Console(stderr=stderr, file=file, highlight=False, markup=False, emoji=False)
 
 
-MIN_PROSE_COLUMNS = 60
-"""columns below which a terminal would break too many words"""
-
-
 def keeps_lines(screen: Console) -> bool:
-    """Whether a line of prose is printed as one, to be searched and copied; a narrow terminal gets it wrapped between words."""
-    return not screen.is_terminal or screen.width >= MIN_PROSE_COLUMNS
+    """Whether a line of prose is printed as one, to be searched in a file; on a terminal it is wrapped between words."""
+    return not screen.is_terminal
+
+
+def print_line(text: str, stderr: bool = False) -> None:
+    """Print a line of prose: wrapped between words on a terminal, unchanged elsewhere."""
+    stream = sys.stderr if stderr else sys.stdout
+    if stream.isatty():
+        text = wrap(text, terminal_columns())
+    print(text, file=stream, flush=True)
+
+
+def print_error(text: str) -> None:
+    """Print an error or a warning on stderr, after the name of the program."""
+    print_line(f"llm-scratch: {text}", stderr=True)
 
 
 class FittingTable(Table):
