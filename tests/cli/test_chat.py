@@ -94,6 +94,12 @@ def test_retry_answers_anew_and_undo_removes_a_turn(say, tmp_path):
     assert "nothing was said yet" in say("/retry").err
 
 
+def test_a_retry_that_a_setting_prevents_keeps_the_answer(say, tmp_path):
+    result = say("the hen", "/save a.json", "/topk 0", "/retry", "/save b.json")
+    assert "top_k=0 must be at least 1" in result.err
+    assert (tmp_path / "a.json").read_text() == (tmp_path / "b.json").read_text()
+
+
 @pytest.mark.parametrize(
     ("typed", "text"),
     [
@@ -119,9 +125,12 @@ def test_the_form_of_the_prompt_is_announced_and_can_be_changed(llm, trained, mo
         said[bool(flag)] = llm("chat", trained, *flag).out.splitlines()
         assert json.loads((tmp_path / "talk.json").read_text())["transcript"] is not bool(flag)
     [continues], [transcript] = ([line for line in lines[:3] if "base model" in line] for lines in said.values())
-    assert "as `generate` does" in continues and "/transcript" in continues
-    assert "transcript" in transcript and "/transcript off" in transcript
-    assert continues in said[True][3:] and transcript in said[False][3:]
+    assert "as `generate` does" in continues
+    assert "/transcript" in continues
+    assert "transcript" in transcript
+    assert "/transcript off" in transcript
+    assert continues in said[True][3:]
+    assert transcript in said[False][3:]
 
 
 def test_answers_are_what_stream_gives_for_the_transcript(say, trained):

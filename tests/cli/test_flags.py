@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from llm_scratch.cli import flags
 from llm_scratch.cli.evaluate import Evaluate
 from llm_scratch.cli.flags import number_of_values, parse, run_first, scan
 from llm_scratch.cli.generate import Generate
@@ -97,3 +98,9 @@ def test_run_first_runs_the_users_file(tmp_path, monkeypatch):
     assert train("mine", "--import", str(file)).model.n_layers == 7
     with pytest.raises(UserError, match="no such Python file"):
         run_first(str(tmp_path / "none.py"))
+
+
+def test_an_error_is_one_line_where_tyro_prints_in_color():
+    box = "╭─ Parsing error ──────────╮\n│ invalid choice 'int9' for  │\n│ argument '--dtype'.        │\n╰──────────────────────────╯\n"
+    colored = "\n".join(f"\x1b[31m{line}\x1b[0m" for line in box.splitlines())
+    assert flags._in_one_line(box) == flags._in_one_line(colored) == "invalid choice 'int9' for argument '--dtype'."

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from math import log
+from pathlib import Path
 
 import pytest
 from rich.color import EIGHT_BIT_PALETTE
+from rich.style import Style
 
+from llm_scratch import cli
 from llm_scratch.cli.shades import LETTERS, PROBABILITY_COLORS, legend, spelled, style_of
+from llm_scratch.cli.styles import GOOD, NEIGHBORS, PROBLEM, WARNING
 
 MIN_CONTRAST = 4.5
 """Contrast of text that WCAG 2.2 requires at level AA, criterion 1.4.3."""
@@ -56,6 +60,22 @@ def test_text_without_a_probability_is_plain():
     assert spelled("a", log(0.25)) == "a{25%}"
 
 
+@pytest.mark.parametrize("style", [GOOD, WARNING, PROBLEM, *NEIGHBORS])
+def test_each_style_is_readable_on_its_own_background(style):
+    parsed = Style.parse(style)
+    assert contrast(parsed.color.number, parsed.bgcolor.number) >= MIN_CONTRAST
+
+
+def test_no_command_uses_the_colors_of_the_terminal_for_text():
+    """Their contrast is not known: yellow on white and dim on gray cannot be read."""
+    for path in Path(cli.__file__).parent.glob("*.py"):
+        found = re.findall(
+            r"""["'](?:bold )?(?:bright_)?(?:dim|black|red|green|yellow|blue|magenta|cyan|white)["']""", path.read_text("utf-8")
+        )
+        assert not found, f"{path.name}: {found}; cli/styles.py has readable ones"
+
+
 def test_the_legend_names_every_color():
     assert all(f"48;5;{color}m" in legend() for _, color in PROBABILITY_COLORS[1:])
-    assert "≥ 80%" in legend() and "< 1%" in legend()
+    assert "≥ 80%" in legend()
+    assert "< 1%" in legend()

@@ -109,8 +109,12 @@ def _process() -> str:
 
 
 def _complain(line: str) -> None:
-    """Print a line on stderr, if that takes it."""
+    """Print a line on stderr, if that takes it; on a terminal it is wrapped between words."""
     with suppress(OSError, ValueError):
+        if sys.stderr.isatty():
+            from llm_scratch.cli.word_wrap import wrap  # here: rich is not needed for --help
+
+            line = wrap(line, terminal_columns())
         print(line, file=sys.stderr)
 
 

@@ -161,9 +161,14 @@ class Talk:
 
     def retry(self) -> None:
         """Take the last answer back and give another."""
+        before = self.conversation.turns
         self.conversation.remove_answer()
         self.retries += 1
-        self._reply()
+        try:
+            self._reply()
+        except UserError:
+            self.conversation.turns = before
+            raise
 
     def _reply(self) -> None:
         """Print the continuation of the prompt, and add it to the conversation."""
@@ -184,7 +189,7 @@ class Talk:
         except KeyboardInterrupt:
             pass
         screen.add("\n\n")
-        self.ended = last is not None and last == end_of_text(self.tokenizer)  # type: ignore[arg-type]
+        self.ended = last is not None and last == end_of_text(self.tokenizer)
         if self.conversation.transcript:
             text = text.strip()
         if turns[-1][0] == MODEL:

@@ -114,7 +114,7 @@ def predict(config: RunConfig, wanted: str, screen: Console) -> Prediction:
     try:
         config, corpus = load_corpus(config, screen)
     except UserError as e:
-        screen.print(f"planned without the text, rows taken as full: {e}", soft_wrap=True)
+        screen.print(f"planned without the text, rows taken as full: {e}", soft_wrap=keeps_lines(screen))
     with screen.status("trying a few steps …"):
         return make_plan(config, torch.device(device), corpus)
 

@@ -15,7 +15,7 @@ from tyro.conf import Positional, arg
 
 from llm_scratch.cli.flags import Switch, Verb, option
 from llm_scratch.cli.folders import check_can_write
-from llm_scratch.cli.terminal import command, console, count, duration
+from llm_scratch.cli.terminal import command, console, count, duration, keeps_lines
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.files import in_words
 from llm_scratch.user_folders import expand_user
@@ -102,7 +102,7 @@ class CheckData(Verb):
             for file in check_shards(self.folder):
                 status.update(f"{file} is as it was written")
         index = Index.load(expand_user(self.folder))
-        screen.print(f"{self.folder}: {index.tokens:,} tokens in {_shards(index)}, all as they were written", soft_wrap=True)
+        screen.print(f"{self.folder}: {index.tokens:,} tokens in {_shards(index)}, all as they were written", soft_wrap=keeps_lines(screen))
 
 
 class Reading:
@@ -178,7 +178,7 @@ def remove_shards(folder: Path, screen: Console) -> None:
         )
     if any(folder.iterdir()):
         shutil.rmtree(folder)
-        screen.print(f"removed the shards that were in {folder}", soft_wrap=True)
+        screen.print(f"removed the shards that were in {folder}", soft_wrap=keeps_lines(screen))
 
 
 def _sum_up(index: Index, out: str, screen: Console, seconds: float | None) -> None:
@@ -188,7 +188,7 @@ def _sum_up(index: Index, out: str, screen: Console, seconds: float | None) -> N
     screen.print(
         f"{out}: {index.tokens:,} tokens of {done.documents:,} {'documents' if done.documents != 1 else 'document'} in {_shards(index)}, "
         f"{done.text_bytes / max(1, index.tokens):.2f} bytes a token{empty}",
-        soft_wrap=True,
+        soft_wrap=keeps_lines(screen),
     )
     if seconds is None:
         screen.print("all was there already; --fresh starts over")

@@ -58,7 +58,7 @@ class Bar(Progress):
             yield self.make_tasks_table(self.tasks)
         else:
             yield Text(joined_to_fit([steps, clock], width) or f"{task.percentage:.0f}%")
-        yield Text(joined_to_fit(self.status, min(width, 80)), style="dim")
+        yield Text(joined_to_fit(self.status, min(width, 80)))
 
 
 class Watch(Watcher):
@@ -139,7 +139,7 @@ class Watch(Watcher):
         text = text if len(text) <= SAMPLE_LETTERS else text[:SAMPLE_LETTERS].rsplit(" ", 1)[0] + " …"
         if self.console.is_terminal:
             title = f"step {run.step:,} · {count(run.tokens)} tokens"
-            self.console.print(boxed(text, title, self.console.width, "cyan"))
+            self.console.print(boxed(text, title, self.console.width))
         wrapped = [part for line in text.splitlines() for part in textwrap.wrap(line, 76) or [""]]
         self._say(
             "\n".join([f"step {run.step:>5,}  the model writes:", *(f"    {line}".rstrip() for line in wrapped)]), self.console.is_terminal

@@ -5,11 +5,10 @@ Tests: tests/cli/test_changed_runs.py.
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from llm_scratch.cli.folders import RunFolder
-from llm_scratch.cli.terminal import printable
+from llm_scratch.cli.terminal import print_line, printable
 from llm_scratch.errors import USAGE, UserError
 
 if TYPE_CHECKING:
@@ -33,12 +32,12 @@ def prepare_text_of(run: RunFolder, tokenizer: Tokenizer) -> Corpus:
 
     def check(text: TextFingerprint) -> None:
         if changed := text_change(run.text, text):
-            print(
+            print_line(
                 printable(
                     f"warning: the text of {run.config.data.source} has changed since {run.path} was trained "
                     f"({changed}): its validation part is not the one that the run was validated on"
                 ),
-                file=sys.stderr,
+                stderr=True,
             )
 
     return prepare(run.config, tokenizer, check)

@@ -200,12 +200,12 @@ class Train(Verb):
         if self.resume != "auto":
             _make_room(run_of(Path(self.resume)), config, fresh=False, force=False, screen=screen)
             folder = branch(Path(self.resume), self.out)
-            screen.print(f"run: goes on from {self.resume} in {folder}", soft_wrap=True)
+            screen.print(f"run: goes on from {self.resume} in {folder}", soft_wrap=keeps_lines(screen))
         elif not self.out:
             name = self.preset or Path(self.config).stem
             name = own_text.run_name(config.data.source) if name == own_text.PRESET else name
             folder, why = folder_for(config, name, date.today().isoformat(), self.fresh)
-            screen.print(f"run: {why}", soft_wrap=True)
+            screen.print(f"run: {why}", soft_wrap=keeps_lines(screen))
         else:
             folder = Path(self.out)
             _make_room(folder, config, self.fresh, self.force, screen)
@@ -250,7 +250,7 @@ def _make_room(folder: Path, config: RunConfig, fresh: bool, force: bool, screen
                     files.disk.remove(path)
         with suppress(OSError):  # unless another process has begun to train there
             folder.rmdir()
-        screen.print(f"removed the run that was in {folder}", soft_wrap=True)
+        screen.print(f"removed the run that was in {folder}", soft_wrap=keeps_lines(screen))
     elif is_run and (old := read_run(folder)) is not None:
         check_same_run(folder, old.config, with_order_of(old.config, config))
     elif not is_run and not (folder / "config.yaml").is_file() and any(path.name != NAME for path in folder.iterdir()):
