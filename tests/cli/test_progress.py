@@ -129,8 +129,8 @@ def test_in_few_columns_the_bar_shows_whole_numbers_or_none(width, shown, left_o
     assert max(map(len, re.split(r"[\r\n]", bar))) <= width
 
 
-@pytest.mark.parametrize(("terminal", "width", "whole"), [(True, 20, False), (True, 80, True), (False, 20, True)])
-def test_a_narrow_terminal_gets_prose_wrapped_between_words(terminal, width, whole, tmp_path):
+@pytest.mark.parametrize(("terminal", "width", "whole"), [(True, 20, False), (True, 80, False), (True, 100, True), (False, 20, True)])
+def test_a_terminal_gets_prose_wrapped_between_words(terminal, width, whole, tmp_path):
     console, line = a_console(terminal, width), "warning: the disk is slow and the checkpoints are large, see to it that there is room"
     with Watch(console) as watch:
         watch.warn(line.removeprefix("warning: "))
