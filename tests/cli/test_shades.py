@@ -76,6 +76,6 @@ def test_no_command_uses_the_colors_of_the_terminal_for_text():
 
 
 def test_the_legend_names_every_color():
-    assert all(f"48;5;{color}m" in legend() for _, color in PROBABILITY_COLORS[1:])
-    assert "≥ 80%" in legend()
-    assert "< 1%" in legend()
+    parts = legend()
+    assert [text.replace("\u00a0", " ") for text, _ in parts[2::2]] == ["≥ 80%", "≥ 50%", "≥ 20%", "≥ 5%", "≥ 1%", "< 1%"]
+    assert [style for _, style in parts[2::2]] == [style_of(log(p)) for p in (0.9, 0.6, 0.3, 0.06, 0.02, 0.001)]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from llm_scratch.cli.conversation import Conversation
 from llm_scratch.cli.samplers import Samplers
 from llm_scratch.cli.terminal import console, print_line, printable, table
+from llm_scratch.cli.writing import colours, print_legend
 from llm_scratch.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ def probs(talk: Talk, words: str) -> None:
     """`/probs`: color tokens by their probability, on or off."""
     talk.probs = words == "on" if words in ("on", "off") else not talk.probs
     print(f"probabilities are {'on' if talk.probs else 'off'}")
+    if talk.probs and colours():
+        print_legend()
 
 
 def retry(talk: Talk, words: str) -> None:

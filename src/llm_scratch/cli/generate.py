@@ -13,9 +13,8 @@ from llm_scratch.cli.device import Dtype, ready
 from llm_scratch.cli.flags import Switch, Verb, option
 from llm_scratch.cli.folders import resolve
 from llm_scratch.cli.prompts import text_of
-from llm_scratch.cli.shades import legend
 from llm_scratch.cli.terminal import print_line
-from llm_scratch.cli.writing import Clock, colours, write
+from llm_scratch.cli.writing import Clock, colours, print_legend, write
 from llm_scratch.errors import UserError
 
 MUCH = 1000  # tokens from which `model.packed.pack` is told so
@@ -79,6 +78,7 @@ class Generate(Verb, Decoders):
             clock.begin()
             write(rows, prompt, self.samples, clock, probs=self.show_probs, gap=number > 0)
         drawn = self.decoder not in ("beam", "contrastive")
+        print_line("", stderr=True)
         if self.show_probs and colours():
-            print_line(f"\n{legend()}", stderr=True)
-        print_line(f"\n[{clock.line()}{f', seed {seed}' if drawn else ''}]\n[{how}]", stderr=True)
+            print_legend(stderr=True)
+        print_line(f"[{clock.line()}{f', seed {seed}' if drawn else ''}]\n[{how}]", stderr=True)

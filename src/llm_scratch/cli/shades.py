@@ -19,7 +19,6 @@ PROBABILITY_COLORS: tuple[tuple[float, int | None], ...] = (
 """(at least this probability, background among the 256 colors): none, light blue, light green, yellow, orange, red"""
 LETTERS = 16
 """black, the color of the letters on these backgrounds"""
-RESET = "\x1b[0m"
 
 
 def style_of(logprob: float | None) -> str:
@@ -33,14 +32,11 @@ def _style(background: int | None) -> str:
     return "" if background is None else f"\x1b[38;5;{LETTERS};48;5;{background}m"
 
 
-def legend() -> str:
-    """What the colors mean, in one line."""
+def legend() -> list[tuple[str, str]]:
+    """What the colors mean, as (text, ANSI style) of each part of a line."""
     lowest = PROBABILITY_COLORS[-2][0]
-    names = [
-        f"{_style(color)} {f'≥ {least:.0%}' if least else f'< {lowest:.0%}'} {RESET if color is not None else ''}"
-        for least, color in PROBABILITY_COLORS
-    ]
-    return "probability  " + " ".join(names)
+    ranges = [(f"≥\u00a0{least:.0%}" if least else f"<\u00a0{lowest:.0%}", _style(color)) for least, color in PROBABILITY_COLORS]
+    return [("probability:", "")] + [part for text, style in ranges for part in ((" ", ""), (text, style))]
 
 
 def spelled(text: str, logprob: float | None) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from llm_scratch.cli.decoders import Rows
 from llm_scratch.cli.narrow import terminal_columns
-from llm_scratch.cli.shades import spelled, style_of
+from llm_scratch.cli.shades import legend, spelled, style_of
 from llm_scratch.cli.terminal import on_terminal, printable
 from llm_scratch.cli.word_wrap import WordWrapper
 
@@ -86,6 +87,17 @@ def word_wrapper() -> WordWrapper:
         lambda text: print(text, end="", flush=True),
         lambda: terminal_columns() if on_terminal() else None,
     )
+
+
+def print_legend(stderr: bool = False) -> None:
+    """Print what the colors of probabilities mean; in color on a terminal."""
+    stream = sys.stderr if stderr else sys.stdout
+    terminal = stream.isatty()
+    screen = WordWrapper(stream.write, lambda: terminal_columns() if terminal else None)
+    for text, style in legend():
+        screen.add(text, style if terminal else "")
+    screen.add("\n")
+    stream.flush()
 
 
 def shown(text: str) -> str:
