@@ -23,13 +23,13 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from llm_scratch import web
+from llm_scratch.durations import format_duration
 from llm_scratch.errors import DATA, RESOURCES, UserError
 from llm_scratch.file_lock import wait_for_lock
 from llm_scratch.user_folders import cache_folder, expand_user
@@ -247,13 +247,20 @@ def _progress(name: str) -> Iterator[Callable[[int, int], Any]]:
         yield lambda here, total: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, Progress, ProgressColumn, Task, TransferSpeedColumn
+    from rich.text import Text
+
+    class TimeLeft(ProgressColumn):
+        max_refresh = 0.5
+
+        def render(self, task: Task) -> Text:
+            return Text("" if task.time_remaining is None else f"{format_duration(task.time_remaining)} left")
 
     console = Console(stderr=True)
     if not console.is_terminal or console.width < len(name) + MIN_BAR_COLUMNS:
         yield Lines(name)
         return
-    columns = ("{task.description}", BarColumn(None), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    columns = ("{task.description}", BarColumn(None), DownloadColumn(), TransferSpeedColumn(), TimeLeft())
     with Progress(*columns, console=console, transient=True, expand=True) as bar:
         task = bar.add_task(name, total=None)
         yield lambda here, total: bar.update(task, completed=here, total=total)
@@ -272,7 +279,7 @@ class Lines:
             self.before = here
         if now - self.said >= EVERY:
             speed = (here - self.before) / (now - self.said)
-            left = timedelta(seconds=round((total - here) / speed)) if speed else "nobody knows how much"
+            left = f"{format_duration((total - here) / speed)} left" if speed else "time left unknown"
             done = f"{here / 1e6:,.1f} of {total / 1e6:,.1f} MB ({here / total:.0%})"
-            print(f"{self.name}: {done}, {speed / 1e6:.1f} MB/s, {left} left", file=sys.stderr, flush=True)
+            print(f"{self.name}: {done}, {speed / 1e6:.1f} MB/s, {left}", file=sys.stderr, flush=True)
             self.said, self.before = now, here

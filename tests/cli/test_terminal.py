@@ -7,12 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from llm_scratch.cli.terminal import boxed, command, count, duration, printable, short, size, table
-
-
-@pytest.mark.parametrize(("seconds", "shown"), [(0, "0:00"), (7.4, "0:07"), (59.6, "1:00"), (754, "12:34"), (3723, "1:02:03")])
-def test_duration(seconds, shown):
-    assert duration(seconds) == shown
+from llm_scratch.cli.terminal import boxed, command, count, printable, short, size, table
 
 
 @pytest.mark.parametrize(

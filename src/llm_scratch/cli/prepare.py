@@ -15,7 +15,8 @@ from tyro.conf import Positional, arg
 
 from llm_scratch.cli.flags import Switch, Verb, option
 from llm_scratch.cli.folders import check_can_write
-from llm_scratch.cli.terminal import command, console, count, duration, keeps_lines
+from llm_scratch.cli.terminal import command, console, count, keeps_lines
+from llm_scratch.durations import format_duration
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.files import in_words
 from llm_scratch.user_folders import expand_user
@@ -193,7 +194,7 @@ def _sum_up(index: Index, out: str, screen: Console, seconds: float | None) -> N
     if seconds is None:
         screen.print("all was there already; --fresh starts over")
     else:
-        screen.print(f"{duration(seconds)}, {done.text_bytes / 1e6 / max(seconds, 1e-9):.1f} MB of text a second")
+        screen.print(f"{format_duration(seconds)}, {done.text_bytes / 1e6 / max(seconds, 1e-9):.1f} MB of text a second")
     words = ["train", "shakespeare", "--data.source", f"shards:{out}", "--model.vocab-size", str(index.n_vocab)]
     screen.print(f"train on it: {command(*words)}", soft_wrap=True)
 

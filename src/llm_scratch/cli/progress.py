@@ -15,7 +15,8 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from llm_scratch.cli.terminal import boxed, command, count, duration, keeps_lines, printable
+from llm_scratch.cli.terminal import boxed, command, count, keeps_lines, printable
+from llm_scratch.durations import format_duration
 from llm_scratch.training.page import Page
 from llm_scratch.training.records import Watcher
 
@@ -189,7 +190,7 @@ class Watch(Watcher):
         """Time gone and, by the speed so far, time left."""
         gone = time.perf_counter() - self.began
         left = gone / max(1, run.step - self.first_step) * (run.steps - run.step)
-        return f"{duration(gone)} gone, {duration(left)} left"
+        return f"{format_duration(gone)} gone, {format_duration(left)} left"
 
     def _numbers(self, run: Run) -> list[str]:
         """The parts of the line under the bar, the most important first."""

@@ -132,13 +132,6 @@ def short(text: str, width: int) -> Text:
     return Text(line, overflow="ellipsis", no_wrap=True)
 
 
-def duration(seconds: float) -> str:
-    """Seconds as 0:07, 12:34 or 1:02:03."""
-    whole = round(seconds)
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
-
-
 def count(number: float) -> str:
     """A number in five letters or so: 9,999, 12.3k, 1.64 M, 7.2 G, 5 T."""
     for size, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e4, "k")):

@@ -26,8 +26,9 @@ from llm_scratch.cli.flags import Hidden, Switch, Verb, option
 from llm_scratch.cli.folders import check_can_write, folder_for, read_run, with_order_of
 from llm_scratch.cli.optional_step import optional_step
 from llm_scratch.cli.plot import draw
-from llm_scratch.cli.terminal import command, console, count, duration, keeps_lines
+from llm_scratch.cli.terminal import command, console, count, keeps_lines
 from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig, TrainConfig, dump_config, load_config
+from llm_scratch.durations import format_duration
 from llm_scratch.errors import CHECKPOINT, USAGE, UserError
 from llm_scratch.presets import PRESETS, preset
 from llm_scratch.training.launcher import launched_rank
@@ -263,7 +264,7 @@ def _sum_up(run: Run, screen: Console, seconds: float, debug: bool = False) -> N
 
     folder, best = run.folder, run.best
     bits = best / math.log(2) / run.bytes_per_token
-    done = f"Done in {duration(seconds)}. Best held-out loss: {best:.4f} nats per token, {bits:.4f} bits per byte."
+    done = f"Done in {format_duration(seconds)}. Best held-out loss: {best:.4f} nats per token, {bits:.4f} bits per byte."
     screen.print(f"\n{done}", soft_wrap=keeps_lines(screen))
     with optional_step("plan not compared", command("plan", folder), screen, debug):
         if (beside := look_back(folder)) is not None:
