@@ -49,7 +49,7 @@ def test_a_run_has_everything_and_says_where(llm, tiny, tmp_path):
     assert papers <= here
     assert {"ckpt/best", "ckpt/latest", "ckpt/step-00000004/model.safetensors"} <= here
     assert not [name for name in here if ".part" in name or ".tmp" in name]
-    for said in ("device: cpu", "hens and foxes.txt, 2,156 tokens to learn from, 539 held out", "the model writes:", "Done in 0:"):
+    for said in ("device: cpu", "hens and foxes.txt, 2,156 tokens to learn from, 539 held out", "the model writes:", "Done in "):
         assert said in " ".join(result.out.split())
     assert "llm-scratch generate 'my run' the" in result.out
     assert "my run/loss-plot.png" in result.out
@@ -199,7 +199,7 @@ def test_a_leftover_rank_is_said_and_the_run_is_saved_and_shown(llm, tiny, monke
     result = llm(*tiny, "--out", "x")
     assert (result.code, result.err) == (0, "")
     assert "warning: RANK=1 is ignored: no WORLD_SIZE above 1 is set, so this is the only process\n" in result.out
-    assert "Done in 0:" in result.out
+    assert "Done in " in result.out
     assert Path("x/ckpt/step-00000004").is_dir()
 
 

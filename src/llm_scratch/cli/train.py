@@ -26,6 +26,7 @@ from llm_scratch.cli.flags import Hidden, Switch, Verb, option
 from llm_scratch.cli.folders import check_can_write, folder_for, read_run, with_order_of
 from llm_scratch.cli.optional_step import optional_step
 from llm_scratch.cli.plot import draw
+from llm_scratch.cli.run_text import sample_in_words
 from llm_scratch.cli.terminal import command, console, count, keeps_lines
 from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig, TrainConfig, dump_config, load_config
 from llm_scratch.durations import format_duration
@@ -264,7 +265,11 @@ def _sum_up(run: Run, screen: Console, seconds: float, debug: bool = False) -> N
 
     folder, best = run.folder, run.best
     bits = best / math.log(2) / run.bytes_per_token
-    done = f"Done in {format_duration(seconds)}. Best held-out loss: {best:.4f} nats per token, {bits:.4f} bits per byte."
+    sample = sample_in_words(run.config, len(run.val_loader))
+    done = (
+        f"Done in {format_duration(seconds)}. Best held-out loss: {best:.4f} nats per token, {bits:.4f} bits per byte, "
+        f"on {sample}; `llm-scratch evaluate` reads every token."
+    )
     screen.print(f"\n{done}", soft_wrap=keeps_lines(screen))
     with optional_step("plan not compared", command("plan", folder), screen, debug):
         if (beside := look_back(folder)) is not None:
