@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import io
+import os
 import random
 import re
 import socket
@@ -328,7 +330,8 @@ def test_what_cannot_be_mended_ends_in_one_clear_error(fault, server, tmp_path, 
     with pytest.raises(UserError, match=re.escape(why)) as error:
         get(server, tmp_path)
     assert error.value.code == DATA
-    assert all(word in str(error.value) for word in ("LLM_SCRATCH_DATA", "file.bin", SHA, server.url))
+    assert all(word in str(error.value) for word in ("LLM_SCRATCH_DATA", "file.bin", server.url))
+    assert SHA not in str(error.value)
     assert "file.bin" not in names(tmp_path)
     assert tries in (None, len(server.asked))
     assert len(pauses) == (tries or 1) - 1
@@ -354,6 +357,58 @@ def test_nobody_answers(tmp_path, pauses):
             fetch("file.bin", [f"http://127.0.0.1:{taken.getsockname()[1]}/"], SHA, len(CONTENT), tmp_path)
     assert len(pauses) == TRIES - 1
     assert names(tmp_path) == []
+
+
+@pytest.fixture
+def resolver(monkeypatch):
+    """Counts how often a name is looked up, and lets none resolve."""
+    asked = []
+
+    def lookup(host, *rest, **more):
+        asked.append(host)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    return asked
+
+
+def test_a_name_that_does_not_resolve_is_tried_once(resolver, tmp_path, pauses):
+    with pytest.raises(UserError) as error:
+        fetch("file.bin", ["http://models.example/file.bin"], SHA, len(CONTENT), tmp_path)
+    assert pauses == []
+    assert set(resolver) == {"models.example"}
+    assert str(error.value) == (
+        "cannot download file.bin: the name of the server does not resolve (http://models.example/file.bin); "
+        "download it elsewhere, save it as FOLDER/file.bin and set LLM_SCRATCH_DATA=FOLDER. "
+        "What works without a network: --data.source stories, your own texts (`train text FILE`), the models in runs/."
+    )
+    assert error.value.code == DATA
+
+
+@pytest.mark.parametrize("number", [errno.ENETUNREACH, errno.EHOSTUNREACH])
+def test_without_a_route_it_is_tried_once(number, monkeypatch, tmp_path, pauses):
+    def connect(*address, **more):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    with pytest.raises(UserError, match="What works without a network"):
+        fetch("file.bin", ["http://127.0.0.1:9/file.bin"], SHA, len(CONTENT), tmp_path)
+    assert pauses == []
+
+
+def test_a_network_that_breaks_while_it_is_used_is_tried_again(monkeypatch, server, tmp_path, pauses):
+    ask, calls = web.ask, []
+
+    def breaks_once(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise Failed("the name of the server does not resolve", unreachable=True)
+        return ask(*args)
+
+    monkeypatch.setattr(web, "ask", breaks_once)
+    server.faults = [cut(2 * CHUNK)]
+    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert len(calls) == 3
 
 
 def test_back_off_grows_to_half_a_minute_and_is_drawn(monkeypatch, server, tmp_path, pauses):

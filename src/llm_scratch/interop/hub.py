@@ -8,6 +8,7 @@ Proof: tests/interop/test_hub.py.
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 
 from llm_scratch import download
@@ -60,7 +61,12 @@ def from_hub(name: str) -> Path:
             get_any("vocab.json")
             get_any("merges.txt")
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as e:
-        why = "the network is switched off and it is not in the hub's cache" if download.offline() else str(e).split("\n")[0][:200]
+        if download.offline():
+            why = "the network is switched off and it is not in the hub's cache"
+        elif isinstance(e, LocalEntryNotFoundError):
+            why = "the hub cannot be reached and it is not in the hub's cache"
+        else:
+            why = textwrap.shorten(str(e).split("\n")[0], 200, placeholder=" …")
         raise UserError(
             f"cannot get hf:{name}{at}{revision}: {why}; see https://huggingface.co/{name}, or give a folder that has config.json, "
             "model.safetensors and tokenizer.json",
