@@ -105,6 +105,20 @@ def is_unreachable(error: Exception) -> bool:
     return isinstance(cause, socket.gaierror) or getattr(cause, "errno", None) in UNREACHABLE
 
 
+def resolves(url: str) -> bool:
+    """Whether the name of a server resolves; True behind a proxy, which resolves names itself.
+
+    For libraries that would try a name again and again.
+    """
+    if urllib.request.getproxies().keys() & {"http", "https", "all"}:
+        return True
+    try:
+        socket.getaddrinfo(urlsplit(url).hostname, None)
+    except OSError:
+        return False
+    return True
+
+
 class Redirects(urllib.request.HTTPRedirectHandler):
     """Follows a redirect only where `check_address` lets it, and not from https to http."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -254,7 +255,8 @@ def _from_hub(where: str, argument: str, field: str) -> Source:
         rows = datasets.load_dataset(name, config or None, split="train")
     except Exception as e:  # the library's own errors differ by what is wrong
         raise UserError(
-            f"cannot load the data set {argument!r}: {' '.join(str(e).split())[:200]}; expected hf:NAME or hf:NAME:CONFIG", DATA
+            f"cannot load the data set {argument!r}: {textwrap.shorten(str(e), 200, placeholder=' …')}; expected hf:NAME or hf:NAME:CONFIG",
+            DATA,
         ) from e
     _check_column(where, field, rows.column_names)
     rows = rows.select_columns([field])

@@ -11,7 +11,7 @@ import re
 import textwrap
 from pathlib import Path
 
-from llm_scratch import download
+from llm_scratch import download, web
 from llm_scratch.errors import CHECKPOINT, DATA, UserError
 from llm_scratch.interop.safetensors import INDEX, SINGLE, plain_name
 from llm_scratch.strict import read_json
@@ -34,19 +34,22 @@ def from_hub(name: str) -> Path:
     set_library_folders()  # before the hub's client is imported, which takes a home folder that it does not find for a folder named "~"
     try:
         from huggingface_hub import hf_hub_download
+        from huggingface_hub.constants import ENDPOINT
         from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     except ImportError as e:
         raise UserError(f'hf:{name} needs the extra `hf`: pip install "llm-scratch[hf]"') from e
 
+    local = download.offline() or not web.resolves(ENDPOINT)
+
     def get(file: str) -> Path:
-        return Path(hf_hub_download(name, file, revision=revision or None, local_files_only=download.offline()))
+        return Path(hf_hub_download(name, file, revision=revision or None, local_files_only=local))
 
     def get_any(*files: str) -> Path | None:
         for file in files:
             try:
                 return get(file)
             except LocalEntryNotFoundError:
-                if not download.offline():
+                if not local:
                     raise
             except EntryNotFoundError:
                 pass
@@ -69,7 +72,7 @@ def from_hub(name: str) -> Path:
             why = textwrap.shorten(str(e).split("\n")[0], 200, placeholder=" …")
         raise UserError(
             f"cannot get hf:{name}{at}{revision}: {why}; see https://huggingface.co/{name}, or give a folder that has config.json, "
-            "model.safetensors and tokenizer.json",
+            "model.safetensors and tokenizer.json" + (f". {download.WITHOUT_NETWORK}" if local else ""),
             DATA,
         ) from e
     return folder

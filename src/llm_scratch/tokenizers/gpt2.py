@@ -46,7 +46,8 @@ def load_gpt2() -> tiktoken.Encoding:
     except DownloadError as e:
         raise UserError(
             f"GPT-2's vocabulary is not on this machine: {e.reason}; use --data.tokenizer bpe, which needs no download, "
-            "or set TIKTOKEN_CACHE_DIR to a tiktoken cache of a machine that has it" + (f". {WITHOUT_NETWORK}" if e.unreachable else ""),
+            "or set TIKTOKEN_CACHE_DIR to a tiktoken cache of a machine that has it (or put that as tiktoken/ into LLM_SCRATCH_DATA)"
+            + (f". {WITHOUT_NETWORK}" if e.unreachable else ""),
             DATA,
         ) from None
     before = os.environ.get("TIKTOKEN_CACHE_DIR")
