@@ -361,3 +361,14 @@ def test_resume_from_a_damaged_checkpoint_is_an_error(llm, tiny, trained):
     result = llm(*tiny, "--resume", trained / "ckpt" / "step-00000002", "--out", "new")
     assert (result.code, "is damaged: config.json has 2 bytes" in result.err) == (4, True)
     assert not Path("new").exists()
+
+
+def test_the_first_line_says_how_many_processes_train(llm, tiny, monkeypatch):
+    """The rest of the job is not started here: the run ends where the processes would connect."""
+    for name, value in {"RANK": "0", "WORLD_SIZE": "3", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    result = llm(*tiny, "--out", "x")
+    assert result.code == 2
+    assert result.out.splitlines()[0] == "processes: 3, as torchrun started them; rank 0 writes the run"

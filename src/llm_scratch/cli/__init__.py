@@ -21,7 +21,7 @@ from llm_scratch import __version__
 from llm_scratch.cli.encoding import use_lookalikes
 from llm_scratch.cli.narrow import entries, fold, terminal_columns
 from llm_scratch.cli.streams import flush_standard_streams, open_standard_streams
-from llm_scratch.errors import INTERRUPTED, RESOURCES, UserError, unknown
+from llm_scratch.errors import BROKEN_PIPE, BUG, EXIT_CODES, INTERRUPTED, RESOURCES, UserError, unknown
 
 VERBS: dict[str, tuple[str, str]] = {
     "train": ("train.Train", "train a model from a preset, or go on with one"),
@@ -48,7 +48,6 @@ VERBS: dict[str, tuple[str, str]] = {
     "config": ("config.Config", "the presets, or the settings of one as YAML"),
     "doctor": ("doctor.Doctor", "how a run is, by its curve; or what this machine has"),
 }
-BUG, BROKEN_PIPE = 1, 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -198,5 +197,6 @@ def overview(group: str = "") -> str:
     else:
         examples = ["  llm-scratch train quickstart", '  llm-scratch generate quickstart "The story of Anna"', ""]
         lines += [fold(line, columns) for line in examples]
+        lines += ["exit codes:", *entries({str(code): about for code, about in EXIT_CODES.items()}, columns, 4), ""]
         lines += [fold("Each command has --help. llm-scratch --version prints the version.", columns)]
     return "\n".join(lines)

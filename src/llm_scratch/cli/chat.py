@@ -40,9 +40,9 @@ RETRY_SEEDS = 1_000_003
 class Chat(Verb, Samplers):
     """Write with the model in RUN, turn by turn.
 
-    A base model continues texts: each line that you type is the beginning of a text, as for `generate`.
+    A base model continues texts: each line begins one, as for `generate`.
 
-    With --transcript, it answers in a conversation of You: and Model:, which base models do less well.
+    --transcript makes it a conversation, which base models do less well.
 
     Ctrl-C stops an answer, Ctrl-D leaves, Tab completes, /? shows the commands.
 

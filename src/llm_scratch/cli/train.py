@@ -124,9 +124,8 @@ class Train(Verb):
         screen, here = console(lenient=OUTPUT_LOST), launched_rank()
         first = here.is_main
         screen.quiet = not first
-        if here.leftover:
-            ignored = "is ignored: no WORLD_SIZE above 1 is set, so this is the only process"
-            screen.print(f"warning: {here.leftover} {ignored}", soft_wrap=keeps_lines(screen))
+        if notice := here.notice:
+            screen.print(notice, soft_wrap=keeps_lines(screen))
         folder = self._folder(config, screen) if first else Path()
         from llm_scratch.cli.device import choose
         from llm_scratch.cli.plan import look_ahead, warn_of_memory
