@@ -107,6 +107,16 @@ def test_a_column_that_may_be_shortened_gives_way_first_and_cuts_no_number(width
     assert shown(grid, width) == lines
 
 
+@pytest.mark.parametrize("width", range(36, 100))
+def test_no_word_is_broken_while_another_column_has_room(width):
+    grid = table("source", "what it is", "where", left=3)
+    grid.add_row("shakespeare", "40,000 lines of Shakespeare's plays, a text of any size", "on this machine")
+    grid.add_row("shards:FOLDER", "Tokens that `llm-scratch data prepare` made: books/**/*.txt", "your files")
+    words = " ".join(shown(grid, width)).split()
+    for word in ("shakespeare", "Shakespeare's", "shards:FOLDER", "`llm-scratch", "books/**/*.txt", "machine"):
+        assert word in words
+
+
 @pytest.mark.parametrize("width", range(1, 60))
 def test_at_no_width_is_anything_lost(grid, width):
     letters = "".join(shown(grid, width)).replace(" ", "")

@@ -41,6 +41,11 @@ def keeps_lines(screen: Console) -> bool:
     return not screen.is_terminal
 
 
+def shows_colors(screen: Console) -> bool:
+    """Whether a console shows ANSI colors, and NO_COLOR is not set."""
+    return screen.color_system not in (None, "windows") and not screen.no_color
+
+
 def print_line(text: str, stderr: bool = False) -> None:
     """Print a line of prose: wrapped between words on a terminal, unchanged elsewhere."""
     stream = sys.stderr if stderr else sys.stdout
@@ -57,7 +62,7 @@ def print_error(text: str) -> None:
 class FittingTable(Table):
     """A table that becomes a list of `name: value` lines where its columns do not fit.
 
-    Numbers are never cut or broken over lines, and words are only if they are longer than a quarter of a usual terminal.
+    Numbers are never cut or broken over lines, and words are only if they are longer than `MAX_WORD_WIDTH`.
     """
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -68,16 +73,34 @@ class FittingTable(Table):
                 column.no_wrap = True
         needed = [widest if column.no_wrap else word for column, (widest, word) in zip(self.columns, widths)]
         spare = options.max_width - sum(needed) - 2 * (len(needed) - 1)
-        for column, width in zip(self.columns, needed):
+        for number, (column, width) in enumerate(zip(self.columns, needed)):
             if spare < 0 and column.overflow == "ellipsis" and width + spare >= MIN_SHORTENED_WIDTH:
                 column._cells = [short(_plain(cell), width + spare) for cell in column.cells]
+                widths[number] = _cell_widths(column)
+                needed[number] = widths[number][0]
                 spare = 0
         if spare >= 0:
+            self._share_out(needed, [widest for widest, _ in widths], options.max_width)
             yield from super().__rich_console__(console, options)
             return
         for number, line in enumerate(self._lines()):
             if line or number:
                 yield Text(line, overflow="fold")
+
+    def _share_out(self, needed: list[int], widest: list[int], max_width: int) -> None:
+        """Fix the width of each column where not all have room for their widest cell: what it needs, and a part of the rest.
+
+        rich alone would take most from the widest column, and break its words while others have room to spare.
+        """
+        spare = max_width - 2 * (len(needed) - 1) - sum(needed)
+        if spare >= sum(widest) - sum(needed):
+            return
+        given = list(needed)
+        for _ in range(spare):
+            most_wanting = max(range(len(given)), key=lambda number: widest[number] - given[number])
+            given[most_wanting] += 1
+        for column, width in zip(self.columns, given):
+            column.width = width
 
     def _lines(self) -> Iterator[str]:
         """Each row as its first cell, then the others by name; an empty line before the next row that has a first cell."""
@@ -91,7 +114,7 @@ class FittingTable(Table):
                 yield " ".join([first, *named]).strip()
 
 
-MAX_NUMBER_WIDTH, MAX_WORD_WIDTH = 16, 20
+MAX_NUMBER_WIDTH, MAX_WORD_WIDTH = 16, 32
 """Columns of a cell that is taken for a number, and of a word that a table is given room for; longer words are folded."""
 MIN_SHORTENED_WIDTH = 6
 """Columns down to which the cells of a column with `overflow="ellipsis"` are shortened before the table becomes a list."""

@@ -13,7 +13,7 @@ from tyro.conf import Positional, arg
 from llm_scratch.cli.flags import Verb, option
 from llm_scratch.cli.folders import check_can_write, resolve
 from llm_scratch.cli.styles import NEIGHBORS
-from llm_scratch.cli.terminal import command, console, keeps_lines, on_terminal, table
+from llm_scratch.cli.terminal import command, console, keeps_lines, on_terminal, shows_colors, table
 from llm_scratch.errors import USAGE, UserError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class ShowTokens(Verb):
         tokenizer = load_any(self.tokenizer)
         ids = tokenizer.encode(text, disallowed_special=())
         screen = console()
-        for line in _rows(tokenizer, ids, screen.width, coloured=screen.color_system is not None):
+        for line in _rows(tokenizer, ids, screen.width, coloured=shows_colors(screen)):
             screen.print(line, soft_wrap=True)
         n_bytes = len(text.encode("utf-8", "replace"))
         screen.print(f"\n{len(ids)} tokens, {n_bytes} bytes, {n_bytes / max(1, len(ids)):.2f} bytes a token")

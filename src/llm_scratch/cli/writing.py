@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from llm_scratch.cli.decoders import Rows
 from llm_scratch.cli.narrow import terminal_columns
 from llm_scratch.cli.shades import legend, spelled, style_of
-from llm_scratch.cli.terminal import on_terminal, printable
+from llm_scratch.cli.terminal import console, on_terminal, printable, shows_colors
 from llm_scratch.cli.word_wrap import WordWrapper
 
 if TYPE_CHECKING:
@@ -117,6 +117,4 @@ def dressed(piece: Piece, probs: bool) -> tuple[str, str]:
 
 def colours() -> bool:
     """Whether stdout is a terminal that shows ANSI colors, and NO_COLOR is not set."""
-    from rich.console import Console
-
-    return on_terminal() and Console().color_system not in (None, "windows")
+    return on_terminal() and shows_colors(console())
