@@ -117,6 +117,13 @@ def test_no_word_is_broken_while_another_column_has_room(width):
         assert word in words
 
 
+def test_a_name_is_whole_beside_a_long_text():
+    grid = table("", "", left=2)
+    grid.show_header = False
+    grid.add_row("bits per byte", "a text that is much longer than the line has room for")
+    assert shown(grid, 36) == ["bits per byte  a text that is much", "               longer than the line", "               has room for"]
+
+
 @pytest.mark.parametrize("width", range(1, 60))
 def test_at_no_width_is_anything_lost(grid, width):
     letters = "".join(shown(grid, width)).replace(" ", "")

@@ -88,19 +88,18 @@ class FittingTable(Table):
                 yield Text(line, overflow="fold")
 
     def _share_out(self, needed: list[int], widest: list[int], max_width: int) -> None:
-        """Fix the width of each column where not all have room for their widest cell: what it needs, and a part of the rest.
+        """Fix the width of each column where not all have room for their widest cell: the rest goes first to those that lack little.
 
-        rich alone would take most from the widest column, and break its words while others have room to spare.
+        rich alone takes most from the widest column, and breaks its words while others have room to spare.
         """
         spare = max_width - 2 * (len(needed) - 1) - sum(needed)
         if spare >= sum(widest) - sum(needed):
             return
-        given = list(needed)
-        for _ in range(spare):
-            most_wanting = max(range(len(given)), key=lambda number: widest[number] - given[number])
-            given[most_wanting] += 1
-        for column, width in zip(self.columns, given):
-            column.width = width
+        wanted = sorted(range(len(needed)), key=lambda number: widest[number] - needed[number])
+        for number in wanted:
+            more = min(spare, widest[number] - needed[number])
+            self.columns[number].width = needed[number] + more
+            spare -= more
 
     def _lines(self) -> Iterator[str]:
         """Each row as its first cell, then the others by name; an empty line before the next row that has a first cell."""
