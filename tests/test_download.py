@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import io
+import os
 import random
 import re
 import socket
@@ -328,7 +330,8 @@ def test_what_cannot_be_mended_ends_in_one_clear_error(fault, server, tmp_path, 
     with pytest.raises(UserError, match=re.escape(why)) as error:
         get(server, tmp_path)
     assert error.value.code == DATA
-    assert all(word in str(error.value) for word in ("LLM_SCRATCH_DATA", "file.bin", SHA, server.url))
+    assert all(word in str(error.value) for word in ("LLM_SCRATCH_DATA", "file.bin", server.url))
+    assert SHA not in str(error.value)
     assert "file.bin" not in names(tmp_path)
     assert tries in (None, len(server.asked))
     assert len(pauses) == (tries or 1) - 1
@@ -354,6 +357,58 @@ def test_nobody_answers(tmp_path, pauses):
             fetch("file.bin", [f"http://127.0.0.1:{taken.getsockname()[1]}/"], SHA, len(CONTENT), tmp_path)
     assert len(pauses) == TRIES - 1
     assert names(tmp_path) == []
+
+
+@pytest.fixture
+def resolver(monkeypatch):
+    """Counts how often a name is looked up, and lets none resolve."""
+    asked = []
+
+    def lookup(host, *rest, **more):
+        asked.append(host)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    return asked
+
+
+def test_a_name_that_does_not_resolve_is_tried_once(resolver, tmp_path, pauses):
+    with pytest.raises(UserError) as error:
+        fetch("file.bin", ["http://models.example/file.bin"], SHA, len(CONTENT), tmp_path)
+    assert pauses == []
+    assert set(resolver) == {"models.example"}
+    assert str(error.value) == (
+        "cannot download file.bin: the name of the server does not resolve (http://models.example/file.bin); "
+        "download it elsewhere, save it as FOLDER/file.bin and set LLM_SCRATCH_DATA=FOLDER. "
+        "What works without a network: --data.source stories, your own texts (`train text FILE`), the models in runs/."
+    )
+    assert error.value.code == DATA
+
+
+@pytest.mark.parametrize("number", [errno.ENETUNREACH, errno.EHOSTUNREACH])
+def test_without_a_route_it_is_tried_once(number, monkeypatch, tmp_path, pauses):
+    def connect(*address, **more):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    with pytest.raises(UserError, match="What works without a network"):
+        fetch("file.bin", ["http://127.0.0.1:9/file.bin"], SHA, len(CONTENT), tmp_path)
+    assert pauses == []
+
+
+def test_a_network_that_breaks_while_it_is_used_is_tried_again(monkeypatch, server, tmp_path, pauses):
+    ask, calls = web.ask, []
+
+    def breaks_once(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise Failed("the name of the server does not resolve", unreachable=True)
+        return ask(*args)
+
+    monkeypatch.setattr(web, "ask", breaks_once)
+    server.faults = [cut(2 * CHUNK)]
+    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert len(calls) == 3
 
 
 def test_back_off_grows_to_half_a_minute_and_is_drawn(monkeypatch, server, tmp_path, pauses):
@@ -457,7 +512,7 @@ def test_a_bar_is_drawn_where_somebody_watches(server, tmp_path, monkeypatch):
     assert "file.bin" in drawn
     assert "/328.0 kB" in drawn
     assert re.search(r"[1-9]\d*(\.\d)? ([kM]B|bytes)/s", drawn), "the speed"
-    assert re.search(r"(?!0:00:00)\d:\d\d:\d\d", drawn), "the time left"
+    assert re.search(r"(?!0 s)\d[\d. minsh]+ left", drawn), "the time left"
 
 
 def test_in_few_columns_there_are_lines_and_no_bar_whose_numbers_would_be_cut(monkeypatch):
@@ -488,9 +543,9 @@ def test_elsewhere_a_line_comes_every_ten_seconds(monkeypatch, capsys):
         for here in (50, 60, 70, 80, 90, 100, 110, 20, 20):
             show(here * 10**6, 548 * 10**6)
     assert capsys.readouterr().err.splitlines() == [
-        "gpt2.safetensors: 80.0 of 548.0 MB (15%), 2.5 MB/s, 0:03:07 left",
-        "gpt2.safetensors: 110.0 of 548.0 MB (20%), 2.5 MB/s, 0:02:55 left",
-        "gpt2.safetensors: 20.0 of 548.0 MB (4%), 0.0 MB/s, nobody knows how much left",
+        "gpt2.safetensors: 80.0 of 548.0 MB (15%), 2.5 MB/s, 3 min 7 s left",
+        "gpt2.safetensors: 110.0 of 548.0 MB (20%), 2.5 MB/s, 2 min 55 s left",
+        "gpt2.safetensors: 20.0 of 548.0 MB (4%), 0.0 MB/s, time left unknown",
     ]
 
 
@@ -502,7 +557,7 @@ def test_a_download_writes_these_lines(server, tmp_path, monkeypatch, capsys):
     get(server, tmp_path)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == (len(readings) - 1) // 2 >= 3
-    line = re.compile(r"file\.bin: 0\.\d of 0\.3 MB \(\d+%\), 0\.\d MB/s, .*\d:\d\d:\d\d left")
+    line = re.compile(r"file\.bin: 0\.\d of 0\.3 MB \(\d+%\), 0\.\d MB/s, .*\d (s|min|h) left")
     assert all(map(line.fullmatch, lines)), lines
 
 

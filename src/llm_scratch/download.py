@@ -23,13 +23,13 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from llm_scratch import web
+from llm_scratch.durations import format_duration
 from llm_scratch.errors import DATA, RESOURCES, UserError
 from llm_scratch.file_lock import wait_for_lock
 from llm_scratch.user_folders import cache_folder, expand_user
@@ -87,6 +87,25 @@ FILES: dict[str, Remote] = {
 }
 
 
+WITHOUT_NETWORK = "What works without a network: --data.source stories, your own texts (`train text FILE`), the models in runs/."
+
+
+class DownloadError(UserError):
+    """A file that cannot be downloaded, and how to bring it here.
+
+    Args:
+        name: the file.
+        failed: why not; `reason` and `unreachable` are taken from it.
+    """
+
+    def __init__(self, name: str, failed: Failed) -> None:
+        self.reason = str(failed)
+        self.unreachable = failed.unreachable
+        remedy = f"download it elsewhere, save it as FOLDER/{name} and set LLM_SCRATCH_DATA=FOLDER"
+        rest = f". {WITHOUT_NETWORK}" if failed.unreachable else ""
+        super().__init__(f"cannot download {name}: {self.reason}; {remedy}{rest}", DATA)
+
+
 def offline() -> bool:
     """Whether the user forbids the network."""
     return any(os.environ.get(name, "").lower() in {"1", "true", "yes", "on"} for name in ("LLM_SCRATCH_OFFLINE", "HF_HUB_OFFLINE"))
@@ -116,7 +135,7 @@ def fetch(name: str, urls: Sequence[str], sha256: str | None, size: int | None, 
     try:
         return get(path, remote)
     except Failed as e:
-        raise _without_network(name, remote, str(e)) from e
+        raise DownloadError(name, e) from e
     except OSError as e:
         raise UserError(f"cannot write {path}: {e.strerror or e}; free space, or set LLM_SCRATCH_CACHE to another folder", RESOURCES) from e
 
@@ -131,7 +150,8 @@ def get(path: Path, remote: Remote) -> Path:
     if _is(path, remote):
         return path
     if offline():
-        raise Failed("the network is switched off (LLM_SCRATCH_OFFLINE or HF_HUB_OFFLINE)")
+        reason = "the network is switched off (LLM_SCRATCH_OFFLINE or HF_HUB_OFFLINE)"
+        raise Failed(f"{reason}, so not from {remote.urls[0]}", unreachable=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _one_at_a_time(path.parent):
         if not _is(path, remote):
@@ -147,14 +167,6 @@ def _is(path: Path, remote: Remote) -> bool:
         return True
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == remote.sha256
-
-
-def _without_network(name: str, remote: Remote, why: str) -> UserError:
-    return UserError(
-        f"cannot download {name}: {why}; put the file, {remote}, as {name} into a folder "
-        f"and set LLM_SCRATCH_DATA to that folder (it comes from {remote.urls[0]})",
-        DATA,
-    )
 
 
 @contextmanager
@@ -177,6 +189,7 @@ def _download(path: Path, remote: Remote) -> None:
     part = path.with_name(f".{path.name}.part")
     urls, etags = [_mirrored(url) for url in remote.urls], dict[str, str]()
     tries, furthest = 0, _size(part)
+    begun_at = furthest
     if remote.size is not None:
         _check_space(part, remote.size - furthest)
     with _progress(path.name) as show:
@@ -187,8 +200,10 @@ def _download(path: Path, remote: Remote) -> None:
                 os.replace(part, path)
                 return
             except Failed as e:
-                why = f"{e} ({url})"
-                urls += [] if e.for_good else [url]
+                failed = Failed(f"{e} ({url})", unreachable=e.unreachable)
+                # without a network a second try is no better, unless the network broke while it was used
+                hopeless = e.for_good or (e.unreachable and furthest == begun_at)
+                urls += [] if hopeless else [url]
                 if e.start_over or not _size(part):
                     part.unlink(missing_ok=True)
             except OSError:
@@ -197,9 +212,9 @@ def _download(path: Path, remote: Remote) -> None:
             new = _size(part) >= furthest + web.CHUNK
             tries, furthest = (0 if new else tries + 1), max(furthest, _size(part))
             if not urls or tries >= TRIES:
-                raise Failed(why)
+                raise failed
             pause = random.uniform(1, min(30, 2 ** max(1, tries)))  # seconds; drawn, so that many machines do not come back all at once
-            log.warning("%s: %s; next try in %.0f s", path.name, why, pause)
+            log.warning("%s: %s; next try in %.0f s", path.name, failed, pause)
             sleep(pause)
 
 
@@ -247,13 +262,20 @@ def _progress(name: str) -> Iterator[Callable[[int, int], Any]]:
         yield lambda here, total: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, Progress, ProgressColumn, Task, TransferSpeedColumn
+    from rich.text import Text
+
+    class TimeLeft(ProgressColumn):
+        max_refresh = 0.5
+
+        def render(self, task: Task) -> Text:
+            return Text("" if task.time_remaining is None else f"{format_duration(task.time_remaining)} left")
 
     console = Console(stderr=True)
     if not console.is_terminal or console.width < len(name) + MIN_BAR_COLUMNS:
         yield Lines(name)
         return
-    columns = ("{task.description}", BarColumn(None), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    columns = ("{task.description}", BarColumn(None), DownloadColumn(), TransferSpeedColumn(), TimeLeft())
     with Progress(*columns, console=console, transient=True, expand=True) as bar:
         task = bar.add_task(name, total=None)
         yield lambda here, total: bar.update(task, completed=here, total=total)
@@ -272,7 +294,7 @@ class Lines:
             self.before = here
         if now - self.said >= EVERY:
             speed = (here - self.before) / (now - self.said)
-            left = timedelta(seconds=round((total - here) / speed)) if speed else "nobody knows how much"
+            left = f"{format_duration((total - here) / speed)} left" if speed else "time left unknown"
             done = f"{here / 1e6:,.1f} of {total / 1e6:,.1f} MB ({here / total:.0%})"
-            print(f"{self.name}: {done}, {speed / 1e6:.1f} MB/s, {left} left", file=sys.stderr, flush=True)
+            print(f"{self.name}: {done}, {speed / 1e6:.1f} MB/s, {left}", file=sys.stderr, flush=True)
             self.said, self.before = now, here

@@ -12,6 +12,19 @@ import re
 from collections.abc import Iterable
 
 USAGE, DATA, CHECKPOINT, DIVERGED, RESOURCES, INTERRUPTED = 2, 3, 4, 5, 6, 130
+BUG, BROKEN_PIPE = 1, 141
+EXIT_CODES = {
+    0: "done",
+    BUG: "unexpected error, a bug",
+    USAGE: "wrong command, flag or value",
+    DATA: "text or data missing, damaged or not downloaded",
+    CHECKPOINT: "run, checkpoint or model missing or damaged",
+    DIVERGED: "training diverged",
+    RESOURCES: "out of memory or disk space",
+    INTERRUPTED: "stopped by Ctrl-C; 129 or 143: by SIGHUP or SIGTERM",
+    BROKEN_PIPE: "the reader of the output ended, as in `| head`",
+}
+"""what each exit code of the command line means"""
 
 
 class UserError(Exception):

@@ -8,6 +8,7 @@ Source: RFC 9110, sections 13.1.5 (If-Range) and 14 (Range), https://www.rfc-edi
 
 from __future__ import annotations
 
+import errno
 import http.client
 import ipaddress
 import re
@@ -19,14 +20,24 @@ from urllib.parse import urlsplit
 
 TIMEOUT = 20.0  # seconds without a byte
 CHUNK = 1 << 16  # bytes
+UNREACHABLE = {errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTUNREACH}
 
 
 class Failed(Exception):
-    """A try that did not end in the file: `for_good` when this address will never do better, `start_over` when what came is no use."""
+    """A try that did not end in the file.
 
-    def __init__(self, why: str, *, for_good: bool = False, start_over: bool = False) -> None:
+    Args:
+        why: the reason.
+        for_good: this address will never do better.
+        start_over: what came is no use.
+        unreachable: no server was found at all, as on a machine without a network.
+    """
+
+    def __init__(self, why: str, *, for_good: bool = False, start_over: bool = False, unreachable: bool = False) -> None:
         super().__init__(why)
-        self.for_good, self.start_over = for_good, start_over
+        self.for_good = for_good
+        self.start_over = start_over
+        self.unreachable = unreachable
 
 
 def ask(url: str, start: int, size: int | None, etags: dict[str, str]) -> tuple[http.client.HTTPResponse, int]:
@@ -51,7 +62,7 @@ def ask(url: str, start: int, size: int | None, etags: dict[str, str]) -> tuple[
         for_good = e.code < 500 and e.code not in (408, 416, 425, 429)
         raise Failed(f"the server answers {e.code} {e.reason}", for_good=for_good, start_over=e.code == 416) from e
     except (OSError, http.client.HTTPException, ValueError) as e:
-        raise Failed(_reason(e)) from e
+        raise Failed(_reason(e), unreachable=is_unreachable(e)) from e
     before, etag = etags.get(url), answer.headers.get("ETag", "")
     length = answer.headers.get("Content-Length", "unknown" if size is None else str(size))
     span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
@@ -83,7 +94,29 @@ def piece(answer: http.client.HTTPResponse) -> bytes:
 def _reason(error: Exception) -> str:
     """Why the network failed, in the words of the system."""
     cause = getattr(error, "reason", error)  # of a URLError
+    if isinstance(cause, socket.gaierror):
+        return "the name of the server does not resolve"
     return f"no byte for {TIMEOUT:g} s" if isinstance(cause, TimeoutError) else str(cause) or type(cause).__name__
+
+
+def is_unreachable(error: Exception) -> bool:
+    """Whether an error is that of a machine without a network: a name that does not resolve, no route."""
+    cause = getattr(error, "reason", error)
+    return isinstance(cause, socket.gaierror) or getattr(cause, "errno", None) in UNREACHABLE
+
+
+def resolves(url: str) -> bool:
+    """Whether the name of a server resolves; True behind a proxy, which resolves names itself.
+
+    For libraries that would try a name again and again.
+    """
+    if urllib.request.getproxies().keys() & {"http", "https", "all"}:
+        return True
+    try:
+        socket.getaddrinfo(urlsplit(url).hostname, None)
+    except OSError:
+        return False
+    return True
 
 
 class Redirects(urllib.request.HTTPRedirectHandler):

@@ -43,17 +43,101 @@ def say(llm, trained, monkeypatch):
 
 
 def test_the_prompt_is_the_transcript_up_to_where_the_model_speaks():
-    talk = Conversation("Two hens.", [(YOU, "Hello"), (MODEL, "Cluck"), (YOU, "Why?")])
+    talk = Conversation("Two hens.", [(YOU, "Hello"), (MODEL, " Cluck"), (YOU, "Why?")], transcript=True)
     assert talk.prompt(lambda text: True) == "Two hens.\n\nYou: Hello\nModel: Cluck\nYou: Why?\nModel:"
     assert talk.prompt(lambda text: "Hello" not in text) == "Two hens.\n\nModel: Cluck\nYou: Why?\nModel:"
     assert talk.prompt(lambda text: False) == "Two hens.\n\nYou: Why?\nModel:"
     assert STOPS == ["\nYou:", "\nModel:"]
 
 
-def test_answers_are_what_stream_gives_for_the_transcript(say, trained):
-    result = say("the hen", "a fox", words=("--tokens", "8", "--temperature", "0"))
+def test_the_prompt_without_a_transcript_is_what_was_typed_last_and_continued():
+    talk = Conversation("Two hens.", [(YOU, "Hello"), (MODEL, " Cluck"), (YOU, "Why"), (MODEL, ", said")])
+    assert talk.prompt(lambda text: False) == "Two hens.\n\nWhy, said"
+    assert Conversation(turns=[(YOU, "Hello"), (MODEL, " Cluck"), (YOU, "Why")]).prompt(lambda text: True) == "Why"
+
+
+def test_answers_of_a_base_model_are_what_generate_prints(say, llm, trained):
+    prompts, words = ("the hen", "a fox"), ("--tokens", "12", "--seed", "5", "--temperature", "1.5")
+    result = say(*prompts, words=words)
+    want = llm("generate", trained, *prompts, *words).out.removesuffix("\n").split("\n\n\n")
+    assert result.code == 0
+    answers = result.out.removesuffix("\n\n").split("\n\n")
+    assert answers == [text.removeprefix(prompt).lstrip() for text, prompt in zip(want, prompts, strict=True)]
+
+
+def test_enter_continues_the_last_text(say, trained, tmp_path):
+    eot = load(trained)[1].eot_token
+    words = ("--tokens", "6", "--temperature", "0", "--logit-bias", f"{eot}=-1000")
+    say("the hen", "", "/save talk.json", words=words)
+    turns = json.loads((tmp_path / "talk.json").read_text())["turns"]
     model, tokenizer = load(trained)
-    talk, want = Conversation(), ""
+    once = "".join(stream(model, tokenizer, "the hen", max_new_tokens=6, temperature=0, logit_bias={eot: -1000}))
+    twice = once + "".join(stream(model, tokenizer, "the hen" + once, max_new_tokens=6, temperature=0, logit_bias={eot: -1000}))
+    assert turns == [[YOU, "the hen"], [MODEL, twice]]
+
+
+def test_enter_after_a_text_that_the_model_ended_says_so(say, trained):
+    result = say("the hen", "", words=("--logit-bias", f"{load(trained)[1].eot_token}=1000"))
+    assert "the model has ended this text" in result.err
+    assert say("", "/transcript", "").err == ""
+
+
+def test_retry_answers_anew_and_undo_removes_a_turn(say, tmp_path):
+    words = ("--tokens", "9", "--seed", "1", "--temperature", "1.5")
+    result = say("the hen", "/retry", "/save retried.json", "a fox", "/undo", "/save undone.json", "/undo", "/undo", words=words)
+    first, second = (answer for answer in result.out.split("\n\n")[:2])
+    retried, undone = (json.loads((tmp_path / f"{name}.json").read_text())["turns"] for name in ("retried", "undone"))
+    assert [who for who, _ in retried] == [YOU, MODEL]
+    assert first != second == retried[1][1].lstrip()
+    assert undone == retried
+    assert "removed: a fox\n" in result.out
+    assert "nothing was said yet" in result.err
+    assert "nothing was said yet" in say("/retry").err
+
+
+def test_a_retry_that_a_setting_prevents_keeps_the_answer(say, tmp_path):
+    result = say("the hen", "/save a.json", "/topk 0", "/retry", "/save b.json")
+    assert "top_k=0 must be at least 1" in result.err
+    assert (tmp_path / "a.json").read_text() == (tmp_path / "b.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("typed", "text"),
+    [
+        ("//bye", "/bye"),
+        ("/say /bye", "/bye"),
+        ("/say -x", "-x"),
+        ("-x", "-x"),
+        ("--help", "--help"),
+        ('"""/bye"""', "/bye"),
+        ('/say """', '"""'),
+        ("/say  two spaces", " two spaces"),
+    ],
+)
+def test_any_text_can_be_sent(typed, text, say, tmp_path):
+    assert say(typed, "/save talk.json").err == ""
+    assert json.loads((tmp_path / "talk.json").read_text())["turns"][0] == [YOU, text]
+
+
+def test_the_form_of_the_prompt_is_announced_and_can_be_changed(llm, trained, monkeypatch, tmp_path):
+    said = {}
+    for flag in ([], ["--transcript"]):
+        monkeypatch.setattr(sys, "stdin", io.StringIO("/transcript\n/save talk.json\n"))
+        said[bool(flag)] = llm("chat", trained, *flag).out.splitlines()
+        assert json.loads((tmp_path / "talk.json").read_text())["transcript"] is not bool(flag)
+    [continues], [transcript] = ([line for line in lines[:3] if "base model" in line] for lines in said.values())
+    assert "as `generate` does" in continues
+    assert "/transcript" in continues
+    assert "transcript" in transcript
+    assert "/transcript off" in transcript
+    assert continues in said[True][3:]
+    assert transcript in said[False][3:]
+
+
+def test_answers_are_what_stream_gives_for_the_transcript(say, trained):
+    result = say("the hen", "a fox", words=("--tokens", "8", "--temperature", "0", "--transcript"))
+    model, tokenizer = load(trained)
+    talk, want = Conversation(transcript=True), ""
     for words in ("the hen", "a fox"):
         talk.turns.append((YOU, words))
         prompt = talk.prompt(lambda text: len(tokenizer.encode(text)) <= 32 - 8)
@@ -66,7 +150,7 @@ def test_answers_are_what_stream_gives_for_the_transcript(say, trained):
 def test_a_turn_reads_only_what_is_new(say, trained, monkeypatch):
     read, hidden, [letter] = [], GPTModel.hidden, load(trained)[1].encode("h")
     monkeypatch.setattr(GPTModel, "hidden", lambda self, ids, cache=None: read.append(ids.shape[1]) or hidden(self, ids, cache))
-    say("a", "b", "/clear", "c", words=("--tokens", "1", "--logit-bias", f"{letter}=1000"))
+    say("a", "b", "/clear", "c", words=("--transcript", "--tokens", "1", "--logit-bias", f"{letter}=1000"))
     prompt, turn = len("You: a\nModel:"), len("\nYou: b\nModel:")
     assert prompt - 3 <= read[0] <= prompt  # a token may hold two letters or three
     assert turn - 5 <= read[1] <= turn + 2  # with the answer, which nobody has read
@@ -105,7 +189,7 @@ def test_settings_are_set_shown_and_taken_back(say):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("/sett", "unknown command '/sett'; did you mean '/set'?"),
+        ("/sett x", "unknown command '/sett'; did you mean '/set'? //sett x sends it as text"),
         ("/set temprature 1", "unknown setting 'temprature'; did you mean 'temperature'?"),
         ("/set", "/set needs a name and a value"),
         ("/temp warm", "temperature is 'warm'; expected a number, or off"),
@@ -184,7 +268,7 @@ def test_a_session_in_a_real_terminal(trained, tmp_path):
 
 def test_a_screen_shows_probabilities_in_colour(say, monkeypatch):
     monkeypatch.setattr(writing, "colours", lambda: True)
-    assert "\x1b[38;5;" in say("/probs on", "the hen").out
+    assert "\x1b[38;5;16;48;5;" in say("/probs on", "the hen").out
 
 
 def test_turns_that_no_longer_fit_are_reported(say):

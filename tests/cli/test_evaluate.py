@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,10 +14,13 @@ from rich.console import Console
 
 from llm_scratch.cli.evaluate import PARTS, measure
 from llm_scratch.cli.folders import read_run
+from llm_scratch.cli.run_text import sample_in_words
+from llm_scratch.config import RunConfig
 from llm_scratch.data.corpus import encode_documents, prepare
 from llm_scratch.data.sources import read
 from llm_scratch.evaluation.loss import evaluate_tokens
 from llm_scratch.loading import load
+from llm_scratch.training.plot import read_metrics
 
 QUIET = Console(file=io.StringIO())
 
@@ -101,3 +105,31 @@ def test_the_standard_error_is_what_repeated_texts_show(monkeypatch):
         found.append(loss.bits_per_byte)
         errors.append(error)
     assert np.mean(errors) == pytest.approx(np.std(found), rel=0.4)  # 30 draws know a spread to about 13 %
+
+
+def test_numbers_that_mean_the_same_are_the_same_and_the_others_are_told_apart(llm, tiny, tmp_path):
+    """One run, seen by five commands: the losses of training are a sample of the validation text, `evaluate` reads every token."""
+    run = tmp_path / "run"
+    trained = llm(*tiny, "--out", run).out
+    shown, listed, evaluated = llm("runs", "show", run).out, llm("runs", "list", tmp_path).out, llm("evaluate", run).out
+    last = read_metrics(run)[-1]
+    loss, bits = f"{last['val_loss']:.4f}", f"{last['val_bits_per_byte']:.4f}"
+    assert f"held-out loss {loss}  train loss" in trained
+    assert f"{loss} nats per token, {bits} bits per byte, on 2 of " in " ".join(trained.split())
+    assert re.search(rf"^ +4 .* {loss} +{bits}$", shown, re.M)
+    assert "held-out loss on 2 batches; " in shown
+    assert re.search(rf" {last['val_loss']:.3f} +{last['val_bits_per_byte']:.3f} ", listed)
+    words = " ".join(evaluated.split())
+    assert f"while training {loss} nats per token, {bits} bits per byte at step 4, on 2 batches of this text" in words
+    assert ", every token: " in words
+    assert "while training" not in llm("evaluate", run, "--source", "stories:2").out
+
+
+@pytest.mark.parametrize(
+    ("read", "batches", "said"),
+    [(8, 20, "8 of 20 batches"), (8, None, "8 batches"), (None, 20, "all whole rows"), (8, 8, "all whole rows")],
+)
+def test_the_sample_of_an_evaluation_is_said(read, batches, said):
+    config = RunConfig()
+    config = replace(config, train=replace(config.train, eval_batches=read))
+    assert sample_in_words(config, batches) == said

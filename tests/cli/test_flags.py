@@ -7,7 +7,7 @@ from dataclasses import fields
 
 import pytest
 
-from llm_scratch.cli import VERBS
+from llm_scratch.cli import VERBS, flags
 from llm_scratch.cli.evaluate import Evaluate
 from llm_scratch.cli.flags import number_of_values, parse, path_fields, run_first, scan
 from llm_scratch.cli.generate import Generate
@@ -137,3 +137,9 @@ def test_every_command_knows_which_of_its_arguments_are_paths(verb):
         f.name.rstrip("_") for f in fields(cls)
     }
     assert likely <= set(path_fields(cls))
+
+
+def test_an_error_is_one_line_where_tyro_prints_in_color():
+    box = "╭─ Parsing error ──────────╮\n│ invalid choice 'int9' for  │\n│ argument '--dtype'.        │\n╰──────────────────────────╯\n"
+    colored = "\n".join(f"\x1b[31m{line}\x1b[0m" for line in box.splitlines())
+    assert flags._in_one_line(box) == flags._in_one_line(colored) == "invalid choice 'int9' for argument '--dtype'."

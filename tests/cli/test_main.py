@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from effort import PATIENCE_SECONDS
 
-from llm_scratch import __version__
+from llm_scratch import __version__, errors
 from llm_scratch.cli import VERBS, explain, main
-from llm_scratch.errors import UserError
+from llm_scratch.errors import EXIT_CODES, UserError
 
 HELP = """
 import contextlib, io, sys
@@ -169,3 +169,11 @@ def test_main_takes_the_words_of_the_process(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["llm-scratch", "--version"])
     assert main() == 0
     assert __version__ in capsys.readouterr().out
+
+
+def test_the_overview_lists_every_exit_code(llm):
+    listed = llm("--help").out.partition("exit codes:\n")[2].partition("\n\n")[0].splitlines()
+    assert [int(line.split()[0]) for line in listed] == list(EXIT_CODES)
+    codes = {value for name, value in vars(errors).items() if name.isupper() and isinstance(value, int)}
+    assert codes | {0} == set(EXIT_CODES), "each has a meaning"
+    assert max(map(len, listed)) <= 80

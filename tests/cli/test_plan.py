@@ -26,6 +26,7 @@ def small(tiny):
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch, request):
     """A trial takes its three seconds whatever it tries; one test looks at a real one."""
+    monkeypatch.setattr(planning.LoadMeter, "processors", lambda self: None)
     if "all_that_a_run_takes" not in request.node.name:
         monkeypatch.setattr(planning, "try_out", lambda *args: Trial(0.5, 0.1, "nothing"))
 
@@ -156,3 +157,30 @@ def test_faults_are_named(llm, tmp_path):
     (tmp_path / "folder" / "config.yaml").write_text("train: {stepz: 3}")
     assert "unknown setting 'train.stepz'" in llm("plan", "folder").err
     assert llm("plan", "quickstart", "--train.lrr", "1").err.startswith("llm-scratch: unknown setting")
+
+
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        (None, None),
+        (0.1, None),
+        (1.0, "warning: other programs use 1.0 of 2 processors, so the time is uncertain; without them about 1 s"),
+        (1.98, "without them about 0.2 s"),
+    ],
+)
+def test_the_load_of_other_programs_is_noticed(others, said, llm, small, monkeypatch, tmp_path):
+    monkeypatch.setattr(planning.LoadMeter, "processors", lambda self: others)
+    monkeypatch.setattr(planning.torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(planning, "try_out", lambda *args: Trial(0.5, 0.0, "nothing"))
+    monkeypatch.setattr(planning, "SAMPLE_TOKENS", 0)
+    monkeypatch.setattr(planning, "worth_a_plan", lambda *args: True)
+    train = ["train", *small[1:], "--out", tmp_path / "run"]
+    for words in (small, train):
+        told = " ".join(llm(*words).out.split())
+        assert (said in told) if said else ("other programs" not in told)
+    assert read_plan(tmp_path / "run").other_load == others
+
+
+def test_the_time_is_in_words_that_people_use(llm, small, monkeypatch):
+    monkeypatch.setattr(planning, "try_out", lambda *args: Trial(837 * 3600 / 4, 0.0, "nothing"))
+    assert re.search(r"^time +35 days: 7.53e\+05 s a step", llm(*small).out, re.M)

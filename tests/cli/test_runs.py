@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 
+import pytest
+
 from llm_scratch.config import config_hash
 
 from .test_folders import QUICK, make
@@ -48,3 +50,21 @@ def test_show_of_a_run_that_never_began(llm, tmp_path):
     assert result.code == 0
     assert f"0/{QUICK.train.steps:,} saved; the same train command begins it" in " ".join(result.out.split())
     assert "llm-scratch" not in result.out, "there is nothing yet that a command could use"
+
+
+DECIMAL = re.compile(r"\d+\.\d+")
+
+
+@pytest.mark.parametrize("words", ["runs list", "runs show bard", "data list"])
+def test_at_every_width_numbers_and_names_are_whole(words, llm, trained, tmp_path, monkeypatch):
+    (tmp_path / "runs").mkdir()
+    trained.rename(tmp_path / "runs" / "bard")
+    make(tmp_path / "runs" / "2026-07-02-quickstart", step=400)
+    monkeypatch.setenv("COLUMNS", "400")
+    wide = llm(*words.split()).out.partition("╭")[0]
+    for width in range(22, 120, 1):
+        monkeypatch.setenv("COLUMNS", str(width))
+        narrow = llm(*words.split()).out.partition("╭")[0]
+        assert set(DECIMAL.findall(narrow)) == set(DECIMAL.findall(wide)), width
+        for name in ("2026-07-02-quickstart", "bard", "400/800"):
+            assert (name in narrow) == (name in wide), width

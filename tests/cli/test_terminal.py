@@ -7,12 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from llm_scratch.cli.terminal import boxed, command, count, duration, printable, short, size, table
-
-
-@pytest.mark.parametrize(("seconds", "shown"), [(0, "0:00"), (7.4, "0:07"), (59.6, "1:00"), (754, "12:34"), (3723, "1:02:03")])
-def test_duration(seconds, shown):
-    assert duration(seconds) == shown
+from llm_scratch.cli.terminal import boxed, command, count, printable, short, size, table
 
 
 @pytest.mark.parametrize(
@@ -136,6 +131,23 @@ def test_a_column_that_may_be_shortened_gives_way_first_and_cuts_no_number(width
     grid.columns[1].justify, grid.columns[1].overflow = "left", "ellipsis"
     grid.add_row("first", short("stories:12,000", 20), "2.345")
     assert shown(grid, width) == lines
+
+
+@pytest.mark.parametrize("width", range(36, 100))
+def test_no_word_is_broken_while_another_column_has_room(width):
+    grid = table("source", "what it is", "where", left=3)
+    grid.add_row("shakespeare", "40,000 lines of Shakespeare's plays, a text of any size", "on this machine")
+    grid.add_row("shards:FOLDER", "Tokens that `llm-scratch data prepare` made: books/**/*.txt", "your files")
+    words = " ".join(shown(grid, width)).split()
+    for word in ("shakespeare", "Shakespeare's", "shards:FOLDER", "`llm-scratch", "books/**/*.txt", "machine"):
+        assert word in words
+
+
+def test_a_name_is_whole_beside_a_long_text():
+    grid = table("", "", left=2)
+    grid.show_header = False
+    grid.add_row("bits per byte", "a text that is much longer than the line has room for")
+    assert shown(grid, 36) == ["bits per byte  a text that is much", "               longer than the line", "               has room for"]
 
 
 @pytest.mark.parametrize("width", range(1, 60))

@@ -49,7 +49,7 @@ def test_a_run_has_everything_and_says_where(llm, tiny, tmp_path):
     assert papers <= here
     assert {"ckpt/best", "ckpt/latest", "ckpt/step-00000004/model.safetensors"} <= here
     assert not [name for name in here if ".part" in name or ".tmp" in name]
-    for said in ("device: cpu", "hens and foxes.txt, 2,156 tokens to learn from, 539 held out", "the model writes:", "Done in 0:"):
+    for said in ("device: cpu", "hens and foxes.txt, 2,156 tokens to learn from, 539 held out", "the model writes:", "Done in "):
         assert said in " ".join(result.out.split())
     assert "llm-scratch generate 'my run' the" in result.out
     assert "my run/loss-plot.png" in result.out
@@ -199,7 +199,7 @@ def test_a_leftover_rank_is_said_and_the_run_is_saved_and_shown(llm, tiny, monke
     result = llm(*tiny, "--out", "x")
     assert (result.code, result.err) == (0, "")
     assert "warning: RANK=1 is ignored: no WORLD_SIZE above 1 is set, so this is the only process\n" in result.out
-    assert "Done in 0:" in result.out
+    assert "Done in " in result.out
     assert Path("x/ckpt/step-00000004").is_dir()
 
 
@@ -381,3 +381,14 @@ def test_resume_from_a_damaged_checkpoint_is_an_error(llm, tiny, trained):
     result = llm(*tiny, "--resume", trained / "ckpt" / "step-00000002", "--out", "new")
     assert (result.code, "is damaged: config.json has 2 bytes" in result.err) == (4, True)
     assert not Path("new").exists()
+
+
+def test_the_first_line_says_how_many_processes_train(llm, tiny, monkeypatch):
+    """The rest of the job is not started here: the run ends where the processes would connect."""
+    for name, value in {"RANK": "0", "WORLD_SIZE": "3", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    result = llm(*tiny, "--out", "x")
+    assert result.code == 2
+    assert result.out.splitlines()[0] == "processes: 3, as torchrun started them; rank 0 writes the run"

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
+from math import log
 
-from llm_scratch.cli.writing import Clock, write
+import pytest
+
+from llm_scratch.cli.writing import Clock, dressed, write
 from llm_scratch.generation.pieces import Piece
 
 
@@ -29,3 +33,11 @@ def test_what_was_held_back_is_no_token_and_no_text_is_a_prompt(capsys):
     write(iter([]), "q", 1, clock, gap=True)
     assert capsys.readouterr().out == "pa!\n\n\nq\n"
     assert clock.tokens == 1
+
+
+@pytest.mark.parametrize(("no_color", "text"), [("", ("fox", "\x1b[38;5;16;48;5;157m")), ("1", ("fox{25%}", ""))])
+def test_probabilities_are_numbers_where_colors_are_not_wanted(no_color, text, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    for name, value in {"NO_COLOR": no_color, "TERM": "xterm-256color"}.items():
+        monkeypatch.setenv(name, value)
+    assert dressed(Piece("fox", 1, log(0.25)), probs=True) == text

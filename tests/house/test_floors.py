@@ -11,7 +11,7 @@ import llm_scratch
 
 ROOT = Path(llm_scratch.__file__).parent
 FLOORS = [
-    ["errors"],
+    ["errors", "durations"],
     ["strict", "ranges", "extras", "web", "user_folders", "worker_processes", "file_lock"],
     ["config", "files", "download", "tensor_file"],
     ["hardware"],  # above files and download: it keeps what it measured in the cache folder

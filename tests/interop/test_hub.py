@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ import pytest
 import torch
 from effort import PATIENCE_SECONDS
 
+from llm_scratch import download as hub_download
 from llm_scratch.errors import CHECKPOINT, DATA, USAGE, UserError
 from llm_scratch.interop.hub import from_hub
 from llm_scratch.loading import load
@@ -181,3 +183,21 @@ def test_the_command_line_takes_the_name(snapshot, monkeypatch, capsys, tmp_path
     out = capsys.readouterr().out
     assert "perplexity" in out
     assert "bits per byte" in out
+
+
+def test_a_hub_that_does_not_resolve_is_not_asked_and_its_cache_is_used(snapshot, monkeypatch):
+    """The hub's library would try five times, with pauses."""
+
+    def lookup(host, *rest, **more):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(hub_download, "offline", lambda: False)
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    monkeypatch.setattr("urllib.request.getproxies", dict)
+    cached(monkeypatch, snapshot)
+    assert load("hf:org/tiny")[0].cfg.emb_dim == 24
+    with pytest.raises(
+        UserError, match="the hub cannot be reached and it is not in the hub's cache; .*What works without a network"
+    ) as error:
+        load("hf:org/other")
+    assert error.value.code == DATA

@@ -76,3 +76,17 @@ def test_a_job_says_where_its_processes_meet(environment):
     environment(WORLD_SIZE="2", RANK="0", MASTER_ADDR="node7", MASTER_PORT="http")
     with pytest.raises(UserError, match="MASTER_PORT='http' is not a whole number"):
         meeting_point()
+
+
+@pytest.mark.parametrize(
+    ("values", "notice"),
+    [
+        ({}, ""),
+        ({"RANK": "0", "WORLD_SIZE": "1"}, ""),
+        ({"RANK": "0", "WORLD_SIZE": "4"}, "processes: 4, as torchrun started them; rank 0 writes the run"),
+        ({"RANK": "7"}, "warning: RANK=7 is ignored: no WORLD_SIZE above 1 is set, so this is the only process"),
+    ],
+)
+def test_the_number_of_processes_is_announced(values, notice, environment):
+    environment(**values)
+    assert launched_rank().notice == notice

@@ -60,8 +60,8 @@ def test_other_lower_axes(x):
     assert len(upper_axis(figure)) == (x == "elapsed")
     if x == "elapsed":
         figure.draw_without_rendering()
-        assert "1:00" in [label.get_text() for label in figure.axes[0].get_xticklabels()]
-        assert "validation, best 3.4 at 1:00" in lines(figure)
+        assert "1 min" in [label.get_text() for label in figure.axes[0].get_xticklabels()]
+        assert "validation, best 3.4 at 1 min" in lines(figure)
     assert series(ROWS, "tokens", "val_loss").tolist() == [[0, 128, 256], [5.1, 3.4, 3.6]]
 
 

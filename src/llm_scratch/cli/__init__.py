@@ -21,7 +21,18 @@ from llm_scratch import __version__
 from llm_scratch.cli.encoding import use_lookalikes, write_files_as_utf8
 from llm_scratch.cli.narrow import entries, fold, terminal_columns
 from llm_scratch.cli.streams import flush_standard_streams, open_standard_streams
-from llm_scratch.errors import INTERRUPTED, RESOURCES, GenerationWarning, UserError, describe_error, one_line, unknown
+from llm_scratch.errors import (
+    BROKEN_PIPE,
+    BUG,
+    EXIT_CODES,
+    INTERRUPTED,
+    RESOURCES,
+    GenerationWarning,
+    UserError,
+    describe_error,
+    one_line,
+    unknown,
+)
 
 VERBS: dict[str, tuple[str, str]] = {
     "train": ("train.Train", "train a model from a preset, or go on with one"),
@@ -48,7 +59,6 @@ VERBS: dict[str, tuple[str, str]] = {
     "config": ("config.Config", "the presets, or the settings of one as YAML"),
     "doctor": ("doctor.Doctor", "how a run is, by its curve; or what this machine has"),
 }
-BUG, BROKEN_PIPE = 1, 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -110,8 +120,12 @@ def _process() -> str:
 
 
 def _complain(line: str) -> None:
-    """Print a line on stderr, if that takes it."""
+    """Print a line on stderr, if that takes it; on a terminal it is wrapped between words."""
     with suppress(OSError, ValueError):
+        if sys.stderr.isatty():
+            from llm_scratch.cli.word_wrap import wrap  # here: rich is not needed for --help
+
+            line = wrap(line, terminal_columns())
         print(line, file=sys.stderr)
 
 
@@ -196,5 +210,6 @@ def overview(group: str = "") -> str:
     else:
         examples = ["  llm-scratch train quickstart", '  llm-scratch generate quickstart "The story of Anna"', ""]
         lines += [fold(line, columns) for line in examples]
+        lines += ["exit codes:", *entries({str(code): about for code, about in EXIT_CODES.items()}, columns, 4), ""]
         lines += [fold("Each command has --help. llm-scratch --version prints the version.", columns)]
     return "\n".join(lines)

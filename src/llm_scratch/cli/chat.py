@@ -1,4 +1,4 @@
-"""A conversation with a trained model in the terminal. Proof: tests/cli/test_chat.py (a real terminal, by pexpect).
+"""Write with a trained model in the terminal. Tests: tests/cli/test_chat.py (a real terminal, by pexpect).
 
 What you type goes to the model; a line that begins with / is a command, see chat_commands.py.
 """
@@ -19,7 +19,9 @@ from llm_scratch.cli.device import Dtype, ready
 from llm_scratch.cli.flags import Switch, Verb, option
 from llm_scratch.cli.folders import resolve
 from llm_scratch.cli.samplers import Samplers
-from llm_scratch.cli.writing import dressed
+from llm_scratch.cli.terminal import print_error, print_line
+from llm_scratch.cli.word_wrap import RESET
+from llm_scratch.cli.writing import BOLD, colours, dressed, word_wrapper
 from llm_scratch.errors import UserError, one_line
 
 if TYPE_CHECKING:
@@ -30,31 +32,37 @@ if TYPE_CHECKING:
     from llm_scratch.tokenizers import Tokenizer
 
 BYE = "Ctrl-D or /bye leaves."
+RETRY_SEEDS = 1_000_003
+"""distance between the seeds of two answers to the same text"""
 
 
 @dataclass(frozen=True)
 class Chat(Verb, Samplers):
-    """Talk with the model in RUN.
+    """Write with the model in RUN, turn by turn.
 
-    It only continues texts: the talk is a transcript that it goes on with.
+    A base model continues texts: each line begins one, as for `generate`.
 
-    Ctrl-C stops an answer, Ctrl-D leaves, /? shows the commands.
+    --transcript makes it a conversation, which base models do less well.
+
+    Ctrl-C stops an answer, Ctrl-D leaves, Tab completes, /? shows the commands.
 
     examples:
       llm-scratch chat quickstart
-      llm-scratch chat runs/bard --temperature 0.7 --system "Two merchants talk."
+      llm-scratch chat runs/bard --transcript --system "Two merchants talk."
     """
 
     run_: Positional[Annotated[str, arg(name="run", metavar="RUN")]]
     """a run, a preset (its newest run), gpt2, hf:org/name, or a file or folder of weights (docs/weights.md)"""
     system: Annotated[str, option("TEXT")] = ""
-    """a text that stands before the conversation"""
+    """a text before what you type"""
+    transcript: Switch = False
+    """make the prompt a transcript of the whole conversation, instead of what was typed last"""
     tokens: int = 200
     """longest answer"""
     seed: Annotated[int | None, option("INT")] = None
     """the same seed, the same answers to the same words"""
     show_probs: Switch = False
-    """colour each token by the probability that the model gave it"""
+    """color each token by its probability"""
     device: str = "auto"
     """auto, cpu, cuda, mps"""
     dtype: Dtype = "auto"
@@ -67,22 +75,27 @@ class Chat(Verb, Samplers):
         self.settings()
         resolve(self.run_)
         samplers = Samplers(**{name: getattr(self, name) for name in Samplers.__dataclass_fields__})
-        talk = Talk(samplers, Conversation(self.system), self.device, self.dtype, self.compile, self.tokens, self.seed, self.show_probs)
+        talk = Talk(
+            samplers,
+            Conversation(self.system, transcript=self.transcript),
+            self.device,
+            self.dtype,
+            self.compile,
+            self.tokens,
+            self.seed,
+            self.show_probs,
+        )
         talk.open(self.run_)
-        with contextlib.suppress(ImportError):
-            import readline  # noqa: F401  arrow keys and history
-
         from llm_scratch.cli.chat_commands import obey
+        from llm_scratch.cli.completion import enable_line_editing
 
-        while (words := listen()) is not None:
+        marked = enable_line_editing()
+        while (words := listen(marked)) is not None:
             try:
-                if words.startswith("/"):
-                    if not obey(talk, words):
-                        return
-                elif words.strip():
-                    talk.answer(words)
+                if not obey(talk, words):
+                    return
             except UserError as e:
-                print(f"llm-scratch: {one_line(str(e))}", file=sys.stderr)
+                print_error(one_line(str(e)))
 
 
 @dataclass
@@ -101,7 +114,11 @@ class Talk:
     model: nn.Module | None = None
     tokenizer: Tokenizer | None = None
     cache: KVCache | None = None
-    """what the model has read of the transcript: a turn reads only what is new"""
+    """what the model has read of the text: a turn reads only what is new"""
+    retries: int = 0
+    """answers to the last text that were taken back: each has another seed"""
+    ended: bool = False
+    """whether the model ended its last text itself"""
 
     def open(self, run: str) -> None:
         """Take the model of a run, and say what it is."""
@@ -110,29 +127,74 @@ class Talk:
         self.model, self.tokenizer, how = ready(resolve(run), self.device, self.dtype, much=True, compiled=self.compile)
         self.cache = self.model.new_cache(1) if hasattr(self.model, "new_cache") else None  # type: ignore[operator]
         self.run = run
-        print(f"{run} sees {context_length(self.model)} tokens at once. It continues texts and was not taught")
-        print("to answer, so this is a transcript that it goes on with.")
-        print(f"It runs on {how}.")
-        print(f"Ctrl-C stops an answer. {BYE} /? shows the commands.\n")
+        print_line(f"{run}: context of {context_length(self.model)} tokens, on {how}.")
+        print_line(self.form())
+        print_line(f"Ctrl-C stops an answer. {BYE} /? shows the commands.\n")
+
+    def form(self) -> str:
+        """How the model is prompted, and how to change that."""
+        if self.conversation.transcript:
+            return "This is a base model: the chat is a transcript that it continues; /transcript off continues texts instead."
+        return (
+            "This is a base model: it continues what you type, as `generate` does. "
+            "Enter alone continues further; /transcript makes it a conversation."
+        )
 
     def answer(self, words: str) -> None:
         """Print the model's answer as it comes; Ctrl-C ends it there. What came is kept, also when it was stopped."""
-        turns, text = self.conversation.turns, ""
-        turns.append((YOU, words))
+        self.conversation.turns.append((YOU, words))
+        self.retries = 0
         try:
-            with contextlib.closing(self._pieces(len(turns))) as pieces:
-                for piece in pieces:
-                    if not text:  # the space between "Model:" and its first word
-                        piece = replace(piece, text=piece.text.lstrip())
-                    text += piece.text
-                    print(dressed(piece, self.probs), end="", flush=True)
+            self._reply()
         except UserError:
-            turns.pop()
+            self.conversation.turns.pop()
             raise
+
+    def continue_answer(self) -> None:
+        """Let the model continue its last text; in a transcript there is nothing to continue."""
+        turns = self.conversation.turns
+        if self.conversation.transcript or len(turns) < 2 or turns[-1][0] != MODEL:
+            return
+        if self.ended:
+            raise UserError("the model has ended this text; type the beginning of another, or /retry")
+        self._reply()
+
+    def retry(self) -> None:
+        """Take the last answer back and give another."""
+        before = self.conversation.turns
+        self.conversation.remove_answer()
+        self.retries += 1
+        try:
+            self._reply()
+        except UserError:
+            self.conversation.turns = before
+            raise
+
+    def _reply(self) -> None:
+        """Print the continuation of the prompt, and add it to the conversation."""
+        from llm_scratch.tokenizers.special import end_of_text
+
+        turns, text, last = self.conversation.turns, "", None
+        screen = word_wrapper()
+        try:
+            with contextlib.closing(self._pieces(sum(who == YOU for who, _ in turns) - 1)) as pieces:
+                for piece in pieces:
+                    if not text.strip():  # an answer begins with its first word
+                        shown = replace(piece, text=piece.text.lstrip())
+                    else:
+                        shown = piece
+                    text += piece.text
+                    last = piece.id if piece.id is not None else last
+                    screen.add(*dressed(shown, self.probs))
         except KeyboardInterrupt:
             pass
-        print("\n")
-        turns.append((MODEL, text.strip()))
+        screen.add("\n\n")
+        self.ended = last is not None and last == end_of_text(self.tokenizer)
+        if self.conversation.transcript:
+            text = text.strip()
+        if turns[-1][0] == MODEL:
+            text = turns.pop()[1] + text
+        turns.append((MODEL, text))
 
     def _pieces(self, turn: int) -> Generator[Piece]:
         """The pieces of the next answer."""
@@ -148,8 +210,8 @@ class Talk:
             self.tokenizer,
             prompt,
             max_new_tokens=self.tokens,
-            stop=STOPS,
-            seed=secrets.randbelow(2**31) if self.seed is None else self.seed + turn,
+            stop=STOPS if self.conversation.transcript else [],
+            seed=secrets.randbelow(2**31) if self.seed is None else self.seed + turn + RETRY_SEEDS * self.retries,
             top=0 if self.probs else None,
             cache=self.cache,
             **self.samplers.settings(),
@@ -165,24 +227,32 @@ class Talk:
         return room is None or length <= room - min(self.tokens, room // 2)
 
 
-def listen() -> str | None:
-    """What is typed: a line, or the lines between two \\"\\"\\". None at the end of the input."""
+def listen(marked: bool = False) -> str | None:
+    """What is typed: a line, or `/say` and the lines between two \\"\\"\\". None at the end of the input.
+
+    Args:
+        marked: whether the line editor needs marks around the control codes in the prompt, as GNU readline does.
+    """
     asks = sys.stdin.isatty()
+    bold, reset = (BOLD, RESET) if asks and colours() else ("", "")
+    start = f"\x01{bold}\x02" if marked and bold else bold
     lines: list[str] = []
     while True:
         try:
-            line = input((">>> " if not lines else "... ") if asks else "")
+            line = input(f"{start}{'... ' if lines else '>>> '}" if asks else "")
         except EOFError:
             if asks:
-                print()
+                print(reset)
             return None
         except KeyboardInterrupt:
-            print(f"\n{BYE}")
+            print(f"{reset}\n{BYE}")
             lines = []
             continue
+        print(reset, end="", flush=True)
         opened = line.removeprefix('"""') if not lines and line.startswith('"""') else None
         if not lines and opened is None:
             return line
         lines.append(line if opened is None else opened)
         if lines[-1].rstrip().endswith('"""'):
-            return "\n".join(lines).rstrip().removesuffix('"""').strip("\n")
+            text = "\n".join(lines).rstrip().removesuffix('"""').strip("\n")
+            return f"/say {text}"

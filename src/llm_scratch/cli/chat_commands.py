@@ -1,4 +1,7 @@
-"""What a line that begins with / does in a conversation: ollama's commands, and three short ones. Proof: tests/cli/test_chat.py."""
+"""What a typed line does in a conversation: a text goes to the model, a line that begins with / is a command, as in ollama.
+
+Tests: tests/cli/test_chat.py.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from llm_scratch.cli.conversation import Conversation
 from llm_scratch.cli.samplers import Samplers
-from llm_scratch.cli.terminal import console, table
-from llm_scratch.cli.writing import shown
+from llm_scratch.cli.terminal import console, print_line, printable, table
+from llm_scratch.cli.writing import colours, print_legend, shown
 from llm_scratch.errors import UserError, unknown
 from llm_scratch.ranges import RANGES, check
 from llm_scratch.user_folders import expand_user
@@ -78,6 +81,7 @@ def load(talk: Talk, words: str) -> None:
         raise UserError("/load needs a conversation (a .json file) or a run")
     if words.endswith(".json"):
         talk.conversation = Conversation.load(expand_user(words))
+        talk.ended = False
         print(f"{len(talk.conversation.turns)} turns from {words}")
     else:
         talk.open(str(expand_user(words)))
@@ -98,9 +102,38 @@ def clear(talk: Talk, words: str) -> None:
 
 
 def probs(talk: Talk, words: str) -> None:
-    """`/probs`: colour tokens by their probability, on or off."""
+    """`/probs`: color tokens by their probability, on or off."""
     talk.probs = words == "on" if words in ("on", "off") else not talk.probs
     print(f"probabilities are {'on' if talk.probs else 'off'}")
+    if talk.probs and colours():
+        print_legend()
+
+
+def retry(talk: Talk, words: str) -> None:
+    """`/retry`: another answer in place of the last."""
+    talk.retry()
+
+
+def undo(talk: Talk, words: str) -> None:
+    """`/undo`: remove the last answer and the text before it."""
+    removed = talk.conversation.remove_answer()
+    talk.conversation.turns.pop()
+    talk.ended = False
+    print_line(f"removed: {printable(' '.join(removed.split()))}")
+
+
+def say(talk: Talk, words: str) -> None:
+    """`/say TEXT`: any text, also one that begins with / or \"\"\"; `//TEXT`: short for /say /TEXT."""
+    if not words.strip():
+        raise UserError("/say needs a text")
+    talk.answer(words)
+
+
+def transcript(talk: Talk, words: str) -> None:
+    """`/transcript`: prompt the model with the whole conversation, or only with what was typed last: on or off."""
+    conversation = talk.conversation
+    conversation.transcript = words == "on" if words in ("on", "off") else not conversation.transcript
+    print_line(talk.form())
 
 
 def help_(talk: Talk, words: str) -> None:
@@ -125,7 +158,13 @@ def topk(talk: Talk, words: str) -> None:
     set_(talk, f"top_k {words}")
 
 
-KEYS = {'"""': "begins and ends a text of several lines", "Ctrl-C": "stops an answer", "Ctrl-D or /bye": "leaves"}
+KEYS = {
+    '"""': "begins and ends a text of several lines",
+    "Enter": "continues the last text",
+    "Tab": "completes commands and paths",
+    "Ctrl-C": "stops an answer",
+    "Ctrl-D or /bye": "leaves",
+}
 COMMANDS: dict[str, Callable[[Talk, str], None]] = {
     "/set": set_,
     "/temp": temp,
@@ -134,6 +173,10 @@ COMMANDS: dict[str, Callable[[Talk, str], None]] = {
     "/show": show,
     "/save": save,
     "/load": load,
+    "/retry": retry,
+    "/undo": undo,
+    "/say": say,
+    "/transcript": transcript,
     "/clear": clear,
     "/?": help_,
     "/help": help_,
@@ -141,15 +184,27 @@ COMMANDS: dict[str, Callable[[Talk, str], None]] = {
 
 
 def obey(talk: Talk, line: str) -> bool:
-    """Do what a command says; False for /bye.
+    """Do what a typed line says; False for /bye.
 
     Raises:
         UserError: no such command, or a value that it refuses.
     """
-    name, _, words = line.strip().partition(" ")
+    if not line.strip():
+        talk.continue_answer()
+        return True
+    if not line.startswith("/"):
+        talk.answer(line)
+        return True
+    if line.startswith("//"):
+        talk.answer(line[1:])
+        return True
+    name, _, words = line.partition(" ")
+    name = name.strip()
     if name in ("/bye", "/exit", "/quit"):
         return False
     if name not in COMMANDS:
-        raise unknown("command", name, [*COMMANDS, "/bye"])
-    COMMANDS[name](talk, words.strip())
+        error = unknown("command", name, [*COMMANDS, "/bye"])
+        separator = " " if str(error).endswith("?") else "; "
+        raise UserError(f"{error}{separator}/{line.strip()} sends it as text", error.code)
+    COMMANDS[name](talk, words if name == "/say" else words.strip())
     return True

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from llm_scratch.cli.terminal import keeps_lines
 from llm_scratch.config import RunConfig
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def load_corpus(
     parts = corpus.train, corpus.val, end_of_text(corpus.tokenizer)
     config, note = possible_order(config, *parts)
     if note:
-        screen.print(note, soft_wrap=True)
+        screen.print(note, soft_wrap=keeps_lines(screen))
     check_fit(config, *parts)
     return config, corpus
 

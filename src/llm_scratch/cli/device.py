@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from llm_scratch.cli.terminal import print_line
 from llm_scratch.download import cache_folder
 from llm_scratch.errors import UserError
 
@@ -123,7 +123,7 @@ def _compile(model: Any, much: bool, alone: bool) -> None:
             raise UserError(
                 f"--compile needs a C++ compiler, and there is no {compiler} here; install it (apt install g++), or leave it out"
             )
-        print("Compiling a token's step takes half a minute, once for each shape of model.", file=sys.stderr)
+        print_line("Compiling a token's step takes half a minute, once for each shape of model.", stderr=True)
 
     compile_steps(model, much, cache_folder() / "steps", tell)
     if alone and (context_length(model) or 0) >= SHORTEST:

@@ -20,6 +20,7 @@ from llm_scratch import __version__
 from llm_scratch.cli.flags import Switch, Verb
 from llm_scratch.cli.folders import resolve
 from llm_scratch.cli.letter import write_letter
+from llm_scratch.cli.styles import GOOD, PROBLEM
 from llm_scratch.cli.terminal import console, quoted, table
 from llm_scratch.errors import UserError
 from llm_scratch.extras import EXTRAS
@@ -68,9 +69,9 @@ class Doctor(Verb):
         grid = table("", "", "", left=3)
         grid.show_header = False
         for row in rows:
-            grid.add_row(Text("✗", "red") if row.mend else Text("✓", "green"), row.what, row.found)
+            grid.add_row(Text("✗", PROBLEM) if row.mend else Text("✓", GOOD), row.what, row.found)
             if row.mend:
-                grid.add_row("", "", Text(f"→ {row.mend}", "yellow"))
+                grid.add_row("", "", Text(f"→ {row.mend}", "bold"))
         missing = sum(bool(row.mend) for row in rows)
         could = f"{missing} thing{'s' * (missing != 1)} could be better; `llm-scratch train quickstart` needs none of them."
         screen = console()

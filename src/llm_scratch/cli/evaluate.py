@@ -13,6 +13,7 @@ from llm_scratch.cli.corpus import source_in_words
 from llm_scratch.cli.device import ready
 from llm_scratch.cli.flags import Switch, Verb, option
 from llm_scratch.cli.folders import read_run, resolve
+from llm_scratch.cli.run_text import sample_in_words
 from llm_scratch.cli.terminal import console, table
 from llm_scratch.errors import CHECKPOINT, USAGE, UserError
 
@@ -68,6 +69,12 @@ class Evaluate(Verb):
             ("bits per byte", f"{loss.bits_per_byte:.4f} ± {error:.4f}"),
         ):
             grid.add_row(what, value)
+        if not (self.text or self.source) and (run := read_run(where)) is not None and {"step", "val_loss"} <= (last := run.scores).keys():
+            grid.add_row(
+                "while training",
+                f"{last['val_loss']:.4f} nats per token, {last['val_bits_per_byte']:.4f} bits per byte "
+                f"at step {last['step']:,.0f}, on {sample_in_words(run.config)} of this text",
+            )
         grid.columns[1].justify = "left"
         screen.print(grid)
         if self.skills:
@@ -87,7 +94,7 @@ class Evaluate(Verb):
         run = read_run(resolve(self.run_))
         if run is None:
             raise UserError(f"{self.run_} does not say what text it held out; name one with --text FILE or --source NAME", USAGE)
-        return f"held-out part of {source_in_words(run.config.data.source)}", prepare_text_of(run, tokenizer).val
+        return f"held-out part of {source_in_words(run.config.data.source)}, every token", prepare_text_of(run, tokenizer).val
 
 
 def measure(model: Any, tokenizer: Any, ids: Tokens, screen: Console) -> tuple[Loss, float]:

@@ -10,7 +10,7 @@ from tyro.conf import Positional, arg
 
 from llm_scratch.cli.flags import Verb, option
 from llm_scratch.cli.folders import check_can_write, resolve
-from llm_scratch.cli.terminal import console, count
+from llm_scratch.cli.terminal import console, count, keeps_lines
 from llm_scratch.extras import install_command
 
 
@@ -43,12 +43,16 @@ class ExportHF(Verb):
         with screen.status("writing, and comparing with transformers …"):
             checked = export_hf(model, tokenizer, self.folder)
         size = count(sum(parameter.numel() for parameter in model.parameters()))
-        screen.print(f"{self.folder}: {size} parameters, for AutoModelForCausalLM and AutoTokenizer.from_pretrained", soft_wrap=True)
+        screen.print(
+            f"{self.folder}: {size} parameters, for AutoModelForCausalLM and AutoTokenizer.from_pretrained", soft_wrap=keeps_lines(screen)
+        )
         if checked is None:
-            screen.print(f"not compared: transformers is not installed ({install_command('hf')})", soft_wrap=True, markup=False)
+            screen.print(
+                f"not compared: transformers is not installed ({install_command('hf')})", soft_wrap=keeps_lines(screen), markup=False
+            )
         else:
             screen.print(
                 f"transformers reads the same model: logits differ by at most {checked.difference:.0e} of the largest, "
                 f"ids of {checked.texts:,} texts are equal, and so is a continued prompt",
-                soft_wrap=True,
+                soft_wrap=keeps_lines(screen),
             )

@@ -229,7 +229,8 @@ _REWORDED: Mapping[str, str] = {
 
 def _in_one_line(box: str) -> str:
     """The message in one of tyro's boxes, without the box, its title, and the help under it."""
-    lines = [line.strip("│ ") for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()]
+    box = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    lines = [line.strip("│ ") for line in box.splitlines()]
     inside = lines[1:] if box.lstrip().startswith("╭") else lines[2:]  # where there are no box characters, a rule is under the title
     rule = next((i for i, line in enumerate(inside) if re.fullmatch(r"[─-]{3,}|╰.*", line)), len(inside))
     message = " ".join(" ".join(inside[:rule]).split())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from llm_scratch.cli.folders import check_can_write, resolve
 from llm_scratch.cli.gallery_page import number, page
 from llm_scratch.cli.memorise import run_of
 from llm_scratch.cli.prompts import text_of
-from llm_scratch.cli.terminal import console, printable, quoted, table
+from llm_scratch.cli.terminal import console, print_line, printable, quoted, table
 from llm_scratch.errors import UserError
 
 if TYPE_CHECKING:
@@ -109,14 +108,14 @@ class Gallery(Verb):
         shown = []
         for exhibit in self.exhibits(model, tokenizer, prompt, index):
             shown.append(exhibit)
-            screen.print(Text.assemble((exhibit.name, "bold"), (f"  {exhibit.flags}", "dim")))
-            screen.print(Text.assemble((printable(prompt), "dim"), printable(exhibit.text)), end="\n\n")
+            screen.print(Text.assemble((exhibit.name, "bold"), f"  {exhibit.flags}"))
+            screen.print(Text.assemble((printable(prompt), "bold"), printable(exhibit.text)), end="\n\n")
         shown += [] if real is None else [Exhibit("held-out text", "", (), real, None)]
         show_table(screen, shown)
         branches = tree(model, tokenizer, prompt, eot=end_of_text(tokenizer))
         write_whole(Path(self.out), page(str(where), prompt, shown, branches, tokenizer))
         screen.print(f"\n{self.out}", soft_wrap=True)
-        print(f"[{how}]", file=sys.stderr)
+        print_line(f"[{how}]", stderr=True)
 
     def exhibits(self, model: Any, tokenizer: Any, prompt: str, index: Index | None) -> Iterator[Exhibit]:
         """What each way writes, one after the other, each timed from the prompt to its last token."""
@@ -133,7 +132,7 @@ class Gallery(Verb):
             except UserError as e:
                 if turn == 0:  # greedy: no strategy can continue this prompt
                     raise
-                print(f"{name}: not shown: {e}", file=sys.stderr)
+                print_line(f"{name}: not shown: {e}", stderr=True)
                 continue
             seconds = time.perf_counter() - began
             said = [piece for piece in pieces if piece.id is not None]
@@ -156,7 +155,7 @@ class Gallery(Verb):
         try:
             return index, natural(model, corpus.val, index, self.tokens, seed=self.seed)
         except UserError as e:
-            print(f"validation text: not shown: {e}", file=sys.stderr)
+            print_line(f"validation text: not shown: {e}", stderr=True)
             return index, None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import sys
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -14,8 +13,8 @@ from llm_scratch.cli.device import Dtype, ready
 from llm_scratch.cli.flags import Switch, Verb, option
 from llm_scratch.cli.folders import resolve
 from llm_scratch.cli.prompts import text_of
-from llm_scratch.cli.shades import legend
-from llm_scratch.cli.writing import Clock, colours, write
+from llm_scratch.cli.terminal import print_line
+from llm_scratch.cli.writing import Clock, colours, print_legend, write
 
 MUCH = 1000  # tokens from which `model.packed.pack` is told so
 
@@ -76,6 +75,7 @@ class Generate(Verb, Decoders):
             clock.begin()
             write(rows, prompt, self.samples, clock, probs=self.show_probs, gap=number > 0)
         drawn = self.decoder not in ("beam", "contrastive")
+        print_line("", stderr=True)
         if self.show_probs and colours():
-            print(f"\n{legend()}", file=sys.stderr, end="")
-        print(f"\n[{clock.line()}{f', seed {seed}' if drawn else ''}]\n[{how}]", file=sys.stderr)
+            print_legend(stderr=True)
+        print_line(f"[{clock.line()}{f', seed {seed}' if drawn else ''}]\n[{how}]", stderr=True)

@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg
 from llm_scratch.cli.beginning import kind_of
 from llm_scratch.cli.flags import Verb, option
 from llm_scratch.cli.folders import check_can_write, resolve
-from llm_scratch.cli.terminal import command, console, count
+from llm_scratch.cli.terminal import command, console, count, keeps_lines
 from llm_scratch.config import ModelConfig, RunConfig, dump_config, to_dict
 from llm_scratch.errors import UserError
 from llm_scratch.presets import PRESETS, preset
@@ -64,10 +64,12 @@ class Import(Verb):
         config = settings(loaded, base, str(where))
         save(loaded, config, folder)
         memory = ", with what its optimizer remembers" if loaded.optimizer else ""
-        screen.print(f"{folder}: {count(config.model.n_params)} parameters from {where}{memory}", soft_wrap=True)
+        screen.print(f"{folder}: {count(config.model.n_params)} parameters from {where}{memory}", soft_wrap=keeps_lines(screen))
         if loaded.assumed:
             said = ", ".join(f"{name} {value}" for name, value in loaded.assumed.items())
-            screen.print(f"not in the file, taken as in the notebooks: {said} (--drop-rate sets the dropout)", soft_wrap=True)
+            screen.print(
+                f"not in the file, taken as in the notebooks: {said} (--drop-rate sets the dropout)", soft_wrap=keeps_lines(screen)
+            )
         prompt = [] if prompt_problem(loaded.model, loaded.tokenizer, PROMPT) else [PROMPT]
         go_on = command("train", "--config", folder / "config.yaml", "--out", folder)
         for what, words in (("next", command("generate", folder, *prompt)), ("", go_on)):

@@ -13,10 +13,11 @@ from rich.padding import Padding
 from rich.text import Text
 
 from llm_scratch.cli.folders import read_run
-from llm_scratch.cli.terminal import command, console, count, table
+from llm_scratch.cli.styles import GOOD, PROBLEM, WARNING
+from llm_scratch.cli.terminal import command, console, count, keeps_lines, table
 from llm_scratch.errors import CHECKPOINT, DATA, UserError
 
-MARKS = {"ill": ("✗", "red"), "watch": ("!", "yellow"), "well": ("✓", "green")}
+MARKS = {"ill": ("✗", PROBLEM), "watch": ("!", WARNING), "well": ("✓", GOOD)}
 ENOUGH = 6  # checks that must have had something to say, before a run is called healthy
 
 
@@ -44,7 +45,9 @@ def write_letter(path: Path, as_json: bool = False) -> None:
     screen, ill = console(), [finding for finding in found.values() if finding.state == "ill"]
     watch = [finding for finding in found.values() if finding.state == "watch"]
     of = f" of {run.steps:,}" if run.steps else ""
-    screen.print(f"{path}: {run.config.data.source}, {count(run.config.model.n_params)} parameters, step {done:,}{of}", soft_wrap=True)
+    screen.print(
+        f"{path}: {run.config.data.source}, {count(run.config.model.n_params)} parameters, step {done:,}{of}", soft_wrap=keeps_lines(screen)
+    )
     screen.print()
     if ill:
         screen.print(Text("It is not well: " + "; ".join(finding.what for finding in ill) + "."))
@@ -57,7 +60,7 @@ def write_letter(path: Path, as_json: bool = False) -> None:
     for state, (mark, colour) in MARKS.items():
         for name, finding in found.items():
             if finding.state == state:
-                said = Text(f"{finding.what}\n") + Text(finding.evidence, "dim")
-                grid.add_row(Text(mark, colour), name, said + Text(f"\n→ {finding.advice}", "yellow") if finding.advice else said)
+                said = Text(f"{finding.what}\n") + Text(finding.evidence)
+                grid.add_row(Text(mark, colour), name, said + Text(f"\n→ {finding.advice}", "bold") if finding.advice else said)
     screen.print(Padding(grid, (1, 0)))
-    screen.print(f"see it: {command('plot', path)}", soft_wrap=True)
+    screen.print(f"see it: {command('plot', path)}", soft_wrap=keeps_lines(screen))

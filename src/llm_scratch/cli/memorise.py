@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from llm_scratch.cli.corpus import source_in_words
 from llm_scratch.cli.device import ready
 from llm_scratch.cli.flags import Verb
 from llm_scratch.cli.folders import RunFolder, read_run, resolve
-from llm_scratch.cli.terminal import console, short, table
+from llm_scratch.cli.terminal import console, keeps_lines, print_line, short, table
 from llm_scratch.errors import USAGE, UserError
 
 if TYPE_CHECKING:
@@ -77,9 +76,9 @@ class Memorise(Verb):
         read = f"{n_tokens:,}" if n_tokens == len(corpus.train) else f"the first {n_tokens:,} of {len(corpus.train):,}"
         screen.print(f"\ntraining text: {source_in_words(run.config.data.source)}, {read} tokens")
         longest = max((row for _, _, row in found[:2]), key=lambda row: row.longest)
-        screen.print("longest run the model wrote:", short(tokenizer.decode(list(longest.run)), 400), soft_wrap=True)
+        screen.print("longest run the model wrote:", short(tokenizer.decode(list(longest.run)), 400), soft_wrap=keeps_lines(screen))
         screen.print(verdict([row for _, _, row in found]))
-        print(f"[{how}]", file=sys.stderr)
+        print_line(f"[{how}]", stderr=True)
 
     def _measure(self, model: Any, corpus: Corpus) -> tuple[list[tuple[str, int, Overlap]], int]:
         """(name, number of texts, what was found) of each row, and how many tokens were looked through."""

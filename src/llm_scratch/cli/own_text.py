@@ -20,7 +20,7 @@ from rich.text import Text
 
 from llm_scratch.cli.beginning import run_of
 from llm_scratch.cli.folders import find_runs
-from llm_scratch.cli.terminal import printable, table
+from llm_scratch.cli.terminal import keeps_lines, printable, table
 from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig, from_dict, to_dict
 from llm_scratch.errors import CHECKPOINT, DATA, USAGE, UserError
 from llm_scratch.planning.choice import Choice
@@ -245,7 +245,7 @@ def show_advice(run: Run, minutes: float, screen: Console) -> None:
 
     losses = [row for row in readable_rows(run.folder / "metrics.jsonl") if "val_loss" in row]
     for line in advice(losses, losses[-1].get("passes", 0.0) if losses else 0.0, minutes):
-        screen.print(f"{'better':>8}  {line}", soft_wrap=True)
+        screen.print(f"{'better':>8}  {line}", soft_wrap=keeps_lines(screen))
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

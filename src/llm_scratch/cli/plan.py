@@ -18,8 +18,9 @@ from tyro.conf import Positional
 from llm_scratch.cli.corpus import load_corpus
 from llm_scratch.cli.flags import Switch, Verb, option
 from llm_scratch.cli.folders import read_run, resolve
-from llm_scratch.cli.terminal import command, console, count, duration, keeps_lines, size, table
+from llm_scratch.cli.terminal import command, console, count, keeps_lines, size, table
 from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig, TrainConfig, load_config
+from llm_scratch.durations import format_duration
 from llm_scratch.errors import RESOURCES, USAGE, UserError
 from llm_scratch.presets import PRESETS, preset
 
@@ -113,7 +114,7 @@ def predict(config: RunConfig, wanted: str, screen: Console) -> Prediction:
     try:
         config, corpus = load_corpus(config, screen)
     except UserError as e:
-        screen.print(f"planned without the text, rows taken as full: {e}", soft_wrap=True)
+        screen.print(f"planned without the text, rows taken as full: {e}", soft_wrap=keeps_lines(screen))
     with screen.status("trying a few steps …"):
         return make_plan(config, torch.device(device), corpus)
 
@@ -131,9 +132,22 @@ def look_ahead(config: RunConfig, folder: Path, device: str, corpus: Corpus, scr
         return None
     with screen.status("trying a few steps …"):
         plan = make_plan(config, torch.device(device), corpus)
-    took = f"about {duration(plan.seconds)} ({plan.seconds_per_step:.2g} s a step)"
+    took = f"about {format_duration(plan.seconds)} ({plan.seconds_per_step:.2g} s a step)"
     screen.print(f"plan: {size(plan.peak_memory)} of memory at most, {took}", soft_wrap=keeps_lines(screen))
+    warn_of_load(plan, screen)
     return plan
+
+
+def warn_of_load(plan: Prediction, screen: Console) -> None:
+    """Print that other programs use the processors, where they make the predicted time too long."""
+    alone = plan.seconds_alone
+    if alone is None:
+        return
+    screen.print(
+        f"warning: other programs use {plan.other_load:.1f} of {plan.threads} processors, so the time is uncertain; "
+        f"without them about {format_duration(alone)}",
+        soft_wrap=keeps_lines(screen),
+    )
 
 
 def check_memory(config: RunConfig, device: str, ignore: bool) -> None:
@@ -188,6 +202,8 @@ def show(plan: Prediction, config: RunConfig, screen: Console) -> None:
     steps = plan.steps * plan.seconds_per_step
     passes = "" if plan.passes is None else f", {plan.passes:,.1f} times over the text"
     room = "" if plan.free_memory is None else f" of {size(plan.free_memory)} that there are"
+    seconds = {"steps": steps, "looks": plan.look_seconds, "samples": plan.sample_seconds}
+    parts = ", ".join(f"{name} {format_duration(each)}" for name, each in seconds.items())
     grid = table("", "", left=2)
     grid.show_header = False
     for name, what in (
@@ -198,13 +214,14 @@ def show(plan: Prediction, config: RunConfig, screen: Console) -> None:
         ("memory", f"{size(plan.peak_memory)}{room}"),
         ("", f"weights {size(memory.weights)}, gradients {size(memory.gradients)}, optimizer {size(memory.optimizer)},"),
         ("", f"activations {size(memory.step)}, program and text {size(plan.before)}"),
-        ("time", f"{duration(plan.seconds)}: {plan.seconds_per_step:.3g} s a step, {plan.mfu:.0%} MFU"),
-        ("", f"steps {duration(steps)}, looks {duration(plan.look_seconds)}, samples {duration(plan.sample_seconds)}; saving not counted"),
+        ("time", f"{format_duration(plan.seconds)}: {plan.seconds_per_step:.3g} s a step, {plan.mfu:.0%} MFU"),
+        ("", f"{parts}; saving not counted"),
         ("tried", f"{plan.trial}; products in {plan.precision}"),
     ):  # fmt: skip
         grid.add_row(name, what)
     screen.print(grid)
     screen.print()
+    warn_of_load(plan, screen)
     for line in _does_not_fit(plan, config) or [f"It fits: batch_size {config.train.batch_size} in {_parts(config.train.micro_batches)}."]:
         screen.print(line, soft_wrap=keeps_lines(screen))
 
@@ -246,7 +263,7 @@ def _compare(plan: Prediction, folder: Path, began_with_it: bool, as_json: bool)
     grid = table("", "predicted", "measured", "off by")
     for key, name, shown in (
         ("peak_memory", "memory at most", size), ("seconds_per_step", "a step", lambda s: f"{s:.3g} s"),
-        ("seconds", "the whole run", duration),
+        ("seconds", "the whole run", format_duration),
     ):  # fmt: skip
         ready = key in took and (key != "seconds" or done == plan.steps)
         off = f"{predicted[key] / took[key] - 1:+.0%}" if ready and took[key] else ""

@@ -15,7 +15,8 @@ from tyro.conf import Positional, arg
 
 from llm_scratch.cli.flags import Switch, Verb, option
 from llm_scratch.cli.folders import check_can_write
-from llm_scratch.cli.terminal import command, console, count, duration
+from llm_scratch.cli.terminal import command, console, count, keeps_lines
+from llm_scratch.durations import format_duration
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.files import in_words
 from llm_scratch.user_folders import expand_user
@@ -100,7 +101,7 @@ class CheckData(Verb):
             for file in check_shards(self.folder):
                 status.update(f"{file} is as it was written")
         index = Index.load(expand_user(self.folder))
-        screen.print(f"{self.folder}: {index.tokens:,} tokens in {_shards(index)}, all as they were written", soft_wrap=True)
+        screen.print(f"{self.folder}: {index.tokens:,} tokens in {_shards(index)}, all as they were written", soft_wrap=keeps_lines(screen))
 
 
 class Reading:
@@ -176,7 +177,7 @@ def remove_shards(folder: Path, screen: Console) -> None:
         )
     if any(folder.iterdir()):
         shutil.rmtree(folder)
-        screen.print(f"removed the shards that were in {folder}", soft_wrap=True)
+        screen.print(f"removed the shards that were in {folder}", soft_wrap=keeps_lines(screen))
 
 
 def _sum_up(index: Index, out: str, screen: Console, seconds: float | None) -> None:
@@ -186,12 +187,12 @@ def _sum_up(index: Index, out: str, screen: Console, seconds: float | None) -> N
     screen.print(
         f"{out}: {index.tokens:,} tokens of {done.documents:,} {'documents' if done.documents != 1 else 'document'} in {_shards(index)}, "
         f"{done.text_bytes / max(1, index.tokens):.2f} bytes a token{empty}",
-        soft_wrap=True,
+        soft_wrap=keeps_lines(screen),
     )
     if seconds is None:
         screen.print("all was there already; --fresh starts over")
     else:
-        screen.print(f"{duration(seconds)}, {done.text_bytes / 1e6 / max(seconds, 1e-9):.1f} MB of text a second")
+        screen.print(f"{format_duration(seconds)}, {done.text_bytes / 1e6 / max(seconds, 1e-9):.1f} MB of text a second")
     words = ["train", "shakespeare", "--data.source", f"shards:{out}", "--model.vocab-size", str(index.n_vocab)]
     screen.print(f"train on it: {command(*words)}", soft_wrap=True)
 

@@ -15,7 +15,8 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from llm_scratch.cli.terminal import boxed, command, count, duration, keeps_lines, printable
+from llm_scratch.cli.terminal import boxed, command, count, keeps_lines, printable
+from llm_scratch.durations import format_duration
 from llm_scratch.training.page import Page
 from llm_scratch.training.records import Watcher
 
@@ -58,7 +59,7 @@ class Bar(Progress):
             yield self.make_tasks_table(self.tasks)
         else:
             yield Text(joined_to_fit([steps, clock], width) or f"{task.percentage:.0f}%")
-        yield Text(joined_to_fit(self.status, min(width, 80)), style="dim")
+        yield Text(joined_to_fit(self.status, min(width, 80)))
 
 
 class Watch(Watcher):
@@ -139,7 +140,7 @@ class Watch(Watcher):
         text = text if len(text) <= SAMPLE_LETTERS else text[:SAMPLE_LETTERS].rsplit(" ", 1)[0] + " …"
         if self.console.is_terminal:
             title = f"step {run.step:,} · {count(run.tokens)} tokens"
-            self.console.print(boxed(text, title, self.console.width, "cyan"))
+            self.console.print(boxed(text, title, self.console.width))
         wrapped = [part for line in text.splitlines() for part in textwrap.wrap(line, 76) or [""]]
         self._say(
             "\n".join([f"step {run.step:>5,}  the model writes:", *(f"    {line}".rstrip() for line in wrapped)]), self.console.is_terminal
@@ -189,7 +190,7 @@ class Watch(Watcher):
         """Time gone and, by the speed so far, time left."""
         gone = perf_counter() - self.began
         left = gone / max(1, run.step - self.first_step) * (run.steps - run.step)
-        return f"{duration(gone)} gone, {duration(left)} left"
+        return f"{format_duration(gone)} gone, {format_duration(left)} left"
 
     def _numbers(self, run: Run) -> list[str]:
         """The parts of the line under the bar, the most important first."""

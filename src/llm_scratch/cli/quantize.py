@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 from llm_scratch.cli.evaluate import measure
 from llm_scratch.cli.flags import Verb, option
 from llm_scratch.cli.folders import RunFolder, check_can_write, read_run, resolve
-from llm_scratch.cli.terminal import command, console, table
+from llm_scratch.cli.terminal import command, console, keeps_lines, table
 from llm_scratch.config import DataConfig, RunConfig, dump_config, to_dict
 from llm_scratch.errors import CHECKPOINT, USAGE, UserError
 
@@ -83,7 +83,7 @@ class Quantize(Verb):
         width = int(model.cfg["emb_dim"])  # type: ignore[index]
         screen.print(f"speed on this machine: {choose_kernel(self.bits, width)}")
         prompt = [] if prompt_problem(model, tokenizer, PROMPT) else [PROMPT]
-        screen.print(f"written: {out}; next: {command('generate', out, *prompt)}", soft_wrap=True)
+        screen.print(f"written: {out}; next: {command('generate', out, *prompt)}", soft_wrap=keeps_lines(screen))
 
     def _text(self, run: RunFolder | None, tokenizer: Any) -> Tokens:
         """The tokens that the loss is measured on."""

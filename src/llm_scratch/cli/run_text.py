@@ -5,11 +5,11 @@ Tests: tests/cli/test_changed_runs.py.
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from llm_scratch.cli.folders import RunFolder
-from llm_scratch.cli.terminal import printable
+from llm_scratch.cli.terminal import print_line, printable
+from llm_scratch.config import RunConfig
 from llm_scratch.errors import USAGE, UserError
 
 if TYPE_CHECKING:
@@ -33,12 +33,25 @@ def prepare_text_of(run: RunFolder, tokenizer: Tokenizer) -> Corpus:
 
     def check(text: TextFingerprint) -> None:
         if changed := text_change(run.text, text):
-            print(
+            print_line(
                 printable(
                     f"warning: the text of {run.config.data.source} has changed since {run.path} was trained "
                     f"({changed}): its validation part is not the one that the run was validated on"
                 ),
-                file=sys.stderr,
+                stderr=True,
             )
 
     return prepare(run.config, tokenizer, check)
+
+
+def sample_in_words(run: RunConfig, batches: int | None = None) -> str:
+    """How much of the validation text the evaluations of a run read, for `evaluate` reads every token and gives another number.
+
+    Args:
+        run: the settings.
+        batches: of the whole text, if that is known.
+    """
+    read = run.train.eval_batches
+    if read is None or (batches is not None and read >= batches):
+        return "all whole rows"
+    return f"{read} batches" if batches is None else f"{read} of {batches:,} batches"

@@ -11,7 +11,8 @@ from tyro.conf import Positional, arg
 
 from llm_scratch.cli.flags import Verb, option
 from llm_scratch.cli.folders import RUNS, RunFolder, find_runs, read_run, resolve
-from llm_scratch.cli.terminal import boxed, command, console, count, printable, short, table
+from llm_scratch.cli.run_text import sample_in_words
+from llm_scratch.cli.terminal import boxed, command, console, count, keeps_lines, printable, short, table
 from llm_scratch.config import config_hash
 from llm_scratch.errors import CHECKPOINT, UserError
 
@@ -87,7 +88,9 @@ class ShowRun(Verb):
         facts.add_row("text", f"{data.source} by {data.tokenizer}, {model.vocab_size:,} tokens, context {model.context_length:,}")
         facts.add_row("steps", _state(run))
         screen.print(facts)
-        _show_curve(path)
+        if _show_curve(path):
+            sample = f"held-out loss on {sample_in_words(run.config)}; {command('evaluate', path)} reads every token"
+            screen.print(f"{sample}\n", soft_wrap=keeps_lines(screen))
         if sample := _last_sample(path):
             screen.print(boxed(printable(sample), "it wrote last", screen.width))
         for words in _next_commands(run):
@@ -113,12 +116,12 @@ def _next_commands(run: RunFolder) -> list[tuple[str, ...]]:
     return [*resume, ("generate",), *curve]
 
 
-def _show_curve(path: Path) -> None:
-    """A few evenly spaced looks at the held-out loss, the last among them."""
+def _show_curve(path: Path) -> bool:
+    """Print a few evenly spaced evaluations, the last among them; returns whether there are any."""
     from llm_scratch.training.plot import read_metrics
 
     if not (path / "metrics.jsonl").is_file():
-        return
+        return False
     rows = [row for row in read_metrics(path) if {"train_loss", "val_loss", "val_bits_per_byte"} <= row.keys()]
     stride = max(1, -(-len(rows) // LOOKS))
     grid = table("step", "tokens", "train loss", "held-out loss", "bits/byte", left=0)
@@ -130,6 +133,7 @@ def _show_curve(path: Path) -> None:
     screen.print()
     screen.print(grid)
     screen.print()
+    return bool(rows)
 
 
 def _last_sample(path: Path) -> str:

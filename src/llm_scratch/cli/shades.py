@@ -1,27 +1,44 @@
-"""Tokens in the colour of their probability: what was sure is calm, what was a surprise is hot. Proof: tests/cli/test_shades.py."""
+"""Token probabilities as background colors: likely tokens stay plain, surprising ones are yellow to red.
+
+Each color brings its own black letters, so it is readable on a black, a white and a gray terminal.
+Tests: tests/cli/test_shades.py.
+"""
 
 from __future__ import annotations
 
 from math import exp
 
-SHADES = ((0.8, 245), (0.5, 110), (0.2, 151), (0.05, 221), (0.01, 209), (0.0, 197))
-"""(at least this probability, the colour's number among a terminal's 256): grey, blue, green, yellow, orange, red"""
+PROBABILITY_COLORS: tuple[tuple[float, int | None], ...] = (
+    (0.8, None),
+    (0.5, 153),
+    (0.2, 157),
+    (0.05, 227),
+    (0.01, 215),
+    (0.0, 203),
+)
+"""(at least this probability, background among the 256 colors): none, light blue, light green, yellow, orange, red"""
+LETTERS = 16
+"""black, the color of the letters on these backgrounds"""
 
 
-def shaded(text: str, logprob: float | None) -> str:
-    """A text in the colour of its log-probability; plain without one. Line breaks stay outside, so that no colour runs on."""
-    if logprob is None or not text:
-        return text
-    colour = next(number for least, number in SHADES if exp(logprob) >= least)
-    return "\n".join(f"\x1b[38;5;{colour}m{line}\x1b[0m" if line else "" for line in text.split("\n"))
+def style_of(logprob: float | None) -> str:
+    """The ANSI style of a token's log-probability [nats]; "" for a likely token, and where there is no probability."""
+    if logprob is None:
+        return ""
+    return _style(next(color for least, color in PROBABILITY_COLORS if exp(logprob) >= least))
 
 
-def legend() -> str:
-    """What the colours mean, in one line."""
-    names = [f"\x1b[38;5;{number}m{'≥ ' if least else '< '}{least or SHADES[-2][0]:.0%}\x1b[0m" for least, number in SHADES]
-    return "probability  " + "  ".join(names)
+def _style(background: int | None) -> str:
+    return "" if background is None else f"\x1b[38;5;{LETTERS};48;5;{background}m"
+
+
+def legend() -> list[tuple[str, str]]:
+    """What the colors mean, as (text, ANSI style) of each part of a line."""
+    lowest = PROBABILITY_COLORS[-2][0]
+    ranges = [(f"≥\u00a0{least:.0%}" if least else f"<\u00a0{lowest:.0%}", _style(color)) for least, color in PROBABILITY_COLORS]
+    return [("probability:", "")] + [part for text, style in ranges for part in ((" ", ""), (text, style))]
 
 
 def spelled(text: str, logprob: float | None) -> str:
-    """A text with its probability in words, for where there are no colours: `fox{83%}`."""
+    """A text with its probability as a number, for where there are no colors: `fox{83%}`."""
     return text if logprob is None else f"{text}{{{exp(logprob):.0%}}}"

@@ -28,6 +28,7 @@ def show_skills(console: Console, model: nn.Module, tokenizer: Tokenizer) -> dic
     for name, score in skills.items():
         grid.add_row(name, f"{score.accuracy:.1%} ± {score.stderr:.1%}", f"{score.chance:.1%}", f"{score.n:,}")
     above = f"the grammar's floor is {floor:.4f}, so {bits / floor - 1:.1%} above it"
-    console.print(f"\nNew stories: {bits:.4f} bits per byte; {above}.\n", soft_wrap=keeps_lines(console))
+    line = f"New stories, not the held-out text: {bits:.4f} bits per byte; {above}."
+    console.print(f"\n{line}\n", soft_wrap=keeps_lines(console))
     console.print(grid)
     return {"bits_per_byte": bits, "floor_bits_per_byte": floor, "skills": {name: asdict(score) for name, score in skills.items()}}

@@ -19,7 +19,9 @@ from rich.panel import Panel
 from rich.table import Column, Table
 from rich.text import Text
 
+from llm_scratch.cli.narrow import terminal_columns
 from llm_scratch.cli.streams import LenientStream
+from llm_scratch.cli.word_wrap import wrap
 
 
 def console(stderr: bool = False, lenient: str = "") -> Console:
@@ -35,19 +37,33 @@ def console(stderr: bool = False, lenient: str = "") -> Console:
     return Console(stderr=stderr, file=file, highlight=False, markup=False, emoji=False)
 
 
-MIN_PROSE_COLUMNS = 60
-"""columns below which a terminal would break too many words"""
-
-
 def keeps_lines(screen: Console) -> bool:
-    """Whether a line of prose is printed as one, to be searched and copied; a narrow terminal gets it wrapped between words."""
-    return not screen.is_terminal or screen.width >= MIN_PROSE_COLUMNS
+    """Whether a line of prose is printed as one, to be searched in a file; on a terminal it is wrapped between words."""
+    return not screen.is_terminal
+
+
+def shows_colors(screen: Console) -> bool:
+    """Whether a console shows ANSI colors, and NO_COLOR is not set."""
+    return screen.color_system not in (None, "windows") and not screen.no_color
+
+
+def print_line(text: str, stderr: bool = False) -> None:
+    """Print a line of prose: wrapped between words on a terminal, unchanged elsewhere."""
+    stream = sys.stderr if stderr else sys.stdout
+    if stream.isatty():
+        text = wrap(text, terminal_columns())
+    print(text, file=stream, flush=True)
+
+
+def print_error(text: str) -> None:
+    """Print an error or a warning on stderr, after the name of the program."""
+    print_line(f"llm-scratch: {text}", stderr=True)
 
 
 class FittingTable(Table):
     """A table that becomes a list of `name: value` lines where its columns do not fit.
 
-    Numbers are never cut or broken over lines, and words are only if they are longer than a quarter of a usual terminal.
+    Numbers are never cut or broken over lines, and words are only if they are longer than `MAX_WORD_WIDTH`.
     """
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -58,16 +74,33 @@ class FittingTable(Table):
                 column.no_wrap = True
         needed = [widest if column.no_wrap else word for column, (widest, word) in zip(self.columns, widths)]
         spare = options.max_width - sum(needed) - 2 * (len(needed) - 1)
-        for column, width in zip(self.columns, needed):
+        for number, (column, width) in enumerate(zip(self.columns, needed)):
             if spare < 0 and column.overflow == "ellipsis" and width + spare >= MIN_SHORTENED_WIDTH:
                 column._cells = [short(_plain(cell), width + spare) for cell in column.cells]
+                widths[number] = _cell_widths(column)
+                needed[number] = widths[number][0]
                 spare = 0
         if spare >= 0:
+            self._share_out(needed, [widest for widest, _ in widths], options.max_width)
             yield from super().__rich_console__(console, options)
             return
         for number, line in enumerate(self._lines()):
             if line or number:
                 yield Text(line, overflow="fold")
+
+    def _share_out(self, needed: list[int], widest: list[int], max_width: int) -> None:
+        """Fix the width of each column where not all have room for their widest cell: the rest goes first to those that lack little.
+
+        rich alone takes most from the widest column, and breaks its words while others have room to spare.
+        """
+        spare = max_width - 2 * (len(needed) - 1) - sum(needed)
+        if spare >= sum(widest) - sum(needed):
+            return
+        wanted = sorted(range(len(needed)), key=lambda number: widest[number] - needed[number])
+        for number in wanted:
+            more = min(spare, widest[number] - needed[number])
+            self.columns[number].width = needed[number] + more
+            spare -= more
 
     def _lines(self) -> Iterator[str]:
         """Each row as its first cell, then the others by name; an empty line before the next row that has a first cell."""
@@ -81,7 +114,7 @@ class FittingTable(Table):
                 yield " ".join([first, *named]).strip()
 
 
-MAX_NUMBER_WIDTH, MAX_WORD_WIDTH = 16, 20
+MAX_NUMBER_WIDTH, MAX_WORD_WIDTH = 16, 32
 """Columns of a cell that is taken for a number, and of a word that a table is given room for; longer words are folded."""
 MIN_SHORTENED_WIDTH = 6
 """Columns down to which the cells of a column with `overflow="ellipsis"` are shortened before the table becomes a list."""
@@ -120,13 +153,6 @@ def short(text: str, width: int) -> Text:
         kept = line[: width - 1]
         line = f"{kept.rstrip('0123456789.,') if line[width - 1].isdigit() else kept}…"
     return Text(line, overflow="ellipsis", no_wrap=True)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as 0:07, 12:34 or 1:02:03."""
-    whole = round(seconds)
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
 def count(number: float) -> str:

@@ -12,14 +12,12 @@ from tyro.conf import Positional, arg
 
 from llm_scratch.cli.flags import Verb, option
 from llm_scratch.cli.folders import check_can_write, resolve
-from llm_scratch.cli.terminal import command, console, on_terminal, table
+from llm_scratch.cli.styles import NEIGHBORS
+from llm_scratch.cli.terminal import command, console, keeps_lines, on_terminal, shows_colors, table
 from llm_scratch.errors import USAGE, UserError
 
 if TYPE_CHECKING:
     from llm_scratch.tokenizers import Tokenizer
-
-COLOURS = ("black on bright_cyan", "black on bright_yellow", "black on bright_green", "black on bright_magenta")
-
 
 LARGE = 64_000_000  # characters: from here on the start of more processes is won back
 
@@ -64,7 +62,9 @@ class TrainTokenizer(Verb):
         tokens = sum(len(tokenizer.encode(document)) for document in documents)
         screen = console()
         screen.print(f"{tokenizer.n_vocab:,} tokens learned in {seconds:.1f} s from {size:,} bytes; {size / tokens:.2f} bytes a token")
-        screen.print(f"written to {out}; see it: {command('tokenizer', 'show', out, documents[0].split()[0])}", soft_wrap=True)
+        screen.print(
+            f"written to {out}; see it: {command('tokenizer', 'show', out, documents[0].split()[0])}", soft_wrap=keeps_lines(screen)
+        )
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class ShowTokens(Verb):
         tokenizer = load_any(self.tokenizer)
         ids = tokenizer.encode(text, disallowed_special=())
         screen = console()
-        for line in _rows(tokenizer, ids, screen.width, coloured=screen.color_system is not None):
+        for line in _rows(tokenizer, ids, screen.width, coloured=shows_colors(screen)):
             screen.print(line, soft_wrap=True)
         n_bytes = len(text.encode("utf-8", "replace"))
         screen.print(f"\n{len(ids)} tokens, {n_bytes} bytes, {n_bytes / max(1, len(ids)):.2f} bytes a token")
@@ -133,9 +133,9 @@ def _rows(tokenizer: Tokenizer, ids: list[int], width: int, coloured: bool) -> l
         if used + cell > width:
             upper, lower, used = Text(), Text(), 0
             rows += [upper, lower]
-        upper.append(piece, COLOURS[number % len(COLOURS)] if coloured else "")
+        upper.append(piece, NEIGHBORS[number % len(NEIGHBORS)] if coloured else "")
         upper.append(("" if coloured else "|").ljust(cell - Text(piece).cell_len))
-        lower.append(f"{i:<{cell}}", "dim")
+        lower.append(f"{i:<{cell}}")
         used += cell
     return rows
 

@@ -26,8 +26,10 @@ from llm_scratch.cli.flags import Hidden, Switch, Verb, option
 from llm_scratch.cli.folders import check_can_write, folder_for, read_run, with_order_of
 from llm_scratch.cli.optional_step import optional_step
 from llm_scratch.cli.plot import draw
-from llm_scratch.cli.terminal import command, console, count, duration, keeps_lines
+from llm_scratch.cli.run_text import sample_in_words
+from llm_scratch.cli.terminal import command, console, count, keeps_lines
 from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig, TrainConfig, dump_config, load_config
+from llm_scratch.durations import format_duration
 from llm_scratch.errors import CHECKPOINT, USAGE, UserError
 from llm_scratch.presets import PRESETS, preset
 from llm_scratch.training.launcher import launched_rank
@@ -123,9 +125,8 @@ class Train(Verb):
         screen, here = console(lenient=OUTPUT_LOST), launched_rank()
         first = here.is_main
         screen.quiet = not first
-        if here.leftover:
-            ignored = "is ignored: no WORLD_SIZE above 1 is set, so this is the only process"
-            screen.print(f"warning: {here.leftover} {ignored}", soft_wrap=keeps_lines(screen))
+        if notice := here.notice:
+            screen.print(notice, soft_wrap=keeps_lines(screen))
         folder = self._folder(config, screen) if first else Path()
         from llm_scratch.cli.device import choose
         from llm_scratch.cli.plan import check_fits, check_memory, look_ahead
@@ -202,12 +203,12 @@ class Train(Verb):
         if self.resume != "auto":
             _make_room(run_of(Path(self.resume)), config, fresh=False, force=False, screen=screen)
             folder = branch(Path(self.resume), self.out)
-            screen.print(f"run: goes on from {self.resume} in {folder}", soft_wrap=True)
+            screen.print(f"run: goes on from {self.resume} in {folder}", soft_wrap=keeps_lines(screen))
         elif not self.out:
             name = self.preset or Path(self.config).stem
             name = own_text.run_name(config.data.source) if name == own_text.PRESET else name
             folder, why = folder_for(config, name, date.today().isoformat(), self.fresh)
-            screen.print(f"run: {why}", soft_wrap=True)
+            screen.print(f"run: {why}", soft_wrap=keeps_lines(screen))
         else:
             folder = Path(self.out)
             _make_room(folder, config, self.fresh, self.force, screen)
@@ -255,7 +256,7 @@ def _make_room(folder: Path, config: RunConfig, fresh: bool, force: bool, screen
                     files.disk.remove(path)
         with suppress(OSError):  # unless another process has begun to train there
             folder.rmdir()
-        screen.print(f"removed the run that was in {folder}", soft_wrap=True)
+        screen.print(f"removed the run that was in {folder}", soft_wrap=keeps_lines(screen))
     elif is_run and (old := read_run(folder)) is not None:
         check_same_run(folder, old.config, with_order_of(old.config, config))
     elif not is_run and not (folder / "config.yaml").is_file() and any(path.name != NAME for path in folder.iterdir()):
@@ -268,7 +269,11 @@ def _sum_up(run: Run, screen: Console, seconds: float, debug: bool = False) -> N
 
     folder, best = run.folder, run.best
     bits = best / math.log(2) / run.bytes_per_token
-    done = f"Done in {duration(seconds)}. Best held-out loss: {best:.4f} nats per token, {bits:.4f} bits per byte."
+    sample = sample_in_words(run.config, len(run.val_loader))
+    done = (
+        f"Done in {format_duration(seconds)}. Best held-out loss: {best:.4f} nats per token, {bits:.4f} bits per byte, "
+        f"on {sample}; `llm-scratch evaluate` reads every token."
+    )
     screen.print(f"\n{done}", soft_wrap=keeps_lines(screen))
     with optional_step("plan not compared", command("plan", folder), screen, debug):
         if (beside := look_back(folder)) is not None:

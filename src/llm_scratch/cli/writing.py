@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from llm_scratch.cli.decoders import Rows
-from llm_scratch.cli.shades import shaded, spelled
-from llm_scratch.cli.terminal import on_terminal, printable
+from llm_scratch.cli.narrow import terminal_columns
+from llm_scratch.cli.shades import legend, spelled, style_of
+from llm_scratch.cli.terminal import console, on_terminal, printable, shows_colors
+from llm_scratch.cli.word_wrap import WordWrapper
 
 if TYPE_CHECKING:
     from llm_scratch.generation.pieces import Piece
+
+
+BOLD = "\x1b[1m"
 
 
 @dataclass
@@ -47,10 +53,11 @@ def write(rows: Rows, prompt: str, samples: int, clock: Clock, probs: bool = Fal
     """Print a prompt (bold on a terminal) and its continuation as it comes, then the other samples, a blank line between two."""
     held: list[list[Piece]] = [[] for _ in range(samples)]
     begun = False
+    screen = word_wrapper()
 
     def begin() -> None:
-        print("\n\n" if begun or gap else "", end="")
-        print(f"\x1b[1m{shown(prompt)}\x1b[0m" if colours() else shown(prompt), end="", flush=True)
+        screen.add("\n\n" if begun or gap else "")
+        screen.add(shown(prompt), BOLD if colours() else "")
 
     for row, piece in rows:  # a bad setting is told before anything is printed
         if not begun:
@@ -61,15 +68,36 @@ def write(rows: Rows, prompt: str, samples: int, clock: Clock, probs: bool = Fal
         if row:
             held[row].append(piece)
         else:
-            print(dressed(piece, probs), end="", flush=True)
+            screen.add(*dressed(piece, probs))
     clock.end()
     if not begun:
         begin()
-    print(flush=True)
+    screen.add("\n")
     begun = True
     for pieces in held[1:]:
         begin()
-        print("".join(dressed(piece, probs) for piece in pieces), flush=True)
+        for piece in pieces:
+            screen.add(*dressed(piece, probs))
+        screen.add("\n")
+
+
+def word_wrapper() -> WordWrapper:
+    """A writer to stdout that wraps text between words on a terminal; elsewhere the text is left unchanged."""
+    return WordWrapper(
+        lambda text: print(text, end="", flush=True),
+        lambda: terminal_columns() if on_terminal() else None,
+    )
+
+
+def print_legend(stderr: bool = False) -> None:
+    """Print what the colors of probabilities mean; in color on a terminal."""
+    stream = sys.stderr if stderr else sys.stdout
+    terminal = stream.isatty()
+    screen = WordWrapper(stream.write, lambda: terminal_columns() if terminal else None)
+    for text, style in legend():
+        screen.add(text, style if terminal else "")
+    screen.add("\n")
+    stream.flush()
 
 
 def shown(text: str) -> str:
@@ -77,15 +105,16 @@ def shown(text: str) -> str:
     return printable(text) if on_terminal() else text
 
 
-def dressed(piece: Piece, probs: bool) -> str:
-    """The text of a piece, with its probability if that is asked for."""
+def dressed(piece: Piece, probs: bool) -> tuple[str, str]:
+    """The text of a piece and its ANSI style; with `probs`, the color of its probability, or the number where there are no colors."""
+    text = shown(piece.text)
     if not probs:
-        return shown(piece.text)
-    return (shaded if colours() else spelled)(shown(piece.text), piece.logprob)
+        return text, ""
+    if colours():
+        return text, style_of(piece.logprob)
+    return spelled(text, piece.logprob), ""
 
 
 def colours() -> bool:
-    """Whether stdout is a screen that shows colours, and NO_COLOR is not set."""
-    from rich.console import Console
-
-    return on_terminal() and Console().color_system is not None
+    """Whether stdout is a terminal that shows ANSI colors, and NO_COLOR is not set."""
+    return on_terminal() and shows_colors(console())

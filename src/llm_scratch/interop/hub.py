@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from llm_scratch import download
+from llm_scratch import download, web
 from llm_scratch.errors import CHECKPOINT, DATA, UserError, describe_error
 from llm_scratch.extras import install_command
 from llm_scratch.interop.safetensors import INDEX, SINGLE, plain_name
@@ -34,19 +34,22 @@ def from_hub(name: str) -> Path:
     set_library_folders()  # before the hub's client is imported, which takes a home folder that it does not find for a folder named "~"
     try:
         from huggingface_hub import hf_hub_download
+        from huggingface_hub.constants import ENDPOINT
         from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     except ImportError as e:
         raise UserError(f"hf:{name} needs the extra `hf`: {install_command('hf')}") from e
 
+    local = download.offline() or not web.resolves(ENDPOINT)
+
     def get(file: str) -> Path:
-        return Path(hf_hub_download(name, file, revision=revision or None, local_files_only=download.offline()))
+        return Path(hf_hub_download(name, file, revision=revision or None, local_files_only=local))
 
     def get_any(*files: str) -> Path | None:
         for file in files:
             try:
                 return get(file)
             except LocalEntryNotFoundError:
-                if not download.offline():
+                if not local:
                     raise
             except EntryNotFoundError:
                 pass
@@ -61,10 +64,15 @@ def from_hub(name: str) -> Path:
             get_any("vocab.json")
             get_any("merges.txt")
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as e:
-        why = "the network is switched off and it is not in the hub's cache" if download.offline() else describe_error(e)
+        if download.offline():
+            why = "the network is switched off and it is not in the hub's cache"
+        elif isinstance(e, LocalEntryNotFoundError):
+            why = "the hub cannot be reached and it is not in the hub's cache"
+        else:
+            why = describe_error(e)
         raise UserError(
             f"cannot get hf:{name}{at}{revision}: {why}; see https://huggingface.co/{name}, or give a folder that has config.json, "
-            "model.safetensors and tokenizer.json",
+            "model.safetensors and tokenizer.json" + (f". {download.WITHOUT_NETWORK}" if local else ""),
             DATA,
         ) from e
     return folder

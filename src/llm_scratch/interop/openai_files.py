@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from llm_scratch.download import FILES, Remote, get
+from llm_scratch.download import FILES, WITHOUT_NETWORK, Remote, get
 from llm_scratch.errors import DATA, RESOURCES, UserError, unknown
 from llm_scratch.user_folders import expand_user
 from llm_scratch.web import Failed
@@ -51,15 +51,16 @@ def release(model_size: str = "124M", models_dir: str | Path = "gpt2") -> Path:
             row = f"gpt2/{model_size}/{name}"
             get(folder / name, FILES.get(row, Remote((f"{ADDRESS}/{model_size}/{name}",))))
     except Failed as e:
-        raise _not_here(model_size, folder, missing, str(e)) from e
+        raise _not_here(model_size, folder, missing, e) from e
     except OSError as e:
         raise UserError(f"cannot write into {folder}: {e.strerror or e}; free space, or choose another models_dir", RESOURCES) from e
     return folder
 
 
-def _not_here(model_size: str, folder: Path, missing: list[str], why: str) -> UserError:
+def _not_here(model_size: str, folder: Path, missing: list[str], failed: Failed) -> UserError:
     return UserError(
-        f"GPT-2 {model_size} is not on this machine and cannot be downloaded: {why}; put {', '.join(missing)} "
-        f"from {ADDRESS}/{model_size}/ into {folder}, or into gpt2/{model_size}/ of a folder that LLM_SCRATCH_DATA names",
+        f"GPT-2 {model_size} is not on this machine and cannot be downloaded: {failed}; put {', '.join(missing)} "
+        f"from {ADDRESS}/{model_size}/ into {folder}, or into gpt2/{model_size}/ of a folder that LLM_SCRATCH_DATA names"
+        + (f". {WITHOUT_NETWORK}" if failed.unreachable else ""),
         DATA,
     )

@@ -37,17 +37,18 @@ def load_gpt2() -> tiktoken.Encoding:
     """
     import tiktoken
 
-    from llm_scratch.download import fetch
+    from llm_scratch.download import WITHOUT_NETWORK, DownloadError, fetch
 
     folder = _folder()
     try:
         for name, sha256, size in _FILES:
             folder = fetch(_cached_name(name), [_ADDRESS + name], sha256, size, folder).parent
-    except UserError as e:
+    except DownloadError as e:
         raise UserError(
-            f"GPT-2's vocabulary is not on this machine ({e}). "
-            "Or set TIKTOKEN_CACHE_DIR to a tiktoken cache that has it, or use the tokenizer 'bpe', which needs no download",
-            e.code,
+            f"GPT-2's vocabulary is not on this machine: {e.reason}; use --data.tokenizer bpe, which needs no download, "
+            "or set TIKTOKEN_CACHE_DIR to a tiktoken cache of a machine that has it (or put that as tiktoken/ into LLM_SCRATCH_DATA)"
+            + (f". {WITHOUT_NETWORK}" if e.unreachable else ""),
+            DATA,
         ) from None
     before = os.environ.get("TIKTOKEN_CACHE_DIR")
     os.environ["TIKTOKEN_CACHE_DIR"] = str(folder)

@@ -36,6 +36,15 @@ class LaunchedRank:
         """Whether this process writes the logs and checkpoints."""
         return self.rank == 0
 
+    @property
+    def notice(self) -> str:
+        """How many processes train together, or which variable is ignored; "" for a process that was started by itself."""
+        if self.size > 1:
+            return f"processes: {self.size}, as torchrun started them; rank 0 writes the run"
+        if self.leftover:
+            return f"warning: {self.leftover} is ignored: no WORLD_SIZE above 1 is set, so this is the only process"
+        return ""
+
 
 def launched_rank() -> LaunchedRank:
     """Rank and world size of this process; rank 0 of 1 if it is not part of a job.

@@ -23,6 +23,7 @@ from llm_scratch.files import write_whole
 from llm_scratch.hardware.benchmark import matmul_dtype, matmul_flops, read_bandwidth
 from llm_scratch.hardware.flops import flops_per_token, mfu
 from llm_scratch.hardware.memory import free_memory, resident_memory
+from llm_scratch.hardware.other_load import LoadMeter
 from llm_scratch.model import build
 from llm_scratch.tokenizers.special import end_of_text
 from llm_scratch.training.precision import choose_precision
@@ -33,6 +34,8 @@ from llm_scratch.training.trial import LIKELY_MFU, try_out
 HEAP = {"cpu": 1.2}  # memory taken over memory used: the C library's heap has gaps; measured by benchmarks/plan.py
 LIBRARIES = {"cpu": 25 * 2**20}  # what the kernels themselves take once they run
 SAMPLE_TOKENS = 180  # as `Records.sample` writes
+MIN_OTHER_LOAD = 0.15  # of our processors, that other programs use, from which a measured time is doubtful
+MIN_SHARE = 0.1  # of the processors, that this process has at least beside others
 MARGIN = 0.95  # of the free memory that a proposal fills at most
 
 
@@ -76,6 +79,18 @@ class Plan:
     """what was timed"""
     precision: str
     """of the matrix products"""
+    other_load: float | None = None
+    """processors that other programs kept busy during the trial; None: unknown, or not on a CPU"""
+
+    @property
+    def seconds_alone(self) -> float | None:
+        """The whole run if the other programs ended; None where they do not matter.
+
+        They share the processors with this run: what they use, its steps wait for.
+        """
+        if self.other_load is None or self.other_load < MIN_OTHER_LOAD * self.threads:
+            return None
+        return self.seconds * max(MIN_SHARE, 1 - self.other_load / self.threads)
 
     @property
     def tokens(self) -> int:
@@ -137,7 +152,9 @@ def make_plan(config: RunConfig, device: torch.device, corpus: Corpus | None = N
 
     parts, recompute, fitting_peak = _fit(config, room, lambda run: held(run, rehearse(run, device, precision)))
     rate, bandwidth = matmul_flops(device, matmul_dtype(device)), read_bandwidth(device)
+    meter = LoadMeter()
     trial = try_out(config, device, matmul_flops(device, getattr(torch, precision.name)), seconds, width)
+    other_load = meter.processors() if where == "cpu" else None
     with torch.device("meta"):
         flops = flops_per_token(build(config.model))
     looks = 1 + math.ceil(steps / cfg.eval_every)
@@ -150,7 +167,7 @@ def make_plan(config: RunConfig, device: torch.device, corpus: Corpus | None = N
         micro_batches=parts, recompute=recompute, fitting_peak=fitting_peak,
         seconds_per_step=trial.seconds, look_seconds=looks * _batches_of_a_look(config, corpus) * trial.look_seconds,
         sample_seconds=samples * SAMPLE_TOKENS * memory.weights / bandwidth,
-        mfu=mfu(flops, asked / trial.seconds, rate), trial=trial.how, precision=precision.name,
+        mfu=mfu(flops, asked / trial.seconds, rate), trial=trial.how, precision=precision.name, other_load=other_load,
     )  # fmt: skip
 
 

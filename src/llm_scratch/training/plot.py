@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from llm_scratch.durations import format_duration
 from llm_scratch.errors import DATA, UserError, describe_error
 from llm_scratch.files import whole_file
 
@@ -103,8 +104,7 @@ def label_below(axes: Axes, x: str) -> None:
 
 
 def _clock(seconds: float, _: float = 0) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
+    return format_duration(seconds)
 
 
 def tidy(axes: Axes) -> None:

@@ -1,0 +1,67 @@
+"""How busy other programs keep the processors, which makes every measured time too long.
+
+Tests: tests/hardware/test_other_load.py.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+STAT = Path("/proc/stat")
+TICKS = 100
+"""Linux counts the times in /proc/stat in hundredths of a second, whatever the kernel (proc(5), USER_HZ)."""
+
+
+class LoadMeter:
+    """Measures from its creation on how many processors other programs keep busy, of those that this process may use."""
+
+    def __init__(self) -> None:
+        self._began = _Reading.now()
+
+    def processors(self) -> float | None:
+        """Processors that other programs kept busy, on average since the beginning; None where the system does not say."""
+        end = _Reading.now()
+        seconds = end.clock - self._began.clock
+        if end.all_seconds is None or self._began.all_seconds is None:
+            return _load_average(end.own_seconds - self._began.own_seconds)
+        if seconds <= 0:
+            return None
+        others = (end.all_seconds - self._began.all_seconds) - (end.own_seconds - self._began.own_seconds)
+        return max(0.0, others / seconds)
+
+
+class _Reading:
+    """Seconds of processor time so far: of all programs on our processors, and of this one."""
+
+    def __init__(self, clock: float, own_seconds: float, all_seconds: float | None) -> None:
+        self.clock = clock
+        self.own_seconds = own_seconds
+        self.all_seconds = all_seconds
+
+    @classmethod
+    def now(cls) -> _Reading:
+        own = os.times()
+        return cls(time.monotonic(), own.user + own.system, _busy_seconds())
+
+
+def _busy_seconds() -> float | None:
+    """Seconds that the processors of this process were busy since the start of the machine; None where Linux does not say."""
+    if not hasattr(os, "sched_getaffinity"):
+        return None
+    names = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+    try:
+        rows = [line.split() for line in STAT.read_text().splitlines()]
+        # user, nice, system, (idle, iowait,) irq, softirq, steal
+        return sum(sum(map(int, [*row[1:4], *row[6:9]])) for row in rows if row and row[0] in names) / TICKS or None
+    except (OSError, ValueError):
+        return None
+
+
+def _load_average(own_seconds: float) -> float | None:
+    """The load of the last minute without our own share of it; None on Windows."""
+    with suppress(AttributeError, OSError):
+        return max(0.0, os.getloadavg()[0] - own_seconds / 60)
+    return None
