@@ -5,11 +5,8 @@ Proof: tests/cli/test_terminal.py.
 
 from __future__ import annotations
 
-import shlex
-import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TextIO, cast
 
 from rich.cells import cell_len
@@ -19,6 +16,10 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from llm_scratch.cli.streams import LenientStream
+from llm_scratch.formatting import format_bytes, format_count, format_duration, quote, sanitize, shell_command
+
+duration, count, size, printable, command, quoted = format_duration, format_count, format_bytes, sanitize, shell_command, quote
+"""The names that the commands use."""
 
 
 def console(stderr: bool = False, lenient: str = "") -> Console:
@@ -119,47 +120,6 @@ def short(text: str, width: int) -> Text:
         kept = line[: width - 1]
         line = f"{kept.rstrip('0123456789.,') if line[width - 1].isdigit() else kept}…"
     return Text(line, overflow="ellipsis", no_wrap=True)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as 0:07, 12:34 or 1:02:03."""
-    whole = round(seconds)
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
-
-
-def count(number: float) -> str:
-    """A number in five letters or so: 9,999, 12.3k, 1.64 M, 7.2 G, 5 T."""
-    for size, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e4, "k")):
-        if number >= size:
-            scaled = number / (1e3 if unit == "k" else size)
-            return f"{scaled:.3g}{unit}" if scaled < 999.5 else f"{scaled:,.0f}{unit}"
-    return f"{number:,.0f}"
-
-
-def size(number: float) -> str:
-    """Bytes as memory is counted: 950 B, 12.3 KiB, 1.64 GiB."""
-    for power, unit in ((3, "GiB"), (2, "MiB"), (1, "KiB")):
-        if number >= 1024**power:
-            scaled = number / 1024**power
-            return f"{scaled:.3g} {unit}" if scaled < 999.5 else f"{scaled:,.0f} {unit}"
-    return f"{number:.0f} B"
-
-
-def printable(text: str) -> str:
-    """A model's text without control characters, which a terminal would obey; line breaks and tabs stay."""
-    return "".join(c if c in "\n\t" or c.isprintable() else "\ufffd" for c in text)
-
-
-def command(*words: str | Path) -> str:
-    """A command line to copy, spaces in paths quoted: `llm-scratch generate 'my runs/x'`."""
-    return f"llm-scratch {quoted(*words)}"
-
-
-def quoted(*words: str | Path) -> str:
-    """Words of a command line, each quoted where the shell of this system needs it."""
-    texts = [str(word) for word in words]
-    return subprocess.list2cmdline(texts) if sys.platform == "win32" else shlex.join(texts)
 
 
 def on_terminal() -> bool:

@@ -5,7 +5,6 @@ Proof: tests/cli/test_train.py.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -283,10 +282,9 @@ def _sum_up(run: Run, screen: Console, seconds: float, debug: bool = False) -> N
 def _measure_skills(run: Run, screen: Console) -> None:
     """Show what a model of the stories can do, write it as skills.json, and draw the loss again with the grammar's floor."""
     from llm_scratch.cli.skills import show_skills
-    from llm_scratch.files import write_whole
     from llm_scratch.loading import load
 
     with screen.status("measuring skills on new stories …"):
-        measured = show_skills(screen, *load(run.folder, str(run.device)))
-    write_whole(run.folder / "skills.json", json.dumps(measured, indent=1) + "\n")
+        results = show_skills(screen, *load(run.folder, str(run.device)), run.step)
+    results.save(run.folder)
     draw([run.folder], [run.folder / "loss-plot.png", run.folder / "loss-plot.pdf"])
