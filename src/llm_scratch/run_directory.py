@@ -13,6 +13,7 @@ from typing import Any
 
 from llm_scratch.config import RunConfig, load_config
 from llm_scratch.errors import CHECKPOINT, DATA, UserError
+from llm_scratch.formatting import shell_command
 
 
 @dataclass(frozen=True)
@@ -56,20 +57,43 @@ class RunFolder:
             instead = self.origin or "the run that it was made from"
             raise UserError(f"{self.path} is {self.description} and cannot be trained; train {instead}, then quantize it", CHECKPOINT)
 
-    def check_has_curve(self) -> None:
-        """Refuse a run without metrics, where its curve is to be read.
+    @property
+    def has_curve(self) -> bool:
+        """Whether the run has recorded metrics."""
+        return (self.path / "metrics.jsonl").is_file()
 
-        Raises:
-            UserError: it is quantized, or was not trained yet (exit code 3); says what to do.
-        """
-        if (self.path / "metrics.jsonl").is_file():
-            return
+    @property
+    def origin_with_curve(self) -> Path | None:
+        """The run that a quantized model was made from, where it still exists and has a curve."""
+        origin = Path(self.origin)
+        return origin if self.origin and (origin / "metrics.jsonl").is_file() else None
+
+    @property
+    def reason_without_curve(self) -> str:
+        """Why a model that was not trained here has no training curve; "" for any other run."""
+        if self.has_curve or not self.description:
+            return ""
         if self.bits != 32:
-            look = f"look at {self.origin}" if self.origin else "look at the run that it was made from"
-            raise UserError(f"{self.path} is {self.description} and has no training curve; {look}", DATA)
-        what = f"{self.description} and not trained here yet" if self.description else "not trained yet"
-        how = f"llm-scratch train --resume {self.path}" if any(self.path.glob("ckpt/step-*")) else "the same train command begins it"
-        raise UserError(f"{self.path} is {what}, so it has no training curve; train it: {how}", DATA)
+            return f"{self.path} is {self.description}; a quantized model is not trained, so it has no training curve"
+        return f"{self.path} is {self.description} and not trained here yet, so it has no training curve"
+
+    def check_has_curve(self, command: str) -> None:
+        """Refuse a run without metrics, where its curve is needed.
+
+        Args:
+            command: the one that needs the curve, such as "plot"; suggested for the run that a quantized model was made from.
+        Raises:
+            UserError: there is no curve (exit code 3); says why, and what to do where something can be done.
+        """
+        if self.has_curve:
+            return
+        if reason := self.reason_without_curve:
+            origin = self.origin_with_curve
+            instead = f"; use: {shell_command(command, origin)}" if origin else ""
+            raise UserError(f"{reason}{instead}", DATA)
+        begun = any(self.path.glob("ckpt/step-*"))
+        how = shell_command("train", "--resume", self.path) if begun else "the same train command begins it"
+        raise UserError(f"{self.path} is not trained yet, so it has no training curve; train it: {how}", DATA)
 
     @property
     def finished(self) -> bool:

@@ -94,7 +94,8 @@ def _run(name: str) -> Path:
     except UserError as e:
         if name == "text":
             raise UserError("settings for a text of your own are chosen by `llm-scratch train text PATH --print-config`", USAGE) from e
-        raise UserError(f"{name!r} is neither a preset ({', '.join(PRESETS)}) nor a run here or in runs/") from e
+        own = "if a Python file of yours defines the preset, add --import FILE"
+        raise UserError(f"{name!r} is neither a preset ({', '.join(PRESETS)}) nor a run here or in runs/; {own}") from e
     if not (folder / "config.yaml").is_file():
         raise UserError(f"{folder} is no run directory (no config.yaml); expected a preset ({', '.join(PRESETS)}) or a run")
     return folder

@@ -42,7 +42,7 @@ class Plot(Verb):
         folders = [resolve(name) for name in self.runs]
         for folder in folders:
             if (run := read_run(folder)) is not None:
-                run.check_has_curve()
+                run.check_has_curve("plot")
         name = "panels" if self.panels else "loss-plot"
         place = folders[0] / name if len(folders) == 1 else Path("loss-compare")
         places = [Path(self.out)] if self.out else [place.with_name(f"{place.name}.{kind}") for kind in ("png", "svg")]

@@ -17,7 +17,7 @@ from llm_scratch.cli.terminal import console
 class Report(Verb):
     """Write one HTML page about RUN, to read, hand out or print.
 
-    Loss, diagnosis, samples, skills, plan, settings, machine, and the command that trains it again.
+    Loss, diagnosis, samples, skills, plan, settings, machine, the command.
 
     The page needs no network and no other file.
 

@@ -44,7 +44,7 @@ def read(source: str) -> list[str]:
     if name not in SOURCES:
         if Path(source).exists():
             raise UserError(f"unknown source {source!r}; a file is written 'file:{source}'")
-        raise unknown("source", name, SOURCES)
+        raise unknown("source", name, SOURCES, extensible=True)
     documents = SOURCES[name](argument)
     if not any(text.strip() for text in documents):
         raise UserError(f"source {source!r} holds no text; expected at least one word", DATA)

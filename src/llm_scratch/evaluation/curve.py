@@ -80,6 +80,11 @@ class Curve:
         return int(max([0, *self.steps[-1:], *self.looks[-1:]]))
 
     @property
+    def is_finished(self) -> bool:
+        """Whether all steps of the run are done, as far as the rows tell. A run of epochs counts as finished."""
+        return self.config.train.epochs is not None or self.last_step >= self.config.train.steps
+
+    @property
     def first_loss(self) -> float | None:
         """The loss before anything was learned: of a look at step 0, or of the first step."""
         if self.looks.size and self.looks[0] == 0:

@@ -160,7 +160,7 @@ def over_fitting(curve: Curve) -> Finding | None:
 def under_trained(curve: Curve) -> Finding | None:
     """A loss that still falls steeply at the end has more to give."""
     steps, loss = (curve.looks, curve.held_out) if curve.looks.size >= 5 else (curve.steps, curve.smooth)
-    if loss.size < ENOUGH - 1:
+    if loss.size < ENOUGH - 1 or not curve.is_finished:  # a run that still trains has not had its last steps
         return None
     before, end = float(np.interp(0.75 * steps[-1], steps, loss)), float(loss[-1])
     evidence = f"the last quarter took it from {before:.2f} to {end:.2f}, {end / before - 1:+.0%}"
@@ -205,8 +205,7 @@ SKILL_SIGMAS = 2.0
 
 def distance_to_floor(curve: Curve) -> Finding | None:
     """A finished run on a text of known entropy should end near it."""
-    finished = curve.config.train.epochs is None and curve.last_step >= curve.config.train.steps
-    if curve.floor is None or curve.bits_per_byte is None or not finished:
+    if curve.floor is None or curve.bits_per_byte is None or not curve.is_finished:
         return None
     bits, floor = curve.bits_per_byte, curve.floor.bits_per_byte
     above = bits / floor - 1

@@ -97,7 +97,7 @@ def loss_chart(lines: LossLines, width: int, height: int, class_: str = "") -> H
         return element("polyline", points=points, class_=kind)
 
     parts: list[Html] = []
-    for loss in ticks(low, high, 6):
+    for loss in ticks(low, high, 8):
         y = f"{y_of(loss):.1f}"
         parts.append(element("line", x1=left, x2=width - right, y1=y, y2=y, class_="grid"))
         parts.append(element("text", f"{loss:g}", x=left - 8, y=f"{y_of(loss) + 4:.1f}", text_anchor="end"))

@@ -124,27 +124,20 @@ def _tiles(report: RunReport) -> Html:
     bits = min((row["val_bits_per_byte"] for row in report.evaluations if "val_bits_per_byte" in row), default=None)
     tiles: list[tuple[str, str, str]] = []
     if best is not None:
-        tiles.append(("Validation loss", f"{best:.3f}", "nats per token, best"))
+        tiles.append(("Validation loss", f"{best:.3f}", "best, nats per token"))
     if bits is not None:
-        tiles.append(("Bits per byte", f"{bits:.3f}", "validation, best"))
+        tiles.append(("Bits per byte", f"{bits:.3f}", "best, validation"))
         if report.floor is not None:
             above = bits / report.floor.bits_per_byte - 1
-            tiles.append(("Above the floor", f"{above:.1%}", f"floor: {report.floor.bits_per_byte:.3f} bits per byte"))
+            tiles.append(("Above the floor", f"{above:.1%}", f"floor: {report.floor.bits_per_byte:.3f} bits"))
     tiles.append(("Parameters", format_count(report.run.config.model.n_params), f"{report.run.config.model.bits} bits each"))
     if report.tokens:
         epochs = max((row["passes"] for row in report.evaluations if "passes" in row), default=None)
-        note = "" if epochs is None else f"{epochs:.3g} epochs"
-        tiles.append(("Tokens", format_count(report.tokens), note))
-    if report.step:
-        tiles.append(("Steps", f"{report.step:,}", f"of {report.run.steps:,}" if report.run.steps else ""))
+        in_epochs = "" if epochs is None else f", {epochs:.2g} epochs"
+        tiles.append(("Tokens", format_count(report.tokens), f"{report.step:,} steps{in_epochs}"))
     if "seconds" in report.measured:
-        tiles.append(
-            (
-                "Time",
-                format_duration(report.measured["seconds"]),
-                "hours, minutes, seconds" if report.measured["seconds"] >= 3600 else "minutes, seconds",
-            )
-        )
+        seconds = report.measured["seconds"]
+        tiles.append(("Time", format_duration(seconds), "hours:minutes:seconds" if seconds >= 3600 else "minutes:seconds"))
     boxes = [
         element("div", element("dt", name), element("dd", value, *[element("small", note)] * bool(note))) for name, value, note in tiles
     ]

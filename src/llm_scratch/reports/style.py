@@ -28,7 +28,7 @@ p {{ margin: .4rem 0 .8rem; overflow-wrap: anywhere }}
 figure {{ margin: .6rem 0 }}
 code, pre {{ font: .86em/1.5 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere }}
 pre {{ background: var(--code); border-radius: .4rem; padding: .8rem 1rem; white-space: pre-wrap; margin: .5rem 0 }}
-.tiles {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: .7rem; margin: 1.2rem 0; padding: 0 }}
+.tiles {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(8.2rem, 1fr)); gap: .7rem; margin: 1.2rem 0; padding: 0 }}
 .tiles div {{ background: var(--panel); border: 1px solid var(--line); border-radius: .5rem; padding: .6rem .8rem }}
 .tiles dt {{ color: var(--dim); font-size: .82rem }}
 .tiles dd {{ margin: 0; font-size: 1.3rem; font-weight: 600; font-variant-numeric: tabular-nums }}
@@ -47,7 +47,7 @@ svg {{ display: block; width: 100%; height: auto }}
 svg text {{ fill: var(--dim); font: 12px system-ui, sans-serif; font-variant-numeric: tabular-nums }}
 svg .grid {{ stroke: var(--line); stroke-width: 1 }}
 svg .axis {{ stroke: var(--dim); stroke-width: 1 }}
-svg .batch {{ fill: none; stroke: var(--train); stroke-width: 1; opacity: .45 }}
+svg .batch {{ fill: none; stroke: var(--train); stroke-width: 1; opacity: .65 }}
 svg .train {{ fill: none; stroke: var(--train); stroke-width: 2.2; stroke-linejoin: round }}
 svg .val {{ fill: none; stroke: var(--val); stroke-width: 2.2; stroke-linejoin: round }}
 svg .best {{ fill: var(--val); stroke: var(--paper); stroke-width: 1.5 }}
@@ -62,7 +62,7 @@ svg.narrow {{ display: none }}
 .samples article, .skill {{ border: 1px solid var(--line); border-radius: .5rem; padding: .7rem .95rem;
   margin: .7rem 0; background: var(--panel) }}
 .samples h3, .skill h3 {{ margin: 0 0 .3rem; font-size: .9rem }}
-.samples p {{ white-space: pre-wrap; margin: 0; font-family: Georgia, "Times New Roman", "DejaVu Serif", serif }}
+.samples article p {{ white-space: pre-wrap; margin: 0; font-family: Georgia, "Times New Roman", "DejaVu Serif", serif }}
 .samples .prompt {{ font-weight: 600 }}
 .meter {{ position: relative; display: inline-block; vertical-align: middle; width: 9rem; height: .7rem;
   background: var(--track); border-radius: .2rem }}
@@ -96,7 +96,10 @@ footer {{ margin: 3rem 0 1rem; color: var(--dim); font-size: .85rem; border-top:
   body {{ font-size: 10.5pt; max-width: none; margin: 0; padding: 0 }}
   h2 {{ margin-top: 1.6rem }}
   h2, h3, thead {{ break-after: avoid }}
-  figure, article, .skill, .tiles, .findings li, tr, pre, .settings section {{ break-inside: avoid }}
+  figure, article, table, .skill, .tiles, .findings li, pre, .whole {{ break-inside: avoid }}
+  h2 + p {{ break-after: avoid }}
+  .tiles {{ grid-template-columns: repeat(3, 1fr) }}
+  .settings {{ columns: 3; font-size: 8pt }} .settings section {{ break-inside: auto }}
   p {{ orphans: 3; widows: 3 }}
   .wide {{ overflow: visible }}
 }}

@@ -117,9 +117,11 @@ def plan(report: RunReport) -> Html:
         rows.append((name, shown(predicted), value, off))
     if planned is None:
         note = "The run began without a plan, as runs of less than a minute do, so there are only measurements."
-        return element("section", title, element("p", note, class_="dim"), table(("", "measured"), rows))
+        return element("section", title, element("p", note, class_="dim"), table(("", "measured"), rows), class_="whole")
     about = f"Predicted before the first step, from {planned.trial}."
-    return element("section", title, element("p", about, class_="dim"), table(("", "predicted", "measured", "off by"), rows))
+    return element(
+        "section", title, element("p", about, class_="dim"), table(("", "predicted", "measured", "off by"), rows), class_="whole"
+    )
 
 
 def settings(report: RunReport) -> Html:
@@ -169,7 +171,7 @@ def machine(report: RunReport) -> Html:
     rate = known.get("matrix_rate")
     if isinstance(rate, (int, float)) and rate > 0:
         rows.append(("matrix rate", f"{format_count(rate)}FLOP/s, measured when the run began"))
-    return element("section", title, table((), rows, "words"))
+    return element("section", title, table((), rows, "words"), class_="whole")
 
 
 def reproduction(report: RunReport) -> Html:
@@ -184,4 +186,4 @@ def reproduction(report: RunReport) -> Html:
     note = "With the same machine, versions and threads every loss is the same to the last digit; elsewhere it differs by rounding."
     if run.config.data.source.partition(":")[0] not in ("stories", "verdict", "shakespeare"):
         note += f" The training text is needed too: {_value(run.config.data.source)}."
-    return element("section", title, element("pre", command), element("p", note, class_="dim"))
+    return element("section", title, element("pre", command), element("p", note, class_="dim"), class_="whole")
