@@ -59,7 +59,7 @@ def ticks(low: float, high: float, n: int) -> list[float]:
     if not span > 0:
         return [low]
     power = 10.0 ** math.floor(math.log10(span))
-    step = next(size * power for size in (1, 2, 5, 10) if size * power >= span)
+    step = next(size * power for size in (1, 2, 5, 10) if size * power >= span * (1 - 1e-9))
     first = math.ceil(low / step - 1e-9)
     return [round(i * step, 10) for i in range(first, math.floor(high / step + 1e-9) + 1)]
 

@@ -173,8 +173,10 @@ def read_samples(run: Path) -> list[Sample]:
     for heading in SAMPLE_HEADING.finditer(text):
         if not headings or int(heading[1]) > int(headings[-1][1]):
             headings.append(heading)
-    ends = [heading.start() for heading in headings[1:]] + [len(text)]
-    return [Sample(int(heading[1]), heading[2], text[heading.end() : end].strip()) for heading, end in zip(headings, ends, strict=True)]
+    starts = [heading.start() for heading in headings] + [len(text)]
+    return [
+        Sample(int(heading[1]), heading[2], text[heading.end() : end].strip()) for heading, end in zip(headings, starts[1:], strict=True)
+    ]
 
 
 def spread_out(samples: Sequence[Sample], n: int) -> list[Sample]:
