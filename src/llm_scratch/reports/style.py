@@ -86,7 +86,7 @@ footer {{ margin: 3rem 0 1rem; color: var(--dim); font-size: .85rem; border-top:
   .tiles {{ grid-template-columns: 1fr 1fr }}
   svg.broad {{ display: none }} svg.narrow {{ display: block }}
   th, td {{ padding-right: .7rem }}
-  .meter {{ width: 5rem }}
+  .meter {{ width: 3.5rem }} .skills th:nth-child(5), .skills td:nth-child(5) {{ display: none }}
   .findings li {{ grid-template-columns: 1fr }}
 }}
 @media print {{

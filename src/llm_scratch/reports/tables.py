@@ -48,7 +48,7 @@ def skills(report: RunReport) -> Html:
     )
     if report.skills.step is not None and report.skills.step < report.step:
         about += f" Measured at step {report.skills.step:,}, before training was continued."
-    return element("section", title, element("p", about, class_="dim"), table(header, rows), *_examples(report))
+    return element("section", title, element("p", about, class_="dim"), table(header, rows, "skills"), *_examples(report))
 
 
 def meter(share: float, mark: float | None = None) -> Html:
@@ -116,7 +116,7 @@ def plan(report: RunReport) -> Html:
         off = f"{predicted / took[key] - 1:+.0%}" if is_known and took[key] else "–"
         rows.append((name, shown(predicted), value, off))
     if planned is None:
-        note = "The run began without a plan, as runs of less than a minute do, so there are only measurements."
+        note = "The run began without a plan, as short runs do, so there are only measurements."
         return element("section", title, element("p", note, class_="dim"), table(("", "measured"), rows), class_="whole")
     about = f"Predicted before the first step, from {planned.trial}."
     return element(
