@@ -200,8 +200,8 @@ def test_a_run_that_still_trains_is_not_called_under_trained():
     ("accuracy", "state", "words"),
     [
         ({"name": 0.9, "count": 0.4}, "well", "the weakest: count 40% (chance 25%)"),
-        ({"name": 0.9, "count": 0.27}, "watch", "count 27% (chance 25%)"),
-        ({"name": 0.27, "count": 0.1}, "ill", "count 10% (chance 25%), name 27% (chance 25%)"),
+        ({"name": 0.9, "count": 0.27}, "watch", "no better: count 27% (chance 25%)"),
+        ({"name": 0.27, "count": 0.1}, "ill", "below chance: count 10% (chance 25%); no better: name 27% (chance 25%)"),
     ],
 )
 def test_skills_are_compared_with_chance(accuracy, state, words):

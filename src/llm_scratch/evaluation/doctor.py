@@ -240,7 +240,8 @@ def skill_levels(curve: Curve) -> Finding | None:
         evidence = f"the weakest: {weakest.skill} {weakest.accuracy:.0%} (chance {weakest.chance:.0%}){when}"
         return Finding("well", "every skill is above chance", evidence)
     advice = f"Try --train.steps {2 * curve.last_step}, or a larger model: skills appear later than fluent sentences."
-    evidence = ", ".join([*below, *undecided]) + when
+    said = [f"below chance: {', '.join(below)}"] * bool(below) + [f"no better: {', '.join(undecided)}"] * bool(undecided)
+    evidence = "; ".join(said) + when
     if below:
         return Finding("ill", "skills below chance", evidence, advice)
     return Finding("watch", "skills no better than chance", evidence, advice)
