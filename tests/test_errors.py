@@ -29,3 +29,8 @@ def test_unknown_names_the_nearest_or_all(name, known, message):
 
 def test_unknown_takes_a_table_and_a_code():
     assert unknown("source", "x", {"stories": 1}, DATA).code == DATA
+
+
+def test_where_a_users_file_may_add_names_the_flag_is_named():
+    error = unknown("optimizer", "lion", ["adamw", "muon"], extensible=True)
+    assert str(error) == "unknown optimizer 'lion'; known: adamw, muon; if a Python file of yours defines it, add --import FILE"

@@ -97,3 +97,31 @@ def test_run_first_runs_the_users_file(tmp_path, monkeypatch):
     assert train("mine", "--import", str(file)).model.n_layers == 7
     with pytest.raises(UserError, match="no such Python file"):
         run_first(str(tmp_path / "none.py"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "mine"],
+        ["train", "quickstart", "--model.architecture", "mine"],
+        ["train", "quickstart", "--train.optimizer", "mine"],
+        ["train", "quickstart", "--train.schedule", "mine"],
+        ["train", "quickstart", "--data.tokenizer", "mine"],
+        ["train", "quickstart", "--data.source", "mine"],
+        ["plan", "mine"],
+        ["data", "prepare", "stories:5", "--tokenizer", "mine", "--out", "shards"],
+        ["tokenizer", "show", "mine", "text"],
+        ["data", "show", "mine"],
+    ],
+    ids=lambda words: " ".join(words),
+)
+def test_an_unknown_name_of_an_extension_suggests_import(llm, words):
+    result = llm(*words)
+    assert (result.code in (2, 4), result.err.count("\n")) == (True, 1), result.err
+    assert "--import FILE" in result.err
+
+
+def test_an_unknown_name_of_a_fixed_choice_does_not(llm):
+    result = llm("train", "quickstart", "--model.init", "mine")
+    assert result.code == 2
+    assert "--import" not in result.err
