@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.files import write_whole
@@ -19,6 +19,9 @@ from llm_scratch.tokenizers import CharTokenizer, SimpleTokenizerV1, Tokenizer, 
 from llm_scratch.tokenizers.bpe import ByteBPE
 from llm_scratch.tokenizers.bpe_files import read_tokenizer_json, write_tokenizer_json
 from llm_scratch.tokenizers.special import END_OF_TEXT, end_of_text
+
+if TYPE_CHECKING:
+    import tiktoken
 
 
 def read_tokenizer(folder: str | Path) -> Tokenizer:
@@ -51,7 +54,7 @@ def check_exportable(tokenizer: Tokenizer) -> None:
     reason = "it is neither byte-level BPE nor characters"
     if hasattr(tokenizer, "_mergeable_ranks"):
         try:
-            ByteBPE.from_tiktoken(tokenizer)
+            ByteBPE.from_tiktoken(cast("tiktoken.Encoding", tokenizer))
         except Exception as e:  # whatever a vocabulary of another kind makes of the conversion
             reason = f"its vocabulary is not a byte-level BPE that can be written as merges ({type(e).__name__}: {e})"
         else:

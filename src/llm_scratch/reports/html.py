@@ -7,8 +7,8 @@ Tests: tests/reports/test_html.py.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
-from typing import Self
 
 from llm_scratch.formatting import sanitize
 
@@ -20,11 +20,6 @@ class Html(str):
     """Markup that is inserted without escaping."""
 
     __slots__ = ()
-
-    @classmethod
-    def join(cls, parts: list[Self]) -> Html:
-        """Elements one after the other."""
-        return Html("\n".join(parts))
 
 
 def text(content: str | Html) -> Html:
@@ -46,7 +41,7 @@ def element(tag: str, /, *content: str | Html, **attributes: str | float) -> Htm
     return Html(f"<{tag}{said}>{''.join(text(part) for part in content)}</{tag}>")
 
 
-def table(header: tuple[str, ...], rows: list[tuple[str | Html, ...]], class_: str = "") -> Html:
+def table(header: tuple[str, ...], rows: Sequence[tuple[str | Html, ...]], class_: str = "") -> Html:
     """A table that scrolls inside its own box where it is too wide; the first column is a header of its row."""
     head = element("tr", *(element("th", name, scope="col") for name in header))
     body = [element("tr", element("th", row[0], scope="row"), *(element("td", cell) for cell in row[1:])) for row in rows]

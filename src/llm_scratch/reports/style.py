@@ -28,7 +28,7 @@ p {{ margin: .4rem 0 .8rem; overflow-wrap: anywhere }}
 figure {{ margin: .6rem 0 }}
 code, pre {{ font: .86em/1.5 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere }}
 pre {{ background: var(--code); border-radius: .4rem; padding: .8rem 1rem; white-space: pre-wrap; margin: .5rem 0 }}
-.tiles {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(8.2rem, 1fr)); gap: .7rem; margin: 1.2rem 0; padding: 0 }}
+.tiles {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(8.2rem, 1fr)); gap: .7rem; margin: 1.2rem 0; padding: 0 }}
 .tiles div {{ background: var(--panel); border: 1px solid var(--line); border-radius: .5rem; padding: .6rem .8rem }}
 .tiles dt {{ color: var(--dim); font-size: .82rem }}
 .tiles dd {{ margin: 0; font-size: 1.3rem; font-weight: 600; font-variant-numeric: tabular-nums }}
@@ -37,6 +37,7 @@ pre {{ background: var(--code); border-radius: .4rem; padding: .8rem 1rem; white
   border-radius: 1rem; padding: .05rem .7rem; margin: .2rem 0 .4rem }}
 .ok {{ color: var(--ok) }} .warning {{ color: var(--warning) }} .problem {{ color: var(--problem) }}
 .wide {{ overflow-x: auto }}
+.skills td {{ white-space: nowrap }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .94rem; min-width: 50% }}
 th, td {{ padding: .3rem 1.1rem .3rem 0; text-align: right; border-bottom: 1px solid var(--line); font-weight: 400; vertical-align: top }}
 thead th {{ color: var(--dim); font-size: .86rem; vertical-align: bottom }}
@@ -86,7 +87,7 @@ footer {{ margin: 3rem 0 1rem; color: var(--dim); font-size: .85rem; border-top:
   .tiles {{ grid-template-columns: 1fr 1fr }}
   svg.broad {{ display: none }} svg.narrow {{ display: block }}
   th, td {{ padding-right: .7rem }}
-  .meter {{ width: 3.5rem }} .skills th:nth-child(5), .skills td:nth-child(5) {{ display: none }}
+  .meter {{ width: 3.5rem }} .skills td {{ white-space: normal }} .skills th:nth-child(5), .skills td:nth-child(5) {{ display: none }}
   .findings li {{ grid-template-columns: 1fr }}
 }}
 @media print {{
@@ -100,7 +101,8 @@ footer {{ margin: 3rem 0 1rem; color: var(--dim); font-size: .85rem; border-top:
   h2 + p {{ break-after: avoid }}
   .tiles {{ grid-template-columns: repeat(3, 1fr) }}
   .settings {{ columns: 3; font-size: 8pt }} .settings section {{ break-inside: auto }}
-  p {{ orphans: 3; widows: 3 }}
+  p {{ break-inside: avoid }}
+  footer {{ break-before: avoid; margin-top: 1.2rem }}
   .wide {{ overflow: visible }}
 }}
 """
