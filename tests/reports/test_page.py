@@ -194,3 +194,16 @@ def test_a_setting_of_another_preset_is_shown_first(tmp_path):
     assert "2 settings differ from the preset quickstart : setting this run preset train.steps 7 1100" in said
     assert "--train.steps 7 --train.prompt ''" in said
     assert preset("quickstart") == QUICK
+
+
+def test_the_table_of_evaluations_has_the_first_and_the_last(tmp_path):
+    rows = [{**ROWS[0], "step": step, "tokens": step} for step in range(0, 3100, 100)]
+    table = re.search(r"<table>.*?</table>", render(collect(make(tmp_path, rows=rows))), re.S)[0]
+    steps = [int(step.replace(",", "")) for step in re.findall(r'<th scope="row">([\d,]+)</th>', table)]
+    assert (steps[0], steps[-1], len(steps)) == (0, 3000, 8)
+
+
+def test_a_model_without_training_has_no_empty_sections(tmp_path):
+    folder = make(tmp_path, QUICK.with_model(bits=4), rows=None, state={"step": 0, "steps": 0, "made_from": "a"})
+    headings = re.findall(r"<h2>(.*?)</h2>", render(collect(folder)))
+    assert headings == ["Settings", "Make it again"]

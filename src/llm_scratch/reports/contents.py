@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.evaluation.doctor import Finding, diagnose
@@ -29,6 +29,7 @@ from llm_scratch.training.records import readable_rows
 MAX_SAMPLES = 8
 SAMPLE_HEADING = re.compile(r"^## Step (\d+), ([\d,]+) tokens$", re.M)
 
+T = TypeVar("T")
 State = Literal["finished", "running", "stopped", "diverged", "not started", "imported", "quantized"]
 
 
@@ -179,8 +180,8 @@ def read_samples(run: Path) -> list[Sample]:
     ]
 
 
-def spread_out(samples: Sequence[Sample], n: int) -> list[Sample]:
-    """At most `n` of the samples, evenly spaced, the first and the last among them."""
+def spread_out(samples: Sequence[T], n: int) -> list[T]:
+    """At most `n` of several things, evenly spaced, the first and the last among them."""
     if len(samples) <= n:
         return list(samples)
     return [samples[round(i * (len(samples) - 1) / (n - 1))] for i in range(n)]

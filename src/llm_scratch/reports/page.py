@@ -14,16 +14,12 @@ from llm_scratch.evaluation.doctor import Finding
 from llm_scratch.files import write_whole
 from llm_scratch.formatting import format_count, format_duration, shell_command
 from llm_scratch.reports.chart import legend, loss_chart
-from llm_scratch.reports.contents import RunReport, Sample, collect
+from llm_scratch.reports.contents import RunReport, Sample, collect, spread_out
 from llm_scratch.reports.html import Html, element, table
 from llm_scratch.reports.style import STYLE
 from llm_scratch.reports.tables import machine, plan, reproduction, settings, skills
 
 EVALUATION_ROWS = 8
-NO_CURVE = {
-    "quantized": "It was not trained in this form: there is no curve.",
-    "imported": "It was not trained here: there is no curve.",
-}
 SEVERITY = {"ill": ("problem", "Problem"), "watch": ("warning", "Warning"), "well": ("ok", "OK")}
 STATUS = {
     "finished": ("ok", "finished"),
@@ -53,10 +49,8 @@ def write_report(run: str | Path, out: str | Path | None = None) -> Path:
 
 def render(report: RunReport) -> str:
     """The page of a report."""
-    sections = [
-        _header(report), _loss(report), _diagnosis(report), _samples(report), skills(report),
-        plan(report), settings(report), machine(report), reproduction(report),
-    ]  # fmt: skip
+    training = [] if report.state in ("quantized", "imported") else [_loss, _diagnosis, _samples, skills, plan, machine]
+    sections = [make(report) for make in [_header, *training, settings, reproduction]]
     trained = time.strftime("%Y-%m-%d", time.localtime(report.run.changed))
     foot = element("footer", f"{report.run.path.resolve()} · {trained} · made by llm-scratch report")
     head = element(
@@ -148,11 +142,7 @@ def _loss(report: RunReport) -> Html:
     """The chart, and a few evaluations as numbers."""
     title = element("h2", "Loss")
     if report.lines.is_empty:
-        why = {
-            "quantized": "It was not trained in this form: there is no curve.",
-            "imported": "It was not trained here: there is no curve.",
-        }
-        return element("section", title, element("p", why.get(report.state, "No loss was written down yet.")))
+        return element("section", title, element("p", "No loss was recorded yet."))
     charts = [loss_chart(report.lines, 880, 380, "broad"), loss_chart(report.lines, 340, 300, "narrow")]
     n_vocab = report.run.config.model.vocab_size
     caption = f"Nats per token. Guessing all {n_vocab:,} tokens alike costs ln {n_vocab:,} = {math.log(n_vocab):.2f}."
@@ -161,14 +151,13 @@ def _loss(report: RunReport) -> Html:
 
 
 def _evaluations(report: RunReport) -> Html:
-    """Evenly spaced evaluations, the last among them."""
+    """Evenly spaced evaluations, the first and the last among them."""
     rows = [row for row in report.evaluations if {"train_loss", "val_loss"} <= row.keys()]
     if not rows:
         return Html()
-    stride = max(1, -(-len(rows) // EVALUATION_ROWS))
     header = ("step", "tokens", "training loss", "validation loss", "bits per byte")
     body: list[tuple[str | Html, ...]] = []
-    for row in rows[::-1][::stride][::-1]:
+    for row in spread_out(rows, EVALUATION_ROWS):
         bits = f"{row['val_bits_per_byte']:.4f}" if "val_bits_per_byte" in row else "–"
         body.append((f"{row['step']:,.0f}", format_count(row.get("tokens", 0)), f"{row['train_loss']:.4f}", f"{row['val_loss']:.4f}", bits))
     return table(header, body)
@@ -197,8 +186,8 @@ def _samples(report: RunReport) -> Html:
     """What the model wrote from the same prompt as it learned."""
     title = element("h2", "Samples during training")
     if not report.samples:
-        why = "" if report.state in ("quantized", "imported") else " (train.sample_every is 0, or the first was not due yet)"
-        return element("section", title, element("p", f"No samples were written{why}."))
+        why = "train.sample_every is 0, or the first was not due yet"
+        return element("section", title, element("p", f"No samples were written ({why})."))
     prompt = report.run.config.train.prompt
     which = "" if report.n_samples == len(report.samples) else f" {len(report.samples)} of {report.n_samples} are shown."
     about = f"The prompt is in bold; temperature 0.8.{which}"
