@@ -51,8 +51,6 @@ def render(report: RunReport) -> str:
     """The page of a report."""
     training = [] if report.state in ("quantized", "imported") else [_loss, _diagnosis, _samples, skills, plan, machine]
     sections = [make(report) for make in [_header, *training, settings, reproduction]]
-    trained = time.strftime("%Y-%m-%d", time.localtime(report.run.changed))
-    foot = element("footer", f"{report.run.path.resolve()} · {trained} · made by llm-scratch report")
     head = element(
         "head",
         element("meta", charset="utf-8"),
@@ -60,14 +58,16 @@ def render(report: RunReport) -> str:
         element("title", f"{report.name}: training report"),
         element("style", Html(STYLE)),
     )
-    body = element("body", element("main", *(section for section in sections if section)), foot)
+    body = element("body", element("main", *(section for section in sections if section)))
     return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
 
 
 def _header(report: RunReport) -> Html:
     """Name, state, a summary sentence and the key figures."""
     kind, words = STATUS[report.state]
-    parts = [element("h1", report.name), element("span", words, class_=f"status {kind}"), element("p", _summary(report))]
+    changed = time.strftime("%Y-%m-%d", time.localtime(report.run.changed))
+    where = element("p", f"{report.run.path.resolve()} · {changed}", class_="dim where")
+    parts = [element("h1", report.name), where, element("span", words, class_=f"status {kind}"), element("p", _summary(report))]
     if note := _state_note(report):
         parts.append(element("p", note, class_="dim"))
     return element("header", *parts, _tiles(report))
@@ -76,10 +76,10 @@ def _header(report: RunReport) -> Html:
 def _summary(report: RunReport) -> str:
     """What was trained on what, in a sentence."""
     model, data = report.run.config.model, report.run.config.data
+    layers = f"{model.n_layers} layer{'s' * (model.n_layers != 1)}"
     what = (
-        f"A {model.architecture} model of {format_count(model.n_params)} parameters: {model.n_layers} layers of width "
-        f"{model.emb_dim}, {model.n_heads} heads, a context of {model.context_length:,} tokens and a vocabulary of "
-        f"{model.vocab_size:,} ({data.tokenizer})."
+        f"A {model.architecture} model of {format_count(model.n_params)} parameters: {layers} of width {model.emb_dim}, "
+        f"{model.n_heads} heads, a context of {model.context_length:,} tokens and a vocabulary of {model.vocab_size:,} ({data.tokenizer})."
     )
     if report.state == "quantized":
         return f"{report.run.description.capitalize()}. {what}"

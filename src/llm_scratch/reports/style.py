@@ -24,6 +24,7 @@ h1 {{ font-size: 1.75rem; line-height: 1.25; margin: 0 0 .3rem; overflow-wrap: a
 h2 {{ font-size: 1.2rem; margin: 2.6rem 0 .5rem; padding-bottom: .3rem; border-bottom: 1px solid var(--line) }}
 h3 {{ font-size: 1rem; margin: 1.2rem 0 .4rem }}
 p {{ margin: .4rem 0 .8rem; overflow-wrap: anywhere }}
+.where {{ font-size: .85rem; margin: 0 0 .3rem }}
 .dim, figcaption {{ color: var(--dim) }} figcaption {{ font-size: .9rem }}
 figure {{ margin: .6rem 0 }}
 code, pre {{ font: .86em/1.5 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere }}
@@ -80,7 +81,6 @@ svg.narrow {{ display: none }}
 .settings dt {{ color: var(--dim) }} .settings dd {{ margin: 0; overflow-wrap: anywhere; text-align: right;
   font-family: ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace }}
 .settings h3 {{ margin: .2rem 0; column-span: none }}
-footer {{ margin: 3rem 0 1rem; color: var(--dim); font-size: .85rem; border-top: 1px solid var(--line); padding-top: .6rem }}
 @media (max-width: 40rem) {{
   body {{ margin-top: 1.2rem; padding: 0 .9rem }}
   h1 {{ font-size: 1.4rem }}
@@ -102,7 +102,6 @@ footer {{ margin: 3rem 0 1rem; color: var(--dim); font-size: .85rem; border-top:
   .tiles {{ grid-template-columns: repeat(3, 1fr) }}
   .settings {{ columns: 3; font-size: 8pt }} .settings section {{ break-inside: auto }}
   p {{ break-inside: avoid }}
-  footer {{ break-before: avoid; margin-top: 1.2rem }}
   .wide {{ overflow: visible }}
 }}
 """
