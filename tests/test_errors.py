@@ -60,3 +60,8 @@ def test_description_of_an_error_is_one_line_cut():
     assert describe_error(ValueError("first"), named=True) == "ValueError: first"
     assert describe_error(ValueError(), named=True) == describe_error(ValueError()) == "ValueError"
     assert len(describe_error(ValueError("x" * 999))) == MAX_REASON
+
+
+def test_where_a_users_file_may_add_names_the_flag_is_named():
+    error = unknown("optimizer", "lion", ["adamw", "muon"], extensible=True)
+    assert str(error) == "unknown optimizer 'lion'; known: adamw, muon; if a Python file of yours defines it, add --import FILE"

@@ -29,9 +29,9 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from llm_scratch import web
-from llm_scratch.durations import format_duration
 from llm_scratch.errors import DATA, RESOURCES, UserError
 from llm_scratch.file_lock import wait_for_lock
+from llm_scratch.formatting import format_duration
 from llm_scratch.user_folders import cache_folder, expand_user
 from llm_scratch.web import Failed
 

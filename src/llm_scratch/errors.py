@@ -67,8 +67,15 @@ class GenerationWarning(UserWarning):
     """A text is not what was requested: its prompt did not fit into the context, or it ended early."""
 
 
-def unknown(kind: str, name: str, known: Iterable[str], code: int = USAGE) -> UserError:
+def unknown(kind: str, name: str, known: Iterable[str], code: int = USAGE, extensible: bool = False) -> UserError:
     """An error for a name that is not in a table, with the nearest name or all of them.
+
+    Args:
+        kind: what the name is of, such as "preset".
+        name: the unknown one.
+        known: names in the table.
+        code: exit code of the command line.
+        extensible: whether a Python file of the user's may add names to the table; the error then names the flag for it.
 
     Example: `unknown("preset", "verdct", ["verdict", "quickstart"])` reads
     "unknown preset 'verdct'; did you mean 'verdict'?".
@@ -76,4 +83,5 @@ def unknown(kind: str, name: str, known: Iterable[str], code: int = USAGE) -> Us
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
-    return UserError(f"unknown {kind} {name!r}; {hint}", code)
+    plugin = "; if a Python file of yours defines it, add --import FILE" if extensible else ""
+    return UserError(f"unknown {kind} {name!r}; {hint}{plugin}", code)

@@ -88,5 +88,5 @@ def preset(name: str) -> RunConfig:
         UserError: no such preset; names the nearest.
     """
     if name not in PRESETS:
-        raise unknown("preset", name, PRESETS)
+        raise unknown("preset", name, PRESETS, extensible=True)
     return PRESETS[name]()

@@ -256,11 +256,28 @@ def test_quantized_run_is_never_trained_and_its_origin_is_named(llm, few_bits, t
     assert not Path("new").exists()
 
 
-@pytest.mark.parametrize("verb", ["plot", "doctor"])
-def test_quantized_run_has_no_curve_and_says_where_it_is(llm, few_bits, trained, verb):
-    result = llm(verb, "few")
+NO_CURVE = "quantized to 8 bits; a quantized model is not trained, so it has no training curve"
+
+
+def test_plot_of_a_quantized_model_names_the_run_with_the_curve(llm, few_bits, trained, tmp_path):
+    result = llm("plot", "few")
     assert (result.code, result.err.count("\n")) == (3, 1)
-    assert f"quantized to 8 bits and has no training curve; look at {trained}" in result.err
+    assert f"few is {trained} {NO_CURVE}; use: llm-scratch plot '{trained}'" in result.err
+    trained.rename(tmp_path / "elsewhere")
+    result = llm("plot", "few")
+    assert (result.code, "use:" in result.err) == (3, False), "a run that is gone is not recommended"
+
+
+def test_doctor_of_a_quantized_model_says_what_it_is(llm, few_bits, trained, tmp_path):
+    result = llm("doctor", "few")
+    assert (result.code, result.err) == (0, "")
+    assert f"few is {trained} {NO_CURVE}." in result.out
+    assert f"llm-scratch doctor '{trained}'\n" in result.out
+    assert "--train" not in result.out
+    said = json.loads(llm("doctor", "few", "--json").out)
+    assert (said["description"], said["findings"]) == (f"{trained} quantized to 8 bits", {})
+    trained.rename(tmp_path / "elsewhere")
+    assert "llm-scratch doctor" not in llm("doctor", "few").out, "a run that is gone is not recommended"
 
 
 def recommended(said: str) -> list[list[str]]:
@@ -279,17 +296,22 @@ def test_what_runs_show_recommends_of_a_quantized_run_works(llm, few_bits, monke
     assert "8 bits" in llm("runs", "list", ".").out
 
 
-def test_what_runs_show_recommends_of_an_imported_model_works(llm, trained, monkeypatch):
+def test_what_runs_show_recommends_of_an_imported_model_works(llm, trained, text_file, monkeypatch):
     monkeypatch.setenv("COLUMNS", "400")
     assert llm("import", folders(trained)[0], "--out", "mine").code == 0
-    for verb in ("plot", "doctor"):
-        told = llm(verb, "mine")
-        assert (told.code, told.err.count("\n")) == (3, 1)
-        assert "not trained here yet, so it has no training curve; train it: llm-scratch train --resume mine" in told.err
+    told = llm("plot", "mine")
+    assert (told.code, told.err.count("\n")) == (3, 1)
+    assert "not trained here yet, so it has no training curve" in told.err
+    told = llm("doctor", "mine")
+    assert (told.code, "not trained here yet, so it has no training curve" in told.out) == (0, True)
+    assert "--resume" not in told.out
+    assert llm("evaluate", "mine", "--text", text_file).code == 0
     shown = llm("runs", "show", "mine")
     assert "imported from" in shown.out
-    assert [words[:2] for words in recommended(shown.out)] == [["train", "--resume"], ["generate", "mine"]]
+    assert [words[:2] for words in recommended(shown.out)] == [["train", "text"], ["generate", "mine"]]
     assert llm("generate", "mine", "--tokens", "3").code == 0
+    words = "--train.steps 1 --train.eval-every 1 --train.eval-batches 1 --train.batch-size 1 --train.sample-every 0"
+    assert llm("train", "text", text_file, "--from", "mine", "--out", "on", *words.split(), "--data.order", "shuffled").code == 0
 
 
 def test_model_without_a_text_of_its_own_is_not_measured_on_another(llm, trained, text_file):

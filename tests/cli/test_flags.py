@@ -143,3 +143,31 @@ def test_an_error_is_one_line_where_tyro_prints_in_color():
     box = "╭─ Parsing error ──────────╮\n│ invalid choice 'int9' for  │\n│ argument '--dtype'.        │\n╰──────────────────────────╯\n"
     colored = "\n".join(f"\x1b[31m{line}\x1b[0m" for line in box.splitlines())
     assert flags._in_one_line(box) == flags._in_one_line(colored) == "invalid choice 'int9' for argument '--dtype'."
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "mine"],
+        ["train", "quickstart", "--model.architecture", "mine"],
+        ["train", "quickstart", "--train.optimizer", "mine"],
+        ["train", "quickstart", "--train.schedule", "mine"],
+        ["train", "quickstart", "--data.tokenizer", "mine"],
+        ["train", "quickstart", "--data.source", "mine"],
+        ["plan", "mine"],
+        ["data", "prepare", "stories:5", "--tokenizer", "mine", "--out", "shards"],
+        ["tokenizer", "show", "mine", "text"],
+        ["data", "show", "mine"],
+    ],
+    ids=lambda words: " ".join(words),
+)
+def test_an_unknown_name_of_an_extension_suggests_import(llm, words):
+    result = llm(*words)
+    assert (result.code in (2, 4), result.err.count("\n")) == (True, 1), result.err
+    assert "--import FILE" in result.err
+
+
+def test_an_unknown_name_of_a_fixed_choice_does_not(llm):
+    result = llm("train", "quickstart", "--model.init", "mine")
+    assert result.code == 2
+    assert "--import" not in result.err

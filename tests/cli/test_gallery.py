@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import io
 import re
+import shlex
 import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -15,7 +17,7 @@ import pytest
 from llm_scratch.cli import main
 from llm_scratch.cli.decoders import Decoders
 from llm_scratch.cli.flags import parse
-from llm_scratch.cli.gallery import WAYS, Exhibit, flags
+from llm_scratch.cli.gallery import ABOUT, WAYS, Exhibit, Gallery, draws, flags, repeated_texts
 from llm_scratch.cli.gallery_page import number, page
 from llm_scratch.cli.generate import Generate
 from llm_scratch.errors import UserError
@@ -57,7 +59,8 @@ def shown(trained_once, tmp_path_factory):
     out, file = io.StringIO(), tmp_path_factory.mktemp("gallery") / "page.html"
     with contextlib.redirect_stdout(out), pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", "80")
-        words = ["gallery", str(trained_once), "the ", "--tokens", "12", "--out", str(file), "--draft", str(trained_once)]
+        words = ["gallery", str(trained_once), "the ", "--tokens", "12", "--samples", "2", "--out", str(file)]
+        words += ["--draft", str(trained_once)]
         assert main([*words, "--device", "cpu"]) == 0
     return out.getvalue(), file.read_text(encoding="utf-8")
 
@@ -92,20 +95,74 @@ def test_it_fits_the_terminal_and_names_everything(shown):
     table = lines[next(i for i, line in enumerate(lines) if "perplexity" in line) + 1 :]
     for name in [*WAYS, "speculative", "held-out text"]:
         assert sum(line.startswith(f"{name}  ") for line in table) == 1
-    assert "--temperature 1 --top-k 40" in out
+    assert "--temperature 1.5 --top-k 10" in out
 
 
-@pytest.mark.parametrize("name", ["greedy", "top-p", "mirostat", "beam"])
+@pytest.mark.parametrize("name", ["greedy", "high temperature", "top-p", "mirostat", "beam"])
 def test_a_text_is_what_generate_writes(name, shown, llm, trained):
-    words = flags(WAYS[name]).split() + ([] if name == "beam" else ["--seed", "123"])
-    want = llm("generate", trained, "the ", "--tokens", 12, *words, "--device", "cpu").out.rstrip("\n")
+    """Each text of a method with the seed that it has: 123, 124."""
     block = re.search(rf"^{name}  .*\n((?:.*\n)*?)\n", shown[0], re.M)
-    assert block[1].split() == want.split()
+    rest = " ".join(block[1].split())
+    for seed in [123, 124] if draws(WAYS[name]) else [123]:
+        words = flags(WAYS[name]).split() + ([] if name == "beam" else ["--seed", seed])
+        want = " ".join(llm("generate", trained, "the ", "--tokens", 12, *words, "--device", "cpu").out.split())
+        assert rest.startswith((want, "(the text of")), "in order, or named where it was printed before"
+        rest = rest.removeprefix(want).strip() if rest.startswith(want) else rest.partition(")")[2].strip()
+    assert rest == ""
+
+
+def test_each_method_is_explained_in_a_sentence(shown):
+    assert ABOUT.keys() == {*WAYS, "speculative"}
+    said = " ".join(Reader(shown[1]).said.split())
+    for about in ABOUT.values():
+        assert about in said
+        assert about.endswith(".")
+        assert len(about) <= 120
+
+
+def test_the_page_says_how_it_was_made(shown, trained_once):
+    facts = {name: html.unescape(value) for name, value in re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", shown[1])}
+    made = parse(Gallery, shlex.split(facts["command"])[2:], "gallery")
+    assert (made.run_, made.prompt, made.tokens, made.samples, made.seed) == (str(trained_once), "the ", 12, 2, 123)
+    assert made.draft == str(trained_once)
+    assert (facts["model"], facts["step"], facts["tokens"]) == (str(trained_once), "4 of 4", "12 at most")
+    assert facts["seed"] == "123 to 124, one for each text"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", facts["date"])
+
+
+def test_a_model_that_is_not_a_run_has_no_step(llm, trained, tmp_path):
+    checkpoint = trained / "ckpt" / (trained / "ckpt" / "latest").read_text().strip()
+    alone = shutil.copytree(checkpoint, tmp_path / "alone")
+    assert llm("gallery", alone, "the", "--tokens", 1, "--samples", 1, "--out", "p.html", "--device", "cpu").code == 0
+    page = (tmp_path / "p.html").read_text(encoding="utf-8")
+    assert "<dt>step</dt>" not in page
+    assert "<dt>seed</dt><dd>123</dd>" in page
+
+
+def test_methods_with_randomness_write_several_texts(shown):
+    cards = re.findall(r"<article><h3>(.*?)</h3>(.*?)</article>", shown[1], re.S)
+    n_texts = {name: card.count('<p class="text">') + card.count('<p class="same">') for name, card in cards}
+    assert n_texts == {name: 2 if draws(settings) else 1 for name, settings in WAYS.items()} | {"speculative": 1}
+
+
+def test_a_text_is_shown_once(shown):
+    texts = re.findall(r'<p class="text">.*?</p>', shown[1], re.S)
+    assert len({re.sub("<[^>]*>", "", text) for text in texts}) == len(texts)
+
+
+def exhibit(name, *texts):
+    return Exhibit(name, "", tuple((Piece(text, 0, -0.5),) for text in texts), Scores(2.0, (1.0,), None), 9.0)
+
+
+def test_a_text_that_was_written_before_is_named():
+    found = repeated_texts([exhibit("one", "a"), exhibit("two", "b", "a", "b"), exhibit("three", "b")])
+    assert found == {(1, 1): "one", (1, 2): "two, text 1", (2, 0): "two, text 1"}
 
 
 def test_guessing_changes_no_greedy_text(shown):
-    text = {name: re.search(rf"<h3>{name}<.*\n(.*)\n?", shown[1])[1] for name in ("greedy", "lookup", "speculative")}
-    assert text["greedy"] == text["lookup"] == text["speculative"]
+    for name in ("lookup", "speculative"):
+        card = re.search(rf"<h3>{name}</h3>(.*?)</article>", shown[1], re.S)[1]
+        assert "The same text as greedy." in card
 
 
 def test_the_page_is_whole_and_needs_nothing(shown):
@@ -130,10 +187,12 @@ def test_what_a_model_says_is_never_markup():
     tokenizer = CharTokenizer(sorted(set(evil)))
     scores = Scores(2.0, (1.0, float("nan"), 0.5), None)
     pieces = tuple(Piece(c, 0, -0.5) for c in evil)
-    text = page(evil, evil, [Exhibit(evil, evil, pieces, scores, 9.0)], [Branch(i, 0.1) for i in range(tokenizer.n_vocab)], tokenizer)
+    shown = [Exhibit(evil, evil, (pieces, pieces), scores, 9.0, evil)]
+    branches = [Branch(i, 0.1) for i in range(tokenizer.n_vocab)]
+    text = page({"model": evil, evil: evil}, evil, shown, {(0, 1): evil}, branches, tokenizer)
     read = Reader(text)
     assert "script" not in read.tags
-    assert read.said.count(evil) >= 5  # title, prompt, model, name, flags; the text in parts
+    assert read.said.count(evil) >= 8  # title, prompt, facts, name, about, flags, repeated; the text in parts
     assert "<script" not in text
 
 

@@ -7,10 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
-from llm_scratch.cli.plot import story_floor
+from llm_scratch.config import dump_config, load_config
+from llm_scratch.data.stories import floor_bits_per_byte
+from llm_scratch.training import panels, plot
 
 
 def test_one_run_gets_its_own_pictures(llm, trained):
@@ -42,13 +45,22 @@ def test_panels_and_time(llm, trained, tmp_path):
     assert (result.code, "tiny run did not write down its time; use --x tokens" in result.err) == (3, True)
 
 
-def test_the_floor_is_in_nats_per_token(trained):
-    assert story_floor(trained) is None
-    state = json.loads((trained / "ckpt" / "step-00000004" / "state.json").read_text())["last_eval"]
-    (trained / "skills.json").write_text(json.dumps({"floor_bits_per_byte": state["val_bits_per_byte"] / 2}))
-    assert story_floor(trained) == pytest.approx(state["val_loss"] / 2)
-    (trained / "skills.json").write_text("{")
-    assert story_floor(trained) is None
+@pytest.mark.parametrize("words", [(), ("--panels",), ("--x", "tokens")])
+def test_one_run_and_comparisons_show_the_floor_of_stories(llm, trained, tmp_path, monkeypatch, words):
+    """Not that of the text of hens: a run becomes one on stories by its settings."""
+    seen = []
+    for name, module in (("loss_figure", plot), ("panel_figure", panels)):
+        draw = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args, draw=draw, **more: seen.append(more["floors"]) or draw(*args, **more))
+    stories = shutil.copytree(trained, tmp_path / "stories")
+    config = load_config(stories / "config.yaml")
+    (stories / "config.yaml").write_text(dump_config(replace(config, data=replace(config.data, source="stories:50"))))
+    assert llm("plot", trained, stories, *words).code == 0
+    row = json.loads((trained / "metrics.jsonl").read_text().splitlines()[0])
+    nats = {"stories": pytest.approx(floor_bits_per_byte() * row["val_loss"] / row["val_bits_per_byte"])}
+    assert seen[0] == ({"loss": nats, "val_bits_per_byte": {"stories": floor_bits_per_byte()}} if words == ("--panels",) else nats)
+    assert llm("plot", trained).code == 0
+    assert seen[1] == {}
 
 
 @pytest.mark.parametrize("backend", ["Qt4Agg", "module://nowhere"])

@@ -11,14 +11,17 @@ import pytest
 from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from llm_scratch.data.corpus import Corpus
 from llm_scratch.data.sources import read
+from llm_scratch.data.stories import floor_bits_per_byte
 from llm_scratch.evaluation.curve import running_median
 from llm_scratch.evaluation.doctor import CHECKS, diagnose
+from llm_scratch.evaluation.skill_results import SkillResults, SkillScore
 from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.training.loop import train
 from llm_scratch.training.plot import read_metrics
 
 MODEL = ModelConfig(vocab_size=1000, context_length=64, emb_dim=64, n_heads=4, n_layers=2)
 CONFIG = RunConfig(MODEL, DataConfig(), TrainConfig(steps=1000, lr=1e-3, warmup_steps=20))
+OF_STORIES = {"floor", "skills"}  # checks of a text whose entropy and skills are known
 STEPS = 1000
 START = math.log(1000)
 
@@ -55,7 +58,7 @@ def sick(rows, config=CONFIG):
 def test_healthy_curves_are_left_alone(seed, flicker):
     rows = a_curve(flicker=flicker, seed=seed)
     assert sick(rows) == {}
-    assert diagnose(rows, CONFIG).keys() == CHECKS.keys(), "each check has something to say"
+    assert diagnose(rows, CONFIG).keys() == CHECKS.keys() - OF_STORIES, "each check has something to say"
 
 
 @pytest.mark.parametrize(
@@ -156,6 +159,62 @@ def test_a_running_median():
     np.testing.assert_array_equal(running_median(np.array([1.0, 9, 2, 3, 4]), 3), [5, 2, 3, 3, 3.5])
 
 
+# Stories: a text of known entropy
+
+
+STORIES = replace(CONFIG, data=DataConfig(source="stories:100"))
+FLOOR = floor_bits_per_byte()
+
+
+def a_curve_above_floor(above):
+    """A healthy curve that ends so far above the floor of the stories; 0.1 is 10 %."""
+    return [row | ({"val_bits_per_byte": (1 + above) * FLOOR} if "val_loss" in row else {}) for row in a_curve()]
+
+
+def results(step=1000, **accuracy):
+    """Skills of a model, each of 400 questions with a chance of 25 %."""
+    scores = tuple(SkillScore(name, right, 0.25, 400, 0.02) for name, right in accuracy.items())
+    return SkillResults(0.4, FLOOR, scores, step=step)
+
+
+@pytest.mark.parametrize(("above", "state"), [(0.08, "well"), (0.2, "watch"), (3.02, "ill"), (-0.02, "well"), (-0.1, "watch")])
+def test_distance_to_the_floor_is_judged_at_the_end_of_a_run(above, state):
+    rows = a_curve_above_floor(above)
+    found = diagnose(rows, STORIES)["floor"]
+    assert found.state == state
+    assert f"the entropy of the text is {FLOOR:.3f}, so {above:+.0%}" in found.evidence
+    assert bool(found.advice) == (state != "well")
+    longer = replace(STORIES, train=replace(STORIES.train, steps=5000))
+    assert "floor" not in diagnose(rows, longer), "a run that still trains is above its floor"
+    other_text = replace(STORIES, data=DataConfig(source="shakespeare"))
+    assert "floor" not in diagnose(rows, other_text)
+
+
+def test_a_run_that_still_trains_is_not_called_under_trained():
+    rows = a_curve(loss=lambda s: START - s / 250)
+    assert "length" in sick(rows)
+    assert "length" not in sick(rows, replace(CONFIG, train=replace(CONFIG.train, steps=5000)))
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "state", "words"),
+    [
+        ({"name": 0.9, "count": 0.4}, "well", "the weakest: count 40% (chance 25%)"),
+        ({"name": 0.9, "count": 0.27}, "watch", "no better: count 27% (chance 25%)"),
+        ({"name": 0.27, "count": 0.1}, "ill", "below chance: count 10% (chance 25%); no better: name 27% (chance 25%)"),
+    ],
+)
+def test_skills_are_compared_with_chance(accuracy, state, words):
+    found = diagnose(a_curve_above_floor(0.0), STORIES, results(**accuracy))["skills"]
+    assert (found.state, found.evidence) == (state, words)
+    assert bool(found.advice) == (state != "well")
+
+
+def test_skills_of_an_earlier_step_say_so():
+    found = diagnose(a_curve_above_floor(0.0), STORIES, results(step=500, name=0.9))["skills"]
+    assert found.evidence.endswith("; measured at step 500")
+
+
 # Real runs
 
 
@@ -173,7 +232,7 @@ def trained(folder, corpus, tokens=None, model=None, **settings):
     often = {"batch_size": 8, "lr": 5e-3, "warmup_steps": 10, "eval_every": 20, "eval_batches": 6, "save_every": 10**6, "sample_every": 0}
     config = RunConfig(
         ModelConfig(**shape | (model or {})),
-        DataConfig(tokenizer="chars"),
+        DataConfig(source="file:stories.txt", tokenizer="chars"),  # a minute of a tiny model is far from the entropy of stories
         TrainConfig(**{"steps": 160, "log_every": 2} | often | settings),
     )
     train(config, folder, corpus=corpus if tokens is None else replace(corpus, train=corpus.train[:tokens]))

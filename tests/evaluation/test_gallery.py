@@ -10,7 +10,7 @@ import torch
 
 from llm_scratch.config import ModelConfig
 from llm_scratch.errors import UserError
-from llm_scratch.evaluation.gallery import distinct, natural, perplexity, score, tree
+from llm_scratch.evaluation.gallery import distinct, natural, perplexity, score, score_samples, tree
 from llm_scratch.evaluation.loss import evaluate_tokens
 from llm_scratch.evaluation.memorise import Index
 from llm_scratch.generation.decode import stream_pieces
@@ -96,3 +96,12 @@ def test_the_tree_leaves_out_what_is_rare_and_ends_where_the_text_ends(model, to
 def test_a_tree_of_nothing_says_so(model, tokenizer):
     with pytest.raises(UserError, match="holds no token"):
         tree(model, tokenizer, "")
+
+
+def test_scores_of_several_texts_are_over_all_tokens_and_means():
+    index = Index([0, 1, 2, 3, 4])
+    found = score_samples([[7, 1, 2, 3], [4, 4], []], [[-1.0] * 4, [-3.0] * 2, []], index)
+    assert found.perplexity == pytest.approx(math.exp(10 / 6))
+    assert found.distinct[0] == (1 + 0.5) / 2, "a text without tokens has no share"
+    assert found.overlap == pytest.approx((3 + 1 + 0) / 3)
+    assert score_samples([[1]], [[-1.0]], None).overlap is None

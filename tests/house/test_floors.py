@@ -11,14 +11,14 @@ import llm_scratch
 
 ROOT = Path(llm_scratch.__file__).parent
 FLOORS = [
-    ["errors", "durations"],
+    ["errors", "formatting"],
     ["strict", "ranges", "extras", "web", "user_folders", "worker_processes", "file_lock"],
     ["config", "files", "download", "tensor_file"],
     ["hardware"],  # above files and download: it keeps what it measured in the cache folder
-    ["tokenizers", "model", "presets", "manifest"],
+    ["tokenizers", "model", "presets", "manifest", "run_directory"],
     ["data", "generation", "interop", "checkpoint", "interpretability"],
     ["loading", "training", "evaluation"],
-    ["planning"],
+    ["planning", "reports"],
     ["finetuning", "serving", "learn"],
     ["cli"],
     ["__main__"],

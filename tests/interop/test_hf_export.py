@@ -249,3 +249,51 @@ def test_without_transformers_nothing_is_claimed(tmp_path, bpe, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     assert export_hf(model_of(CFG), bpe, tmp_path / "ours") is None
     assert (tmp_path / "ours" / "model.safetensors").is_file()
+
+
+class Bytes:
+    """A tokenizer of a user's own: it works, it can be saved, and transformers knows nothing like it."""
+
+    name, n_vocab, eot_token = "my bytes", 257, 256
+
+    def encode(self, text, **more):
+        return list(text.encode())
+
+    def decode(self, ids):
+        return bytes(i for i in ids if i < 256).decode(errors="replace")
+
+    decode_bytes = decode
+
+    def save(self, folder):
+        raise AssertionError("nothing may be written")
+
+
+def tiktoken_without_bytes():
+    """A tiktoken encoding whose vocabulary lacks most bytes, so that no merges make it."""
+    tiktoken = pytest.importorskip("tiktoken", reason="tiktoken's encodings are what is refused")
+    ranks = {b"a": 0, b"b": 1, b"abab": 2}
+    return tiktoken.Encoding("strange", pat_str=r"\w+|\W", mergeable_ranks=ranks, special_tokens={"<|endoftext|>": 3})
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "words"),
+    [
+        (Bytes, "the tokenizer 'my bytes' (Bytes) cannot be exported to transformers: it is neither byte-level BPE nor characters"),
+        (tiktoken_without_bytes, "the tokenizer 'strange' (Encoding) cannot be exported to transformers: its vocabulary is not"),
+    ],
+    ids=["of one's own", "tiktoken's"],
+)
+def test_a_tokenizer_that_transformers_cannot_have_is_refused_before_anything_is_written(tmp_path, tokenizer, words, monkeypatch):
+    monkeypatch.setattr(hf_export, "write", None)
+    with pytest.raises(UserError) as error:
+        export_hf(model_of(CFG), tokenizer(), tmp_path / "new" / "ours")
+    assert str(error.value).startswith(words)
+    assert str(error.value).endswith("; train with --data.tokenizer bpe, gpt2 or chars")
+    assert error.value.code == USAGE
+    assert not list(tmp_path.iterdir())
+
+
+def test_tiktokens_gpt2_is_not_refused(gpt2):
+    from llm_scratch.interop.hf_tokenizer import check_exportable
+
+    check_exportable(gpt2)

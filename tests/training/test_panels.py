@@ -34,9 +34,20 @@ def test_each_panel_draws_its_numbers():
 def test_runs_have_their_colours_and_one_legend(tmp_path):
     figure = panel_figure({"a": ROWS, "b": [row | {"tokens": 2 * row["tokens"]} for row in ROWS]}, "tokens")
     assert drawn(figure, "lr").keys() == {("a", COLOURS[0]), ("b", COLOURS[1])}
-    assert [axes.get_legend() is not None for axes in figure.axes] == [True, False, False, False]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["a", "b", "single steps"]
     assert drawn(figure, "val_bits_per_byte")["b", COLOURS[1]][:, 0].tolist() == [0, 1600, 3200]
     assert save_figure(figure, tmp_path / "panels.svg").stat().st_size > 10_000
+
+
+def test_floors_are_in_the_panels_that_have_them_and_in_the_legend():
+    floors = {"loss": {"run": 2.5}, "val_bits_per_byte": {"run": 0.9}}
+    figure = panel_figure({"run": ROWS}, floors=floors)
+    dotted = [[line.get_ydata()[0] for line in axes.lines if str(line.get_label()) == "_floor"] for axes in figure.axes]
+    assert dotted == [[2.5], [0.9], [], []]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["run", "single steps", "floor of the text"]
+    few = [row for row in ROWS if row["step"] in (0, 1, 100, 200)]
+    assert [text.get_text() for text in panel_figure({"run": few}).legends[0].get_texts()] == ["run"]
 
 
 def test_nothing_to_draw_is_said():

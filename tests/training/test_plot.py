@@ -10,7 +10,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from llm_scratch.errors import DATA, USAGE, UserError
-from llm_scratch.training.plot import loss_figure, plot_runs, read_metrics, save_figure, series
+from llm_scratch.training.panels import panel_figure
+from llm_scratch.training.plot import COLOURS, loss_figure, plot_runs, read_metrics, save_figure, series
 
 ROWS = [
     {"step": 0, "tokens": 0, "train_loss": 5.0, "val_loss": 5.1},
@@ -36,10 +37,10 @@ def upper_axis(figure):
 
 
 def test_the_lines_are_the_numbers():
-    drawn = lines(loss_figure({"run": ROWS}, floor=1.5))
+    drawn = lines(loss_figure({"run": ROWS}, floors={"run": 1.5}))
     assert drawn["training, 2 at the end"] == [[0, 5], [2, 3.2], [4, 2]]
     assert drawn["validation, best 3.4 at step 2"] == [[0, 5.1], [2, 3.4], [4, 3.6]]
-    assert [[1, 4], [2, 3.5]] in drawn.values()
+    assert drawn["single steps"] == [[1, 4], [2, 3.5]]
     assert [[2, 3.4]] in drawn.values(), "the best one is marked"
     assert drawn["floor of the text, 1.5"] == [[0, 1.5], [1, 1.5]]
 
@@ -56,7 +57,7 @@ def test_the_upper_axis_counts_tokens():
 @pytest.mark.parametrize("x", ["tokens", "elapsed"])
 def test_other_lower_axes(x):
     figure = loss_figure({"run": [row | {"elapsed": row["step"] * 30.0} for row in ROWS]}, x)
-    assert figure.axes[0].get_xlabel() == {"tokens": "tokens seen", "elapsed": "time"}[x]
+    assert figure.axes[0].get_xlabel() == {"tokens": "tokens seen", "elapsed": "time (minutes:seconds)"}[x]
     assert len(upper_axis(figure)) == (x == "elapsed")
     if x == "elapsed":
         figure.draw_without_rendering()
@@ -75,7 +76,77 @@ def test_runs_are_told_apart_and_compared_by_tokens_where_their_steps_differ():
     assert other.axes[0].get_xlabel() == "tokens seen"
     assert lines(other)["b, best 3.4"] == [[0, 5.1], [1024, 3.4], [2048, 3.6]]
     timed = {name: [row | {"elapsed": row["step"] * pace} for row in ROWS] for name, pace in (("slow", 60.0), ("fast", 1.0))}
-    assert loss_figure(timed, "elapsed").axes[0].get_xlabel() == "time", "another speed is what is to be seen"
+    assert loss_figure(timed, "elapsed").axes[0].get_xlabel() == "time (minutes:seconds)", "another speed is what is to be seen"
+
+
+@pytest.mark.parametrize(
+    ("floors", "want"),
+    [
+        ({"a": 1.5, "b": 1.501}, {"floor of the text, 1.5": "0.35"}),
+        ({"b": 1.5}, {"floor of the text, 1.5": "0.35"}),
+        ({"a": 1.5, "b": 1.0}, {"floor of a, 1.5": COLOURS[0], "floor of b, 1": COLOURS[1]}),
+        ({}, {}),
+    ],
+    ids=["the same", "of one", "different", "none"],
+)
+def test_comparisons_show_the_floor_once_or_for_each_run(floors, want):
+    figure = loss_figure({"a": ROWS, "b": ROWS}, floors=floors)
+    found = {str(line.get_label()): line.get_color() for line in figure.axes[0].lines if "floor" in str(line.get_label())}
+    assert found == want
+
+
+def drawn_labels(axes):
+    """What the legend says, and the label of each line that is longer than a point."""
+    legend = {text.get_text() for text in axes.get_legend().get_texts()}
+    return legend, [str(line.get_label()) for line in axes.lines if len(line.get_xdata()) > 1]
+
+
+@pytest.mark.parametrize("runs", [{"run": ROWS}, {"a": ROWS, "b": ROWS}], ids=["alone", "compared"])
+def test_every_line_is_in_the_legend(runs):
+    axes = loss_figure(runs, floors=dict.fromkeys(runs, 1.5)).axes[0]
+    legend, labels = drawn_labels(axes)
+    compared = len(runs) > 1
+    unnamed = [label for label in labels if label not in legend]
+    assert len(unnamed) == (2 if compared else 0), "the dashed lines of compared runs share an entry"
+    assert ("training" in legend) == compared
+
+
+def touching_labels(figure, axes):
+    """Pairs of labels below an axis with less than a letter between them, as they are drawn."""
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in axes.get_xticklabels() if label.get_text() and label.get_visible()]
+    low, high = axes.get_window_extent().x0 - 1, axes.get_window_extent().x1 + 1
+    boxes = sorted((box for box in boxes if low <= (box.x0 + box.x1) / 2 <= high), key=lambda box: box.x0)
+    assert len(boxes) >= 2, "an axis with fewer labels says nothing"
+    return [(a.x1, b.x0) for a, b in zip(boxes, boxes[1:]) if b.x0 - a.x1 < 8]
+
+
+DURATIONS = [3, 40, 59, 61, 600, 2400, 3599, 3600, 5400, 20_000, 86_400, 400_000, 3e6, 1e8]
+
+
+@pytest.mark.parametrize("seconds", DURATIONS)
+@pytest.mark.parametrize("panels", [False, True])
+def test_labels_of_time_never_touch(seconds, panels):
+    rows = [row | {"elapsed": seconds * row["step"] / 4, "lr": 0.1} for row in ROWS]
+    figure = panel_figure({"run": rows}, "elapsed") if panels else loss_figure({"run": rows}, "elapsed")
+    assert touching_labels(figure, figure.axes[-1]) == []
+
+
+@pytest.mark.parametrize("scale", [1, 3e2, 2.5e4, 1e6, 7e9])
+@pytest.mark.parametrize("x", ["step", "tokens"])
+@pytest.mark.parametrize("panels", [False, True])
+def test_labels_of_steps_and_tokens_never_touch(scale, x, panels):
+    rows = [row | {x: int(scale * row["step"]), "lr": 0.1} for row in ROWS]
+    figure = panel_figure({"run": rows}, x) if panels else loss_figure({"run": rows}, x)
+    assert touching_labels(figure, figure.axes[-1]) == []
+
+
+def test_time_is_told_in_round_hours():
+    rows = [row | {"elapsed": row["step"] * 9000.0} for row in ROWS]
+    figure = loss_figure({"run": rows}, "elapsed")
+    figure.draw_without_rendering()
+    assert figure.axes[0].get_xlabel() == "time (hours:minutes)"
+    assert {"0:00", "2:00", "10:00"} <= {label.get_text() for label in figure.axes[0].get_xticklabels()}
 
 
 def test_without_a_training_loss_the_mean_of_the_steps_is_drawn():

@@ -54,6 +54,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "quantize": ("quantize.Quantize", "put a model into 8 or 4 bits, and see what it costs"),
     "export hf": ("export.ExportHF", "write a model as a folder that transformers reads"),
     "plot": ("plot.Plot", "draw the loss of one run or of several"),
+    "report": ("report.Report", "one HTML page about a run, to hand out or print"),
     "runs list": ("runs.ListRuns", "the runs of a folder"),
     "runs show": ("runs.ShowRun", "one run: settings, curve, last sample"),
     "config": ("config.Config", "the presets, or the settings of one as YAML"),

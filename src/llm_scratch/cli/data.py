@@ -82,7 +82,7 @@ class GetSource(Verb):
             raise UserError(f"NAME is missing; there are {', '.join(downloads)}")
         for name in self.names:
             if name not in known:
-                raise unknown("source", name, known)
+                raise unknown("source", name, known, extensible=True)
         for name in self.names:
             if name in downloads:
                 print(f"{name}: {downloads[name]()}")

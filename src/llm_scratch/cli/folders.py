@@ -1,107 +1,22 @@
-"""Run directories as the command line sees them: found, listed, named; read from their small files, so no torch is needed.
+"""Run directories as the command line sees them: found, listed, named (what one holds: `run_directory.py`).
 
 Proof: tests/cli/test_folders.py.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import tempfile
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from llm_scratch.config import RunConfig, learned, load_config, to_dict
-from llm_scratch.errors import CHECKPOINT, DATA, RESOURCES, UserError
+from llm_scratch.config import RunConfig, learned, to_dict
+from llm_scratch.errors import CHECKPOINT, RESOURCES, UserError
+from llm_scratch.run_directory import RunFolder, read_run
+
+__all__ = ["RUNS", "RunFolder", "check_can_write", "find_runs", "folder_for", "read_run", "resolve"]
 
 RUNS = Path("runs")
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """A run directory. `step` of `steps` optimizer steps are in its last checkpoint; `scores` is its last look at held-out text."""
-
-    path: Path
-    config: RunConfig
-    step: int
-    steps: int
-    best: float
-    scores: dict[str, float]
-    changed: float
-    """seconds since 1970"""
-    text: dict[str, Any] = field(default_factory=dict)
-    """which text it was trained on, as its last checkpoint says (`data.corpus.TextFingerprint`)"""
-    bits: int = 32
-    """of a weight: 8 or 4 in a quantized model, which cannot be trained"""
-    origin: str = ""
-    """what a quantized or imported model was made from"""
-
-    @property
-    def preset(self) -> str:
-        """What the run was made from, as its folder's name says: "quickstart" of "2026-07-01-quickstart-2"."""
-        return re.sub(r"^\d{4}-\d\d-\d\d-|(?<=.)-\d+$", "", self.path.name)
-
-    @property
-    def description(self) -> str:
-        """What a run is that was not trained here: "gpt2 quantized to 8 bits", "imported from model.pth"; "" for any other."""
-        if self.bits != 32:
-            return f"{self.origin or 'a model'} quantized to {self.bits} bits"
-        return f"imported from {self.origin}" if self.origin and not self.step else ""
-
-    def check_trainable(self) -> None:
-        """Refuse a quantized model where one is to be trained.
-
-        Raises:
-            UserError: it is one (exit code 4).
-        """
-        if self.bits != 32:
-            instead = self.origin or "the run that it was made from"
-            raise UserError(f"{self.path} is {self.description} and cannot be trained; train {instead}, then quantize it", CHECKPOINT)
-
-    def check_has_curve(self) -> None:
-        """Refuse a run without metrics, where its curve is to be read.
-
-        Raises:
-            UserError: it is quantized, or was not trained yet (exit code 3); says what to do.
-        """
-        if (self.path / "metrics.jsonl").is_file():
-            return
-        if self.bits != 32:
-            look = f"look at {self.origin}" if self.origin else "look at the run that it was made from"
-            raise UserError(f"{self.path} is {self.description} and has no training curve; {look}", DATA)
-        what = f"{self.description} and not trained here yet" if self.description else "not trained yet"
-        how = f"llm-scratch train --resume {self.path}" if any(self.path.glob("ckpt/step-*")) else "the same train command begins it"
-        raise UserError(f"{self.path} is {what}, so it has no training curve; train it: {how}", DATA)
-
-    @property
-    def finished(self) -> bool:
-        """Whether all its steps are done."""
-        return 0 < self.steps <= self.step
-
-
-def read_run(path: Path) -> RunFolder | None:
-    """The run in a folder; None if it is none, or its config.yaml is not readable."""
-    try:
-        config = load_config(path / "config.yaml")
-    except UserError:
-        return None
-    state = _state(path)
-    changed = max((p.stat().st_mtime for p in (path / "metrics.jsonl", path / "config.yaml") if p.is_file()), default=0.0)
-    steps = state.get("steps", config.train.steps if config.train.epochs is None else 0)
-    return RunFolder(
-        path,
-        config,
-        state.get("step", 0),
-        steps,
-        state.get("best", float("inf")),
-        state.get("last_eval", {}),
-        changed,
-        text=state.get("text") or {},
-        bits=config.model.bits,
-        origin=state.get("made_from", ""),
-    )
 
 
 def with_order_of(old: RunConfig, new: RunConfig) -> RunConfig:
@@ -117,16 +32,6 @@ def with_order_of(old: RunConfig, new: RunConfig) -> RunConfig:
 def same_settings(old: RunConfig, new: RunConfig) -> bool:
     """Whether settings are those of a run that is there, as far as is known before its text is read."""
     return learned(to_dict(old)) == learned(to_dict(with_order_of(old, new)))
-
-
-def _state(path: Path) -> dict[str, Any]:
-    """The counters of a run's last checkpoint; nothing if there is none."""
-    try:
-        name = (path / "ckpt" / "latest").read_text(encoding="utf-8").strip()
-        state = json.loads((path / "ckpt" / name / "state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return state if isinstance(state, dict) else {}
 
 
 def find_runs(root: Path = RUNS) -> list[RunFolder]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +19,7 @@ from llm_scratch.cli.folders import check_can_write, resolve
 from llm_scratch.cli.gallery_page import number, page
 from llm_scratch.cli.memorise import run_of
 from llm_scratch.cli.prompts import text_of
-from llm_scratch.cli.terminal import console, print_line, printable, quoted, table
+from llm_scratch.cli.terminal import command, console, print_line, printable, quoted, table
 from llm_scratch.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,13 +32,14 @@ if TYPE_CHECKING:
 WAYS: dict[str, dict[str, Any]] = {
     "greedy": {"temperature": 0.0},
     "pure sampling": {"temperature": 1.0},
-    "temperature": {"temperature": 0.7},
-    "top-k": {"temperature": 1.0, "top_k": 40},
-    "top-p": {"temperature": 1.0, "top_p": 0.9},
-    "min-p": {"temperature": 1.0, "min_p": 0.1},
-    "typical": {"temperature": 1.0, "typical_p": 0.9},
-    "eta": {"temperature": 1.0, "eta_cutoff": 3e-4},
-    "mirostat": {"temperature": 1.0, "mirostat": 3.0},
+    "low temperature": {"temperature": 0.7},
+    "high temperature": {"temperature": 1.5},
+    "top-k": {"temperature": 1.5, "top_k": 10},
+    "top-p": {"temperature": 1.5, "top_p": 0.7},
+    "min-p": {"temperature": 1.5, "min_p": 0.1},
+    "typical": {"temperature": 1.5, "typical_p": 0.7},
+    "eta": {"temperature": 1.5, "eta_cutoff": 3e-3},
+    "mirostat": {"temperature": 1.5, "mirostat": 3.0},
     "repetition penalty": {"temperature": 0.0, "repetition_penalty": 1.2},
     "presence penalty": {"temperature": 0.0, "presence_penalty": 1.0},
     "frequency penalty": {"temperature": 0.0, "frequency_penalty": 1.0},
@@ -46,30 +48,81 @@ WAYS: dict[str, dict[str, Any]] = {
     "contrastive": {"decoder": "contrastive", "candidates": 4, "alpha": 0.6},
     "lookup": {"decoder": "lookup", "temperature": 0.0},
 }
-"""name -> flags of `generate`; samplers are shown on the model's own probabilities (temperature 1), penalties on greedy (temperature 0)"""
+"""name -> flags of `generate`
+
+Samplers that cut off the tail are shown at temperature 1.5: at 1 a sure model has hardly a tail, and all their texts would be equal.
+Penalties are shown on greedy (temperature 0).
+"""
+
+ABOUT = {
+    "greedy": "Always the most probable token: no randomness, and often repetition.",
+    "pure sampling": "Each token is drawn with exactly the probability that the model gives it.",
+    "low temperature": "Logits are divided by 0.7, which makes probable tokens more probable.",
+    "high temperature": "Logits are divided by 1.5, which makes improbable tokens more probable; the next six start from the same.",
+    "top-k": "Only the 10 most probable tokens may be drawn, however sure the model is.",
+    "top-p": "Only the most probable tokens that together have 70 % of the probability may be drawn.",
+    "min-p": "Only tokens at least a tenth as probable as the best one may be drawn.",
+    "typical": "Only tokens whose surprise is close to the expected surprise may be drawn, until they have 70 % of the probability.",
+    "eta": "Tokens below a probability cutoff are dropped; the cutoff falls where the model is unsure.",
+    "mirostat": "The set of tokens to draw from is adapted so that the surprise stays near 3 bits a token.",
+    "repetition penalty": "Greedy, with the logits of tokens that occurred already divided by 1.2.",
+    "presence penalty": "Greedy, with 1 subtracted once from the logit of each token that occurred already.",
+    "frequency penalty": "Greedy, with 1 subtracted from the logit of a token for each time that it occurred.",
+    "no repeated 3-gram": "Greedy, but no three tokens in a row may occur twice.",
+    "beam": "Keeps the 4 most probable beginnings at each step and ends with the most probable text.",
+    "contrastive": "Of the 4 most probable tokens, the one that is most unlike the text so far.",
+    "lookup": "Greedy, with tokens guessed from earlier text and checked together: the text of greedy, in fewer steps.",
+    "speculative": "Greedy, with tokens guessed by the draft model and checked together: the text of greedy, in fewer steps.",
+}
+"""name -> what the method does, in a sentence"""
+
+SAMPLES = 3
 
 
 @dataclass(frozen=True)
 class Exhibit:
-    """What one way wrote: its name and flags, its tokens, its numbers, and tokens per second; None for real text, which nobody timed."""
+    """The texts of one method.
+
+    Attributes:
+        name: of the method.
+        flags: of `generate`, which write the same texts.
+        samples: the tokens of each text; none for real text, of which only the scores are shown.
+        scores: over all its texts.
+        speed: tokens per second; None for real text.
+        about: what the method does.
+    """
 
     name: str
     flags: str
-    pieces: tuple[Piece, ...]
+    samples: tuple[tuple[Piece, ...], ...]
     scores: Scores
     speed: float | None
+    about: str = ""
 
     @property
-    def text(self) -> str:
-        """The continuation, without the prompt."""
-        return "".join(piece.text for piece in self.pieces)
+    def texts(self) -> tuple[str, ...]:
+        """The continuations, without the prompt."""
+        return tuple("".join(piece.text for piece in pieces) for pieces in self.samples)
+
+
+def repeated_texts(shown: Sequence[Exhibit]) -> dict[tuple[int, int], str]:
+    """Texts that an earlier method or sample wrote already: (exhibit, sample) -> where it occurred first, in words."""
+    first: dict[str, str] = {}
+    repeated: dict[tuple[int, int], str] = {}
+    for i, exhibit in enumerate(shown):
+        for j, text in enumerate(exhibit.texts):
+            if text in first:
+                repeated[i, j] = first[text]
+            else:
+                first[text] = exhibit.name if len(exhibit.samples) == 1 else f"{exhibit.name}, text {j + 1}"
+    return repeated
 
 
 @dataclass(frozen=True)
 class Gallery(Verb):
-    """Continue PROMPT in every way there is, and show the texts side by side.
+    """Continue PROMPT with every decoding method, and compare the texts.
 
-    The ways that draw share a seed.
+    Methods with randomness write several texts, all from the same seeds.
 
     Overlap: tokens in the longest run in common with the training text of RUN.
 
@@ -84,8 +137,10 @@ class Gallery(Verb):
     """where to begin; "-" reads standard input"""
     tokens: int = 60
     """how many to add at most"""
+    samples: int = SAMPLES
+    """texts of each method that draws at random"""
     seed: int = 123
-    """the same seed, the same texts"""
+    """of the first text of each method, the next ones count up; the same seed, the same texts"""
     draft: Annotated[str, option("RUN")] = ""
     """a smaller model of the same tokenizer: shows speculative decoding too"""
     out: Annotated[str, option("FILE")] = "gallery.html"
@@ -108,38 +163,41 @@ class Gallery(Verb):
         shown = []
         for exhibit in self.exhibits(model, tokenizer, prompt, index):
             shown.append(exhibit)
-            screen.print(Text.assemble((exhibit.name, "bold"), f"  {exhibit.flags}"))
-            screen.print(Text.assemble((printable(prompt), "bold"), printable(exhibit.text)), end="\n\n")
+            show_texts(screen, prompt, shown)
         shown += [] if real is None else [Exhibit("held-out text", "", (), real, None)]
         show_table(screen, shown)
         branches = tree(model, tokenizer, prompt, eot=end_of_text(tokenizer))
-        write_whole(Path(self.out), page(str(where), prompt, shown, branches, tokenizer))
+        write_whole(Path(self.out), page(self._facts(where, prompt), prompt, shown, repeated_texts(shown), branches, tokenizer))
         screen.print(f"\n{self.out}", soft_wrap=True)
         print_line(f"[{how}]", stderr=True)
 
     def exhibits(self, model: Any, tokenizer: Any, prompt: str, index: Index | None) -> Iterator[Exhibit]:
         """What each way writes, one after the other, each timed from the prompt to its last token."""
-        from llm_scratch.evaluation.gallery import score
+        from llm_scratch.evaluation.gallery import score_samples
         from llm_scratch.tokenizers.special import end_of_text
 
         ways = WAYS | ({"speculative": {"decoder": "speculative", "draft": self.draft, "temperature": 0.0}} if self.draft else {})
         eot = end_of_text(tokenizer)
         for turn, (name, settings) in enumerate([next(iter(ways.items())), *ways.items()]):
+            n = self.samples if draws(settings) else 1
             began = time.perf_counter()
+            pieces: list[list[Piece]] = [[] for _ in range(n)]
+            rows = Decoders(**settings).rows(model, tokenizer, prompt, self.seed, n, "slide", max_new_tokens=self.tokens, top=0)
             try:
-                rows = Decoders(**settings).rows(model, tokenizer, prompt, self.seed, 1, "slide", max_new_tokens=self.tokens, top=0)
-                pieces = tuple(piece for _, piece in rows)
+                for row, piece in rows:
+                    pieces[row].append(piece)
             except UserError as e:
                 if turn == 0:  # greedy: no strategy can continue this prompt
                     raise
                 print_line(f"{name}: not shown: {e}", stderr=True)
                 continue
             seconds = time.perf_counter() - began
-            said = [piece for piece in pieces if piece.id is not None]
-            logprobs = [piece.logprob for piece in said if piece.logprob is not None]
-            scores = score([piece.id for piece in said if piece.id not in (None, eot)], logprobs, index)
+            ids = [[piece.id for piece in text if piece.id not in (None, eot)] for text in pieces]
+            logprobs = [[piece.logprob for piece in text if piece.id is not None and piece.logprob is not None] for text in pieces]
+            n_tokens = sum(piece.id is not None for text in pieces for piece in text)
             if turn:  # the first is written twice, since a first call is slower
-                yield Exhibit(name, flags(settings), pieces, scores, len(said) / seconds)
+                scores = score_samples(ids, logprobs, index)
+                yield Exhibit(name, flags(settings), tuple(map(tuple, pieces)), scores, n_tokens / seconds, ABOUT[name])
 
     def _training_text(self, where: Path, model: Any, tokenizer: Any) -> tuple[Index | None, Scores | None]:
         """The index of what the model learned from, and the numbers of held-out text; None where RUN does not say what it was."""
@@ -157,6 +215,34 @@ class Gallery(Verb):
         except UserError as e:
             print_line(f"validation text: not shown: {e}", stderr=True)
             return index, None
+
+    def _facts(self, where: Path, prompt: str) -> dict[str, str]:
+        """What the page says about itself: model, step, seed, date, and the command that makes it again."""
+        run = run_of(where)
+        facts = {"model": str(where)}
+        if run is not None:
+            facts["step"] = run.description or f"{run.step:,}" + (f" of {run.steps:,}" if run.steps else "")
+        words: list[str] = ["gallery", str(where), prompt, "--tokens", str(self.tokens), "--samples", str(self.samples)]
+        words += ["--seed", str(self.seed), *(["--draft", self.draft] if self.draft else []), "--out", self.out]
+        seeds = f"{self.seed}" if self.samples == 1 else f"{self.seed} to {self.seed + self.samples - 1}, one for each text"
+        return facts | {"seed": seeds, "tokens": f"{self.tokens} at most", "date": date.today().isoformat(), "command": command(*words)}
+
+
+def draws(settings: dict[str, Any]) -> bool:
+    """Whether a method draws at random, so that another seed gives another text."""
+    return settings.get("decoder", "sample") in ("sample", "speculative", "lookup") and settings.get("temperature") != 0
+
+
+def show_texts(screen: Console, prompt: str, shown: list[Exhibit]) -> None:
+    """Print the texts of the last exhibit; one that was written before is named and not printed again."""
+    exhibit, repeated = shown[-1], repeated_texts(shown)
+    screen.print(Text.assemble((exhibit.name, "bold"), (f"  {exhibit.flags}", "dim")))
+    for sample, text in enumerate(exhibit.texts):
+        before = repeated.get((len(shown) - 1, sample))
+        screen.print(
+            Text.assemble((printable(prompt), "dim"), printable(text)) if before is None else Text(f"(the text of {before})", "dim")
+        )
+    screen.print()
 
 
 def flags(settings: dict[str, Any]) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from math import exp
 from typing import TYPE_CHECKING, Any
+
+from llm_scratch.formatting import sanitize
 
 if TYPE_CHECKING:
     from llm_scratch.cli.gallery import Exhibit
@@ -28,11 +30,16 @@ code { font: .85em ui-monospace, monospace; color: var(--dim) }
 .wide { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap }
 th, td { padding: .25rem .8rem .25rem 0; text-align: right; border-bottom: 1px solid var(--line) }
 th:first-child, td:first-child { text-align: left } thead th { color: var(--dim); font-weight: 500 } tr.real { font-style: italic }
-.texts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr)); gap: 1rem }
+.texts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr)); gap: 1rem }
 article { border: 1px solid var(--line); border-radius: .4rem; padding: .7rem .9rem; overflow: hidden }
 h3 { font-size: 1rem; margin: 0 0 .3rem }
-h3 code { font-weight: 400; display: block; overflow-wrap: anywhere }
-.text { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0 } .prompt { color: var(--dim) }
+article code { display: block; overflow-wrap: anywhere; margin-bottom: .5rem }
+.what { margin: 0 0 .3rem; font-size: .9rem }
+.text { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; padding: .55rem 0; border-top: 1px solid var(--line) }
+.same { color: var(--dim); font-style: italic; margin: 0; padding: .55rem 0; border-top: 1px solid var(--line) }
+.prompt { color: var(--dim) }
+.facts { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1.2rem; margin: 1rem 0 0 }
+.facts dt { color: var(--dim) } .facts dd { margin: 0; overflow-wrap: anywhere }
 .likely { background: var(--likely) } .open { background: var(--open) } .rare { background: var(--rare) } .wild { background: var(--wild) }
 .legend span { white-space: nowrap; padding: .1rem .4rem; margin-right: .4rem; border-radius: .2rem }
 .tree ul { list-style: none; margin: 0; padding-left: 1.1rem; border-left: 1px solid var(--line) } .tree > ul { border: 0; padding: 0 }
@@ -42,40 +49,67 @@ h3 code { font-weight: 400; display: block; overflow-wrap: anywhere }
 .branch b { font: .9em ui-monospace, monospace; white-space: pre; overflow: hidden; text-overflow: ellipsis }
 .branch i { font-style: normal; text-align: right; color: var(--dim); font-variant-numeric: tabular-nums; font-size: .85em }
 .branch u { display: block; height: .55rem; background: var(--bar); border-radius: .15rem; min-width: 1px }
+@media (max-width: 40rem) { body { margin: 1.2rem auto } .branch { grid-template-columns: 1fr 3.4rem 5rem } }
+@media print { :root { color-scheme: light; --ink: #1c2430; --dim: #667085; --line: #dfe3ea; --paper: #fff; --bar: #7ba7e0;
+  --likely: #e3eefb; --open: #dff3df; --rare: #fdf0c3; --wild: #fbd9cf }
+  @page { margin: 14mm } * { print-color-adjust: exact; -webkit-print-color-adjust: exact }
+  body { font-size: 10pt; max-width: none; margin: 0; padding: 0 } .texts { grid-template-columns: 1fr 1fr }
+  article p, .wide, .branch { break-inside: avoid } h2, h3, p.about, .what { break-after: avoid } .wide { overflow: visible } }
 """
 
 
-def page(model: str, prompt: str, shown: Sequence[Exhibit], branches: Sequence[Branch], tokenizer: Any) -> str:
+def page(
+    facts: Mapping[str, str],
+    prompt: str,
+    shown: Sequence[Exhibit],
+    repeated: Mapping[tuple[int, int], str],
+    branches: Sequence[Branch],
+    tokenizer: Any,
+) -> str:
     """The whole page.
 
     Args:
-        model: its name, for the heading.
-        shown: what each way wrote; one without tokens stands in the table only.
-        branches: what may come first, as `evaluation.gallery.tree` gives it.
+        facts: what the page says about itself, such as "model" and "command".
+        shown: the texts of each method; one without texts stands in the table only.
+        repeated: (exhibit, sample) -> where the same text was shown before.
+        branches: the most probable next tokens, as `evaluation.gallery.tree` gives them.
     """
     legend = "".join(f'<span class="{name}">{"≥" if least else "&lt;"} {least or SHADES[-2][0]:.0%}</span>' for least, name in SHADES)
-    written = [exhibit for exhibit in shown if exhibit.pieces]
+    written = [(number, exhibit) for number, exhibit in enumerate(shown) if exhibit.samples]
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Decoding gallery: {escape(model)}</title><style>{STYLE}</style></head><body>
-<h1>{escape(prompt) or "(no prompt)"}</h1>
-<p class="about">One prompt, {len(written)} ways to choose the next token, by {escape(model)}</p>
-<h2>Numbers</h2>
-<p class="about">Perplexity: how undecided the model itself would have been, before any sampler. Distinct-n: share of the runs of n tokens
-that are no repetition. Overlap: tokens in the longest run that stands word for word in the training text.</p>
-<div class="wide">{_table(shown)}</div>
+<title>Decoding gallery: {_text(facts["model"])}</title><style>{STYLE}</style></head><body>
+<h1>{_text(prompt) or "(no prompt)"}</h1>
+<p class="about">One prompt, {len(written)} decoding methods</p>
+{_facts(facts)}
 <h2>Texts</h2>
-<p class="about legend">Each token in the colour of the probability that the model gave it: {legend}</p>
-<p class="about">Not here: a logit bias, which names ids of one tokenizer; a form (<code>--regex</code>, <code>--json-schema</code>), which
-asks for another text; speculative decoding without <code>--draft</code>. <code>llm-scratch generate</code> has them all.</p>
+<p class="about">Each token in the color of the probability that the model gave it: <span class="legend">{legend}</span></p>
 <div class="texts">
-{"".join(_article(exhibit, prompt) for exhibit in written)}</div>
+{"".join(_article(exhibit, number, prompt, repeated) for number, exhibit in written)}</div>
+<h2>Numbers</h2>
+<p class="about">Over all texts of a method. Perplexity: of the text under the model itself, before any sampler. Distinct-n: share of
+its runs of n tokens that are not a repetition. Overlap: tokens in the longest run that occurs word for word in the training text.</p>
+<div class="wide">{_table(shown)}</div>
 <h2>What could come first</h2>
-<p class="about">The likeliest next tokens, and the likeliest after each;
+<p class="about">The most probable next tokens, and the most probable after each;
 what is below 1 % is not shown. A space is ␣, a line break is ↵.</p>
 <div class="tree">{_list(branches, tokenizer)}</div>
+<p class="about">Not here: a logit bias, which names ids of one tokenizer; constrained decoding (<code>--regex</code>,
+<code>--json-schema</code>), which asks for another text; speculative decoding without <code>--draft</code>.
+<code>llm-scratch generate</code> has them all.</p>
 </body></html>
 """
+
+
+def _text(text: str) -> str:
+    """Text as markup: control characters replaced, the rest escaped."""
+    return escape(sanitize(text))
+
+
+def _facts(facts: Mapping[str, str]) -> str:
+    """Names and values, a line each."""
+    rows = "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in facts.items())
+    return f'<dl class="facts">{rows}</dl>'
 
 
 def number(value: float | None, digits: int) -> str:
@@ -88,27 +122,35 @@ def _table(shown: Sequence[Exhibit]) -> str:
     rows = []
     for exhibit in shown:
         scores = exhibit.scores
-        cells = [escape(exhibit.name), number(scores.perplexity, 2), *(number(share, 2) for share in scores.distinct)]
+        cells = [_text(exhibit.name), number(scores.perplexity, 2), *(number(share, 2) for share in scores.distinct)]
         cells += [number(scores.overlap, 0), number(exhibit.speed, 0)]
-        kind = "" if exhibit.pieces else ' class="real"'
+        kind = "" if exhibit.samples else ' class="real"'
         rows.append(f"<tr{kind}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>\n")
     return f"<table><thead><tr>{''.join(f'<th>{name}</th>' for name in names)}</tr></thead><tbody>\n{''.join(rows)}</tbody></table>"
 
 
-def _article(exhibit: Exhibit, prompt: str) -> str:
-    text = "".join(map(_token, exhibit.pieces))
-    return f"""<article><h3>{escape(exhibit.name)}<code>{escape(exhibit.flags)}</code></h3>
-<p class="text"><span class="prompt">{escape(prompt)}</span>{text}</p></article>
+def _article(exhibit: Exhibit, number: int, prompt: str, repeated: Mapping[tuple[int, int], str]) -> str:
+    """One method: what it does, its flags and its texts; a text that was shown before is named instead."""
+    texts = ""
+    for sample, pieces in enumerate(exhibit.samples):
+        if (before := repeated.get((number, sample))) is not None:
+            texts += f'<p class="same">The same text as {_text(before)}.</p>\n'
+            continue
+        body = "".join(map(_token, pieces))
+        texts += f'<p class="text"><span class="prompt">{_text(prompt)}</span>{body}</p>\n'
+    return f"""<article><h3>{_text(exhibit.name)}</h3>
+<p class="what">{_text(exhibit.about)}</p><code>{_text(exhibit.flags)}</code>
+{texts}</article>
 """
 
 
 def _token(piece: Piece) -> str:
     """A token in the colour of its probability, which shows when the mouse rests on it."""
     if piece.logprob is None or not piece.text:
-        return escape(piece.text)
+        return _text(piece.text)
     chance = exp(piece.logprob)
     kind = next(name for least, name in SHADES if chance >= least)
-    return f'<span class="{kind}" title="{chance:.1%}">{escape(piece.text)}</span>'
+    return f'<span class="{kind}" title="{chance:.1%}">{_text(piece.text)}</span>'
 
 
 def _list(branches: Sequence[Branch], tokenizer: Any) -> str:

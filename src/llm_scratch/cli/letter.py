@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.padding import Padding
 from rich.text import Text
 
-from llm_scratch.cli.folders import read_run
+from llm_scratch.cli.folders import RunFolder, read_run
 from llm_scratch.cli.styles import GOOD, PROBLEM, WARNING
 from llm_scratch.cli.terminal import command, console, count, keeps_lines, table
 from llm_scratch.errors import CHECKPOINT, DATA, UserError
@@ -25,17 +25,22 @@ def write_letter(path: Path, as_json: bool = False) -> None:
     """Print what `diagnose` finds in the run in `path`.
 
     Raises:
-        UserError: no run there (code 4), or one too young to say anything about (code 3).
+        UserError: no run there (code 4), or one too young to say anything about (code 3). A model that was not trained here is
+            not an error: a line says what it is.
     """
     run = read_run(path)
     if run is None:
         raise UserError(f"{path} is no run directory (no readable config.yaml); `llm-scratch runs list` shows what there is", CHECKPOINT)
-    run.check_has_curve()
+    if reason := run.reason_without_curve:
+        _say_without_curve(run, reason, as_json)
+        return
+    run.check_has_curve("doctor")
     from llm_scratch.evaluation.doctor import diagnose
+    from llm_scratch.evaluation.skill_results import read_skills
     from llm_scratch.training.plot import read_metrics
 
     rows = read_metrics(path)
-    found = diagnose(rows, run.config)
+    found = diagnose(rows, run.config, read_skills(path))
     if not found:
         raise UserError(f"{path} is too young to be judged; let it reach its first evaluation", DATA)
     done = max(row["step"] for row in rows if "step" in row)
@@ -64,3 +69,15 @@ def write_letter(path: Path, as_json: bool = False) -> None:
                 grid.add_row(Text(mark, colour), name, said + Text(f"\n→ {finding.advice}", "bold") if finding.advice else said)
     screen.print(Padding(grid, (1, 0)))
     screen.print(f"see it: {command('plot', path)}", soft_wrap=keeps_lines(screen))
+
+
+def _say_without_curve(run: RunFolder, reason: str, as_json: bool) -> None:
+    """Print what a model is that was not trained here: there is nothing to diagnose."""
+    if as_json:
+        print(json.dumps({"run": str(run.path), "step": 0, "steps": 0, "description": run.description, "findings": {}}))
+        return
+    screen = console()
+    screen.print(f"{reason}.", soft_wrap=keeps_lines(screen))
+    if origin := run.origin_with_curve:
+        screen.print(f"the run that it was made from: {command('doctor', origin)}", soft_wrap=keeps_lines(screen))
+    screen.print(f"measure the model itself: {command('evaluate', run.path)} --text FILE", soft_wrap=keeps_lines(screen))

@@ -20,8 +20,8 @@ from llm_scratch.cli.flags import Switch, Verb, option
 from llm_scratch.cli.folders import read_run, resolve
 from llm_scratch.cli.terminal import command, console, count, keeps_lines, size, table
 from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig, TrainConfig, load_config
-from llm_scratch.durations import format_duration
 from llm_scratch.errors import RESOURCES, USAGE, UserError
+from llm_scratch.formatting import format_duration
 from llm_scratch.presets import PRESETS, preset
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ def _run(name: str) -> Path:
     except UserError as e:
         if name == "text":
             raise UserError("settings for a text of your own are chosen by `llm-scratch train text PATH --print-config`", USAGE) from e
-        raise UserError(f"{name!r} is neither a preset ({', '.join(PRESETS)}) nor a run here or in runs/") from e
+        own = "if a Python file of yours defines the preset, add --import FILE"
+        raise UserError(f"{name!r} is neither a preset ({', '.join(PRESETS)}) nor a run here or in runs/; {own}") from e
     if not (folder / "config.yaml").is_file():
         raise UserError(f"{folder} is no run directory (no config.yaml); expected a preset ({', '.join(PRESETS)}) or a run")
     return folder

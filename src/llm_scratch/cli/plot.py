@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -14,6 +12,9 @@ from llm_scratch.cli.flags import Switch, Verb, option
 from llm_scratch.cli.folders import check_can_write, read_run, resolve
 from llm_scratch.cli.terminal import console
 from llm_scratch.errors import DATA, UserError
+
+if TYPE_CHECKING:
+    from llm_scratch.evaluation.floor import Floor
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Plot(Verb):
         folders = [resolve(name) for name in self.runs]
         for folder in folders:
             if (run := read_run(folder)) is not None:
-                run.check_has_curve()
+                run.check_has_curve("plot")
         name = "panels" if self.panels else "loss-plot"
         place = folders[0] / name if len(folders) == 1 else Path("loss-compare")
         places = [Path(self.out)] if self.out else [place.with_name(f"{place.name}.{kind}") for kind in ("png", "svg")]
@@ -54,7 +55,7 @@ class Plot(Verb):
 
 
 def draw(folders: list[Path], places: list[Path], x: str = "step", panels: bool = False) -> None:
-    """One picture of runs, written to each of `places`; a loss plot has the grammar's floor where a run on stories is alone.
+    """One picture of runs, written to each of `places`, with the floor of the loss for runs on stories.
 
     Raises:
         UserError: a run without metrics, a name that ends in no kind of picture (code 2), a folder that cannot be written.
@@ -64,22 +65,19 @@ def draw(folders: list[Path], places: list[Path], x: str = "step", panels: bool 
 
     short = [folder.resolve().name for folder in folders]
     names = short if len(set(short)) == len(short) else [str(folder) for folder in folders]
-    floor = story_floor(folders[0]) if len(folders) == 1 else None
     runs = {name: read_metrics(folder) for name, folder in zip(names, folders)}
     if old := [name for name, rows in runs.items() if x == "elapsed" and not any(x in row for row in rows)]:
         raise UserError(f"{', '.join(old)} did not write down its time; use --x tokens or --x step", DATA)
-    figure = panel_figure(runs, x) if panels else loss_figure(runs, x, floor=floor)
+    known = {name: floor for name, folder in zip(names, folders) if (floor := _floor(folder, runs[name])) is not None}
+    nats, bits = ({name: getattr(floor, unit) for name, floor in known.items()} for unit in ("nats_per_token", "bits_per_byte"))
+    figure = panel_figure(runs, x, floors={"loss": nats, "val_bits_per_byte": bits}) if panels else loss_figure(runs, x, floors=nats)
     for path in places:
         save_figure(figure, path)
 
 
-def story_floor(folder: Path) -> float | None:
-    """The grammar's floor in nats per token, for a run on stories whose skills were measured; else None."""
+def _floor(folder: Path, rows: list[dict[str, Any]]) -> Floor | None:
+    """The floor of a run; None where it is not known."""
+    from llm_scratch.evaluation.floor import loss_floor
+
     run = read_run(folder)
-    try:
-        floor = json.loads((folder / "skills.json").read_text(encoding="utf-8"))["floor_bits_per_byte"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    if run is None or not run.scores.get("val_bits_per_byte") or not math.isfinite(floor):
-        return None
-    return floor * run.scores["val_loss"] / run.scores["val_bits_per_byte"]
+    return None if run is None else loss_floor(run.config, rows)

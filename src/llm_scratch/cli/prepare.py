@@ -16,9 +16,9 @@ from tyro.conf import Positional, arg
 from llm_scratch.cli.flags import Switch, Verb, option
 from llm_scratch.cli.folders import check_can_write
 from llm_scratch.cli.terminal import command, console, count, keeps_lines
-from llm_scratch.durations import format_duration
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.files import in_words
+from llm_scratch.formatting import format_duration
 from llm_scratch.user_folders import expand_user
 
 if TYPE_CHECKING:

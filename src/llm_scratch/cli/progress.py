@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from llm_scratch.cli.terminal import boxed, command, count, keeps_lines, printable
-from llm_scratch.durations import format_duration
+from llm_scratch.formatting import format_duration
 from llm_scratch.training.page import Page
 from llm_scratch.training.records import Watcher
 

@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg
 from llm_scratch.cli.flags import Verb, option
 from llm_scratch.cli.folders import RUNS, RunFolder, find_runs, read_run, resolve
 from llm_scratch.cli.run_text import sample_in_words
-from llm_scratch.cli.terminal import boxed, command, console, count, keeps_lines, printable, short, table
+from llm_scratch.cli.terminal import boxed, command, console, count, keeps_lines, printable, quoted, short, table
 from llm_scratch.config import config_hash
 from llm_scratch.errors import CHECKPOINT, UserError
 
@@ -102,7 +102,7 @@ def _state(run: RunFolder) -> str:
     if run.bits != 32:
         return f"{run.description}; it cannot be trained"
     if run.description:
-        return f"{run.description}, not trained here yet"
+        return f"{run.description}, not trained here yet; to train it: llm-scratch train text PATH --from {quoted(run.path)}"
     begun = any(run.path.glob("ckpt/step-*"))
     return f"{_progress(run)} saved" + ("" if begun else "; the same train command begins it")
 
@@ -111,8 +111,8 @@ def _next_commands(run: RunFolder) -> list[tuple[str, ...]]:
     """What can be done with a run, as words before its path."""
     if not any(run.path.glob("ckpt/step-*")):
         return []
-    resume = [] if run.finished or run.bits != 32 else [("train", "--resume")]
-    curve = [("evaluate",), ("plot",)] if (run.path / "metrics.jsonl").is_file() else []
+    resume = [] if run.finished or run.description else [("train", "--resume")]
+    curve = [("evaluate",), ("plot",), ("doctor",), ("report",)] if (run.path / "metrics.jsonl").is_file() else []
     return [*resume, ("generate",), *curve]
 
 

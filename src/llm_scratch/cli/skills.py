@@ -5,8 +5,7 @@ Proof: tests/cli/test_train.py.
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -15,12 +14,18 @@ from llm_scratch.cli.terminal import keeps_lines, table
 if TYPE_CHECKING:
     from torch import nn
 
+    from llm_scratch.evaluation.skill_results import SkillResults
     from llm_scratch.tokenizers import Tokenizer
 
 
-def show_skills(console: Console, model: nn.Module, tokenizer: Tokenizer) -> dict[str, Any]:
-    """Measure on stories that were never trained on, print, and return the numbers for skills.json."""
-    from llm_scratch.evaluation.skills import measure_skills, story_bits_per_byte
+def show_skills(console: Console, model: nn.Module, tokenizer: Tokenizer, step: int | None = None) -> SkillResults:
+    """Measure on stories that were never trained on, print, and return the results.
+
+    Args:
+        step: optimizer steps of its run, if known.
+    """
+    from llm_scratch.evaluation.skill_results import SkillResults
+    from llm_scratch.evaluation.skills import measure_skills, skill_examples, story_bits_per_byte
 
     bits, floor = story_bits_per_byte(model, tokenizer)
     skills = measure_skills(model, tokenizer)
@@ -31,4 +36,4 @@ def show_skills(console: Console, model: nn.Module, tokenizer: Tokenizer) -> dic
     line = f"New stories, not the held-out text: {bits:.4f} bits per byte; {above}."
     console.print(f"\n{line}\n", soft_wrap=keeps_lines(console))
     console.print(grid)
-    return {"bits_per_byte": bits, "floor_bits_per_byte": floor, "skills": {name: asdict(score) for name, score in skills.items()}}
+    return SkillResults(bits, floor, tuple(skills.values()), tuple(skill_examples(model, tokenizer)), step)

@@ -5,12 +5,8 @@ Proof: tests/cli/test_terminal.py.
 
 from __future__ import annotations
 
-import re
-import shlex
-import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TextIO, cast
 
 from rich.cells import cell_len
@@ -22,6 +18,10 @@ from rich.text import Text
 from llm_scratch.cli.narrow import terminal_columns
 from llm_scratch.cli.streams import LenientStream
 from llm_scratch.cli.word_wrap import wrap
+from llm_scratch.formatting import format_bytes, format_count, format_duration, quote, sanitize, shell_command
+
+duration, count, size, printable, command, quoted = format_duration, format_count, format_bytes, sanitize, shell_command, quote
+"""The names that the commands use."""
 
 
 def console(stderr: bool = False, lenient: str = "") -> Console:
@@ -153,48 +153,6 @@ def short(text: str, width: int) -> Text:
         kept = line[: width - 1]
         line = f"{kept.rstrip('0123456789.,') if line[width - 1].isdigit() else kept}…"
     return Text(line, overflow="ellipsis", no_wrap=True)
-
-
-def count(number: float) -> str:
-    """A number in five letters or so: 9,999, 12.3k, 1.64 M, 7.2 G, 5 T."""
-    for size, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e4, "k")):
-        if number >= size:
-            scaled = number / (1e3 if unit == "k" else size)
-            return f"{scaled:.3g}{unit}" if scaled < 999.5 else f"{scaled:,.0f}{unit}"
-    return f"{number:,.0f}"
-
-
-def size(number: float) -> str:
-    """Bytes as memory is counted: 950 B, 12.3 KiB, 1.64 GiB."""
-    for power, unit in ((3, "GiB"), (2, "MiB"), (1, "KiB")):
-        if number >= 1024**power:
-            scaled = number / 1024**power
-            return f"{scaled:.3g} {unit}" if scaled < 999.5 else f"{scaled:,.0f} {unit}"
-    return f"{number:.0f} B"
-
-
-_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What a terminal obeys, or what no stream can write: C0 and C1 controls but for line breaks and tabs, the embeddings, overrides and
-isolates of bidirectional text (they reach beyond the text and reorder what stands after it), and halves of surrogate pairs."""
-
-
-def printable(text: str) -> str:
-    """A model's text with U+FFFD for what a terminal would obey.
-
-    All else stays, also what cannot be seen: joiners of Persian, Hindi and emoji, variation selectors, direction marks, wide spaces.
-    """
-    return _OBEYED.sub("\ufffd", text)
-
-
-def command(*words: str | Path) -> str:
-    """A command line to copy, spaces in paths quoted: `llm-scratch generate 'my runs/x'`."""
-    return f"llm-scratch {quoted(*words)}"
-
-
-def quoted(*words: str | Path) -> str:
-    """Words of a command line, each quoted where the shell of this system needs it."""
-    texts = [str(word) for word in words]
-    return subprocess.list2cmdline(texts) if sys.platform == "win32" else shlex.join(texts)
 
 
 def on_terminal() -> bool:

@@ -110,7 +110,13 @@ def load_any(name: str) -> Tokenizer:
         return TOKENIZERS["gpt2"]([], None)
     if name in TOKENIZERS:
         raise UserError(f"tokenizer {name!r} is learned from a text first: `llm-scratch tokenizer train`; then name its file", USAGE)
-    return open_tokenizer(resolve(name))
+    try:
+        where = resolve(name)
+    except UserError as e:
+        known = f"{', '.join(TOKENIZERS)}, a tokenizer.json, its folder or a run"
+        plugin = "if a Python file of yours defines it, add --import FILE"
+        raise UserError(f"unknown tokenizer {name!r}; known: {known}; {plugin}", e.code) from e
+    return open_tokenizer(where)
 
 
 def visible(piece: str) -> str:

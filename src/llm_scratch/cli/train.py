@@ -5,7 +5,6 @@ Proof: tests/cli/test_train.py.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -29,8 +28,8 @@ from llm_scratch.cli.plot import draw
 from llm_scratch.cli.run_text import sample_in_words
 from llm_scratch.cli.terminal import command, console, count, keeps_lines
 from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig, TrainConfig, dump_config, load_config
-from llm_scratch.durations import format_duration
 from llm_scratch.errors import CHECKPOINT, USAGE, UserError
+from llm_scratch.formatting import format_duration
 from llm_scratch.presets import PRESETS, preset
 from llm_scratch.training.launcher import launched_rank
 from llm_scratch.training.lock import NAME, only_writer
@@ -293,10 +292,9 @@ def _sum_up(run: Run, screen: Console, seconds: float, debug: bool = False) -> N
 def _measure_skills(run: Run, screen: Console) -> None:
     """Show what a model of the stories can do, write it as skills.json, and draw the loss again with the grammar's floor."""
     from llm_scratch.cli.skills import show_skills
-    from llm_scratch.files import write_whole
     from llm_scratch.loading import load
 
     with screen.status("measuring skills on new stories …"):
-        measured = show_skills(screen, *load(run.folder, str(run.device)))
-    write_whole(run.folder / "skills.json", json.dumps(measured, indent=1) + "\n")
+        results = show_skills(screen, *load(run.folder, str(run.device)), run.step)
+    results.save(run.folder)
     draw([run.folder], [run.folder / "loss-plot.png", run.folder / "loss-plot.pdf"])

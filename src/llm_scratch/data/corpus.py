@@ -244,7 +244,7 @@ def make_tokenizer(config: RunConfig, train: list[str], documents: list[str]) ->
     if data.tokenizer in TOKENIZERS:
         return decoding_every_id(TOKENIZERS[data.tokenizer](documents, None))
     if not expand_user(data.tokenizer).exists():
-        raise unknown("tokenizer", data.tokenizer, TOKENIZERS)
+        raise unknown("tokenizer", data.tokenizer, TOKENIZERS, extensible=True)
     return open_tokenizer(data.tokenizer)
 
 

@@ -138,7 +138,7 @@ def _new_index(folder: Path, settings: dict[str, Any], source: Source, tokenizer
 def _make_tokenizer(name: str, vocab_size: int | None, source: Source) -> Tokenizer:
     """The tokenizer of a name, learned from the source where it has to be."""
     if name not in TOKENIZERS:
-        raise unknown("tokenizer", name, TOKENIZERS)
+        raise unknown("tokenizer", name, TOKENIZERS, extensible=True)
     if name == "words":
         raise UserError("the tokenizer 'words' forgets the blanks between words, so its text cannot be had back; take bpe, gpt2 or chars")
     return TOKENIZERS[name](_head(source, min(SAMPLE, source.size // 2)) if name == "bpe" else source.texts(), vocab_size)

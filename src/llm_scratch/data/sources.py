@@ -47,7 +47,7 @@ def read(source: str) -> list[str]:
     if name not in SOURCES:
         if Path(source).exists():
             raise UserError(f"unknown source {source!r}; a file is written 'file:{source}'")
-        raise unknown("source", name, SOURCES)
+        raise unknown("source", name, SOURCES, extensible=True)
     documents = SOURCES[name](argument)
     kept = [text for text in documents if not is_blank(text)]
     if not kept:

@@ -110,3 +110,16 @@ def bits(text: str) -> float:
 def entropy() -> float:
     """The entropy of the source in bits a story: the exact mean of `Story.bits` over all stories, without sampling."""
     return expected_bits((_SHAPES,))[0]
+
+
+@cache
+def floor_bits_per_byte(n_stories: int = 200) -> float:
+    """The entropy of held-out stories in bits per byte: the validation loss that no model can beat on average."""
+    stories = [tell(HELD_OUT + i) for i in range(n_stories)]
+    return sum(story.bits for story in stories) / sum(len(story.text.encode()) for story in stories)
+
+
+def example_probes() -> list[Probe]:
+    """One question of each skill, in the order of `SKILLS`: from held-out stories, the shortest of the first 20 stories."""
+    probes = [probe for i in range(20) for probe in tell(HELD_OUT + i).probes]
+    return [min((probe for probe in probes if probe.skill == skill), key=lambda probe: len(probe.prompt)) for skill in SKILLS]

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from llm_scratch.config import RunConfig
+from llm_scratch.evaluation.floor import Floor, loss_floor
+from llm_scratch.evaluation.skill_results import SkillResults
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,16 @@ class Curve:
     """times that the run went back to a checkpoint"""
     diverged: int | None = None
     """step at which training ended since losses or weights were not finite"""
+    bits_per_byte: float | None = None
+    """of the validation text at the last evaluation"""
+    floor: Floor | None = None
+    """the loss that no model can beat, where it is known"""
+    skills: SkillResults | None = None
+    """what was measured on held-out stories after training"""
 
     @classmethod
-    def of(cls, rows: Sequence[Mapping[str, Any]], config: RunConfig) -> Curve:
-        """The curve of a run from the rows of its metrics.jsonl."""
+    def of(cls, rows: Sequence[Mapping[str, Any]], config: RunConfig, skills: SkillResults | None = None) -> Curve:
+        """The curve of a run from the rows of its metrics.jsonl and its skills, if it has any."""
         steps = [row for row in rows if _finite(row.get("loss")) and row["step"] > 0]
         looks = [row for row in rows if _finite(row.get("val_loss")) and _finite(row.get("train_loss"))]
 
@@ -61,12 +69,20 @@ class Curve:
             skipped=[row["step"] for row in rows if "skipped" in row],
             returns=max((int(row["returns"]) for row in rows if "returns" in row), default=0),
             diverged=_diverged_at(rows),
+            bits_per_byte=next((row["val_bits_per_byte"] for row in reversed(looks) if _finite(row.get("val_bits_per_byte"))), None),
+            floor=loss_floor(config, looks),
+            skills=skills,
         )  # fmt: skip
 
     @property
     def last_step(self) -> int:
         """The last step that a row speaks of."""
         return int(max([0, *self.steps[-1:], *self.looks[-1:]]))
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all steps of the run are done, as far as the rows tell. A run of epochs counts as finished."""
+        return self.config.train.epochs is not None or self.last_step >= self.config.train.steps
 
     @property
     def first_loss(self) -> float | None:

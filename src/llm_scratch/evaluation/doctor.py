@@ -15,6 +15,7 @@ import numpy as np
 
 from llm_scratch.config import RunConfig
 from llm_scratch.evaluation.curve import Curve
+from llm_scratch.evaluation.skill_results import SkillResults
 
 State = Literal["well", "watch", "ill"]
 ENOUGH = 6  # rows that a shape can be seen in
@@ -159,7 +160,7 @@ def over_fitting(curve: Curve) -> Finding | None:
 def under_trained(curve: Curve) -> Finding | None:
     """A loss that still falls steeply at the end has more to give."""
     steps, loss = (curve.looks, curve.held_out) if curve.looks.size >= 5 else (curve.steps, curve.smooth)
-    if loss.size < ENOUGH - 1:
+    if loss.size < ENOUGH - 1 or not curve.is_finished:  # a run that still trains has not had its last steps
         return None
     before, end = float(np.interp(0.75 * steps[-1], steps, loss)), float(loss[-1])
     evidence = f"the last quarter took it from {before:.2f} to {end:.2f}, {end / before - 1:+.0%}"
@@ -194,20 +195,74 @@ def gradient(curve: Curve) -> Finding | None:
     return Finding("well", "the gradient is steady", evidence)
 
 
+MAX_ABOVE_FLOOR, PROBLEM_ABOVE_FLOOR = 0.15, 0.5
+"""Loss above its floor, as a share of the floor, from which a finished run is a warning, and a problem. The quickstart ends at 0.08."""
+MAX_BELOW_FLOOR = 0.03
+"""How far the loss of one validation text may lie below the average that the floor is."""
+SKILL_SIGMAS = 2.0
+"""Standard errors by which an accuracy must differ from chance to count as different."""
+
+
+def distance_to_floor(curve: Curve) -> Finding | None:
+    """A finished run on a text of known entropy should end near it."""
+    if curve.floor is None or curve.bits_per_byte is None or not curve.is_finished:
+        return None
+    bits, floor = curve.bits_per_byte, curve.floor.bits_per_byte
+    above = bits / floor - 1
+    evidence = f"{bits:.3f} bits per byte; the entropy of the text is {floor:.3f}, so {above:+.0%}"
+    if above < -MAX_BELOW_FLOOR:
+        advice = "Check that the validation text is not part of the training text."
+        return Finding("watch", "the loss is below its floor", evidence, advice)
+    if above <= MAX_ABOVE_FLOOR:
+        return Finding("well", "the loss is near its floor", evidence)
+    advice = f"Try --train.steps {2 * curve.last_step}, or a larger model."
+    if above > PROBLEM_ABOVE_FLOOR:
+        return Finding("ill", "the loss is far above its floor", evidence, advice)
+    return Finding("watch", "the loss is still above its floor", evidence, advice)
+
+
+def skill_levels(curve: Curve) -> Finding | None:
+    """Each skill should be better than guessing, by more than chance explains."""
+    if curve.skills is None or not curve.skills.scores:
+        return None
+    below, undecided = [], []
+    for score in curve.skills.scores:
+        spread = SKILL_SIGMAS * math.sqrt(score.chance * (1 - score.chance) / max(score.n, 1))
+        text = f"{score.skill} {score.accuracy:.0%} (chance {score.chance:.0%})"
+        if score.accuracy < score.chance - spread:
+            below.append(text)
+        elif score.accuracy <= score.chance + spread:
+            undecided.append(text)
+    older = curve.skills.step is not None and curve.skills.step < curve.last_step
+    when = f"; measured at step {curve.skills.step:,}" if older else ""
+    if not below and not undecided:
+        weakest = min(curve.skills.scores, key=lambda score: score.accuracy - score.chance)
+        evidence = f"the weakest: {weakest.skill} {weakest.accuracy:.0%} (chance {weakest.chance:.0%}){when}"
+        return Finding("well", "every skill is above chance", evidence)
+    advice = f"Try --train.steps {2 * curve.last_step}, or a larger model: skills appear later than fluent sentences."
+    said = [f"below chance: {', '.join(below)}"] * bool(below) + [f"no better: {', '.join(undecided)}"] * bool(undecided)
+    evidence = "; ".join(said) + when
+    if below:
+        return Finding("ill", "skills below chance", evidence, advice)
+    return Finding("watch", "skills no better than chance", evidence, advice)
+
+
 CHECKS: dict[str, Callable[[Curve], Finding | None]] = {
     "divergence": divergence,
     "first loss": first_loss, "warm-up": warm_up, "learning rate": learning_rate, "progress": progress, "gradient": gradient,
     "over-fitting": over_fitting, "length": under_trained, "text": data,
+    "floor": distance_to_floor, "skills": skill_levels,
 }  # fmt: skip
 
 
-def diagnose(rows: Sequence[Mapping[str, Any]], config: RunConfig) -> dict[str, Finding]:
+def diagnose(rows: Sequence[Mapping[str, Any]], config: RunConfig, skills: SkillResults | None = None) -> dict[str, Finding]:
     """What each check found in a run's metrics; a check that cannot say anything yet is left out.
 
     Args:
         rows: of metrics.jsonl.
         config: the run's settings.
+        skills: of a model of the stories, as `skill_results.read_skills` gives them.
     """
-    curve = Curve.of(rows, config)
+    curve = Curve.of(rows, config, skills)
     found = {name: check(curve) for name, check in CHECKS.items()}
     return {name: finding for name, finding in found.items() if finding is not None}

@@ -65,6 +65,19 @@ def score(ids: Ids, logprobs: Sequence[float], index: Index | None) -> Scores:
     return Scores(perplexity(logprobs), tuple(distinct(ids, n) for n in NGRAMS), longest)
 
 
+def score_samples(ids: Sequence[Ids], logprobs: Sequence[Sequence[float]], index: Index | None) -> Scores:
+    """The numbers of several texts of one method: perplexity over all their tokens, means of the others.
+
+    Args:
+        ids, logprobs, index: as `score` takes them, for each text.
+    """
+    each = [score(text, found, index) for text, found in zip(ids, logprobs, strict=True)]
+    shares = [[s.distinct[i] for s in each if not math.isnan(s.distinct[i])] for i in range(len(NGRAMS))]
+    means = tuple(sum(found) / len(found) if found else math.nan for found in shares)
+    longest = [s.overlap for s in each if s.overlap is not None]
+    return Scores(perplexity([value for found in logprobs for value in found]), means, sum(longest) / len(longest) if longest else None)
+
+
 def natural(model: nn.Module, held_out: Ids, index: Index, n_tokens: int, samples: int = 32, seed: int = 0) -> Scores:
     """The same numbers of real text that the model has not seen: means over passages of about `n_tokens` tokens.
 

@@ -9,39 +9,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from llm_scratch.data.stories import HELD_OUT, SKILLS, Probe, Story, tell
+from llm_scratch.data.stories import HELD_OUT, SKILLS, Probe, Story, example_probes, floor_bits_per_byte, tell
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.evaluation.loss import MAX_SCORES, in_float64
+from llm_scratch.evaluation.skill_results import SkillExample, SkillScore
 from llm_scratch.model.running import check_ids, context_length, device_of, evaluating, vocab_size
 from llm_scratch.ranges import check
 from llm_scratch.tokenizers.special import end_of_text
 
+__all__ = ["SkillExample", "SkillScore", "judge", "measure_skills", "skill_examples", "story_bits_per_byte"]
+
 Row = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class SkillScore:
-    """How often a model was right where a skill decides the next word.
-
-    Attributes:
-        skill: "name", "pronoun", "object", "count" or "order".
-        accuracy: share of probes where the true answer was the most probable one.
-        chance: what guessing among the answers would reach.
-        n: number of probes.
-        stderr: standard error of the accuracy.
-    """
-
-    skill: str
-    accuracy: float
-    chance: float
-    n: int
-    stderr: float
 
 
 def measure_skills(
@@ -79,7 +62,14 @@ def measure_skills(
 def judge(
     model: nn.Module, tokenizer: Any, probes: Sequence[Probe], batch_size: int = 64, device: torch.device | str | None = None
 ) -> list[bool]:
-    """Whether the model prefers each probe's answer to all the wrong ones; a tie is wrong.
+    """Whether the model prefers each probe's answer to all the wrong ones; a tie is wrong."""
+    return [true > max(wrong) for true, *wrong in answer_log_probs(model, tokenizer, probes, batch_size, device)]
+
+
+def answer_log_probs(
+    model: nn.Module, tokenizer: Any, probes: Sequence[Probe], batch_size: int = 64, device: torch.device | str | None = None
+) -> list[list[float]]:
+    """Log-probability in nats of each answer of each probe, the true answer first.
 
     Answers that differ in their last token only, as one-token answers do, share one row of the batch.
     """
@@ -104,8 +94,17 @@ def judge(
         scores = scores.gather(-1, token[:, None].to(scores.device))[:, 0]  # [N]
         log_probs.index_add_(0, answer_ids.cpu(), scores.cpu())
     totals = iter(log_probs.tolist())
-    compared = [[next(totals) for _ in answers_of_probe] for answers_of_probe in asked]
-    return [true > max(wrong) for true, *wrong in compared]
+    return [[next(totals) for _ in answers_of_probe] for answers_of_probe in asked]
+
+
+def skill_examples(model: nn.Module, tokenizer: Any) -> list[SkillExample]:
+    """One example of each skill with the model's answers, for a report."""
+    probes = example_probes()
+    examples = []
+    for probe, log_probs in zip(probes, answer_log_probs(model, tokenizer, probes), strict=True):
+        probabilities = torch.tensor(log_probs, dtype=torch.float64).softmax(0).tolist()
+        examples.append(SkillExample(probe.skill, probe.prompt, (probe.answer, *probe.others), tuple(probabilities)))
+    return examples
 
 
 def story_bits_per_byte(
@@ -131,7 +130,7 @@ def story_bits_per_byte(
             scores = in_float64(scores[: len(targets)])  # [T, V]
             nats += nn.functional.cross_entropy(scores, targets.to(scores.device), reduction="sum").item()
     n_bytes = sum(len(story.text.encode()) for story in stories)
-    return nats / math.log(2) / n_bytes, sum(story.bits for story in stories) / n_bytes
+    return nats / math.log(2) / n_bytes, floor_bits_per_byte(n_stories)
 
 
 def _held_out(n_stories: int) -> list[Story]:

@@ -22,7 +22,7 @@ from llm_scratch.config import ModelConfig
 from llm_scratch.errors import CHECKPOINT, RESOURCES, UserError
 from llm_scratch.interop.gpt2_table import HEAD, HF, join, names
 from llm_scratch.interop.hf import to_config
-from llm_scratch.interop.hf_tokenizer import write_tokenizer
+from llm_scratch.interop.hf_tokenizer import check_exportable, write_tokenizer
 from llm_scratch.interop.safetensors import SINGLE
 from llm_scratch.tensor_file import safetensors_pieces
 from llm_scratch.tokenizers import CharTokenizer, Tokenizer
@@ -55,6 +55,7 @@ def export_hf(model: nn.Module, tokenizer: Tokenizer, folder: str | Path) -> Che
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is there already; expected a new or empty folder")
+    check_exportable(tokenizer)
     part = folder.absolute().with_name(f".{folder.name}.{os.getpid()}.part")
     try:
         write(model, tokenizer, part)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from llm_scratch.errors import UserError
 from llm_scratch.files import write_whole
@@ -19,6 +19,9 @@ from llm_scratch.tokenizers.bpe import ByteBPE
 from llm_scratch.tokenizers.bpe_files import prefix_id, read_tokenizer_json, write_tokenizer_json
 from llm_scratch.tokenizers.char_files import word_level_json
 from llm_scratch.tokenizers.special import END_OF_TEXT, end_of_text
+
+if TYPE_CHECKING:
+    import tiktoken
 
 
 def read_tokenizer(folder: str | Path) -> Tokenizer:
@@ -33,6 +36,29 @@ def read_tokenizer(folder: str | Path) -> Tokenizer:
     return load_tokenizer(folder)
 
 
+def check_exportable(tokenizer: Tokenizer) -> None:
+    """Refuse a tokenizer that the `tokenizers` library cannot express, before anything is written.
+
+    Raises:
+        UserError: it is neither byte-level BPE nor characters (code 2).
+    """
+    if isinstance(tokenizer, (CharTokenizer, ByteBPE)):
+        return
+    if isinstance(tokenizer, SimpleTokenizerV1):
+        raise UserError("transformers has no tokenizer of words that keeps spaces as ours does; train with --data.tokenizer bpe or chars")
+    name, kind = getattr(tokenizer, "name", ""), type(tokenizer).__name__
+    what = f"the tokenizer {name!r} ({kind})" if isinstance(name, str) and name else f"a tokenizer of the class {kind}"
+    reason = "it is neither byte-level BPE nor characters"
+    if hasattr(tokenizer, "_mergeable_ranks"):
+        try:
+            ByteBPE.from_tiktoken(cast("tiktoken.Encoding", tokenizer))
+        except Exception as e:  # whatever a vocabulary of another kind makes of the conversion
+            reason = f"its vocabulary is not a byte-level BPE that can be written as merges ({type(e).__name__}: {e})"
+        else:
+            return
+    raise UserError(f"{what} cannot be exported to transformers: {reason}; train with --data.tokenizer bpe, gpt2 or chars")
+
+
 def write_tokenizer(tokenizer: Tokenizer, folder: str | Path, context_length: int, start_id: int | None = None) -> None:
     """Write tokenizer.json and tokenizer_config.json, so that AutoTokenizer reads the same tokenizer.
 
@@ -45,9 +71,8 @@ def write_tokenizer(tokenizer: Tokenizer, folder: str | Path, context_length: in
     Raises:
         UserError: the `tokenizers` library cannot express it (code 2).
     """
+    check_exportable(tokenizer)
     folder = Path(folder)
-    if isinstance(tokenizer, SimpleTokenizerV1):
-        raise UserError("transformers has no tokenizer of words that keeps spaces as ours does; train with --data.tokenizer bpe or chars")
     if isinstance(tokenizer, CharTokenizer):
         write_tokenizer_json(folder, word_level_json(tokenizer))
     else:

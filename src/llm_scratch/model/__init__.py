@@ -35,6 +35,6 @@ def build(cfg: Mapping[str, Any]) -> nn.Module:
     """
     cfg = ModelConfig.of(cfg)
     if cfg.architecture not in MODELS:
-        raise unknown("architecture", cfg.architecture, MODELS)
+        raise unknown("architecture", cfg.architecture, MODELS, extensible=True)
     model = MODELS[cfg.architecture](cfg)
     return model if cfg.bits == 32 else quantize(model, cfg.bits)

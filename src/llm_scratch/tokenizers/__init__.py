@@ -127,7 +127,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     data, path = bpe_files.read_tokenizer_json(folder)
     kind = data["model"].get("type", "BPE")
     if kind not in MODEL_TYPES:
-        raise unknown(f"tokenizer model in {path}:", kind, MODEL_TYPES, DATA)
+        raise unknown(f"tokenizer model in {path}:", kind, MODEL_TYPES, DATA, extensible=True)
     return MODEL_TYPES[kind](data, path)
 
 

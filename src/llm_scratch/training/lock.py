@@ -67,6 +67,23 @@ def only_writer(folder: Path, warn: Callable[[str], None]) -> Iterator[RunLock]:
         _release(lock)
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether another process trains in a run directory now. Takes the lock for a moment where it is free."""
+    try:
+        number = os.open(folder / NAME, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        try_lock(number)
+    except BlockingIOError:
+        return True
+    except OSError:  # no locks here
+        return False
+    finally:
+        os.close(number)
+    return False
+
+
 def _release(lock: RunLock) -> None:
     """Remove `run.lock`, then unlock it: a process that opens the file in between finds it removed, and makes a new one."""
     path, is_refused = lock.folder / NAME, False

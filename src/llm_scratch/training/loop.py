@@ -93,6 +93,7 @@ def train(
     watcher: Watcher | None = None,
     corpus: Corpus | None = None,
     model: nn.Module | None = None,
+    progress: bool = False,
 ) -> Run:
     """Train a model into the run directory `out`; if one of the same settings is there, go on where it stopped.
 
@@ -103,6 +104,7 @@ def train(
         out: the run directory (see checkpoint.py and records.py for what lies in it).
         device: "cpu", "cuda", "mps".
         watcher: is told about steps, evaluations and samples (a progress bar, say).
+        progress: show a line with step, losses and time left, updated in place, in a notebook too; not with a `watcher`.
         corpus: the text, if it is prepared already.
         model: one of these settings, whose weights to begin with (see `loading.begin_with`).
     Raises:
@@ -110,7 +112,7 @@ def train(
     """
     folder = Path(out)
     with joined(device) as team:
-        watcher = (watcher or Watcher()) if team.writes else Silence()
+        watcher = _watcher(watcher, progress) if team.writes else Silence()
         run = start(config, folder, team.device, corpus or prepare_for_run(config, folder), team, model)
         with only_writer(folder, watcher.warn) if team.writes else nullcontext() as lock:
             found = _newest(run, watcher)
@@ -138,6 +140,21 @@ def train(
                 watcher.finished(run)
         part(run)
     return run
+
+
+def _watcher(watcher: Watcher | None, progress: bool) -> Watcher:
+    """Who is told how training goes.
+
+    Raises:
+        UserError: a watcher is given and progress too.
+    """
+    if not progress:
+        return watcher or Watcher()
+    if watcher is not None:
+        raise UserError("progress=True: a watcher is given too; pass one of them (ProgressLine is the watcher of progress=True)")
+    from llm_scratch.training.progress_line import ProgressLine
+
+    return ProgressLine()
 
 
 def part(run: Run) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from llm_scratch.errors import DATA, UserError
-from llm_scratch.training.plot import COLOURS, LOSSES, Row, label_below, running_mean, series, tidy
+from llm_scratch.training.plot import COLOURS, DOTTED, LOSSES, Row, draw_floors, label_below, running_mean, series, tidy
 
 PANELS = {
     "loss": "loss (nats per token)",
@@ -20,31 +21,39 @@ PANELS = {
 }
 
 
-def panel_figure(runs: Mapping[str, Sequence[Row]], x: str = "step") -> Figure:
+def panel_figure(runs: Mapping[str, Sequence[Row]], x: str = "step", *, floors: Mapping[str, Mapping[str, float]] | None = None) -> Figure:
     """Draw `PANELS` of one or more runs. What flickers from step to step is pale, its mean over a fiftieth of the run is not.
 
     Args:
         runs: name -> rows of metrics.jsonl.
         x: the key of the lower axis, "step", "tokens" or "elapsed".
+        floors: key of a panel -> name of a run -> the value that no model can beat, where it is known.
     Raises:
         UserError: no row has a loss (code 3).
     """
     if not any(series(rows, x, y).size for rows in runs.values() for y in LOSSES):
         raise UserError(f"no loss to draw yet in {', '.join(runs) or 'no run'}; let the run reach its first evaluation", DATA)
-    figure = Figure(figsize=(9.6, 6.4), dpi=150, layout="constrained")
+    figure = Figure(figsize=(9.6, 6.8), dpi=150, layout="constrained")
     grid = figure.subplots(2, 2, sharex=True)
+    has_single_steps = False
     for axes, (key, label) in zip(grid.flat, PANELS.items()):
         for number, (name, rows) in enumerate(runs.items()):
             points, colour = series(rows, x, key), COLOURS[number % len(COLOURS)]
             mean = running_mean(points) if key in ("loss", "grad_norm") else points
             if mean is not points:
-                axes.plot(*points, color=colour, lw=0.6, alpha=0.25)
+                axes.plot(*points, color=colour, lw=0.6, alpha=0.3)
+                has_single_steps = True
             axes.plot(*mean, color=colour, lw=1.8, label=name)
+        draw_floors(axes, (floors or {}).get(key, {}), list(runs), labeled=False)
         axes.set_title(label, loc="left", fontsize=10)
         axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4))
         tidy(axes)
     for axes in grid[1]:
-        label_below(axes, x)
-    if len(runs) > 1:
-        grid[0, 0].legend(frameon=False, fontsize=9)
+        label_below(axes, x, n_columns=2)
+    handles = [Line2D([], [], color=COLOURS[i % len(COLOURS)], lw=1.8, label=name) for i, name in enumerate(runs)]
+    if has_single_steps:
+        handles.append(Line2D([], [], color="0.5", lw=0.6, alpha=0.6, label="single steps"))
+    if any((floors or {}).values()):
+        handles.append(Line2D([], [], color="0.35", lw=1.2, ls=DOTTED, label="floor of the text"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4), frameon=False, fontsize=9)
     return figure

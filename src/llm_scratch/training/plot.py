@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator
+from matplotlib.ticker import EngFormatter, MaxNLocator, MultipleLocator
 
-from llm_scratch.durations import format_duration
 from llm_scratch.errors import DATA, UserError, describe_error
 from llm_scratch.files import whole_file
+from llm_scratch.formatting import format_duration
 
 Row = Mapping[str, Any]
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
@@ -58,14 +58,14 @@ def series(rows: Iterable[Row], x: str, y: str) -> np.ndarray:
     return points[:, np.isfinite(points).all(0)]
 
 
-def loss_figure(runs: Mapping[str, Sequence[Row]], x: str = "step", *, floor: float | None = None) -> Figure:
+def loss_figure(runs: Mapping[str, Sequence[Row]], x: str = "step", *, floors: Mapping[str, float] | None = None) -> Figure:
     """Draw the training and validation loss of one or more runs.
 
     Args:
         runs: name -> rows, each with `x`, "tokens" and any of `LOSSES`. Without "train_loss", the mean of "loss" around each step is drawn.
         x: the key of the lower axis, "step", "tokens" or "elapsed". The upper axis counts tokens. Runs whose steps hold different
             numbers of tokens cannot be compared by steps, so that tokens are then the lower axis.
-        floor: the loss that no model can beat, where it is known; drawn as a line.
+        floors: name of a run -> the loss that no model can beat on its text, for the runs where it is known; drawn as lines.
     Raises:
         UserError: no row has a loss (code 3).
     """
@@ -80,8 +80,7 @@ def loss_figure(runs: Mapping[str, Sequence[Row]], x: str = "step", *, floor: fl
         _draw_run(axes, name if len(runs) > 1 else "", rows, x, COLOURS[number % len(COLOURS)])
     if len(runs) > 1:
         axes.plot([], [], color="0.5", lw=1.2, ls=DASHED, label="training")
-    if floor is not None:
-        axes.axhline(floor, color="0.35", lw=1, ls=(0, (1, 1.5)), label=f"floor of the text, {floor:.3g}")
+    draw_floors(axes, floors or {}, list(runs))
     axes.set_ylabel("loss (nats per token)")
     label_below(axes, x)
     if x != "tokens" and scale is not None:
@@ -91,16 +90,74 @@ def loss_figure(runs: Mapping[str, Sequence[Row]], x: str = "step", *, floor: fl
     return figure
 
 
-def label_below(axes: Axes, x: str) -> None:
-    """Say what the lower axis counts, in round numbers."""
-    axes.set_xlabel({"elapsed": "time", "tokens": "tokens seen"}.get(x, f"{x}s"))
+DOTTED = (0, (1, 1.5))
+SAME_FLOOR = 0.005
+"""Relative difference below which the floors of several runs are drawn as one line: their evaluations round differently."""
+
+
+def draw_floors(axes: Axes, floors: Mapping[str, float], runs: Sequence[str], labeled: bool = True) -> None:
+    """Draw the floors of runs as dotted lines: one gray line where they agree, else one in the color of each run.
+
+    Args:
+        axes: of the losses.
+        floors: name of a run -> its floor.
+        runs: the names of all runs, in the order of their colors.
+        labeled: whether the legend of these axes names them.
+    """
+    values = [floors[name] for name in runs if name in floors]
+    if not values:
+        return
+    style: dict[str, Any] = {"lw": 1.2, "ls": DOTTED}
+    if max(values) <= (1 + SAME_FLOOR) * min(values):
+        axes.axhline(values[0], color="0.35", label=f"floor of the text, {values[0]:.3g}" if labeled else "_floor", **style)
+        return
+    for number, name in enumerate(runs):
+        if name in floors:
+            label = f"floor of {name}, {floors[name]:.3g}" if labeled else "_floor"
+            axes.axhline(floors[name], color=COLOURS[number % len(COLOURS)], label=label, **style)
+
+
+def label_below(axes: Axes, x: str, n_columns: int = 1) -> None:
+    """Label the lower axis and put ticks at round numbers, few enough that their labels do not touch.
+
+    Args:
+        axes: with their lines drawn.
+        x: what the axis counts, "step", "tokens" or "elapsed".
+        n_columns: how many axes stand side by side in the figure.
+    """
+    width = axes.get_figure(root=True).get_figwidth() / n_columns  # type: ignore[union-attr]
+    n_ticks = max(2, int(width / LABEL_INCHES))
+    if x == "elapsed":
+        longest = axes.get_xlim()[1]  # of all axes that share it: those of one panel may have no points
+        step = _time_step(longest, n_ticks)
+        in_hours = longest >= HOUR
+        axes.xaxis.set_major_locator(MultipleLocator(step))
+        axes.xaxis.set_major_formatter(_hours if in_hours else _clock)
+        axes.set_xlabel(f"time ({'hours:minutes' if in_hours else 'minutes:seconds'})")
+        return
+    axes.set_xlabel("tokens seen" if x == "tokens" else f"{x}s")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=n_ticks, integer=x != "tokens"))
     if x == "tokens":
         axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
-    elif x == "elapsed":
-        axes.xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 3, 6, 10]))
-        axes.xaxis.set_major_formatter(_clock)
-    else:
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+LABEL_INCHES = 0.85
+"""Room for the label of a tick and the gap beside it."""
+MINUTE, HOUR = 60, 3600
+TIME_STEPS = (1, 2, 5, 10, 15, 30, *(MINUTE * n for n in (1, 2, 5, 10, 15, 30)), *(HOUR * n for n in (1, 2, 3, 6, 12, 24)))
+"""Seconds between two ticks, below which a day is not divided evenly; longer ones are powers of ten of days."""
+
+
+def _time_step(longest: float, n_ticks: int) -> float:
+    """Seconds between two of at most about `n_ticks` ticks of a time axis."""
+    least = max(longest / n_ticks, TIME_STEPS[0])
+    days = (24.0 * HOUR * size * 10**power for power in range(9) for size in (1, 2, 5))
+    return next(step for step in (*TIME_STEPS, *days) if step >= least)
+
+
+def _hours(seconds: float, _: float = 0) -> str:
+    minutes = round(seconds / MINUTE)
+    return f"{minutes // 60:,}:{minutes % 60:02}"
 
 
 def _clock(seconds: float, _: float = 0) -> str:
@@ -118,7 +175,7 @@ def _draw_run(axes: Axes, name: str, rows: Sequence[Row], x: str, colour: str) -
     """One run: alone, training and validation differ in colour; among others, a run is a colour and its training is pale and dashed."""
     val, train, steps = (series(rows, x, loss) for loss in LOSSES)
     if steps.size and not name:
-        axes.plot(*steps, color=BLUE, lw=0.8, alpha=0.25)
+        axes.plot(*steps, color=BLUE, lw=0.8, alpha=0.35, label="single steps")
     train = train if train.size else running_mean(steps)
     if train.size and not name:
         axes.plot(*train, color=BLUE, lw=2, label=f"training, {train[1, -1]:.3g} at the end")
@@ -181,11 +238,11 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     return path
 
 
-def plot_runs(runs: Sequence[str | Path], out: str | Path, x: str = "step", *, floor: float | None = None) -> list[Path]:
+def plot_runs(runs: Sequence[str | Path], out: str | Path, x: str = "step", *, floors: Mapping[str, float] | None = None) -> list[Path]:
     """Draw the losses of runs as `out`.pdf and `out`.png; returns the two paths.
 
     Raises:
         UserError: a run without metrics or without a loss (code 3).
     """
-    figure = loss_figure({Path(run).resolve().name: read_metrics(run) for run in runs}, x, floor=floor)
+    figure = loss_figure({Path(run).resolve().name: read_metrics(run) for run in runs}, x, floors=floors)
     return [save_figure(figure, f"{out}.{kind}") for kind in ("pdf", "png")]

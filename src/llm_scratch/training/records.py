@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from llm_scratch import __version__
 from llm_scratch.config import RunConfig, config_hash, dump_config
 from llm_scratch.errors import GenerationWarning, describe_error
 from llm_scratch.files import write_whole
@@ -29,6 +30,7 @@ from llm_scratch.generation.decode import stream
 from llm_scratch.hardware.benchmark import matmul_dtype, matmul_flops
 from llm_scratch.hardware.flops import flops_per_token, mfu
 from llm_scratch.hardware.memory import peak_memory
+from llm_scratch.hardware.processor import processor_name
 from llm_scratch.training.board import Board
 from llm_scratch.training.page import Page
 from llm_scratch.training.plot import plot_runs
@@ -109,9 +111,11 @@ def environment(device: torch.device) -> dict[str, Any]:
     except (OSError, subprocess.SubprocessError):
         commit = ""
     return {
+        "llm_scratch": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "machine": platform.platform(),
+        "processor": processor_name(),
         "threads": torch.get_num_threads(),
         "device": str(device) if device.type != "cuda" else torch.cuda.get_device_name(device),
         "matrix_rate": matmul_flops(device, matmul_dtype(device)),

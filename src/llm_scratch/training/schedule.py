@@ -39,7 +39,7 @@ def learning_rate(step: int, total: int, cfg: TrainConfig) -> float:
         UserError: no such schedule; names the nearest.
     """
     if cfg.schedule not in SCHEDULES:
-        raise unknown("schedule", cfg.schedule, SCHEDULES)
+        raise unknown("schedule", cfg.schedule, SCHEDULES, extensible=True)
     if step < cfg.warmup_steps:
         return cfg.lr * (step + 1) / cfg.warmup_steps
     done = (step - cfg.warmup_steps) / max(1, total - cfg.warmup_steps)

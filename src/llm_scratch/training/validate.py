@@ -76,7 +76,7 @@ def _validate_tokenizer(config: RunConfig) -> None:
     if name in TOKENIZERS:
         return
     if not expand_user(name).exists():
-        raise unknown("tokenizer", name, TOKENIZERS)
+        raise unknown("tokenizer", name, TOKENIZERS, extensible=True)
     if config.data.source.startswith("shards:"):
         raise UserError(f"{config.data.source} has its own tokenizer; leave --data.tokenizer out")
     if (n := open_tokenizer(name).n_vocab) > config.model.vocab_size:
@@ -87,4 +87,4 @@ def _validate_tokenizer(config: RunConfig) -> None:
 
 def _known(kind: str, name: str, table: Collection[str]) -> None:
     if name not in table:
-        raise unknown(kind, name, table)
+        raise unknown(kind, name, table, extensible=True)

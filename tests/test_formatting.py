@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import llm_scratch
-from llm_scratch.durations import DAY, HOUR, YEAR, format_duration
+from llm_scratch.formatting import DAY, HOUR, YEAR, format_duration
 
 
 @pytest.mark.parametrize(
@@ -51,4 +51,4 @@ def test_a_longer_time_never_reads_shorter():
 def test_no_other_file_writes_durations_with_colons():
     for path in Path(llm_scratch.__file__).parent.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
-        assert not re.search(r"timedelta|:\{[^{}]*:02\}", text), f"{path}: use llm_scratch.durations.format_duration"
+        assert not re.search(r"timedelta|:\{[^{}]*:02\}", text), f"{path}: use llm_scratch.formatting.format_duration"

@@ -1,0 +1,113 @@
+"""Skills of a model of the stories as a run directory keeps them: skills.json, written and read.
+
+Tests: tests/evaluation/test_skill_results.py.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from llm_scratch.files import write_whole
+
+FILE = "skills.json"
+
+
+@dataclass(frozen=True)
+class SkillScore:
+    """How often a model was right where a skill decides the next word.
+
+    Attributes:
+        skill: "name", "pronoun", "object", "count" or "order".
+        accuracy: share of probes where the true answer was the most probable one.
+        chance: what guessing among the answers would reach.
+        n: number of probes.
+        stderr: standard error of the accuracy.
+    """
+
+    skill: str
+    accuracy: float
+    chance: float
+    n: int
+    stderr: float
+
+
+@dataclass(frozen=True)
+class SkillExample:
+    """One question of a skill, and the probability that a model gave to each of its answers.
+
+    Attributes:
+        skill: one of `SKILLS`.
+        prompt: the story up to the question.
+        answers: the true answer first.
+        probabilities: of each answer, relative to the others: they sum to 1.
+    """
+
+    skill: str
+    prompt: str
+    answers: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class SkillResults:
+    """What was measured on held-out stories after training.
+
+    Attributes:
+        bits_per_byte: of the model on the stories.
+        floor_bits_per_byte: entropy of the same stories, which no model can beat on average.
+        scores: one for each skill.
+        examples: a question of each skill with the model's answers; none in files of older versions.
+        step: optimizer steps of the run when it was measured; None in files of older versions.
+    """
+
+    bits_per_byte: float
+    floor_bits_per_byte: float
+    scores: tuple[SkillScore, ...]
+    examples: tuple[SkillExample, ...] = ()
+    step: int | None = None
+
+    def save(self, run: Path) -> None:
+        """Write skills.json into a run directory."""
+        values = asdict(self)
+        values["skills"] = {score["skill"]: score for score in values.pop("scores")}
+        write_whole(run / FILE, json.dumps(values, indent=1) + "\n")
+
+
+def read_skills(run: Path) -> SkillResults | None:
+    """The skills that were measured in a run; None if none were, or the file cannot be read."""
+    try:
+        values = json.loads((run / FILE).read_text(encoding="utf-8"))
+        return _from_json(values)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _from_json(values: Mapping[str, Any]) -> SkillResults:
+    """The results in parsed JSON.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: it does not hold them.
+    """
+    bits, floor = float(values["bits_per_byte"]), float(values["floor_bits_per_byte"])
+    if not (math.isfinite(bits) and math.isfinite(floor) and floor > 0):
+        raise ValueError("the loss and its floor are not positive numbers")
+    scores = [
+        SkillScore(str(name), float(score["accuracy"]), float(score["chance"]), int(score["n"]), float(score["stderr"]))
+        for name, score in values["skills"].items()
+    ]
+    examples = [
+        SkillExample(
+            str(example["skill"]),
+            str(example["prompt"]),
+            tuple(str(answer) for answer in example["answers"]),
+            tuple(float(probability) for probability in example["probabilities"]),
+        )
+        for example in values.get("examples", ())
+    ]
+    step = values.get("step")
+    return SkillResults(bits, floor, tuple(scores), tuple(examples), None if step is None else int(step))

@@ -1,0 +1,90 @@
+"""Numbers, times, sizes and command lines as people read them; text made safe to show.
+
+Tests: tests/cli/test_terminal.py, tests/test_formatting.py.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+MINUTE = 60
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+YEAR = 365 * DAY
+MIN_DAYS = 2
+"""days from which hours are no longer counted on"""
+MIN_YEARS = 2
+
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What a terminal obeys, or what no stream can write: C0 and C1 controls but for line breaks and tabs, the embeddings,
+overrides and isolates of bidirectional text (they reach beyond the text and reorder what stands after it), and halves of
+surrogate pairs."""
+
+
+def format_duration(seconds: float) -> str:
+    """Seconds in one unit or two: 45 s, 2 min 10 s, 3 h 20 min, 35 days, 2.3 years.
+
+    Args:
+        seconds: 0 or more; below 1, as tenths.
+    """
+    if seconds < 0.95:
+        return f"{seconds:.1f} s" if seconds >= 0.05 else "0 s"
+    if round(seconds) < MINUTE:
+        return f"{seconds:.0f} s"
+    if round(seconds) < HOUR:
+        return _two_units(round(seconds), MINUTE, "min", 1, "s")
+    if seconds < MIN_DAYS * DAY:
+        return _two_units(round(seconds / MINUTE) * MINUTE, HOUR, "h", MINUTE, "min")
+    if seconds < 10 * DAY:
+        hours = round(seconds / HOUR)
+        return f"{hours // 24} days {hours % 24} h" if hours % 24 else f"{hours // 24} days"
+    if seconds < MIN_YEARS * YEAR:
+        return f"{seconds / DAY:.0f} days"
+    return f"{seconds / YEAR:,.1f} years"
+
+
+def _two_units(seconds: int, large: int, large_unit: str, small: int, small_unit: str) -> str:
+    whole, rest = divmod(seconds, large)
+    return f"{whole} {large_unit}" + (f" {rest // small} {small_unit}" if rest else "")
+
+
+def format_count(number: float) -> str:
+    """A number in five letters or so: 9,999, 12.3k, 1.64 M, 7.2 G, 5 T."""
+    for size, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e4, "k")):
+        if number >= size:
+            scaled = number / (1e3 if unit == "k" else size)
+            return f"{scaled:.3g}{unit}" if scaled < 999.5 else f"{scaled:,.0f}{unit}"
+    return f"{number:,.0f}"
+
+
+def format_bytes(number: float) -> str:
+    """Bytes as memory is counted: 950 B, 12.3 KiB, 1.64 GiB."""
+    for power, unit in ((3, "GiB"), (2, "MiB"), (1, "KiB")):
+        if number >= 1024**power:
+            scaled = number / 1024**power
+            return f"{scaled:.3g} {unit}" if scaled < 999.5 else f"{scaled:,.0f} {unit}"
+    return f"{number:.0f} B"
+
+
+def sanitize(text: str) -> str:
+    """A model's text with U+FFFD for what a terminal would obey.
+
+    All else stays, also what cannot be seen: joiners of Persian, Hindi and emoji, variation selectors, direction marks,
+    wide spaces.
+    """
+    return _OBEYED.sub("\ufffd", text)
+
+
+def shell_command(*words: str | Path) -> str:
+    """A command line to copy, spaces in paths quoted: `llm-scratch generate 'my runs/x'`."""
+    return f"llm-scratch {quote(*words)}"
+
+
+def quote(*words: str | Path) -> str:
+    """Words of a command line, each quoted where the shell of this system needs it."""
+    texts = [str(word) for word in words]
+    return subprocess.list2cmdline(texts) if sys.platform == "win32" else shlex.join(texts)

@@ -1,0 +1,139 @@
+"""The loss of a run as an inline SVG that takes its colors from the page.
+
+Tests: tests/reports/test_chart.py.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from llm_scratch.formatting import format_count
+from llm_scratch.reports.html import Html, element
+
+MAX_POINTS = 600
+"""Points of a line; more cannot be told apart."""
+HEADROOM = 1.1
+"""Height of the chart as a multiple of the first loss, where single batches lie far above it."""
+
+
+@dataclass(frozen=True)
+class LossLines:
+    """The lines of a loss chart, each [2, n]: steps and losses in nats per token."""
+
+    batch: np.ndarray
+    train: np.ndarray
+    val: np.ndarray
+    floor: float | None
+
+    @property
+    def best(self) -> tuple[float, float] | None:
+        """Step and loss of the lowest validation loss; None without an evaluation."""
+        if not self.val.shape[1]:
+            return None
+        lowest = int(self.val[1].argmin())
+        return float(self.val[0, lowest]), float(self.val[1, lowest])
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no loss at all."""
+        return not any(line.shape[1] for line in (self.batch, self.train, self.val))
+
+    def limits(self) -> tuple[float, float, float]:
+        """Last step, lowest and highest loss that the chart shows."""
+        shown = [line for line in (self.batch, self.train, self.val) if line.shape[1]]
+        last = max(float(line[0].max()) for line in shown)
+        low = min(float(line[1].min()) for line in shown)
+        high = max(float(line[1].max()) for line in shown)
+        first = max(float(line[1, 0]) for line in shown)
+        if self.floor is not None:
+            low = min(low, self.floor)
+        return last, low, min(high, HEADROOM * first)
+
+
+def ticks(low: float, high: float, n: int) -> list[float]:
+    """About `n` round numbers from `low` to `high`: multiples of 1, 2 or 5 times a power of ten."""
+    span = (high - low) / max(n, 1)
+    if not span > 0:
+        return [low]
+    power = 10.0 ** math.floor(math.log10(span))
+    step = next(size * power for size in (1, 2, 5, 10) if size * power >= span * (1 - 1e-9))
+    first = math.ceil(low / step - 1e-9)
+    return [round(i * step, 10) for i in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def thin_out(line: np.ndarray, n: int = MAX_POINTS) -> np.ndarray:
+    """At most about `n` points of a line [2, m], the mean of each stretch, the last point kept."""
+    if line.shape[1] <= n:
+        return line
+    parts = np.array_split(line, n, axis=1)
+    means = np.stack([part.mean(axis=1) for part in parts], axis=1)
+    means[:, -1] = line[:, -1]
+    return means
+
+
+def loss_chart(lines: LossLines, width: int, height: int, class_: str = "") -> Html:
+    """A chart of `width` x `height` pixels: training and validation loss over steps, and the floor.
+
+    Args:
+        lines: at least one of them with a point.
+        class_: of the svg element; the page shows one chart where it is wide and another where it is narrow.
+    """
+    left, right, top, bottom = 40, 12, 10, 40
+    last, low, high = lines.limits()
+    margin = 0.06 * (high - low) or 0.5
+    low, high, last = max(0.0, low - margin), high + margin, max(last, 1.0)
+
+    def x_of(step: float) -> float:
+        return left + (width - left - right) * step / last
+
+    def y_of(loss: float) -> float:
+        return top + (height - top - bottom) * (high - loss) / (high - low)
+
+    def path(line: np.ndarray, kind: str) -> Html:
+        points = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in thin_out(line).T)
+        return element("polyline", points=points, class_=kind)
+
+    parts: list[Html] = []
+    for loss in ticks(low, high, 8):
+        y = f"{y_of(loss):.1f}"
+        parts.append(element("line", x1=left, x2=width - right, y1=y, y2=y, class_="grid"))
+        parts.append(element("text", f"{loss:g}", x=left - 8, y=f"{y_of(loss) + 4:.1f}", text_anchor="end"))
+    for step in ticks(0, last, max(2, width // 110)):
+        anchor = "end" if x_of(step) > width - right - 15 else "middle"
+        parts.append(element("text", format_count(step), x=f"{x_of(step):.1f}", y=height - bottom + 18, text_anchor=anchor))
+    floor_y = height - bottom
+    parts.append(element("line", x1=left, x2=width - right, y1=floor_y, y2=floor_y, class_="axis"))
+    parts.append(element("text", "step", x=f"{(left + width - right) / 2:.0f}", y=height - 4, text_anchor="middle"))
+    clip = f"plot-{class_ or width}"
+    area = element("rect", x=left, y=top, width=width - left - right, height=height - top - bottom)
+    parts.append(element("clipPath", area, id=clip))
+    drawn = [path(line, kind) for line, kind in ((lines.batch, "batch"), (lines.train, "train"), (lines.val, "val")) if line.shape[1] > 1]
+    parts.append(element("g", *drawn, clip_path=f"url(#{clip})"))
+    if lines.floor is not None:
+        y = f"{y_of(lines.floor):.1f}"
+        parts.append(element("line", x1=left, x2=width - right, y1=y, y2=y, class_="floor"))
+    if (best := lines.best) is not None:
+        parts.append(element("circle", cx=f"{x_of(best[0]):.1f}", cy=f"{y_of(best[1]):.1f}", r=4.5, class_="best"))
+    label = "Training and validation loss in nats per token over optimizer steps"
+    return element("svg", *parts, viewBox=f"0 0 {width} {height}", role="img", aria_label=label, class_=class_)
+
+
+def legend(lines: LossLines) -> Html:
+    """What each line of the chart is, with its last or best value."""
+    entries: list[tuple[str, str]] = []
+    if lines.val.shape[1] and (best := lines.best) is not None:
+        entries.append(("val", f"validation, best {best[1]:.3f} at step {best[0]:,.0f}"))
+    if lines.train.shape[1]:
+        entries.append(("train", f"training, {lines.train[1, -1]:.3f} at the end"))
+    if lines.batch.shape[1]:
+        entries.append(("batch", "single batches"))
+    if lines.floor is not None:
+        entries.append(("floor", f"floor, the entropy of the text: {lines.floor:.3f}"))
+    items = []
+    for kind, said in entries:
+        swatch = element("svg", element("line", x1=1, x2=25, y1=5, y2=5, class_=kind), viewBox="0 0 26 10", aria_hidden="true")
+        items.append(element("li", swatch, said))
+    return element("ul", *items, class_="legend")

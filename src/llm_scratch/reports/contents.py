@@ -1,0 +1,196 @@
+"""What a report about a run says: read from the files of the run directory, each of which may be missing.
+
+Tests: tests/reports/test_contents.py.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from llm_scratch.errors import CHECKPOINT, UserError
+from llm_scratch.evaluation.doctor import Finding, diagnose
+from llm_scratch.evaluation.floor import Floor, loss_floor
+from llm_scratch.evaluation.skill_results import SkillResults, read_skills
+from llm_scratch.presets import preset
+from llm_scratch.reports.chart import LossLines
+from llm_scratch.reports.settings import Change, changes, nearest_preset
+from llm_scratch.run_directory import RunFolder, read_run
+from llm_scratch.training.lock import is_locked
+from llm_scratch.training.plan import Plan, measured, read_plan
+from llm_scratch.training.plot import running_mean, series
+from llm_scratch.training.records import readable_rows
+
+MAX_SAMPLES = 8
+SAMPLE_HEADING = re.compile(r"^## Step (\d+), ([\d,]+) tokens$", re.M)
+
+T = TypeVar("T")
+State = Literal["finished", "running", "stopped", "diverged", "not started", "imported", "quantized"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A text that the model wrote during training."""
+
+    step: int
+    tokens: str
+    text: str
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """Everything that the page shows.
+
+    Attributes:
+        run: settings and counters of the run directory.
+        state: how far training is.
+        step: the last step that the metrics have.
+        rows: of metrics.jsonl, numbers only.
+        lines: the loss chart's.
+        floor: of the loss, where the entropy of the text is known.
+        findings: check -> what it found.
+        samples: at most `MAX_SAMPLES`, the first and the last among them; `n_samples` is how many there are.
+        skills: of a model of the stories.
+        plan: what was predicted; None for a run that began without a plan.
+        measured: what the run took, under the names of `Plan`.
+        preset: the nearest preset; `changes` are the differences from it.
+        environment: of env.json.
+    """
+
+    run: RunFolder
+    state: State
+    step: int
+    rows: tuple[dict[str, float], ...]
+    lines: LossLines
+    floor: Floor | None
+    findings: dict[str, Finding]
+    samples: tuple[Sample, ...]
+    n_samples: int
+    skills: SkillResults | None
+    plan: Plan | None
+    measured: dict[str, float]
+    preset: str
+    changes: list[Change]
+    environment: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The name of the run directory."""
+        return self.run.path.resolve().name
+
+    @property
+    def evaluations(self) -> list[dict[str, float]]:
+        """The rows with a validation loss."""
+        return [row for row in self.rows if "val_loss" in row]
+
+    @property
+    def tokens(self) -> float:
+        """Tokens that were trained on."""
+        return max((row.get("tokens", 0) for row in self.rows), default=0)
+
+
+def collect(path: Path) -> RunReport:
+    """Read a run directory.
+
+    Raises:
+        UserError: there is no run in `path` (exit code 4).
+    """
+    run = read_run(path)
+    if run is None:
+        raise UserError(
+            f"{path} is not a run directory (no readable config.yaml); `llm-scratch runs list` lists the runs",
+            CHECKPOINT,
+        )
+    rows = [_numbers(row) for row in readable_rows(path / "metrics.jsonl")]
+    floor, skills, base = loss_floor(run.config, rows), read_skills(path), nearest_preset(run.config, run.preset)
+    samples = read_samples(path)
+    step = int(max((row["step"] for row in rows), default=run.step))
+    return RunReport(
+        run=run,
+        state=_state(run, rows, step),
+        step=step,
+        rows=tuple(rows),
+        lines=_lines(rows, floor),
+        floor=floor,
+        findings=diagnose(rows, run.config, skills) if rows else {},
+        samples=tuple(spread_out(samples, MAX_SAMPLES)),
+        n_samples=len(samples),
+        skills=skills,
+        plan=read_plan(path),
+        measured=measured(rows),
+        preset=base,
+        changes=changes(run.config, preset(base)),
+        environment=_environment(path),
+    )
+
+
+def _numbers(row: dict[str, Any]) -> dict[str, float]:
+    """The finite numbers of a row."""
+    return {key: value for key, value in row.items() if isinstance(value, (int, float)) and math.isfinite(value)}
+
+
+def _state(run: RunFolder, rows: Sequence[dict[str, float]], step: int) -> State:
+    """How far training is."""
+    if run.bits != 32:
+        return "quantized"
+    if is_locked(run.path):
+        return "running"
+    if any(row.get("diverged") for row in rows):
+        return "diverged"
+    if run.finished:
+        return "finished"
+    if run.origin and not step:
+        return "imported"
+    return "stopped" if rows or run.step else "not started"
+
+
+def _lines(rows: Sequence[dict[str, float]], floor: Floor | None) -> LossLines:
+    """The lines of the loss chart: a run without training losses at its evaluations has the mean of its batches."""
+    batch = series(rows, "step", "loss")
+    train = series(rows, "step", "train_loss")
+    return LossLines(
+        batch=batch,
+        train=train if train.size else running_mean(batch),
+        val=series(rows, "step", "val_loss"),
+        floor=None if floor is None else floor.nats_per_token,
+    )
+
+
+def read_samples(run: Path) -> list[Sample]:
+    """The texts of samples.md, the oldest first.
+
+    A line inside a text that looks like a heading counts as one only if its step is a later one.
+    """
+    try:
+        text = (run / "samples.md").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    headings: list[re.Match[str]] = []
+    for heading in SAMPLE_HEADING.finditer(text):
+        if not headings or int(heading[1]) > int(headings[-1][1]):
+            headings.append(heading)
+    starts = [heading.start() for heading in headings] + [len(text)]
+    return [
+        Sample(int(heading[1]), heading[2], text[heading.end() : end].strip()) for heading, end in zip(headings, starts[1:], strict=True)
+    ]
+
+
+def spread_out(samples: Sequence[T], n: int) -> list[T]:
+    """At most `n` of several things, evenly spaced, the first and the last among them."""
+    if len(samples) <= n:
+        return list(samples)
+    return [samples[round(i * (len(samples) - 1) / (n - 1))] for i in range(n)]
+
+
+def _environment(run: Path) -> dict[str, Any]:
+    """What env.json says; nothing if it is not there or damaged."""
+    try:
+        values = json.loads((run / "env.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}

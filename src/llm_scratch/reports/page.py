@@ -1,0 +1,203 @@
+"""A run as one HTML page: no network, no script, no other file; to read, to hand out and to print.
+
+`write_report` makes the page, `render` its text from what `contents.collect` has read.
+Tests: tests/reports/test_page.py.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+from llm_scratch.evaluation.doctor import Finding
+from llm_scratch.files import write_whole
+from llm_scratch.formatting import format_count, format_duration, shell_command
+from llm_scratch.reports.chart import legend, loss_chart
+from llm_scratch.reports.contents import RunReport, Sample, collect, spread_out
+from llm_scratch.reports.html import Html, element, table
+from llm_scratch.reports.style import STYLE
+from llm_scratch.reports.tables import machine, plan, reproduction, settings, skills
+
+EVALUATION_ROWS = 8
+SEVERITY = {"ill": ("problem", "Problem"), "watch": ("warning", "Warning"), "well": ("ok", "OK")}
+STATUS = {
+    "finished": ("ok", "finished"),
+    "running": ("warning", "still training"),
+    "stopped": ("warning", "stopped before its last step"),
+    "diverged": ("problem", "diverged"),
+    "not started": ("warning", "not trained yet"),
+    "imported": ("ok", "imported model"),
+    "quantized": ("ok", "quantized model"),
+}
+
+
+def write_report(run: str | Path, out: str | Path | None = None) -> Path:
+    """Write the report about a run directory; returns the path of the page.
+
+    Args:
+        run: the run directory.
+        out: the HTML file; None: report.html in the run directory.
+    Raises:
+        UserError: there is no run, or the file cannot be written.
+    """
+    path = Path(run)
+    out = path / "report.html" if out is None else Path(out)
+    write_whole(out, render(collect(path)))
+    return out
+
+
+def render(report: RunReport) -> str:
+    """The page of a report."""
+    training = [] if report.state in ("quantized", "imported") else [_loss, _diagnosis, _samples, skills, plan, machine]
+    sections = [make(report) for make in [_header, *training, settings, reproduction]]
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("title", f"{report.name}: training report"),
+        element("style", Html(STYLE)),
+    )
+    body = element("body", element("main", *(section for section in sections if section)))
+    return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+
+
+def _header(report: RunReport) -> Html:
+    """Name, state, a summary sentence and the key figures."""
+    kind, words = STATUS[report.state]
+    changed = time.strftime("%Y-%m-%d", time.localtime(report.run.changed))
+    where = element("p", f"{report.run.path.resolve()} · {changed}", class_="dim where")
+    parts = [element("h1", report.name), where, element("span", words, class_=f"status {kind}"), element("p", _summary(report))]
+    if note := _state_note(report):
+        parts.append(element("p", note, class_="dim"))
+    return element("header", *parts, _tiles(report))
+
+
+def _summary(report: RunReport) -> str:
+    """What was trained on what, in a sentence."""
+    model, data = report.run.config.model, report.run.config.data
+    layers = f"{model.n_layers} layer{'s' * (model.n_layers != 1)}"
+    what = (
+        f"A {model.architecture} model of {format_count(model.n_params)} parameters: {layers} of width {model.emb_dim}, "
+        f"{model.n_heads} heads, a context of {model.context_length:,} tokens and a vocabulary of {model.vocab_size:,} ({data.tokenizer})."
+    )
+    if report.state == "quantized":
+        return f"{report.run.description.capitalize()}. {what}"
+    if report.state == "imported":
+        return f"Imported from {report.run.origin}. {what}"
+    start = f" It starts from {report.run.config.start}." if report.run.config.start else ""
+    return f"{what} Training text: {_source(data.source)}.{start}"
+
+
+def _source(source: str) -> str:
+    """A source in at most 200 letters: a list of files can be long."""
+    return source if len(source) <= 200 else f"{source[:200]}…"
+
+
+def _state_note(report: RunReport) -> str:
+    """What is missing because of the run's state, and how to go on."""
+    path, steps = report.run.path, f"{report.run.steps:,}" if report.run.steps else "its"
+    resume = shell_command("train", "--resume", path)
+    if report.state == "quantized":
+        return "It was not trained in this form, so it has no loss curve, no samples and no training settings of its own."
+    if report.state == "imported":
+        return "It was not trained here, so there is no loss curve and there are no samples."
+    if report.state == "running":
+        return f"This page shows the first {report.step:,} of {steps} steps. Make it again when training is done."
+    if report.state == "stopped":
+        saved = f"; the last checkpoint is of step {report.run.step:,}" if report.run.step else "; no checkpoint was saved"
+        return f"Training reached step {report.step:,} of {steps} and was stopped or killed{saved}. Resume it with: {resume}"
+    if report.state == "diverged":
+        return f"Losses or weights were not finite after step {report.step:,} of {steps}."
+    return "" if report.state == "finished" else "There is a run directory with settings, and no training step yet."
+
+
+def _tiles(report: RunReport) -> Html:
+    """The key figures."""
+    best = min((row["val_loss"] for row in report.evaluations), default=None)
+    bits = min((row["val_bits_per_byte"] for row in report.evaluations if "val_bits_per_byte" in row), default=None)
+    tiles: list[tuple[str, str, str]] = []
+    if best is not None:
+        tiles.append(("Validation loss", f"{best:.3f}", "best, nats per token"))
+    if bits is not None:
+        tiles.append(("Bits per byte", f"{bits:.3f}", "best, validation"))
+        if report.floor is not None:
+            above = bits / report.floor.bits_per_byte - 1
+            tiles.append(("Above the floor", f"{above:.1%}", f"floor: {report.floor.bits_per_byte:.3f} bits"))
+    tiles.append(("Parameters", format_count(report.run.config.model.n_params), f"{report.run.config.model.bits} bits each"))
+    if report.tokens:
+        epochs = max((row["passes"] for row in report.evaluations if "passes" in row), default=None)
+        in_epochs = "" if epochs is None else f", {epochs:.2g} epochs"
+        tiles.append(("Tokens", format_count(report.tokens), f"{report.step:,} steps{in_epochs}"))
+    if "seconds" in report.measured:
+        seconds = report.measured["seconds"]
+        tiles.append(("Time", format_duration(seconds), "hours:minutes:seconds" if seconds >= 3600 else "minutes:seconds"))
+    boxes = [
+        element("div", element("dt", name), element("dd", value, *[element("small", note)] * bool(note))) for name, value, note in tiles
+    ]
+    return element("dl", *boxes, class_="tiles")
+
+
+def _loss(report: RunReport) -> Html:
+    """The chart, and a few evaluations as numbers."""
+    title = element("h2", "Loss")
+    if report.lines.is_empty:
+        return element("section", title, element("p", "No loss was recorded yet."))
+    charts = [loss_chart(report.lines, 880, 380, "broad"), loss_chart(report.lines, 340, 300, "narrow")]
+    n_vocab = report.run.config.model.vocab_size
+    caption = f"Nats per token. Guessing all {n_vocab:,} tokens alike costs ln {n_vocab:,} = {math.log(n_vocab):.2f}."
+    figure = element("figure", *charts, legend(report.lines), element("figcaption", caption))
+    return element("section", title, figure, _evaluations(report))
+
+
+def _evaluations(report: RunReport) -> Html:
+    """Evenly spaced evaluations, the first and the last among them."""
+    rows = [row for row in report.evaluations if {"train_loss", "val_loss"} <= row.keys()]
+    if not rows:
+        return Html()
+    header = ("step", "tokens", "training loss", "validation loss", "bits per byte")
+    body: list[tuple[str | Html, ...]] = []
+    for row in spread_out(rows, EVALUATION_ROWS):
+        bits = f"{row['val_bits_per_byte']:.4f}" if "val_bits_per_byte" in row else "–"
+        body.append((f"{row['step']:,.0f}", format_count(row.get("tokens", 0)), f"{row['train_loss']:.4f}", f"{row['val_loss']:.4f}", bits))
+    return table(header, body)
+
+
+def _diagnosis(report: RunReport) -> Html:
+    """What the checks found, problems first."""
+    title = element("h2", "Diagnosis")
+    if not report.findings:
+        return element(
+            "section", title, element("p", "There is no curve to check." if report.lines.is_empty else "The run is too short to check.")
+        )
+    items = [_finding(name, finding) for state in SEVERITY for name, finding in report.findings.items() if finding.state == state]
+    return element("section", title, element("ul", *items, class_="findings"))
+
+
+def _finding(name: str, finding: Finding) -> Html:
+    kind, word = SEVERITY[finding.state]
+    said = [element("p", element("strong", f"{name}: "), finding.what), element("p", finding.evidence, class_="dim")]
+    if finding.advice:
+        said.append(element("p", f"→ {finding.advice}"))
+    return element("li", element("b", word, class_=kind), element("div", *said))
+
+
+def _samples(report: RunReport) -> Html:
+    """What the model wrote from the same prompt as it learned."""
+    title = element("h2", "Samples during training")
+    if not report.samples:
+        why = "train.sample_every is 0, or the first was not due yet"
+        return element("section", title, element("p", f"No samples were written ({why})."))
+    prompt = report.run.config.train.prompt
+    which = "" if report.n_samples == len(report.samples) else f" {len(report.samples)} of {report.n_samples} are shown."
+    about = f"The prompt is in bold; temperature 0.8.{which}"
+    cards = [_sample(sample, prompt) for sample in report.samples]
+    return element("section", title, element("p", about, class_="dim"), *cards, class_="samples")
+
+
+def _sample(sample: Sample, prompt: str) -> Html:
+    begins = bool(prompt) and sample.text.startswith(prompt)
+    body = sample.text.removeprefix(prompt) if begins else sample.text
+    shown = [element("span", prompt, class_="prompt")] * begins
+    heading = element("h3", f"Step {sample.step:,}, after {sample.tokens} tokens")
+    return element("article", heading, element("p", *shown, body or "(nothing)"))

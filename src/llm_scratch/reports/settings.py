@@ -1,0 +1,79 @@
+"""The settings of a run beside those of the nearest preset, and the command that trains the run again.
+
+Tests: tests/reports/test_settings.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from llm_scratch.config import RunConfig, to_dict
+from llm_scratch.presets import PRESETS
+
+GROUPS = ("model", "data", "train", "machine")
+
+
+@dataclass(frozen=True)
+class Change:
+    """A setting that differs from the preset's."""
+
+    name: str
+    value: Any
+    preset_value: Any
+
+
+def flatten(config: RunConfig) -> dict[str, Any]:
+    """Every setting by its flag's name, such as "model.emb_dim"; the model that training starts from is "from"."""
+    groups = to_dict(config)
+    flat = {f"{group}.{name}": value for group in GROUPS for name, value in groups[group].items()}
+    return flat | {"from": config.start}
+
+
+def changes(config: RunConfig, base: RunConfig) -> list[Change]:
+    """The settings in which a run differs from `base`, in the order of the config classes."""
+    here, there = flatten(config), flatten(base)
+    return [Change(name, value, there[name]) for name, value in here.items() if value != there[name]]
+
+
+def nearest_preset(config: RunConfig, name: str = "") -> str:
+    """The preset that a run differs least from; `name`, where that is a preset, because its folder is named so."""
+    if name in PRESETS:
+        return name
+    return min(PRESETS, key=lambda each: len(changes(config, PRESETS[each]())))
+
+
+def train_words(config: RunConfig, preset: str, out: str) -> list[str]:
+    """The words after `llm-scratch` that train a run with these settings again, from its preset and flags.
+
+    Args:
+        config: the settings of the run.
+        preset: a name in `PRESETS`.
+        out: the new run directory.
+    """
+    here, base = flatten(config), PRESETS[preset]()
+    words = ["train", preset]
+    wanted = {change.name for change in changes(config, base)}
+    if "data.tokenizer" in wanted:
+        wanted.add("model.vocab_size")  # a ready-made tokenizer brings its own; the run's is stated
+    if config.start:
+        words += ["--from", config.start]
+        wanted = {name for name in wanted if not name.startswith("model.")} | {"model.context_length", "model.drop_rate"}
+        wanted -= {"data.tokenizer"}  # shape and tokenizer come with the model
+    for name, value in here.items():
+        if name in wanted and name != "from":
+            words += _flag(name, value)
+    return [*words, "--out", out]
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    """A setting as words of a command line."""
+    flag = f"--{name.replace('_', '-')}"
+    if isinstance(value, bool):
+        group, _, rest = flag[2:].partition(".")
+        return [flag if value else f"--{group}.no-{rest}"]
+    if isinstance(value, (list, tuple)):
+        return [flag, *map(str, value)]
+    if str(value).startswith("-"):
+        return [f"{flag}={value}"]
+    return [flag, str(value)]

@@ -1,0 +1,134 @@
+"""What a run directory holds, read from its small files, so that no torch is needed.
+
+Tests: tests/cli/test_folders.py.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llm_scratch.config import RunConfig, load_config
+from llm_scratch.errors import CHECKPOINT, DATA, UserError
+from llm_scratch.formatting import shell_command
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run directory. `step` of `steps` optimizer steps are in its last checkpoint; `scores` is its last look at held-out text."""
+
+    path: Path
+    config: RunConfig
+    step: int
+    steps: int
+    best: float
+    scores: dict[str, float]
+    changed: float
+    """seconds since 1970"""
+    text: dict[str, Any] = field(default_factory=dict)
+    """which text it was trained on, as its last checkpoint says (`data.corpus.TextFingerprint`)"""
+    bits: int = 32
+    """of a weight: 8 or 4 in a quantized model, which cannot be trained"""
+    origin: str = ""
+    """what a quantized or imported model was made from"""
+
+    @property
+    def preset(self) -> str:
+        """What the run was made from, as its folder's name says: "quickstart" of "2026-07-01-quickstart-2"."""
+        return re.sub(r"^\d{4}-\d\d-\d\d-|(?<=.)-\d+$", "", self.path.name)
+
+    @property
+    def description(self) -> str:
+        """What a run is that was not trained here: "gpt2 quantized to 8 bits", "imported from model.pth"; "" for any other."""
+        if self.bits != 32:
+            return f"{self.origin or 'a model'} quantized to {self.bits} bits"
+        return f"imported from {self.origin}" if self.origin and not self.step else ""
+
+    def check_trainable(self) -> None:
+        """Refuse a quantized model where one is to be trained.
+
+        Raises:
+            UserError: it is one (exit code 4).
+        """
+        if self.bits != 32:
+            instead = self.origin or "the run that it was made from"
+            raise UserError(f"{self.path} is {self.description} and cannot be trained; train {instead}, then quantize it", CHECKPOINT)
+
+    @property
+    def has_curve(self) -> bool:
+        """Whether the run has recorded metrics."""
+        return (self.path / "metrics.jsonl").is_file()
+
+    @property
+    def origin_with_curve(self) -> Path | None:
+        """The run that a quantized model was made from, where it still exists and has a curve."""
+        origin = Path(self.origin)
+        return origin if self.origin and (origin / "metrics.jsonl").is_file() else None
+
+    @property
+    def reason_without_curve(self) -> str:
+        """Why a model that was not trained here has no training curve; "" for any other run."""
+        if self.has_curve or not self.description:
+            return ""
+        if self.bits != 32:
+            return f"{self.path} is {self.description}; a quantized model is not trained, so it has no training curve"
+        return f"{self.path} is {self.description} and not trained here yet, so it has no training curve"
+
+    def check_has_curve(self, command: str) -> None:
+        """Refuse a run without metrics, where its curve is needed.
+
+        Args:
+            command: the one that needs the curve, such as "plot"; suggested for the run that a quantized model was made from.
+        Raises:
+            UserError: there is no curve (exit code 3); says why, and what to do where something can be done.
+        """
+        if self.has_curve:
+            return
+        if reason := self.reason_without_curve:
+            origin = self.origin_with_curve
+            instead = f"; use: {shell_command(command, origin)}" if origin else ""
+            raise UserError(f"{reason}{instead}", DATA)
+        begun = any(self.path.glob("ckpt/step-*"))
+        how = shell_command("train", "--resume", self.path) if begun else "the same train command begins it"
+        raise UserError(f"{self.path} is not trained yet, so it has no training curve; train it: {how}", DATA)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all its steps are done."""
+        return 0 < self.steps <= self.step
+
+
+def read_run(path: Path) -> RunFolder | None:
+    """The run in a folder; None if it is none, or its config.yaml is not readable."""
+    try:
+        config = load_config(path / "config.yaml")
+    except UserError:
+        return None
+    state = _state(path)
+    changed = max((p.stat().st_mtime for p in (path / "metrics.jsonl", path / "config.yaml") if p.is_file()), default=0.0)
+    steps = state.get("steps", config.train.steps if config.train.epochs is None else 0)
+    return RunFolder(
+        path,
+        config,
+        state.get("step", 0),
+        steps,
+        state.get("best", float("inf")),
+        state.get("last_eval", {}),
+        changed,
+        text=state.get("text") or {},
+        bits=config.model.bits,
+        origin=state.get("made_from", ""),
+    )
+
+
+def _state(path: Path) -> dict[str, Any]:
+    """The counters of a run's last checkpoint; nothing if there is none."""
+    try:
+        name = (path / "ckpt" / "latest").read_text(encoding="utf-8").strip()
+        state = json.loads((path / "ckpt" / name / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return state if isinstance(state, dict) else {}

@@ -1,0 +1,143 @@
+"""The progress of `train(..., progress=True)`: one line that is updated in place, in a notebook or on a terminal.
+
+Tests: tests/training/test_progress_line.py.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+from llm_scratch.formatting import format_duration
+from llm_scratch.training.records import Watcher
+
+if TYPE_CHECKING:
+    from llm_scratch.training.loop import Run
+
+UPDATE_SECONDS = 0.25
+"""Least time between two updates; a notebook stores each one."""
+
+
+class Line(Protocol):
+    """A place that shows one line of text and can replace it."""
+
+    def show(self, text: str) -> None:
+        """Replace the line."""
+        ...
+
+    def close(self) -> None:
+        """Leave the line as it is; what is printed next begins below it."""
+        ...
+
+
+class TerminalLine:
+    """A line of a text stream, rewritten after a carriage return."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = sys.stdout if stream is None else stream
+        self.width = 0
+
+    def show(self, text: str) -> None:
+        """Write over the line; spaces cover the rest of a longer one."""
+        self.stream.write("\r" + text.ljust(self.width))
+        self.stream.flush()
+        self.width = len(text)
+
+    def close(self) -> None:
+        """End the line, if there is one."""
+        if self.width:
+            self.stream.write("\n")
+            self.stream.flush()
+        self.width = 0
+
+
+class NotebookLine:
+    """An output of a notebook's cell that is updated in place; after `close` the next text is another output."""
+
+    def __init__(self, display: Any) -> None:
+        self._display = display
+        self._handle: Any = None
+
+    def show(self, text: str) -> None:
+        """Replace the output."""
+        content = {"text/plain": text}
+        if self._handle is None:
+            self._handle = self._display(content, raw=True, display_id=True)
+        else:
+            self._handle.update(content, raw=True)
+
+    def close(self) -> None:
+        """Keep the output as it is."""
+        self._handle = None
+
+
+def open_line() -> Line:
+    """The line of the notebook that this code runs in, or of standard output. IPython is not imported where it is not used."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if shell is None or not hasattr(shell, "kernel"):
+        return TerminalLine()
+    from IPython.display import display
+
+    return NotebookLine(display)
+
+
+class ProgressLine(Watcher):
+    """A callback of `train` that shows step, losses, speed and time left in a line that is updated in place.
+
+    Args:
+        line: where to show it; None: the notebook's cell or standard output.
+        every: least seconds between two updates.
+    """
+
+    def __init__(self, line: Line | None = None, every: float = UPDATE_SECONDS) -> None:
+        self.line = open_line() if line is None else line
+        self.every = every
+        self._began = self._shown = time.perf_counter()
+        self._first_step = 0
+        self._first_tokens = 0
+
+    def started(self, run: Run, resumed: bool) -> None:
+        """Show where the run begins."""
+        self._began = time.perf_counter()
+        self._first_step, self._first_tokens = run.step, run.tokens
+        self._show(run)
+
+    def step(self, run: Run, row: dict[str, float]) -> None:
+        """Update the line, if the last update is old enough."""
+        if time.perf_counter() - self._shown >= self.every:
+            self._show(run, row)
+
+    def evaluated(self, run: Run, scores: dict[str, float]) -> None:
+        """Update the line with the validation loss."""
+        self._show(run)
+
+    def finished(self, run: Run) -> None:
+        """Show the end, and leave the line."""
+        self._show(run)
+        self.line.close()
+
+    def note(self, message: str) -> None:
+        """Print a message below the line."""
+        self.line.close()
+        print(message)
+
+    def warn(self, message: str) -> None:
+        """Print a warning below the line."""
+        self.note(f"warning: {message}")
+
+    def _show(self, run: Run, row: dict[str, float] | None = None) -> None:
+        """Compose the line and show it."""
+        self._shown = time.perf_counter()
+        elapsed, done = self._shown - self._began, run.step - self._first_step
+        parts = [f"step {run.step:,}/{run.steps:,} ({run.step / max(run.steps, 1):.0%})"]
+        if row is not None:
+            parts.append(f"loss {row['loss']:.3f}")
+        if "val_loss" in run.last_eval:
+            parts.append(f"validation {run.last_eval['val_loss']:.3f}")
+        if done and elapsed > 0:
+            parts.append(f"{(run.tokens - self._first_tokens) / elapsed:,.0f} tokens/s")
+            left = elapsed / done * (run.steps - run.step)
+            parts.append(f"{format_duration(left)} left" if run.step < run.steps else f"{format_duration(elapsed)} in all")
+        self.line.show(" · ".join(parts))

@@ -1,0 +1,32 @@
+"""The report by command."""
+
+from __future__ import annotations
+
+
+def test_the_page_is_written_into_the_run(llm, trained):
+    result = llm("report", trained)
+    assert (result.code, result.out, result.err) == (0, f"{trained}/report.html\n", "")
+    page = (trained / "report.html").read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>")
+    assert "finished" in page
+    assert "Step 4, after" in page, "what the model wrote"
+    assert llm("report", trained, "--out", "mine.html").out == "mine.html\n"
+
+
+def test_a_page_about_something_else_than_a_run_is_refused(llm, tmp_path):
+    (tmp_path / "folder").mkdir()
+    for name in ("folder", "gpt2"):
+        result = llm("report", name)
+        assert (result.code, result.err.count("\n")) == (4, 1)
+        assert f"{name} is not a run directory" in result.err
+    assert not list(tmp_path.rglob("*.html"))
+
+
+def test_a_quantized_and_an_imported_model_have_a_page(llm, trained):
+    assert llm("quantize", trained, "--out", "few").code == 0
+    assert llm("import", next((trained / "ckpt").glob("step-*")), "--out", "other").code == 0
+    for name, words in (("few", "quantized to 8 bits"), ("other", "Imported from")):
+        result = llm("report", name)
+        assert (result.code, result.err) == (0, "")
+        assert words in (trained.parent / name / "report.html").read_text(encoding="utf-8")
+    assert llm("generate", "few", "the", "--tokens", "2").code == 0, "the page does not damage the run"
