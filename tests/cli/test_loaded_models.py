@@ -76,7 +76,8 @@ def test_generate_writes_what_the_library_does(llm, where):
 def test_chat_answers_what_the_library_does(llm, where, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO("the hen\na fox\n"))
     result = llm("chat", where, "--tokens", "8", "--temperature", "0", "--device", "cpu")
-    assert (result.code, result.err) == (0, "")
+    assert result.code == 0, result.err
+    assert result.err in ("", "llm-scratch: warning: the context is full: the first turn is left out\n")
     model, tokenizer = load(where)
     talk, want = Conversation(), ""
     for words in ("the hen", "a fox"):

@@ -48,6 +48,7 @@ class Constraint:
 
     def __call__(self, logits: Tensor, ids: Tensor) -> Tensor:
         """Hear the last token of each text [B, S], unless this is the first call, and forbid what may not follow. [B, V] -> [B, V]."""
+        begins = not self._rows
         if self._rows:
             for row, token in zip(self._rows, ids[:, -1].tolist(), strict=True):
                 if not row.is_stopped():
@@ -55,7 +56,10 @@ class Constraint:
         else:
             self._rows = [self._matcher(self._tokens, self._grammar, log_level=0) for _ in ids]
         allowed = np.stack([np.frombuffer(row.compute_logit_bias(), np.uint8)[: logits.shape[1]] > 0 for row in self._rows])
-        allowed[[row.is_error() for row in self._rows]] = False  # this text ends, and the others continue
+        failed = [row.is_error() for row in self._rows]
+        if begins and any(failed):
+            raise UserError("no token of this tokenizer can begin the form; use a model whose vocabulary has its characters", DATA)
+        allowed[failed] = False  # this text ends, and the others continue
         return logits.masked_fill(~torch.from_numpy(allowed).to(logits.device), float("-inf"))
 
 
