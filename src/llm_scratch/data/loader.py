@@ -58,6 +58,7 @@ class TokenLoader:
                 f"{len(ids)} tokens hold {len(self.starts)} windows of {T}; {needed} are needed: use more text or a smaller context_length",
                 DATA,
             )
+        self.whole_window_offsets = False
         self._epoch_starts = lru_cache(maxsize=2)(self._starts_of_epoch)
 
     def __len__(self) -> int:
@@ -74,11 +75,20 @@ class TokenLoader:
         windows = len(self) * self.batch_size if self.order == "epochs" else len(self.starts)
         return len(self.ids) - 1 - windows * T
 
+    def use_whole_window_offsets(self) -> None:
+        """Take the "shuffled" rows of older runs, so that they resume exactly: one window fewer an epoch, at an offset of up to T - 1."""
+        if self.order == "shuffled" and len(self.starts) > 1:
+            self.starts = self.starts[:-1]
+            self.whole_window_offsets = True
+            self._epoch_starts.cache_clear()
+
     def _starts_of_epoch(self, epoch: int) -> np.ndarray:
         if self.order == "in order":
             return self.starts
         rng = np.random.default_rng([self.seed, epoch])
         starts = rng.permutation(self.starts)
+        if self.whole_window_offsets:
+            return starts + rng.integers(self.context_length) if len(starts) > 1 else starts
         if self.order == "shuffled":
             most = self.left_out
             # Drawn from thrice the range and clipped: one epoch in three begins with the first token, one in

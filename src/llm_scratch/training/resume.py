@@ -35,6 +35,8 @@ def resume(run: Run, found: Checkpoint, watcher: Watcher) -> str:
     planned = found.state["steps"]  # 0: imported, not trained yet
     if run.steps < planned:
         raise UserError(shorter(run.folder, f"{planned:,} steps", f"{run.steps:,}"), CHECKPOINT)
+    if planned and "row_offsets" not in found.state:
+        run.train_loader.use_whole_window_offsets()
     run.restore(found)
     if changed := what_changed(found.state, numerics(run.trainee, run.device)):
         watcher.warn(changed)

@@ -185,6 +185,8 @@ class Run:
             "step": self.step, "steps": self.steps, "tokens": self.tokens, "best": self.best, "last_eval": dict(self.last_eval),
             "random": random_state(), "guard": self.guard.state(), "trouble": asdict(self.trouble),
         } | numerics(self.trainee, self.device)  # fmt: skip
+        if not self.train_loader.whole_window_offsets:  # runs from before this key resume with their own rows
+            state["row_offsets"] = "remainder"
         if self.text is not None:
             state["text"] = asdict(self.text)
         return partial(
