@@ -45,7 +45,7 @@ def test_shakespeare_is_the_whole_text(data_dir, monkeypatch):
 
 @pytest.mark.parametrize(("name", "file"), [("verdict", "the-verdict.txt"), ("shakespeare", "tinyshakespeare.txt")])
 def test_without_network_the_error_says_what_to_do(name, file, no_data, tmp_path):
-    with pytest.raises(UserError, match=f"cannot download {file}: .* as {file} into a folder and set LLM_SCRATCH_DATA") as error:
+    with pytest.raises(UserError, match=f"cannot download {file}: .* save it as FOLDER/{file} and set LLM_SCRATCH_DATA=FOLDER") as error:
         read(name)
     assert error.value.code == DATA
     assert not (tmp_path / "cache").exists()

@@ -95,9 +95,11 @@ def test_nanogpt_is_the_same_model_here(tmp_path, bias, compiled):
     [
         ({"use_rmsnorm": True}, "model_args has use_rmsnorm=True, which nanoGPT's own model does not know"),
         ({"n_layer": "2"}, r"model_args\['n_layer'\] is '2'; expected a whole number"),
-        ({"n_layer": 10**9}, r"h\.2\.ln_1\.weight is missing, which model_args asks for"),
+        ({"n_layer": 10**4}, r"h\.2\.ln_1\.weight is missing, which model_args asks for"),
+        ({"n_layer": 10**9}, "n_layers: 1000000000 is out of range"),
         ({"n_layer": 1}, r"unknown tensor h\.1\."),
-        ({"n_embd": 10**12 * 3}, r"wte\.weight is \(37, 24\), by model_args it is"),
+        ({"n_embd": 3 * 10**6}, r"wte\.weight is \(37, 24\), by model_args it is"),
+        ({"n_embd": 10**12 * 3}, "emb_dim: 3000000000000 is out of range"),
         ({"n_head": 5}, "n_embd=24 is not a multiple of n_head=5"),
         ({"bias": False}, r"h\.0\.attn\.c_attn\.bias is not 0"),
         ({"bias": "yes"}, "bias='yes'"),
@@ -140,7 +142,8 @@ def test_litgpt_without_rotary_places_is_the_same_model_here(tmp_path, bias, app
         ({"n_query_groups": 1}, "n_query_groups is 1; expected 3"),
         ({"intermediate_size": 7}, "intermediate_size is 7; expected 96"),
         ({"n_layer": 0}, "n_layer is 0; expected a whole number from 1 on"),
-        ({"n_layer": 10**9}, r"h\.2\.norm_1\.weight is missing, which model_config.yaml asks for"),
+        ({"n_layer": 10**4}, r"h\.2\.norm_1\.weight is missing, which model_config.yaml asks for"),
+        ({"n_layer": 10**9}, "n_layers: 1000000000 is out of range"),
         ({"gelu_approximate": "sigmoid"}, "gelu_approximate is 'sigmoid'"),
     ],
 )

@@ -215,10 +215,13 @@ def test_the_sizes_are_the_four_of_the_release():
         (json.dumps(SETTINGS | {"n_head": 3}), "n_embd=8 is not a multiple of n_head=3"),
         (json.dumps(SETTINGS | {"n_ctx": 0}), "n_ctx is '0'; expected a whole number"),
         (json.dumps(SETTINGS | {"n_ctx": True}), "n_ctx is 'True'"),
-        (json.dumps(SETTINGS | {"n_layer": 10**9}), "model/h2/ln_1/g is missing"),
+        (json.dumps(SETTINGS | {"n_layer": 10**4}), "model/h2/ln_1/g is missing"),
+        (json.dumps(SETTINGS | {"n_layer": 10**9}), "n_layers: 1000000000 is out of range"),
         (json.dumps(SETTINGS | {"n_layer": 1}), "unknown tensor model/h1/attn/c_attn/b"),
-        (json.dumps(SETTINGS | {"n_embd": 10**12}), r"model/wte is \(261, 8\), by hparams.json it is \(261, 1000000000000\)"),
-        (json.dumps(SETTINGS | {"n_vocab": 10**12}), r"model/wte is \(261, 8\), by hparams.json it is"),
+        (json.dumps(SETTINGS | {"n_embd": 10**6}), r"model/wte is \(261, 8\), by hparams.json it is \(261, 1000000\)"),
+        (json.dumps(SETTINGS | {"n_embd": 10**12}), "emb_dim: 1000000000000 is out of range"),
+        (json.dumps(SETTINGS | {"n_vocab": 10**6}), r"model/wte is \(261, 8\), by hparams.json it is"),
+        (json.dumps(SETTINGS | {"n_vocab": 10**12}), "vocab_size: 1000000000000 is out of range"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_before_anything_is_built(copy, text, message):

@@ -236,12 +236,10 @@ def draws(settings: dict[str, Any]) -> bool:
 def show_texts(screen: Console, prompt: str, shown: list[Exhibit]) -> None:
     """Print the texts of the last exhibit; one that was written before is named and not printed again."""
     exhibit, repeated = shown[-1], repeated_texts(shown)
-    screen.print(Text.assemble((exhibit.name, "bold"), (f"  {exhibit.flags}", "dim")))
+    screen.print(Text.assemble((exhibit.name, "bold"), f"  {exhibit.flags}"))
     for sample, text in enumerate(exhibit.texts):
         before = repeated.get((len(shown) - 1, sample))
-        screen.print(
-            Text.assemble((printable(prompt), "dim"), printable(text)) if before is None else Text(f"(the text of {before})", "dim")
-        )
+        screen.print(Text.assemble((printable(prompt), "bold"), printable(text)) if before is None else Text(f"(the text of {before})"))
     screen.print()
 
 
