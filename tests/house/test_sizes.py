@@ -1,4 +1,4 @@
-"""A file is one idea and at most 300 lines, a function at most 60."""
+"""A file is one idea and at most 400 lines, a function at most 60."""
 
 import ast
 from pathlib import Path
@@ -9,7 +9,7 @@ import llm_scratch
 
 SRC = Path(llm_scratch.__file__).parent.parent
 FILES = sorted([*(SRC / "llm_scratch").rglob("*.py"), *SRC.glob("*.py")])
-MAX_FILE, MAX_FUNCTION = 300, 60
+MAX_FILE, MAX_FUNCTION = 400, 60
 
 
 def too_large(path: Path) -> list[str]:
@@ -29,7 +29,7 @@ def test_files_and_functions_are_short():
     assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize(("lines", "problems"), [(59, 0), (60, 1), (298, 1), (300, 2)])
+@pytest.mark.parametrize(("lines", "problems"), [(59, 0), (60, 1), (298, 1), (400, 2)])
 def test_the_ruler_measures(tmp_path, lines, problems):
     (tmp_path / "long.py").write_text("def f():\n" + "    x = 1\n" * lines)
     assert len(too_large(tmp_path / "long.py")) == problems

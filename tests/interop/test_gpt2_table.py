@@ -92,8 +92,8 @@ def test_what_may_be_absent_is_zero(model):
 
 
 def test_a_shape_without_end_is_compared_and_not_built():
-    huge = ModelConfig(vocab_size=10**9, emb_dim=12 * 10**9, n_heads=12, n_layers=10**9)
-    with pytest.raises(UserError, match=r"wte\.weight is \(31, 12\), by settings it is \(1000000000, 12000000000\)"):
+    huge = ModelConfig(vocab_size=10**9, emb_dim=12 * 10**6, n_heads=12, n_layers=10**4)
+    with pytest.raises(UserError, match=r"wte\.weight is \(31, 12\), by settings it is \(1000000000, 12000000\)"):
         plan(huge, {"wte.weight": Kind(torch.float32, (31, 12))}, HF, "here", "settings")
 
 

@@ -15,7 +15,6 @@ import torch
 from llm_scratch.checkpoint import newest
 from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from llm_scratch.data.corpus import Corpus
-from llm_scratch.data.loader import TokenLoader
 from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.training.loop import train
 from llm_scratch.training.records import TIMED_FIELDS, readable_rows
@@ -80,29 +79,12 @@ def processor() -> str:
     return " ".join([*(found[1] for found in named if found), torch.backends.cpu.get_cpu_capability()])
 
 
-class RecordedOrder(TokenLoader):
-    """The order of rows when the losses were stored: one window fewer an epoch, and an offset of up to a whole window."""
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        if self.order == "shuffled":
-            self.starts = self.starts[:-1]
-
-    def _starts_of_epoch(self, epoch: int) -> np.ndarray:
-        if self.order != "shuffled":
-            return super()._starts_of_epoch(epoch)
-        rng = np.random.default_rng([self.seed, epoch])
-        return rng.permutation(self.starts) + rng.integers(self.context_length)
-
-
 @pytest.fixture(scope="module")
 def losses(corpus, tmp_path_factory):
-    """The losses of a run without dropout, on rows in the order of the stored run."""
+    """The losses of a run without dropout."""
     folder = tmp_path_factory.mktemp("w2")
     config = replace(TINY.with_model(drop_rate=0.0), train=replace(TINY.train, steps=100, lr=3e-4))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("llm_scratch.training.loop.TokenLoader", RecordedOrder)
-        train(config, folder, corpus=corpus)
+    train(config, folder, corpus=corpus)
     return [row["loss"] for row in rows(folder) if "loss" in row]
 
 

@@ -75,7 +75,7 @@ def test_a_complete_run_has_every_section(tmp_path):
     for words in (
         "mine", "finished", "625k parameters", "Validation loss 2.100", "Above the floor", "best 2.100 at step 100",
         "Diagnosis", "skills below chance", "Samples during training", "Step 100, after 1,000 tokens",
-        "91.3% ± 1.0%", "the model is right", "Mia ✓ 80.0%", "whole run 1:40", "All settings are those of the preset quickstart",
+        "91.3% ± 1.0%", "the model is right", "Mia ✓ 80.0%", "whole run 1 min 40 s", "All settings are those of the preset quickstart",
         "Fast 9000", "500 GFLOP/s", "llm-scratch train quickstart --out runs/again",
     ):  # fmt: skip
         assert words in said, words
@@ -177,7 +177,7 @@ def test_a_plan_stands_beside_what_was_measured(tmp_path):
     said = page_of(folder).said
     assert "Predicted before the first step, from 3 steps." in said
     assert "time of a step 0.6 s 0.5 s +20%" in said
-    assert "whole run 1:20 1:40 -20%" in said
+    assert "whole run 1 min 20 s 1 min 40 s -20%" in said
 
 
 def test_the_page_of_a_run_is_the_same_each_time(tmp_path):

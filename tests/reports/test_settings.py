@@ -20,7 +20,7 @@ CHANGED = {
     "nothing": replace(QUICK, train=replace(QUICK.train, max_norm=None, eval_batches=None)),
     "words": replace(QUICK, train=replace(QUICK.train, prompt="--a 'b' \"c\" $d")),
     "no prompt": replace(QUICK, train=replace(QUICK.train, prompt="")),
-    "negative": replace(QUICK, train=replace(QUICK.train, seed=-3)),
+    "a large seed": replace(QUICK, train=replace(QUICK.train, seed=2**63)),
     "with a space": replace(QUICK, data=replace(QUICK.data, source="file:my books/*.txt")),
     "a vocabulary that the tokenizer would change": replace(QUICK, data=replace(QUICK.data, tokenizer="gpt2")),
     "another": preset("verdict"),

@@ -25,7 +25,15 @@ def test_what_is_only_looked_at_may_change():
 
 @pytest.mark.parametrize("name", sorted(set(vars(TrainConfig())) - OBSERVATION_SETTINGS - {"steps", "epochs"}))
 def test_what_is_learned_may_not_change(name):
-    values = {"optimizer": "muon", "schedule": "linear", "decay": "all", "betas": (0.1, 0.2), "max_norm": None, "rollback_lr": 0.25}
+    values = {
+        "optimizer": "muon",
+        "schedule": "linear",
+        "decay": "all",
+        "betas": (0.1, 0.2),
+        "max_norm": None,
+        "rollback_lr": 0.25,
+        "warmup_steps": 3,
+    }
     value = values.get(name, 2 * (getattr(BASE.train, name) or 0.25))
     with pytest.raises(UserError, match=rf"other settings \(train\.{name} is .* there, .* here\); .* --fresh --force, which") as error:
         check_same_run(Path("x"), BASE, changed(**{name: value}))

@@ -155,7 +155,7 @@ def test_without_a_working_compiler_a_run_trains_as_it_is_and_says_why(monkeypat
     monkeypatch.setattr(torch, "compile", compile)
     model = GPTModel(CFG)
     ready = make_ready(model, MachineConfig(compile="yes"), CPU)
-    reason = "RuntimeError: No working C++ compiler found in CXX"
+    reason = "RuntimeError: No working C++ compiler found in CXX and more"
     assert ready.why.endswith(f"not compiled: torch.compile does not work here ({reason})")
     assert "hidden" not in vars(model)
     ids = torch.zeros(1, 8, dtype=torch.long)

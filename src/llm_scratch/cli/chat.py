@@ -204,7 +204,7 @@ class Talk:
         prompt = self.conversation.prompt(self.fits)
         if (left_out := self.conversation.left_out) > before:
             turns = f"the first {left_out} turns are" if left_out > 1 else "the first turn is"
-            print(f"llm-scratch: warning: the context is full: {turns} left out", file=sys.stderr)
+            print_error(f"warning: the context is full: {turns} left out")
         yield from stream_pieces(
             self.model,  # type: ignore[arg-type]
             self.tokenizer,

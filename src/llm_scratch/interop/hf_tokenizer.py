@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from llm_scratch.errors import UserError
+from llm_scratch.errors import UserError, describe_error
 from llm_scratch.files import write_whole
 from llm_scratch.tokenizers import CharTokenizer, SimpleTokenizerV1, Tokenizer, load_tokenizer, save_tokenizer
 from llm_scratch.tokenizers.bpe import ByteBPE
@@ -53,7 +53,7 @@ def check_exportable(tokenizer: Tokenizer) -> None:
         try:
             ByteBPE.from_tiktoken(cast("tiktoken.Encoding", tokenizer))
         except Exception as e:  # whatever a vocabulary of another kind makes of the conversion
-            reason = f"its vocabulary is not a byte-level BPE that can be written as merges ({type(e).__name__}: {e})"
+            reason = f"its vocabulary is not a byte-level BPE that can be written as merges ({describe_error(e, named=True)})"
         else:
             return
     raise UserError(f"{what} cannot be exported to transformers: {reason}; train with --data.tokenizer bpe, gpt2 or chars")

@@ -133,7 +133,7 @@ def label_below(axes: Axes, x: str, n_columns: int = 1) -> None:
         in_hours = longest >= HOUR
         axes.xaxis.set_major_locator(MultipleLocator(step))
         axes.xaxis.set_major_formatter(_hours if in_hours else _clock)
-        axes.set_xlabel(f"time ({'hours:minutes' if in_hours else 'minutes:seconds'})")
+        axes.set_xlabel("time (hours:minutes)" if in_hours else "time")
         return
     axes.set_xlabel("tokens seen" if x == "tokens" else f"{x}s")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=n_ticks, integer=x != "tokens"))
