@@ -28,7 +28,7 @@ from llm_scratch.config import ModelConfig, RunConfig, TrainConfig, from_dict
 from llm_scratch.data.corpus import Corpus, prepare
 from llm_scratch.hardware.allocator import keep_freed_memory
 from llm_scratch.presets import preset
-from llm_scratch.training.loop import start
+from llm_scratch.training.loop import build_trainer
 from llm_scratch.training.step import mean_loss
 
 PLAIN = ModelConfig(
@@ -66,12 +66,12 @@ def run(config: RunConfig, text: Corpus, every: int, target: float, device: str 
     """Train; returns when the target was reached, and the curve as (step, seconds, held-out loss)."""
     curve, seconds = [], 0.0
     with tempfile.TemporaryDirectory() as folder:
-        going = start(config, Path(folder), torch.device(device), text)
+        going = build_trainer(config, Path(folder), torch.device(device), text)
         going.model.train()
         while going.step < going.steps:
             until = min(going.steps, (going.step // every + 1) * every)
             began = time.perf_counter()
-            going.advance(until)
+            going.train_step(until)
             seconds += time.perf_counter() - began
             if going.step == until:  # no other step is under way
                 loss = mean_loss(going.learner, going.val_loader, None, team=going.team)
@@ -85,11 +85,11 @@ def run(config: RunConfig, text: Corpus, every: int, target: float, device: str 
 def fitting(config: RunConfig, text: Corpus, seconds: float) -> RunConfig:
     """The recipe with as many steps as fit into so many seconds here."""
     with tempfile.TemporaryDirectory() as folder:
-        going, times = start(config, Path(folder), torch.device("cpu"), text), []
+        going, times = build_trainer(config, Path(folder), torch.device("cpu"), text), []
         going.model.train()
         for _ in range(60):
             began = time.perf_counter()
-            going.advance()
+            going.train_step()
             times.append(time.perf_counter() - began)
     return replace(config, train=replace(config.train, steps=int(seconds / statistics.mean(times[10:]))))
 

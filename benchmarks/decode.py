@@ -183,14 +183,14 @@ def loss_of_few_bits(run: str) -> dict[str, float]:
     """How much larger a trained run's loss is on its held-out text in few bits than in 32, as a share: ours and llama.cpp's."""
     from rich.console import Console
 
-    from llm_scratch.cli.evaluate import measure as measure_loss
-    from llm_scratch.cli.evaluate import rows
-    from llm_scratch.cli.folders import read_run
+    from llm_scratch.cli.commands.evaluate import eval_spans
+    from llm_scratch.cli.commands.evaluate import evaluate_with_stderr as measure_loss
+    from llm_scratch.cli.folders import load_run_info
     from llm_scratch.data.corpus import prepare
     from llm_scratch.loading import load
     from llm_scratch.model.quantized import quantize
 
-    config = read_run(Path(run))
+    config = load_run_info(Path(run))
     assert config is not None, f"{run} is no run directory"
     model, tokenizer = load(run)
     text = prepare(config.config, tokenizer).val[:100_000]
@@ -200,7 +200,7 @@ def loss_of_few_bits(run: str) -> dict[str, float]:
         loss = measure_loss(quantize(few, bits), tokenizer, text, Console(quiet=True))[0]  # type: ignore[arg-type]
         found[f"int{bits}"] = round(loss.nats / whole.nats - 1, 5)
     if llama.is_there() and model.cfg.architecture == "gpt":
-        pieces = [text[a:b].tolist() for a, b in rows(text, model.cfg.context_length, model.start_id)]
+        pieces = [text[a:b].tolist() for a, b in eval_spans(text, model.cfg.context_length, model.start_id)]
         pieces = [piece[: model.cfg.context_length + 1] for piece in pieces if len(piece) > 1]
         sums = {kind: llama.nats(llama.opened(model, kind, Path(tempfile.mkdtemp()), True), pieces) for kind in llama.KINDS.values()}
         found |= {kind.lower(): round(sums[kind] / sums["F32"] - 1, 5) for kind in ("Q8_0", "Q4_0")}

@@ -13,18 +13,18 @@ import torch
 from gpu_setup import Emit, Row, Setup, free_cache, peak_bytes, random_ids, reason, synchronize
 from torch import Tensor
 
-from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig, TrainConfig
+from llm_scratch.config import DataConfig, ModelConfig, RunConfig, SystemConfig, TrainConfig
 from llm_scratch.model import build
+from llm_scratch.planning.memory_estimate import estimate_memory
 from llm_scratch.presets import preset
+from llm_scratch.training.model_with_loss import ModelWithLoss
 from llm_scratch.training.optim import OPTIMIZERS
-from llm_scratch.training.parallel import recompute_blocks
+from llm_scratch.training.parallel import checkpoint_activations
 from llm_scratch.training.precision import Precision
-from llm_scratch.training.rehearsal import rehearse
 from llm_scratch.training.step import train_step
-from llm_scratch.training.trainee import Trainee
 
-FLOAT32 = MachineConfig(precision="float32", compile="no")
-BFLOAT16 = MachineConfig(precision="bfloat16", compile="no")
+FLOAT32 = SystemConfig(precision="float32", compile="no")
+BFLOAT16 = SystemConfig(precision="bfloat16", compile="no")
 EVAL_EVERY = 31  # steps, of the 620 of `shakespeare-modern`
 MAX_SEEDS = 3
 
@@ -36,7 +36,7 @@ def memory(setup: Setup, emit: Emit) -> None:
     for name, config in memory_cases(setup).items():
         precision = Precision(config.machine.precision, "as requested")  # type: ignore[arg-type]
         try:
-            planned = rehearse(config, setup.device, precision).peak
+            planned = estimate_memory(config, setup.device, precision).peak
             with peak_bytes(setup.device) as peak:
                 train_and_evaluate(config, setup, precision)
             row: Row = {"planned_gb": planned / 1e9, "measured_gb": peak[0] / 1e9}
@@ -67,8 +67,8 @@ def train_and_evaluate(config: RunConfig, setup: Setup, precision: Precision) ->
     with torch.device(setup.device):
         model = build(config.model).train()
     if config.machine.recompute:
-        recompute_blocks(model)
-    trainee = Trainee(model, precision)
+        checkpoint_activations(model)
+    trainee = ModelWithLoss(model, precision)
     optimizer = OPTIMIZERS[cfg.optimizer](model, cfg)
     ids = random_ids(setup, cfg.batch_size)
     inputs, targets = (part.chunk(cfg.micro_batches) for part in (ids[:, :-1], ids[:, 1:]))
@@ -130,19 +130,19 @@ def resume_cases(setup: Setup) -> dict[str, RunConfig]:
 
 def compare_resumed(config: RunConfig, corpus: Any, setup: Setup) -> Row:
     """Count the tensors that differ between a run and a resumed one; their largest difference."""
-    from llm_scratch.checkpoint import newest
-    from llm_scratch.training.loop import start
+    from llm_scratch.storage.checkpoint import load_latest
+    from llm_scratch.training.loop import build_trainer
 
     n_steps = config.train.steps
 
     def begin(folder: Path) -> Any:
-        run = start(config, folder, setup.device, corpus)  # seeds the random number generators
+        run = build_trainer(config, folder, setup.device, corpus)  # seeds the random number generators
         run.model.train()
         return run
 
     def advance(run: Any, until: int) -> None:
         while run.step < until:
-            run.advance(until)
+            run.train_step(until)
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -150,9 +150,9 @@ def compare_resumed(config: RunConfig, corpus: Any, setup: Setup) -> Row:
         advance(whole, n_steps)
         first = begin(folder / "run")
         advance(first, n_steps // 2)
-        first.saving(copies=False, best=False, before=lambda: None)()
+        first.checkpoint_writer(copies=False, best=False, before=lambda: None)()
         resumed = begin(folder / "run")
-        resumed.restore(newest(folder / "run", partial(print, file=sys.stderr)))
+        resumed.restore(load_latest(folder / "run", partial(print, file=sys.stderr)))
         row: Row = {"steps": n_steps, "resumed_at": resumed.step}
         advance(resumed, n_steps)
     want, got = tensors(whole), tensors(resumed)
@@ -164,7 +164,7 @@ def compare_resumed(config: RunConfig, corpus: Any, setup: Setup) -> Row:
 
 def tensors(run: Any) -> dict[str, Tensor]:
     """The weights and the optimizer's tensors on the CPU."""
-    weights, optimizer = run.contents(copies=True)
+    weights, optimizer = run.state_tensors(copies=True)
     return weights | optimizer
 
 

@@ -86,9 +86,9 @@ def peak_bytes(device: torch.device) -> Iterator[list[int]]:
         yield peak
         peak.append(torch.cuda.max_memory_allocated(device) - before)
         return
-    from llm_scratch.training.rehearsal import Held
+    from llm_scratch.planning.memory_estimate import AllocationTracker
 
-    with Held() as held:
+    with AllocationTracker() as held:
         yield peak
     peak.append(held.peak)
 

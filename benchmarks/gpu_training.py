@@ -24,13 +24,13 @@ from gpu_setup import (
 )
 from turns import ratio
 
-from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig, TrainConfig
+from llm_scratch.config import DataConfig, ModelConfig, RunConfig, SystemConfig, TrainConfig
 from llm_scratch.hardware.benchmark import matmul_flops
 from llm_scratch.hardware.flops import flops_per_token, mfu
 from llm_scratch.model import build
+from llm_scratch.training.model_with_loss import prepare_for_training
 from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.step import train_step
-from llm_scratch.training.trainee import make_ready
 
 Step = Callable[[], object]
 MAX_ROWS = 32
@@ -103,8 +103,8 @@ def ours(
     """A step of our engine, and its FLOPs per token."""
     with torch.device(setup.device):
         model = build(cfg or setup.model).train()
-    machine = MachineConfig(precision="bfloat16", compile=compile)  # type: ignore[arg-type]
-    trainee = make_ready(model, machine, setup.device)
+    machine = SystemConfig(precision="bfloat16", compile=compile)  # type: ignore[arg-type]
+    trainee = prepare_for_training(model, machine, setup.device)
     optimizer = OPTIMIZERS["adamw"](model, TrainConfig(lr=1e-4))
     ids = random_ids(setup, rows)
     batch = [(ids[:, :-1], ids[:, 1:])]
@@ -121,18 +121,18 @@ def whole_loop(setup: Setup, rows: int) -> tuple[Step, Row]:
 
     from llm_scratch.data.corpus import Corpus
     from llm_scratch.tokenizers import CharTokenizer
-    from llm_scratch.training.loop import start
+    from llm_scratch.training.loop import build_trainer
 
     cfg = setup.model
     train = TrainConfig(steps=MAX_STEPS, batch_size=rows, lr=1e-4)
-    machine = MachineConfig(precision="bfloat16", compile="no")
+    machine = SystemConfig(precision="bfloat16", compile="no")
     n_tokens = 8 * rows * cfg.context_length
     ids = np.random.default_rng(0).integers(0, cfg.vocab_size, n_tokens).astype(np.int32)
     corpus = Corpus(CharTokenizer("ab"), ids, ids, n_tokens)
     config = RunConfig(cfg, DataConfig(tokenizer="chars"), train, machine)
-    run = start(config, Path("nothing-is-written"), setup.device, corpus)
+    run = build_trainer(config, Path("nothing-is-written"), setup.device, corpus)
     run.model.train()
-    return partial(run.advance, MAX_STEPS), {"flops_per_token": flops_per_token(run.model)}
+    return partial(run.train_step, MAX_STEPS), {"flops_per_token": flops_per_token(run.model)}
 
 
 def theirs(setup: Setup, rows: int, *, compiled: bool = False) -> tuple[Step, Row]:

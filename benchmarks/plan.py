@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig, dump_config
-from llm_scratch.training.plan import measured
+from llm_scratch.planning.plan import measured
 from llm_scratch.training.plot import read_metrics
 
 BOUNDS = {"peak_memory": 0.15, "seconds_per_step": 0.25}

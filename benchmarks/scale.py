@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from llm_scratch.training.scale import ADAMW, GRADIENT, STATE, WEIGHT, Cluster, Shape, activations, batch_that_pays, costs
+from llm_scratch.training.scale import ADAMW, GRADIENT, STATE, WEIGHT, Cluster, Shape, activations, costs, critical_batch_size
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "scale.md"
 GPUS = (1, 8, 64, 1024)
@@ -91,7 +91,7 @@ def failures() -> str:
 def batches() -> str:
     """Up to which batch more GPUs save time."""
     losses = (4.0, 3.0, 2.5, 2.0)
-    row = ["batch that still pays, tokens", *(f"{batch_that_pays(loss) / 1e6:.2g} M" for loss in losses)]
+    row = ["batch that still pays, tokens", *(f"{critical_batch_size(loss) / 1e6:.2g} M" for loss in losses)]
     return table(["loss, nats per token", *map(str, losses)], [row])
 
 

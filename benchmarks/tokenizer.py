@@ -34,7 +34,7 @@ from pathlib import Path
 import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
 
-from llm_scratch.download import FILES, fetch
+from llm_scratch.storage.download import FILES, fetch
 from llm_scratch.tokenizers import TOKENIZERS, ByteBPE
 from llm_scratch.tokenizers.pretokens import GPT2_PATTERN
 
@@ -121,7 +121,7 @@ def encoding(name: str, ours: ByteBPE, text: str, rounds: int, library: tokenize
     engine = ours._engine
 
     def cold() -> None:
-        ours.forget()
+        ours.clear_cache()
         ours.encode_python(text)
 
     ids = ours.encode(text)
@@ -178,7 +178,7 @@ def seconds(ours: ByteBPE, encode: Callable[[str], object], text: str) -> float 
     """Processor time, the better of two; in words where a library gives up, or needs a second for a twentieth already."""
     times = []
     for part in (text[: len(text) // 20], text, text):
-        ours.forget()
+        ours.clear_cache()
         began = time.process_time()
         try:
             encode(part)

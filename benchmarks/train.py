@@ -35,18 +35,18 @@ def ours(shape: tuple[int, ...], precision: str, device: str) -> tuple[Callable[
     """One step of our engine, and what it chose."""
     import torch
 
-    from llm_scratch.config import MachineConfig, TrainConfig
+    from llm_scratch.config import SystemConfig, TrainConfig
     from llm_scratch.hardware.allocator import keep_freed_memory
     from llm_scratch.model.gpt import GPTModel
+    from llm_scratch.training.model_with_loss import prepare_for_training
     from llm_scratch.training.optim import OPTIMIZERS
     from llm_scratch.training.step import train_step
-    from llm_scratch.training.trainee import make_ready
 
     keep_freed_memory()
     V, T, C, H, layers, B, _ = shape
     cfg = {"vocab_size": V, "context_length": T, "emb_dim": C, "n_heads": H, "n_layers": layers, "drop_rate": 0.1}
     model = GPTModel(cfg | {"qkv_bias": True, "tie_embeddings": True, "init": "gpt2"}).to(device).train()
-    trainee = make_ready(model, MachineConfig(precision=precision), torch.device(device))  # type: ignore[arg-type]
+    trainee = prepare_for_training(model, SystemConfig(precision=precision), torch.device(device))  # type: ignore[arg-type]
     optimizer = OPTIMIZERS["adamw"](model, TrainConfig(lr=1e-4))
     ids = torch.randint(0, V, (B, T + 1), device=device)
     batch = [(ids[:, :-1], ids[:, 1:])]

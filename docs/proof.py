@@ -1,7 +1,7 @@
 """Write docs/proof.md: each part beside what it is held to, and the largest difference between the two, measured now.
 
 Run `python docs/proof.py`; it needs the extra `hf`, GPT-2's vocabulary, and half a minute. A row is a function that computes the same thing
-in both ways, on small random inputs (docs/proofs/); the test that its line names asks more. tests/house/test_proof.py runs all rows.
+in both ways, on small random inputs (docs/proofs/); the test that its line names asks more. tests/architecture/test_proof.py runs all rows.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from proofs import ROWS as ALL
 from proofs import Row, choosing, difference, learning, model, tokens, weights
 
-from llm_scratch.files import write_whole
+from llm_scratch.storage.files import atomic_write
 
 PARTS = (model, tokens, choosing, learning, weights)
 """The files whose rows are on the page, in this order."""
@@ -36,7 +36,7 @@ def line(row: Row, found: str) -> str:
 def main() -> None:
     """Measure all and write the page."""
     lines = [line(row, f"{found:.0e}" if (found := difference(row)) else "equal") for row in ROWS]
-    write_whole(PAGE, HEAD + "\n".join(lines) + "\n")
+    atomic_write(PAGE, HEAD + "\n".join(lines) + "\n")
     print(*lines, sep="\n")
 
 

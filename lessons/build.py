@@ -16,7 +16,7 @@ from typing import Any
 
 from llm_scratch.errors import UserError, unknown
 from llm_scratch.extras import install_command
-from llm_scratch.files import write_whole
+from llm_scratch.storage.files import atomic_write
 
 LESSONS = Path(__file__).resolve().parent
 NOTEBOOKS = LESSONS.parent / "notebook"
@@ -74,7 +74,7 @@ def main(names: list[str]) -> None:
         notebook = as_notebook(found[name])
         execute(notebook)
         nbformat.validate(notebook)
-        write_whole(NOTEBOOKS / f"{name}.ipynb", nbformat.writes(notebook) + "\n")
+        atomic_write(NOTEBOOKS / f"{name}.ipynb", nbformat.writes(notebook) + "\n")
         print(f"lessons/{found[name].name} -> notebook/{name}.ipynb ({len(notebook.cells)} cells)")
 
 

@@ -37,7 +37,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from llm_scratch.model import stepping_stones
+from llm_scratch.model import lesson_models
 from llm_scratch.model.attention import MultiHeadAttention, attention_weights
 
 plt.rcParams.update({"figure.dpi": 110, "font.size": 9, "axes.titlesize": 10, "figure.constrained_layout.use": True})
@@ -114,7 +114,7 @@ weights = softmax_navie(scores)  # [T]
 print("softmax:", weights)
 close(weights, [0.1469, 0.2236, 0.1648, 0.1370, 0.1848, 0.1429])
 torch.testing.assert_close(weights, torch.softmax(scores, dim=0))
-torch.testing.assert_close(weights, stepping_stones.softmax_navie(scores))
+torch.testing.assert_close(weights, lesson_models.softmax_navie(scores))
 
 # %% [markdown]
 # **What went wrong: e to the power of 100.** The formula as it stands breaks on large scores: a float32 ends near $3.4\cdot10^{38}$,
@@ -127,7 +127,7 @@ print("as it stands      :", softmax_navie(large))
 print("largest taken off :", softmax_navie(large - large.max()))
 assert softmax_navie(large).isnan().all()
 torch.testing.assert_close(softmax_navie(large - large.max()), torch.softmax(large, dim=0))
-torch.testing.assert_close(stepping_stones.softmax_navie(large), torch.softmax(large, dim=0))  # the package's is mended
+torch.testing.assert_close(lesson_models.softmax_navie(large), torch.softmax(large, dim=0))  # the package's is mended
 
 # %% [markdown]
 # Now the mixture: 15 % of *small*, 22 % of *steps*, 16 % of *take* and so on. The result is the **context vector** of *steps*: the word
@@ -281,7 +281,7 @@ close(
 )
 close(sa_v1(inputs)[1], context_2.tolist())
 torch.manual_seed(123)
-torch.testing.assert_close(sa_v1(inputs), stepping_stones.SelfAttention_v1(d_in, d_out)(inputs))
+torch.testing.assert_close(sa_v1(inputs), lesson_models.SelfAttention_v1(d_in, d_out)(inputs))
 
 
 # %% [markdown]
@@ -313,7 +313,7 @@ close(
     [[-0.5370, -0.1067], [-0.5365, -0.1103], [-0.5360, -0.1114], [-0.5367, -0.1081], [-0.5364, -0.1101], [-0.5363, -0.1097]],
 )
 torch.manual_seed(123)
-torch.testing.assert_close(sa_v2(inputs), stepping_stones.SelfAttention_v2(d_in, d_out)(inputs))
+torch.testing.assert_close(sa_v2(inputs), lesson_models.SelfAttention_v2(d_in, d_out)(inputs))
 
 twin = SelfAttention_v1(d_in, d_out)
 with torch.no_grad():
@@ -492,7 +492,7 @@ torch.manual_seed(123)
 ca = CausalAttention(d_in, d_out, context_length=6)
 print("in:", tuple(batch.shape), " out:", tuple(ca(batch).shape))
 torch.manual_seed(123)
-torch.testing.assert_close(ca(batch), stepping_stones.CausalAttention(d_in, d_out, context_length=6)(batch))
+torch.testing.assert_close(ca(batch), lesson_models.CausalAttention(d_in, d_out, context_length=6)(batch))
 torch.testing.assert_close(ca(batch)[0], way_two @ values)  # seed 123 again: the matrices of section 2.5
 torch.testing.assert_close(ca(batch)[:, :3], ca(batch[:, :3]))  # a shorter text gives the same, as far as it goes
 
@@ -522,7 +522,7 @@ assert wrapper(noise).shape == (2, 6, 4)
 close(wrapper(noise)[0, 0], [-0.0408, -0.0034, 0.1444, -0.1567])
 torch.manual_seed(123)
 torch.testing.assert_close(noise, torch.randn(2, 6, 3))
-torch.testing.assert_close(wrapper(noise), stepping_stones.MultiHeadAttentionWrapper(d_in, d_out, 6, num_heads=2)(noise))
+torch.testing.assert_close(wrapper(noise), lesson_models.MultiHeadAttentionWrapper(d_in, d_out, 6, num_heads=2)(noise))
 
 # %% [markdown]
 # The wrapper runs its heads in a row. A GPU is happier with one large product than with twelve small ones, so the real layer, the

@@ -40,7 +40,7 @@ from torch.nn import functional as F
 from llm_scratch.config import ModelConfig
 from llm_scratch.errors import UserError
 from llm_scratch.generation.decode import generate_text_simple
-from llm_scratch.model import gpt, layers, stepping_stones
+from llm_scratch.model import gpt, layers, lesson_models
 from llm_scratch.model.attention import MultiHeadAttention
 from llm_scratch.tokenizers import TOKENIZERS
 
@@ -361,7 +361,7 @@ for use_shortcut in (False, True):
     model = ExampleDeepNeuralNetwork([3, 3, 3, 3, 3, 1], use_shortcut)
     heard[use_shortcut] = gradients(model, x)
     torch.manual_seed(123)
-    torch.testing.assert_close(model(x), stepping_stones.ExampleDeepNeuralNetwork([3, 3, 3, 3, 3, 1], use_shortcut)(x))
+    torch.testing.assert_close(model(x), lesson_models.ExampleDeepNeuralNetwork([3, 3, 3, 3, 3, 1], use_shortcut)(x))
     print("with shortcuts:   " if use_shortcut else "without shortcuts:", [round(g, 6) for g in heard[use_shortcut]])
 
 printed = [0.000201735878, 0.000120111610, 0.000715204165, 0.001398873865, 0.005049646366]

@@ -50,13 +50,13 @@ from torch.nn import functional as F
 from llm_scratch.config import ModelConfig
 from llm_scratch.data.sources import read
 from llm_scratch.data.text import create_dataloader_V1, split_text
-from llm_scratch.download import cache_folder
 from llm_scratch.errors import UserError
 from llm_scratch.generation import decode, sampling
 from llm_scratch.interop.openai import download_and_load_gpt2, load_weights_into_gpt
 from llm_scratch.interop.openai_export import save_gpt2
 from llm_scratch.model.gpt import GPTModel
 from llm_scratch.model.loss import next_token_loss
+from llm_scratch.storage.download import cache_folder
 from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.training import simple
 

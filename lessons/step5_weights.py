@@ -41,17 +41,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from llm_scratch import checkpoint, manifest
 from llm_scratch.errors import UserError
 from llm_scratch.interop.crc32c import crc32c, crc32c_by_bits, masked
-from llm_scratch.interop.gpt2_table import HF, OPENAI, join, names, split
+from llm_scratch.interop.gpt2_weight_map import HF, OPENAI, join, names, split
 from llm_scratch.interop.openai import load_gpt2
 from llm_scratch.interop.openai_export import save_gpt2
 from llm_scratch.interop.safetensors import TensorFiles, read_header
-from llm_scratch.interop.tensorflow import Checkpoint
+from llm_scratch.interop.tensorflow import TFCheckpointReader
 from llm_scratch.interop.torch_file import read_torch
 from llm_scratch.model.gpt import GPTModel
-from llm_scratch.tensor_file import safetensors_pieces
+from llm_scratch.storage import checkpoint, manifest
+from llm_scratch.storage.safetensors_writer import iter_bytes
 from llm_scratch.tokenizers import TOKENIZERS, save_tokenizer
 
 plt.rcParams.update({"figure.dpi": 110, "font.size": 9, "axes.titlesize": 10, "figure.constrained_layout.use": True})
@@ -180,7 +180,7 @@ assert "not a file of weights alone" in refusal
 
 # %%
 path = FOLDER / "model.safetensors"
-path.write_bytes(b"".join(safetensors_pieces(weights)))
+path.write_bytes(b"".join(iter_bytes(weights)))
 data = path.read_bytes()
 for row in range(0, 96, 16):
     line = data[row : row + 16]
@@ -245,8 +245,8 @@ print(lying(lambda head: head["pos_emb.weight"].update(data_offsets=header["tok_
 
 # %% [markdown]
 # ## 5.4 One model, three sets of names
-# The same GPT-2 exists under OpenAI's names, Hugging Face's, and ours. One table in the package, `interop/gpt2_table.py`, says which is
-# which, and serves all readers and writers. Here are its first rows and the last two:
+# The same GPT-2 exists under OpenAI's names, Hugging Face's, and ours. One table in the package,
+# `interop/gpt2_weight_map.py`, says which is which, and serves all readers and writers. Here are its first rows and the last two:
 
 # %%
 pairs = list(zip(names(OPENAI, 1), names(HF, 1)))
@@ -262,7 +262,7 @@ for (openai, ours), (hf, same) in pairs[:6] + pairs[-2:]:
 # %%
 save_gpt2(model, tokenizer, FOLDER / "124M")
 print(*sorted(file.name for file in (FOLDER / "124M").iterdir()), sep="  ")
-released = Checkpoint(FOLDER / "124M" / "model.ckpt")
+released = TFCheckpointReader(FOLDER / "124M" / "model.ckpt")
 entry = released.variables["model/h0/attn/c_attn/w"]
 shard = (FOLDER / "124M" / "model.ckpt.data-00000-of-00001").read_bytes()
 c_attn = np.frombuffer(shard[entry.offset : entry.offset + entry.size], "<f4").reshape(entry.shape)
@@ -329,7 +329,7 @@ for name, file in sorted((file.name, file) for file in folder.iterdir()):
         mine = hashlib.sha256(file.read_bytes()).hexdigest()
         assert promised[name] == {"bytes": file.stat().st_size, "sha256": mine}
         print(f"{name:20s} {promised[name]['bytes']:7,d} bytes  sha256 {mine[:16]}...")
-assert manifest.problem(folder) is None
+assert manifest.verify(folder) is None
 
 # %% [markdown]
 # Does one need it? Turn over one bit of the weights' file, at 200 places drawn by lot. How often does each of the two notice?
@@ -347,7 +347,7 @@ target, noticed = folder / "model.safetensors", {"safetensors": 0, "manifest": 0
 whole, draw = target.read_bytes(), random.Random(1)
 for place in [draw.randrange(len(whole)) for _ in range(200)]:
     target.write_bytes(damaged(whole, place))
-    noticed["manifest"] += manifest.problem(folder) is not None
+    noticed["manifest"] += manifest.verify(folder) is not None
     try:
         noticed["safetensors"] += read_header(target).keys() != weights.keys()
     except UserError:

@@ -4,7 +4,7 @@ from llm_scratch.generation.decode import generate, generate_text_simple, text_t
 from llm_scratch.model.attention import MultiHeadAttention
 from llm_scratch.model.gpt import DummyGPTModel, DummyLayerNorm, DummyTransformerBlock, GPTModel, TransformerBlock
 from llm_scratch.model.layers import GELU, FeedForward, LayerNorm
-from llm_scratch.model.stepping_stones import ExampleDeepNeuralNetwork, print_gradients
+from llm_scratch.model.lesson_models import ExampleDeepNeuralNetwork, print_gradients
 
 __all__ = [
     "DummyGPTModel",

@@ -62,11 +62,11 @@ class Ranks:
 def train(config: Any, out: str, stop_at: int, **_: Any) -> dict[str, Any]:
     """One process's part of a run, and what it says about it."""
     from llm_scratch.training.loop import train
-    from llm_scratch.training.records import Watcher
+    from llm_scratch.training.run_logger import Callback
 
     said: dict[str, Any] = {"ids": {}, "warnings": []}
 
-    class Witness(Watcher):
+    class Witness(Callback):
         def step(self, run, row):
             if run.step == stop_at:
                 signal.raise_signal(signal.SIGTERM)
@@ -142,7 +142,7 @@ if __name__ == "__main__":
     import llm_scratch.training.loop  # noqa: F401
 
     os.fsync = lambda number: None  # the tests of the disk are elsewhere
-    llm_scratch.training.records.plot_runs = lambda *args: None
+    llm_scratch.training.run_logger.plot_runs = lambda *args: None
     for line in sys.stdin:
         fork(json.loads(line))
         print("done", flush=True)

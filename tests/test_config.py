@@ -9,9 +9,9 @@ import pytest
 from llm_scratch.config import (
     OBSERVATION_SETTINGS,
     DataConfig,
-    MachineConfig,
     ModelConfig,
     RunConfig,
+    SystemConfig,
     TrainConfig,
     config_hash,
     dump_config,
@@ -162,7 +162,7 @@ def test_the_hash_changes_with_every_setting_and_with_nothing_else():
             changed += 1
     assert len(hashes) == changed + 1
     assert config_hash(base) == config_hash(preset("quickstart"))
-    assert config_hash(base) == config_hash(replace(base, machine=MachineConfig(compile="no"))), (
+    assert config_hash(base) == config_hash(replace(base, machine=SystemConfig(compile="no"))), (
         "how the work is done is no setting of the run"
     )
     seldom = replace(base.train, eval_every=7, eval_batches=None, save_every=7, sample_every=0, log_every=7, prompt="x")

@@ -25,7 +25,7 @@ def test_extras_are_those_of_pyproject():
 
 
 def test_doctor_lists_every_optional_package_with_what_it_enables(monkeypatch):
-    from llm_scratch.cli import doctor
+    from llm_scratch.cli.commands import doctor
 
     monkeypatch.setattr(doctor, "_version", lambda package: None if package == "pyarrow" else "1.0")
     rows = {row.what: row for row in doctor._packages()}

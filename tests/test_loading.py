@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from llm_scratch.checkpoint import save
 from llm_scratch.config import DataConfig, ModelConfig, RunConfig, to_dict
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.interop.notebook import config_of
 from llm_scratch.loading import load
 from llm_scratch.model.gpt import GPTModel
+from llm_scratch.storage.checkpoint import save
 from llm_scratch.tokenizers import TOKENIZERS, save_tokenizer
-from llm_scratch.training.state import plain_weights
+from llm_scratch.training.state import unique_state_dict
 
 CHARS = TOKENIZERS["chars"](["abc "])
 NOTEBOOK = {"vocab_size": 50, "context_length": 16, "emb_dim": 128, "n_heads": 2, "n_layers": 2, "drop_rate": 0.1, "qkv_bias": False}
@@ -26,7 +26,7 @@ def saved(run, step, tied=True, best=False):
     torch.manual_seed(step)
     model = GPTModel(cfg).eval()
     config = to_dict(RunConfig(cfg, DataConfig(tokenizer="chars")))
-    save(run, step, config, plain_weights(model), {}, {"step": step}, lambda folder: save_tokenizer(CHARS, folder), best)
+    save(run, step, config, unique_state_dict(model), {}, {"step": step}, lambda folder: save_tokenizer(CHARS, folder), best)
     return model
 
 

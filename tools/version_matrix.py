@@ -35,14 +35,14 @@ from torch_index import choose
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = (
-    "tests/seed",
+    "tests/notebooks",
     "tests/model",
     "tests/interop",
-    "tests/test_checkpoint.py",
+    "tests/storage/test_checkpoint.py",
     "tests/test_loading.py",
 )
 """The notebooks' printed numbers, models and kernels, formats of other libraries and our own."""
-ARM_TESTS = ("tests/model/test_quantized.py", "tests/model/test_packed.py", "tests/model/test_erf.py")
+ARM_TESTS = ("tests/model/test_quantized.py", "tests/model/test_packed.py", "tests/model/test_exact_gelu.py")
 SOURCE_FILES = ("*.md", "*.toml", "LICENSE", "constraints.txt", "Makefile")
 SOURCE_FOLDERS = ("src", "tests", "docs", "tools", "notebook", "lessons", "benchmarks")
 TIMEOUT_SECONDS = 2 * 3600

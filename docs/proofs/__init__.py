@@ -28,7 +28,7 @@ class Row(NamedTuple):
     """the difference that is allowed; 0: none"""
     measure: Callable[[], float]
     of: tuple[str, ...] = ()
-    """the entries of tables that it proves: "SAMPLERS.top_k"; each entry of each table must have a row (tests/house/test_proof.py)"""
+    """the entries of tables that it proves: "SAMPLERS.top_k"; tests/architecture/test_proof.py wants a row for each"""
 
 
 ROWS: list[Row] = []

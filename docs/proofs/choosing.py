@@ -12,7 +12,7 @@ from llm_scratch.generation.beam import beam_search
 from llm_scratch.generation.contrastive import contrastive
 from llm_scratch.generation.decode import generate
 from llm_scratch.generation.mirostat import Mirostat
-from llm_scratch.generation.speculative import Draft, speculative
+from llm_scratch.generation.speculative import DraftModel, speculative
 from llm_scratch.model.gpt import GPTModel
 from proofs import CONFIG, apart, gpt2_of_transformers, row, unlike
 
@@ -112,7 +112,7 @@ def sharp_gpt() -> GPTModel:
     "generation/test_beam.py::test_texts_and_scores_equal_transformers",
 )  # fmt: skip
 def _beam() -> float:
-    from llm_scratch.interop.gpt2_table import HF, names, split
+    from llm_scratch.interop.gpt2_weight_map import HF, names, split
 
     theirs, ours, ids = gpt2_of_transformers(), GPTModel(CONFIG | {"tie_embeddings": True}).eval(), torch.randint(1, 97, (1, 4))
     state = theirs.transformer.state_dict()  # type: ignore[union-attr, operator]
@@ -149,5 +149,5 @@ def _contrastive() -> float:
 )  # fmt: skip
 def _speculative() -> float:
     ours, draft, ids = sharp_gpt(), GPTModel(CONFIG | {"n_layers": 1}).eval(), torch.randint(0, 97, (1, 5))
-    steps = islice(speculative(ours, ids, Draft(draft, temperature=0), temperature=0), 20)
+    steps = islice(speculative(ours, ids, DraftModel(draft, temperature=0), temperature=0), 20)
     return unlike(torch.cat([ids, *(step.ids for step in steps)], 1)[0].tolist(), generate(ours, ids, 20)[0].tolist())

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from llm_scratch.config import TrainConfig
 from llm_scratch.model.gpt import GPTModel
+from llm_scratch.training.model_with_loss import ModelWithLoss
 from llm_scratch.training.optim import Muon, adamw, orthogonalize
 from llm_scratch.training.schedule import learning_rate
 from llm_scratch.training.simple import calc_loss_batch
 from llm_scratch.training.step import train_step
-from llm_scratch.training.trainee import Trainee
 from proofs import CONFIG, apart, row
 
 
@@ -102,7 +102,7 @@ def _clipping() -> float:
     ours, batch = GPTModel(CONFIG), (torch.randint(0, 97, (2, 11)), torch.randint(0, 97, (2, 11)))
     plain = copy.deepcopy(ours)
     with torch.enable_grad():
-        train_step(Trainee(ours), torch.optim.SGD(ours.parameters(), lr=0.0), [batch], 0.1)
+        train_step(ModelWithLoss(ours), torch.optim.SGD(ours.parameters(), lr=0.0), [batch], 0.1)
         calc_loss_batch(*batch, plain, "cpu").backward()
     grads = [p.grad for p in plain.parameters() if p.grad is not None]
     length = torch.stack([g.norm() for g in grads]).norm()

@@ -13,15 +13,15 @@ from llm_scratch.config import ModelConfig
 from llm_scratch.hardware.packed_matmul import can_pack
 from llm_scratch.interop import hf
 from llm_scratch.model import build
-from llm_scratch.model.attention import MultiHeadAttention, attention_weights, look_back
-from llm_scratch.model.erf import ExactGELU
+from llm_scratch.model.attention import MultiHeadAttention, attention_weights, decode_attention
+from llm_scratch.model.chunked_loss import head_loss
+from llm_scratch.model.exact_gelu import ExactGELU
 from llm_scratch.model.gpt import DummyGPTModel, GPTModel
-from llm_scratch.model.head_loss import head_loss
 from llm_scratch.model.layers import GELU, FeedForward, LayerNorm, gelu, layer_norm
 from llm_scratch.model.loss import next_token_loss
 from llm_scratch.model.packed import PackedLinear
 from llm_scratch.model.quantized import QuantizedLinear, from_int4, from_int8, to_int4, to_int8
-from llm_scratch.model.rope import BASE, angles, rotate
+from llm_scratch.model.rope import ROPE_BASE, apply_rotary, rotary_angles
 from proofs import CONFIG, apart, gpt2_of_transformers, nanochat_of_transformers, row
 
 
@@ -92,8 +92,8 @@ def _model() -> float:
 
 
 @row(
-    "exact GELU", "model/erf.ExactGELU", "x times torch's normal distribution",
-    "model/test_erf.py::test_the_bend_is_x_times_the_normal_distribution", 1e-6,
+    "exact GELU", "model/exact_gelu.ExactGELU", "x times torch's normal distribution",
+    "model/test_exact_gelu.py::test_the_bend_is_x_times_the_normal_distribution", 1e-6,
 )  # fmt: skip
 def _exact_bend() -> float:
     x = 3 * torch.randn(1000)
@@ -101,7 +101,7 @@ def _exact_bend() -> float:
 
 
 @row(
-    "model with the exact GELU", "model/erf.ErfGPT", "transformers' GPT2LMHeadModel with gelu",
+    "model with the exact GELU", "model/exact_gelu.ExactGELUGPT", "transformers' GPT2LMHeadModel with gelu",
     "interop/test_hf.py::test_what_transformers_wrote_is_the_same_model_here", 1e-4, of="MODELS.gpt-erf",
 )  # fmt: skip
 def _erf_model() -> float:
@@ -109,8 +109,8 @@ def _erf_model() -> float:
 
 
 @row(
-    "modern model", "model/modern.ModernGPT", "transformers' NanoChatForCausalLM",
-    "model/test_modern.py::test_equals_transformers_nanochat", 1e-4, of="MODELS.modern",
+    "modern model", "model/nanochat.ModernGPT", "transformers' NanoChatForCausalLM",
+    "model/test_nanochat.py::test_equals_transformers_nanochat", 1e-4, of="MODELS.modern",
 )  # fmt: skip
 def _modern() -> float:
     ours, ids = build(CONFIG | {"architecture": "modern", "qkv_bias": False}).eval(), torch.randint(0, 97, (2, 32))
@@ -121,28 +121,28 @@ def _modern() -> float:
 
 @row(
     "rotary positions",
-    "model/rope.rotate",
+    "model/rope.apply_rotary",
     "complex numbers, turned",
     "model/test_rope.py::test_a_pair_is_a_complex_number_that_is_turned",
     1e-5,
 )
 def _rotary() -> float:
     x, places = torch.randn(2, 3, 9, 8), torch.arange(9)
-    turn = torch.polar(torch.ones(9, 4), places[:, None] * BASE ** (-torch.arange(4) / 4))
+    turn = torch.polar(torch.ones(9, 4), places[:, None] * ROPE_BASE ** (-torch.arange(4) / 4))
     want = torch.complex(x[..., :4], x[..., 4:]) * turn
-    return apart(rotate(x, angles(places, 8)), torch.cat([want.real, want.imag], -1))
+    return apart(apply_rotary(x, rotary_angles(places, 8)), torch.cat([want.real, want.imag], -1))
 
 
 @row(
     "one new token looking back",
-    "model/attention.look_back",
+    "model/attention.decode_attention",
     "torch's kernel",
     "model/test_attention.py::test_one_new_token_by_sums_equals_the_kernel",
     1e-5,
 )
 def _look_back() -> float:
     q, k, v = torch.randn(2, 6, 1, 4), torch.randn(2, 6, 9, 4), torch.randn(2, 6, 9, 4)
-    return apart(look_back(q, k, v, None), torch.nn.functional.scaled_dot_product_attention(q, k, v))
+    return apart(decode_attention(q, k, v, None), torch.nn.functional.scaled_dot_product_attention(q, k, v))
 
 
 @row(
@@ -164,7 +164,7 @@ def _dummy() -> float:
     return apart(ours(ids), ours.out_head(ours.tok_emb(ids) + ours.pos_emb(torch.arange(11))))
 
 
-@row("cache", "model/cache.KVCache", "the model without it", "model/test_gpt.py::test_cache_in_any_pieces_equals_without", 1e-5)
+@row("cache", "model/kv_cache.KVCache", "the model without it", "model/test_gpt.py::test_cache_in_any_pieces_equals_without", 1e-5)
 def _cached() -> float:
     ours, ids = GPTModel(CONFIG).eval(), torch.randint(0, 97, (2, 11))
     cache = ours.new_cache(2)
@@ -183,8 +183,8 @@ def _loss() -> float:
 
 
 @row(
-    "head and loss in one, its gradient", "model/head_loss.head_loss", "the plain way",
-    "model/test_head_loss.py::test_value_and_gradients_are_the_plain_ones", 1e-4,
+    "head and loss in one, its gradient", "model/chunked_loss.head_loss", "the plain way",
+    "model/test_chunked_loss.py::test_value_and_gradients_are_the_plain_ones", 1e-4,
 )  # fmt: skip
 def _head() -> float:
     x, weight, targets = torch.randn(2, 7, 24), torch.randn(97, 24), torch.randint(0, 97, (2, 7))

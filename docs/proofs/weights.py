@@ -13,7 +13,7 @@ from llm_scratch.interop import crc32c, hf_export, litgpt, nanogpt, openai, open
 from llm_scratch.loading import Options, read
 from llm_scratch.model import build
 from llm_scratch.model.gpt import GPTModel
-from llm_scratch.tensor_file import safetensors_pieces
+from llm_scratch.storage.safetensors_writer import iter_bytes
 from llm_scratch.tokenizers import CharTokenizer
 from llm_scratch.tokenizers.bpe import ByteBPE
 from proofs import CONFIG, TEXT, apart, gpt2_of_transformers, row, unlike
@@ -22,11 +22,11 @@ TINY = Path(__file__).resolve().parents[2] / "tests" / "interop" / "tiny_gpt2"  
 
 
 @row(
-    "TensorFlow's format, read", "interop/tensorflow.Checkpoint", "the arrays TensorFlow wrote: bytes that differ",
+    "TensorFlow's format, read", "interop/tensorflow.TFCheckpointReader", "the arrays TensorFlow wrote: bytes that differ",
     "interop/test_tensorflow.py::test_it_equals_what_tensorflow_wrote",
 )  # fmt: skip
 def _tensorflow_read() -> float:
-    file, want = tensorflow.Checkpoint(TINY / "model.ckpt"), np.load(TINY / "expected.npz")
+    file, want = tensorflow.TFCheckpointReader(TINY / "model.ckpt"), np.load(TINY / "expected.npz")
     return sum(unlike(file.read(name).tobytes(), want[name].tobytes()) for name in want.files)
 
 
@@ -47,14 +47,14 @@ def _checksum() -> float:
 
 
 @row(
-    "safetensors, written", "tensor_file.safetensors_pieces", "the safetensors library: bytes that differ",
-    "test_tensor_file.py::test_the_bytes_are_the_librarys",
+    "safetensors, written", "storage/safetensors_writer.iter_bytes", "the safetensors library: bytes that differ",
+    "storage/test_safetensors_writer.py::test_the_bytes_are_the_librarys",
 )  # fmt: skip
 def _safetensors_written() -> float:
     import safetensors.torch
 
     tensors = {"b": torch.randn(3, 4), "a": torch.arange(5), "c": torch.randn(2).bfloat16()}
-    return unlike(b"".join(safetensors_pieces(tensors)), safetensors.torch.save(tensors))
+    return unlike(b"".join(iter_bytes(tensors)), safetensors.torch.save(tensors))
 
 
 @row(

@@ -16,7 +16,7 @@ _PUBLIC = {
     "ModelConfig": "config",
     "DataConfig": "config",
     "TrainConfig": "config",
-    "MachineConfig": "config",
+    "SystemConfig": "config",
     "RunConfig": "config",
     "PRESETS": "presets",
     "MODELS": "model",

@@ -16,7 +16,7 @@ from typing import Any, Literal, Self, TypeVar, get_type_hints
 
 from llm_scratch.errors import USAGE, UserError, unknown
 from llm_scratch.ranges import OutOfRange, check_fields
-from llm_scratch.strict import read_yaml
+from llm_scratch.storage.safe_parse import read_yaml
 
 T = TypeVar("T")
 
@@ -160,7 +160,7 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
-class MachineConfig:
+class SystemConfig:
     """How the work is done, not what is learned: a run may go on with other values here, on another machine."""
 
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -184,7 +184,7 @@ class RunConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
-    machine: MachineConfig = field(default_factory=MachineConfig)
+    machine: SystemConfig = field(default_factory=SystemConfig)
     start: str = ""
     """a model whose weights and tokenizer to begin with (`train --from`): gpt2, hf:org/name, a run, a folder; "": fresh ones"""
 
@@ -216,7 +216,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any], base: T | None = None, pa
         if is_dataclass(hint) and not isinstance(value, hint):  # type: ignore[arg-type]
             value = from_dict(hint, value, getattr(base, key) if base is not None else None, f"{path}.{key}".lstrip("."))  # type: ignore[arg-type]
         elif not is_dataclass(hint):
-            value = _checked(hint, value, f"{path}.{key}".lstrip("."))
+            value = _validate_types(hint, value, f"{path}.{key}".lstrip("."))
         changes[key] = value
     try:
         return cls(**changes) if base is None else replace(base, **changes)  # type: ignore[type-var]
@@ -224,12 +224,12 @@ def from_dict(cls: type[T], values: Mapping[str, Any], base: T | None = None, pa
         raise e.shown_as(f"{path}.{e.name}".lstrip(".")) from None
 
 
-def _checked(hint: Any, value: Any, name: str) -> Any:
+def _validate_types(hint: Any, value: Any, name: str) -> Any:
     """`value` as the type that the field says, or a UserError: YAML and JSON hold whatever somebody wrote."""
     options = getattr(hint, "__args__", (hint,))
     if getattr(hint, "__origin__", None) is tuple:
         if isinstance(value, (list, tuple)) and len(value) == len(options):
-            return tuple(_checked(option, part, name) for option, part in zip(options, value))
+            return tuple(_validate_types(option, part, name) for option, part in zip(options, value))
     elif getattr(hint, "__origin__", None) is Literal:
         if value in options:
             return value
@@ -253,14 +253,14 @@ def _checked(hint: Any, value: Any, name: str) -> Any:
 
 def config_hash(config: Any) -> str:
     """Sixteen hex digits that change when any setting of what is learned does; `machine` is not part of that."""
-    return hashlib.sha256(json.dumps(learned(to_dict(config)), sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(resume_relevant(to_dict(config)), sort_keys=True).encode()).hexdigest()[:16]
 
 
 OBSERVATION_SETTINGS = frozenset({"eval_every", "eval_batches", "save_every", "sample_every", "prompt", "log_every"})
 """Fields of `TrainConfig` that decide what is measured, shown and saved, and when; they change no weight."""
 
 
-def learned(settings: Mapping[str, Any]) -> dict[str, Any]:
+def resume_relevant(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings (as `to_dict` gives them) that decide what is learned: two runs that agree on them are the same run."""
     kept = {part: values for part, values in settings.items() if part != "machine" and values != ""}
     if "train" in kept:

@@ -16,27 +16,27 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from llm_scratch import checkpoint
 from llm_scratch.config import ModelConfig, RunConfig, from_dict
 from llm_scratch.data.corpus import start_id
 from llm_scratch.errors import CHECKPOINT, UserError
-from llm_scratch.generation.precision import Dtype, with_dtype
+from llm_scratch.generation.dtype import Dtype, with_dtype
 from llm_scratch.hardware.matmul_backend import select_matmul_backend
 from llm_scratch.interop import hf, litgpt, nanogpt, notebook
 from llm_scratch.interop.gpt2 import load_named
-from llm_scratch.interop.gpt2_table import put
+from llm_scratch.interop.gpt2_weight_map import set_parameters
 from llm_scratch.interop.hf_tokenizer import read_tokenizer
 from llm_scratch.interop.hub import from_hub
 from llm_scratch.interop.openai import load_gpt2
 from llm_scratch.interop.openai_files import GPT2
 from llm_scratch.interop.torch_file import read_torch
 from llm_scratch.model import build
-from llm_scratch.model.running import vocab_size
+from llm_scratch.model.introspection import vocab_size
 from llm_scratch.ranges import OutOfRange
+from llm_scratch.storage import checkpoint
+from llm_scratch.storage.user_folders import expand_user
 from llm_scratch.tokenizers import TOKENIZERS, CharTokenizer, Tokenizer, load_tokenizer
-from llm_scratch.user_folders import expand_user
 
-SMALL = 1 << 26
+UNCHECKED_PARAMETERS = 1 << 26
 """numbers of a model that is built without asking whether its file holds so many"""
 log = logging.getLogger(__name__)
 
@@ -129,11 +129,11 @@ def read(where: str | Path, options: Options | None = None) -> Loaded:
         return Loaded(*load_named(str(where)))
     if path.exists():
         what = "no model that is known" if path.is_dir() else "not a kind of file that is known"
-        raise UserError(f"{where} is {what}; known are {known()}", CHECKPOINT)
-    raise UserError(f"no model at {where}; expected {known()}, or a name: {', '.join(GPT2)}, hf:org/name", CHECKPOINT)
+        raise UserError(f"{where} is {what}; known are {supported_formats()}", CHECKPOINT)
+    raise UserError(f"no model at {where}; expected {supported_formats()}, or a name: {', '.join(GPT2)}, hf:org/name", CHECKPOINT)
 
 
-def known() -> str:
+def supported_formats() -> str:
     """The kinds of files and folders that are read, for people."""
     return ", ".join(format.name for format in FORMATS)
 
@@ -141,27 +141,27 @@ def known() -> str:
 def from_checkpoint(found: checkpoint.Checkpoint) -> tuple[nn.Module, Tokenizer]:
     """The model and tokenizer of a checkpoint that has been read."""
     config = from_dict(RunConfig, found.config)
-    model = build(held(config.model, found.weights, found.folder))
+    model = build(check_parameter_count(config.model, found.weights, found.folder))
     checkpoint.set_weights(model, found.weights, str(found.folder))
     tokenizer = load_tokenizer(found.folder)
     model.start_id = start_id(config.data, tokenizer)  # type: ignore[assignment]
     return model, tokenizer
 
 
-def held(cfg: ModelConfig, weights: Mapping[str, Tensor], where: Path) -> ModelConfig:
+def check_parameter_count(cfg: ModelConfig, weights: Mapping[str, Tensor], where: Path) -> ModelConfig:
     """The settings, once it is sure that the weights are about as many as they ask for: a small file shall not claim all memory.
 
     Raises:
         UserError: they are far fewer (code 4).
     """
     has = sum(tensor.numel() for tensor in weights.values())
-    if cfg.n_params > max(4 * has, SMALL):  # two numbers of 4 bits lie in one; other architectures count otherwise
+    if cfg.n_params > max(4 * has, UNCHECKED_PARAMETERS):  # two numbers of 4 bits lie in one; other architectures count otherwise
         raise UserError(f"{where}: its settings are of a model of {cfg.n_params:,} numbers, and it holds {has:,}", CHECKPOINT)
     return cfg
 
 
 def _run(path: Path, options: Options) -> Loaded:
-    found = checkpoint.newest(path, log.warning, prefer="best")
+    found = checkpoint.load_latest(path, log.warning, prefer="best")
     if found is None:
         raise UserError(f"no model at {path}: the run has saved nothing yet; `llm-scratch train` goes on with it", CHECKPOINT)
     return Loaded(*from_checkpoint(found))
@@ -179,7 +179,7 @@ def _torch_file(path: Path, options: Options) -> Loaded:
         log.warning("%s does not say how many attention heads its model has; taken as GPT-2's, %d", path, heads)
     cfg = replace(cfg, n_heads=heads or 1)
     tokenizer = options.tokenizer_for(path.parent, cfg.vocab_size)
-    model = build(held(cfg, weights, path))
+    model = build(check_parameter_count(cfg, weights, path))
     checkpoint.set_weights(model, weights, str(path))
     optimizer = notebook.optimizer_of(saved, model, path)
     if heads is None:
@@ -230,7 +230,7 @@ def tokenizer_named(words: str) -> Tokenizer:
     return TOKENIZERS["gpt2"]([], None) if words == "gpt2" else read_tokenizer(words)
 
 
-def begin_with(where: str | Path, cfg: ModelConfig) -> tuple[nn.Module, Tokenizer]:
+def load_for_training(where: str | Path, cfg: ModelConfig) -> tuple[nn.Module, Tokenizer]:
     """A model to go on training from, and its tokenizer.
 
     Args:
@@ -256,5 +256,5 @@ def begin_with(where: str | Path, cfg: ModelConfig) -> tuple[nn.Module, Tokenize
     with torch.device("meta"):
         made = build(cfg)
     for name, parameter in model.named_parameters():
-        put(made, {name: parameter.detach()[:T] if name == "pos_emb.weight" else parameter.detach()})
+        set_parameters(made, {name: parameter.detach()[:T] if name == "pos_emb.weight" else parameter.detach()})
     return made, tokenizer

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig, TrainConfig
+from llm_scratch.config import DataConfig, ModelConfig, RunConfig, SystemConfig, TrainConfig
 from llm_scratch.errors import unknown
 
 
@@ -35,7 +35,7 @@ def verdict() -> RunConfig:
             epochs=10, batch_size=2, lr=4e-4, min_lr=4e-4, schedule="constant", betas=(0.9, 0.999), max_norm=None,
             eval_every=5, eval_batches=None, save_every=40, sample_every=8, prompt="Every effort moves you", log_every=1,
         ),
-        MachineConfig(precision="float32"),  # as the notebooks: their losses to the sixth digit
+        SystemConfig(precision="float32"),  # as the notebooks: their losses to the sixth digit
     )  # fmt: skip
 
 
@@ -52,7 +52,7 @@ def shakespeare() -> RunConfig:
 
 
 def shakespeare_modern() -> RunConfig:
-    """The same text by the model of today (`model/modern.py`) and the recipe that learns it soonest: a minute."""
+    """The same text by the model of today (`model/nanochat.py`) and the recipe that learns it soonest: a minute."""
     return RunConfig(
         ModelConfig(vocab_size=66, context_length=64, emb_dim=128, n_heads=4, n_layers=4, drop_rate=0.0, architecture="modern"),
         DataConfig(source="shakespeare", tokenizer="chars"),

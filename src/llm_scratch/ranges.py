@@ -161,7 +161,7 @@ RANGES: dict[str, Range] = {
     "workers": count(0, 1024),
     "heads": count(most=2**24, hint=LEAVE_OUT),
     "shard_tokens": count(most=10**12),
-    "Gallery.tokens": count(),
+    "CompareDecoding.tokens": count(),
     "TrainTokenizer.vocab_size": BPE_VOCAB,
     "CompareTokenizers.vocab_size": BPE_VOCAB,
     "PrepareData.vocab_size": BPE_VOCAB,

@@ -17,7 +17,7 @@ from llm_scratch.formatting import shell_command
 
 
 @dataclass(frozen=True)
-class RunFolder:
+class RunInfo:
     """A run directory. `step` of `steps` optimizer steps are in its last checkpoint; `scores` is its last look at held-out text."""
 
     path: Path
@@ -101,7 +101,7 @@ class RunFolder:
         return 0 < self.steps <= self.step
 
 
-def read_run(path: Path) -> RunFolder | None:
+def load_run_info(path: Path) -> RunInfo | None:
     """The run in a folder; None if it is none, or its config.yaml is not readable."""
     try:
         config = load_config(path / "config.yaml")
@@ -110,7 +110,7 @@ def read_run(path: Path) -> RunFolder | None:
     state = _state(path)
     changed = max((p.stat().st_mtime for p in (path / "metrics.jsonl", path / "config.yaml") if p.is_file()), default=0.0)
     steps = state.get("steps", config.train.steps if config.train.epochs is None else 0)
-    return RunFolder(
+    return RunInfo(
         path,
         config,
         state.get("step", 0),

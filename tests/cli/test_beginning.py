@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from llm_scratch.errors import USAGE, UserError
-from llm_scratch.loading import begin_with, load
+from llm_scratch.loading import load, load_for_training
 
 STEPS = [
     *(
@@ -118,9 +118,9 @@ def test_token_shards_of_another_tokenizer_are_refused(llm, trained, text_file):
 
 def test_the_library_says_the_same(trained):
     model, tokenizer = load(trained)
-    made, same = begin_with(trained, model.cfg)
+    made, same = load_for_training(trained, model.cfg)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), made.parameters(), strict=True))
     assert (made.out_head.weight is made.tok_emb.weight) == model.cfg.tie_embeddings
     with pytest.raises(UserError, match="nobody taught it") as error:
-        begin_with(trained, type(model.cfg)(**dict(model.cfg) | {"context_length": 99}))
+        load_for_training(trained, type(model.cfg)(**dict(model.cfg) | {"context_length": 99}))
     assert error.value.code == USAGE

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from llm_scratch.checkpoint import folders, read
-from llm_scratch.training.records import readable_rows
+from llm_scratch.storage.checkpoint import list_checkpoints, read
+from llm_scratch.training.run_logger import iter_metrics
 
 
 @pytest.fixture(autouse=True)
 def _no_pictures(monkeypatch):
-    monkeypatch.setattr("llm_scratch.training.records.plot_runs", lambda runs, out: [])
+    monkeypatch.setattr("llm_scratch.training.run_logger.plot_runs", lambda runs, out: [])
 
 
 def in_one_line(text: str) -> str:
@@ -25,7 +25,7 @@ def in_one_line(text: str) -> str:
 
 
 def last_weights(run: Path) -> bytes:
-    return (folders(run)[0] / "model.safetensors").read_bytes()
+    return (list_checkpoints(run)[0] / "model.safetensors").read_bytes()
 
 
 CHINESE = "天地玄黃宇宙洪荒日月盈昃辰宿列張寒來暑往"
@@ -87,7 +87,7 @@ def test_finished_run_is_extended_by_resume_and_keeps_its_optimizer(llm, tiny, t
     said = in_one_line(result.out)
     assert "extended from 4 to 6 steps: the learning rate was " in said
     assert "at step 5, and follows the linear schedule over the new total" in said
-    rows = [row for row in readable_rows(trained / "metrics.jsonl") if "loss" in row]
+    rows = [row for row in iter_metrics(trained / "metrics.jsonl") if "loss" in row]
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert rows[4]["lr"] > rows[3]["lr"], "the rate rises again to where the longer schedule is"
     end = read(trained / "ckpt" / "step-00000006")
@@ -199,10 +199,10 @@ def overflowing(trained) -> Path:
     """A run of an older version, whose weights are finite and far too large."""
     import torch
 
-    from llm_scratch import checkpoint
+    from llm_scratch.storage import checkpoint
     from llm_scratch.tokenizers import load_tokenizer, save_tokenizer
 
-    old = read(folders(trained)[0])
+    old = read(list_checkpoints(trained)[0])
     weights = {name: torch.full_like(value, 3e38) for name, value in old.weights.items()}
     tokenizer = load_tokenizer(old.folder)
     state = {key: value for key, value in old.state.items() if key != "last_eval"}
@@ -298,7 +298,7 @@ def test_what_runs_show_recommends_of_a_quantized_run_works(llm, few_bits, monke
 
 def test_what_runs_show_recommends_of_an_imported_model_works(llm, trained, text_file, monkeypatch):
     monkeypatch.setenv("COLUMNS", "400")
-    assert llm("import", folders(trained)[0], "--out", "mine").code == 0
+    assert llm("import", list_checkpoints(trained)[0], "--out", "mine").code == 0
     told = llm("plot", "mine")
     assert (told.code, told.err.count("\n")) == (3, 1)
     assert "not trained here yet, so it has no training curve" in told.err
@@ -315,7 +315,7 @@ def test_what_runs_show_recommends_of_an_imported_model_works(llm, trained, text
 
 
 def test_model_without_a_text_of_its_own_is_not_measured_on_another(llm, trained, text_file):
-    assert llm("quantize", folders(trained)[0], "--text", text_file, "--out", "few").code == 0
+    assert llm("quantize", list_checkpoints(trained)[0], "--text", text_file, "--out", "few").code == 0
     result = llm("evaluate", "few")
     assert (result.code, result.err.count("\n")) == (2, 1)
     assert "few records no text; name one with --text FILE" in result.err

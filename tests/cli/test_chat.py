@@ -11,9 +11,10 @@ from types import SimpleNamespace
 import pytest
 from effort import PATIENCE_SECONDS
 
-from llm_scratch.cli import chat, main, writing
+from llm_scratch.cli import main, token_printer
 from llm_scratch.cli.chat_commands import COMMANDS, show
-from llm_scratch.cli.conversation import MODEL, STOPS, YOU, Conversation
+from llm_scratch.cli.commands import chat
+from llm_scratch.cli.conversation import MODEL, STOP_STRINGS, YOU, Conversation
 from llm_scratch.errors import UserError
 from llm_scratch.generation.decode import stream
 from llm_scratch.loading import load
@@ -48,7 +49,7 @@ def test_the_prompt_is_the_transcript_up_to_where_the_model_speaks():
     assert talk.prompt(lambda text: True) == "Two hens.\n\nYou: Hello\nModel: Cluck\nYou: Why?\nModel:"
     assert talk.prompt(lambda text: "Hello" not in text) == "Two hens.\n\nModel: Cluck\nYou: Why?\nModel:"
     assert talk.prompt(lambda text: False) == "Two hens.\n\nYou: Why?\nModel:"
-    assert STOPS == ["\nYou:", "\nModel:"]
+    assert STOP_STRINGS == ["\nYou:", "\nModel:"]
 
 
 def test_the_prompt_without_a_transcript_is_what_was_typed_last_and_continued():
@@ -142,7 +143,7 @@ def test_answers_are_what_stream_gives_for_the_transcript(say, trained):
     for words in ("the hen", "a fox"):
         talk.turns.append((YOU, words))
         prompt = talk.prompt(lambda text: len(tokenizer.encode(text)) <= 32 - 8)
-        answer = "".join(stream(model, tokenizer, prompt, max_new_tokens=8, temperature=0, stop=STOPS))
+        answer = "".join(stream(model, tokenizer, prompt, max_new_tokens=8, temperature=0, stop=STOP_STRINGS))
         talk.turns.append((MODEL, answer.strip()))
         want += answer.lstrip() + "\n\n"
     assert (result.code, result.out) == (0, want)
@@ -256,7 +257,7 @@ def test_a_session_in_a_real_terminal(trained, tmp_path):
     child.sendline('lines"""')
     child.expect_exact(">>> ")
     child.sendintr()
-    child.expect_exact(chat.BYE)
+    child.expect_exact(chat.EXIT_HINT)
     child.expect_exact(">>> ")
     child.sendline("/show")
     child.expect(r"turns +4")
@@ -268,7 +269,7 @@ def test_a_session_in_a_real_terminal(trained, tmp_path):
 
 
 def test_a_screen_shows_probabilities_in_colour(say, monkeypatch):
-    monkeypatch.setattr(writing, "colours", lambda: True)
+    monkeypatch.setattr(token_printer, "supports_color", lambda: True)
     assert "\x1b[38;5;16;48;5;" in say("/probs on", "the hen").out
 
 
@@ -280,7 +281,7 @@ def test_turns_that_no_longer_fit_are_reported(say):
 @pytest.mark.parametrize("screen", [True, False])
 def test_show_history_prints_no_control_characters_on_a_terminal(screen, monkeypatch, capsys):
     """A transcript that /load reads may come from others."""
-    monkeypatch.setattr("llm_scratch.cli.writing.on_terminal", lambda: screen)
+    monkeypatch.setattr("llm_scratch.cli.token_printer.on_terminal", lambda: screen)
     talk = SimpleNamespace(conversation=Conversation("", [(YOU, "می\u200cخواهم"), (MODEL, "a\x1b[2J")]))
     show(talk, "history")
     assert capsys.readouterr().out == f"You: می\u200cخواهم\nModel: {'a�' if screen else chr(97) + chr(27)}[2J\n"

@@ -8,7 +8,7 @@ from typing import get_type_hints
 import pytest
 import yaml
 
-from llm_scratch.cli.config import commented, descriptions
+from llm_scratch.cli.commands.config import commented_yaml, descriptions
 from llm_scratch.config import RunConfig, TrainConfig, load_config, to_dict
 from llm_scratch.presets import PRESETS, preset
 
@@ -50,7 +50,7 @@ def test_every_setting_has_its_word_its_type_and_its_default():
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_line_of_the_yaml_has_its_word(name):
-    bare = [line for line in commented(name).splitlines() if "#" not in line and not line.startswith("  - ")]
+    bare = [line for line in commented_yaml(name).splitlines() if "#" not in line and not line.startswith("  - ")]
     assert bare == ["model:", "data:", "train:", "machine:"]
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from llm_scratch.cli.data import story_floor
+from llm_scratch.cli.commands.data import story_entropy_floor
 from llm_scratch.data.sources import SOURCES
-from llm_scratch.data.stories import tell
+from llm_scratch.data.stories import generate_story
 
 
 def test_list_has_every_source_and_where_it_is(llm, monkeypatch, tmp_path, data_dir):
@@ -40,9 +40,9 @@ def test_show_counts(llm, text_file):
 
 
 def test_show_of_stories_says_the_floor(llm):
-    stories = [tell(seed) for seed in range(20)]
+    stories = [generate_story(seed) for seed in range(20)]
     want = sum(story.bits for story in stories) / sum(len(story.text.encode()) for story in stories)
-    assert story_floor(20) == want
+    assert story_entropy_floor(20) == want
     assert f"floor       {want:.4f} bits per byte" in llm("data", "show", "stories:20").out
 
 

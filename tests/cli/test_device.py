@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from llm_scratch.cli.device import choose
+from llm_scratch.cli.device import resolve_device
 from llm_scratch.errors import UserError
 
 
@@ -21,7 +21,7 @@ def here(monkeypatch, cuda: bool, mps: bool) -> None:
 )
 def test_auto_takes_the_fastest_that_is_here(cuda, mps, name, monkeypatch):
     here(monkeypatch, cuda, mps)
-    device, why = choose("auto")
+    device, why = resolve_device("auto")
     assert device == name
     assert name in why
 
@@ -29,16 +29,16 @@ def test_auto_takes_the_fastest_that_is_here(cuda, mps, name, monkeypatch):
 def test_the_cpu_says_threads_and_why(monkeypatch):
     here(monkeypatch, False, False)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    assert choose("auto")[1] == "cpu, 1 thread (no CUDA or MPS device here)"
+    assert resolve_device("auto")[1] == "cpu, 1 thread (no CUDA or MPS device here)"
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    assert choose("cpu")[1] == "cpu, 2 threads (as requested)"
+    assert resolve_device("cpu")[1] == "cpu, 2 threads (as requested)"
 
 
 def test_what_is_not_here_is_an_error(monkeypatch):
     here(monkeypatch, True, False)
-    assert choose("cuda:0")[0] == "cuda:0"
+    assert resolve_device("cuda:0")[0] == "cuda:0"
     for name in ("cuda:1", "mps", "meta"):
         with pytest.raises(UserError, match=f"no device '{name}' here"):
-            choose(name)
+            resolve_device(name)
     with pytest.raises(UserError, match="unknown device 'gpu'"):
-        choose("gpu")
+        resolve_device("gpu")

@@ -10,8 +10,8 @@ import tempfile
 import pytest
 import torch
 
-from llm_scratch.cli import doctor
-from llm_scratch.user_folders import LIBRARY_FOLDERS
+from llm_scratch.cli.commands import doctor
+from llm_scratch.storage.user_folders import LIBRARY_FOLDERS
 
 
 def test_it_reports_and_ends_well(llm):

@@ -176,7 +176,7 @@ def test_all_checkpoints_damaged(llm, trained, tiny):
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(llm, tiny, trained, monkeypatch):
-    import llm_scratch.files as files_module
+    import llm_scratch.storage.files as files_module
 
     shutil.rmtree(trained / "ckpt" / "step-00000004")
     (trained / "ckpt" / "latest").write_text("step-00000002\n")
@@ -185,8 +185,8 @@ def test_a_full_disk_leaves_the_last_checkpoint(llm, tiny, trained, monkeypatch)
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files_module.Disk, "write", full)
-    monkeypatch.setattr("llm_scratch.training.records.plot_runs", lambda runs, out: [])
+    monkeypatch.setattr(files_module.FileSystem, "write", full)
+    monkeypatch.setattr("llm_scratch.training.run_logger.plot_runs", lambda runs, out: [])
     result = llm(*tiny, "--out", trained)
     assert result.code == 6
     assert "No space left on device" in result.err
@@ -196,15 +196,15 @@ def test_a_full_disk_leaves_the_last_checkpoint(llm, tiny, trained, monkeypatch)
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a file that is always full")
 def test_a_disk_that_is_full_for_metrics(llm, tiny, monkeypatch):
-    from llm_scratch.training.page import Page
-    from llm_scratch.training.records import Records
+    from llm_scratch.training.append_log import DurableLog
+    from llm_scratch.training.run_logger import RunLogger
 
-    def enter(self: Records) -> Records:
-        self._metrics = Page(Path("/dev/full"), self._warn)
+    def enter(self: RunLogger) -> RunLogger:
+        self._metrics = DurableLog(Path("/dev/full"), self._warn)
         return self
 
-    monkeypatch.setattr(Records, "__enter__", enter)
-    monkeypatch.setattr("llm_scratch.training.saving.PAUSE", 0.0)
+    monkeypatch.setattr(RunLogger, "__enter__", enter)
+    monkeypatch.setattr("llm_scratch.training.checkpoint_writer.RETRY_DELAY_SECONDS", 0.0)
     result = llm(*tiny, "--out", "x")
     assert (result.code, result.err.count("\n")) == (6, 1)
     assert "cannot save the checkpoint" in result.err

@@ -12,8 +12,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from llm_scratch.cli.evaluate import PARTS, measure
-from llm_scratch.cli.folders import read_run
+from llm_scratch.cli.commands.evaluate import N_GROUPS, evaluate_with_stderr
+from llm_scratch.cli.folders import load_run_info
 from llm_scratch.cli.run_text import sample_in_words
 from llm_scratch.config import RunConfig
 from llm_scratch.data.corpus import encode_documents, prepare
@@ -27,7 +27,7 @@ QUIET = Console(file=io.StringIO())
 
 def test_held_out_text_is_that_of_the_run(llm, trained):
     model, tokenizer = load(trained)
-    ids = prepare(read_run(trained).config).val
+    ids = prepare(load_run_info(trained).config).val
     want = evaluate_tokens(model, ids, tokenizer=tokenizer)
     out = llm("evaluate", trained, "--device", "cpu").out
     assert f"{want.nats_per_token:.4f} nats per token" in out
@@ -47,11 +47,11 @@ def test_another_text(flag, llm, trained, tmp_path):
     assert "other.txt: 139 tokens, 139 bytes" in " ".join(result.out.split())
 
 
-@pytest.mark.parametrize("n", [2, 16, 17, 18, 100, 16 * PARTS, 16 * PARTS + 2, 3000])
+@pytest.mark.parametrize("n", [2, 16, 17, 18, 100, 16 * N_GROUPS, 16 * N_GROUPS + 2, 3000])
 def test_parts_add_up_to_one_pass_at_every_length(n, trained_once):
     model, tokenizer = load(trained_once)
     ids = np.random.default_rng(n).integers(0, 16, n)
-    loss, error = measure(model, tokenizer, ids, QUIET)
+    loss, error = evaluate_with_stderr(model, tokenizer, ids, QUIET)
     want = evaluate_tokens(model, ids, tokenizer=tokenizer)
     assert (loss.n_tokens, loss.n_bytes) == (want.n_tokens, want.n_bytes) == (n - 1, want.n_bytes)
     assert loss.nats == pytest.approx(want.nats, rel=1e-6)
@@ -63,7 +63,7 @@ def test_a_model_of_documents_is_measured_on_documents(trained_once):
     model, tokenizer = load(trained_once)
     model.start_id = 3
     ids = np.array([3, 5, 6, 7, 3, 8, 9, 3, *[4] * 40, 3])
-    loss, _ = measure(model, tokenizer, ids, QUIET)
+    loss, _ = evaluate_with_stderr(model, tokenizer, ids, QUIET)
     want = [evaluate_tokens(model, ids[a:b], tokenizer=tokenizer) for a, b in ((0, 5), (4, 8), (7, 49))]
     assert loss.n_tokens == len(ids) - 1 == sum(part.n_tokens for part in want)
     assert loss.nats == pytest.approx(sum(part.nats for part in want), rel=1e-6)
@@ -95,13 +95,13 @@ class Letters:
 
 
 def test_the_standard_error_is_what_repeated_texts_show(monkeypatch):
-    monkeypatch.setattr("llm_scratch.cli.evaluate.PARTS", 16)
+    monkeypatch.setattr("llm_scratch.cli.commands.evaluate.N_GROUPS", 16)
     rng = np.random.default_rng(0)
     found, errors = [], []
     for _ in range(30):
         hard = rng.integers(0, 40, 64)
         ids = np.array([i for h in hard for i in (h, *rng.integers(0, 2, 15))])
-        loss, error = measure(Coin(), Letters(), ids, QUIET)
+        loss, error = evaluate_with_stderr(Coin(), Letters(), ids, QUIET)
         found.append(loss.bits_per_byte)
         errors.append(error)
     assert np.mean(errors) == pytest.approx(np.std(found), rel=0.4)  # 30 draws know a spread to about 13 %

@@ -7,11 +7,11 @@ from dataclasses import fields
 
 import pytest
 
-from llm_scratch.cli import VERBS, flags
-from llm_scratch.cli.evaluate import Evaluate
-from llm_scratch.cli.flags import number_of_values, parse, path_fields, run_first, scan
-from llm_scratch.cli.generate import Generate
-from llm_scratch.cli.train import Train
+from llm_scratch.cli import COMMANDS, flags
+from llm_scratch.cli.commands.evaluate import Evaluate
+from llm_scratch.cli.commands.generate import Generate
+from llm_scratch.cli.commands.train import Train
+from llm_scratch.cli.flags import flag_arity, import_user_file, parse, path_fields, split_args
 from llm_scratch.config import DataConfig, ModelConfig, TrainConfig
 from llm_scratch.errors import UserError
 from llm_scratch.presets import PRESETS, preset
@@ -69,17 +69,17 @@ def test_the_preset_may_stand_anywhere():
 
 
 def test_every_setting_is_a_flag():
-    flags = number_of_values(Train)
+    flags = flag_arity(Train)
     for section, cls in (("model", ModelConfig), ("data", DataConfig), ("train", TrainConfig)):
         for name in cls.__dataclass_fields__:
             assert f"--{section}.{name.replace('_', '-')}" in flags
-    assert "--run" not in number_of_values(Evaluate)
+    assert "--run" not in flag_arity(Evaluate)
     assert flags["--train.betas"] == 2
     assert "--no-fresh" not in flags
 
 
 def test_scan_tells_words_from_values():
-    words, given = scan(Generate, ["runs/x", "--seed", "3", "a prompt", "--tokens=5", "-"])
+    words, given = split_args(Generate, ["runs/x", "--seed", "3", "a prompt", "--tokens=5", "-"])
     assert (words, given) == (["runs/x", "a prompt", "-"], {"--seed": "3", "--tokens": "5"})
 
 
@@ -100,11 +100,11 @@ def test_run_first_runs_the_users_file(tmp_path, monkeypatch):
     monkeypatch.setitem(PRESETS, "mine", PRESETS["quickstart"])
     assert train("mine", "--import", str(file)).model.n_layers == 7
     with pytest.raises(UserError, match="no such Python file"):
-        run_first(str(tmp_path / "none.py"))
+        import_user_file(str(tmp_path / "none.py"))
 
 
 def test_words_after_two_dashes_are_text(llm, trained):
-    words, given = scan(Generate, ["runs/x", "--tokens", "3", "--", "--wow", "--help", "-x"])
+    words, given = split_args(Generate, ["runs/x", "--tokens", "3", "--", "--wow", "--help", "-x"])
     assert (words, given) == (["runs/x", "--wow", "--help", "-x"], {"--tokens": "3"})
     assert parse(Generate, ["runs/x", "--", "--wow", "-x"], "llm-scratch generate").prompts == ("--wow", "-x")
     (trained.parent / "prompt.txt").write_text("the")
@@ -127,9 +127,9 @@ def test_quoted_home_folders_are_expanded_in_every_path(monkeypatch, tmp_path):
 NO_PATHS = {"config", "data list", "data get"}
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", COMMANDS)
 def test_every_command_knows_which_of_its_arguments_are_paths(verb):
-    module, name = VERBS[verb][0].split(".")
+    module, _, name = COMMANDS[verb][0].rpartition(".")
     cls = getattr(importlib.import_module(f"llm_scratch.cli.{module}"), name)
     others = {"debug", "import"}
     assert bool(set(path_fields(cls)) - others) == (verb not in NO_PATHS)
@@ -142,7 +142,7 @@ def test_every_command_knows_which_of_its_arguments_are_paths(verb):
 def test_an_error_is_one_line_where_tyro_prints_in_color():
     box = "╭─ Parsing error ──────────╮\n│ invalid choice 'int9' for  │\n│ argument '--dtype'.        │\n╰──────────────────────────╯\n"
     colored = "\n".join(f"\x1b[31m{line}\x1b[0m" for line in box.splitlines())
-    assert flags._in_one_line(box) == flags._in_one_line(colored) == "invalid choice 'int9' for argument '--dtype'."
+    assert flags._on_one_line(box) == flags._on_one_line(colored) == "invalid choice 'int9' for argument '--dtype'."
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_scratch.cli.folders import check_can_write, find_runs, folder_for, read_run, resolve
+from llm_scratch.cli.folders import check_can_write, choose_output_dir, find_runs, load_run_info, resolve_model_path
 from llm_scratch.config import RunConfig, dump_config
 from llm_scratch.errors import RESOURCES, UserError
 from llm_scratch.presets import preset
@@ -39,26 +39,26 @@ def _here(tmp_path, monkeypatch):
 
 
 def test_a_run_is_read_from_its_small_files():
-    run = read_run(make(Path("runs/2026-07-01-quickstart-2"), step=400))
+    run = load_run_info(make(Path("runs/2026-07-01-quickstart-2"), step=400))
     assert run is not None
     assert (run.step, run.steps, run.best, run.scores["val_loss"], run.finished) == (400, 800, 1.5, 2.0, False)
     assert run.config == QUICK
     assert run.preset == "quickstart"
-    assert read_run(make(Path("runs/bard"))).preset == "bard"  # type: ignore[union-attr]
+    assert load_run_info(make(Path("runs/bard"))).preset == "bard"  # type: ignore[union-attr]
 
 
 def test_what_is_no_run_is_none():
     Path("other").mkdir()
-    assert read_run(Path("other")) is None
+    assert load_run_info(Path("other")) is None
     Path("other/config.yaml").write_text("train: [")
-    assert read_run(Path("other")) is None
+    assert load_run_info(Path("other")) is None
     assert find_runs(Path("none")) == []
 
 
 def test_a_run_with_broken_counters_is_still_a_run():
     make(Path("runs/a"), step=5)
     Path("runs/a/ckpt/step-00000005/state.json").write_text("{")
-    run = read_run(Path("runs/a"))
+    run = load_run_info(Path("runs/a"))
     assert run is not None
     assert (run.step, run.finished) == (0, False)
 
@@ -67,29 +67,29 @@ def test_a_name_is_a_path_or_a_folder_or_the_newest_of_a_preset():
     make(Path("runs/2026-07-01-quickstart"), changed=1000)
     newest = make(Path("runs/2026-06-01-quickstart"), changed=2000)
     assert [run.path.name for run in find_runs()] == ["2026-07-01-quickstart", "2026-06-01-quickstart"]
-    assert resolve("quickstart") == newest
-    assert resolve("2026-07-01-quickstart") == Path("runs/2026-07-01-quickstart")
-    assert resolve("somewhere/else") == Path("somewhere/else")
+    assert resolve_model_path("quickstart") == newest
+    assert resolve_model_path("2026-07-01-quickstart") == Path("runs/2026-07-01-quickstart")
+    assert resolve_model_path("somewhere/else") == Path("somewhere/else")
     with pytest.raises(UserError, match="no run 'verdict'") as found:
-        resolve("verdict")
+        resolve_model_path("verdict")
     assert found.value.code == 4
 
 
 def test_a_new_run_gets_a_folder_of_today():
-    assert folder_for(QUICK, "quickstart", "2026-07-02", False)[0] == Path("runs/2026-07-02-quickstart")
+    assert choose_output_dir(QUICK, "quickstart", "2026-07-02", False)[0] == Path("runs/2026-07-02-quickstart")
     make(Path("runs/2026-07-02-quickstart"), step=800)
-    assert folder_for(QUICK, "quickstart", "2026-07-02", False)[0] == Path("runs/2026-07-02-quickstart-2")
+    assert choose_output_dir(QUICK, "quickstart", "2026-07-02", False)[0] == Path("runs/2026-07-02-quickstart-2")
 
 
 def test_an_unfinished_run_of_the_same_settings_goes_on():
     make(Path("runs/2026-07-01-quickstart"), step=400)
-    folder, why = folder_for(QUICK, "quickstart", "2026-07-02", False)
+    folder, why = choose_output_dir(QUICK, "quickstart", "2026-07-02", False)
     assert folder == Path("runs/2026-07-01-quickstart")
     assert "stopped at step 400" in why
     other = replace(QUICK, train=replace(QUICK.train, seed=5))
-    assert folder_for(other, "quickstart", "2026-07-02", False)[0] == Path("runs/2026-07-02-quickstart")
-    assert folder_for(QUICK, "quickstart", "2026-07-02", True)[0] == Path("runs/2026-07-02-quickstart")
-    assert folder_for(QUICK, "another", "2026-07-02", False)[0] == Path("runs/2026-07-02-another")
+    assert choose_output_dir(other, "quickstart", "2026-07-02", False)[0] == Path("runs/2026-07-02-quickstart")
+    assert choose_output_dir(QUICK, "quickstart", "2026-07-02", True)[0] == Path("runs/2026-07-02-quickstart")
+    assert choose_output_dir(QUICK, "another", "2026-07-02", False)[0] == Path("runs/2026-07-02-another")
 
 
 @pytest.mark.parametrize("name", ["new", "a/new/one", "there.txt", "."])

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from llm_scratch.generation.decode import stream
-from llm_scratch.generation.pieces import Piece
+from llm_scratch.generation.detokenizer import TextChunk
 from llm_scratch.loading import load
 from llm_scratch.model.gpt import GPTModel
 
@@ -121,9 +121,9 @@ def test_a_context_that_is_full_slides_or_stops(llm, trained):
 
 @pytest.mark.parametrize("screen", [True, False])
 def test_a_terminal_gets_no_control_characters(screen, llm, trained, monkeypatch):
-    pieces = [(0, Piece("a\x1b[2J")), (0, Piece("\nb"))]
-    monkeypatch.setattr("llm_scratch.generation.decode.stream_rows", lambda *a, **k: iter(pieces))
-    monkeypatch.setattr("llm_scratch.cli.writing.on_terminal", lambda: screen)
+    pieces = [(0, TextChunk("a\x1b[2J")), (0, TextChunk("\nb"))]
+    monkeypatch.setattr("llm_scratch.generation.decode.stream_batch", lambda *a, **k: iter(pieces))
+    monkeypatch.setattr("llm_scratch.cli.token_printer.on_terminal", lambda: screen)
     monkeypatch.setenv("NO_COLOR", "1")
     assert llm("generate", trained, "the").out == ("thea\ufffd[2J\nb\n" if screen else "thea\x1b[2J\nb\n")
 

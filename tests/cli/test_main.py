@@ -16,13 +16,13 @@ import pytest
 from effort import PATIENCE_SECONDS
 
 from llm_scratch import __version__, errors
-from llm_scratch.cli import VERBS, explain, main
+from llm_scratch.cli import COMMANDS, format_error, main
 from llm_scratch.errors import EXIT_CODES, UserError
 
 HELP = """
 import contextlib, io, sys
-from llm_scratch.cli import VERBS, main
-for words in ([], ["--help"], ["--version"], ["data"], ["runs", "--help"], *([*verb.split(), "--help"] for verb in VERBS)):
+from llm_scratch.cli import COMMANDS, main
+for words in ([], ["--help"], ["--version"], ["data"], ["runs", "--help"], *([*verb.split(), "--help"] for verb in COMMANDS)):
     with contextlib.redirect_stdout(io.StringIO()) as out:
         assert main(words) == 0, words
     assert out.getvalue().strip(), words
@@ -36,7 +36,7 @@ def test_no_help_imports_torch_or_numpy():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", COMMANDS)
 def test_help_shows_two_examples_in_80_columns(verb, llm):
     result = llm(*verb.split(), "--help")
     assert result.code == 0
@@ -48,8 +48,8 @@ def test_help_shows_two_examples_in_80_columns(verb, llm):
 
 def test_every_example_can_be_parsed(llm, monkeypatch):
     Path("books").mkdir()  # `train text books/` looks whether it is there
-    for verb, (place, _) in VERBS.items():
-        module, name = place.split(".")
+    for verb, (place, _) in COMMANDS.items():
+        module, _, name = place.rpartition(".")
         command = getattr(import_module(f"llm_scratch.cli.{module}"), name)
         ran = []
         monkeypatch.setattr(command, "run", lambda self, ran=ran: ran.append(self))
@@ -63,7 +63,7 @@ def test_every_example_can_be_parsed(llm, monkeypatch):
 
 def test_the_overview_lists_every_verb(llm):
     out = llm().out
-    assert all(re.search(rf"^  {verb} ", out, re.M) for verb in VERBS)
+    assert all(re.search(rf"^  {verb} ", out, re.M) for verb in COMMANDS)
     assert llm("help").out == llm("--help").out == out
     tokenizer = llm("tokenizer").out
     assert "tokenizer compare" in tokenizer
@@ -88,7 +88,7 @@ def test_the_overview_lists_every_verb(llm):
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
 )
 def test_what_goes_wrong_is_one_line(error, code, said, llm, monkeypatch):
-    from llm_scratch.cli.doctor import Doctor
+    from llm_scratch.cli.commands.doctor import Doctor
 
     def run(self: Doctor) -> None:
         raise error
@@ -98,7 +98,7 @@ def test_what_goes_wrong_is_one_line(error, code, said, llm, monkeypatch):
     assert result.code == code
     assert result.err.startswith(f"llm-scratch: {said}")
     assert result.err.count("\n") == 1
-    assert explain(error)[1] == code
+    assert format_error(error)[1] == code
     with pytest.raises(type(error)):
         llm("doctor", "--debug")
 
@@ -108,7 +108,7 @@ def test_a_real_out_of_memory_of_torch():
 
     with pytest.raises(RuntimeError) as found:
         torch.empty(1 << 55)
-    assert explain(found.value)[1] == 6
+    assert format_error(found.value)[1] == 6
 
 
 def test_a_warning_of_a_library_is_one_line(llm, text_file):

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from llm_scratch.cli import VERBS
+from llm_scratch.cli import COMMANDS
 from llm_scratch.cli.narrow import at_least_columns, entries, fold, unboxed
 
 
@@ -33,7 +33,7 @@ def test_the_overview_lists_every_command_in_few_columns(columns, llm, monkeypat
     monkeypatch.setenv("COLUMNS", str(columns))
     out = llm().out
     assert " ".join(out.split()).count("llm-scratch") == 4
-    for verb, (_, about) in VERBS.items():
+    for verb, (_, about) in COMMANDS.items():
         assert f"{verb} {about}" in " ".join(out.split())
     longest = max(map(len, out.split()))
     assert max(map(len, out.splitlines())) <= max(columns, longest)

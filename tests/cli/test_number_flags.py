@@ -8,7 +8,7 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from llm_scratch.cli import VERBS
+from llm_scratch.cli import COMMANDS
 from llm_scratch.cli.flags import check_numbers
 from llm_scratch.ranges import RANGES, OutOfRange, range_of
 
@@ -28,11 +28,11 @@ def number_flags(cls: Any, prefix: str = "--") -> list[tuple[str, str]]:
 
 
 def command(verb: str) -> Any:
-    module, name = VERBS[verb][0].split(".")
+    module, _, name = COMMANDS[verb][0].rpartition(".")
     return getattr(import_module(f"llm_scratch.cli.{module}"), name)
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", COMMANDS)
 def test_every_number_flag_has_a_range(verb):
     cls = command(verb)
     without = [flag for flag, name in number_flags(cls) if range_of(name, cls.__name__) is None]

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from llm_scratch.cli.own_text import run_name, source_of
-from llm_scratch.cli.progress import Watch
+from llm_scratch.cli.progress import ProgressDisplay
 from llm_scratch.config import RunConfig, from_dict, load_config
 from llm_scratch.errors import UserError
 from llm_scratch.planning.choice import Choice
@@ -25,7 +25,7 @@ SUBJECTS = ["text", "tokenizer", "rows", "model", "training"]
 @pytest.fixture(autouse=True)
 def _short(monkeypatch):
     """Pictures, timing and long texts take longer than such a run."""
-    monkeypatch.setattr("llm_scratch.training.records.plot_runs", lambda runs, out: [])
+    monkeypatch.setattr("llm_scratch.training.run_logger.plot_runs", lambda runs, out: [])
     monkeypatch.setattr("llm_scratch.cli.own_text.CONTINUATION", 5)
     for name in ("TRIAL_SECONDS", "PLAN_SECONDS"):
         monkeypatch.setattr(f"llm_scratch.planning.choose_run.{name}", 0.02)
@@ -56,14 +56,14 @@ def stopped_after_one_step(llm, monkeypatch):
     """Run a command and stop it with Ctrl-C after its first step."""
 
     def call(*words):
-        step = Watch.step
+        step = ProgressDisplay.step
 
         def stop(self, run, row):
             step(self, run, row)
             os.kill(os.getpid(), signal.SIGINT)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Watch, "step", stop)
+            patch.setattr(ProgressDisplay, "step", stop)
             result = llm(*words)
         assert result.code == 130, result.err
         return result

@@ -9,10 +9,10 @@ from dataclasses import asdict, replace
 import pytest
 
 from llm_scratch.errors import RESOURCES
-from llm_scratch.training import plan as planning
-from llm_scratch.training.plan import read_plan
-from llm_scratch.training.rehearsal import Memory
-from llm_scratch.training.trial import Trial
+from llm_scratch.planning import plan as planning
+from llm_scratch.planning.memory_estimate import MemoryEstimate
+from llm_scratch.planning.plan import read_plan
+from llm_scratch.planning.step_timing import StepTiming
 
 GIB = 2**30
 
@@ -28,7 +28,7 @@ def _quick(monkeypatch, request):
     """A trial takes its three seconds whatever it tries; one test looks at a real one."""
     monkeypatch.setattr(planning.LoadMeter, "processors", lambda self: None)
     if "all_that_a_run_takes" not in request.node.name:
-        monkeypatch.setattr(planning, "try_out", lambda *args: Trial(0.5, 0.1, "nothing"))
+        monkeypatch.setattr(planning, "estimate_step_time", lambda *args: StepTiming(0.5, 0.1, "nothing"))
 
 
 @pytest.fixture
@@ -39,9 +39,9 @@ def large(monkeypatch):
 
     def rehearse(config, *how):
         rows = config.train.batch_size // config.train.micro_batches
-        return Memory(GIB // 4, GIB // 4, GIB // 2, rows * GIB // (8 if config.machine.recompute else 2), 0, 0)
+        return MemoryEstimate(GIB // 4, GIB // 4, GIB // 2, rows * GIB // (8 if config.machine.recompute else 2), 0, 0)
 
-    monkeypatch.setattr(planning, "rehearse", rehearse)
+    monkeypatch.setattr(planning, "estimate_memory", rehearse)
 
 
 def test_a_plan_says_all_that_a_run_takes(llm, small):
@@ -68,7 +68,7 @@ def test_as_json(llm, small):
     said = json.loads(llm(*small, "--json").out)
     assert (said["steps"], said["tokens_per_step"], said["missing_memory"]) == (4, 32, 0)
     assert said["seconds"] > 0
-    assert set(asdict(Memory(1, 2, 3, 4, 5, 6))) == set(said["memory"])
+    assert set(asdict(MemoryEstimate(1, 2, 3, 4, 5, 6))) == set(said["memory"])
 
 
 def test_what_does_not_fit_is_said_with_what_does(llm, small, large):
@@ -108,7 +108,7 @@ def test_a_short_run_is_compared_with_a_plan_made_now(llm, trained):
 
 
 def test_a_long_run_keeps_its_plan(llm, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(planning, "worth_a_plan", lambda *args: True)
+    monkeypatch.setattr(planning, "worth_planning", lambda *args: True)
     out = tmp_path / "long"
     told = " ".join(llm(*tiny, "--out", out).out.split())
     assert " plan: " in told
@@ -127,7 +127,7 @@ def test_a_long_run_keeps_its_plan(llm, tiny, tmp_path, monkeypatch):
 
 
 def test_train_refuses_a_run_that_its_plan_finds_too_large_and_ignore_memory_starts_it(llm, tiny, tmp_path, large, monkeypatch):
-    monkeypatch.setattr(planning, "worth_a_plan", lambda *args: True)
+    monkeypatch.setattr(planning, "worth_planning", lambda *args: True)
     words = [*tiny, "--train.batch-size", "16", "--out", tmp_path / "run"]
     result = llm(*words)
     assert result.code == RESOURCES
@@ -141,7 +141,7 @@ def test_train_refuses_a_run_that_its_plan_finds_too_large_and_ignore_memory_sta
 
 
 def test_train_refuses_a_batch_of_a_million_rows_before_its_text_is_read(llm, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("llm_scratch.training.memory_check.free_memory", lambda device: 2**28)
+    monkeypatch.setattr("llm_scratch.planning.memory_check.free_memory", lambda device: 2**28)
     result = llm(*tiny, "--train.batch-size", "1000000", "--out", tmp_path / "run")
     assert (result.code, result.err.count("\n")) == (RESOURCES, 1)
     assert "give a smaller --train.batch-size" in result.err
@@ -171,9 +171,9 @@ def test_faults_are_named(llm, tmp_path):
 def test_the_load_of_other_programs_is_noticed(others, said, llm, small, monkeypatch, tmp_path):
     monkeypatch.setattr(planning.LoadMeter, "processors", lambda self: others)
     monkeypatch.setattr(planning.torch, "get_num_threads", lambda: 2)
-    monkeypatch.setattr(planning, "try_out", lambda *args: Trial(0.5, 0.0, "nothing"))
+    monkeypatch.setattr(planning, "estimate_step_time", lambda *args: StepTiming(0.5, 0.0, "nothing"))
     monkeypatch.setattr(planning, "SAMPLE_TOKENS", 0)
-    monkeypatch.setattr(planning, "worth_a_plan", lambda *args: True)
+    monkeypatch.setattr(planning, "worth_planning", lambda *args: True)
     train = ["train", *small[1:], "--out", tmp_path / "run"]
     for words in (small, train):
         told = " ".join(llm(*words).out.split())
@@ -182,5 +182,5 @@ def test_the_load_of_other_programs_is_noticed(others, said, llm, small, monkeyp
 
 
 def test_the_time_is_in_words_that_people_use(llm, small, monkeypatch):
-    monkeypatch.setattr(planning, "try_out", lambda *args: Trial(837 * 3600 / 4, 0.0, "nothing"))
+    monkeypatch.setattr(planning, "estimate_step_time", lambda *args: StepTiming(837 * 3600 / 4, 0.0, "nothing"))
     assert re.search(r"^time +35 days: 7.53e\+05 s a step", llm(*small).out, re.M)

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from llm_scratch.cli.progress import SAMPLE_LETTERS, Watch, joined_to_fit
+from llm_scratch.cli.progress import SAMPLE_LETTERS, ProgressDisplay, joined_to_fit
 from llm_scratch.cli.streams import LenientStream
 from llm_scratch.config import RunConfig
 
@@ -38,14 +38,14 @@ def a_console(terminal=False, width=80):
 
 def test_what_was_chosen_for_the_machine_is_said(tmp_path):
     console = a_console()
-    with Watch(console) as watch:
+    with ProgressDisplay(console) as watch:
         watch.started(a_run(tmp_path, why="bfloat16: because"), resumed=False)
     assert console.file.getvalue() == "products: bfloat16: because\n"
 
 
 def test_a_line_has_every_field(tmp_path):
     console = a_console()
-    with Watch(console, every=0) as watch:
+    with ProgressDisplay(console, every=0) as watch:
         watch.started(a_run(tmp_path, 0), resumed=False)
         watch.step(a_run(tmp_path), ROW)
         watch.finished(a_run(tmp_path))
@@ -63,7 +63,7 @@ def test_lines_come_every_so_many_seconds_and_at_the_end(tmp_path, monkeypatch):
     clock = iter(range(1000))
     monkeypatch.setattr("llm_scratch.cli.progress.perf_counter", lambda: next(clock))
     console = a_console()
-    with Watch(console, every=10) as watch:
+    with ProgressDisplay(console, every=10) as watch:
         watch.started(a_run(tmp_path, 0), resumed=False)
         for step in range(1, 101):
             watch.step(a_run(tmp_path, step), {**ROW, "step": step, "tokens": step * 768})
@@ -73,7 +73,7 @@ def test_lines_come_every_so_many_seconds_and_at_the_end(tmp_path, monkeypatch):
 
 
 def test_loss_and_speed_are_of_the_last_twenty_steps(tmp_path):
-    with Watch(a_console(), every=1e9) as watch:
+    with ProgressDisplay(a_console(), every=1e9) as watch:
         watch.started(a_run(tmp_path, 0), resumed=False)
         for step in range(1, 41):
             watch.step(a_run(tmp_path, step), {**ROW, "step": step, "tokens": step * 768, "loss": float(step > 20), "seconds": 0.5})
@@ -83,7 +83,7 @@ def test_loss_and_speed_are_of_the_last_twenty_steps(tmp_path):
 
 def test_a_machine_that_says_less_is_shown_with_less(tmp_path):
     console = a_console()
-    with Watch(console, every=0) as watch:
+    with ProgressDisplay(console, every=0) as watch:
         watch.started(a_run(tmp_path, 0), resumed=False)
         watch.step(a_run(tmp_path), {key: value for key, value in ROW.items() if key not in ("mfu", "peak_memory_bytes")})
     assert "7,680 tok/s | 7,680 tokens" in console.file.getvalue()
@@ -91,7 +91,7 @@ def test_a_machine_that_says_less_is_shown_with_less(tmp_path):
 
 def test_a_terminal_gets_a_bar_of_80_columns(tmp_path):
     console = a_console(terminal=True)
-    with Watch(console, every=0) as watch:
+    with ProgressDisplay(console, every=0) as watch:
         watch.started(a_run(tmp_path, 0), resumed=True)
         watch.step(a_run(tmp_path), ROW)
         watch.evaluated(a_run(tmp_path), SCORES)
@@ -118,7 +118,7 @@ def test_a_terminal_gets_a_bar_of_80_columns(tmp_path):
 )
 def test_in_few_columns_the_bar_shows_whole_numbers_or_none(width, shown, left_out, tmp_path):
     console = a_console(terminal=True, width=width)
-    with Watch(console, every=1e9) as watch:
+    with ProgressDisplay(console, every=1e9) as watch:
         watch.started(a_run(tmp_path, 0), resumed=False)
         watch.step(a_run(tmp_path), ROW)
         watch.finished(a_run(tmp_path))
@@ -132,7 +132,7 @@ def test_in_few_columns_the_bar_shows_whole_numbers_or_none(width, shown, left_o
 @pytest.mark.parametrize(("terminal", "width", "whole"), [(True, 20, False), (True, 80, False), (True, 100, True), (False, 20, True)])
 def test_a_terminal_gets_prose_wrapped_between_words(terminal, width, whole, tmp_path):
     console, line = a_console(terminal, width), "warning: the disk is slow and the checkpoints are large, see to it that there is room"
-    with Watch(console) as watch:
+    with ProgressDisplay(console) as watch:
         watch.warn(line.removeprefix("warning: "))
     lines = [each.rstrip() for each in console.file.getvalue().splitlines()]
     assert (lines == [line]) == whole
@@ -154,7 +154,7 @@ def test_a_terminal_that_went_away_does_not_end_the_run(tmp_path, capsys):
 
     stream = LenientStream(Gone(), "the output is lost")
     console = Console(file=stream, width=80, highlight=False, markup=False, emoji=False)
-    with Watch(console, every=0) as watch:
+    with ProgressDisplay(console, every=0) as watch:
         watch.started(a_run(tmp_path, 0), resumed=False)
         watch.step(a_run(tmp_path), ROW)
         watch.finished(a_run(tmp_path))
@@ -167,7 +167,7 @@ def test_a_terminal_that_went_away_does_not_end_the_run(tmp_path, capsys):
 def test_a_sample_is_shown_as_it_is(terminal, tmp_path):
     console = a_console(terminal)
     text = "[bold]Once[/bold] :smile: \x1b[31mred\x07 é " + "word " * 400 + "END"
-    with Watch(console) as watch:
+    with ProgressDisplay(console) as watch:
         watch.started(a_run(tmp_path, 0), resumed=False)
         watch.sampled(a_run(tmp_path), text)
     shown = re.sub(r"\x1b\[(\?25[hl]|2K|1A)", "", console.file.getvalue())  # what the bar says to the terminal
@@ -180,14 +180,14 @@ def test_a_sample_is_shown_as_it_is(terminal, tmp_path):
 
 def test_line_breaks_of_a_sample_stay(tmp_path):
     console = a_console()
-    with Watch(console) as watch:
+    with ProgressDisplay(console) as watch:
         watch.sampled(a_run(tmp_path), "ROMEO:\n\nO she doth teach")
     assert "    ROMEO:\n\n    O she doth teach\n" in console.file.getvalue()
 
 
 def test_a_run_that_is_done_says_so(tmp_path):
     console = a_console()
-    with Watch(console) as watch:
+    with ProgressDisplay(console) as watch:
         watch.started(a_run(tmp_path, 100), resumed=True)
     longer = f"llm-scratch train --resume {tmp_path} --train.steps 200 trains longer, --fresh --force starts over"
     assert f"all 100 steps are done already; {longer}" in console.file.getvalue()
@@ -195,7 +195,7 @@ def test_a_run_that_is_done_says_so(tmp_path):
 
 def test_warnings_are_shown_before_and_after_the_start(tmp_path):
     console = a_console()
-    with Watch(console) as watch:
+    with ProgressDisplay(console) as watch:
         watch.warn("a checkpoint is damaged")
         watch.started(a_run(tmp_path, 0), resumed=False)
         watch.warn("again")
@@ -207,7 +207,7 @@ def test_warnings_are_shown_before_and_after_the_start(tmp_path):
 def test_a_full_disk_is_told_once_and_the_run_goes_on(tmp_path):
     (tmp_path / "log.txt").symlink_to("/dev/full")
     console = a_console()
-    with Watch(console) as watch:
+    with ProgressDisplay(console) as watch:
         watch.started(a_run(tmp_path, 0), resumed=False)
         watch.warn("one")
         watch.warn("two")

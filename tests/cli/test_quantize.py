@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from llm_scratch.cli import device
-from llm_scratch.cli.folders import read_run
+from llm_scratch.cli.folders import load_run_info
 from llm_scratch.errors import UserError
 from llm_scratch.loading import load
 from llm_scratch.model.quantized import QuantizedLinear, quantize
@@ -33,7 +33,7 @@ def test_a_run_in_few_bits_is_a_run(bits, llm, wide):
     want, _ = load(wide)
     ids = torch.tensor([tokenizer.encode("the hen sat")])
     assert torch.equal(few(ids), quantize(want, bits)(ids)), "what is written is what was measured"
-    assert read_run(Path(f"wide-int{bits}")).config.model.bits == bits
+    assert load_run_info(Path(f"wide-int{bits}")).config.model.bits == bits
     for verb in (("generate", f"wide-int{bits}", "the", "--tokens", 5, "--seed", 1), ("evaluate", f"wide-int{bits}")):
         assert llm(*verb).code == 0
 
@@ -52,9 +52,9 @@ def test_what_packed_matrices_do_faster_is_not_compiled(llm, trained, words):
 
 
 def test_a_program_is_for_a_cpu(trained, monkeypatch):
-    monkeypatch.setattr(device, "choose", lambda wanted: ("cuda:1", "as asked"))
+    monkeypatch.setattr(device, "resolve_device", lambda wanted: ("cuda:1", "as asked"))
     with pytest.raises(UserError, match="--compile writes programs for a CPU, and this is cuda:1; leave it out, or give --device cpu"):
-        device.ready(trained, "cuda:1", compiled=True)
+        device.load_for_inference(trained, "cuda:1", compiled=True)
 
 
 @pytest.mark.slow  # a compiler works for half a minute

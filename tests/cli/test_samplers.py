@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llm_scratch.cli.samplers import Samplers
+from llm_scratch.cli.sampling_flags import SamplingFlags
 from llm_scratch.errors import UserError
 
 
@@ -12,18 +12,18 @@ def test_every_sampler_and_penalty_is_a_flag():
     from llm_scratch.generation.penalties import PENALTIES
     from llm_scratch.generation.sampling import SAMPLERS
 
-    assert set(Samplers.__dataclass_fields__) == {*SAMPLERS, *PENALTIES, "mirostat"}
+    assert set(SamplingFlags.__dataclass_fields__) == {*SAMPLERS, *PENALTIES, "mirostat"}
 
 
 def test_only_what_was_given_is_set():
-    assert Samplers().settings() == {}
-    assert Samplers(temperature=0, logit_bias="3=-100, 7=2.5").settings() == {"temperature": 0, "logit_bias": {3: -100.0, 7: 2.5}}
+    assert SamplingFlags().settings() == {}
+    assert SamplingFlags(temperature=0, logit_bias="3=-100, 7=2.5").settings() == {"temperature": 0, "logit_bias": {3: -100.0, 7: 2.5}}
 
 
 @pytest.mark.parametrize("words", ["3", "a=1", "3=", "3=1,,4=2"])
 def test_a_bias_that_cannot_be_read_is_named(words):
     with pytest.raises(UserError, match="--logit-bias is"):
-        Samplers(logit_bias=words).settings()
+        SamplingFlags(logit_bias=words).settings()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from llm_scratch.cli.terminal import boxed, command, count, printable, short, size, table
+from llm_scratch.cli.terminal import boxed, table, truncate
+from llm_scratch.formatting import format_bytes, format_count, sanitize, shell_command
 
 
 @pytest.mark.parametrize(
@@ -25,7 +26,7 @@ from llm_scratch.cli.terminal import boxed, command, count, printable, short, si
     ],
 )
 def test_count(number, shown):
-    assert count(number) == shown
+    assert format_count(number) == shown
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ def test_count(number, shown):
     [(0, "0 B"), (950, "950 B"), (12_345, "12.1 KiB"), (1023 * 1024, "1,023 KiB"), (2**20, "1 MiB"), (3.21 * 2**30, "3.21 GiB")],
 )
 def test_size(number, shown):
-    assert size(number) == shown
+    assert format_bytes(number) == shown
 
 
 LANGUAGES = {
@@ -52,35 +53,35 @@ LANGUAGES = {
 
 @pytest.mark.parametrize("name", LANGUAGES)
 def test_printable_keeps_what_belongs_to_a_language(name):
-    assert printable(LANGUAGES[name]) == LANGUAGES[name]
+    assert sanitize(LANGUAGES[name]) == LANGUAGES[name]
 
 
 def test_printable_replaces_all_controls_and_nothing_else():
     obeyed = {*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000)}
     obeyed -= set(map(ord, "\n\t"))
-    replaced = {code for code in range(0x110000) if printable(chr(code)) != chr(code)}
+    replaced = {code for code in range(0x110000) if sanitize(chr(code)) != chr(code)}
     assert replaced == obeyed
 
 
 def test_printable_keeps_text_and_takes_orders_away():
-    assert printable("é🙂\n\tx") == "é🙂\n\tx"
-    assert printable("a\x1b[2Jb\x07\r") == "a\ufffd[2Jb\ufffd\ufffd"
+    assert sanitize("é🙂\n\tx") == "é🙂\n\tx"
+    assert sanitize("a\x1b[2Jb\x07\r") == "a\ufffd[2Jb\ufffd\ufffd"
 
 
 def test_a_command_can_be_copied():
-    assert command("generate", "my runs/x", "Once upon") == "llm-scratch generate 'my runs/x' 'Once upon'"
+    assert shell_command("generate", "my runs/x", "Once upon") == "llm-scratch generate 'my runs/x' 'Once upon'"
 
 
 def test_command_is_quoted_for_cmd_on_windows(monkeypatch):
     monkeypatch.setattr("sys.platform", "win32")
-    assert command("generate", r"my runs\x", "Once") == r'llm-scratch generate "my runs\x" Once'
+    assert shell_command("generate", r"my runs\x", "Once") == r'llm-scratch generate "my runs\x" Once'
 
 
 def test_short_is_one_line():
-    assert short("one\ntwo", 20).plain == "one two"
-    assert short("a" * 20, 5).plain == "aaaa…"
-    assert short("stories:12,345", 12).plain == "stories:…", "a number that is cut is another number"
-    assert short("stories:12 of", 11).plain == "stories:12…"
+    assert truncate("one\ntwo", 20).plain == "one two"
+    assert truncate("a" * 20, 5).plain == "aaaa…"
+    assert truncate("stories:12,345", 12).plain == "stories:…", "a number that is cut is another number"
+    assert truncate("stories:12 of", 11).plain == "stories:12…"
 
 
 def shown(what, width):
@@ -129,7 +130,7 @@ def test_a_table_that_does_not_fit_is_a_list_with_whole_numbers(grid):
 def test_a_column_that_may_be_shortened_gives_way_first_and_cuts_no_number(width, lines):
     grid = table("run", "source", "loss")
     grid.columns[1].justify, grid.columns[1].overflow = "left", "ellipsis"
-    grid.add_row("first", short("stories:12,000", 20), "2.345")
+    grid.add_row("first", truncate("stories:12,000", 20), "2.345")
     assert shown(grid, width) == lines
 
 

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from llm_scratch.cli.tokenizer import visible
+from llm_scratch.cli.commands.tokenizer import show_whitespace
 from llm_scratch.tokenizers import ByteBPE, load_tokenizer
 
 
@@ -29,8 +29,8 @@ def test_train_takes_more_processes_where_they_pay(llm, monkeypatch, flags, larg
     asked = []
     train = ByteBPE.train
     monkeypatch.setattr(ByteBPE, "train", lambda texts, size, processes, **more: (asked.append(processes), train(texts, size))[1])
-    monkeypatch.setattr("llm_scratch.cli.doctor.processors", lambda: 7)
-    monkeypatch.setattr("llm_scratch.cli.tokenizer.LARGE", 100 if large else 1_000_000)
+    monkeypatch.setattr("llm_scratch.cli.commands.doctor.cpu_count", lambda: 7)
+    monkeypatch.setattr("llm_scratch.cli.commands.tokenizer.LARGE_FILE_BYTES", 100 if large else 1_000_000)
     assert llm("tokenizer", "train", "stories:40", "--vocab-size", "300", *flags).code == 0
     assert asked == [want]
 
@@ -67,7 +67,7 @@ def test_show_of_gpt2(llm, gpt2):
 
 
 def test_visible():
-    assert visible(" a\n\tb\x00é") == "·a⏎→b\\x00é"
+    assert show_whitespace(" a\n\tb\x00é") == "·a⏎→b\\x00é"
 
 
 def test_compare_counts_with_each(llm, gpt2, text_file):

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from llm_scratch.cli.progress import Watch
+from llm_scratch.cli.progress import ProgressDisplay
 from llm_scratch.config import RunConfig, from_dict, to_dict
 from llm_scratch.loading import load
 from llm_scratch.presets import PRESETS, preset
 from llm_scratch.tokenizers import TOKENIZERS
-from llm_scratch.training.records import readable_rows
+from llm_scratch.training.run_logger import iter_metrics
 
 from .conftest import files
 
@@ -28,7 +28,7 @@ from .conftest import files
 def _few_pictures(request, monkeypatch):
     """The loss is drawn where a test looks at it, not elsewhere: a picture takes longer than such a run."""
     if "everything" not in request.node.name:
-        monkeypatch.setattr("llm_scratch.training.records.plot_runs", lambda runs, out: [])
+        monkeypatch.setattr("llm_scratch.training.run_logger.plot_runs", lambda runs, out: [])
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -63,18 +63,18 @@ def test_a_run_has_everything_and_says_where(llm, tiny, tmp_path):
 
 
 def test_ctrl_c_saves_and_the_same_command_goes_on_to_the_same_bits(llm, tiny, trained_once, monkeypatch):
-    step = Watch.step
+    step = ProgressDisplay.step
 
     def stop_after_one(self, run, row):
         step(self, run, row)
         if run.step == 1:
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(Watch, "step", stop_after_one)
+    monkeypatch.setattr(ProgressDisplay, "step", stop_after_one)
     stopped = llm(*tiny, "--out", "x")
     assert stopped.code == 130
     assert stopped.err == "llm-scratch: stopped at step 1, saved in x; the same command goes on from there\n"
-    monkeypatch.setattr(Watch, "step", step)
+    monkeypatch.setattr(ProgressDisplay, "step", step)
     done = llm(*tiny, "--out", "x")
     assert done.code == 0
     assert "goes on at step 1 of 4" in done.out
@@ -117,17 +117,17 @@ def test_fresh_with_force_removes_the_run_and_says_so(llm, tiny, trained):
 
 
 def test_without_out_the_folder_is_of_today_and_an_unfinished_run_goes_on(llm, tiny, monkeypatch):
-    step = Watch.step
+    step = ProgressDisplay.step
 
     def stop(self, run, row):
         step(self, run, row)
         os.kill(os.getpid(), signal.SIGTERM)
 
     today = f"runs/{date.today().isoformat()}-shakespeare"
-    monkeypatch.setattr(Watch, "step", stop)
+    monkeypatch.setattr(ProgressDisplay, "step", stop)
     first = llm(*tiny)
     assert (first.code, f"saved in {today};" in first.err) == (143, True)
-    monkeypatch.setattr(Watch, "step", step)
+    monkeypatch.setattr(ProgressDisplay, "step", step)
     second = llm(*tiny)
     assert f"run: goes on in {today}, stopped at step 1; --fresh starts anew" in second.out
     third = llm(*tiny)
@@ -178,10 +178,13 @@ def test_skills_that_cannot_be_measured_do_not_spoil_the_training(llm, monkeypat
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("llm_scratch.cli.plan.look_back", "warning: plan not compared: TypeError: {}; to try again: llm-scratch plan x\n"),
-        ("llm_scratch.cli.plan.look_ahead", "warning: no plan made: TypeError: {}\n"),
-        ("llm_scratch.training.records.plot_runs", "warning: no picture of the losses (TypeError: {}); `llm-scratch plot x` draws it\n"),
-        ("llm_scratch.training.records.stream", "warning: no sample at step 4 (TypeError: {}); `llm-scratch generate x` writes one\n"),
+        (
+            "llm_scratch.cli.commands.plan.compare_with_plan",
+            "warning: plan not compared: TypeError: {}; to try again: llm-scratch plan x\n",
+        ),
+        ("llm_scratch.cli.commands.plan.print_plan", "warning: no plan made: TypeError: {}\n"),
+        ("llm_scratch.training.run_logger.plot_runs", "warning: no picture of the losses (TypeError: {}); `llm-scratch plot x` draws it\n"),
+        ("llm_scratch.training.run_logger.stream", "warning: no sample at step 4 (TypeError: {}); `llm-scratch generate x` writes one\n"),
     ],
 )
 def test_what_is_shown_beside_a_training_does_not_spoil_it(name, said, llm, tiny, monkeypatch, trained_once):
@@ -274,15 +277,15 @@ def test_a_text_of_one_document_becomes_windows_where_rows_were_to_be_documents(
     again = llm(*words, "--out", "x")
     assert (again.code, "all 4 steps are done already" in again.out) == (0, True)
     assert load(Path("x"))[0].start_id is None, "no row began with an end of text"
-    step = Watch.step
+    step = ProgressDisplay.step
 
     def stop(self, run, row):
         step(self, run, row)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(Watch, "step", stop)
+    monkeypatch.setattr(ProgressDisplay, "step", stop)
     assert llm(*words).code == 143
-    monkeypatch.setattr(Watch, "step", step)
+    monkeypatch.setattr(ProgressDisplay, "step", step)
     assert "goes on at step 1 of 4" in llm(*words).out, "found in runs/, too"
 
 
@@ -343,8 +346,8 @@ def test_resume_goes_on_from_a_checkpoint_in_a_new_run(llm, tiny, trained):
     assert "goes on at step 2 of 4" in result.out
     end = "ckpt/step-00000004/model.safetensors"
     assert Path("new", end).read_bytes() == (trained / end).read_bytes()
-    assert [row["step"] for row in readable_rows(Path("new/metrics.jsonl"))] == [
-        row["step"] for row in readable_rows(trained / "metrics.jsonl")
+    assert [row["step"] for row in iter_metrics(Path("new/metrics.jsonl"))] == [
+        row["step"] for row in iter_metrics(trained / "metrics.jsonl")
     ]
     assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == before
 

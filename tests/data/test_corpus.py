@@ -8,7 +8,7 @@ import pytest
 
 from llm_scratch.config import DataConfig, ModelConfig, RunConfig
 from llm_scratch.data.corpus import (
-    STRETCHES,
+    N_SPANS,
     count_bytes,
     encode_documents,
     prepare,
@@ -138,8 +138,8 @@ def test_a_sample_is_spread_over_the_text(lengths):
     assert 0.9 * 6400 <= sum(map(len, sample)) <= 6400
     places = sorted(ord(letter) - 0x4E00 for text in sample for letter in text)
     assert places[0] == 0
-    assert places[-1] >= 10_000 * (1 - 2 / STRETCHES)
-    assert max(b - a for a, b in zip(places, places[1:])) <= 10_000 / STRETCHES + 1
+    assert places[-1] >= 10_000 * (1 - 2 / N_SPANS)
+    assert max(b - a for a, b in zip(places, places[1:])) <= 10_000 / N_SPANS + 1
     assert sample_text(texts, 100_000) is texts
 
 

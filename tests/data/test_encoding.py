@@ -14,7 +14,7 @@ from effort import wait_until
 
 from llm_scratch.data.encoding import END, encode, encode_all
 from llm_scratch.data.readers import Texts
-from llm_scratch.data.shards import Tally
+from llm_scratch.data.shards import ShardProgress
 from llm_scratch.errors import DATA, RESOURCES, UserError
 from llm_scratch.tokenizers import ByteBPE, CharTokenizer, save_tokenizer
 
@@ -32,10 +32,10 @@ def test_an_end_of_text_before_each_document():
     eot = tokenizer.eot_token
     assert found.ids.tolist() == [eot, 0, 1, eot, 3, eot, 1]
     assert found.ids.dtype == np.uint16
-    assert found.held == Tally(1, 0, documents=3, empty=1, text_bytes=5, source_bytes=12)
+    assert found.held == ShardProgress(1, 0, documents=3, empty=1, text_bytes=5, source_bytes=12)
     assert not found.last
     last = encode(END, tokenizer, "uint16")
-    assert (last.ids.tolist(), last.held, last.last) == ([eot], Tally(1), True)
+    assert (last.ids.tolist(), last.held, last.last) == ([eot], ShardProgress(1), True)
 
 
 def test_special_text_stays_text():
@@ -75,7 +75,7 @@ def test_a_worker_that_is_killed_is_an_error_and_no_wait(folder):
 def test_where_no_worker_can_start_this_process_encodes_the_same(folder, monkeypatch):
     portions = [(Texts(("ab", "ba"), 4),), END]
     want = [one.ids.tolist() for one in encode_all(portions, folder, "uint16", 1)]
-    monkeypatch.setattr("llm_scratch.worker_processes.ProcessPoolExecutor", _no_semaphores)
+    monkeypatch.setattr("llm_scratch.storage.worker_processes.ProcessPoolExecutor", _no_semaphores)
     with pytest.warns(RuntimeWarning, match="all work is done in this process"):
         assert [one.ids.tolist() for one in encode_all(portions, folder, "uint16", 2)] == want
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_scratch.data.loader import WIDTH, TokenLoader
+from llm_scratch.data.loader import PAD_MULTIPLE, TokenLoader
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.model.loss import IGNORE
 
@@ -118,7 +118,7 @@ def test_documents_stand_one_in_a_row():
 
 def test_a_batch_of_documents_is_as_wide_as_its_longest():
     stream = np.concatenate([[EOT], np.arange(1, 20), [EOT, 3, EOT]])  # documents of 20 and 2 tokens
-    for context_length, width in ((64, 2 * WIDTH), (24, 24), (10, 10)):
+    for context_length, width in ((64, 2 * PAD_MULTIPLE), (24, 24), (10, 10)):
         inputs, targets = TokenLoader(stream, context_length, 2, order="documents", eot=EOT).batch(0)
         assert inputs.shape == targets.shape == (2, width)
         assert (targets != IGNORE).sum() == min(20, width) + 2

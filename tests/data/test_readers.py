@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_scratch.data import readers
-from llm_scratch.data.readers import Stretch, open_source, pieces
+from llm_scratch.data.readers import FileSpan, open_source, split_text
 from llm_scratch.data.sources import SOURCES
 from llm_scratch.errors import DATA, USAGE, UserError
 from llm_scratch.tokenizers import ByteBPE
@@ -32,8 +32,8 @@ GPT4 = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]
 @pytest.fixture
 def small(monkeypatch):
     """Portions of 64 bytes instead of a megabyte."""
-    monkeypatch.setattr(readers, "PORTION", 64)
-    monkeypatch.setattr(readers, "OPENING", 10)
+    monkeypatch.setattr(readers, "CHUNK_BYTES", 64)
+    monkeypatch.setattr(readers, "SNIFF_BYTES", 10)
 
 
 def documents(source, field="text"):
@@ -92,11 +92,11 @@ def test_no_token_reaches_across_a_cut(tokenizers, lines, joint):
 
 @pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
 def test_a_text_in_pieces_keeps_its_tokens(tokenizers, tmp_path, monkeypatch, ends):
-    monkeypatch.setattr(readers, "PORTION", 512)
+    monkeypatch.setattr(readers, "CHUNK_BYTES", 512)
     text = "\n".join(LINES * 40)
     (tmp_path / "a.txt").write_bytes(text.replace("\n", ends).encode())
     from_file = [part for portion in open_source(str(tmp_path / "a.txt")).portions() for one in portion for _, part in one.texts()]
-    for parts in (from_file, list(pieces(text))):
+    for parts in (from_file, list(split_text(text))):
         assert len(parts) > 5
         assert "".join(parts) == text
         for tokenizer in tokenizers:
@@ -260,4 +260,4 @@ def test_a_file_that_is_not_there(tmp_path):
 def test_a_file_that_shrinks_while_it_is_read(tmp_path):
     (tmp_path / "a.txt").write_text("short")
     with pytest.raises(UserError, match="a.txt has become shorter while it was read"):
-        list(Stretch(tmp_path / "a.txt", 0, 50, "text").texts())
+        list(FileSpan(tmp_path / "a.txt", 0, 50, "text").texts())

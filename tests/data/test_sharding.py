@@ -18,21 +18,21 @@ import psutil
 import pytest
 from effort import PATIENCE_SECONDS
 
-from llm_scratch import files
 from llm_scratch.data import readers
 from llm_scratch.data.corpus import encode_documents
 from llm_scratch.data.readers import open_source
 from llm_scratch.data.sharding import make_shards
-from llm_scratch.data.shards import Index, check_shards, open_shards
+from llm_scratch.data.shards import ShardIndex, check_shards, open_shards
 from llm_scratch.data.sources import read
 from llm_scratch.errors import DATA, INTERRUPTED, RESOURCES, USAGE, UserError
+from llm_scratch.storage import files
 from llm_scratch.tokenizers import TOKENIZERS, ByteBPE, CharTokenizer, load_tokenizer
 
 
 @pytest.fixture
 def small(monkeypatch):
     """Portions of 256 bytes instead of a megabyte, and a disk that does not wait."""
-    monkeypatch.setattr(readers, "PORTION", 256)
+    monkeypatch.setattr(readers, "CHUNK_BYTES", 256)
     monkeypatch.setattr(os, "fsync", lambda number: None)
 
 
@@ -129,7 +129,7 @@ class Killed(BaseException):
     """The process ends here, and cleans nothing up."""
 
 
-class Dying(files.Disk):
+class Dying(files.FileSystem):
     """A disk whose user is killed before operation `at`; with `torn`, in the middle of writing."""
 
     def __init__(self, at: int, torn: bool) -> None:
@@ -170,7 +170,7 @@ def test_killed_before_any_operation_on_the_disk_it_goes_on(whole, stories, tmp_
     for at in range(1000):
         folder = tmp_path / f"killed {at}"
         with monkeypatch.context() as patch:
-            patch.setattr(files, "disk", Dying(at, torn))
+            patch.setattr(files, "filesystem", Dying(at, torn))
             patch.setattr(os, "getpid", lambda: 7)  # another process than the one that goes on
             try:
                 make_shards(stories, folder, "chars", shard_tokens=1000)
@@ -179,7 +179,7 @@ def test_killed_before_any_operation_on_the_disk_it_goes_on(whole, stories, tmp_
                 states += 1
         index = folder / "index.json"
         if index.exists():
-            for shard in Index.load(folder).shards:
+            for shard in ShardIndex.load(folder).shards:
                 assert (folder / shard.file).read_bytes() == want[shard.file]
         make_shards(stories, folder, "chars", shard_tokens=1000)
         assert content(folder) == want, f"killed before operation {at}"
@@ -191,7 +191,7 @@ COMMAND = """
 import sys
 from llm_scratch.data import readers
 from llm_scratch.data.sharding import make_shards
-readers.PORTION = 2000
+readers.CHUNK_BYTES = 2000
 make_shards(sys.argv[1], sys.argv[2], "chars", shard_tokens=10_000)
 """
 
@@ -223,7 +223,7 @@ def test_killed_at_random_moments_it_goes_on(tmp_path):
 
 def test_work_that_is_done_is_left_alone(whole, stories, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in whole.iterdir()}
-    monkeypatch.setattr(files, "disk", Dying(0, False))
+    monkeypatch.setattr(files, "filesystem", Dying(0, False))
     assert make_shards(stories, whole, "chars", shard_tokens=1000).complete
     assert {path: path.stat().st_mtime_ns for path in whole.iterdir()} == before
 
@@ -273,7 +273,7 @@ def test_memory_does_not_grow_with_the_source(tmp_path):
 
 
 def test_a_full_disk_leaves_nothing_half_written(whole, stories, tmp_path, monkeypatch):
-    class Full(files.Disk):
+    class Full(files.FileSystem):
         def write(self, path, pieces):
             if "shard-00002" in path.name:
                 path.write_bytes(b"half")
@@ -281,7 +281,7 @@ def test_a_full_disk_leaves_nothing_half_written(whole, stories, tmp_path, monke
             super().write(path, pieces)
 
     with monkeypatch.context() as patch:
-        patch.setattr(files, "disk", Full())
+        patch.setattr(files, "filesystem", Full())
         with pytest.raises(UserError, match=r"cannot write .*shard-00002.bin: No space left on device; free some space") as error:
             make_shards(stories, tmp_path / "out", "chars", shard_tokens=1000)
     assert error.value.code == RESOURCES

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from llm_scratch.data import shards
 from llm_scratch.data.loader import TokenLoader
 from llm_scratch.data.sharding import make_shards
-from llm_scratch.data.shards import Index, Shard, ShardedTokens, Tally, blocks, check_shards, open_shards, places_of
+from llm_scratch.data.shards import Shard, ShardedTokens, ShardIndex, ShardProgress, blocks, check_shards, open_shards, positions_of
 from llm_scratch.errors import DATA, UserError
 
 EOT = 99
@@ -58,7 +58,7 @@ def test_places_slices_and_the_whole_are_those_of_an_array(data):
         assert np.array_equal(ours[np.array(places * 2, dtype=int).reshape(2, -1)], np.stack([want, want]))
         assert ours[-1] == array[-1]
     token = data.draw(st.integers(100, 100 + n))
-    assert np.array_equal(places_of(ours, token), np.flatnonzero(array == token))
+    assert np.array_equal(positions_of(ours, token), np.flatnonzero(array == token))
 
 
 @pytest.mark.parametrize("place", [20, -21, [3, 20]])
@@ -119,9 +119,9 @@ def test_a_folder_opens_as_it_was_written(folder):
     assert row.dtype == np.dtype("<u2")
     raw = b"".join((folder / shard.file).read_bytes() for shard in index.shards)
     assert np.array_equal(np.asarray(row), np.frombuffer(raw, "<u2"))
-    assert index == Index.load(folder)
+    assert index == ShardIndex.load(folder)
     n_bytes = sum(len(text.encode()) for text in STORIES)
-    assert index.done == Tally(1, 1, len(STORIES), 0, n_bytes, (folder.parent / "stories.jsonl").stat().st_size)
+    assert index.done == ShardProgress(1, 1, len(STORIES), 0, n_bytes, (folder.parent / "stories.jsonl").stat().st_size)
     assert list(check_shards(folder)) == ["tokenizer.json", *(shard.file for shard in index.shards)]
 
 
@@ -197,6 +197,8 @@ def test_a_folder_that_is_not_there():
 
 
 def test_an_index_says_what_it_was_given(tmp_path):
-    index = Index({"shard_tokens": 5}, {"name": "x"}, "uint32", 9, 8, "ab", (Shard("s", 5, "cd"),), Tally(1, 2, 3, 4, 5, 6), True)
+    index = ShardIndex(
+        {"shard_tokens": 5}, {"name": "x"}, "uint32", 9, 8, "ab", (Shard("s", 5, "cd"),), ShardProgress(1, 2, 3, 4, 5, 6), True
+    )
     index.save(tmp_path)
-    assert Index.load(tmp_path) == index
+    assert ShardIndex.load(tmp_path) == index

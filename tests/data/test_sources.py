@@ -11,8 +11,8 @@ import pytest
 
 from llm_scratch.data import sources
 from llm_scratch.data.sources import DOWNLOADED, SOURCES, on_this_machine, read
-from llm_scratch.download import FILES
 from llm_scratch.errors import DATA, USAGE, UserError
+from llm_scratch.storage.download import FILES
 
 
 @pytest.fixture
@@ -70,16 +70,16 @@ def test_every_source_says_what_it_is():
 
 
 def test_stories_are_the_first_seeds():
-    from llm_scratch.data.stories import tell
+    from llm_scratch.data.stories import generate_story
 
-    assert read("stories:3") == [tell(seed).text for seed in range(3)]
+    assert read("stories:3") == [generate_story(seed).text for seed in range(3)]
 
 
 def test_stories_are_twenty_thousand_unless_told(monkeypatch):
     from llm_scratch.data import stories
 
-    told = stories.tell(0)
-    monkeypatch.setattr(stories, "tell", lambda seed: told)
+    told = stories.generate_story(0)
+    monkeypatch.setattr(stories, "generate_story", lambda seed: told)
     assert len(read("stories")) == 20_000
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 
-from llm_scratch.data.stories import HELD_OUT, SHAPES, SKILLS, begins, bits, entropy, parse, tell
+from llm_scratch.data.stories import HELD_OUT, SHAPES, SKILLS, begins, bits, entropy, generate_story, parse
 from llm_scratch.data.story_grammar import ALIAS, HOLE, SKILL, Pick, compile_pattern, inflect, match
 from llm_scratch.data.story_sentences import BEATS
 from llm_scratch.data.story_shapes import SCENES, STORY_SHAPES
@@ -22,7 +22,7 @@ SENTENCE_END = re.compile(r'[.!?]"?(?= ["A-Z]|$)')
 
 @pytest.fixture(scope="module")
 def stories():
-    return [tell(seed) for seed in range(2000)]
+    return [generate_story(seed) for seed in range(2000)]
 
 
 def n_sentences(text: str) -> int:
@@ -41,29 +41,29 @@ def test_parses_back(stories):
 @pytest.mark.slow
 def test_parses_10_000_back():
     for seed in range(HELD_OUT, HELD_OUT + 10_000):
-        story = tell(seed)
+        story = generate_story(seed)
         assert parse(story.text) == story.choices, story.text
 
 
 def test_no_two_of_10_000_are_equal():
-    assert len({tell(seed).text for seed in range(10_000)}) == 10_000
+    assert len({generate_story(seed).text for seed in range(10_000)}) == 10_000
 
 
 def test_same_on_every_machine():
-    told = "\n".join(tell(seed).text for seed in [*range(50), HELD_OUT, HELD_OUT + 1])
+    told = "\n".join(generate_story(seed).text for seed in [*range(50), HELD_OUT, HELD_OUT + 1])
     assert hashlib.sha256(told.encode()).hexdigest() == GOLDEN
 
 
 def test_a_seed_does_not_depend_on_what_was_told_before(stories):
-    assert tell(1234) == stories[1234]
+    assert generate_story(1234) == stories[1234]
 
 
 @pytest.mark.parametrize("change", [lambda t: "", lambda t: t[:-1], lambda t: t + " ", lambda t: t.replace(" the ", " teh ", 1), str.upper])
 def test_what_is_no_story_is_refused(change):
     with pytest.raises(ValueError, match="no story reads"):
-        parse(change(tell(7).text))
+        parse(change(generate_story(7).text))
     with pytest.raises(ValueError, match="no story reads"):
-        bits(change(tell(7).text))
+        bits(change(generate_story(7).text))
 
 
 def test_a_wrong_memory_is_refused(stories):
@@ -247,7 +247,7 @@ def test_name_probes_offer_the_other_child(stories):
 
 
 def check_only_the_answer_goes_on(seeds):
-    for probe in (probe for seed in seeds for probe in tell(seed).probes):
+    for probe in (probe for seed in seeds for probe in generate_story(seed).probes):
         assert begins(probe.prompt + probe.answer), probe
         for other in probe.others:
             wrong = probe.prompt + other
@@ -265,7 +265,7 @@ def test_the_text_before_a_probe_decides_it_in_many():
 
 
 def test_begins():
-    story = tell(3)
+    story = generate_story(3)
     assert all(begins(story.text[:end]) for end in range(0, len(story.text) + 1, 29))
     assert not begins("Call me")
     assert not begins(story.text + "x")

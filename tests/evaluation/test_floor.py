@@ -7,7 +7,7 @@ import math
 import pytest
 
 from llm_scratch.config import DataConfig, RunConfig
-from llm_scratch.data.stories import HELD_OUT, SKILLS, example_probes, floor_bits_per_byte, tell
+from llm_scratch.data.stories import HELD_OUT, SKILLS, example_probes, floor_bits_per_byte, generate_story
 from llm_scratch.evaluation.floor import loss_floor
 
 STORIES = RunConfig(data=DataConfig(source="stories:500"))
@@ -15,7 +15,7 @@ ROW = {"step": 3, "val_loss": 2.0, "val_bits_per_byte": 0.7}
 
 
 def test_the_floor_is_the_entropy_of_held_out_stories():
-    stories = [tell(HELD_OUT + i) for i in range(3)]
+    stories = [generate_story(HELD_OUT + i) for i in range(3)]
     assert floor_bits_per_byte(3) == sum(s.bits for s in stories) / sum(len(s.text.encode()) for s in stories)
 
 

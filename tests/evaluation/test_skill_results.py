@@ -10,7 +10,7 @@ import torch
 
 from llm_scratch.data.stories import example_probes
 from llm_scratch.evaluation.skill_results import SkillExample, SkillResults, SkillScore, read_skills
-from llm_scratch.evaluation.skills import answer_log_probs, judge, skill_examples
+from llm_scratch.evaluation.skills import answer_log_probs, score_choices, skill_examples
 from llm_scratch.model.gpt import GPTModel
 from llm_scratch.tokenizers import TOKENIZERS
 
@@ -67,4 +67,4 @@ def test_the_log_probability_of_an_answer_is_that_of_its_tokens(model_and_tokeni
         log_probs = model(torch.tensor([prompt + ids]))[0].double().log_softmax(-1)
         want = sum(log_probs[len(prompt) - 1 + i, token].item() for i, token in enumerate(ids))
         assert value == pytest.approx(want, rel=1e-5)
-    assert judge(model, tokenizer, [probe]) == [found[0] > max(found[1:])]
+    assert score_choices(model, tokenizer, [probe]) == [found[0] > max(found[1:])]

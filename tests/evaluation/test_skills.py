@@ -10,9 +10,9 @@ import torch
 from no_float64 import OnSuchADevice
 from torch import nn
 
-from llm_scratch.data.stories import HELD_OUT, SKILLS, Probe, tell
+from llm_scratch.data.stories import HELD_OUT, SKILLS, Probe, generate_story
 from llm_scratch.errors import UserError
-from llm_scratch.evaluation.skills import judge, measure_skills, story_bits_per_byte
+from llm_scratch.evaluation.skills import measure_skills, score_choices, story_bits_per_byte
 from llm_scratch.model.gpt import GPTModel
 
 
@@ -69,7 +69,7 @@ N = 12
 
 @pytest.fixture(scope="module")
 def stories():
-    return [tell(HELD_OUT + i) for i in range(N)]
+    return [generate_story(HELD_OUT + i) for i in range(N)]
 
 
 @pytest.fixture(scope="module")
@@ -110,14 +110,14 @@ def test_judge_equals_one_answer_at_a_time(gpt, tokenizer, stories):
     gpt.eval()
     want = [reference(gpt, tokenizer, probe) for probe in probes]
     gpt.train()
-    assert judge(gpt, tokenizer, probes, batch_size=7) == want
+    assert score_choices(gpt, tokenizer, probes, batch_size=7) == want
     assert gpt.training, "the model is in the mode that it was in"
     assert 0 < sum(want) < len(want)
 
 
 def test_skills_are_the_same_on_a_device_without_float64(gpt, tokenizer, stories):
     probes, device = [probe for story in stories[:3] for probe in story.probes], OnSuchADevice(gpt)
-    assert judge(device, tokenizer, probes) == judge(gpt, tokenizer, probes)
+    assert score_choices(device, tokenizer, probes) == score_choices(gpt, tokenizer, probes)
     assert story_bits_per_byte(device, tokenizer, 3) == story_bits_per_byte(gpt, tokenizer, 3)
 
 
@@ -133,7 +133,7 @@ def test_a_model_that_avoids_the_truth_is_always_wrong(rows, tokenizer):
 
 def test_scores_count_what_they_say(gpt, tokenizer, stories):
     probes = [probe for story in stories for probe in story.probes]
-    right = judge(gpt, tokenizer, probes)
+    right = score_choices(gpt, tokenizer, probes)
     for skill, score in measure_skills(gpt, tokenizer, N).items():
         mine = [(probe, ok) for probe, ok in zip(probes, right, strict=True) if probe.skill == skill]
         assert score.skill == skill
@@ -146,7 +146,7 @@ def test_scores_count_what_they_say(gpt, tokenizer, stories):
 
 def test_a_tie_is_wrong():
     tokenizer = Words(["Lily or Tom"])
-    assert judge(Even(tokenizer.n_vocab), tokenizer, [Probe("name", "Lily or", " Tom", (" Tom",))]) == [False]
+    assert score_choices(Even(tokenizer.n_vocab), tokenizer, [Probe("name", "Lily or", " Tom", (" Tom",))]) == [False]
 
 
 def test_an_even_model_pays_log2_of_its_vocabulary_for_each_token(rows, tokenizer, stories):
@@ -161,7 +161,7 @@ def test_an_even_model_pays_log2_of_its_vocabulary_for_each_token(rows, tokenize
 def test_the_end_of_a_story_counts(rows, tokenizer):
     """A model that knows every token but the last pays for the last alone."""
     got, _ = story_bits_per_byte(Oracle([rows[0][:-1]], tokenizer.n_vocab, 99.0), tokenizer, 1)
-    assert got == pytest.approx(math.log2(tokenizer.n_vocab) / len(tell(HELD_OUT).text))
+    assert got == pytest.approx(math.log2(tokenizer.n_vocab) / len(generate_story(HELD_OUT).text))
 
 
 def test_batches_do_not_matter(gpt, tokenizer):

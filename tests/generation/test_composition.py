@@ -7,8 +7,8 @@ import torch
 
 from llm_scratch.generation import steps
 from llm_scratch.generation.penalties import counts
-from llm_scratch.generation.sampling import bend
-from llm_scratch.generation.steps import chooser
+from llm_scratch.generation.sampling import process_logits
+from llm_scratch.generation.steps import build_sampler
 
 B, V, S = 6, 61, 40
 BIAS = {3: 2.5, 7: -1.0, 60: 4.0}
@@ -47,7 +47,7 @@ def theirs():
 def test_all_bends_at_once_equal_transformers(theirs, seed):
     logits, ids = random_scores(seed)
     want = theirs(ids, logits.clone())
-    assert torch.equal(bend(logits, ids, **dict(reversed(SETTINGS.items()))), want)  # the order of the words says nothing
+    assert torch.equal(process_logits(logits, ids, **dict(reversed(SETTINGS.items()))), want)  # the order of the words says nothing
 
 
 def test_another_order_would_be_seen(theirs):
@@ -66,7 +66,7 @@ def test_penalties_without_a_processor_act_between_the_others_and_the_samplers(t
     openai = type(theirs)(
         [*theirs[:3], lambda ids, x: x - 0.6 * (counts(ids, V) > 0), lambda ids, x: x - 0.2 * counts(ids, V), *theirs[3:]]
     )
-    got = bend(logits, ids, presence_penalty=0.6, frequency_penalty=0.2, **SETTINGS)
+    got = process_logits(logits, ids, presence_penalty=0.6, frequency_penalty=0.2, **SETTINGS)
     assert torch.equal(got, openai(ids, logits.clone()))
     assert not torch.equal(got, theirs(ids, logits.clone()))
 
@@ -81,8 +81,8 @@ def test_a_constraint_comes_first_and_mirostat_last(theirs, monkeypatch):
     def constraint(scores, ids):
         return scores.scatter(1, forbidden, -torch.inf)
 
-    chooser(constraint=constraint, **SETTINGS)(logits, ids)
-    chooser(constraint=constraint, mirostat=1.0, **SETTINGS)(logits, ids)
+    build_sampler(constraint=constraint, **SETTINGS)(logits, ids)
+    build_sampler(constraint=constraint, mirostat=1.0, **SETTINGS)(logits, ids)
     want = theirs(ids, constraint(logits.clone(), ids))
     assert torch.equal(drawn[0], want)
     surprise = want.log_softmax(-1) / -torch.tensor(2.0).log()

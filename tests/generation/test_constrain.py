@@ -10,7 +10,7 @@ import torch
 
 from llm_scratch.errors import GenerationWarning, UserError
 from llm_scratch.generation.constrain import Constraint
-from llm_scratch.generation.decode import stream, stream_rows
+from llm_scratch.generation.decode import stream, stream_batch
 from llm_scratch.model.gpt import GPTModel
 
 pytest.importorskip("llguidance", reason="needs the extra `constrain`")
@@ -47,7 +47,7 @@ def test_every_text_matches_the_expression(model, regex, temperature):
 def test_rows_of_a_batch_keep_to_the_form_each_by_itself(model):
     texts = [""] * 12
     constraint = Constraint(Bytes(), regex=r"[ab]{1,9}!")
-    for row, piece in stream_rows(model, Bytes(), ["x", "longer"], samples=6, seeds=range(12), temperature=2.0, constraint=constraint):
+    for row, piece in stream_batch(model, Bytes(), ["x", "longer"], samples=6, seeds=range(12), temperature=2.0, constraint=constraint):
         texts[row] += piece.text
     assert all(re.fullmatch(r"[ab]{1,9}!", text) for text in texts), texts
     assert len(set(map(len, texts))) > 2

@@ -9,16 +9,16 @@ import torch
 from torch import nn
 
 from llm_scratch.errors import GenerationWarning, UserError
+from llm_scratch.generation.cached_model import PAD, pad_left
 from llm_scratch.generation.decode import (
     generate,
     generate_text_simple,
     stream,
-    stream_pieces,
-    stream_rows,
+    stream_batch,
+    stream_chunks,
     text_to_token_ids,
     token_ids_to_text,
 )
-from llm_scratch.generation.reader import BLANK, pad_left
 from llm_scratch.model.gpt import GPTModel
 
 CFG = {"vocab_size": 61, "context_length": 12, "emb_dim": 24, "n_heads": 3, "n_layers": 2, "drop_rate": 0.5, "qkv_bias": True}
@@ -201,7 +201,7 @@ def test_rows_of_different_lengths_fill_the_context_one_by_one(model, samples, e
         alone = generate(model, torch.tensor([row]), 40, generator=torch.Generator().manual_seed(number), **how)[0, len(row) :].tolist()
         assert len(alone) == max(0, 13 - len(row)) or alone[-1] == eos_id
         ended += bool(alone) and alone[-1] == eos_id
-        assert got == alone + [alone[-1] if alone and alone[-1] == eos_id else BLANK] * (len(got) - len(alone))
+        assert got == alone + [alone[-1] if alone and alone[-1] == eos_id else PAD] * (len(got) - len(alone))
     assert bool(ended) == (eos_id is not None)
     assert out.shape[1] < 20 + 13
 
@@ -293,7 +293,7 @@ def test_stream_joins_words_as_their_tokenizer_does():
 
 def test_pieces_give_probabilities_of_the_model_before_any_sampler(model):
     model = GPTModel(CFG | {"vocab_size": 300})
-    pieces = list(stream_pieces(model, Bytes(), "fox", max_new_tokens=6, temperature=0.2, top_k=3, seed=1, top=4, stop_at_eot=False))
+    pieces = list(stream_chunks(model, Bytes(), "fox", max_new_tokens=6, temperature=0.2, top_k=3, seed=1, top=4, stop_at_eot=False))
     ids = list(b"fox")
     for piece in pieces[:6]:  # a seventh may hold bytes of no character
         with torch.no_grad():
@@ -302,13 +302,13 @@ def test_pieces_give_probabilities_of_the_model_before_any_sampler(model):
         assert [i for i, _ in piece.top] == want.topk(4).indices.tolist()
         assert [p for _, p in piece.top] == pytest.approx(want.topk(4).values.tolist(), abs=1e-5)
         ids.append(piece.id)
-    assert all(p.logprob is None and p.top == () for p in stream_pieces(model, Bytes(), "fox", max_new_tokens=3))
+    assert all(p.logprob is None and p.top == () for p in stream_chunks(model, Bytes(), "fox", max_new_tokens=3))
 
 
 def test_a_stop_string_ends_each_row_by_itself():
     script = Script(list(b"one. two"), list(b"a b c. d"))
     rows = {0: "", 1: ""}
-    for row, piece in stream_rows(script, Bytes(), ["x", "y"], stop=[". "], max_new_tokens=8, temperature=0):
+    for row, piece in stream_batch(script, Bytes(), ["x", "y"], stop=[". "], max_new_tokens=8, temperature=0):
         rows[row] += piece.text
     assert rows == {0: "one", 1: "a b c"}
     assert script.training, "the model's mode is restored"
@@ -323,18 +323,18 @@ def test_a_seed_gives_the_same_text_alone_and_in_a_batch_of_32(on_full):
     settings = {"max_new_tokens": 25, "temperature": 1.1, "top_p": 0.95, "repetition_penalty": 1.2, "stop_at_eot": False}
     settings["on_full"] = on_full
     together = [[] for _ in prompts]
-    for row, piece in stream_rows(model, Bytes(), prompts, seeds=range(100, 132), **settings):
+    for row, piece in stream_batch(model, Bytes(), prompts, seeds=range(100, 132), **settings):
         together[row].append(piece.id)
     for row, prompt in enumerate(prompts):
-        alone = [piece.id for piece in stream_pieces(model, Bytes(), prompt, seed=100 + row, **settings)]
+        alone = [piece.id for piece in stream_chunks(model, Bytes(), prompt, seed=100 + row, **settings)]
         assert together[row] == alone + [None] * (len(together[row]) - len(alone)), prompt
 
 
 def test_another_way_of_writing_refuses_settings_that_it_would_not_see(model):
     with pytest.raises(TypeError, match="its own settings"):
-        stream_rows(model, Bytes(), ["\x01"], write=lambda model, idx: iter(()), temperature=0.5)
+        stream_batch(model, Bytes(), ["\x01"], write=lambda model, idx: iter(()), temperature=0.5)
     with pytest.raises(ValueError, match="1 seeds for 2 rows"):
-        stream_rows(model, Bytes(), ["\x01"], samples=2, seeds=[1])
+        stream_batch(model, Bytes(), ["\x01"], samples=2, seeds=[1])
 
 
 def test_stream_draws_only_tokens_that_the_tokenizer_has():
@@ -452,7 +452,7 @@ def test_text_ends_with_a_warning_when_every_token_is_excluded(model):
     with pytest.warns(GenerationWarning, match="2 of 2 texts end early: every token is excluded"):
         out = generate(model, idx, 70, 12, temperature=1.0, no_repeat_ngram_size=1)
     assert [sorted(row[row >= 0][2:].tolist()) for row in out] == [[i for i in range(61) if i not in (1, 2)], list(range(61))]
-    assert (out[:, -9:] == BLANK).all()
+    assert (out[:, -9:] == PAD).all()
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -474,6 +474,6 @@ def test_seeds_below_0_are_refused_and_those_past_the_largest_wrap(model, seed):
         with pytest.raises(UserError, match="seed: -1 is out of range; give a whole number from 0 to 18446744073709551615"):
             stream(model, Bytes(), "\x01", seed=seed)
         return
-    rows = stream_rows(model, Bytes(), ["\x01"], samples=2, seeds=[2**64 - 1, 2**64], max_new_tokens=5)
+    rows = stream_batch(model, Bytes(), ["\x01"], samples=2, seeds=[2**64 - 1, 2**64], max_new_tokens=5)
     texts = {row: "".join(piece.text for n, piece in found if n == row) for found in [list(rows)] for row in (0, 1)}
     assert texts[1] == "".join(stream(model, Bytes(), "\x01", seed=0, max_new_tokens=5))

@@ -9,7 +9,7 @@ from typing import get_args, get_type_hints
 import pytest
 import torch
 
-from llm_scratch.cli.decoders import Decoders
+from llm_scratch.cli.decoding_flags import DecodingFlags
 from llm_scratch.generation import sampling
 from llm_scratch.generation.penalties import PENALTIES
 from llm_scratch.generation.sampling import SAMPLERS, next_token
@@ -24,7 +24,7 @@ def page():
 
 def test_the_tables_hold_everything_in_its_order(page):
     rows = re.findall(r"^\| `(\w+)`", page, re.MULTILINE)
-    ways = list(get_args(get_type_hints(Decoders)["decoder"]))
+    ways = list(get_args(get_type_hints(DecodingFlags)["decoder"]))
     assert rows == ["constraint", *PENALTIES, *SAMPLERS, "mirostat", *ways]
 
 

@@ -10,7 +10,7 @@ import torch
 from llm_scratch.errors import UserError
 from llm_scratch.generation.mirostat import Mirostat
 from llm_scratch.generation.sampling import sample
-from llm_scratch.generation.steps import chooser
+from llm_scratch.generation.steps import build_sampler
 
 V = 500
 
@@ -55,4 +55,4 @@ def test_faults():
         with pytest.raises(UserError, match="is out of range; give 1e-12 to 1000"):
             Mirostat(**wrong)
     with pytest.raises(UserError, match="temperature=0"):
-        chooser(mirostat=5.0, temperature=0)
+        build_sampler(mirostat=5.0, temperature=0)

@@ -11,12 +11,12 @@ from llm_scratch.generation.sampling import (
     SAMPLERS,
     TOY_LOGITS,
     TOY_VOCAB,
-    bend,
     eta_cutoff,
     greedy,
     min_p,
     next_token,
     print_sampled_tokens,
+    process_logits,
     sample,
     softmax_with_temperature,
     temperature,
@@ -138,7 +138,7 @@ def test_nothing_is_changed_in_place(logits):
 def test_temperature_zero_takes_the_best_and_needs_no_chance(logits):
     state = torch.get_rng_state()
     assert torch.equal(next_token(logits, temperature=0, top_k=5), greedy(logits))
-    assert torch.equal(bend(logits, temperature=0, typical_p=0.1).softmax(-1).argmax(-1, keepdim=True), greedy(logits))
+    assert torch.equal(process_logits(logits, temperature=0, typical_p=0.1).softmax(-1).argmax(-1, keepdim=True), greedy(logits))
     assert torch.equal(state, torch.get_rng_state())
 
 

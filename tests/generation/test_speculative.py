@@ -13,9 +13,9 @@ from torch import nn
 
 from llm_scratch.errors import UserError
 from llm_scratch.generation import speculative as rules
+from llm_scratch.generation.cached_model import NO_CHOICE
 from llm_scratch.generation.decode import generate
-from llm_scratch.generation.reader import NO_CHOICE
-from llm_scratch.generation.speculative import Draft, check_draft, lookup, speculative
+from llm_scratch.generation.speculative import DraftModel, check_draft, prompt_lookup, speculative
 from llm_scratch.model.gpt import GPTModel
 
 V = 11
@@ -66,9 +66,9 @@ def test_tokens_have_the_targets_distribution(who, samplers, n):
     target, chance, seen = Chain(1), torch.Generator().manual_seed(7), torch.zeros(V, V)
     for _ in range(n // 100):
         propose = {
-            "another draft": Draft(Chain(2), chance, **samplers),
-            "the model itself": Draft(target, chance, **samplers),
-            "lookup": partial(lookup, n_vocab=V),
+            "another draft": DraftModel(Chain(2), chance, **samplers),
+            "the model itself": DraftModel(target, chance, **samplers),
+            "lookup": partial(prompt_lookup, n_vocab=V),
         }[who]
         ids = write(target, torch.tensor([[0, 3]]), propose, 100, generator=chance, n_guesses=3, **samplers)[0]
         seen.index_put_((ids[1:-1], ids[2:]), torch.ones(()), accumulate=True)
@@ -100,7 +100,7 @@ def uniform_p(who, n):
     idx = torch.tensor([[0, 3]])
     texts = []
     for _ in range(n // 125):
-        propose = Draft(draft, chance) if who == "draft" else partial(lookup, n_vocab=5)
+        propose = DraftModel(draft, chance) if who == "draft" else partial(prompt_lookup, n_vocab=5)
         texts.append(write(target, idx, propose, 125, generator=chance, n_guesses=3))
     ids = torch.cat(texts)
     p, q = (model(ids[:, :-1]).softmax(-1)[:, 1:] for model in (target, draft))
@@ -122,10 +122,10 @@ def test_a_gpt_with_a_cache_keeps_its_distribution(who, n):
 @pytest.mark.parametrize(
     ("part", "wrong"),
     [
-        ("_holds", lambda p, q, guess, chance: True),
-        ("_holds", lambda p, q, guess, chance: bool(torch.rand((), generator=chance) * q.gather(1, guess) < 2 * p.gather(1, guess))),
-        ("_holds", lambda p, q, guess, chance: bool(torch.rand((), generator=chance) < 0.5)),
-        ("_missing", lambda p, q: p),
+        ("_accept", lambda p, q, guess, chance: True),
+        ("_accept", lambda p, q, guess, chance: bool(torch.rand((), generator=chance) * q.gather(1, guess) < 2 * p.gather(1, guess))),
+        ("_accept", lambda p, q, guess, chance: bool(torch.rand((), generator=chance) < 0.5)),
+        ("_residual", lambda p, q: p),
     ],
     ids=["every guess kept", "kept too often", "kept by a coin", "replaced by the model's own draw"],
 )
@@ -160,9 +160,9 @@ def test_greedy_text_is_that_of_plain_greedy(prompt, n, n_guesses, who, penalty)
     """Also where the context fills and slides, and with a penalty that looks at the text."""
     model, greedy, idx = gpt(1), {"temperature": 0, "repetition_penalty": penalty}, torch.tensor([prompt])
     propose = {
-        "draft": lambda: Draft(gpt(2, n_layers=1, context_length=9), **greedy),
-        "itself": lambda: Draft(model, **greedy),
-        "lookup": lambda: partial(lookup, n_vocab=V),
+        "draft": lambda: DraftModel(gpt(2, n_layers=1, context_length=9), **greedy),
+        "itself": lambda: DraftModel(model, **greedy),
+        "lookup": lambda: partial(prompt_lookup, n_vocab=V),
     }[who]()
     assert torch.equal(write(model, idx, propose, n, n_guesses=n_guesses, **greedy), generate(model, idx, n, **greedy))
 
@@ -171,23 +171,23 @@ def test_a_perfect_draft_is_always_kept_and_saves_readings(monkeypatch):
     model, readings = gpt(1), []
     twin = gpt(1)
     monkeypatch.setattr(model, "hidden", lambda ids, cache=None: readings.append(ids.shape[1]) or GPTModel.hidden(model, ids, cache))
-    write(model, torch.tensor([[1, 2]]), Draft(twin, temperature=0), 15, n_guesses=4, temperature=0)
+    write(model, torch.tensor([[1, 2]]), DraftModel(twin, temperature=0), 15, n_guesses=4, temperature=0)
     assert readings == [6, 5, 5]
 
 
 def test_the_steps_carry_the_models_own_scores():
     model, idx = gpt(1).eval(), torch.tensor([[1, 2]])
-    for step in islice(speculative(model, idx, Draft(gpt(2)), temperature=0.5), 12):
+    for step in islice(speculative(model, idx, DraftModel(gpt(2)), temperature=0.5), 12):
         with torch.no_grad():
             torch.testing.assert_close(step.logits, model(idx)[:, -1], rtol=1e-5, atol=1e-5)
         idx = torch.cat([idx, step.ids], 1)
 
 
 def test_stops_where_the_context_is_full():
-    ids = write(gpt(1), torch.tensor([[1, 2]]), partial(lookup, n_vocab=V), 99, on_full="stop")
+    ids = write(gpt(1), torch.tensor([[1, 2]]), partial(prompt_lookup, n_vocab=V), 99, on_full="stop")
     assert ids.shape[1] == CFG["context_length"] + 1
-    assert write(gpt(1), ids, partial(lookup, n_vocab=V), 99, on_full="stop").shape == ids.shape
-    assert write(gpt(1), ids, partial(lookup, n_vocab=V), 5).shape[1] == ids.shape[1] + 5
+    assert write(gpt(1), ids, partial(prompt_lookup, n_vocab=V), 99, on_full="stop").shape == ids.shape
+    assert write(gpt(1), ids, partial(prompt_lookup, n_vocab=V), 5).shape[1] == ids.shape[1] + 5
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_stops_where_the_context_is_full():
     ],
 )
 def test_lookup_proposes_what_followed_before(text, n, want):
-    guesses, q = lookup(torch.tensor([text]), n, n_vocab=V)
+    guesses, q = prompt_lookup(torch.tensor([text]), n, n_vocab=V)
     assert guesses.tolist() == [want]
     assert q.shape == (1, len(want), V)
     assert q.argmax(-1).tolist() == [want]
@@ -208,7 +208,7 @@ def test_lookup_proposes_what_followed_before(text, n, want):
 
 def test_faults():
     with pytest.raises(UserError, match="one text at a time; got 2"):
-        next(speculative(gpt(1), torch.zeros(2, 3, dtype=torch.long), Draft(gpt(2))))
+        next(speculative(gpt(1), torch.zeros(2, 3, dtype=torch.long), DraftModel(gpt(2))))
     with pytest.raises(UserError, match="draft knows 12 tokens and the model 11"):
         check_draft(gpt(1), gpt(2, vocab_size=12))
     check_draft(gpt(1), gpt(2))
@@ -216,7 +216,7 @@ def test_faults():
 
 @pytest.mark.parametrize("who", ["draft", "lookup"])
 def test_text_ends_when_every_token_is_excluded(who):
-    propose = Draft(tiny(2, 4), no_repeat_ngram_size=1) if who == "draft" else partial(lookup, n_vocab=5)
+    propose = DraftModel(tiny(2, 4), no_repeat_ngram_size=1) if who == "draft" else partial(prompt_lookup, n_vocab=5)
     found = list(islice(speculative(tiny(1, 8), torch.tensor([[0, 3]]), propose, no_repeat_ngram_size=1), 9))
     assert sorted(int(step.ids) for step in found[:-1]) == [1, 2, 4]
     assert int(found[-1].ids) == NO_CHOICE

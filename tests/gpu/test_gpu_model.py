@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from llm_scratch.config import ModelConfig
+from llm_scratch.generation.cached_model import PAD, CachedModel, pad_left
 from llm_scratch.generation.decode import generate
-from llm_scratch.generation.reader import BLANK, Reader, pad_left
 from llm_scratch.generation.sampling import greedy
 from llm_scratch.generation.steps import steps
 from llm_scratch.model import MODELS, build
-from llm_scratch.model.head_loss import summed_loss
+from llm_scratch.model.chunked_loss import total_loss
 from llm_scratch.model.loss import IGNORE, next_token_loss
 from llm_scratch.model.quantized import quantize
 
@@ -61,7 +61,7 @@ def test_logits_loss_and_gradients_are_the_cpus(device, architecture):
     model, copied = twins(device, architecture)
     ids, targets = batch()
     assert difference(copied(ids.to(device)), model(ids)) < FLOAT32
-    ours = summed_loss(copied, ids.to(device), targets.to(device))
+    ours = total_loss(copied, ids.to(device), targets.to(device))
     want = next_token_loss(model(ids), targets, "sum")
     assert difference(ours, want) < FLOAT32
     ours.backward()
@@ -77,7 +77,7 @@ def test_with_a_cache_the_logits_are_those_without(device, architecture, prompts
     """A prompt that is read in pieces of several tokens and of one."""
     model, copied = twins(device, architecture)
     idx = pad_left(prompts, device)
-    reader = Reader(copied)
+    reader = CachedModel(copied)
     reader(idx[:, :-4])
     reader(idx[:, :-1])
     ours = reader(idx)[:, -1]
@@ -124,4 +124,4 @@ def test_fewer_bits_give_nearly_the_logits_of_float32(device, kind, bound):
     assert difference(copied(ids.to(device)), model(ids)) < bound
     ours = generate(copied, pad_left(PROMPTS, device), 6, temperature=0)
     assert ours.shape == (3, 14)
-    assert (ours[:, -6:] != BLANK).all()
+    assert (ours[:, -6:] != PAD).all()

@@ -12,22 +12,22 @@ import numpy as np
 import pytest
 import torch
 
-from llm_scratch.checkpoint import newest
-from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig, TrainConfig
+from llm_scratch.config import DataConfig, ModelConfig, RunConfig, SystemConfig, TrainConfig
 from llm_scratch.data.corpus import Corpus
 from llm_scratch.errors import UserError
 from llm_scratch.loading import load
 from llm_scratch.model import build
+from llm_scratch.planning.memory_estimate import AllocationTracker, estimate_memory
+from llm_scratch.storage.checkpoint import load_latest
 from llm_scratch.tokenizers import TOKENIZERS
-from llm_scratch.training.loop import start, train
+from llm_scratch.training.loop import build_trainer, train
+from llm_scratch.training.model_with_loss import ModelWithLoss, prepare_for_training
 from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.plot import read_metrics
 from llm_scratch.training.precision import Precision
-from llm_scratch.training.records import Watcher
-from llm_scratch.training.rehearsal import Held, rehearse
-from llm_scratch.training.run import Run
-from llm_scratch.training.state import plain_weights
-from llm_scratch.training.trainee import Trainee, make_ready
+from llm_scratch.training.run_logger import Callback
+from llm_scratch.training.state import unique_state_dict
+from llm_scratch.training.trainer import Trainer
 
 pytestmark = [
     pytest.mark.gpu,
@@ -38,7 +38,7 @@ pytestmark = [
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 12
 RARE = {"eval_every": 50, "save_every": 50, "sample_every": 0, "log_every": 1, "eval_batches": 2}
 SIZE = {"vocab_size": 20, "context_length": 16, "emb_dim": 24, "n_heads": 3, "n_layers": 2}
-FLOAT32 = MachineConfig(precision="float32", compile="no")
+FLOAT32 = SystemConfig(precision="float32", compile="no")
 CLOSE = 1e-3  # relative, of losses after a few steps on two devices
 
 
@@ -52,7 +52,7 @@ def corpus():
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     torch.set_float32_matmul_precision("highest")  # no TF32
-    monkeypatch.setattr("llm_scratch.training.records.plot_runs", lambda *args: None)
+    monkeypatch.setattr("llm_scratch.training.run_logger.plot_runs", lambda *args: None)
 
 
 @pytest.fixture
@@ -70,8 +70,8 @@ def settings(machine=FLOAT32, drop_rate=0.0, **changes):
     return RunConfig(model, data, TrainConfig(**cfg | RARE | changes), machine)
 
 
-def begin(device, corpus, folder, **changes) -> Run:
-    run = start(settings(**changes), folder, device, corpus)
+def begin(device, corpus, folder, **changes) -> Trainer:
+    run = build_trainer(settings(**changes), folder, device, corpus)
     run.model.train()
     return run
 
@@ -90,7 +90,7 @@ def no_waiting(device):
 
 def contents(run):
     """Copies of all weights and of the optimizer's tensors."""
-    weights, optimizer = run.contents(copies=True)
+    weights, optimizer = run.state_tensors(copies=True)
     return weights | optimizer
 
 
@@ -104,7 +104,7 @@ def test_steps_are_the_cpus(device, corpus, tmp_path, optimizer):
     ours = begin(device, corpus, tmp_path, optimizer=optimizer)
     theirs = begin(torch.device("cpu"), corpus, tmp_path, optimizer=optimizer)
     for _ in range(6):
-        row, want = ours.advance(), theirs.advance()
+        row, want = ours.train_step(), theirs.train_step()
         for key in ("loss", "grad_norm"):
             assert row[key] == pytest.approx(want[key], rel=CLOSE), (key, want["step"])
         assert row["tokens"] == want["tokens"]
@@ -116,23 +116,23 @@ def test_steps_are_the_cpus(device, corpus, tmp_path, optimizer):
 def test_micro_batches_are_one_batch(device, corpus, tmp_path):
     whole, parts = (begin(device, corpus, tmp_path, micro_batches=n) for n in (1, 4))
     for _ in range(3):
-        assert whole.advance()["loss"] == pytest.approx(parts.advance()["loss"], rel=1e-4)
+        assert whole.train_step()["loss"] == pytest.approx(parts.train_step()["loss"], rel=1e-4)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_step_never_waits_for_the_device(device, corpus, tmp_path, optimizer, precision):
     """Neither to enqueue it nor to read the previous one, which only waits for its own event."""
-    machine = MachineConfig(precision=precision, compile="no")
+    machine = SystemConfig(precision=precision, compile="no")
     run = begin(device, corpus, tmp_path, optimizer=optimizer, machine=machine, drop_rate=0.2)
-    run.ahead = 1
+    run.max_in_flight = 1
     for _ in range(3):  # the first steps load kernels and allocate
-        run.advance(until=50)
+        run.train_step(until=50)
     with no_waiting(device):
-        rows = [run.advance(until=50) for _ in range(6)]
+        rows = [run.train_step(until=50) for _ in range(6)]
     assert [row["step"] for row in rows] == [4, 5, 6, 7, 8, 9]
     assert all(np.isfinite(row["loss"]) for row in rows)
-    (launched,) = run.pending
+    (launched,) = run.in_flight
     assert launched.result.loss.device.type == "cpu"
 
 
@@ -141,22 +141,22 @@ def test_a_step_never_waits_for_the_device(device, corpus, tmp_path, optimizer, 
 def test_a_bad_step_changes_nothing(device, corpus, tmp_path, monkeypatch, optimizer, fault):
     run = begin(device, corpus, tmp_path, optimizer=optimizer)
     for _ in range(3):
-        row = run.advance()
+        row = run.train_step()
     run.guard.losses.fill_(row["loss"])  # as after many steps of this loss
     run.guard.known.fill_(len(run.guard.losses))
     before = contents(run)
     monkeypatch.setenv("LLM_SCRATCH_FAULT", fault)
     with no_waiting(device):
-        row = run.advance()
+        row = run.train_step()
     assert row["skipped"] == 1
     assert unequal(contents(run), before) == []
-    assert "loss" in run.advance()
+    assert "loss" in run.train_step()
     assert unequal(contents(run), before) == list(before)
 
 
 def test_a_checkpoint_of_the_device_loads_on_a_cpu(device, corpus, tmp_path):
     run = train(settings(steps=6), tmp_path, device=str(device), corpus=corpus)
-    found = newest(tmp_path, pytest.fail)
+    found = load_latest(tmp_path, pytest.fail)
     saved = found.weights | found.optimizer
     assert {tensor.device.type for tensor in saved.values()} == {"cpu"}
     assert unequal(saved, contents(run)) == []
@@ -167,7 +167,7 @@ def test_a_checkpoint_of_the_device_loads_on_a_cpu(device, corpus, tmp_path):
         torch.testing.assert_close(model(ids), want, rtol=1e-4, atol=1e-5)
 
 
-class StopAt(Watcher):
+class StopAt(Callback):
     """Sends SIGTERM after a step."""
 
     def __init__(self, step):
@@ -183,7 +183,7 @@ class StopAt(Watcher):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_resumed_run_equals_an_uninterrupted_one(device, corpus, tmp_path, optimizer, precision):
     """Bit for bit: weights, optimizer and losses, with dropout and micro-batches."""
-    machine = MachineConfig(precision=precision, compile="no")
+    machine = SystemConfig(precision=precision, compile="no")
     config = settings(machine, drop_rate=0.2, steps=12, save_every=4, optimizer=optimizer)
     run = partial(train, config.with_model(emb_dim=48), device=str(device), corpus=corpus)
     whole = contents(run(tmp_path / "whole"))
@@ -209,12 +209,12 @@ def test_a_step_holds_the_memory_that_was_planned(device, precision):
     )
     config = RunConfig(model, train=TrainConfig(batch_size=16))
     chosen = Precision(precision, "as requested")
-    planned = rehearse(config, device, chosen).peak
+    planned = estimate_memory(config, device, chosen).peak
     ids = torch.zeros(16, model.context_length, dtype=torch.long, device=device)  # [B, T]
 
     def steps():
         with torch.device(device):
-            trainee = Trainee(build(model), chosen)
+            trainee = ModelWithLoss(build(model), chosen)
         optimizer = OPTIMIZERS["adamw"](trainee.model, config.train)
         for _ in range(2):
             optimizer.zero_grad(set_to_none=True)
@@ -228,7 +228,7 @@ def test_a_step_holds_the_memory_that_was_planned(device, precision):
         steps()
         taken = torch.cuda.max_memory_allocated(device) - before
     else:
-        with Held() as held:
+        with AllocationTracker() as held:
             steps()
         taken = held.peak
     assert taken == pytest.approx(planned, rel=0.15 if gpu else 0.02)
@@ -241,25 +241,25 @@ def test_compiled_it_learns_the_same_under_the_same_names(device, corpus, tmp_pa
     compiled = begin(device, corpus, tmp_path, machine=replace(FLOAT32, compile="yes"))
     assert "hidden" in vars(compiled.model)
     for _ in range(4):
-        assert compiled.advance()["loss"] == pytest.approx(plain.advance()["loss"], rel=CLOSE)
-    assert plain_weights(compiled.model).keys() == plain_weights(plain.model).keys()
+        assert compiled.train_step()["loss"] == pytest.approx(plain.train_step()["loss"], rel=CLOSE)
+    assert unique_state_dict(compiled.model).keys() == unique_state_dict(plain.model).keys()
     assert compiled.evaluate()["val_loss"] == pytest.approx(plain.evaluate()["val_loss"], rel=CLOSE)
 
 
 def test_bfloat16_products_leave_weights_and_gradients_in_float32(device, corpus, tmp_path):
-    run = begin(device, corpus, tmp_path, machine=MachineConfig(precision="bfloat16", compile="no"))
+    run = begin(device, corpus, tmp_path, machine=SystemConfig(precision="bfloat16", compile="no"))
     exact = begin(device, corpus, tmp_path)
-    assert run.advance()["loss"] == pytest.approx(exact.advance()["loss"], rel=0.02)
+    assert run.train_step()["loss"] == pytest.approx(exact.train_step()["loss"], rel=0.02)
     assert {weight.dtype for weight in run.model.parameters()} == {torch.float32}
     assert {weight.grad.dtype for weight in run.model.parameters()} == {torch.float32}
 
 
 def test_auto_finds_a_precision_by_trial(device):
     model = build(ModelConfig(emb_dim=256, n_heads=4, n_layers=1, vocab_size=64)).to(device)
-    found = make_ready(model, MachineConfig(), device).precision
+    found = prepare_for_training(model, SystemConfig(), device).precision
     assert found.name in ("float32", "bfloat16")
     assert "times as fast" in found.why
 
 
 def test_steps_are_enqueued_ahead_on_a_gpu_alone(device, corpus, tmp_path):
-    assert begin(device, corpus, tmp_path).ahead == (1 if device.type == "cuda" else 0)
+    assert begin(device, corpus, tmp_path).max_in_flight == (1 if device.type == "cuda" else 0)

@@ -8,14 +8,14 @@ import pytest
 import safetensors.torch
 import torch
 
-from llm_scratch import download
 from llm_scratch.config import ModelConfig
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.interop import gpt2
-from llm_scratch.interop.gpt2_table import HF, join, names
+from llm_scratch.interop.gpt2_weight_map import HF, join, names
 from llm_scratch.interop.openai_files import GPT2
 from llm_scratch.loading import load
 from llm_scratch.model.gpt import GPTModel
+from llm_scratch.storage import download
 from llm_scratch.tokenizers import TOKENIZERS
 
 TINY = Path(__file__).parent / "tiny_gpt2"

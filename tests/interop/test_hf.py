@@ -11,8 +11,8 @@ import torch
 from llm_scratch.config import ModelConfig
 from llm_scratch.errors import CHECKPOINT, DATA, UserError
 from llm_scratch.generation.decode import generate
-from llm_scratch.interop.gpt2_table import HF, join, names, split
-from llm_scratch.interop.hf import SHAPE, config_of, load_folder, to_config
+from llm_scratch.interop.gpt2_weight_map import HF, join, names, split
+from llm_scratch.interop.hf import SHAPE_FIELDS, config_of, load_folder, to_config
 from llm_scratch.loading import load
 from llm_scratch.tokenizers import TOKENIZERS, save_tokenizer
 
@@ -255,7 +255,7 @@ def test_a_tokenizer_too_large_for_the_model_is_named(copy):
     "changes", [{}, {"tie_embeddings": True, "qkv_bias": True, "drop_rate": 0.0}, {"architecture": "gpt-erf", "init": "mimetic"}]
 )
 def test_settings_come_back(changes):
-    cfg = ModelConfig.of({mine: TINY[theirs] for theirs, mine in SHAPE.items()} | changes)
+    cfg = ModelConfig.of({mine: TINY[theirs] for theirs, mine in SHAPE_FIELDS.items()} | changes)
     config = to_config(cfg, 7, 260)
     assert config_of(config, Path("config.json")) == ModelConfig.of(dict(cfg) | {"init": "torch"})
     known = transformers.GPT2Config(**config)

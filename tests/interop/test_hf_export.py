@@ -9,7 +9,6 @@ import pytest
 import safetensors.torch
 import torch
 
-from llm_scratch import files
 from llm_scratch.config import ModelConfig
 from llm_scratch.errors import CHECKPOINT, RESOURCES, USAGE, UserError
 from llm_scratch.generation.decode import encode_prompt, generate
@@ -19,6 +18,7 @@ from llm_scratch.interop.hf_export import Checked, export_hf, sample_texts
 from llm_scratch.interop.hf_tokenizer import read_start_id, read_tokenizer
 from llm_scratch.loading import load
 from llm_scratch.model import build
+from llm_scratch.storage import files
 from llm_scratch.tokenizers import TOKENIZERS, CharTokenizer
 
 tokenizers = pytest.importorskip("tokenizers", reason="comes with transformers; install the hf extra")
@@ -194,7 +194,7 @@ def full_disk(monkeypatch):
         path.write_bytes(next(iter(pieces)))
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.disk, "write", write)
+    monkeypatch.setattr(files.filesystem, "write", write)
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ import pytest
 import torch
 from effort import PATIENCE_SECONDS
 
-from llm_scratch import download as hub_download
 from llm_scratch.errors import CHECKPOINT, DATA, USAGE, UserError
 from llm_scratch.interop.hub import from_hub
 from llm_scratch.loading import load
+from llm_scratch.storage import download as hub_download
 from llm_scratch.tokenizers import TOKENIZERS, save_tokenizer
 
 hub = pytest.importorskip("huggingface_hub", reason="hf: is served by huggingface_hub; install the hf extra")

@@ -138,7 +138,7 @@ def test_litgpt_without_rotary_places_is_the_same_model_here(tmp_path, bias, app
     ("changes", "message"),
     [
         ({"rotary_percentage": 0.25}, "rotary_percentage is 0.25; expected 0: the model here has no other"),
-        *[({name: "x"}, f"{name} is 'x'; expected") for name in litgpt.SAME],
+        *[({name: "x"}, f"{name} is 'x'; expected") for name in litgpt.REQUIRED_DEFAULTS],
         ({"n_query_groups": 1}, "n_query_groups is 1; expected 3"),
         ({"intermediate_size": 7}, "intermediate_size is 7; expected 96"),
         ({"n_layer": 0}, "n_layer is 0; expected a whole number from 1 on"),

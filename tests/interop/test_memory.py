@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 
 from llm_scratch.config import ModelConfig
-from llm_scratch.interop.gpt2_table import HEAD, HF, names, their_shape
+from llm_scratch.interop.gpt2_weight_map import HEAD, HF, names, their_shape
 from llm_scratch.interop.hf import to_config
 
 CFG = ModelConfig(vocab_size=16_000, context_length=512, emb_dim=768, n_heads=12, n_layers=5, qkv_bias=True, tie_embeddings=True)

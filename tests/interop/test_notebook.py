@@ -6,20 +6,20 @@ import dataclasses
 import pytest
 import torch
 
-from llm_scratch.cli.importing import settings
+from llm_scratch.cli.commands.import_model import settings
 from llm_scratch.config import ModelConfig, RunConfig, TrainConfig
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.interop.notebook import known_heads
 from llm_scratch.loading import Options, load, read
 from llm_scratch.model.gpt import GPTModel
 from llm_scratch.tokenizers import TOKENIZERS
-from llm_scratch.training.guard import WINDOW, Guard
+from llm_scratch.training.model_with_loss import ModelWithLoss
 from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.schedule import learning_rate
 from llm_scratch.training.simple import calc_loss_batch
+from llm_scratch.training.spike_detector import WINDOW, SpikeDetector
 from llm_scratch.training.state import restore_optimizer
 from llm_scratch.training.step import train_step
-from llm_scratch.training.trainee import Trainee
 
 CONFIG = {"vocab_size": 50, "context_length": 16, "emb_dim": 64, "n_heads": 1, "n_layers": 2, "drop_rate": 0.1, "qkv_bias": False}
 HEADS = Options(n_heads=1)
@@ -106,7 +106,7 @@ def test_the_losses_go_on_as_the_notebooks_would(tmp_path, trained):
     config = settings(loaded := read(path, HEADS), RunConfig(), "both.pth")
     ours = OPTIMIZERS[config.train.optimizer](loaded.model, config.train)
     restore_optimizer(loaded.model, ours, loaded.optimizer)
-    guard, trainee, longest = Guard(config.train.spike_sigmas), Trainee(loaded.model.eval()), 0.0
+    guard, trainee, longest = SpikeDetector(config.train.spike_sigmas), ModelWithLoss(loaded.model.eval()), 0.0
     assert config.machine.precision == "float32"
     for at, batch in enumerate(batches[3:]):
         for group in ours.param_groups:

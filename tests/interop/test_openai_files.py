@@ -9,11 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from llm_scratch import download
 from llm_scratch.errors import DATA, RESOURCES, USAGE, UserError
 from llm_scratch.interop import openai_files
 from llm_scratch.interop.openai import download_and_load_gpt2
-from llm_scratch.interop.openai_files import NEEDED, release
+from llm_scratch.interop.openai_files import NEEDED, find_or_download
+from llm_scratch.storage import download
 
 TINY = Path(__file__).parent / "tiny_gpt2"
 DATA_FILE = "model.ckpt.data-00000-of-00001"
@@ -96,7 +96,7 @@ def test_what_is_not_here_is_downloaded_once(server, tmp_path):
 @pytest.mark.parametrize("faults", [["cut"], ["cut", 503, "cut"], [500, "whole"], ["cut", "whole"], ["cut", "no length", 429], [408] * 4])
 def test_a_break_is_gone_on_from(server, tmp_path, faults):
     server.faults = list(faults)
-    assert_whole(release("124M", tmp_path))
+    assert_whole(find_or_download("124M", tmp_path))
     ranges = [span for path, span in server.asked if path.endswith(DATA_FILE)]
     assert len(ranges) == len(faults) + (faults[-1] != "whole")
     if faults[0] == "cut":
@@ -108,7 +108,7 @@ def test_what_an_earlier_try_left_is_used(server, tmp_path):
     part = tmp_path / "124M" / f".{DATA_FILE}.part"
     part.write_bytes((TINY / DATA_FILE).read_bytes()[:7000])
     shutil.copy(TINY / "hparams.json", tmp_path / "124M")
-    assert_whole(release("124M", tmp_path))
+    assert_whole(find_or_download("124M", tmp_path))
     assert server.asked[-1] == (f"/gpt-2/models/124M/{DATA_FILE}", "bytes=7000-")
     assert not any(path.endswith("hparams.json") for path, _ in server.asked)
 
@@ -116,14 +116,16 @@ def test_what_an_earlier_try_left_is_used(server, tmp_path):
 def test_what_an_earlier_try_left_too_long_starts_over(server, tmp_path):
     (tmp_path / "124M").mkdir()
     (tmp_path / "124M" / f".{DATA_FILE}.part").write_bytes(bytes(99_999))
-    assert_whole(release("124M", tmp_path))
+    assert_whole(find_or_download("124M", tmp_path))
 
 
-@pytest.mark.parametrize(("faults", "asked"), [([404], 1), ([503] * 99, download.TRIES), (["no length"] * 99, download.TRIES)])
+@pytest.mark.parametrize(
+    ("faults", "asked"), [([404], 1), ([503] * 99, download.MAX_ATTEMPTS), (["no length"] * 99, download.MAX_ATTEMPTS)]
+)
 def test_a_server_that_never_gives_it_is_one_error(server, tmp_path, faults, asked):
     server.faults = faults
     with pytest.raises(UserError, match=f"cannot be downloaded: the server answers .*{DATA_FILE}") as error:
-        release("124M", tmp_path)
+        find_or_download("124M", tmp_path)
     assert error.value.code == DATA
     assert sum(path.endswith(DATA_FILE) for path, _ in server.asked) == asked
     assert not (tmp_path / "124M" / DATA_FILE).exists()
@@ -139,7 +141,7 @@ def test_damage_on_the_way_is_found_when_it_is_read(server, tmp_path):
 def test_a_full_disk_is_said_and_gets_its_space_back(server, tmp_path, monkeypatch):
     monkeypatch.setattr(download.shutil, "disk_usage", lambda path: SimpleNamespace(free=3000))
     with pytest.raises(UserError, match=r"cannot write into .*: \S+ bytes are to come and 3,000 are free") as error:
-        release("124M", tmp_path)
+        find_or_download("124M", tmp_path)
     assert error.value.code == RESOURCES
     assert not list((tmp_path / "124M").glob(".*.part"))
 
@@ -166,7 +168,7 @@ def test_a_folder_that_is_here_is_taken_as_it_is(tmp_path, monkeypatch, where):
     (base / "124M").mkdir(parents=True)
     for name in NEEDED[:3]:
         shutil.copy(TINY / name, base / "124M")
-    assert release() == base / "124M"
+    assert find_or_download() == base / "124M"
     assert download_and_load_gpt2()[0]["n_vocab"] == 261
 
 

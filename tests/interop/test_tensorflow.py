@@ -14,7 +14,7 @@ import pytest
 from effort import at_most
 
 from llm_scratch.errors import CHECKPOINT, UserError
-from llm_scratch.interop.tensorflow import MAX_INDEX, MAX_ROWS, Checkpoint
+from llm_scratch.interop.tensorflow import MAX_INDEX, MAX_ROWS, TFCheckpointReader
 from llm_scratch.interop.tensorflow_writer import block, entry, header, number, one_table, part, sealed, table, varint, write
 
 HERE = Path(__file__).parent
@@ -24,7 +24,7 @@ F4 = 1
 
 @pytest.mark.parametrize(("folder", "n", "shards"), [("tiny_gpt2/model", 28, 1), ("kinds/kinds", 15, 2)])
 def test_it_equals_what_tensorflow_wrote(folder, n, shards):
-    checkpoint = Checkpoint(HERE / f"{folder}.ckpt")
+    checkpoint = TFCheckpointReader(HERE / f"{folder}.ckpt")
     expected = np.load((HERE / folder).parent / "expected.npz")
     assert (set(checkpoint.variables), len(expected.files), checkpoint.n_shards) == (set(expected.files), n, shards)
     for name in expected.files:
@@ -36,7 +36,7 @@ def test_it_equals_what_tensorflow_wrote(folder, n, shards):
 def test_many_blocks_give_the_same(tmp_path, per_block):
     tensors = {f"h{n}/w{'x' * (n % 7)}": np.arange(n, dtype=np.float32).reshape(1, n) for n in range(50)}
     write(tmp_path / "c", tensors, per_block)
-    checkpoint = Checkpoint(tmp_path / "c")
+    checkpoint = TFCheckpointReader(tmp_path / "c")
     assert set(checkpoint.variables) == set(tensors)
     assert all(np.array_equal(checkpoint.read(name), value) for name, value in tensors.items())
 
@@ -50,7 +50,7 @@ def copy(tmp_path):
 
 
 def read_all(prefix):
-    checkpoint = Checkpoint(prefix)
+    checkpoint = TFCheckpointReader(prefix)
     return {name: checkpoint.read(name) for name in checkpoint.variables}
 
 
@@ -72,12 +72,12 @@ def test_every_cut_of_the_index_is_refused(copy):
 
 def test_every_changed_byte_of_the_index_is_refused_or_changes_nothing(copy):
     """All of it lies under a checksum but the footer's padding, which nobody reads, and the block about blocks, which is empty."""
-    index, names = copy.with_name("model.ckpt.index"), set(Checkpoint(copy).variables)
+    index, names = copy.with_name("model.ckpt.index"), set(TFCheckpointReader(copy).variables)
     whole, quiet = index.read_bytes(), 0
     for n in range(len(whole)):
         index.write_bytes(whole[:n] + bytes([whole[n] ^ 1 << n % 8]) + whole[n + 1 :])
         try:
-            found = set(Checkpoint(copy).variables)
+            found = set(TFCheckpointReader(copy).variables)
         except UserError:
             continue
         assert found == names
@@ -91,7 +91,7 @@ def test_a_changed_byte_of_the_data_names_its_tensor(copy, place):
     raw = bytearray(data.read_bytes())
     raw[place] ^= 4
     data.write_bytes(raw)
-    hit = next(name for name, v in Checkpoint(copy).variables.items() if v.offset <= place < v.offset + v.size)
+    hit = next(name for name, v in TFCheckpointReader(copy).variables.items() if v.offset <= place < v.offset + v.size)
     assert_refused(copy, f"data-00000-of-00001 is damaged: the checksum of {re.escape(hit)} differs")
 
 
@@ -192,5 +192,5 @@ def test_random_messages_never_crash_the_reader(tmp_path):
 def test_no_checkpoint_and_an_unknown_tensor_are_named(tmp_path):
     assert_refused(tmp_path / "nothing", "cannot read .*nothing.index: No such file or directory; expected TensorFlow's index")
     with pytest.raises(UserError, match=r"has no tensor model/wtf; expected it among its 28") as error:
-        Checkpoint(TINY).read("model/wtf")
+        TFCheckpointReader(TINY).read("model/wtf")
     assert error.value.code == CHECKPOINT

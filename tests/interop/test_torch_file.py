@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from llm_scratch.errors import CHECKPOINT, UserError
-from llm_scratch.interop.torch_file import MAX_TABLE, Weights, read_torch
+from llm_scratch.interop.torch_file import MAX_TABLE, StateDictSource, read_torch
 
 PLAIN = {"w": torch.arange(6.0).view(2, 3), "half": torch.ones(2, dtype=torch.bfloat16), "n": 3, "names": ["a", {"b": (1, None)}]}
 
@@ -95,4 +95,4 @@ def test_a_torch_with_known_holes_reads_no_strangers_files(version, safe, tmp_pa
 )
 def test_what_is_no_dict_of_tensors_is_named(tmp_path, state, message):
     with pytest.raises(UserError, match=message):
-        Weights(state, tmp_path / "x.pth")
+        StateDictSource(state, tmp_path / "x.pth")

@@ -67,7 +67,7 @@ MACHINES = (
         "windows",
         {"PYTHONIOENCODING": "cp1252"},
         changes="windows",
-        probe=("import llm_scratch.files as files; print(files.os.name); files.os.pwrite", "no attribute 'pwrite'"),
+        probe=("import llm_scratch.storage.files as files; print(files.os.name); files.os.pwrite", "no attribute 'pwrite'"),
     ),
     Machine(
         "no-shared-memory",

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from llm_scratch.checkpoint import folders
+from llm_scratch.storage.checkpoint import list_checkpoints
 
 from .commands import COMMANDS
 
@@ -54,17 +54,17 @@ def test_quantized_model_loses_little(machine, bits, loss, results):
 def test_killed_and_resumed_run_equals_the_uninterrupted_one(machine, results):
     folder = results(machine)[0]
     whole, resumed = folder / "whole", folder / "run"
-    assert [path.name for path in folders(resumed)] == [path.name for path in folders(whole)]
+    assert [path.name for path in list_checkpoints(resumed)] == [path.name for path in list_checkpoints(whole)]
     names = [{path.name for path in run.iterdir()} for run in (resumed, whole)]
     assert names[0] == names[1], "left behind by the killed process, or missing"
-    hashes = [json.loads((folders(run)[0] / "manifest.json").read_text())["files"] for run in (resumed, whole)]
+    hashes = [json.loads((list_checkpoints(run)[0] / "manifest.json").read_text())["files"] for run in (resumed, whole)]
     for name in ("model.safetensors", "optim.safetensors"):
         assert hashes[0][name] == hashes[1][name]
 
 
 def test_branch_of_a_checkpoint_is_replaced_by_a_fresh_run(machine, results):
     folder = results(machine)[0]
-    assert folders(folder / "branch")[0].name == "step-00000020"
+    assert list_checkpoints(folder / "branch")[0].name == "step-00000020"
     assert "removed the run that was in" in results(machine)[1]["fresh"].out
     assert not [path.name for path in folder.iterdir() if path.name.startswith(".")]
 

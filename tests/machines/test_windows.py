@@ -19,8 +19,8 @@ pytestmark = [pytest.mark.machines, pytest.mark.xdist_group("windows")]
 WINDOWS = next(machine for machine in MACHINES if machine.name == "windows")
 HOLD = """
 from pathlib import Path
-from llm_scratch.training.lock import only_writer
-with only_writer(Path("run"), print):
+from llm_scratch.training.lock import exclusive_writer
+with exclusive_writer(Path("run"), print):
     print("locked", flush=True)
     input()
 """

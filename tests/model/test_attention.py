@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from llm_scratch.model.attention import MultiHeadAttention, attention_weights, look_back
-from llm_scratch.model.cache import KVCache
+from llm_scratch.model.attention import MultiHeadAttention, attention_weights, decode_attention
+from llm_scratch.model.kv_cache import KVCache
 
 B, T, C, H = 2, 7, 12, 3
 D = C // H
@@ -15,7 +15,7 @@ D = C // H
 @pytest.fixture(params=[(bias, short) for bias in (False, True) for short in (0, 512)], ids=lambda p: f"bias {p[0]}, formula up to {p[1]}")
 def attention(request, monkeypatch):
     """Attention with and without biases, run by the kernel and, as on a CPU rows up to `SHORT` are, by the formula."""
-    monkeypatch.setattr("llm_scratch.model.attention.SHORT", request.param[1])
+    monkeypatch.setattr("llm_scratch.model.attention.MAX_FORMULA_LENGTH", request.param[1])
     torch.manual_seed(0)
     return MultiHeadAttention(C, C, 16, 0.0, H, request.param[0]).eval()
 
@@ -44,7 +44,7 @@ def test_short_rows_take_the_formula_and_long_ones_the_kernel(x, monkeypatch):
     attention, asked = MultiHeadAttention(C, C, 16, 0.0, H).eval(), []
     kernel = F.scaled_dot_product_attention
     monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *a, **k: asked.append(a[0].shape[2]) or kernel(*a, **k))
-    monkeypatch.setattr("llm_scratch.model.attention.SHORT", T - 1)
+    monkeypatch.setattr("llm_scratch.model.attention.MAX_FORMULA_LENGTH", T - 1)
     attention(x[:, : T - 1])
     assert asked == []
     attention(x)
@@ -104,7 +104,7 @@ def test_one_new_token_by_sums_equals_the_kernel(blanks, dtype):
     q, k, v = (x.to(dtype) for x in (q, k, v))
     mask = None if blanks is None else (torch.arange(T) >= torch.tensor(blanks)[:, None])[:, None, None]
     want = F.scaled_dot_product_attention(q.double(), k.double(), v.double(), attn_mask=mask)
-    got = look_back(q, k, v, mask)
+    got = decode_attention(q, k, v, mask)
     assert got.dtype == dtype
     torch.testing.assert_close(
         got.double(), want, rtol=1e-5 if dtype == torch.float32 else 1e-2, atol=1e-6 if dtype == torch.float32 else 1e-3

@@ -8,7 +8,7 @@ from llm_scratch.model import attention, build
 from llm_scratch.model import blocked_attention as module
 from llm_scratch.model.attention import attention_weights
 from llm_scratch.model.blocked_attention import blocked_attention, blocks
-from llm_scratch.training.trainee import Trainee
+from llm_scratch.training.model_with_loss import ModelWithLoss
 
 
 def inputs(T=10, dtype=torch.float64):
@@ -45,7 +45,7 @@ def test_dropout_drops_what_the_formula_drops_when_one_block_holds_all():
     ours = blocked_attention(q, k, v, 0.4)
     torch.manual_seed(2)
     weights = attention_weights(q, k)
-    torch.testing.assert_close(ours, (weights * module.mask(weights, 0.4)) @ v)
+    torch.testing.assert_close(ours, (weights * module.dropout_mask(weights, 0.4)) @ v)
 
 
 def test_no_token_sees_a_later_one(monkeypatch):
@@ -83,10 +83,10 @@ def test_model_trains_alike_with_blocks_and_without(architecture, precision, mon
     model = build(cfg)
     for p in model.parameters():  # "modern" starts with matrices of zeros
         torch.nn.init.normal_(p, std=0.1)
-    trainee, ids = Trainee(model).train(), torch.randint(0, 31, (2, 12))
+    trainee, ids = ModelWithLoss(model).train(), torch.randint(0, 31, (2, 12))
     found = {}
     for least in (1, 1000):
-        monkeypatch.setattr(attention, "LONG", least)
+        monkeypatch.setattr(attention, "MIN_BLOCKED_LENGTH", least)
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
             loss = trainee(ids, ids)
         found[least] = torch.cat([g.flatten() for g in torch.autograd.grad(loss, model.parameters())])

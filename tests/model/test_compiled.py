@@ -19,8 +19,8 @@ from llm_scratch.config import ModelConfig
 from llm_scratch.errors import UserError
 from llm_scratch.hardware.packed_matmul import can_pack
 from llm_scratch.model import build, compiled
-from llm_scratch.model.cache import KVCache
-from llm_scratch.model.compiled import WrittenOut, compile_steps, product_of_one_row
+from llm_scratch.model.compiled import MatvecLinear, compile_steps, matvec
+from llm_scratch.model.kv_cache import KVCache
 from llm_scratch.model.packed import pack
 from llm_scratch.model.quantized import quantize
 
@@ -44,7 +44,7 @@ def read(model, ids, first, blanks=0):
     """Logits of a text whose first tokens are read at once and the others one by one; the first row begins with blanks."""
     cache = model.new_cache(len(ids), block=20)
     if blanks:
-        cache.blanks = torch.tensor([blanks] + [0] * (len(ids) - 1))
+        cache.left_padding = torch.tensor([blanks] + [0] * (len(ids) - 1))
     parts = [model(ids[:, :first], cache), *(model(ids[:, i : i + 1], cache) for i in range(first, ids.shape[1]))]
     return torch.cat(parts, dim=1)
 
@@ -61,16 +61,16 @@ def compilings(monkeypatch):
 @pytest.mark.parametrize("shape", [(5,), (1, 5), (1, 1, 5)])
 def test_a_product_of_one_row_is_a_linear(shape, bias):
     x, weight, bias = torch.randn(shape), torch.randn(7, 5), torch.randn(7) if bias else None
-    torch.testing.assert_close(product_of_one_row(x, weight, bias), F.linear(x, weight, bias))
+    torch.testing.assert_close(matvec(x, weight, bias), F.linear(x, weight, bias))
     apart = torch.randn(*shape, 2)[..., 0]  # its numbers do not lie side by side
-    torch.testing.assert_close(product_of_one_row(apart, weight, bias), F.linear(apart, weight, bias))
+    torch.testing.assert_close(matvec(apart, weight, bias), F.linear(apart, weight, bias))
 
 
 def test_written_out_takes_the_place_of_every_linear(monkeypatch):
     rows = []
-    monkeypatch.setattr(compiled, "product_of_one_row", lambda *given: rows.append(given[0].shape) or product_of_one_row(*given))
+    monkeypatch.setattr(compiled, "matvec", lambda *given: rows.append(given[0].shape) or matvec(*given))
     layer, x = torch.nn.Linear(5, 7), torch.randn(1, 1, 5)
-    with WrittenOut():
+    with MatvecLinear():
         inside = layer(x) + 0
     assert rows == [(1, 1, 5)]
     torch.testing.assert_close(inside, layer(x))
@@ -168,7 +168,7 @@ def test_a_compiler_that_fails_is_named(monkeypatch, tmp_path):
 @torch.no_grad()
 def test_a_prompt_and_a_text_without_cache_are_not_compiled(monkeypatch):
     steps = []
-    monkeypatch.setattr(compiled, "program", lambda model, hidden, *_: lambda ids, cache: counted(hidden, ids, cache))
+    monkeypatch.setattr(compiled, "compile_step", lambda model, hidden, *_: lambda ids, cache: counted(hidden, ids, cache))
 
     def counted(hidden, ids, cache):
         assert cache.pos + 1 < cache.keys[0].shape[2], "a program takes a cache with a place more than it needs"
@@ -195,7 +195,7 @@ def test_a_prompt_and_a_text_without_cache_are_not_compiled(monkeypatch):
 def test_what_is_no_step_is_left_to_the_model(monkeypatch):
     """A program looks at no size, so that a wrong one would be read and written where nothing is."""
     model, ids = a_model("gpt"), torch.randint(50, (3, 9))
-    monkeypatch.setattr(compiled, "program", lambda *_: pytest.fail("compiled"))
+    monkeypatch.setattr(compiled, "compile_step", lambda *_: pytest.fail("compiled"))
     compile_steps(model)
 
     def cache(rows=3, limit=64):
@@ -207,7 +207,7 @@ def test_what_is_no_step_is_left_to_the_model(monkeypatch):
         with suppress(RuntimeError, ValueError):
             model(wrong, given)
     given = cache()
-    given.blanks = torch.zeros(2, dtype=torch.long)
+    given.left_padding = torch.zeros(2, dtype=torch.long)
     with suppress(RuntimeError):
         model(ids[:, :1], given)
     assert model(ids[:, :1].int(), cache()).shape == (3, 1, 50)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from llm_scratch.model.dropout import STEPS, Dropout, mask
+from llm_scratch.model.dropout import THRESHOLD_LEVELS, Dropout, dropout_mask
 
 P = [0.0, 0.1, 0.25, 0.5, 0.9]
 
@@ -11,8 +11,8 @@ P = [0.0, 0.1, 0.25, 0.5, 0.9]
 @pytest.mark.parametrize("p", P)
 def test_the_share_of_zeros_and_the_scale(p):
     torch.manual_seed(0)
-    drawn = mask(torch.empty(1000, 1000), p)
-    rounded = round(p * STEPS) / STEPS
+    drawn = dropout_mask(torch.empty(1000, 1000), p)
+    rounded = round(p * THRESHOLD_LEVELS) / THRESHOLD_LEVELS
     deviation = (rounded * (1 - rounded) / drawn.numel()) ** 0.5
     assert abs((drawn == 0).float().mean().item() - rounded) < 5 * deviation + 1e-7
     kept = drawn[drawn != 0]
@@ -23,7 +23,7 @@ def test_the_share_of_zeros_and_the_scale(p):
 def test_neighbours_are_independent():
     """Four draws come from one word: each place of the four, and each pair of neighbours, is dropped as often as chance says."""
     torch.manual_seed(1)
-    dropped = (mask(torch.empty(1 << 20), 0.5) == 0).float()
+    dropped = (dropout_mask(torch.empty(1 << 20), 0.5) == 0).float()
     quarters = dropped.view(-1, 4)
     bound = 5 * 0.5 / quarters.shape[0] ** 0.5
     assert (quarters.mean(0) - 0.5).abs().max() < bound
@@ -36,7 +36,7 @@ def test_neighbours_are_independent():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 def test_any_shape_and_type(shape, dtype):
     x = torch.ones(shape, dtype=dtype)
-    drawn = mask(x, 0.5)
+    drawn = dropout_mask(x, 0.5)
     assert drawn.shape == x.shape
     assert drawn.dtype == dtype
     assert set(drawn.flatten().tolist()) <= {0.0, 2.0}

@@ -55,7 +55,7 @@ def test_gpt2_equals_transformers(V, context, C, H, L, tied):
     cache = ours.new_cache(2)
     one_by_one = torch.cat([ours(ids[:, t : t + 1], cache) for t in range(context)], 1)
     torch.testing.assert_close(one_by_one, want, rtol=1e-4, atol=1e-5)
-    assert cache.room == 0
+    assert cache.remaining == 0
 
 
 @torch.inference_mode()

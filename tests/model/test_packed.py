@@ -7,9 +7,9 @@ from torch import nn
 from llm_scratch.generation.decode import generate
 from llm_scratch.hardware.packed_matmul import can_pack
 from llm_scratch.model import build
-from llm_scratch.model.packed import PackedLinear, joined, pack
+from llm_scratch.model.introspection import vocab_size
+from llm_scratch.model.packed import PackedLinear, fuse_linears, pack
 from llm_scratch.model.quantized import QuantizedLinear, quantize
-from llm_scratch.model.running import vocab_size
 
 CFG = {"vocab_size": 301, "context_length": 48, "emb_dim": 64, "n_heads": 4, "n_layers": 2, "drop_rate": 0.1, "qkv_bias": True}
 needs_packing = pytest.mark.skipif(not can_pack(torch.float32), reason="this processor or this torch has no order for packed matrices")
@@ -55,7 +55,7 @@ def test_joined_gives_the_outputs_side_by_side(bits, bias):
     if bits < 32:
         quantize(parts, bits)
     x = torch.randn(2, 3, 64)
-    torch.testing.assert_close(joined(list(parts))(x), torch.cat([part(x) for part in parts], dim=-1), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(fuse_linears(list(parts))(x), torch.cat([part(x) for part in parts], dim=-1), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(

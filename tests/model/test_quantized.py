@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from llm_scratch.model import build
 from llm_scratch.model.gpt import GPTModel
+from llm_scratch.model.introspection import vocab_size
 from llm_scratch.model.quantized import (
     QuantizedEmbedding,
     QuantizedLinear,
@@ -19,7 +20,6 @@ from llm_scratch.model.quantized import (
     to_int8,
 )
 from llm_scratch.model.quantized_kernels import GROUP, rounded_inputs, unpack_int4
-from llm_scratch.model.running import vocab_size
 
 CFG = {"vocab_size": 50, "context_length": 16, "emb_dim": 64, "n_heads": 4, "n_layers": 2, "drop_rate": 0.0, "qkv_bias": True}
 WAYS = {8: to_int8, 4: to_int4}

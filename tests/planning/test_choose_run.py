@@ -17,9 +17,9 @@ from llm_scratch.errors import UserError
 from llm_scratch.planning import choose_run as module
 from llm_scratch.planning.choice import Choice
 from llm_scratch.planning.choose_run import choose_run
+from llm_scratch.planning.plan import loader_for
+from llm_scratch.planning.step_timing import StepTiming
 from llm_scratch.tokenizers import ByteBPE, CharTokenizer
-from llm_scratch.training.plan import loader_for
-from llm_scratch.training.trial import Trial
 
 WORDS = [
     "the",
@@ -57,11 +57,11 @@ def _steady_machine(monkeypatch):
 
     def timed(config, device, rate, seconds=3.0, width=None):
         tokens = config.train.batch_size * (width or config.model.context_length)
-        return Trial(6 * config.model.n_params * tokens / 1e9, 2 * config.model.n_params * tokens / 1e9, "a formula")
+        return StepTiming(6 * config.model.n_params * tokens / 1e9, 2 * config.model.n_params * tokens / 1e9, "a formula")
 
     monkeypatch.setattr(module, "matmul_flops", lambda device: 1e10)
-    monkeypatch.setattr(module, "try_out", timed)
-    monkeypatch.setattr("llm_scratch.training.plan.try_out", timed)
+    monkeypatch.setattr(module, "estimate_step_time", timed)
+    monkeypatch.setattr("llm_scratch.planning.plan.estimate_step_time", timed)
 
 
 def text(n_words, seed=0):

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llm_scratch.checkpoint import folders
-from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig, TrainConfig, learned
+from llm_scratch.config import DataConfig, ModelConfig, RunConfig, SystemConfig, TrainConfig, resume_relevant
 from llm_scratch.data.corpus import Corpus
+from llm_scratch.storage.checkpoint import list_checkpoints
 from llm_scratch.tokenizers import TOKENIZERS
-from llm_scratch.training.records import TIMED_FIELDS, readable_rows
+from llm_scratch.training.run_logger import NONDETERMINISTIC_FIELDS, iter_metrics
 
 SAVE_EVERY, STEPS = 20, 200
 TRAIN = f"""
@@ -123,7 +123,7 @@ def tiny(**train: object) -> RunConfig:
     return RunConfig(
         ModelConfig(vocab_size=20, context_length=8, emb_dim=12, n_heads=3, n_layers=1, drop_rate=0.2),
         DataConfig(source="stories", tokenizer="chars"),
-        machine=MachineConfig(precision="float32", compile="no"),
+        machine=SystemConfig(precision="float32", compile="no"),
         train=TrainConfig(**({"epochs": 2, "batch_size": 4, "micro_batches": 2, "warmup_steps": 2, "lr": 1e-2} | often | train)),
     )
 
@@ -140,8 +140,8 @@ def corpus() -> Corpus:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No waiting for the disk, no pictures, no measuring of the machine: other tests look at those."""
     monkeypatch.setattr("os.fsync", lambda number: None)
-    monkeypatch.setattr("llm_scratch.training.records.plot_runs", lambda *args: None)
-    monkeypatch.setattr("llm_scratch.training.records.environment", lambda *args: {"matrix_rate": 1e9})
+    monkeypatch.setattr("llm_scratch.training.run_logger.plot_runs", lambda *args: None)
+    monkeypatch.setattr("llm_scratch.training.run_logger.environment", lambda *args: {"matrix_rate": 1e9})
 
 
 def tree_hash(folder: Path) -> dict[str, str]:
@@ -151,20 +151,20 @@ def tree_hash(folder: Path) -> dict[str, str]:
 
 def learned_rows(run: Path) -> list[dict[str, float]]:
     """metrics.jsonl without what a step took."""
-    return [{key: value for key, value in row.items() if key not in TIMED_FIELDS} for row in readable_rows(run / "metrics.jsonl")]
+    return [{key: value for key, value in row.items() if key not in NONDETERMINISTIC_FIELDS} for row in iter_metrics(run / "metrics.jsonl")]
 
 
 def last_checkpoint(run: Path) -> dict[str, str]:
     """The sha256 of weights, optimizer, counters and random state at the end of a run, and the settings that decided them."""
-    last = folders(run)[0]
+    last = list_checkpoints(run)[0]
     manifest = json.loads((last / "manifest.json").read_text())
-    settings = learned(json.loads((last / "config.json").read_text()))
+    settings = resume_relevant(json.loads((last / "config.json").read_text()))
     return {name: said["sha256"] for name, said in manifest["files"].items()} | {"config.json": str(settings)}
 
 
 def assert_same_run(ours: Path, theirs: Path) -> None:
     """Two runs that ended with the same bits, and say the same about every step."""
-    assert folders(ours)[0].name == folders(theirs)[0].name
+    assert list_checkpoints(ours)[0].name == list_checkpoints(theirs)[0].name
     assert last_checkpoint(ours) == last_checkpoint(theirs)
     assert learned_rows(ours) == learned_rows(theirs)
     assert (ours / "samples.md").read_text() == (theirs / "samples.md").read_text()

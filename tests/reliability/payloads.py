@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from llm_scratch import checkpoint, manifest
 from llm_scratch.config import ModelConfig, RunConfig, to_dict
 from llm_scratch.model import build
+from llm_scratch.storage import checkpoint, manifest
 from llm_scratch.tokenizers import TOKENIZERS, save_tokenizer
 
 LITGPT = b"""{padded_vocab_size: 9, block_size: 4, n_embd: 4, n_head: 1, n_layer: 1, rotary_percentage: 0, parallel_residual: false}"""
@@ -172,6 +172,6 @@ def _run(folder: Path, raw: bytes) -> Path:
         (step / name).write_bytes(raw)
     (step / "optim.pt").write_bytes(raw)
     (step / "manifest.json").unlink()
-    manifest.seal(step, 1, {})
-    assert manifest.problem(step) is None
+    manifest.write_manifest(step, 1, {})
+    assert manifest.verify(step) is None
     return folder

@@ -14,7 +14,7 @@ from io import FileIO
 from itertools import islice
 from pathlib import Path
 
-from llm_scratch.files import Disk
+from llm_scratch.storage.files import FileSystem
 
 SECTOR = 512
 
@@ -29,7 +29,7 @@ class Op:
     new: str = ""
 
 
-class RecordingDisk(Disk):
+class RecordingDisk(FileSystem):
     """A real disk that writes down what it does under `root`, file by file."""
 
     def __init__(self, root: Path) -> None:

@@ -19,9 +19,9 @@ sys.addaudithook(hook)
 import llm_scratch
 for name in dir(llm_scratch):
     getattr(llm_scratch, name)
-from llm_scratch.cli import VERBS, main
+from llm_scratch.cli import COMMANDS, main
 
-codes = [main(["--help"]), main(["--version"]), main(["config"])] + [main([*verb.split(), "--help"]) for verb in VERBS]
+codes = [main(["--help"]), main(["--version"]), main(["config"])] + [main([*verb.split(), "--help"]) for verb in COMMANDS]
 text = "the hen sat on the red mat, and the fox ran off.\\n" * 60
 open("hens.txt", "w").write(text)
 tiny = "--data.tokenizer chars --model.vocab-size 40 --model.context-length 16 --model.emb-dim 16 --model.n-heads 2 --model.n-layers 1"

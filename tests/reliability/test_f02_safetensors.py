@@ -16,7 +16,7 @@ from effort import PATIENCE_SECONDS, at_most
 
 from llm_scratch.config import ModelConfig
 from llm_scratch.errors import UserError
-from llm_scratch.interop.gpt2_table import HF, names, their_shape
+from llm_scratch.interop.gpt2_weight_map import HF, names, their_shape
 from llm_scratch.interop.safetensors import MAX_HEADER, MAX_PARTS, read_header
 from llm_scratch.loading import load
 

@@ -1,15 +1,15 @@
-"""F6: every fault of a server that we know ends in the pinned file or in one clear error (one by one: tests/test_download.py)."""
+"""F6: every fault of a server that we know ends in the pinned file or in one clear error (one by one: tests/storage/test_download.py)."""
 
 import random
 import threading
 from itertools import pairwise
 
 import pytest
-from test_download import CONTENT, HOPELESS, MENDED, cut, get, pauses, reset, server, stall  # noqa: F401 the two are fixtures
+from storage.test_download import CONTENT, HOPELESS, MENDED, cut, get, pauses, reset, server, stall  # noqa: F401 the two are fixtures
 
-from llm_scratch import web
-from llm_scratch.download import TRIES
 from llm_scratch.errors import DATA, UserError
+from llm_scratch.storage import http_client
+from llm_scratch.storage.download import MAX_ATTEMPTS
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_f6_each_fault_ends_in_the_file_or_in_one_error(server, tmp_path, pauses
     draw, mended = random.Random(6), 0
     faults = [list(faults) for _, faults in MENDED.values()]
     faults += [[reset(draw.randrange(len(CONTENT)))] for _ in range(20)] + [[stall]]
-    monkeypatch.setattr(web, "TIMEOUT", 1.0)
+    monkeypatch.setattr(http_client, "TIMEOUT", 1.0)
     for i, fault in enumerate(faults):
         server.faults = fault
         assert get(server, tmp_path / str(i)).read_bytes() == CONTENT
@@ -44,19 +44,21 @@ def test_f6_each_fault_ends_in_the_file_or_in_one_error(server, tmp_path, pauses
         with pytest.raises(UserError) as error:
             get(server, tmp_path / name)
         assert error.value.code == DATA
-        assert tries is None or len(server.asked) - asked == tries <= TRIES
+        assert tries is None or len(server.asked) - asked == tries <= MAX_ATTEMPTS
         assert not (tmp_path / name / "file.bin").exists()
     assert all(1 <= pause <= 30 for pause in pauses)
     assert seen <= {CONTENT}
     total = len(faults) + len(HOPELESS)
-    measured("F6", f"{mended} mended and {len(HOPELESS)} refused of {total} faults, {TRIES} tries, nothing half under the name", "100 %")
+    measured(
+        "F6", f"{mended} mended and {len(HOPELESS)} refused of {total} faults, {MAX_ATTEMPTS} tries, nothing half under the name", "100 %"
+    )
 
 
 @pytest.mark.parametrize("broken", [cut, reset], ids=["closed", "reset"])
 def test_f6_what_came_before_a_break_is_not_read_again(server, tmp_path, monkeypatch, broken):  # noqa: F811
     """Each try begins at the byte where the file ends, and what was on the way when the line broke is at most a chunk."""
     draw = random.Random(66)
-    monkeypatch.setattr(web, "CHUNK", 1000)
+    monkeypatch.setattr(http_client, "CHUNK", 1000)
     breaks = [draw.randrange(1000, 16_000) for _ in range(20)]
     server.folder, server.faults = tmp_path, [broken(n) for n in breaks]
     assert get(server, tmp_path).read_bytes() == CONTENT

@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 import llm_scratch
-from llm_scratch.download import FILES
 from llm_scratch.interop import openai_files
+from llm_scratch.storage.download import FILES
 from llm_scratch.tokenizers import gpt2
 from llm_scratch.tokenizers.bpe_files import GPT2_SHA256
 

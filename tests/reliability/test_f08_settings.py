@@ -13,13 +13,13 @@ import torch
 import yaml
 from effort import at_most
 
-from llm_scratch import checkpoint
 from llm_scratch.cli import main
 from llm_scratch.config import ModelConfig, RunConfig, load_config, to_dict
 from llm_scratch.errors import CHECKPOINT, USAGE, UserError
 from llm_scratch.loading import load
 from llm_scratch.model import build
-from llm_scratch.strict import MAX_YAML
+from llm_scratch.storage import checkpoint
+from llm_scratch.storage.safe_parse import MAX_YAML
 from llm_scratch.tokenizers import TOKENIZERS, save_tokenizer
 
 LAUGHS = "a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol, lol]\n" + "".join(

@@ -10,21 +10,21 @@ import numpy as np
 import pytest
 import torch
 
-from llm_scratch import checkpoint
-from llm_scratch.checkpoint import newest
 from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from llm_scratch.data.corpus import Corpus
 from llm_scratch.errors import CHECKPOINT, DIVERGED, UserError
 from llm_scratch.model.gpt import GPTModel
+from llm_scratch.storage import checkpoint
+from llm_scratch.storage.checkpoint import load_latest
 from llm_scratch.tokenizers import TOKENIZERS
-from llm_scratch.training import faults
-from llm_scratch.training.guard import RETURNS, STREAK, Guard, ordered_trouble
+from llm_scratch.training import fault_injection
 from llm_scratch.training.loop import train
+from llm_scratch.training.model_with_loss import ModelWithLoss
 from llm_scratch.training.optim import OPTIMIZERS
-from llm_scratch.training.records import TIMED_FIELDS, Watcher, readable_rows
+from llm_scratch.training.run_logger import NONDETERMINISTIC_FIELDS, Callback, iter_metrics
+from llm_scratch.training.spike_detector import MAX_CONSECUTIVE_BAD, MAX_ROLLBACKS, SpikeDetector, inject_fault
 from llm_scratch.training.state import optimizer_tensors
 from llm_scratch.training.step import train_step
-from llm_scratch.training.trainee import Trainee
 
 TEXT = "the hen sat on the red mat, and the fox ran off.\nno hen was seen on the mat since.\n" * 30
 BAD = [("step", kind) for kind in ("nan", "inf", "-inf")] + [("gradient", kind) for kind in ("nan", "inf", "-inf")]
@@ -52,11 +52,11 @@ def corpus():
 def _fast():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda number: None)
-        patch.setattr("llm_scratch.training.records.plot_runs", lambda *args: None)
+        patch.setattr("llm_scratch.training.run_logger.plot_runs", lambda *args: None)
         yield
 
 
-class Listener(Watcher):
+class Listener(Callback):
     """Keeps what it is warned of, and who learned from which batch."""
 
     def __init__(self):
@@ -76,11 +76,11 @@ class Listener(Watcher):
 
 
 def order(monkeypatch, *orders):
-    monkeypatch.setenv(faults.VARIABLE, ",".join(orders))
+    monkeypatch.setenv(fault_injection.VARIABLE, ",".join(orders))
 
 
 def rows(run, key):
-    return {row["step"]: row[key] for row in readable_rows(run / "metrics.jsonl") if key in row}
+    return {row["step"]: row[key] for row in iter_metrics(run / "metrics.jsonl") if key in row}
 
 
 # N1
@@ -106,8 +106,8 @@ def test_n1_what_is_no_number_moves_nothing(optimizer, monkeypatch, measured):
     """A hundred faults, in losses and in single numbers of gradients, between good steps: weights and optimizer stay bit for bit."""
     torch.manual_seed(0)
     model = GPTModel({"vocab_size": 20, "context_length": 8, "emb_dim": 12, "n_heads": 3, "n_layers": 1, "drop_rate": 0.0})
-    trainee, mover, rng = Trainee(model), OPTIMIZERS[optimizer](model, TrainConfig()), np.random.default_rng(0)
-    guard, tries = Guard(6.0), 100
+    trainee, mover, rng = ModelWithLoss(model), OPTIMIZERS[optimizer](model, TrainConfig()), np.random.default_rng(0)
+    guard, tries = SpikeDetector(6.0), 100
     caught = 0
     for number in range(1, tries + 1):
         batch = [(torch.randint(0, 20, (4, 8)), torch.randint(0, 20, (4, 8))) for _ in range(2)]
@@ -116,7 +116,7 @@ def test_n1_what_is_no_number_moves_nothing(optimizer, monkeypatch, measured):
         place, kind = BAD[number % len(BAD)]
         if place == "step":
             order(monkeypatch, f"step:{number}:{kind}")
-            with ordered_trouble(trainee, number):
+            with inject_fault(trainee, number):
                 result = train_step(trainee, mover, batch, 1.0, guard)
         else:
             with hit_somewhere(model, float(kind), rng):
@@ -181,7 +181,7 @@ def test_n2_can_be_turned_off(corpus, tmp_path, monkeypatch):
 
 
 def three(step):
-    return [f"step:{step + i}:nan" for i in range(STREAK)]
+    return [f"step:{step + i}:nan" for i in range(MAX_CONSECUTIVE_BAD)]
 
 
 def test_n3_three_bad_steps_lead_back_and_past_the_text(corpus, tmp_path, monkeypatch, measured):
@@ -206,14 +206,16 @@ def test_n3_three_bad_steps_lead_back_and_past_the_text(corpus, tmp_path, monkey
 
 
 def test_n3_after_three_returns_it_gives_up_with_advice(corpus, tmp_path, monkeypatch, measured):
-    order(monkeypatch, *(RETURNS + 1) * three(13))
+    order(monkeypatch, *(MAX_ROLLBACKS + 1) * three(13))
     listener = Listener()
     with pytest.raises(UserError, match=r"steps 13 to 15 were bad .* gone back 3 times already: .* Try a lower --train\.lr") as error:
         train(settings(), tmp_path, corpus=corpus, watcher=listener)
     assert error.value.code == DIVERGED
-    assert len([w for w in listener.warnings if "back to step 10" in w]) == RETURNS
-    assert newest(tmp_path, pytest.fail).state["step"] == 10
-    measured("N3", f"exit code {error.value.code} with advice after {RETURNS} returns", "at most 3 rollbacks, then exit 5 with advice")
+    assert len([w for w in listener.warnings if "back to step 10" in w]) == MAX_ROLLBACKS
+    assert load_latest(tmp_path, pytest.fail).state["step"] == 10
+    measured(
+        "N3", f"exit code {error.value.code} with advice after {MAX_ROLLBACKS} returns", "at most 3 rollbacks, then exit 5 with advice"
+    )
 
 
 def test_n3_without_a_checkpoint_there_is_no_way_back(corpus, tmp_path, monkeypatch):
@@ -234,7 +236,7 @@ def test_n3_no_checkpoint_is_made_while_steps_are_bad(corpus, tmp_path, monkeypa
 def test_n3_a_run_that_fell_is_resumed_with_the_same_bits(corpus, tmp_path, monkeypatch, stop_at):
     config, fall = settings(steps=45), (*three(23), "step:31:inf")
 
-    class Stop(Watcher):
+    class Stop(Callback):
         def step(self, run, row):
             if run.step == stop_at and run.trouble.returns == (stop_at > 22):
                 raise MemoryError("the plug is pulled")
@@ -246,12 +248,15 @@ def test_n3_a_run_that_fell_is_resumed_with_the_same_bits(corpus, tmp_path, monk
         train(config, tmp_path / "run", corpus=corpus, watcher=Stop())
     order(monkeypatch, *(fall if stop_at < 30 else fall[-1:]))  # what lies after the checkpoint happens again
     train(config, tmp_path / "run", corpus=corpus)
-    a, b = (newest(tmp_path / run, pytest.fail) for run in ("whole", "run"))
+    a, b = (load_latest(tmp_path / run, pytest.fail) for run in ("whole", "run"))
     assert a.state == b.state
     assert a.state["trouble"]["returns"] == 1
     assert all(t.equal(b.weights[name]) for name, t in a.weights.items())
     one, two = (
-        [{key: value for key, value in row.items() if key not in TIMED_FIELDS} for row in readable_rows(tmp_path / run / "metrics.jsonl")]
+        [
+            {key: value for key, value in row.items() if key not in NONDETERMINISTIC_FIELDS}
+            for row in iter_metrics(tmp_path / run / "metrics.jsonl")
+        ]
         for run in ("whole", "run")
     )
     assert one == two
@@ -274,7 +279,7 @@ def test_n4_one_fault_costs_next_to_nothing(corpus, tmp_path, monkeypatch, measu
 @pytest.mark.parametrize("evaluate_every", [10, 20])  # step 30 would be the best, or only the latest
 @pytest.mark.parametrize("where", ["weights", "optimizer"])
 def test_n5_a_checkpoint_with_nan_is_never_written(corpus, tmp_path, where, evaluate_every, measured):
-    class Poison(Watcher):
+    class Poison(Callback):
         def step(self, run, row):
             if run.step == 30:
                 weight = run.model.tok_emb.weight
@@ -283,7 +288,7 @@ def test_n5_a_checkpoint_with_nan_is_never_written(corpus, tmp_path, where, eval
     with pytest.raises(UserError, match=r"tok_emb\.weight.* holds numbers that are not finite after step 30") as error:
         train(settings(eval_every=evaluate_every), tmp_path, corpus=corpus, watcher=Poison())
     assert error.value.code == DIVERGED
-    assert [folder.name for folder in checkpoint.folders(tmp_path)] == ["step-00000020", "step-00000010"]
+    assert [folder.name for folder in checkpoint.list_checkpoints(tmp_path)] == ["step-00000020", "step-00000010"]
     assert (tmp_path / "ckpt" / "latest").read_text() == "step-00000020\n"
     assert (tmp_path / "ckpt" / "best").read_text() == "step-00000020\n"
     measured("N5", f"NaN in the {where}: not written, `latest` and `best` as they were", "never written as latest or best")
@@ -292,7 +297,7 @@ def test_n5_a_checkpoint_with_nan_is_never_written(corpus, tmp_path, where, eval
 @pytest.mark.parametrize("where", ["weights", "optimizer"])
 def test_n5_a_checkpoint_with_nan_is_refused(corpus, tmp_path, where, measured):
     train(settings(steps=20), tmp_path, corpus=corpus)
-    good = newest(tmp_path, pytest.fail)
+    good = load_latest(tmp_path, pytest.fail)
     bad = {name: t.clone() for name, t in getattr(good, where).items()}
     next(t for t in bad.values() if t.ndim)[0] = math.nan
     parts = {"weights": good.weights, "optimizer": good.optimizer} | {where: bad}
@@ -300,12 +305,12 @@ def test_n5_a_checkpoint_with_nan_is_refused(corpus, tmp_path, where, measured):
         tmp_path, 30, good.config, parts["weights"], parts["optimizer"], good.state | {"step": 30}, lambda folder: None, best=True
     )
     warnings = []
-    found = newest(tmp_path, warnings.append, prefer="best")
+    found = load_latest(tmp_path, warnings.append, prefer="best")
     assert found.state["step"] == 20
     assert "not finite" in warnings[0]
-    for folder in checkpoint.folders(tmp_path):
+    for folder in checkpoint.list_checkpoints(tmp_path):
         (folder / "manifest.json").unlink()
     with pytest.raises(UserError, match="all checkpoints") as error:
-        newest(tmp_path, warnings.append)
+        load_latest(tmp_path, warnings.append)
     assert error.value.code == CHECKPOINT
     measured("N5", f"NaN in the {where}: refused, the older one taken; where there is no other, exit code 4", "refused on load")

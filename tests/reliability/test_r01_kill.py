@@ -14,7 +14,7 @@ import psutil
 import pytest
 from effort import PATIENCE_SECONDS, wait_until
 
-from llm_scratch.checkpoint import folders
+from llm_scratch.storage.checkpoint import list_checkpoints
 
 from .conftest import SAVE_EVERY, Process, Starter, Whole, assert_same_run, learned_rows
 
@@ -64,7 +64,7 @@ def kill_somewhere(starter: Starter, whole: Whole, run: Path, rng: random.Random
 def progress(run: Path) -> tuple[int, int]:
     """The last step that was logged, and the last that is in a checkpoint."""
     done = max((int(row["step"]) for row in learned_rows(run)), default=0)
-    return done, max((int(folder.name[5:]) for folder in folders(run)), default=0)
+    return done, max((int(folder.name[5:]) for folder in list_checkpoints(run)), default=0)
 
 
 def kill_and_compare(starter: Starter, whole: Whole, folder: Path, kills: int) -> tuple[int, int, list[int]]:

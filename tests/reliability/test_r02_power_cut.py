@@ -12,10 +12,10 @@ from itertools import islice
 import pytest
 import torch
 
-from llm_scratch import checkpoint, files, manifest
-from llm_scratch.files import write_whole
+from llm_scratch.storage import checkpoint, files, manifest
+from llm_scratch.storage.files import atomic_write
 from llm_scratch.training.loop import train
-from llm_scratch.training.records import Records, Watcher
+from llm_scratch.training.run_logger import Callback, RunLogger
 
 from .conftest import learned_rows, tiny
 from .simulated_disk import RecordingDisk, crash_states, read_tree, without_flushes, write_tree
@@ -32,7 +32,7 @@ def save(run, step):
     moments = {f"{name}/exp_avg": tensor for name, tensor in tensors(step + 1).items()}
     config, state = {"model": {"emb_dim": 96}}, {"step": step, "tokens": 7 * step}
     checkpoint.save(
-        run, step, config, tensors(step), moments, state, lambda folder: write_whole(folder / "tokenizer.json", "{}"), best=True
+        run, step, config, tensors(step), moments, state, lambda folder: atomic_write(folder / "tokenizer.json", "{}"), best=True
     )
 
 
@@ -54,7 +54,7 @@ def recorded(tmp_path_factory):
             save(run, step)
         before = read_tree(run)
         disk = RecordingDisk(run)
-        patch.setattr(files, "disk", disk)
+        patch.setattr(files, "filesystem", disk)
         save(run, NEW)
     return before, disk.ops
 
@@ -72,8 +72,8 @@ def outcomes(recorded, tmp_path_factory):
             seen.add(key)
             run = crashed / str(len(found))
             write_tree(run, tree)
-            whole = sum(manifest.problem(folder) is None for folder in checkpoint.folders(run))
-            loaded = checkpoint.newest(run, lambda message: None, prefer="latest")
+            whole = sum(manifest.verify(folder) is None for folder in checkpoint.list_checkpoints(run))
+            loaded = checkpoint.load_latest(run, lambda message: None, prefer="latest")
             assert loaded is not None, name
             assert loaded.state["step"] in (OLD, NEW), name
             assert equal(loaded, loaded.state["step"]), f"garbage was loaded: {name}"
@@ -99,7 +99,7 @@ def test_r2_after_a_power_cut_the_old_or_the_new_is_loaded(outcomes, measured):
 
 def test_r10_a_whole_checkpoint_is_there_at_every_moment(outcomes, measured):
     fewest = min(whole for _, _, whole in outcomes)
-    assert fewest >= checkpoint.KEEP
+    assert fewest >= checkpoint.MAX_KEPT
     measured("R10", f"at least {fewest} whole checkpoints in each of {len(outcomes)} states", "at least 1 at every crash point")
 
 
@@ -108,7 +108,7 @@ def loaded_after(before, ops, folder, every=1):
     steps = set()
     for number, (_, tree) in enumerate(islice(crash_states(before, ops, since=len(ops)), 0, None, every)):
         write_tree(folder / str(number), tree)
-        steps.add(checkpoint.newest(folder / str(number), lambda message: None, prefer="latest").state["step"])
+        steps.add(checkpoint.load_latest(folder / str(number), lambda message: None, prefer="latest").state["step"])
     return steps
 
 
@@ -122,7 +122,7 @@ def test_the_simulation_notices_a_forgotten_flush(recorded, tmp_path):
     assert loaded_after(before, without_flushes(ops), tmp_path, every=101) >= {OLD}
 
 
-class Recorder(Watcher):
+class Recorder(Callback):
     """Lets a run write on a disk that keeps a record, from step 21 on."""
 
     def __init__(self, monkeypatch):
@@ -131,21 +131,21 @@ class Recorder(Watcher):
     def step(self, run, row):
         if run.step == OLD + 1:
             self.before, self.disk = read_tree(run.folder), RecordingDisk(run.folder)
-            self.monkeypatch.setattr(files, "disk", self.disk)
+            self.monkeypatch.setattr(files, "filesystem", self.disk)
 
 
 def holes_after_power_cuts(corpus, folder, monkeypatch, every):
     """(states, those whose checkpoint tells of steps that metrics.jsonl or samples.md lacks), of the steps to 30 and the save there."""
     watcher = Recorder(monkeypatch)
     train(tiny(epochs=None, steps=NEW, sample_every=10), folder / "run", corpus=corpus, watcher=watcher)
-    monkeypatch.setattr(files, "disk", files.Disk())
+    monkeypatch.setattr(files, "filesystem", files.FileSystem())
     states = {tuple(tree.items()): name for name, tree in crash_states(watcher.before, watcher.disk.ops)}
     holes = []
     tried = list(islice(states.items(), 0, None, every))
     for number, (tree, name) in enumerate(tried):
         run = folder / str(number)
         write_tree(run, dict(tree))
-        step = checkpoint.newest(run, lambda message: None, prefer="latest").state["step"]
+        step = checkpoint.load_latest(run, lambda message: None, prefer="latest").state["step"]
         rows = {row["step"] for row in learned_rows(run) if "loss" in row}
         if not rows >= {*range(1, step + 1)} or f"## Step {step}," not in (run / "samples.md").read_text(errors="replace"):
             holes.append(name)
@@ -163,5 +163,5 @@ def test_r2_no_checkpoint_outlives_its_rows(corpus, tmp_path, monkeypatch, measu
 
 @pytest.mark.usefixtures("quick")
 def test_the_simulation_notices_rows_that_are_not_flushed(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(Records, "flush", lambda self: None)
+    monkeypatch.setattr(RunLogger, "flush", lambda self: None)
     assert holes_after_power_cuts(corpus, tmp_path, monkeypatch, every=90)[1]

@@ -7,8 +7,8 @@ import shutil
 
 import pytest
 
-from llm_scratch import checkpoint, manifest
 from llm_scratch.cli import main
+from llm_scratch.storage import checkpoint, manifest
 from llm_scratch.training.loop import train
 
 from .conftest import LETTERS, tiny
@@ -22,7 +22,7 @@ SEED = 3
 def trained(corpus, tmp_path_factory):
     """A run with checkpoints of step 10 and 20; not to be changed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("llm_scratch.training.records.plot_runs", lambda *args: None)
+        patch.setattr("llm_scratch.training.run_logger.plot_runs", lambda *args: None)
         return train(tiny(epochs=None, steps=20, eval_every=50), tmp_path_factory.mktemp("run") / "run", corpus=corpus).folder
 
 
@@ -74,7 +74,7 @@ def test_r3_600_damages_are_noticed_and_the_older_checkpoint_used(trained, tmp_p
         if not damaged_copy(trained, tmp_path / "run", name, kind, rng):
             continue
         warnings = []
-        found = checkpoint.newest(tmp_path / "run", warnings.append, prefer="latest")
+        found = checkpoint.load_latest(tmp_path / "run", warnings.append, prefer="latest")
         what = f"seed {SEED}, damage {tried}: {name}, {kind}"
         assert found.state["step"] == 10, what
         assert len(warnings) == 1, what
@@ -89,9 +89,9 @@ def test_r3_every_third_bit_of_a_manifest_counts(trained, tmp_path):
     data = (folder / "manifest.json").read_bytes()
     for bit in range(0, 8 * len(data), 3):
         (folder / "manifest.json").write_bytes(data[: bit // 8] + bytes([data[bit // 8] ^ 1 << bit % 8]) + data[bit // 8 + 1 :])
-        assert manifest.problem(folder) is not None, f"bit {bit}"
+        assert manifest.verify(folder) is not None, f"bit {bit}"
     (folder / "manifest.json").write_bytes(data)
-    assert manifest.problem(folder) is None
+    assert manifest.verify(folder) is None
 
 
 @pytest.fixture

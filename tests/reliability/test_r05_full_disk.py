@@ -14,19 +14,19 @@ import pytest
 import torch
 from effort import PATIENCE_SECONDS
 
-from llm_scratch import checkpoint, files
 from llm_scratch.config import to_dict
 from llm_scratch.errors import RESOURCES, UserError
+from llm_scratch.storage import checkpoint, files
+from llm_scratch.training.checkpoint_writer import CheckpointWriter
 from llm_scratch.training.loop import train
-from llm_scratch.training.records import Watcher
-from llm_scratch.training.saving import Saves
+from llm_scratch.training.run_logger import Callback
 
 from .conftest import assert_same_run, tiny, tree_hash
 
 pytestmark = pytest.mark.usefixtures("quick")
 
 
-class SmallDisk(files.Disk):
+class SmallDisk(files.FileSystem):
     """A disk with room for so many bytes; what still fits of a file is written, as on a real one."""
 
     def __init__(self, room):
@@ -54,7 +54,7 @@ def save(run, step):
     weights = {"weight": torch.full((40, 25), float(step)), "bias": torch.zeros(25)}
     optimizer = {"weight/exp_avg": torch.ones(40, 25)}
     return checkpoint.save(
-        run, step, {}, weights, optimizer, {"step": step}, lambda folder: files.write_whole(folder / "tokenizer.json", "{}")
+        run, step, {}, weights, optimizer, {"step": step}, lambda folder: files.atomic_write(folder / "tokenizer.json", "{}")
     )
 
 
@@ -63,30 +63,30 @@ def test_r5_at_50_places_of_a_save_the_old_checkpoint_stays(tmp_path, monkeypatc
     before = tree_hash(tmp_path)
     for number in range(50):
         with monkeypatch.context() as patch:
-            patch.setattr(files, "disk", SmallDisk(number * size // 50))
+            patch.setattr(files, "filesystem", SmallDisk(number * size // 50))
             with pytest.raises(UserError, match=r"No space left on device \(need 8\.1 kB, free [\d.]+ .B\)") as error:
                 save(tmp_path, 2)
         assert error.value.code == RESOURCES
         assert tree_hash(tmp_path) == before, f"full after {number * size // 50} bytes"
         assert sorted(p.name for p in (tmp_path / "ckpt").iterdir()) == ["latest", "step-00000001"]
     save(tmp_path, 2)
-    assert checkpoint.newest(tmp_path, pytest.fail).state["step"] == 2
+    assert checkpoint.load_latest(tmp_path, pytest.fail).state["step"] == 2
     measured("R5", "50 of 50: the old checkpoint untouched, nothing half-written left, need and free told", "50 of 50 byte positions")
 
 
-class FillsUp(Watcher):
+class FillsUp(Callback):
     """The disk is full from some step on, and has room again from another."""
 
     def __init__(self, monkeypatch, full_from, free_from, room=3000):
         self.monkeypatch, self.full_from, self.free_from, self.room, self.said = monkeypatch, full_from, free_from, room, []
         self.under_way = []  # saves in the background
-        begin = Saves.begin
+        begin = CheckpointWriter.submit
 
         def noted(saves, *args, **more):
             begin(saves, *args, **more)
             self.under_way.append(saves._under_way)
 
-        monkeypatch.setattr(Saves, "begin", noted)
+        monkeypatch.setattr(CheckpointWriter, "submit", noted)
 
     @property
     def failed_saves(self):
@@ -96,9 +96,9 @@ class FillsUp(Watcher):
         if run.step in (self.full_from, self.free_from):
             futures.wait(self.under_way)  # each save has the disk that it was asked for on
         if run.step == self.full_from:
-            self.monkeypatch.setattr(files, "disk", SmallDisk(self.room))
+            self.monkeypatch.setattr(files, "filesystem", SmallDisk(self.room))
         if run.step == self.free_from:
-            self.monkeypatch.setattr(files, "disk", files.Disk())
+            self.monkeypatch.setattr(files, "filesystem", files.FileSystem())
 
     def warn(self, message):
         self.said.append(message)
@@ -118,7 +118,7 @@ def test_r5_the_third_save_in_a_row_that_fails_ends_the_run(room, run_of, corpus
     assert error.value.code == RESOURCES
     assert len(watcher.failed_saves) == 2
     assert len([line for line in watcher.said if "it is kept in memory" in line]) == 1
-    assert checkpoint.newest(tmp_path, pytest.fail).state["step"] == 10
+    assert checkpoint.load_latest(tmp_path, pytest.fail).state["step"] == 10
     measured("R5", f"{room:,} bytes free: exit code 6 after the 3rd failed save, not before", "exit 6 after 3 failed saves")
 
 
@@ -135,9 +135,9 @@ def test_r5_a_disk_that_is_full_for_a_while_costs_nothing(room, run_of, corpus, 
 
 def test_r5_a_best_that_could_not_be_saved_is_not_called_the_best(run_of, corpus, tmp_path, monkeypatch):
     """The held-out loss falls at 20 and 40; the save at 20 fails. What `best` names is what `best` in the state says, if anything."""
-    monkeypatch.setattr(checkpoint, "KEEP", 9)
+    monkeypatch.setattr(checkpoint, "MAX_KEPT", 9)
     train(run_of(), tmp_path, corpus=corpus, watcher=FillsUp(monkeypatch, 15, 25))
-    best = checkpoint.newest(tmp_path, pytest.fail, prefer="best").state
+    best = checkpoint.load_latest(tmp_path, pytest.fail, prefer="best").state
     assert best["best"] == best["last_eval"]["val_loss"]
     before, between = (checkpoint.read(tmp_path / "ckpt" / f"step-{step:08d}").state for step in (10, 30))
     assert between["best"] == before["best"] > between["last_eval"]["val_loss"]
@@ -147,7 +147,7 @@ def test_r5_too_little_room_is_told_before_the_first_step(corpus, tmp_path, monk
     usage = type(checkpoint.shutil.disk_usage("."))
     monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: usage(10**6, 10**6 - 20_000, 20_000))
 
-    class NoStep(Watcher):
+    class NoStep(Callback):
         def step(self, run, row):
             pytest.fail("it began")
 
@@ -160,15 +160,15 @@ def test_r5_too_little_room_is_told_before_the_first_step(corpus, tmp_path, monk
 ON_A_SMALL_DISK = """
 import json, os, subprocess, sys
 from pathlib import Path
-from llm_scratch import checkpoint
+from llm_scratch.storage import checkpoint
 from llm_scratch.config import from_dict, RunConfig
 from llm_scratch.errors import UserError
 from llm_scratch.training.loop import train
-from llm_scratch.training.records import Watcher
+from llm_scratch.training.run_logger import Callback
 disk = Path(sys.argv[1])
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "none", str(disk)], check=True)
 
-class Fills(Watcher):
+class Fills(Callback):
     said = []
     def step(self, run, row):
         if run.step == 12:  # every byte is taken
@@ -189,12 +189,12 @@ def attempt(config, watcher, name="run"):
         return e.code, str(e)
 full = attempt(config, Fills())
 left = sorted(p.name for p in (disk / "run" / "ckpt").iterdir())
-step = checkpoint.newest(disk / "run", print).state["step"]
+step = checkpoint.load_latest(disk / "run", print).state["step"]
 (disk / "ballast").unlink()
-again = attempt(config, Watcher())
-big = attempt(config.with_model(emb_dim=480), Watcher(), "another")
+again = attempt(config, Callback())
+big = attempt(config.with_model(emb_dim=480), Callback(), "another")
 print(json.dumps({"full": full, "warnings": Fills.said, "left": left, "step": step, "again": again,
-    "end": checkpoint.newest(disk / "run", print).state["step"], "big": big}))
+    "end": checkpoint.load_latest(disk / "run", print).state["step"], "big": big}))
 """
 
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from rich.console import Console
 
-from llm_scratch import checkpoint, files
-from llm_scratch.cli.progress import Watch
+from llm_scratch.cli.progress import ProgressDisplay
 from llm_scratch.errors import RESOURCES, UserError
+from llm_scratch.storage import checkpoint, files
 from llm_scratch.training.loop import train
-from llm_scratch.training.records import Watcher
+from llm_scratch.training.run_logger import Callback
 
 from .conftest import assert_same_run, tiny, tree_hash
 
@@ -24,7 +24,7 @@ ERRORS = ["EACCES", "EIO", "EROFS", "EDQUOT", "ENOSPC"]
 OPERATIONS = ["make_folder", "write", "flush", "rename", "remove"]
 
 
-class BrokenDisk(files.Disk):
+class BrokenDisk(files.FileSystem):
     """A disk whose `nth` use of one operation fails, and all after it."""
 
     def __init__(self, operation, nth, error):
@@ -41,7 +41,9 @@ class BrokenDisk(files.Disk):
 
 def save(run, step):
     weights = {"weight": torch.full((4, 5), float(step))}
-    return checkpoint.save(run, step, {}, weights, {}, {"step": step}, lambda folder: files.write_whole(folder / "t.json", "{}"), best=True)
+    return checkpoint.save(
+        run, step, {}, weights, {}, {"step": step}, lambda folder: files.atomic_write(folder / "t.json", "{}"), best=True
+    )
 
 
 @pytest.mark.parametrize("name", ERRORS)
@@ -55,7 +57,7 @@ def test_r6_an_error_of_the_disk_is_never_a_success(name, tmp_path, monkeypatch,
             before = tree_hash(run)
             disk = BrokenDisk(operation, nth, getattr(errno, name))
             with monkeypatch.context() as patch:
-                patch.setattr(files, "disk", disk)
+                patch.setattr(files, "filesystem", disk)
                 try:
                     save(run, 4)
                     said = None
@@ -64,7 +66,7 @@ def test_r6_an_error_of_the_disk_is_never_a_success(name, tmp_path, monkeypatch,
             if not disk.failed:
                 break  # the operation is not used so often
             tried += 1
-            found = checkpoint.newest(run, pytest.fail, prefer="latest").state["step"]
+            found = checkpoint.load_latest(run, pytest.fail, prefer="latest").state["step"]
             if said is None:
                 succeeded += 1
                 assert operation == "remove", "only what is not needed any more may stay"
@@ -79,7 +81,7 @@ def test_r6_an_error_of_the_disk_is_never_a_success(name, tmp_path, monkeypatch,
     measured("R6", f"{name}: {tried} places, 0 silent successes", "0 silent successes")
 
 
-class Refuses(files.Disk):
+class Refuses(files.FileSystem):
     """A disk that takes no more bytes of one file."""
 
     def __init__(self, name, error):
@@ -91,7 +93,7 @@ class Refuses(files.Disk):
         return super().append(file, place, data)
 
 
-class RefusesFrom(Watcher):
+class RefusesFrom(Callback):
     """The disk refuses from one step on, and takes again from another."""
 
     def __init__(self, monkeypatch, disk, again_from=None):
@@ -99,9 +101,9 @@ class RefusesFrom(Watcher):
 
     def step(self, run, row):
         if run.step == 15:
-            self.monkeypatch.setattr(files, "disk", self.disk)
+            self.monkeypatch.setattr(files, "filesystem", self.disk)
         if run.step == self.again_from:
-            self.monkeypatch.setattr(files, "disk", files.Disk())
+            self.monkeypatch.setattr(files, "filesystem", files.FileSystem())
 
     def warn(self, message):
         self.said.append(message)
@@ -118,8 +120,8 @@ def test_r6_a_run_whose_papers_are_refused(name, paper, corpus, tmp_path, monkey
         train(config, tmp_path / "for good", corpus=corpus, watcher=watcher)
     assert error.value.code == RESOURCES
     assert len([line for line in watcher.said if paper in line and "it is kept in memory" in line]) == 1
-    assert checkpoint.newest(tmp_path / "for good", pytest.fail).state["step"] == 10
-    monkeypatch.setattr(files, "disk", files.Disk())
+    assert checkpoint.load_latest(tmp_path / "for good", pytest.fail).state["step"] == 10
+    monkeypatch.setattr(files, "filesystem", files.FileSystem())
     train(config, tmp_path / "for a while", corpus=corpus, watcher=RefusesFrom(monkeypatch, disk, again_from=35))
     for run in ("for good", "for a while"):
         train(config, tmp_path / run, corpus=corpus)
@@ -133,10 +135,10 @@ def test_r6_a_log_that_is_refused_is_told(name, corpus, tmp_path, monkeypatch, m
     console = Console(file=io.StringIO(), width=200, markup=False, highlight=False)
     disk = Refuses("log.txt", getattr(errno, name))
 
-    class Both(Watch):
+    class Both(ProgressDisplay):
         def step(self, run, row):
             if run.step == 15:
-                monkeypatch.setattr(files, "disk", disk)
+                monkeypatch.setattr(files, "filesystem", disk)
             super().step(run, row)
 
     with Both(console, every=0) as watch:
@@ -152,7 +154,7 @@ def test_r6_a_log_that_is_refused_is_told(name, corpus, tmp_path, monkeypatch, m
 def test_r6_a_run_directory_that_goes_away_ends_the_run(what, corpus, tmp_path, measured):
     run_folder = tmp_path / "run"
 
-    class Thief(Watcher):
+    class Thief(Callback):
         def step(self, run, row):
             if run.step == 25:
                 if what == "moved":
@@ -167,7 +169,7 @@ def test_r6_a_run_directory_that_goes_away_ends_the_run(what, corpus, tmp_path, 
         train(tiny(), run_folder, corpus=corpus, watcher=Thief())
     assert error.value.code == RESOURCES
     if what == "moved":
-        assert checkpoint.newest(tmp_path / "elsewhere", pytest.fail).state["step"] == 20
+        assert checkpoint.load_latest(tmp_path / "elsewhere", pytest.fail).state["step"] == 20
     else:
-        assert checkpoint.folders(run_folder) == []
+        assert checkpoint.list_checkpoints(run_folder) == []
     measured("R6", f"run directory {what}: exit code 6 at the next save", "0 silent successes")

@@ -8,11 +8,11 @@ import signal
 import pytest
 from effort import wait_until
 
-from llm_scratch import files
-from llm_scratch.checkpoint import folders
 from llm_scratch.errors import UserError
+from llm_scratch.storage import files
+from llm_scratch.storage.checkpoint import list_checkpoints
 from llm_scratch.training.loop import train
-from llm_scratch.training.records import Watcher
+from llm_scratch.training.run_logger import Callback
 
 from .conftest import SAVE_EVERY, STEPS, assert_same_run, learned_rows, tiny
 
@@ -21,7 +21,7 @@ SEED = 7
 MAX_STEPS_AFTER = 1  # the step under way is completed
 
 
-class Signal(Watcher):
+class Signal(Callback):
     """Sends a signal at some step: after it, while the held-out loss is measured, or inside a save."""
 
     def __init__(self, step, name, moment):
@@ -41,7 +41,7 @@ class Signal(Watcher):
             self.send(run.step)
 
 
-class SignalDisk(files.Disk):
+class SignalDisk(files.FileSystem):
     """Sends the signal while a file of a checkpoint is written."""
 
     def __init__(self, watcher):
@@ -62,12 +62,14 @@ def test_r7_a_signal_at_30_random_steps(corpus, tmp_path, monkeypatch, measured)
     for number in range(30):
         name, moment = list(CODES)[number % 3], ("step", "evaluation", "save")[number // 3 % 3]
         run, watcher = tmp_path / str(number), Signal(rng.randrange(1, 60 if moment == "step" else 40), name, moment)
-        monkeypatch.setattr(files, "disk", SignalDisk(watcher) if moment == "save" else files.Disk())
+        monkeypatch.setattr(files, "filesystem", SignalDisk(watcher) if moment == "save" else files.FileSystem())
         with pytest.raises(UserError, match="stopped at step .* saved in") as error:
             train(tiny(), run, corpus=corpus, watcher=watcher)
         stopped = max(row["step"] for row in learned_rows(run))
         most = max(most, stopped - watcher.sent_at_step)
-        assert (error.value.code, folders(run)[0].name) == (CODES[name], f"step-{stopped:08d}"), f"seed {SEED}, {name} in a {moment}"
+        assert (error.value.code, list_checkpoints(run)[0].name) == (CODES[name], f"step-{stopped:08d}"), (
+            f"seed {SEED}, {name} in a {moment}"
+        )
         train(tiny(), run, corpus=corpus)
         assert_same_run(run, tmp_path / "whole")
     assert most <= MAX_STEPS_AFTER
@@ -85,7 +87,7 @@ def test_r7_the_command_exits_with_the_signals_code(name, starter, whole, tmp_pa
     wait_until(lambda: any(row["step"] > SAVE_EVERY for row in learned_rows(run)), "a step after a save")
     process.send(getattr(signal, name))
     assert process.wait() == CODES[name]
-    assert folders(tmp_path / "run")[0].name != f"step-{STEPS:08d}"
+    assert list_checkpoints(tmp_path / "run")[0].name != f"step-{STEPS:08d}"
     assert starter.run(*whole.words, "--out", tmp_path / "run") == 0
     assert_same_run(tmp_path / "run", whole.folder)
     measured("R7", f"{name}: exit code {CODES[name]}, resumed to the same bits", "143, 130 (129)")

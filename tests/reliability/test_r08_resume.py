@@ -10,10 +10,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from llm_scratch import checkpoint, manifest
 from llm_scratch.errors import UserError
+from llm_scratch.storage import checkpoint, manifest
 from llm_scratch.training.loop import train
-from llm_scratch.training.records import Watcher
+from llm_scratch.training.run_logger import Callback
 
 from .conftest import assert_same_run, last_checkpoint, tiny
 
@@ -24,7 +24,7 @@ STEPS = 60
 @pytest.fixture
 def every_step(tmp_path, corpus, monkeypatch):
     """An uninterrupted run that keeps a checkpoint of each step."""
-    monkeypatch.setattr(checkpoint, "KEEP", STEPS)
+    monkeypatch.setattr(checkpoint, "MAX_KEPT", STEPS)
     run = train(tiny(save_every=1), tmp_path / "whole", corpus=corpus)
     assert run.steps == run.step == STEPS
     assert len(run.train_loader) == STEPS // 2
@@ -46,7 +46,7 @@ def test_r8_from_every_step_the_run_ends_the_same(every_step, corpus, tmp_path, 
     measured("R8", f"{STEPS} of {STEPS} resumed runs identical", "60 of 60")
 
 
-class Stops(Watcher):
+class Stops(Callback):
     """Asks a run to stop after a step; 0: never."""
 
     def __init__(self, step=0):
@@ -97,7 +97,7 @@ def test_r8_another_number_of_threads_or_torch_is_told(corpus, tmp_path, threads
     with pytest.raises(UserError, match="stopped at step 9"):
         train(tiny(), tmp_path / "run", corpus=corpus, watcher=watcher)
     assert watcher.said == ["threads was 2 and is 1: sums may round otherwise, so the last bits may differ from now on"]
-    change_state(checkpoint.folders(tmp_path / "run")[0], {"torch": "2.0.0"})
+    change_state(checkpoint.list_checkpoints(tmp_path / "run")[0], {"torch": "2.0.0"})
     watcher = Stops()
     train(tiny(), tmp_path / "run", corpus=corpus, watcher=watcher)
     assert [line.partition(" and ")[0] for line in watcher.said] == ["torch was 2.0.0"]
@@ -109,4 +109,4 @@ def change_state(folder, changes):
     state = json.loads((folder / "state.json").read_text()) | changes
     (folder / "state.json").write_text(json.dumps(state))
     (folder / "manifest.json").unlink()
-    manifest.seal(folder, state["step"], {})
+    manifest.write_manifest(folder, state["step"], {})

@@ -11,9 +11,9 @@ import sys
 import pytest
 from effort import PATIENCE_SECONDS, wait_until
 
-from llm_scratch.checkpoint import folders
 from llm_scratch.errors import CHECKPOINT, UserError
-from llm_scratch.training.lock import NAME, only_writer
+from llm_scratch.storage.checkpoint import list_checkpoints
+from llm_scratch.training.lock import NAME, exclusive_writer
 
 from .conftest import STEPS, learned_rows
 
@@ -25,9 +25,9 @@ RACER = """
 import json, sys, time
 from pathlib import Path
 from llm_scratch.errors import UserError
-from llm_scratch import file_lock
+from llm_scratch.storage import file_lock
 from llm_scratch.training import lock
-from llm_scratch.training.lock import only_writer
+from llm_scratch.training.lock import exclusive_writer
 here, me, other, races = Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
 
 tries, sleeps = [], []
@@ -49,7 +49,7 @@ for race in range(races):
     tries.clear()
     sleeps.clear()
     try:
-        with only_writer(here / f"run-{race}", print):
+        with exclusive_writer(here / f"run-{race}", print):
             tell(f"done-{race}", ["holds", len(tries), sum(sleeps), ""])
             wait_for(f"done-{race}")  # until the other has lost too
     except UserError as e:
@@ -110,7 +110,7 @@ def test_r9_of_two_commands_started_at_once_one_trains(starter, whole, tmp_path,
         codes = [process.wait() for process in both]
         assert sorted(codes) == [0, CHECKPOINT], starter.log.read_text()[-2000:]
         assert f"is in use: process {both[codes.index(0)].pid} on " in starter.log.read_text()
-        assert folders(run)[0].name == f"step-{STEPS:08d}"
+        assert list_checkpoints(run)[0].name == f"step-{STEPS:08d}"
         assert times_asked(starter) - before >= 2, "both asked"
     measured("R9", f"{races} of {races} pairs of commands started at once: one trained to its end, the other exit code 4", "exactly 1 runs")
 
@@ -126,6 +126,6 @@ def test_r9_the_lock_of_a_dead_process_is_taken_over(starter, whole, tmp_path, m
     process.send(signal.SIGKILL)
     assert process.wait() == -9
     assert json.loads((tmp_path / "run" / NAME).read_text())["pid"] == process.pid
-    with only_writer(tmp_path / "run", pytest.fail), pytest.raises(UserError, match=f"process {os.getpid()}"):
-        only_writer(tmp_path / "run", pytest.fail).__enter__()
+    with exclusive_writer(tmp_path / "run", pytest.fail), pytest.raises(UserError, match=f"process {os.getpid()}"):
+        exclusive_writer(tmp_path / "run", pytest.fail).__enter__()
     measured("R9", "the lock of a killed process is taken over at once", "taken over")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from llm_scratch import checkpoint, manifest
 from llm_scratch.cli import main
 from llm_scratch.loading import load
+from llm_scratch.storage import checkpoint, manifest
 
 from .conftest import learned_rows
 
@@ -37,7 +37,7 @@ def test_r11_each_format_is_kept():
 @pytest.mark.parametrize("kept", FORMATS, ids=lambda path: path.name)
 def test_r11_a_run_of_an_old_format_goes_on(kept, tmp_path, monkeypatch, capsys, measured):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("llm_scratch.training.records.plot_runs", lambda *args: None)
+    monkeypatch.setattr("llm_scratch.training.run_logger.plot_runs", lambda *args: None)
     Path("hens.txt").write_text(TEXT)
     shutil.copytree(kept, "run")
     model, tokenizer = load("run")
@@ -50,7 +50,7 @@ def test_r11_a_run_of_an_old_format_goes_on(kept, tmp_path, monkeypatch, capsys,
     assert [row["step"] for row in rows] == [row["step"] for row in want]
     for row, then in zip(rows, want):
         assert {key: row[key] for key in then} == pytest.approx(then, rel=1e-5)
-    assert checkpoint.newest(Path("run"), pytest.fail).state["step"] == 4
+    assert checkpoint.load_latest(Path("run"), pytest.fail).state["step"] == 4
     written = json.loads(Path("run/ckpt/step-00000004/manifest.json").read_text())["format"]
     assert written == manifest.FORMAT
     measured("R11", f"format {kept.name}: read, and its run went on to the same losses", "the last 3 formats (there have been 2)")
@@ -61,7 +61,7 @@ def test_r11_a_newer_format_is_refused_and_nothing_is_touched(tmp_path, monkeypa
     Path("hens.txt").write_text(TEXT)
     shutil.copytree(FORMATS[-1], "run")
     path = Path("run/ckpt/step-00000002/manifest.json")
-    path.write_bytes(manifest._signed(json.loads(path.read_text()) | {"format": manifest.FORMAT + 1}))
+    path.write_bytes(manifest._with_hash(json.loads(path.read_text()) | {"format": manifest.FORMAT + 1}))
     for words in (WORDS.split(), ["generate", "run", "the"]):
         assert main(words) == 4
         said = capsys.readouterr().err

@@ -19,20 +19,20 @@ import json, sys, time
 from pathlib import Path
 import numpy as np
 import torch
-from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig, TrainConfig
+from llm_scratch.config import DataConfig, SystemConfig, ModelConfig, RunConfig, TrainConfig
 from llm_scratch.data.corpus import Corpus
 from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.training.loop import train
 from llm_scratch.hardware.memory import peak_memory, resident_memory
 from llm_scratch.hardware.allocator import keep_freed_memory
-from llm_scratch.training.records import Watcher
+from llm_scratch.training.run_logger import Callback
 
 EVERY, STEPS = 30, 100  # three saves while it trains, and the last
 
 def forget_peak():
     Path("/proc/self/clear_refs").write_text("5")  # the most memory held so far is what is held now
 
-class Clock(Watcher):
+class Clock(Callback):
     def __init__(self):
         self.times, self.before, self.extra = [], 0, []
     def step(self, run, row):
@@ -50,7 +50,7 @@ ids = np.array(tokenizer.encode(text), dtype=np.int32)
 corpus = Corpus(tokenizer, ids[:800], ids[800:], len(ids) - 800)
 rare = TrainConfig(steps=STEPS, batch_size=2, save_every=EVERY, eval_every=1000, eval_batches=1, sample_every=0)
 model = ModelConfig(vocab_size=20, context_length=8, emb_dim=512, n_heads=4, n_layers=5)
-machine = MachineConfig(precision="float32", compile="no", background_save=sys.argv[2])
+machine = SystemConfig(precision="float32", compile="no", background_save=sys.argv[2])
 clock = Clock()
 run = train(RunConfig(model, DataConfig(tokenizer="chars"), rare, machine), sys.argv[1], corpus=corpus, watcher=clock)
 gaps = np.diff([0.0, *clock.times])  # gaps[n - 1]: until step n was done
@@ -58,7 +58,7 @@ blocked = [gaps[n] - np.median(gaps[1:]) for n in range(EVERY, STEPS - 1, EVERY)
 copy = []
 for _ in range(5):
     began = time.perf_counter()
-    copies = [t.clone() for tensors in run.contents() for t in tensors.values()]
+    copies = [t.clone() for tensors in run.state_tensors() for t in tensors.values()]
     copy.append(time.perf_counter() - began)
 size, blocked, copy = sum(t.nbytes for t in copies), np.median(blocked), np.median(copy)
 print(json.dumps({"extra": max(clock.extra) / size, "blocked": blocked * 1000, "copy": copy * 1000, "MB": size / 1e6}))

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from llm_scratch.checkpoint import newest
 from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from llm_scratch.data.corpus import Corpus
+from llm_scratch.storage.checkpoint import load_latest
 from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.training.loop import train
-from llm_scratch.training.records import TIMED_FIELDS, readable_rows
+from llm_scratch.training.run_logger import NONDETERMINISTIC_FIELDS, iter_metrics
 
 STORED = Path(__file__).with_name("w2_losses.json")
 TEXT = "the hen sat on the red mat, and the fox ran off.\nno hen was seen on the mat since.\n" * 20
@@ -42,14 +42,14 @@ def _fast():
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda number: None)
-        patch.setattr("llm_scratch.training.records.plot_runs", lambda *args: None)
+        patch.setattr("llm_scratch.training.run_logger.plot_runs", lambda *args: None)
         torch.set_num_threads(1)
         yield
         torch.set_num_threads(threads)
 
 
 def rows(run: Path) -> list[dict[str, float]]:
-    return [{key: value for key, value in row.items() if key not in TIMED_FIELDS} for row in readable_rows(run / "metrics.jsonl")]
+    return [{key: value for key, value in row.items() if key not in NONDETERMINISTIC_FIELDS} for row in iter_metrics(run / "metrics.jsonl")]
 
 
 def test_w1_the_same_seed_gives_the_same_bits(corpus, tmp_path, measured):
@@ -59,7 +59,7 @@ def test_w1_the_same_seed_gives_the_same_bits(corpus, tmp_path, measured):
     one, two = rows(tmp_path / "one"), rows(tmp_path / "two")
     assert one == two
     assert sum("grad_norm" in row for row in one) == 300
-    a, b = (newest(tmp_path / name, pytest.fail) for name in ("one", "two"))
+    a, b = (load_latest(tmp_path / name, pytest.fail) for name in ("one", "two"))
     assert all(t.equal(b.weights[name]) for name, t in a.weights.items())
     assert all(t.equal(b.optimizer[name]) for name, t in a.optimizer.items())
     measured(

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from llm_scratch.checkpoint import newest
 from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig
-from llm_scratch.training.records import readable_rows
+from llm_scratch.storage.checkpoint import load_latest
+from llm_scratch.training.run_logger import iter_metrics
 
 CLOSE = 1e-5  # relative, for losses of runs that add the same numbers in another order
 TINY = ModelConfig(vocab_size=60, context_length=48, emb_dim=16, n_heads=2, n_layers=2, drop_rate=0.0, tie_embeddings=True, init="gpt2")
@@ -21,7 +21,7 @@ OFTEN = {"batch_size": 8, "micro_batches": 2, "lr": 3e-3, "eval_batches": 2, "sa
 
 def rows(run: Path, key: str = "loss") -> dict[int, float]:
     """A number of metrics.jsonl, by step."""
-    return {row["step"]: row[key] for row in readable_rows(run / "metrics.jsonl") if key in row}
+    return {row["step"]: row[key] for row in iter_metrics(run / "metrics.jsonl") if key in row}
 
 
 def furthest(ours: dict[int, float], theirs: dict[int, float]) -> float:
@@ -91,7 +91,7 @@ def test_w4_bfloat16_on_two_processes_goes_on_with_the_same_bits(parallel, ranks
     assert [one["code"] for one in ranks.train(2, config, tmp_path / "run", stop_at=7)] == [143, 143]
     assert_no_errors(ranks.train(2, config, tmp_path / "run"))
     assert rows(tmp_path / "run") == rows(tmp_path / "whole")
-    a, b = (newest(tmp_path / run, pytest.fail) for run in ("run", "whole"))
+    a, b = (load_latest(tmp_path / run, pytest.fail) for run in ("run", "whole"))
     assert a.state["precision"] == "bfloat16"
     for kind in ("weights", "optimizer"):
         assert all(t.equal(getattr(b, kind)[name]) for name, t in getattr(a, kind).items())
@@ -137,9 +137,9 @@ def test_w6_ddp_fsdp_and_one_process_learn_the_same(fifty, measured):
 
 def test_w6_checkpoints_are_whole_and_plain_whoever_wrote_them(fifty):
     folder, ways = fifty
-    want = newest(folder / "alone", pytest.fail)
+    want = load_latest(folder / "alone", pytest.fail)
     for way in ways:
-        found = newest(folder / way, pytest.fail)
+        found = load_latest(folder / way, pytest.fail)
         for kind in ("weights", "optimizer"):
             ours, theirs = getattr(found, kind), getattr(want, kind)
             assert {name: t.shape for name, t in ours.items()} == {name: t.shape for name, t in theirs.items()}
@@ -165,7 +165,7 @@ def test_each_process_drops_other_places_and_a_resumed_run_the_same_ones(ranks, 
     assert [one["code"] for one in stopped] == [143, 143]
     assert_no_errors(ranks.train(2, config, tmp_path / "run"))
     assert rows(tmp_path / "run") == rows(tmp_path / "whole")
-    a, b = (newest(tmp_path / run, pytest.fail) for run in ("run", "whole"))
+    a, b = (load_latest(tmp_path / run, pytest.fail) for run in ("run", "whole"))
     assert all(t.equal(b.weights[name]) for name, t in a.weights.items())
     assert a.state["random"] == b.state["random"]
 

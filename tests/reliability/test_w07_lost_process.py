@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from effort import PATIENCE_SECONDS, wait_until
 
-from llm_scratch.checkpoint import newest
 from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig, dump_config
-from llm_scratch.training.records import TIMED_FIELDS, readable_rows
+from llm_scratch.storage.checkpoint import load_latest
+from llm_scratch.training.run_logger import NONDETERMINISTIC_FIELDS, iter_metrics
 
 MAX_STEPS_AFTER = 2
 """One to which the process that died had contributed, and one whose row was not written yet."""
@@ -25,7 +25,7 @@ CONFIG = RunConfig(
 
 
 def steps_done(run: Path) -> int:
-    return max((row["step"] for row in readable_rows(run / "metrics.jsonl")), default=0)
+    return max((row["step"] for row in iter_metrics(run / "metrics.jsonl")), default=0)
 
 
 def process_of(parent: int, rank: int) -> int:
@@ -37,7 +37,7 @@ def process_of(parent: int, rank: int) -> int:
 
 
 def learned_rows(run: Path) -> list[dict[str, float]]:
-    return [{key: value for key, value in row.items() if key not in TIMED_FIELDS} for row in readable_rows(run / "metrics.jsonl")]
+    return [{key: value for key, value in row.items() if key not in NONDETERMINISTIC_FIELDS} for row in iter_metrics(run / "metrics.jsonl")]
 
 
 @pytest.mark.skipif(
@@ -68,7 +68,7 @@ def test_w7_a_dead_process_is_named_and_the_run_goes_on(ranks, tmp_path, measure
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Done in") == 1, "one process writes and speaks"
     assert learned_rows(run) == learned_rows(tmp_path / "whole")
-    a, b = (newest(folder, pytest.fail) for folder in (run, tmp_path / "whole"))
+    a, b = (load_latest(folder, pytest.fail) for folder in (run, tmp_path / "whole"))
     assert all(t.equal(b.weights[name]) for name, t in a.weights.items())
     measured(
         "W7",

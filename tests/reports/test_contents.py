@@ -12,7 +12,7 @@ from llm_scratch.config import dump_config
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.presets import preset
 from llm_scratch.reports.contents import MAX_SAMPLES, Sample, collect, read_samples, spread_out
-from llm_scratch.training.lock import only_writer
+from llm_scratch.training.lock import exclusive_writer
 
 QUICK = preset("quickstart")
 ROWS = [
@@ -69,7 +69,7 @@ def test_a_quantized_model_is_one_whatever_else_there_is(tmp_path):
 
 def test_a_run_under_way_is_running_until_its_lock_is_free(tmp_path):
     folder = make(tmp_path)
-    with only_writer(folder, print):
+    with exclusive_writer(folder, print):
         assert collect(folder).state == "running"
     assert collect(folder).state == "stopped"
     assert not (folder / "run.lock").exists(), "reading makes no lock"

@@ -11,7 +11,7 @@ from llm_scratch.evaluation.skill_results import SkillExample, SkillResults, Ski
 from llm_scratch.presets import preset
 from llm_scratch.reports.contents import collect
 from llm_scratch.reports.page import render, write_report
-from llm_scratch.training.lock import only_writer
+from llm_scratch.training.lock import exclusive_writer
 
 from .test_contents import QUICK, ROWS, make
 
@@ -151,7 +151,7 @@ def test_an_imported_model_says_where_it_is_from(tmp_path):
 
 def test_a_run_under_way_and_a_killed_run_say_how_far_they_are(tmp_path):
     folder = make(tmp_path / "a run", state={"step": 50, "steps": 1100})
-    with only_writer(folder, print):
+    with exclusive_writer(folder, print):
         assert "the first 100 of 1,100 steps" in page_of(folder).said
     said = page_of(folder).said
     assert "Training reached step 100 of 1,100 and was stopped or killed; the last checkpoint is of step 50" in said
@@ -165,11 +165,11 @@ def test_a_plan_stands_beside_what_was_measured(tmp_path):
     memory = {"weights": 1, "gradients": 1, "optimizer": 1, "step": 1, "look": 1, "peak": 1}
     from dataclasses import fields
 
-    from llm_scratch.training.plan import Plan
-    from llm_scratch.training.rehearsal import Memory
+    from llm_scratch.planning.memory_estimate import MemoryEstimate
+    from llm_scratch.planning.plan import Plan
 
     values = {field.name: 1 for field in fields(Plan)} | {
-        "memory": {field.name: memory.get(field.name, 1) for field in fields(Memory)},
+        "memory": {field.name: memory.get(field.name, 1) for field in fields(MemoryEstimate)},
         "steps": 100, "seconds_per_step": 0.6, "look_seconds": 15.0, "sample_seconds": 5.0, "trial": "3 steps", "precision": "float32",
         "device": "cpu", "tokens_per_step": 10,
     }  # fmt: skip

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from llm_scratch.cli.commands.train import Train
 from llm_scratch.cli.flags import parse
-from llm_scratch.cli.train import Train
 from llm_scratch.config import DataConfig, RunConfig
 from llm_scratch.presets import PRESETS, preset
 from llm_scratch.reports.settings import changes, flatten, nearest_preset, train_words

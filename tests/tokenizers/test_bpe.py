@@ -18,7 +18,7 @@ from tokenizer_texts import SCRIPTS, WORST, code_texts, library_source, random_t
 
 from llm_scratch.errors import UserError
 from llm_scratch.tokenizers import ByteBPE
-from llm_scratch.tokenizers.bpe import _Memory
+from llm_scratch.tokenizers.bpe import _PieceCache
 from llm_scratch.tokenizers.merging import merge_piece, symbols
 
 # ------------------------------------------------------------------------------------------------ T1: round trip
@@ -200,7 +200,7 @@ def test_t3_the_worst_is_linear_in_python_and_has_equal_ids(ours, gpt2, name, mo
         monkeypatch.setattr(ours.vocabulary, table, PythonDict(getattr(ours.vocabulary, table)))
     lines = []
     for n_bytes in (20_000, 40_000):
-        ours.forget()
+        ours.clear_cache()
         text = worst(name, n_bytes)
         with at_most(lines=LINES_PER_BYTE * n_bytes) as effort:
             ids = ours.encode_python(text)
@@ -254,7 +254,7 @@ def growth(tokenizer: ByteBPE, encode, name: str, n: int) -> tuple[float, float]
     best = [math.inf, math.inf]
     for turn in range(9):
         for which, text in enumerate(texts):
-            tokenizer.forget()
+            tokenizer.clear_cache()
             best[which] = min(best[which], seconds(encode, text))
         if turn >= 1 and best[1] <= 2.5 * best[0] + FLOOR:
             break
@@ -356,7 +356,7 @@ def test_a_copy_in_another_process_encodes_alike(small):
 
 
 def test_memory_is_bounded():
-    memory = _Memory(lambda unit: (len(unit),), limit=3)
+    memory = _PieceCache(lambda unit: (len(unit),), limit=3)
     assert [memory[unit] for unit in ("a", "bb", "ccc", "dddd")] == [(1,), (2,), (3,), (4,)]
     assert list(memory) == ["dddd"]
     assert memory["x" * 65] == (65,)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from tokenizer_texts import SCRIPTS, code_texts, random_texts
 
 from llm_scratch.tokenizers import pretokens
-from llm_scratch.tokenizers.pretokens import GPT2_PATTERN, Splitter, like_the_engine, same_pattern
+from llm_scratch.tokenizers.pretokens import GPT2_PATTERN, Splitter, matches_engine, same_pattern
 
 ORIGINAL = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 ANY = [*SCRIPTS, *code_texts()[:200], *random_texts(3000, seed=5)]
@@ -27,7 +27,7 @@ def test_units_cut_into_pieces_as_the_original_pattern_cuts_the_text():
         assert "".join(splitter.units(text)) == text
         pieces = [piece for unit in splitter.units(text) for piece in splitter.pieces(unit)]
         assert "".join(pieces) == text
-        plain = like_the_engine(text)
+        plain = matches_engine(text)
         assert [len(piece) for piece in pieces] == [len(piece) for piece in original.findall(plain)], text
 
 
@@ -57,7 +57,7 @@ def test_chunks_are_bounded_where_there_are_spaces():
 def test_every_character_is_of_the_kind_that_the_engine_sees():
     """All code points of the planes in use, and some of each other."""
     everything = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x34000), *range(0x34000, sys.maxunicode, 99)]))
-    plain = like_the_engine(everything)
+    plain = matches_engine(everything)
     assert len(plain) == len(everything)
     for kind in (r"\p{L}", r"\p{N}", r"\s", r"[^\s\p{L}\p{N}]"):
         vocabulary = {bytes([i]): i for i in range(256)}
@@ -68,9 +68,9 @@ def test_every_character_is_of_the_kind_that_the_engine_sees():
 
 
 def test_stand_ins_are_used_only_where_the_libraries_differ():
-    like_the_engine("é中١👍")
-    assert not {ord(character) for character in "é中١👍aZ09 "} & set(pretokens._stand_ins)
-    assert all(unicodedata.category(stand_in) in ("Lo", "No", "Po") for stand_in in pretokens._stand_ins.values())
+    matches_engine("é中١👍")
+    assert not {ord(character) for character in "é中١👍aZ09 "} & set(pretokens._placeholders)
+    assert all(unicodedata.category(stand_in) in ("Lo", "No", "Po") for stand_in in pretokens._placeholders.values())
 
 
 def test_counts_do_not_depend_on_the_way(verdict):
@@ -87,7 +87,7 @@ def test_where_no_worker_can_start_counting_gives_the_same(monkeypatch):
     def no_semaphores(*_):
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr("llm_scratch.worker_processes.ProcessPoolExecutor", no_semaphores)
+    monkeypatch.setattr("llm_scratch.storage.worker_processes.ProcessPoolExecutor", no_semaphores)
     with pytest.warns(RuntimeWarning, match="all work is done in this process"):
         assert Splitter().count(["a b a"], 2) == Splitter().count(["a b a"])
 

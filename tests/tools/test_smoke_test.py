@@ -9,14 +9,14 @@ import torch
 
 def test_every_module_is_imported():
     assert smoke_test.import_all() is None
-    assert "llm_scratch.cli.plot" in sys.modules
+    assert "llm_scratch.cli.commands.plot" in sys.modules
     assert "text_data" in sys.modules
 
 
 def test_a_module_that_cannot_be_imported_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "llm_scratch.cli.plot", None)  # so that its import fails
+    monkeypatch.setitem(sys.modules, "llm_scratch.cli.commands.plot", None)  # so that its import fails
     error = smoke_test.import_all()
-    assert error.startswith("llm_scratch.cli.plot: ModuleNotFoundError")
+    assert error.startswith("llm_scratch.cli.commands.plot: ModuleNotFoundError")
 
 
 def test_a_command_that_fails_shows_its_output(tmp_path):

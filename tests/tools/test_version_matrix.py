@@ -123,7 +123,7 @@ def test_the_source_is_copied_without_what_is_made_from_it(tmp_path):
     (tmp_path / "old").write_text("from the row before")
     version_matrix.copy_source(tmp_path)
     assert not (tmp_path / "old").exists()
-    for name in ("pyproject.toml", "README.md", "src/llm_scratch/cli", "tests/seed", "tools"):
+    for name in ("pyproject.toml", "README.md", "src/llm_scratch/cli", "tests/notebooks", "tools"):
         assert (tmp_path / name).exists()
     made = ("__pycache__", ".venv", "runs", "build")
     assert not [path for path in tmp_path.rglob("*") if path.name in made]

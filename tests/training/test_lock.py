@@ -11,14 +11,14 @@ from effort import PATIENCE_SECONDS
 
 from llm_scratch.errors import CHECKPOINT, RESOURCES, UserError
 from llm_scratch.training import lock
-from llm_scratch.training.lock import NAME, only_writer
+from llm_scratch.training.lock import NAME, exclusive_writer
 
 fcntl = pytest.importorskip("fcntl", reason="needs flock, which Windows does not have")
 
 
 def test_the_holder_says_who_it_is_and_cleans_up(tmp_path):
     run = tmp_path / "new" / "run"
-    with only_writer(run, pytest.fail) as held:
+    with exclusive_writer(run, pytest.fail) as held:
         held.check()
         assert json.loads((run / NAME).read_text()) == {"pid": os.getpid(), "host": socket.gethostname()}
     assert list(run.iterdir()) == []
@@ -27,21 +27,21 @@ def test_the_holder_says_who_it_is_and_cleans_up(tmp_path):
 def test_the_second_is_told_who_is_the_first(tmp_path):
     who = f"process {os.getpid()} on {socket.gethostname()} trains there"
     with (
-        only_writer(tmp_path, pytest.fail),
+        exclusive_writer(tmp_path, pytest.fail),
         pytest.raises(UserError, match=f"is in use: {who}.*another --out") as error,
-        only_writer(tmp_path, pytest.fail),
+        exclusive_writer(tmp_path, pytest.fail),
     ):
         pass
     assert error.value.code == CHECKPOINT
     assert not (tmp_path / NAME).exists()
-    with only_writer(tmp_path, pytest.fail):
+    with exclusive_writer(tmp_path, pytest.fail):
         pass
 
 
 def test_the_second_does_not_take_the_firsts_lock_away(tmp_path):
-    with only_writer(tmp_path, pytest.fail) as held:
+    with exclusive_writer(tmp_path, pytest.fail) as held:
         for _ in range(2):
-            with pytest.raises(UserError, match="is in use"), only_writer(tmp_path, pytest.fail):
+            with pytest.raises(UserError, match="is in use"), exclusive_writer(tmp_path, pytest.fail):
                 pass
         held.check()
 
@@ -49,9 +49,9 @@ def test_the_second_does_not_take_the_firsts_lock_away(tmp_path):
 def test_a_holder_that_has_not_said_its_name_yet(tmp_path, monkeypatch):
     sleeps = []
     monkeypatch.setattr("llm_scratch.training.lock.sleep", sleeps.append)
-    with only_writer(tmp_path, pytest.fail):
+    with exclusive_writer(tmp_path, pytest.fail):
         (tmp_path / NAME).write_text("")
-        with pytest.raises(UserError, match="another process trains there"), only_writer(tmp_path, pytest.fail):
+        with pytest.raises(UserError, match="another process trains there"), exclusive_writer(tmp_path, pytest.fail):
             pass
     assert len(sleeps) >= 2
     assert sum(sleeps) <= 1, "seconds: the command does not wait longer for a name"
@@ -61,21 +61,21 @@ def test_what_a_dead_process_left_stops_nobody(tmp_path):
     script = f"""
 import os, signal, sys
 from pathlib import Path
-from llm_scratch.training.lock import only_writer
-with only_writer(Path({str(tmp_path)!r}), print):
+from llm_scratch.training.lock import exclusive_writer
+with exclusive_writer(Path({str(tmp_path)!r}), print):
     os.kill(os.getpid(), signal.SIGKILL)
 """
     done = subprocess.run([sys.executable, "-c", script], timeout=PATIENCE_SECONDS)
     assert done.returncode == -9
     dead = json.loads((tmp_path / NAME).read_text())["pid"]
     (tmp_path / f".loss-plot.pdf.{dead}.part").write_text("half")
-    with only_writer(tmp_path, pytest.fail):
+    with exclusive_writer(tmp_path, pytest.fail):
         assert json.loads((tmp_path / NAME).read_text())["pid"] == os.getpid()
         assert [path.name for path in tmp_path.iterdir()] == [NAME]
 
 
 def test_an_error_inside_lets_go(tmp_path):
-    with pytest.raises(KeyboardInterrupt), only_writer(tmp_path, pytest.fail):
+    with pytest.raises(KeyboardInterrupt), exclusive_writer(tmp_path, pytest.fail):
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
 
@@ -83,7 +83,7 @@ def test_an_error_inside_lets_go(tmp_path):
 @pytest.mark.parametrize("what", ["removed", "moved", "made anew"])
 def test_a_directory_that_goes_away_is_noticed(what, tmp_path):
     run = tmp_path / "run"
-    with only_writer(run, pytest.fail) as held:
+    with exclusive_writer(run, pytest.fail) as held:
         held.check()
         if what == "moved":
             run.rename(tmp_path / "elsewhere")
@@ -109,7 +109,7 @@ def test_a_lock_whose_file_was_removed_meanwhile_is_not_taken_for_one(tmp_path, 
         flock(number, how)
 
     monkeypatch.setattr(fcntl, "flock", with_a_thief)
-    with only_writer(tmp_path, pytest.fail) as held:
+    with exclusive_writer(tmp_path, pytest.fail) as held:
         held.check()
     assert len(taken) == 2
 
@@ -120,7 +120,7 @@ def test_run_goes_on_with_a_warning_when_locking_is_not_supported(tmp_path, monk
 
     monkeypatch.setattr(lock, "try_lock", refuse)
     warnings = []
-    with only_writer(tmp_path, warnings.append):
+    with exclusive_writer(tmp_path, warnings.append):
         assert (tmp_path / NAME).is_file()
     assert "file locking is not supported here" in warnings[0]
     assert list(tmp_path.iterdir()) == []
@@ -130,9 +130,9 @@ def test_lock_file_stays_when_it_cannot_be_removed(tmp_path, monkeypatch):
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    with only_writer(tmp_path, pytest.fail):
+    with exclusive_writer(tmp_path, pytest.fail):
         monkeypatch.setattr("os.unlink", refuse)
     monkeypatch.undo()
-    with only_writer(tmp_path, pytest.fail):
+    with exclusive_writer(tmp_path, pytest.fail):
         pass
     assert list(tmp_path.iterdir()) == []

@@ -9,19 +9,19 @@ import pytest
 import torch
 from effort import PATIENCE_SECONDS
 
-from llm_scratch import checkpoint, files
-from llm_scratch.checkpoint import folders, newest
-from llm_scratch.config import DataConfig, MachineConfig, ModelConfig, RunConfig, TrainConfig
+from llm_scratch.config import DataConfig, ModelConfig, RunConfig, SystemConfig, TrainConfig
 from llm_scratch.data.corpus import Corpus
 from llm_scratch.errors import CHECKPOINT, DIVERGED, INTERRUPTED, USAGE, UserError
 from llm_scratch.hardware.matmul_backend import ONEDNN, default_backend, onednn_is_float32
 from llm_scratch.loading import load
+from llm_scratch.storage import checkpoint, files
+from llm_scratch.storage.checkpoint import list_checkpoints, load_latest
 from llm_scratch.tokenizers import TOKENIZERS
-from llm_scratch.training.loop import AHEAD, train
+from llm_scratch.training.loop import MAX_IN_FLIGHT, train
 from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.plot import read_metrics
 from llm_scratch.training.precision import Precision
-from llm_scratch.training.records import TIMED_FIELDS, Watcher
+from llm_scratch.training.run_logger import NONDETERMINISTIC_FIELDS, Callback
 
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 12
 STEPS = 9
@@ -49,11 +49,11 @@ def _fast():
     """Pictures and flushing to the disk take longer than all the rest; test_records.py and test_checkpoint.py look at them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda number: None)
-        patch.setattr("llm_scratch.training.records.plot_runs", lambda *args: None)
+        patch.setattr("llm_scratch.training.run_logger.plot_runs", lambda *args: None)
         yield
 
 
-class StopAt(Watcher):
+class StopAt(Callback):
     """Presses Ctrl-C (or pulls the plug) after some step."""
 
     def __init__(self, step, how):
@@ -73,11 +73,11 @@ def plug():
 
 
 def timeless(run):
-    return [{key: value for key, value in row.items() if key not in TIMED_FIELDS} for row in read_metrics(run)]
+    return [{key: value for key, value in row.items() if key not in NONDETERMINISTIC_FIELDS} for row in read_metrics(run)]
 
 
 def assert_same_run(ours, theirs):
-    a, b = (newest(run, pytest.fail, prefer="latest") for run in (ours, theirs))
+    a, b = (load_latest(run, pytest.fail, prefer="latest") for run in (ours, theirs))
     for kind in ("weights", "optimizer"):
         one, two = getattr(a, kind), getattr(b, kind)
         assert one.keys() == two.keys()
@@ -85,7 +85,7 @@ def assert_same_run(ours, theirs):
     assert a.state == b.state
     assert timeless(ours) == timeless(theirs)
     assert (ours / "samples.md").read_text() == (theirs / "samples.md").read_text()
-    assert [f.name for f in folders(ours)] == [f.name for f in folders(theirs)]
+    assert [f.name for f in list_checkpoints(ours)] == [f.name for f in list_checkpoints(theirs)]
     assert (ours / "ckpt" / "best").read_text() == (theirs / "ckpt" / "best").read_text()
 
 
@@ -106,8 +106,8 @@ def test_stopped_by_ctrl_c_and_resumed_equals_uninterrupted(uninterrupted, corpu
     torch.manual_seed(0)  # whatever went on in between does not matter
     run = train(config, tmp_path, corpus=corpus)
     assert run.step == STEPS
-    assert {f.name for f in folders(want)} <= {f.name for f in folders(tmp_path)} | {f"step-{step:08d}"}
-    for folder in folders(tmp_path):  # the extra checkpoint of the stop may have pushed an older one out, nothing else differs
+    assert {f.name for f in list_checkpoints(want)} <= {f.name for f in list_checkpoints(tmp_path)} | {f"step-{step:08d}"}
+    for folder in list_checkpoints(tmp_path):  # the extra checkpoint of the stop may have pushed an older one out, nothing else differs
         if not (want / "ckpt" / folder.name).exists():
             continue
         assert (folder / "manifest.json").read_text() == (want / "ckpt" / folder.name / "manifest.json").read_text()
@@ -146,8 +146,8 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(uninterrupted
 def use_trial(monkeypatch, precision, backend):
     """Have the trials at the start of a run end like this."""
     chosen = Precision(precision, "by trial")
-    monkeypatch.setattr("llm_scratch.training.trainee.choose_precision", lambda *args: chosen)
-    monkeypatch.setattr("llm_scratch.training.trainee.fastest_matmul_backend", lambda: backend)
+    monkeypatch.setattr("llm_scratch.training.model_with_loss.choose_precision", lambda *args: chosen)
+    monkeypatch.setattr("llm_scratch.training.model_with_loss.fastest_matmul_backend", lambda: backend)
 
 
 FIRST, SECOND = ("bfloat16", default_backend()), ("float32", ONEDNN)
@@ -167,7 +167,7 @@ def test_resumed_run_keeps_its_choices_when_a_new_trial_disagrees(first, later, 
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
-class Warned(Watcher):
+class Warned(Callback):
     def __init__(self):
         self.messages = []
 
@@ -194,7 +194,7 @@ def test_samples_and_evaluation_do_not_move_training(uninterrupted, corpus, tmp_
     config, want = uninterrupted
     other = settings(optimizer=config.train.optimizer, sample_every=0, eval_every=STEPS, save_every=STEPS)
     run = train(other, tmp_path, corpus=corpus)
-    weights = newest(want, pytest.fail).weights
+    weights = load_latest(want, pytest.fail).weights
     assert all(torch.equal(value, weights[name]) for name, value in run.model.state_dict().items())
 
 
@@ -214,14 +214,14 @@ def test_a_second_ctrl_c_stops_at_once(corpus, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(settings(), tmp_path, corpus=corpus, watcher=StopAt(4, twice))
     assert signal.getsignal(signal.SIGINT) is before
-    assert newest(tmp_path, pytest.fail).state["step"] == 3
+    assert load_latest(tmp_path, pytest.fail).state["step"] == 3
 
 
 @pytest.mark.parametrize("ahead", [1, 3])
 def test_steps_set_going_before_older_ones_are_read_make_the_same_run(uninterrupted, corpus, tmp_path, ahead, monkeypatch):
     """As on a GPU: numbers are read late, what is due comes when it was due, a stop waits for what is under way."""
     config, want = uninterrupted
-    monkeypatch.setitem(AHEAD, "cpu", ahead)
+    monkeypatch.setitem(MAX_IN_FLIGHT, "cpu", ahead)
     train(config, tmp_path / "whole", corpus=corpus)
     assert_same_run(tmp_path / "whole", want)
     for step in (1, 6):
@@ -233,7 +233,7 @@ def test_steps_set_going_before_older_ones_are_read_make_the_same_run(uninterrup
 
 @pytest.mark.parametrize("ahead", [0, 1, 3])
 def test_bad_steps_that_are_read_late_are_passed_over_and_lead_back_all_the_same(corpus, tmp_path, ahead, monkeypatch):
-    monkeypatch.setitem(AHEAD, "cpu", ahead)
+    monkeypatch.setitem(MAX_IN_FLIGHT, "cpu", ahead)
     monkeypatch.setenv("LLM_SCRATCH_FAULT", "step:4:nan,step:7:inf,step:8:nan,step:9:nan")
     config = settings(steps=14, log_every=1, save_every=6, eval_every=14, sample_every=0)
     run = train(config, tmp_path / str(ahead), corpus=corpus)
@@ -262,7 +262,7 @@ def test_the_best_is_kept_and_loaded(corpus, tmp_path):
     model, tokenizer = load(tmp_path)
     assert not model.training
     assert tokenizer.encode("the cat") == corpus.tokenizer.encode("the cat")
-    weights = newest(tmp_path, pytest.fail, prefer="best").weights
+    weights = load_latest(tmp_path, pytest.fail, prefer="best").weights
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
     assert run.step == STEPS
 
@@ -284,7 +284,7 @@ def test_a_run_of_other_settings_is_not_overwritten(uninterrupted, corpus):
 
 
 def test_divergence_is_an_error_and_the_last_checkpoint_stands(corpus, tmp_path):
-    class Poison(Watcher):
+    class Poison(Callback):
         def step(self, run, row):
             if run.step == 5:
                 run.model.out_head.weight.data[0, 0] = float("nan")
@@ -292,7 +292,7 @@ def test_divergence_is_an_error_and_the_last_checkpoint_stands(corpus, tmp_path)
     with pytest.raises(UserError, match=r"steps 6 to 8 were bad .* 3 times already: training diverged.*--train\.lr") as error:
         train(settings(sample_every=0), tmp_path, corpus=corpus, watcher=Poison())
     assert error.value.code == DIVERGED
-    assert newest(tmp_path, pytest.fail).state["step"] == 4
+    assert load_latest(tmp_path, pytest.fail).state["step"] == 4
     rows = read_metrics(tmp_path)
     assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3, 4, 5]
     assert [row["step"] for row in rows if "skipped" in row] == [6, 7, 8]
@@ -301,7 +301,7 @@ def test_divergence_is_an_error_and_the_last_checkpoint_stands(corpus, tmp_path)
 
 @pytest.mark.parametrize("due", ["eval_every", "sample_every", "save_every"])
 def test_weights_that_are_not_finite_are_never_measured_sampled_or_saved(corpus, tmp_path, due):
-    class Poison(Watcher):
+    class Poison(Callback):
         def step(self, run, row):
             if run.step == 5:
                 run.model.tok_emb.weight.data[:] = float("inf")
@@ -310,7 +310,7 @@ def test_weights_that_are_not_finite_are_never_measured_sampled_or_saved(corpus,
     with pytest.raises(UserError, match=r"tok_emb\.weight holds numbers that are not finite after step 5") as error:
         train(settings(**never | {due: 5}), tmp_path, corpus=corpus, watcher=Poison())
     assert error.value.code == DIVERGED
-    assert all(torch.isfinite(w).all() for found in [newest(tmp_path, pytest.fail)] if found for w in found.weights.values())
+    assert all(torch.isfinite(w).all() for found in [load_latest(tmp_path, pytest.fail)] if found for w in found.weights.values())
 
 
 @pytest.mark.parametrize(
@@ -333,7 +333,7 @@ def test_an_unknown_name_is_an_error_before_anything_is_written(config, message,
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_on_a_gpu_a_run_is_stopped_and_resumed(device, corpus, tmp_path, precision):
     """Sums on a GPU come in no fixed order, so the losses are close; what is random, counted and read is the same."""
-    config = dataclasses.replace(settings(steps=30, save_every=10), machine=MachineConfig(precision=precision, compile="no"))
+    config = dataclasses.replace(settings(steps=30, save_every=10), machine=SystemConfig(precision=precision, compile="no"))
     whole = train(config, tmp_path / "whole", corpus=corpus, device=str(device))
     with pytest.raises(UserError, match="stopped at step"):
         train(config, tmp_path / "run", corpus=corpus, device=str(device), watcher=StopAt(13, press(signal.SIGTERM)))
@@ -349,7 +349,7 @@ def test_on_a_gpu_a_run_is_stopped_and_resumed(device, corpus, tmp_path, precisi
                 assert a[key] == pytest.approx(b[key], rel=1e-3 if precision == "float32" else 2e-2), a["step"]
 
 
-class SlowDisk(files.Disk):
+class SlowDisk(files.FileSystem):
     """A disk that takes the first checkpoint only once a later step is done."""
 
     def __init__(self):
@@ -364,11 +364,11 @@ class SlowDisk(files.Disk):
 def test_a_save_in_the_background_holds_the_moment_it_began_at(tmp_path, corpus, monkeypatch):
     """Two steps are done while the disk takes nothing; what it has in the end is what it has where training waits."""
     config = settings(eval_every=STEPS)
-    monkeypatch.setattr(checkpoint, "KEEP", STEPS)
-    waited, behind = (dataclasses.replace(config, machine=MachineConfig(background_save=wanted)) for wanted in ("no", "yes"))
+    monkeypatch.setattr(checkpoint, "MAX_KEPT", STEPS)
+    waited, behind = (dataclasses.replace(config, machine=SystemConfig(background_save=wanted)) for wanted in ("no", "yes"))
     train(waited, tmp_path / "waited", corpus=corpus)
     disk = SlowDisk()
-    monkeypatch.setattr(files, "disk", disk)
+    monkeypatch.setattr(files, "filesystem", disk)
     train(behind, tmp_path / "behind", corpus=corpus, watcher=StopAt(5, disk.may.set))
     for name in ("model.safetensors", "optim.safetensors", "state.json"):
         for step in (3, 6, 9):

@@ -8,7 +8,7 @@ import torch
 from llm_scratch.config import ModelConfig, TrainConfig
 from llm_scratch.errors import UserError
 from llm_scratch.model.gpt import GPTModel
-from llm_scratch.training.optim import ADAM_SHARE, OPTIMIZERS, Muon, adamw, muon, orthogonalize
+from llm_scratch.training.optim import ADAM_LR_SCALE, OPTIMIZERS, Muon, adamw, muon, orthogonalize
 
 TINY = ModelConfig(vocab_size=13, context_length=8, emb_dim=12, n_heads=3, n_layers=2, drop_rate=0.0, qkv_bias=True)
 
@@ -121,7 +121,7 @@ def test_muon_takes_the_matrices_inside_the_blocks(tied):
     assert names_of(inner, model) == everything - names_of(outer, model) - names_of(others, model)
     assert (inner["matrix"], outer["matrix"], others["matrix"]) == (True, False, False)
     assert [group["weight_decay"] for group in (inner, outer, others)] == [0.3, 0.0, 0.0]
-    assert [group.get("lr_scale", 1.0) for group in (inner, outer, others)] == [1.0, ADAM_SHARE, ADAM_SHARE]
+    assert [group.get("lr_scale", 1.0) for group in (inner, outer, others)] == [1.0, ADAM_LR_SCALE, ADAM_LR_SCALE]
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -7,7 +7,7 @@ import pytest
 
 from llm_scratch.errors import UserError
 from llm_scratch.training.panels import PANELS, panel_figure
-from llm_scratch.training.plot import COLOURS, save_figure
+from llm_scratch.training.plot import COLORS, save_figure
 
 ROWS = [{"step": s, "tokens": 8 * s, "loss": 5 - s / 100, "lr": s / 1e5, "grad_norm": 1 + s % 2} for s in range(1, 201)]
 ROWS += [{"step": s, "tokens": 8 * s, "train_loss": 3.0, "val_loss": 3.1, "val_bits_per_byte": 2 - s / 200} for s in (0, 100, 200)]
@@ -25,18 +25,18 @@ def drawn(figure, panel):
 def test_each_panel_draws_its_numbers():
     figure = panel_figure({"run": ROWS})
     assert [axes.get_title(loc="left") for axes in figure.axes] == list(PANELS.values())
-    assert drawn(figure, "val_bits_per_byte")["run", COLOURS[0]].tolist() == [[0, 2], [100, 1.5], [200, 1]]
-    np.testing.assert_allclose(drawn(figure, "lr")["run", COLOURS[0]][:, 1], np.arange(1, 201) / 1e5)
-    np.testing.assert_allclose(drawn(figure, "grad_norm")["run", COLOURS[0]][:, 1], 1.5)
+    assert drawn(figure, "val_bits_per_byte")["run", COLORS[0]].tolist() == [[0, 2], [100, 1.5], [200, 1]]
+    np.testing.assert_allclose(drawn(figure, "lr")["run", COLORS[0]][:, 1], np.arange(1, 201) / 1e5)
+    np.testing.assert_allclose(drawn(figure, "grad_norm")["run", COLORS[0]][:, 1], 1.5)
     assert [axes.get_xlabel() for axes in figure.axes] == ["", "", "steps", "steps"]
 
 
 def test_runs_have_their_colours_and_one_legend(tmp_path):
     figure = panel_figure({"a": ROWS, "b": [row | {"tokens": 2 * row["tokens"]} for row in ROWS]}, "tokens")
-    assert drawn(figure, "lr").keys() == {("a", COLOURS[0]), ("b", COLOURS[1])}
+    assert drawn(figure, "lr").keys() == {("a", COLORS[0]), ("b", COLORS[1])}
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["a", "b", "single steps"]
-    assert drawn(figure, "val_bits_per_byte")["b", COLOURS[1]][:, 0].tolist() == [0, 1600, 3200]
+    assert drawn(figure, "val_bits_per_byte")["b", COLORS[1]][:, 0].tolist() == [0, 1600, 3200]
     assert save_figure(figure, tmp_path / "panels.svg").stat().st_size > 10_000
 
 

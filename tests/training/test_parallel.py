@@ -5,12 +5,12 @@ import copy
 import pytest
 import torch
 
-from llm_scratch.config import MachineConfig, TrainConfig
+from llm_scratch.config import SystemConfig, TrainConfig
 from llm_scratch.errors import USAGE, UserError
 from llm_scratch.model.gpt import GPTModel
-from llm_scratch.training.parallel import adding, check_team, parts_of, spread
-from llm_scratch.training.team import Team
-from llm_scratch.training.trainee import Trainee
+from llm_scratch.training.distributed import Distributed
+from llm_scratch.training.model_with_loss import ModelWithLoss
+from llm_scratch.training.parallel import check_batch_size, gradient_sync, micro_batches, parallelize
 
 CFG = {"vocab_size": 50, "context_length": 8, "emb_dim": 24, "n_heads": 3, "n_layers": 2, "drop_rate": 0.2}
 
@@ -18,9 +18,9 @@ CFG = {"vocab_size": 50, "context_length": 8, "emb_dim": 24, "n_heads": 3, "n_la
 @pytest.mark.parametrize(("rows", "size", "near"), [(9, 2, "8 or 10"), (3, 4, "4"), (10, 4, "8 or 12")])
 def test_a_batch_that_cannot_be_dealt_out_is_refused(rows, size, near):
     with pytest.raises(UserError, match=f"batch_size={rows} rows cannot be dealt out evenly to {size} processes; try {near}$") as error:
-        check_team(TrainConfig(batch_size=rows), Team(0, size))
+        check_batch_size(TrainConfig(batch_size=rows), Distributed(0, size))
     assert error.value.code == USAGE
-    check_team(TrainConfig(batch_size=3 * size), Team(0, size))
+    check_batch_size(TrainConfig(batch_size=3 * size), Distributed(0, size))
 
 
 @pytest.mark.parametrize("rows", [24, 48])
@@ -28,7 +28,7 @@ def test_a_batch_that_cannot_be_dealt_out_is_refused(rows, size, near):
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 8])
 def test_no_part_is_larger_than_on_one_process_and_none_is_wasted(rows, micro, size):
     cfg = TrainConfig(batch_size=rows, micro_batches=micro)
-    parts = parts_of(cfg, Team(0, size))
+    parts = micro_batches(cfg, Distributed(0, size))
     largest = rows // size / parts
     assert largest <= rows / micro
     assert parts == 1 or rows // size / (parts - 1) > rows / micro
@@ -42,7 +42,7 @@ def test_recomputing_changes_no_bit_of_loss_and_gradient():
     ids, targets = torch.randint(0, 50, (4, 8)), torch.randint(0, 50, (4, 8))
     saved = {}
     for name, model in (("plain", plain), ("again", again)):
-        learner = spread(Trainee(model), MachineConfig(recompute=name == "again"), Team())
+        learner = parallelize(ModelWithLoss(model), SystemConfig(recompute=name == "again"), Distributed())
         held = []
         torch.manual_seed(1)
         with torch.autograd.graph.saved_tensors_hooks(lambda t, held=held: held.append(t.nbytes) or t, lambda t: t):
@@ -59,7 +59,7 @@ def test_a_recomputed_model_writes_as_before():
     model = GPTModel(CFG).eval()
     ids = torch.randint(0, 50, (1, 6))
     want = model(ids)
-    spread(Trainee(model), MachineConfig(recompute=True), Team())
+    parallelize(ModelWithLoss(model), SystemConfig(recompute=True), Distributed())
     cache = model.new_cache(1)
     with torch.no_grad():
         got = torch.cat([model(ids[:, t : t + 1], cache) for t in range(6)], 1)
@@ -67,7 +67,7 @@ def test_a_recomputed_model_writes_as_before():
 
 
 def test_alone_nothing_is_wrapped():
-    trainee = Trainee(GPTModel(CFG))
-    assert spread(trainee, MachineConfig(parallel="fsdp"), Team()) is trainee
-    with adding(trainee, False, Team()) as nothing:
+    trainee = ModelWithLoss(GPTModel(CFG))
+    assert parallelize(trainee, SystemConfig(parallel="fsdp"), Distributed()) is trainee
+    with gradient_sync(trainee, False, Distributed()) as nothing:
         assert nothing is None

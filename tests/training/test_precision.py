@@ -10,7 +10,7 @@ from torch import nn
 from llm_scratch.config import ModelConfig
 from llm_scratch.errors import USAGE, UserError
 from llm_scratch.training import precision
-from llm_scratch.training.precision import can_multiply_bfloat16, choose_precision, gain_of_bfloat16, precision_of_run
+from llm_scratch.training.precision import bfloat16_speedup, can_multiply_bfloat16, choose_precision, precision_of_run
 
 CPU = torch.device("cpu")
 WIDE = ModelConfig(emb_dim=768)
@@ -18,7 +18,7 @@ WIDE = ModelConfig(emb_dim=768)
 
 @pytest.mark.parametrize(("gain", "name"), [(2.0, "bfloat16"), (1.3, "bfloat16"), (1.2, "float32"), (0.5, "float32")])
 def test_the_trial_decides(gain, name, monkeypatch):
-    monkeypatch.setattr(precision, "gain_of_bfloat16", lambda *_: gain)
+    monkeypatch.setattr(precision, "bfloat16_speedup", lambda *_: gain)
     chosen = choose_precision("auto", WIDE, CPU)
     assert chosen.name == name
     assert f"{gain:.1f} times" in chosen.why
@@ -26,7 +26,7 @@ def test_the_trial_decides(gain, name, monkeypatch):
 
 @pytest.mark.parametrize("wanted", ["float32", "bfloat16"])
 def test_what_is_asked_is_not_tried(wanted, monkeypatch):
-    monkeypatch.setattr(precision, "gain_of_bfloat16", lambda *_: pytest.fail("tried"))
+    monkeypatch.setattr(precision, "bfloat16_speedup", lambda *_: pytest.fail("tried"))
     assert choose_precision(wanted, WIDE, CPU).name == wanted
     assert choose_precision("auto", ModelConfig(emb_dim=48, n_heads=4), CPU).name == "float32", "a small model is not tried either"
 
@@ -46,7 +46,7 @@ def test_products_are_rounded_and_weights_are_not():
 
 def test_the_trial_leaves_no_trace():
     threads, seed = torch.get_num_threads(), torch.get_rng_state()
-    assert gain_of_bfloat16(64, CPU) > 0
+    assert bfloat16_speedup(64, CPU) > 0
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.get_rng_state(), seed)
 

@@ -16,7 +16,7 @@ from llm_scratch.errors import UserError
 from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.training.loop import train
 from llm_scratch.training.progress_line import NotebookLine, ProgressLine, TerminalLine, open_line
-from llm_scratch.training.records import Watcher
+from llm_scratch.training.run_logger import Callback
 
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 12
 STEPS = 6
@@ -37,7 +37,7 @@ def corpus():
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch):
     monkeypatch.setattr("os.fsync", lambda number: None)
-    monkeypatch.setattr("llm_scratch.training.records.plot_runs", lambda *args: None)
+    monkeypatch.setattr("llm_scratch.training.run_logger.plot_runs", lambda *args: None)
 
 
 class Recorder:
@@ -87,7 +87,7 @@ def test_without_progress_nothing_is_shown_and_the_weights_are_the_same(tmp_path
 
 def test_progress_and_a_watcher_exclude_each_other(tmp_path, corpus):
     with pytest.raises(UserError, match="a watcher is given too"):
-        train(CONFIG, tmp_path / "run", corpus=corpus, watcher=Watcher(), progress=True)
+        train(CONFIG, tmp_path / "run", corpus=corpus, watcher=Callback(), progress=True)
     assert not (tmp_path / "run").exists()
 
 

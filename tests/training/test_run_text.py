@@ -6,10 +6,10 @@ import shutil
 import numpy as np
 import pytest
 
-from llm_scratch.checkpoint import folders
 from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from llm_scratch.data.corpus import TextFingerprint, prepare
 from llm_scratch.errors import DATA, UserError
+from llm_scratch.storage.checkpoint import list_checkpoints
 from llm_scratch.training.loop import train
 from llm_scratch.training.run_text import newest_without_weights, prepare_for_run, text_change
 
@@ -27,7 +27,7 @@ def trained_once(tmp_path_factory):
         TrainConfig(steps=4, batch_size=2, eval_every=4, eval_batches=1, save_every=2, sample_every=0),
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("llm_scratch.training.records.plot_runs", lambda *args: None)
+        patch.setattr("llm_scratch.training.run_logger.plot_runs", lambda *args: None)
         patch.chdir(folder)
         train(config, folder / "run")
     return config, folder
@@ -68,7 +68,7 @@ def test_changed_text_is_refused_before_it_is_encoded(run):
 
 
 def test_damaged_files_of_the_newest_checkpoint_are_not_used(run):
-    newest, older = folders(run[2])[:2]
+    newest, older = list_checkpoints(run[2])[:2]
     path = newest / "tokenizer.json"
     path.write_text(path.read_text().replace("t", "q"))
     found = newest_without_weights(run[2])

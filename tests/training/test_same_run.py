@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_scratch.config import OBSERVATION_SETTINGS, MachineConfig, RunConfig, TrainConfig
+from llm_scratch.config import OBSERVATION_SETTINGS, RunConfig, SystemConfig, TrainConfig
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.training.same_run import check_same_run, difference
 
@@ -19,7 +19,7 @@ def changed(**train):
 
 def test_what_is_only_looked_at_may_change():
     everything = {name: OTHER.get(name, 7) for name in OBSERVATION_SETTINGS}
-    check_same_run(Path("x"), BASE, replace(changed(**everything), machine=MachineConfig(precision="float32")))
+    check_same_run(Path("x"), BASE, replace(changed(**everything), machine=SystemConfig(precision="float32")))
     assert difference(BASE, changed(**everything)) == ""
 
 

@@ -9,8 +9,8 @@ import torch
 from llm_scratch.config import TrainConfig
 from llm_scratch.model.gpt import GPTModel
 from llm_scratch.training.optim import OPTIMIZERS
-from llm_scratch.training.scale import ADAMW, GRADIENT, STATE, WEIGHT, Cluster, Shape, activations, batch_that_pays, costs
-from llm_scratch.training.state import optimizer_tensors, plain_weights
+from llm_scratch.training.scale import ADAMW, GRADIENT, STATE, WEIGHT, Cluster, Shape, activations, costs, critical_batch_size
+from llm_scratch.training.state import optimizer_tensors, unique_state_dict
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = Shape("small", 100e6, 10, 1000, 1024, 50257, 2**20)
@@ -26,7 +26,7 @@ def test_bytes_of_a_parameter_are_those_that_torch_holds():
     assert sum(p.grad.nbytes for p in model.parameters()) == GRADIENT * params
     kept = {name: t for name, t in optimizer_tensors(model, optimizer).items() if t.ndim}
     assert sum(t.nbytes for t in kept.values()) == ADAMW * params
-    assert sum(t.nbytes for t in (*plain_weights(model).values(), *kept.values())) == STATE * params
+    assert sum(t.nbytes for t in (*unique_state_dict(model).values(), *kept.values())) == STATE * params
 
 
 def test_by_hand():
@@ -68,7 +68,7 @@ def test_saving_more_or_less_often_than_said_loses_more():
 
 @pytest.mark.parametrize(("loss", "tokens"), [(4.0, 0.27e6), (3.0, 1.07e6), (2.0, 7.4e6)])
 def test_the_batch_that_pays_is_kaplans(loss, tokens):
-    assert batch_that_pays(loss) == pytest.approx(tokens, rel=0.02)
+    assert critical_batch_size(loss) == pytest.approx(tokens, rel=0.02)
 
 
 def test_the_page_shows_what_it_gives():

@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 import torch
 
-from llm_scratch.config import MachineConfig, TrainConfig
+from llm_scratch.config import SystemConfig, TrainConfig
 from llm_scratch.model.gpt import GPTModel
+from llm_scratch.training.model_with_loss import prepare_for_training
 from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.state import (
+    environment_diff,
     numerics,
     optimizer_tensors,
-    plain_weights,
-    random_state,
     restore_optimizer,
     restore_random,
-    seed_random,
-    what_changed,
+    rng_state,
+    seed_everything,
+    unique_state_dict,
 )
-from llm_scratch.training.trainee import make_ready
 
 TINY = {"vocab_size": 13, "context_length": 8, "emb_dim": 12, "n_heads": 3, "n_layers": 2, "drop_rate": 0.2}
 
@@ -40,9 +40,9 @@ def test_an_optimizer_put_back_goes_on_with_the_same_bits(name, tied):
     model = GPTModel(cfg)
     optimizer = OPTIMIZERS[name](model, TrainConfig())
     steps(model, optimizer, 3)
-    weights = {k: v.clone() for k, v in plain_weights(model).items()}
+    weights = {k: v.clone() for k, v in unique_state_dict(model).items()}
     tensors = {k: v.clone() for k, v in optimizer_tensors(model, optimizer).items()}
-    states = json.loads(json.dumps(random_state()))
+    states = json.loads(json.dumps(rng_state()))
     steps(model, optimizer, 3)
 
     other = GPTModel(cfg)
@@ -69,16 +69,16 @@ def numbers():
 
 
 def test_a_seed_begins_all_generators_anew():
-    seed_random(7)
+    seed_everything(7)
     want = numbers()
     assert numbers() != want
-    seed_random(7)
+    seed_everything(7)
     assert numbers() == want
 
 
 def test_random_state_continues_the_same_row_of_numbers():
     numbers()
-    states = json.loads(json.dumps(random_state()))
+    states = json.loads(json.dumps(rng_state()))
     want = [numbers(), numbers()]
     numbers()
     restore_random(states)
@@ -87,7 +87,7 @@ def test_random_state_continues_the_same_row_of_numbers():
 
 def test_a_random_state_of_torch_alone_leaves_the_others_as_they_are():
     """What format 1 wrote."""
-    states = {"cpu": random_state()["cpu"]}
+    states = {"cpu": rng_state()["cpu"]}
     want = torch.rand(3)
     python, numpy_ = random.getstate(), np.random.get_state()[1].tolist()
     restore_random(states)
@@ -96,7 +96,7 @@ def test_a_random_state_of_torch_alone_leaves_the_others_as_they_are():
 
 
 def test_a_tied_weight_is_kept_once():
-    untied, tied = (set(plain_weights(GPTModel(TINY | {"tie_embeddings": tied}))) for tied in (False, True))
+    untied, tied = (set(unique_state_dict(GPTModel(TINY | {"tie_embeddings": tied}))) for tied in (False, True))
     assert untied - tied == {"out_head.weight"}
 
 
@@ -130,28 +130,28 @@ HERE = {
     ],
 )
 def test_what_changed_names_every_difference_in_rounding(stored, want):
-    message = what_changed(stored, HERE)
+    message = environment_diff(stored, HERE)
     assert message.startswith(want)
     assert bool(message) == bool(want)
     assert "\n" not in message
 
 
 def test_numerics_are_json_and_equal_to_themselves():
-    trainee = make_ready(GPTModel(TINY), MachineConfig(), torch.device("cpu"))
+    trainee = prepare_for_training(GPTModel(TINY), SystemConfig(), torch.device("cpu"))
     here = numerics(trainee, torch.device("cpu"))
     assert json.loads(json.dumps(here)) == here
     assert here["threads"] == torch.get_num_threads()
     assert set(here) == set(HERE)
-    assert what_changed(here, numerics(trainee, torch.device("cpu"))) == ""
+    assert environment_diff(here, numerics(trainee, torch.device("cpu"))) == ""
 
 
 def test_a_run_on_the_cpu_does_not_initialize_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda: pytest.fail("this takes half a gigabyte of GPU memory"))
-    assert "cuda" not in random_state()
+    assert "cuda" not in rng_state()
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda: torch.arange(16, dtype=torch.uint8))
-    assert random_state()["cuda"] == bytes(range(16)).hex()
+    assert rng_state()["cuda"] == bytes(range(16)).hex()
 
 
 def test_the_generator_of_apples_gpu_is_kept_too(monkeypatch):
@@ -161,7 +161,7 @@ def test_the_generator_of_apples_gpu_is_kept_too(monkeypatch):
     monkeypatch.setattr(torch.mps, "get_rng_state", lambda: held)
     monkeypatch.setattr(torch.mps, "set_rng_state", lambda state: put_back.append(state.tolist()))
     put_back: list[list[int]] = []
-    states = json.loads(json.dumps(random_state()))
+    states = json.loads(json.dumps(rng_state()))
     restore_random(states)
     assert put_back == [held.tolist()]
     restore_random({name: state for name, state in states.items() if name != "mps"})

@@ -8,10 +8,10 @@ from llm_scratch.config import TrainConfig
 from llm_scratch.data.loader import TokenLoader
 from llm_scratch.model.gpt import GPTModel
 from llm_scratch.model.loss import IGNORE, next_token_loss
+from llm_scratch.training.distributed import Distributed
+from llm_scratch.training.model_with_loss import ModelWithLoss
 from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.step import mean_loss, train_step
-from llm_scratch.training.team import Team
-from llm_scratch.training.trainee import Trainee
 
 
 def model_and_batch(rows=8):
@@ -27,10 +27,10 @@ def test_micro_batches_equal_one_batch(parts, ragged):
     if ragged:  # each row asks another number of tokens, one row none: a mean of means would be wrong
         targets = targets.masked_fill(torch.arange(8) < torch.arange(8)[:, None] + 1, IGNORE)
     still = torch.optim.SGD(model.parameters(), lr=0.0)
-    loss, norm, tokens, _ = train_step(Trainee(model), still, [(inputs, targets)], None)
+    loss, norm, tokens, _ = train_step(ModelWithLoss(model), still, [(inputs, targets)], None)
     want = [p.grad.clone() for p in model.parameters()]
     torch.testing.assert_close(loss, next_token_loss(model(inputs), targets).detach())
-    sums, lengths, *_ = train_step(Trainee(model), still, list(zip(inputs.chunk(parts), targets.chunk(parts))), None)
+    sums, lengths, *_ = train_step(ModelWithLoss(model), still, list(zip(inputs.chunk(parts), targets.chunk(parts))), None)
     torch.testing.assert_close((sums, lengths), (loss, norm), rtol=1e-5, atol=1e-6)
     assert tokens == (targets != IGNORE).sum()
     torch.testing.assert_close([p.grad for p in model.parameters()], want, rtol=1e-4, atol=1e-6)
@@ -39,7 +39,7 @@ def test_micro_batches_equal_one_batch(parts, ragged):
 @pytest.mark.parametrize("max_norm", [None, 1e-3, 1e3])
 def test_a_gradient_is_measured_and_clipped_to_its_length(max_norm):
     model, inputs, targets = model_and_batch()
-    _, norm, *_ = train_step(Trainee(model), torch.optim.SGD(model.parameters(), lr=0.0), [(inputs, targets)], max_norm)
+    _, norm, *_ = train_step(ModelWithLoss(model), torch.optim.SGD(model.parameters(), lr=0.0), [(inputs, targets)], max_norm)
     after = torch.stack([p.grad.norm() for p in model.parameters()]).norm()
     torch.testing.assert_close(after, norm if max_norm != 1e-3 else torch.tensor(1e-3), rtol=1e-3, atol=1e-8)
 
@@ -49,7 +49,7 @@ def test_a_gradient_that_is_not_finite_moves_no_weight(poison):
     model, inputs, targets = model_and_batch()
     model.out_head.weight.register_hook(lambda grad: grad.index_fill(0, torch.tensor(3), poison))
     before = [p.detach().clone() for p in model.parameters()]
-    _, norm, *_ = train_step(Trainee(model), OPTIMIZERS["adamw"](model, TrainConfig()), [(inputs, targets)], 1.0)
+    _, norm, *_ = train_step(ModelWithLoss(model), OPTIMIZERS["adamw"](model, TrainConfig()), [(inputs, targets)], 1.0)
     assert not torch.isfinite(norm)
     assert all(torch.equal(p, b) for p, b in zip(model.parameters(), before))
 
@@ -57,15 +57,15 @@ def test_a_gradient_that_is_not_finite_moves_no_weight(poison):
 def test_what_is_no_number_in_another_process_moves_no_weight_here():
     """Gradients are the same everywhere once they are averaged; if one process's memory is at fault after that, all must know."""
 
-    class Fault(Team):
-        def mean(self, x):
+    class Fault(Distributed):
+        def all_reduce_mean(self, x):
             return x * float("nan") if x.is_floating_point() and torch.isclose(x, want) else x
 
     model, inputs, targets = model_and_batch()
-    _, want, _, good = train_step(Trainee(model), torch.optim.SGD(model.parameters(), lr=0.0), [(inputs, targets)], None)
+    _, want, _, good = train_step(ModelWithLoss(model), torch.optim.SGD(model.parameters(), lr=0.0), [(inputs, targets)], None)
     assert good
     before = [p.detach().clone() for p in model.parameters()]
-    assert not train_step(Trainee(model), OPTIMIZERS["adamw"](model, TrainConfig()), [(inputs, targets)], None, team=Fault()).good
+    assert not train_step(ModelWithLoss(model), OPTIMIZERS["adamw"](model, TrainConfig()), [(inputs, targets)], None, team=Fault()).good
     assert all(torch.equal(p, b) for p, b in zip(model.parameters(), before))
 
 
@@ -79,4 +79,4 @@ def test_held_out_loss_is_the_mean_over_every_window(tokens):
     want = next_token_loss(model(x), y).item()
     for batch_size in (2, 4):
         loader = TokenLoader(ids, 8, batch_size, order="in order")
-        assert mean_loss(Trainee(model), loader, len(loader)) == pytest.approx(want, rel=1e-6)
+        assert mean_loss(ModelWithLoss(model), loader, len(loader)) == pytest.approx(want, rel=1e-6)

@@ -34,31 +34,31 @@ from llm_scratch.errors import (
     unknown,
 )
 
-VERBS: dict[str, tuple[str, str]] = {
-    "train": ("train.Train", "train a model from a preset, or go on with one"),
-    "plan": ("plan.Plan", "memory, time and what fits, before training"),
-    "generate": ("generate.Generate", "continue a text"),
-    "chat": ("chat.Chat", "talk with a model in the terminal"),
-    "gallery": ("gallery.Gallery", "one prompt under every way of choosing a token"),
-    "evaluate": ("evaluate.Evaluate", "loss, perplexity, bits per byte, skills"),
-    "memorise": ("memorise.Memorise", "how much of its training text a model recites"),
-    "tokenizer train": ("tokenizer.TrainTokenizer", "learn a vocabulary from a text"),
-    "tokenizer show": ("tokenizer.ShowTokens", "see how a text becomes tokens"),
-    "tokenizer compare": ("tokenizer.CompareTokenizers", "tokens and bytes per token, side by side"),
-    "data list": ("data.ListSources", "where text can come from"),
-    "data get": ("data.GetSource", "download a source once"),
-    "data show": ("data.ShowSource", "documents, size and a sample of a source"),
-    "data prepare": ("prepare.PrepareData", "turn a text of any size into token shards"),
-    "data check": ("prepare.CheckData", "whether shards are as they were written"),
-    "import": ("importing.Import", "make a run of a model that another program saved"),
-    "quantize": ("quantize.Quantize", "put a model into 8 or 4 bits, and see what it costs"),
-    "export hf": ("export.ExportHF", "write a model as a folder that transformers reads"),
-    "plot": ("plot.Plot", "draw the loss of one run or of several"),
-    "report": ("report.Report", "one HTML page about a run, to hand out or print"),
-    "runs list": ("runs.ListRuns", "the runs of a folder"),
-    "runs show": ("runs.ShowRun", "one run: settings, curve, last sample"),
-    "config": ("config.Config", "the presets, or the settings of one as YAML"),
-    "doctor": ("doctor.Doctor", "how a run is, by its curve; or what this machine has"),
+COMMANDS: dict[str, tuple[str, str]] = {
+    "train": ("commands.train.Train", "train a model from a preset, or go on with one"),
+    "plan": ("commands.plan.Plan", "memory, time and what fits, before training"),
+    "generate": ("commands.generate.Generate", "continue a text"),
+    "chat": ("commands.chat.Chat", "talk with a model in the terminal"),
+    "gallery": ("commands.compare_decoding.CompareDecoding", "one prompt under every way of choosing a token"),
+    "evaluate": ("commands.evaluate.Evaluate", "loss, perplexity, bits per byte, skills"),
+    "memorise": ("commands.memorization.Memorization", "how much of its training text a model recites"),
+    "tokenizer train": ("commands.tokenizer.TrainTokenizer", "learn a vocabulary from a text"),
+    "tokenizer show": ("commands.tokenizer.ShowTokens", "see how a text becomes tokens"),
+    "tokenizer compare": ("commands.tokenizer.CompareTokenizers", "tokens and bytes per token, side by side"),
+    "data list": ("commands.data.ListSources", "where text can come from"),
+    "data get": ("commands.data.GetSource", "download a source once"),
+    "data show": ("commands.data.ShowSource", "documents, size and a sample of a source"),
+    "data prepare": ("commands.prepare_data.PrepareData", "turn a text of any size into token shards"),
+    "data check": ("commands.prepare_data.CheckData", "whether shards are as they were written"),
+    "import": ("commands.import_model.Import", "make a run of a model that another program saved"),
+    "quantize": ("commands.quantize.Quantize", "put a model into 8 or 4 bits, and see what it costs"),
+    "export hf": ("commands.export.ExportHF", "write a model as a folder that transformers reads"),
+    "plot": ("commands.plot.Plot", "draw the loss of one run or of several"),
+    "report": ("commands.report.Report", "one HTML page about a run, to hand out or print"),
+    "runs list": ("commands.runs.ListRuns", "the runs of a folder"),
+    "runs show": ("commands.runs.ShowRun", "one run: settings, curve, last sample"),
+    "config": ("commands.config.Config", "the presets, or the settings of one as YAML"),
+    "doctor": ("commands.doctor.Doctor", "how a run is, by its curve; or what this machine has"),
 }
 
 
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BaseException as e:
         if "--debug" in words[: words.index("--") if "--" in words else None]:
             raise
-        line, code = explain(e)
+        line, code = format_error(e)
         _complain(f"llm-scratch{_process()}: {line}")
     return _code_after_output(code)
 
@@ -109,7 +109,7 @@ def _code_after_output(code: int) -> int:
         return code
     if isinstance(failed, BrokenPipeError):
         return BROKEN_PIPE
-    line, code = explain(failed)
+    line, code = format_error(failed)
     _complain(f"llm-scratch: {line}")
     return code
 
@@ -135,7 +135,7 @@ def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
     _complain(f"llm-scratch: warning: {one_line(str(message))}")
 
 
-def explain(error: BaseException) -> tuple[str, int]:
+def format_error(error: BaseException) -> tuple[str, int]:
     """One line for a person, and the exit code."""
     if isinstance(error, UserError):
         return one_line(str(error)), error.code
@@ -156,24 +156,24 @@ def explain(error: BaseException) -> tuple[str, int]:
 def _dispatch(words: list[str]) -> None:
     """Find the verb, read its flags, run it."""
     if not words or words[0] in ("-h", "--help", "help"):
-        print(overview())
+        print(help_text())
         return
     if words[0] in ("-V", "--version"):
         print(f"llm-scratch {__version__}")
         return
-    verb, rest = _verb(words)
+    verb, rest = _find_command(words)
     if verb is None:
-        print(overview(words[0]))
+        print(help_text(words[0]))
         return
     try:
         os.getcwd()
     except OSError as e:
         raise UserError("the working folder is gone; change to one that exists", RESOURCES) from e
-    from llm_scratch.user_folders import set_library_folders  # here: --help does not need it
+    from llm_scratch.storage.user_folders import set_library_folders  # here: --help does not need it
 
     set_library_folders()
     os.environ["MPLBACKEND"] = "agg"  # pictures go to files; the name of a backend that matplotlib does not know would be an error
-    module, name = VERBS[verb][0].split(".")
+    module, _, name = COMMANDS[verb][0].rpartition(".")
     command: Any = getattr(import_module(f"{__name__}.{module}"), name)
     from llm_scratch.cli.flags import parse
 
@@ -182,14 +182,14 @@ def _dispatch(words: list[str]) -> None:
     parsed.run()
 
 
-def _verb(words: list[str]) -> tuple[str | None, list[str]]:
+def _find_command(words: list[str]) -> tuple[str | None, list[str]]:
     """The verb at the start of `words`, and what follows it; no verb for `tokenizer --help`, which asks for a group's list."""
     first, rest = words[0], words[1:]
-    if first in VERBS:
+    if first in COMMANDS:
         return first, rest
-    inside = [verb.split()[1] for verb in VERBS if verb.split()[0] == first and " " in verb]
+    inside = [verb.split()[1] for verb in COMMANDS if verb.split()[0] == first and " " in verb]
     if not inside:
-        raise unknown("command", first, {verb.split()[0] for verb in VERBS})
+        raise unknown("command", first, {verb.split()[0] for verb in COMMANDS})
     if not rest or rest[0] in ("-h", "--help"):
         return None, []
     if rest[0] not in inside:
@@ -197,9 +197,9 @@ def _verb(words: list[str]) -> tuple[str | None, list[str]]:
     return f"{first} {rest[0]}", rest[1:]
 
 
-def overview(group: str = "") -> str:
+def help_text(group: str = "") -> str:
     """The help of the whole command, or of a group of verbs such as `tokenizer`."""
-    verbs = {verb: about for verb, (_, about) in VERBS.items() if verb.split()[0] == group or not group}
+    verbs = {verb: about for verb, (_, about) in COMMANDS.items() if verb.split()[0] == group or not group}
     columns = terminal_columns()
     lines = [f"usage: llm-scratch {group + ' ' if group else ''}COMMAND ...", ""]
     if not group:

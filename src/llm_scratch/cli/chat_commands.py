@@ -11,22 +11,23 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llm_scratch.cli.conversation import Conversation
-from llm_scratch.cli.samplers import Samplers
-from llm_scratch.cli.terminal import console, print_line, printable, table
-from llm_scratch.cli.writing import colours, print_legend, shown
+from llm_scratch.cli.sampling_flags import SamplingFlags
+from llm_scratch.cli.terminal import console, print_line, table
+from llm_scratch.cli.token_printer import print_legend, sanitize_chunk, supports_color
 from llm_scratch.errors import UserError, unknown
+from llm_scratch.formatting import sanitize
 from llm_scratch.ranges import RANGES, check
-from llm_scratch.user_folders import expand_user
+from llm_scratch.storage.user_folders import expand_user
 
 if TYPE_CHECKING:
-    from llm_scratch.cli.chat import Talk
+    from llm_scratch.cli.commands.chat import ChatSession
 
 
-def set_(talk: Talk, words: str) -> None:
+def set_(talk: ChatSession, words: str) -> None:
     """`/set NAME VALUE`: a sampler's flag, tokens, seed or system, or off to take a sampler back."""
     name, _, value = words.removeprefix("parameter ").strip().partition(" ")
     name, value = name.replace("-", "_"), value.strip()
-    names = [*Samplers.__dataclass_fields__, "tokens", "seed", "system"]
+    names = [*SamplingFlags.__dataclass_fields__, "tokens", "seed", "system"]
     if name not in names:
         raise unknown("setting", name, names) if name else UserError(f"/set needs a name and a value; names: {', '.join(names)}")
     if name == "system":
@@ -58,11 +59,11 @@ def _number(name: str, value: str) -> Any:
         raise UserError(f"{name} is {value!r}; expected {'a whole number' if RANGES[name].whole else 'a number'}, or off") from e
 
 
-def show(talk: Talk, words: str) -> None:
+def show(talk: ChatSession, words: str) -> None:
     """`/show`: the model and the settings; `/show history`: what was said."""
     if words == "history":
         for who, what in talk.conversation.turns:
-            print(f"{who}: {shown(what)}")
+            print(f"{who}: {sanitize_chunk(what)}")
         return
     grid = table("", "", left=2)
     grid.show_header = False
@@ -75,7 +76,7 @@ def show(talk: Talk, words: str) -> None:
     console().print(grid)
 
 
-def load(talk: Talk, words: str) -> None:
+def load(talk: ChatSession, words: str) -> None:
     """`/load FILE.json`: a conversation that /save wrote; `/load RUN`: another model."""
     if not words:
         raise UserError("/load needs a conversation (a .json file) or a run")
@@ -87,7 +88,7 @@ def load(talk: Talk, words: str) -> None:
         talk.open(str(expand_user(words)))
 
 
-def save(talk: Talk, words: str) -> None:
+def save(talk: ChatSession, words: str) -> None:
     """`/save FILE.json`: the conversation."""
     if not words.endswith(".json"):
         raise UserError("/save needs a name that ends in .json")
@@ -95,48 +96,48 @@ def save(talk: Talk, words: str) -> None:
     print(f"{len(talk.conversation.turns)} turns in {words}")
 
 
-def clear(talk: Talk, words: str) -> None:
+def clear(talk: ChatSession, words: str) -> None:
     """`/clear`: forget what was said."""
     talk.conversation.turns.clear()
     print("forgotten")
 
 
-def probs(talk: Talk, words: str) -> None:
+def probs(talk: ChatSession, words: str) -> None:
     """`/probs`: color tokens by their probability, on or off."""
     talk.probs = words == "on" if words in ("on", "off") else not talk.probs
     print(f"probabilities are {'on' if talk.probs else 'off'}")
-    if talk.probs and colours():
+    if talk.probs and supports_color():
         print_legend()
 
 
-def retry(talk: Talk, words: str) -> None:
+def retry(talk: ChatSession, words: str) -> None:
     """`/retry`: another answer in place of the last."""
     talk.retry()
 
 
-def undo(talk: Talk, words: str) -> None:
+def undo(talk: ChatSession, words: str) -> None:
     """`/undo`: remove the last answer and the text before it."""
     removed = talk.conversation.remove_answer()
     talk.conversation.turns.pop()
     talk.ended = False
-    print_line(f"removed: {printable(' '.join(removed.split()))}")
+    print_line(f"removed: {sanitize(' '.join(removed.split()))}")
 
 
-def say(talk: Talk, words: str) -> None:
+def say(talk: ChatSession, words: str) -> None:
     """`/say TEXT`: any text, also one that begins with / or \"\"\"; `//TEXT`: short for /say /TEXT."""
     if not words.strip():
         raise UserError("/say needs a text")
     talk.answer(words)
 
 
-def transcript(talk: Talk, words: str) -> None:
+def transcript(talk: ChatSession, words: str) -> None:
     """`/transcript`: prompt the model with the whole conversation, or only with what was typed last: on or off."""
     conversation = talk.conversation
     conversation.transcript = words == "on" if words in ("on", "off") else not conversation.transcript
     print_line(talk.form())
 
 
-def help_(talk: Talk, words: str) -> None:
+def show_help(talk: ChatSession, words: str) -> None:
     """`/?`: this list."""
     grid = table("", "", left=2)
     grid.show_header = False
@@ -148,12 +149,12 @@ def help_(talk: Talk, words: str) -> None:
     console().print(grid)
 
 
-def temp(talk: Talk, words: str) -> None:
+def temp(talk: ChatSession, words: str) -> None:
     """`/temp 0.7`: short for /set temperature."""
     set_(talk, f"temperature {words}")
 
 
-def topk(talk: Talk, words: str) -> None:
+def topk(talk: ChatSession, words: str) -> None:
     """`/topk 40`: short for /set top_k."""
     set_(talk, f"top_k {words}")
 
@@ -165,7 +166,7 @@ KEYS = {
     "Ctrl-C": "stops an answer",
     "Ctrl-D or /bye": "leaves",
 }
-COMMANDS: dict[str, Callable[[Talk, str], None]] = {
+COMMANDS: dict[str, Callable[[ChatSession, str], None]] = {
     "/set": set_,
     "/temp": temp,
     "/topk": topk,
@@ -178,12 +179,12 @@ COMMANDS: dict[str, Callable[[Talk, str], None]] = {
     "/say": say,
     "/transcript": transcript,
     "/clear": clear,
-    "/?": help_,
-    "/help": help_,
+    "/?": show_help,
+    "/help": show_help,
 }
 
 
-def obey(talk: Talk, line: str) -> bool:
+def run_command(talk: ChatSession, line: str) -> bool:
     """Do what a typed line says; False for /bye.
 
     Raises:

@@ -11,10 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from llm_scratch.cli.chat_commands import COMMANDS
-from llm_scratch.cli.folders import RUNS
-from llm_scratch.cli.samplers import Samplers
+from llm_scratch.cli.folders import RUNS_FOLDER
+from llm_scratch.cli.sampling_flags import SamplingFlags
 
-SETTINGS = [*(name for name in Samplers.__dataclass_fields__), "tokens", "seed", "system"]
+SETTINGS = [*(name for name in SamplingFlags.__dataclass_fields__), "tokens", "seed", "system"]
 ON_OFF = ["on", "off"]
 
 
@@ -74,7 +74,7 @@ def paths(beginning: str) -> list[str]:
 def _models(beginning: str) -> list[str]:
     """Conversations and runs: paths, and names in runs/."""
     with suppress(OSError):
-        return paths(beginning) + [entry.name for entry in sorted(Path(RUNS).iterdir()) if entry.is_dir()]
+        return paths(beginning) + [entry.name for entry in sorted(Path(RUNS_FOLDER).iterdir()) if entry.is_dir()]
     return paths(beginning)
 
 

@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from llm_scratch.errors import DATA, UserError
-from llm_scratch.files import write_whole
+from llm_scratch.storage.files import atomic_write
 
 YOU, MODEL = "You", "Model"
-STOPS = [f"\n{YOU}:", f"\n{MODEL}:"]
+STOP_STRINGS = [f"\n{YOU}:", f"\n{MODEL}:"]
 """where a model begins to speak for somebody else"""
 
 
@@ -67,7 +67,7 @@ class Conversation:
 
     def save(self, path: Path) -> None:
         """Write the conversation as JSON, whole or not at all."""
-        write_whole(path, json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n")
+        atomic_write(path, json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Conversation:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from llm_scratch.cli.terminal import print_line
-from llm_scratch.download import cache_folder
 from llm_scratch.errors import UserError
+from llm_scratch.storage.download import cache_folder
 
 if TYPE_CHECKING:
     from llm_scratch.tokenizers import Tokenizer
@@ -18,7 +18,7 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 """what `--dtype` takes; `generation.precision.Dtype`, without torch"""
 
 
-def choose(wanted: str) -> tuple[str, str]:
+def resolve_device(wanted: str) -> tuple[str, str]:
     """The device for `--device`, and a line that says why.
 
     Args:
@@ -47,7 +47,7 @@ def choose(wanted: str) -> tuple[str, str]:
     return name, f"{name}, {model} ({'as requested' if wanted != 'auto' else 'the fastest here'})"
 
 
-def ready(
+def load_for_inference(
     where: str | Path,
     device: str,
     dtype: Dtype = "float32",
@@ -69,12 +69,12 @@ def ready(
     Raises:
         UserError: as `choose`, `load` and `choose_precision`; nothing to compile with or for.
     """
-    from llm_scratch.generation.precision import with_dtype
+    from llm_scratch.generation.dtype import with_dtype
     from llm_scratch.hardware.allocator import keep_freed_memory
     from llm_scratch.loading import load
     from llm_scratch.model.packed import pack
 
-    name, why = choose(device)
+    name, why = resolve_device(device)
     if compiled and not name.startswith("cpu"):
         raise UserError(f"--compile writes programs for a CPU, and this is {name}; leave it out, or give --device cpu")
     model, tokenizer = load(where, name)
@@ -108,8 +108,8 @@ def _compile(model: Any, much: bool, alone: bool) -> None:
     """
     import torch
 
-    from llm_scratch.model.compiled import SHORTEST, compile_steps
-    from llm_scratch.model.running import context_length
+    from llm_scratch.model.compiled import MIN_CONTEXT, compile_steps
+    from llm_scratch.model.introspection import context_length
 
     told = False
 
@@ -126,7 +126,7 @@ def _compile(model: Any, much: bool, alone: bool) -> None:
         print_line("Compiling a token's step takes half a minute, once for each shape of model.", stderr=True)
 
     compile_steps(model, much, cache_folder() / "steps", tell)
-    if alone and (context_length(model) or 0) >= SHORTEST:
+    if alone and (context_length(model) or 0) >= MIN_CONTEXT:
         with torch.inference_mode():
             cache = model.new_cache(1)
             for tokens in (2, 1):

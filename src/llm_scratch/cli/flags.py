@@ -24,7 +24,7 @@ from tyro.conf import Positional, arg
 from llm_scratch.cli.narrow import CAPTURE_COLUMNS, MIN_HELP_COLUMNS, at_least_columns, terminal_columns, unboxed
 from llm_scratch.errors import UserError, describe_error
 from llm_scratch.ranges import OutOfRange, check, range_of
-from llm_scratch.user_folders import expand_user
+from llm_scratch.storage.user_folders import expand_user
 
 T = TypeVar("T")
 _POSITIONAL = Positional[str].__metadata__[0]  # type: ignore[attr-defined]
@@ -41,7 +41,7 @@ def option(metavar: str, name: str | None = None, help: str | None = None) -> An
     return arg(name=name, metavar=metavar, help=help, help_behavior_hint="")
 
 
-Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")]
+Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")]
 """A flag that is given or not, such as `--fresh`."""
 
 Hidden = Annotated[T, tyro.conf.Suppress]
@@ -49,16 +49,16 @@ Hidden = Annotated[T, tyro.conf.Suppress]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verb:
+class Command:
     """What every verb takes."""
 
     import_: Annotated[str, option("FILE", "import")] = ""
     """a Python file to run first; it may add models, sources, optimizers, presets of yours"""
-    debug: Switch = False
+    debug: Flag = False
     """show the traceback of an error"""
 
 
-def number_of_values(cls: type, prefix: str = "") -> dict[str, int]:
+def flag_arity(cls: type, prefix: str = "") -> dict[str, int]:
     """Each flag of a dataclass, such as `--model.emb-dim`, and how many words it takes."""
     flags = {}
     hints = get_type_hints(cls, include_extras=True)
@@ -70,7 +70,7 @@ def number_of_values(cls: type, prefix: str = "") -> dict[str, int]:
         if tyro.conf.Suppress in marks:
             continue
         if is_dataclass(hint):
-            flags.update(number_of_values(hint, f"{name}."))  # type: ignore[arg-type]
+            flags.update(flag_arity(hint, f"{name}."))  # type: ignore[arg-type]
         elif hint is bool:
             pair = () if tyro.conf.FlagCreatePairsOff in marks else (f"--{prefix}no-{name.removeprefix(prefix)}",)
             flags.update(dict.fromkeys((f"--{name}", *pair), 0))
@@ -79,13 +79,13 @@ def number_of_values(cls: type, prefix: str = "") -> dict[str, int]:
     return flags
 
 
-def scan(cls: type, argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+def split_args(cls: type, argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """The words of a command line that belong to no flag, and the first value of each flag that is given.
 
     Raises:
         UserError: a flag that does not exist; names the nearest.
     """
-    known = number_of_values(cls)
+    known = flag_arity(cls)
     words: list[str] = []
     given: dict[str, str] = {}
     rest = list(argv)
@@ -127,11 +127,11 @@ def parse(cls: type[T], argv: Sequence[str], prog: str) -> T:
         UserError: an unknown flag, a value of the wrong kind, a missing word; one line.
         SystemExit: with code 0, after `--help`.
     """
-    words, given = scan(cls, argv)
+    words, given = split_args(cls, argv)
     flags = {f"--{path_field}" for path_field in path_fields(cls)}
     given = {flag: with_home(value) if flag in flags else value for flag, value in given.items()}
     if given.get("--import"):
-        run_first(given["--import"])
+        import_user_file(given["--import"])
     options = before_end_of_options(argv)
     asks = "-h" in options or "--help" in options
     defaults = getattr(cls, "defaults", None)
@@ -156,7 +156,7 @@ def parse(cls: type[T], argv: Sequence[str], prog: str) -> T:
             print(unboxed(boxes.read(), terminal_columns()))
         if not e.code:
             raise
-        raise UserError(f"{_in_one_line(complaint.getvalue())}; see `{prog} --help`") from None
+        raise UserError(f"{_on_one_line(complaint.getvalue())}; see `{prog} --help`") from None
 
 
 PATH_METAVARS = frozenset({"FILE", "FOLDER", "RUN", "PATH", "MODEL", "SOURCE", "TOKENIZER"})
@@ -212,10 +212,10 @@ def check_numbers(verb: Any) -> None:
 def _flag_of(cls: type, name: str) -> str:
     """The flag of a setting: `--train.lr` for "lr"."""
     word = name.replace("_", "-")
-    return next((flag for flag in number_of_values(cls) if re.split(r"--|\.", flag)[-1] == word), name)
+    return next((flag for flag in flag_arity(cls) if re.split(r"--|\.", flag)[-1] == word), name)
 
 
-_REWORDED: Mapping[str, str] = {
+_REPHRASED_ERRORS: Mapping[str, str] = {
     r"Error parsing (\S+): invalid literal for int\(\) with base 10: (.*)": r"\1 is \2; expected a whole number",
     r"Error parsing (\S+): could not convert string to float: (.*)": r"\1 is \2; expected a number",
     r"Error parsing (\S+): (.*)": r"\1: \2",
@@ -227,20 +227,20 @@ _REWORDED: Mapping[str, str] = {
 }
 
 
-def _in_one_line(box: str) -> str:
+def _on_one_line(box: str) -> str:
     """The message in one of tyro's boxes, without the box, its title, and the help under it."""
     box = re.sub(r"\x1b\[[0-9;]*m", "", box)
     lines = [line.strip("│ ") for line in box.splitlines()]
     inside = lines[1:] if box.lstrip().startswith("╭") else lines[2:]  # where there are no box characters, a rule is under the title
     rule = next((i for i, line in enumerate(inside) if re.fullmatch(r"[─-]{3,}|╰.*", line)), len(inside))
     message = " ".join(" ".join(inside[:rule]).split())
-    for pattern, plain in _REWORDED.items():
+    for pattern, plain in _REPHRASED_ERRORS.items():
         if re.fullmatch(pattern, message):
             return re.sub(pattern, plain, message)
     return message
 
 
-def run_first(file: str) -> None:
+def import_user_file(file: str) -> None:
     """Run a Python file of the user's, the one that `--import` names.
 
     Raises:

@@ -10,13 +10,13 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from llm_scratch.config import RunConfig, learned, to_dict
+from llm_scratch.config import RunConfig, resume_relevant, to_dict
 from llm_scratch.errors import CHECKPOINT, RESOURCES, UserError
-from llm_scratch.run_directory import RunFolder, read_run
+from llm_scratch.run_directory import RunInfo, load_run_info
 
-__all__ = ["RUNS", "RunFolder", "check_can_write", "find_runs", "folder_for", "read_run", "resolve"]
+__all__ = ["RUNS_FOLDER", "RunInfo", "check_can_write", "find_runs", "choose_output_dir", "load_run_info", "resolve_model_path"]
 
-RUNS = Path("runs")
+RUNS_FOLDER = Path("runs")
 
 
 def with_order_of(old: RunConfig, new: RunConfig) -> RunConfig:
@@ -31,16 +31,16 @@ def with_order_of(old: RunConfig, new: RunConfig) -> RunConfig:
 
 def same_settings(old: RunConfig, new: RunConfig) -> bool:
     """Whether settings are those of a run that is there, as far as is known before its text is read."""
-    return learned(to_dict(old)) == learned(to_dict(with_order_of(old, new)))
+    return resume_relevant(to_dict(old)) == resume_relevant(to_dict(with_order_of(old, new)))
 
 
-def find_runs(root: Path = RUNS) -> list[RunFolder]:
+def find_runs(root: Path = RUNS_FOLDER) -> list[RunInfo]:
     """The runs in a folder, the newest last."""
-    found = [run for path in sorted(root.iterdir()) if path.is_dir() and (run := read_run(path))] if root.is_dir() else []
+    found = [run for path in sorted(root.iterdir()) if path.is_dir() and (run := load_run_info(path))] if root.is_dir() else []
     return sorted(found, key=lambda run: run.changed)
 
 
-def resolve(name: str) -> Path:
+def resolve_model_path(name: str) -> Path:
     """The path of what a user calls a run: a path, a folder in `runs`, a preset (its newest run), or a name that `load` takes.
 
     Raises:
@@ -57,7 +57,7 @@ def resolve(name: str) -> Path:
     if name in GPT2:
         return Path(name)
     others = f"{', '.join(GPT2)} or hf:org/name"
-    raise UserError(f"no run {name!r} here or in {RUNS}/; `llm-scratch runs list` shows what there is; or {others}", CHECKPOINT)
+    raise UserError(f"no run {name!r} here or in {RUNS_FOLDER}/; `llm-scratch runs list` shows what there is; or {others}", CHECKPOINT)
 
 
 def check_can_write(path: Path, option: str = "--out") -> None:
@@ -74,14 +74,14 @@ def check_can_write(path: Path, option: str = "--out") -> None:
         raise UserError(f"{there} cannot be written ({e.strerror}); choose another {option}", RESOURCES) from e
 
 
-def folder_for(config: RunConfig, name: str, today: str, fresh: bool) -> tuple[Path, str]:
+def choose_output_dir(config: RunConfig, name: str, today: str, fresh: bool) -> tuple[Path, str]:
     """Where a run without `--out` goes, and why: its own unfinished run if there is one, else a new folder for today."""
     if not fresh:
         for run in reversed(find_runs()):
             if run.preset == name and not run.finished and same_settings(run.config, config):
                 return run.path, f"goes on in {run.path}, stopped at step {run.step}; --fresh starts anew" if run.step else f"{run.path}"
-    folder, number = RUNS / f"{today}-{name}", 1
+    folder, number = RUNS_FOLDER / f"{today}-{name}", 1
     while folder.exists():
         number += 1
-        folder = RUNS / f"{today}-{name}-{number}"
+        folder = RUNS_FOLDER / f"{today}-{name}-{number}"
     return folder, f"{folder}"

@@ -1,4 +1,4 @@
-"""The gallery as one HTML page that needs no network, no script and no other file. Proof: tests/cli/test_gallery.py."""
+"""The gallery as one HTML page that needs no network, no script and no other file. Proof: tests/cli/test_compare_decoding.py."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from llm_scratch.formatting import sanitize
 
 if TYPE_CHECKING:
-    from llm_scratch.cli.gallery import Exhibit
-    from llm_scratch.evaluation.gallery import Branch
-    from llm_scratch.generation.pieces import Piece
+    from llm_scratch.cli.commands.compare_decoding import DecodingSample
+    from llm_scratch.evaluation.decoding_metrics import Branch
+    from llm_scratch.generation.detokenizer import TextChunk
 
 SHADES = ((0.8, "sure"), (0.5, "likely"), (0.2, "open"), (0.05, "rare"), (0.0, "wild"))
 """(at least this probability, the class of the token)"""
@@ -58,10 +58,10 @@ article code { display: block; overflow-wrap: anywhere; margin-bottom: .5rem }
 """
 
 
-def page(
+def render_html(
     facts: Mapping[str, str],
     prompt: str,
-    shown: Sequence[Exhibit],
+    shown: Sequence[DecodingSample],
     repeated: Mapping[tuple[int, int], str],
     branches: Sequence[Branch],
     tokenizer: Any,
@@ -112,24 +112,24 @@ def _facts(facts: Mapping[str, str]) -> str:
     return f'<dl class="facts">{rows}</dl>'
 
 
-def number(value: float | None, digits: int) -> str:
+def format_number(value: float | None, digits: int) -> str:
     """A number with so many digits after the point, in the terminal's table and the page's; – for none."""
     return "–" if value is None or value != value else f"{value:,.{digits}f}"
 
 
-def _table(shown: Sequence[Exhibit]) -> str:
+def _table(shown: Sequence[DecodingSample]) -> str:
     names = ("", "perplexity", "distinct-1", "distinct-2", "distinct-3", "overlap", "tokens/s")
     rows = []
     for exhibit in shown:
         scores = exhibit.scores
-        cells = [_text(exhibit.name), number(scores.perplexity, 2), *(number(share, 2) for share in scores.distinct)]
-        cells += [number(scores.overlap, 0), number(exhibit.speed, 0)]
+        cells = [_text(exhibit.name), format_number(scores.perplexity, 2), *(format_number(share, 2) for share in scores.distinct)]
+        cells += [format_number(scores.overlap, 0), format_number(exhibit.speed, 0)]
         kind = "" if exhibit.samples else ' class="real"'
         rows.append(f"<tr{kind}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>\n")
     return f"<table><thead><tr>{''.join(f'<th>{name}</th>' for name in names)}</tr></thead><tbody>\n{''.join(rows)}</tbody></table>"
 
 
-def _article(exhibit: Exhibit, number: int, prompt: str, repeated: Mapping[tuple[int, int], str]) -> str:
+def _article(exhibit: DecodingSample, number: int, prompt: str, repeated: Mapping[tuple[int, int], str]) -> str:
     """One method: what it does, its flags and its texts; a text that was shown before is named instead."""
     texts = ""
     for sample, pieces in enumerate(exhibit.samples):
@@ -144,7 +144,7 @@ def _article(exhibit: Exhibit, number: int, prompt: str, repeated: Mapping[tuple
 """
 
 
-def _token(piece: Piece) -> str:
+def _token(piece: TextChunk) -> str:
     """A token in the colour of its probability, which shows when the mouse rests on it."""
     if piece.logprob is None or not piece.text:
         return _text(piece.text)
@@ -156,14 +156,14 @@ def _token(piece: Piece) -> str:
 def _list(branches: Sequence[Branch], tokenizer: Any) -> str:
     """Branches with a bar each, as long as the probability, and what follows them further in."""
     items = "".join(
-        f'<li><div class="branch"><b>{escape(_shown(branch.id, tokenizer))}</b><i>{branch.probability:.1%}</i>'
+        f'<li><div class="branch"><b>{escape(_visible(branch.id, tokenizer))}</b><i>{branch.probability:.1%}</i>'
         f'<span><u style="width:{branch.probability:.1%}"></u></span></div>{_list(branch.branches, tokenizer)}</li>'
         for branch in branches
     )
     return f"<ul>{items}</ul>" if items else ""
 
 
-def _shown(token: int, tokenizer: Any) -> str:
+def _visible(token: int, tokenizer: Any) -> str:
     """A token so that its spaces can be seen."""
     text = tokenizer.decode_bytes([token]).decode("utf-8", errors="replace")
     return text.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥")

@@ -18,22 +18,23 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from llm_scratch.cli.beginning import run_of
 from llm_scratch.cli.folders import find_runs
-from llm_scratch.cli.terminal import keeps_lines, printable, table
+from llm_scratch.cli.init_from import run_directory_of
+from llm_scratch.cli.terminal import keeps_lines, table
 from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig, from_dict, to_dict
 from llm_scratch.errors import CHECKPOINT, DATA, USAGE, UserError
+from llm_scratch.formatting import sanitize
 from llm_scratch.planning.choice import Choice
 from llm_scratch.ranges import check
-from llm_scratch.strict import read_yaml
-from llm_scratch.user_folders import expand_user
+from llm_scratch.storage.safe_parse import read_yaml
+from llm_scratch.storage.user_folders import expand_user
 
 if TYPE_CHECKING:
-    from llm_scratch.cli.progress import Watch
+    from llm_scratch.cli.progress import ProgressDisplay
     from llm_scratch.data.corpus import Corpus
+    from llm_scratch.planning.plan import Plan
     from llm_scratch.tokenizers import Tokenizer
-    from llm_scratch.training.loop import Run
-    from llm_scratch.training.plan import Plan
+    from llm_scratch.training.loop import Trainer
 
 PRESET = "text"
 MINUTES = 5.0
@@ -67,7 +68,7 @@ def source_of(paths: Sequence[str]) -> str:
     Raises:
         UserError: there is no such file, folder or source (code 3).
     """
-    from llm_scratch.data.sources import SOURCES, matching
+    from llm_scratch.data.sources import SOURCES, expand_pattern
 
     (first, *others) = paths
     if not others and not expand_user(first).exists() and first.partition(":")[0] in SOURCES:
@@ -75,7 +76,7 @@ def source_of(paths: Sequence[str]) -> str:
     if not others and (expand_user(first) / "index.json").is_file():
         return f"shards:{first}"
     for path in paths:
-        if not all(found.exists() for found in matching(path)):
+        if not all(found.exists() for found in expand_pattern(path)):
             raise UserError(f"{path}: no such file or folder here; expected text files, a folder, a pattern like 'books/*.txt'", DATA)
     return f"file:{first if not others else json.dumps(list(paths), ensure_ascii=False)}"
 
@@ -126,7 +127,7 @@ class OwnText:
         """
         if fresh:
             return None
-        named = run_of(Path(resume)) if resume != "auto" else Path(out) if out else None
+        named = run_directory_of(Path(resume)) if resume != "auto" else Path(out) if out else None
         folders = [run.path for run in reversed(find_runs()) if not run.finished] if named is None else [named]
         found = [(folder, choice) for folder in folders if (choice := Choice.load(folder)) is not None]
         for _, choice in found:
@@ -198,12 +199,12 @@ def read_again(choice: Choice, run: Path) -> list[str] | None:
     return documents
 
 
-def watch(screen: Console, plan: Plan | None, choice: Choice | None) -> Watch:
+def watch(screen: Console, plan: Plan | None, choice: Choice | None) -> ProgressDisplay:
     """The progress display of a run; it keeps the plan and the choice in the run directory."""
-    from llm_scratch.cli.progress import Watch
+    from llm_scratch.cli.progress import ProgressDisplay
 
-    class KeepsChoice(Watch):
-        def started(self, run: Run, resumed: bool) -> None:
+    class KeepsChoice(ProgressDisplay):
+        def started(self, run: Trainer, resumed: bool) -> None:
             super().started(run, resumed)
             if choice is not None:
                 choice.save(run.folder)
@@ -225,7 +226,7 @@ def as_comments(lines: Mapping[str, str]) -> str:
     return "".join(f"# {subject}: {sentence}\n" for subject, sentence in lines.items())
 
 
-def show_continuations(run: Run, choice: Choice, screen: Console) -> None:
+def show_continuations(run: Trainer, choice: Choice, screen: Console) -> None:
     """Let the model continue the text's own beginnings."""
     from llm_scratch.generation.decode import stream
 
@@ -234,16 +235,16 @@ def show_continuations(run: Run, choice: Choice, screen: Console) -> None:
     n_tokens = max(1, round(CONTINUATION * choice.facts.bytes_per_character / run.bytes_per_token))
     for number, prompt in enumerate(choice.prompts):
         pieces = stream(run.model, run.tokenizer, prompt, max_new_tokens=n_tokens, temperature=0.8, seed=number)
-        written = printable("".join(pieces)).rstrip()
-        screen.print(Text.assemble("\n", (printable(prompt), "bold"), written))
+        written = sanitize("".join(pieces)).rstrip()
+        screen.print(Text.assemble("\n", (sanitize(prompt), "bold"), written))
 
 
-def show_advice(run: Run, minutes: float, screen: Console) -> None:
+def show_advice(run: Trainer, minutes: float, screen: Console) -> None:
     """What would make the model better."""
     from llm_scratch.planning.rules import advice
-    from llm_scratch.training.records import readable_rows
+    from llm_scratch.training.run_logger import iter_metrics
 
-    losses = [row for row in readable_rows(run.folder / "metrics.jsonl") if "val_loss" in row]
+    losses = [row for row in iter_metrics(run.folder / "metrics.jsonl") if "val_loss" in row]
     for line in advice(losses, losses[-1].get("passes", 0.0) if losses else 0.0, minutes):
         screen.print(f"{'better':>8}  {line}", soft_wrap=keeps_lines(screen))
 

@@ -15,14 +15,14 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from llm_scratch.cli.terminal import boxed, command, count, keeps_lines, printable
-from llm_scratch.formatting import format_duration
-from llm_scratch.training.page import Page
-from llm_scratch.training.records import Watcher
+from llm_scratch.cli.terminal import boxed, keeps_lines
+from llm_scratch.formatting import format_count, format_duration, sanitize, shell_command
+from llm_scratch.training.append_log import DurableLog
+from llm_scratch.training.run_logger import Callback
 
 if TYPE_CHECKING:
-    from llm_scratch.training.loop import Run
-    from llm_scratch.training.plan import Plan
+    from llm_scratch.planning.plan import Plan
+    from llm_scratch.training.loop import Trainer
 
 SAMPLE_LETTERS = 480
 MIN_BAR_WIDTH = 8
@@ -40,7 +40,7 @@ def joined_to_fit(parts: Sequence[str], width: int) -> str:
     return line
 
 
-class Bar(Progress):
+class ProgressBar(Progress):
     """A progress bar with a line of numbers under it; parts that a narrow terminal has no room for are left out.
 
     Attributes:
@@ -62,8 +62,8 @@ class Bar(Progress):
         yield Text(joined_to_fit(self.status, min(width, 80)))
 
 
-class Watch(Watcher):
-    """The command line's watcher of a run (see `llm_scratch.training.records.Watcher`).
+class ProgressDisplay(Callback):
+    """The command line's watcher of a run (see `llm_scratch.training.run_logger.Callback`).
 
     Args:
         console: where to show it; a bar if it is a terminal, else lines.
@@ -73,8 +73,8 @@ class Watch(Watcher):
 
     def __init__(self, console: Console, every: float = 10.0, plan: Plan | None = None) -> None:
         self.console, self.every, self.plan = console, every, plan
-        self.bar: Bar | None = None
-        self.log: Page | None = None
+        self.bar: ProgressBar | None = None
+        self.log: DurableLog | None = None
         self.recent: deque[dict[str, float]] = deque(maxlen=20)  # rows of the last steps
         self.began = self.said = 0.0  # perf_counter()
         self.first_step = 0
@@ -88,11 +88,11 @@ class Watch(Watcher):
         if self.log is not None:
             self.log.close()
 
-    def started(self, run: Run, resumed: bool) -> None:
+    def started(self, run: Trainer, resumed: bool) -> None:
         """Open log.txt and show where the run stands."""
         if self.plan is not None:
             self.plan.save(run.folder)
-        self.log = Page(run.folder / "log.txt", self.warn)
+        self.log = DurableLog(run.folder / "log.txt", self.warn)
         self.began = self.said = perf_counter()
         self.first_step = run.step
         if run.step >= run.steps:
@@ -103,20 +103,20 @@ class Watch(Watcher):
         if resumed:
             self._say(f"goes on at step {run.step:,} of {run.steps:,}")
         if self.console.is_terminal:
-            self.bar = Bar(
+            self.bar = ProgressBar(
                 TextColumn("step {task.completed:,}/{task.total:,}"), BarColumn(None), TextColumn("{task.fields[clock]}"),
                 console=self.console, expand=True, refresh_per_second=8,
             )  # fmt: skip
             self.bar.add_task("", total=run.steps, completed=run.step, clock="")
             self.bar.start()
 
-    def _how_to_extend(self, run: Run) -> str:
+    def _how_to_extend(self, run: Trainer) -> str:
         """The command that trains a finished run longer."""
         cfg = run.config.train
         longer = ("--train.steps", str(2 * run.steps)) if cfg.epochs is None else ("--train.epochs", str(2 * cfg.epochs))
-        return f"{command('train', '--resume', run.folder, *longer)} trains longer, --fresh --force starts over"
+        return f"{shell_command('train', '--resume', run.folder, *longer)} trains longer, --fresh --force starts over"
 
-    def step(self, run: Run, row: dict[str, float]) -> None:
+    def step(self, run: Trainer, row: dict[str, float]) -> None:
         """Move the bar, or print a line if the last is old."""
         self.recent.append(row)
         if self.bar is not None:
@@ -127,19 +127,19 @@ class Watch(Watcher):
             self.said = now
             self._say(self._line(run, row), quiet=self.bar is not None)
 
-    def evaluated(self, run: Run, scores: dict[str, float]) -> None:
+    def evaluated(self, run: Trainer, scores: dict[str, float]) -> None:
         """A line that stays: loss on held-out text."""
         self._say(
             f"step {run.step:>5,}  held-out loss {scores['val_loss']:.4f}  train loss {scores['train_loss']:.4f}  "
             f"{scores['val_bits_per_byte']:.4f} bits/byte"
         )
 
-    def sampled(self, run: Run, text: str) -> None:
+    def sampled(self, run: Trainer, text: str) -> None:
         """What the model wrote, in a box on a terminal."""
-        text = printable(text).strip()
+        text = sanitize(text).strip()
         text = text if len(text) <= SAMPLE_LETTERS else text[:SAMPLE_LETTERS].rsplit(" ", 1)[0] + " …"
         if self.console.is_terminal:
-            title = f"step {run.step:,} · {count(run.tokens)} tokens"
+            title = f"step {run.step:,} · {format_count(run.tokens)} tokens"
             self.console.print(boxed(text, title, self.console.width))
         wrapped = [part for line in text.splitlines() for part in textwrap.wrap(line, 76) or [""]]
         self._say(
@@ -154,7 +154,7 @@ class Watch(Watcher):
         """Say it, and go on."""
         self._say(f"warning: {message}")
 
-    def finished(self, run: Run) -> None:
+    def finished(self, run: Trainer) -> None:
         """Take the bar away."""
         if self.bar is not None:
             self.bar.stop()
@@ -186,20 +186,20 @@ class Watch(Watcher):
         held = self.recent[-1].get("peak_memory_bytes")
         return f"{held / 2**30:.2f} GiB" if held else ""
 
-    def _clock(self, run: Run) -> str:
+    def _clock(self, run: Trainer) -> str:
         """Time gone and, by the speed so far, time left."""
         gone = perf_counter() - self.began
         left = gone / max(1, run.step - self.first_step) * (run.steps - run.step)
         return f"{format_duration(gone)} gone, {format_duration(left)} left"
 
-    def _numbers(self, run: Run) -> list[str]:
+    def _numbers(self, run: Trainer) -> list[str]:
         """The parts of the line under the bar, the most important first."""
         scores: Any = run.last_eval
         held_out = f"held-out {scores['val_loss']:.3f} = {scores['val_bits_per_byte']:.3f} bits/byte" if scores else ""
-        speed = f"{count(self._speed())} tok/s"
-        return [f"loss {self._loss():.3f}", held_out, speed, self._share(), self._memory(), f"{count(run.tokens)} tokens"]
+        speed = f"{format_count(self._speed())} tok/s"
+        return [f"loss {self._loss():.3f}", held_out, speed, self._share(), self._memory(), f"{format_count(run.tokens)} tokens"]
 
-    def _line(self, run: Run, row: dict[str, float]) -> str:
+    def _line(self, run: Trainer, row: dict[str, float]) -> str:
         """The log's line: where, loss, rate, gradient, time a step, speed, MFU, memory, tokens, clock."""
         width = len(str(run.steps))
         machine = "".join(f"{part} | " for part in (self._share(), self._memory()) if part)

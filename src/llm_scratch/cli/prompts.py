@@ -9,7 +9,7 @@ from llm_scratch.data.plain_text import decode_text
 from llm_scratch.errors import DATA, UserError
 
 
-def text_of(file: str) -> str:
+def read_text_argument(file: str) -> str:
     """The text of a file, or of standard input for "-", without the line break at its end.
 
     It is decoded by the rules for training texts: see `data.plain_text`.

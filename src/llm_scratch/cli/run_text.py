@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llm_scratch.cli.folders import RunFolder
-from llm_scratch.cli.terminal import print_line, printable
+from llm_scratch.cli.folders import RunInfo
+from llm_scratch.cli.terminal import print_line
 from llm_scratch.config import RunConfig
 from llm_scratch.errors import USAGE, UserError
+from llm_scratch.formatting import sanitize
 
 if TYPE_CHECKING:
     from llm_scratch.data.corpus import Corpus, TextFingerprint
     from llm_scratch.tokenizers import Tokenizer
 
 
-def prepare_text_of(run: RunFolder, tokenizer: Tokenizer) -> Corpus:
+def prepare_text_of(run: RunInfo, tokenizer: Tokenizer) -> Corpus:
     """The corpus of a run, encoded with its tokenizer; a text that has changed is told on stderr.
 
     Args:
@@ -34,7 +35,7 @@ def prepare_text_of(run: RunFolder, tokenizer: Tokenizer) -> Corpus:
     def check(text: TextFingerprint) -> None:
         if changed := text_change(run.text, text):
             print_line(
-                printable(
+                sanitize(
                     f"warning: the text of {run.config.data.source} has changed since {run.path} was trained "
                     f"({changed}): its validation part is not the one that the run was validated on"
                 ),

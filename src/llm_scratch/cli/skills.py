@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from llm_scratch.tokenizers import Tokenizer
 
 
-def show_skills(console: Console, model: nn.Module, tokenizer: Tokenizer, step: int | None = None) -> SkillResults:
+def print_skills(console: Console, model: nn.Module, tokenizer: Tokenizer, step: int | None = None) -> SkillResults:
     """Measure on stories that were never trained on, print, and return the results.
 
     Args:

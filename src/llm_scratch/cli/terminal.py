@@ -18,10 +18,7 @@ from rich.text import Text
 from llm_scratch.cli.narrow import terminal_columns
 from llm_scratch.cli.streams import LenientStream
 from llm_scratch.cli.word_wrap import wrap
-from llm_scratch.formatting import format_bytes, format_count, format_duration, quote, sanitize, shell_command
-
-duration, count, size, printable, command, quoted = format_duration, format_count, format_bytes, sanitize, shell_command, quote
-"""The names that the commands use."""
+from llm_scratch.formatting import sanitize
 
 
 def console(stderr: bool = False, lenient: str = "") -> Console:
@@ -76,7 +73,7 @@ class FittingTable(Table):
         spare = options.max_width - sum(needed) - 2 * (len(needed) - 1)
         for number, (column, width) in enumerate(zip(self.columns, needed)):
             if spare < 0 and column.overflow == "ellipsis" and width + spare >= MIN_SHORTENED_WIDTH:
-                column._cells = [short(_plain(cell), width + spare) for cell in column.cells]
+                column._cells = [truncate(_plain(cell), width + spare) for cell in column.cells]
                 widths[number] = _cell_widths(column)
                 needed[number] = widths[number][0]
                 spare = 0
@@ -146,9 +143,9 @@ def boxed(text: str, title: str, width: int, style: str = "none") -> RenderableT
     return Panel(Text(text), title=title, title_align="left", border_style=style, width=min(width, 88))
 
 
-def short(text: str, width: int) -> Text:
+def truncate(text: str, width: int) -> Text:
     """A cell of at most `width` letters, on one line; what is left out shows as an ellipsis, and no number is cut in two."""
-    line = " ".join(printable(text).split())
+    line = " ".join(sanitize(text).split())
     if len(line) > width:
         kept = line[: width - 1]
         line = f"{kept.rstrip('0123456789.,') if line[width - 1].isdigit() else kept}…"

@@ -16,16 +16,16 @@ import numpy as np
 
 from llm_scratch.config import DataConfig, RunConfig
 from llm_scratch.data.fit import check_fit
-from llm_scratch.data.readers import pieces
+from llm_scratch.data.readers import split_text
 from llm_scratch.data.shards import Tokens, blocks, open_shards
 from llm_scratch.data.sources import read
 from llm_scratch.errors import DATA, UserError, unknown
+from llm_scratch.storage.user_folders import expand_user
 from llm_scratch.tokenizers import TOKENIZERS, Tokenizer, decoding_every_id, load_tokenizer
 from llm_scratch.tokenizers.locate import open_tokenizer
 from llm_scratch.tokenizers.special import END_OF_TEXT, end_of_text
-from llm_scratch.user_folders import expand_user
 
-STRETCHES = 64  # of a sample of a text
+N_SPANS = 64  # of a sample of a text
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _join(documents: list[str], tokenizer: Tokenizer) -> np.ndarray:
 
 def _encode(text: str, tokenizer: Tokenizer) -> np.ndarray:
     """Token ids of one text, int32 [N]; a long one goes piece by piece, as a Python list takes 36 bytes for each id."""
-    rows = [np.array(tokenizer.encode(piece, disallowed_special=()), dtype=np.int32) for piece in pieces(text)]
+    rows = [np.array(tokenizer.encode(piece, disallowed_special=()), dtype=np.int32) for piece in split_text(text)]
     return np.concatenate([np.empty(0, np.int32), *rows])
 
 
@@ -125,7 +125,7 @@ def split_documents(documents: list[str], val_fraction: float) -> tuple[list[str
     return [text for text, held in zip(documents, held_out) if not held], val
 
 
-def _head(documents: list[str], share: float) -> list[str]:
+def _read_prefix(documents: list[str], share: float) -> list[str]:
     """The first documents, up to `share` of all characters: what a tokenizer may learn from, so that validation text stays unseen."""
     room = int(sum(map(len, documents)) * share)
     head = []
@@ -142,8 +142,8 @@ def sample_text(documents: list[str], characters: int) -> list[str]:
     total = sum(map(len, documents))
     if total <= characters:
         return documents
-    size, sample, before = characters // STRETCHES, [], 0
-    starts = [i * total // STRETCHES for i in range(STRETCHES)]
+    size, sample, before = characters // N_SPANS, [], 0
+    starts = [i * total // N_SPANS for i in range(N_SPANS)]
     for text in documents:
         for start in starts[bisect_left(starts, before - size + 1) : bisect_left(starts, before + len(text))]:
             sample.append(text[max(0, start - before) : start - before + size])
@@ -210,7 +210,7 @@ def read_corpus(
     elif data.split == "documents":
         parts = split_documents(documents, data.val_fraction)
     else:
-        parts = _head(documents, 1 - data.val_fraction), documents
+        parts = _read_prefix(documents, 1 - data.val_fraction), documents
     if tokenizer is None:
         tokenizer = make_tokenizer(config, parts[0], documents)
     _check_vocabulary(data.tokenizer, tokenizer, config.model.vocab_size)

@@ -19,14 +19,14 @@ from pathlib import Path
 import numpy as np
 
 from llm_scratch.data.plain_text import is_blank
-from llm_scratch.data.readers import Portion, pieces
-from llm_scratch.data.shards import Tally
+from llm_scratch.data.readers import Chunk, split_text
+from llm_scratch.data.shards import ShardProgress
+from llm_scratch.storage.worker_processes import worker_pool
 from llm_scratch.tokenizers import Tokenizer, load_tokenizer
-from llm_scratch.worker_processes import worker_pool
 
-END: Portion = ()
+END: Chunk = ()
 """The portion that stands for the end of a source: nothing but the <|endoftext|> after the last document."""
-AHEAD = 3  # portions a worker that may wait to be turned into ids or to be taken
+MAX_QUEUED = 3  # portions a worker that may wait to be turned into ids or to be taken
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class Encoded:
     """A portion as token ids, and what it held; `last` is that of `END`."""
 
     ids: np.ndarray
-    held: Tally
+    held: ShardProgress
     last: bool = False
 
 
-def encode(portion: Portion, tokenizer: Tokenizer, dtype: str) -> Encoded:
+def encode(portion: Chunk, tokenizer: Tokenizer, dtype: str) -> Encoded:
     """The ids of a portion: `<|endoftext|>` before each document that begins in it. Special text in a document stays text.
 
     Raises:
@@ -46,7 +46,7 @@ def encode(portion: Portion, tokenizer: Tokenizer, dtype: str) -> Encoded:
     """
     end = np.array([tokenizer.eot_token], dtype)
     if portion == END:
-        return Encoded(end, Tally(portions=1), last=True)
+        return Encoded(end, ShardProgress(portions=1), last=True)
     rows = [np.empty(0, dtype)]
     documents = empty = n_bytes = 0
     for part in portion:
@@ -57,12 +57,12 @@ def encode(portion: Portion, tokenizer: Tokenizer, dtype: str) -> Encoded:
             if begins:
                 documents += 1
                 rows.append(end)
-            rows += [np.array(tokenizer.encode(piece, disallowed_special=()), dtype) for piece in pieces(text)]
+            rows += [np.array(tokenizer.encode(piece, disallowed_special=()), dtype) for piece in split_text(text)]
             n_bytes += len(text.encode("utf-8", "surrogatepass"))
-    return Encoded(np.concatenate(rows), Tally(1, 0, documents, empty, n_bytes, sum(part.size for part in portion)))
+    return Encoded(np.concatenate(rows), ShardProgress(1, 0, documents, empty, n_bytes, sum(part.size for part in portion)))
 
 
-def encode_all(portions: Iterable[Portion], folder: Path, dtype: str, workers: int, run_first: str = "") -> Generator[Encoded]:
+def encode_all(portions: Iterable[Chunk], folder: Path, dtype: str, workers: int, run_first: str = "") -> Generator[Encoded]:
     """The ids of many portions, in their order.
 
     Args:
@@ -81,24 +81,24 @@ def encode_all(portions: Iterable[Portion], folder: Path, dtype: str, workers: i
         waiting: deque[Future[Encoded]] = deque()
         for portion in portions:
             waiting.append(pool.submit(_encode_in_worker, portion))
-            if len(waiting) > AHEAD * workers:
+            if len(waiting) > MAX_QUEUED * workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
 
-_mine: tuple[Tokenizer, str]
+_assigned: tuple[Tokenizer, str]
 """A worker's tokenizer and the type of its ids."""
 
 
 def _begin_worker(folder: Path, dtype: str, run_first: str) -> None:
     """Make a new process ready: it leaves Ctrl-C to its parent, and ends when that does, however it ended."""
-    global _mine
+    global _assigned
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if run_first:
         runpy.run_path(run_first)
-    _mine = load_tokenizer(folder), dtype
+    _assigned = load_tokenizer(folder), dtype
 
 
 def _end_with_parent() -> None:
@@ -108,5 +108,5 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _encode_in_worker(portion: Portion) -> Encoded:
-    return encode(portion, *_mine)
+def _encode_in_worker(portion: Chunk) -> Encoded:
+    return encode(portion, *_assigned)

@@ -9,7 +9,7 @@ import math
 from dataclasses import replace
 
 from llm_scratch.config import RunConfig
-from llm_scratch.data.shards import Tokens, places_of
+from llm_scratch.data.shards import Tokens, positions_of
 from llm_scratch.errors import DATA, UserError
 
 MIN_CONTEXT = 8  # tokens: a shorter row is not worth proposing
@@ -59,7 +59,7 @@ def _no_document_rows(train: Tokens, val: Tokens, eot: int | None) -> str:
     """Why rows cannot be documents; "" where they can. A whole document stands between two ends of text."""
     if eot is None:
         return "its tokenizer has no token for the end of a document"
-    n_train, n_val = (max(0, len(places_of(ids, eot)) - 1) for ids in (train, val))
+    n_train, n_val = (max(0, len(positions_of(ids, eot)) - 1) for ids in (train, val))
     if n_train and n_val:
         return ""
     if not n_train and not n_val:

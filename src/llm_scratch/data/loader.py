@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llm_scratch.data.shards import Tokens, places_of
+from llm_scratch.data.shards import Tokens, positions_of
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.model.loss import IGNORE
 
-WIDTH = 16  # rows of documents are as wide as a multiple of it: where a few widths come again, memory that was freed fits again
+PAD_MULTIPLE = 16  # rows of documents are as wide as a multiple of it: where a few widths come again, memory that was freed fits again
 Order = Literal["shuffled", "documents", "epochs", "in order"]
 
 
@@ -47,7 +47,7 @@ class TokenLoader:
         if order == "documents":
             if eot is None:
                 raise ValueError('order="documents" needs the token that begins a document; give eot')
-            ends_of_text = places_of(ids, eot)
+            ends_of_text = positions_of(ids, eot)
             self.starts = ends_of_text[:-1]
             self.ends = np.minimum(ends_of_text[1:], self.starts + T)  # the last token of each row
         else:
@@ -124,7 +124,7 @@ class TokenLoader:
     def _documents(self, starts: np.ndarray, mine: slice) -> tuple[Tensor, Tensor]:
         """Rows that hold one document each, as wide as the longest of the whole batch, up to `WIDTH`: [B, T] each."""
         lengths = self.ends[np.searchsorted(self.starts, starts)] - starts
-        places = np.arange(min(self.context_length, -(-lengths.max() // WIDTH) * WIDTH) + 1)
+        places = np.arange(min(self.context_length, -(-lengths.max() // PAD_MULTIPLE) * PAD_MULTIPLE) + 1)
         starts, lengths = starts[mine], lengths[mine]
         windows = starts[:, None] + np.minimum(places, lengths[:, None])
         tokens = torch.from_numpy(self.ids[windows].astype(np.int64))  # [B, T + 1]

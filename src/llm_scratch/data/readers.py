@@ -16,22 +16,22 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from llm_scratch.data.plain_text import decode_text, lines_before, wide_encoding, with_line_feeds
-from llm_scratch.data.sources import SOURCES, matching, read, read_bytes, text_files, text_of_line
+from llm_scratch.data.sources import SOURCES, expand_pattern, json_text, read, read_bytes, text_files
 from llm_scratch.errors import DATA, UserError, describe_error
 from llm_scratch.extras import install_command
-from llm_scratch.user_folders import expand_user
+from llm_scratch.storage.user_folders import expand_user
 
-PORTION = 1 << 20  # bytes
+CHUNK_BYTES = 1 << 20  # bytes
 LONGEST = 64 << 20  # bytes in a line of a .jsonl file: a document is held in memory
 ROWS = 32  # of a table, read together
-OPENING = 1000  # bytes that could be read in the time that it takes to open a file
+SNIFF_BYTES = 1000  # bytes that could be read in the time that it takes to open a file
 _SOLID = r"[^\s\udc80-\udcff]"  # no blank, and no byte of a character that a cut has halved
 _CUT = re.compile(rf"(?<={_SOLID})(?:(?= {_SOLID})|\n(?={_SOLID}))")
 _CUT_IN_FILE = re.compile(rf"(?<={_SOLID})(?:(?= {_SOLID})|(?:\r\n?|\n)(?={_SOLID}))")  # where line ends are not \n yet
 
 
 @dataclass(frozen=True)
-class Stretch:
+class FileSpan:
     """The bytes of a file from `begin` to `end`; `field` is where the text stands in a line of a .jsonl file."""
 
     path: Path
@@ -62,9 +62,9 @@ class Stretch:
         for number, line in enumerate(text.split("\n"), 1):
             if line.strip():
                 try:
-                    yield True, text_of_line(self.path, number, line, self.field)
+                    yield True, json_text(self.path, number, line, self.field)
                 except UserError:  # the line's number in the file is counted only for an error
-                    text_of_line(self.path, number + lines_before(self.path, self.begin), line, self.field)
+                    json_text(self.path, number + lines_before(self.path, self.begin), line, self.field)
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ class Texts:
         return ((True, text) for text in self.documents)
 
 
-Part = Stretch | Texts
-Portion = tuple[Part, ...]
+Part = FileSpan | Texts
+Chunk = tuple[Part, ...]
 
 
 @dataclass(frozen=True)
@@ -92,14 +92,14 @@ class Source:
     size: int
     parts: Callable[[], Iterator[Part]]
 
-    def portions(self) -> Iterator[Portion]:
+    def portions(self) -> Iterator[Chunk]:
         """All of it, in portions."""
         held: list[Part] = []
         size = 0
         for part in self.parts():
             held.append(part)
-            size += part.size + OPENING
-            if size >= PORTION:
+            size += part.size + SNIFF_BYTES
+            if size >= CHUNK_BYTES:
                 yield tuple(held)
                 held, size = [], 0
         if held:
@@ -123,7 +123,7 @@ def open_source(name: str, field: str = "text") -> Source:
     if kind == "hf":
         return _from_hub(name, argument, field)
     if kind == "file" or (kind not in SOURCES and expand_user(name).exists()):
-        found = matching(argument if kind == "file" else name)
+        found = expand_pattern(argument if kind == "file" else name)
         return _from_files(name, [f for path in found for f in (text_files(path, tables=True) if path.is_dir() else [path])], field)
     documents = read(name)
     sizes = [len(text.encode("utf-8", "surrogatepass")) for text in documents]
@@ -159,28 +159,28 @@ def _from_files(name: str, paths: list[Path], field: str) -> Source:
     return Source(facts, sum(sizes), parts)
 
 
-def _stretches(path: Path, size: int, field: str) -> Iterator[Stretch]:
+def _stretches(path: Path, size: int, field: str) -> Iterator[FileSpan]:
     """A file in stretches of about a portion; one that is not UTF-8 is a single stretch."""
     is_jsonl = path.suffix == ".jsonl"
     after = _after_line if is_jsonl else _after_word
     begin = 0
-    if size > PORTION and wide_encoding(read_bytes(path, 0, 4)):
-        yield Stretch(path, 0, size, field, whole=True)
+    if size > CHUNK_BYTES and wide_encoding(read_bytes(path, 0, 4)):
+        yield FileSpan(path, 0, size, field, whole=True)
         return
     while begin < size:
         end = size
-        if begin + PORTION < size:
+        if begin + CHUNK_BYTES < size:
             with path.open("rb") as file:
-                end = min(size, after(file, begin + PORTION))
-        yield Stretch(path, begin, end, field, whole=is_jsonl or (begin == 0 and end == size))
+                end = min(size, after(file, begin + CHUNK_BYTES))
+        yield FileSpan(path, begin, end, field, whole=is_jsonl or (begin == 0 and end == size))
         begin = end
     if not size:
-        yield Stretch(path, 0, 0, field, whole=True)
+        yield FileSpan(path, 0, 0, field, whole=True)
 
 
 def _after_word(file: BinaryIO, offset: int) -> int:
     """A place at or after `offset` where a text can be cut and keep its tokens; if none is near, between two characters."""
-    for window in (PORTION >> 8, PORTION):
+    for window in (CHUNK_BYTES >> 8, CHUNK_BYTES):
         file.seek(offset)
         data = file.read(window)
         if found := _CUT_IN_FILE.search(data.decode("utf-8", "surrogateescape")):
@@ -192,7 +192,7 @@ def _after_line(file: BinaryIO, offset: int) -> int:
     """The first place after `offset` where a line begins."""
     file.seek(offset)
     read_so_far = 0
-    while data := file.read(PORTION):
+    while data := file.read(CHUNK_BYTES):
         if (end := data.find(b"\n")) >= 0:
             return offset + read_so_far + end + 1
         read_so_far += len(data)
@@ -206,14 +206,14 @@ def _after_line(file: BinaryIO, offset: int) -> int:
     return offset + read_so_far
 
 
-def pieces(text: str) -> Iterator[str]:
+def split_text(text: str) -> Iterator[str]:
     """A text in pieces of about a portion, cut where `_after_word` would."""
     begin = 0
     while begin < len(text):
         end = len(text)
-        if begin + 2 * PORTION < end:
-            found = _CUT.search(text, begin + PORTION, begin + 2 * PORTION)
-            end = found.end() if found else begin + PORTION
+        if begin + 2 * CHUNK_BYTES < end:
+            found = _CUT.search(text, begin + CHUNK_BYTES, begin + 2 * CHUNK_BYTES)
+            end = found.end() if found else begin + CHUNK_BYTES
         yield text[begin:end]
         begin = end
 

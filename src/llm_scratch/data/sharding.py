@@ -18,18 +18,18 @@ from typing import Any
 
 import numpy as np
 
-from llm_scratch import files
 from llm_scratch.data.encoding import END, Encoded, encode_all
-from llm_scratch.data.readers import PORTION, Source, open_source, pieces
-from llm_scratch.data.shards import Index, Shard, Tally, check_size, sha256_of
+from llm_scratch.data.readers import CHUNK_BYTES, Source, open_source, split_text
+from llm_scratch.data.shards import Shard, ShardIndex, ShardProgress, check_size, sha256_of
 from llm_scratch.errors import DATA, INTERRUPTED, UserError, unknown
+from llm_scratch.storage import files
+from llm_scratch.storage.user_folders import expand_user
+from llm_scratch.storage.worker_processes import check_main_guard
 from llm_scratch.tokenizers import TOKENIZERS, Tokenizer, save_tokenizer
-from llm_scratch.user_folders import expand_user
-from llm_scratch.worker_processes import check_main_guard
 
 SAMPLE = 32 << 20  # bytes of text that a new bpe vocabulary is learned from, at most
 
-Watch = Callable[[Tally, int], None]
+PrepareCallback = Callable[[ShardProgress, int], None]
 """Is told after every portion: how far the source is read, and how many tokens that gave."""
 
 
@@ -43,9 +43,9 @@ def make_shards(
     shard_tokens: int = 100_000_000,
     workers: int = 1,
     run_first: str = "",
-    found: Callable[[int, Index], None] = lambda size, index: None,
-    watch: Watch = lambda done, tokens: None,
-) -> Index:
+    found: Callable[[int, ShardIndex], None] = lambda size, index: None,
+    watch: PrepareCallback = lambda done, tokens: None,
+) -> ShardIndex:
     """Turn a source into a folder of token shards, or go on where that was stopped.
 
     Args:
@@ -74,24 +74,24 @@ def make_shards(
     text = open_source(source, field)
     name = tokenizer if isinstance(tokenizer, str) else f"sha256:{hashlib.sha256(_as_file(tokenizer)).hexdigest()}"
     settings = {"field": field, "tokenizer": name, "vocab_size": vocab_size, "shard_tokens": shard_tokens}
-    index = _work_begun(folder, settings, text) or _new_index(folder, settings, text, tokenizer)
+    index = _resume(folder, settings, text) or _new_index(folder, settings, text, tokenizer)
     found(text.size, index)
     if index.complete:
         return index
     encoded = encode_all(
         islice(chain(text.portions(), [END]), index.done.portions, None),
-        folder, index.dtype, min(workers, max(1, text.size // PORTION)), run_first,
+        folder, index.dtype, min(workers, max(1, text.size // CHUNK_BYTES)), run_first,
     )  # fmt: skip
     try:
-        return _write(index, _Row(encoded, index, watch), folder)
+        return _write(index, _TokenStream(encoded, index, watch), folder)
     except KeyboardInterrupt:
-        kept = f"{Index.load(folder).tokens:,} tokens are kept in {folder}"
+        kept = f"{ShardIndex.load(folder).tokens:,} tokens are kept in {folder}"
         raise UserError(f"stopped; {kept}; the same command goes on from there", INTERRUPTED) from None
     finally:
         encoded.close()
 
 
-def _work_begun(folder: Path, settings: dict[str, Any], source: Source) -> Index | None:
+def _resume(folder: Path, settings: dict[str, Any], source: Source) -> ShardIndex | None:
     """The index of the same work, if it was begun in this folder; what a kill left half-written is removed.
 
     Raises:
@@ -104,10 +104,10 @@ def _work_begun(folder: Path, settings: dict[str, Any], source: Source) -> Index
     if strange and not begun:
         raise UserError(f"{folder} holds other files, such as {strange[0]!r}; choose a new or an empty folder", DATA)
     for left in folder.glob(".*.part"):
-        files.disk.remove(left)
+        files.filesystem.remove(left)
     if not begun:
         return None
-    index = Index.load(folder)
+    index = ShardIndex.load(folder)
     changed = [
         f"{key} was {index.settings.get(key)!r} and is now {value!r}" for key, value in settings.items() if index.settings.get(key) != value
     ]
@@ -124,14 +124,14 @@ def _work_begun(folder: Path, settings: dict[str, Any], source: Source) -> Index
     return index
 
 
-def _new_index(folder: Path, settings: dict[str, Any], source: Source, tokenizer: str | Tokenizer) -> Index:
+def _new_index(folder: Path, settings: dict[str, Any], source: Source, tokenizer: str | Tokenizer) -> ShardIndex:
     """Begin: make the tokenizer, and write what is going to be done."""
     if isinstance(tokenizer, str):
         tokenizer = _make_tokenizer(tokenizer, settings["vocab_size"], source)
     dtype, content = "uint16" if tokenizer.n_vocab <= 1 << 16 else "uint32", _as_file(tokenizer)
-    index = Index(settings, source.facts, dtype, tokenizer.n_vocab, tokenizer.eot_token, hashlib.sha256(content).hexdigest())
+    index = ShardIndex(settings, source.facts, dtype, tokenizer.n_vocab, tokenizer.eot_token, hashlib.sha256(content).hexdigest())
     index.save(folder)
-    files.write_whole(folder / "tokenizer.json", content)
+    files.atomic_write(folder / "tokenizer.json", content)
     return index
 
 
@@ -141,12 +141,12 @@ def _make_tokenizer(name: str, vocab_size: int | None, source: Source) -> Tokeni
         raise unknown("tokenizer", name, TOKENIZERS, extensible=True)
     if name == "words":
         raise UserError("the tokenizer 'words' forgets the blanks between words, so its text cannot be had back; take bpe, gpt2 or chars")
-    return TOKENIZERS[name](_head(source, min(SAMPLE, source.size // 2)) if name == "bpe" else source.texts(), vocab_size)
+    return TOKENIZERS[name](_read_prefix(source, min(SAMPLE, source.size // 2)) if name == "bpe" else source.texts(), vocab_size)
 
 
-def _head(source: Source, room: int) -> Iterator[str]:
+def _read_prefix(source: Source, room: int) -> Iterator[str]:
     """The beginning of a source's text, as many bytes as there is room for."""
-    for text in chain.from_iterable(map(pieces, source.texts())):
+    for text in chain.from_iterable(map(split_text, source.texts())):
         data = text.encode("utf-8", "replace")[:room]
         room -= len(data)
         yield data.decode("utf-8", "ignore")
@@ -161,7 +161,7 @@ def _as_file(tokenizer: Tokenizer) -> bytes:
         return (Path(folder) / "tokenizer.json").read_bytes()
 
 
-class _Row:
+class _TokenStream:
     """The ids of all portions in one row, from which one shard after the other is taken.
 
     Args:
@@ -169,7 +169,7 @@ class _Row:
         index: says where the next shard begins.
     """
 
-    def __init__(self, encoded: Generator[Encoded], index: Index, watch: Watch) -> None:
+    def __init__(self, encoded: Generator[Encoded], index: ShardIndex, watch: PrepareCallback) -> None:
         self.encoded, self.watch = encoded, watch
         self.before = replace(index.done, skip=0)  # what was held by the portions before the current one
         self.tokens = index.tokens  # taken so far
@@ -182,7 +182,7 @@ class _Row:
         return self.current.last and self.at == len(self.current.ids)
 
     @property
-    def done(self) -> Tally:
+    def done(self) -> ShardProgress:
         """Where the next shard begins."""
         return replace(self.before, skip=self.at)
 
@@ -200,12 +200,12 @@ class _Row:
             yield ids.astype(ids.dtype.newbyteorder("<")).tobytes()
 
 
-def _write(index: Index, row: _Row, folder: Path) -> Index:
+def _write(index: ShardIndex, row: _TokenStream, folder: Path) -> ShardIndex:
     """Cut a row into shards; the index is saved after each."""
     while not index.complete:
         name, sha, before = f"shard-{len(index.shards):05}.bin", hashlib.sha256(), row.tokens
-        with files.whole_file(folder / name) as part:
-            files.disk.write(part, _hashed(row.take(index.settings["shard_tokens"]), sha))
+        with files.atomic_file(folder / name) as part:
+            files.filesystem.write(part, _hashed(row.take(index.settings["shard_tokens"]), sha))
         shard = Shard(name, row.tokens - before, sha.hexdigest())
         if row.ended and not row.done.documents:
             raise UserError(f"source {index.source['name']!r} holds no text; expected at least one document", DATA)

@@ -24,12 +24,12 @@ from typing import Any
 import numpy as np
 
 from llm_scratch.errors import DATA, UserError, describe_error
-from llm_scratch.files import write_whole
-from llm_scratch.user_folders import expand_user
+from llm_scratch.storage.files import atomic_write
+from llm_scratch.storage.user_folders import expand_user
 
 VERSION = 1
 BLOCK = 1 << 22  # ids looked at together where a whole row is gone through
-_AGAIN = "run `llm-scratch data prepare` again with --fresh"
+_REPREPARE_HINT = "run `llm-scratch data prepare` again with --fresh"
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Tally:
+class ShardProgress:
     """How far the work is: what all portions of the source before one held, and how many tokens of that one are in shards too."""
 
     portions: int = 0
@@ -53,12 +53,12 @@ class Tally:
     text_bytes: int = 0
     source_bytes: int = 0
 
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(*(a + b for a, b in zip(astuple(self), astuple(other))))
+    def __add__(self, other: ShardProgress) -> ShardProgress:
+        return ShardProgress(*(a + b for a, b in zip(astuple(self), astuple(other))))
 
 
 @dataclass(frozen=True)
-class Index:
+class ShardIndex:
     """What a folder of shards holds; `settings` and what is known of the `source` decide every byte of it."""
 
     settings: dict[str, Any]
@@ -68,7 +68,7 @@ class Index:
     eot: int
     tokenizer_sha256: str
     shards: tuple[Shard, ...] = ()
-    done: Tally = field(default_factory=Tally)
+    done: ShardProgress = field(default_factory=ShardProgress)
     complete: bool = False
     version: int = VERSION
 
@@ -79,10 +79,10 @@ class Index:
 
     def save(self, folder: Path) -> None:
         """Write index.json, whole or not at all."""
-        write_whole(folder / "index.json", json.dumps({"tokens": self.tokens, **asdict(self)}, indent=1) + "\n")
+        atomic_write(folder / "index.json", json.dumps({"tokens": self.tokens, **asdict(self)}, indent=1) + "\n")
 
     @classmethod
-    def load(cls, folder: Path) -> Index:
+    def load(cls, folder: Path) -> ShardIndex:
         """Read index.json.
 
         Raises:
@@ -93,7 +93,7 @@ class Index:
             version, tokens = values["version"], values.pop("tokens")
             if version == VERSION:
                 shards = tuple(Shard(**shard) for shard in values.pop("shards"))
-                index = cls(**values | {"shards": shards, "done": Tally(**values["done"])})
+                index = cls(**values | {"shards": shards, "done": ShardProgress(**values["done"])})
                 if tokens != index.tokens or index.dtype not in ("uint16", "uint32") or index.settings["shard_tokens"] < 1:
                     raise ValueError("its numbers contradict each other")
                 return index
@@ -102,8 +102,8 @@ class Index:
                 f"no token shards in {folder} ({e.strerror}); expected a folder that `llm-scratch data prepare` made", DATA
             ) from e
         except (ValueError, KeyError, TypeError, AttributeError) as e:
-            raise UserError(f"{folder}/index.json is damaged ({describe_error(e, named=True)}); {_AGAIN}", DATA) from e
-        raise UserError(f"{folder} holds shards of version {version!r}, and this program knows {VERSION}; {_AGAIN}", DATA)
+            raise UserError(f"{folder}/index.json is damaged ({describe_error(e, named=True)}); {_REPREPARE_HINT}", DATA) from e
+        raise UserError(f"{folder} holds shards of version {version!r}, and this program knows {VERSION}; {_REPREPARE_HINT}", DATA)
 
 
 class ShardedTokens:
@@ -160,20 +160,20 @@ def blocks(ids: Tokens, begin: int = 0) -> Iterator[tuple[int, np.ndarray]]:
         yield first, np.asarray(ids[first : first + BLOCK])
 
 
-def places_of(ids: Tokens, token: int) -> np.ndarray:
+def positions_of(ids: Tokens, token: int) -> np.ndarray:
     """Every place where a token stands."""
     found = [first + np.flatnonzero(block == token) for first, block in blocks(ids)]
     return np.concatenate([np.empty(0, np.int64), *found])
 
 
-def open_shards(folder: str | Path) -> tuple[ShardedTokens, Index]:
+def open_shards(folder: str | Path) -> tuple[ShardedTokens, ShardIndex]:
     """The tokens of a folder of shards, memory-mapped, and its index. Sizes are checked; `check_shards` checks every byte.
 
     Raises:
         UserError: not a folder of shards, one that is not finished, or a shard that is missing or too short (code 3).
     """
     folder = expand_user(folder)
-    index = Index.load(folder)
+    index = ShardIndex.load(folder)
     if not index.complete:
         raise UserError(
             f"the shards in {folder} are not finished ({index.tokens:,} tokens so far); run the same `llm-scratch data prepare` again", DATA
@@ -181,7 +181,7 @@ def open_shards(folder: str | Path) -> tuple[ShardedTokens, Index]:
     return ShardedTokens([_map(folder, shard, index) for shard in index.shards], index.settings["shard_tokens"]), index
 
 
-def _map(folder: Path, shard: Shard, index: Index) -> np.ndarray:
+def _map(folder: Path, shard: Shard, index: ShardIndex) -> np.ndarray:
     """A shard's ids, memory-mapped."""
     path, dtype = folder / shard.file, np.dtype(index.dtype).newbyteorder("<")
     check_size(path, shard.tokens * dtype.itemsize)
@@ -196,7 +196,7 @@ def check_size(path: Path, size: int) -> None:
     """
     found = path.stat().st_size if path.is_file() else None
     if found != size:
-        raise UserError(f"{path} {'is missing' if found is None else f'has {found:,} bytes, not {size:,}'}; {_AGAIN}", DATA)
+        raise UserError(f"{path} {'is missing' if found is None else f'has {found:,} bytes, not {size:,}'}; {_REPREPARE_HINT}", DATA)
 
 
 def check_shards(folder: str | Path) -> Iterator[str]:
@@ -209,7 +209,7 @@ def check_shards(folder: str | Path) -> Iterator[str]:
     _, index = open_shards(folder)
     for file, sha256 in [("tokenizer.json", index.tokenizer_sha256), *((shard.file, shard.sha256) for shard in index.shards)]:
         if (found := sha256_of(folder / file)) != sha256:
-            raise UserError(f"{folder / file} is damaged: its sha256 is {found[:16]}…, expected {sha256[:16]}…; {_AGAIN}", DATA)
+            raise UserError(f"{folder / file} is damaged: its sha256 is {found[:16]}…, expected {sha256[:16]}…; {_REPREPARE_HINT}", DATA)
         yield file
 
 
@@ -223,4 +223,4 @@ def sha256_of(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as e:
-        raise UserError(f"cannot read {path}: {e.strerror}; {_AGAIN}", DATA) from e
+        raise UserError(f"cannot read {path}: {e.strerror}; {_REPREPARE_HINT}", DATA) from e

@@ -25,11 +25,11 @@ from pathlib import Path
 import numpy as np
 
 from llm_scratch.data.plain_text import begins_as_text, decode_text, is_blank, with_line_feeds
-from llm_scratch.data.shards import open_shards, places_of
-from llm_scratch.download import FILES, cache_folder, fetch
+from llm_scratch.data.shards import open_shards, positions_of
 from llm_scratch.errors import DATA, UserError, unknown
+from llm_scratch.storage.download import FILES, cache_folder, fetch
+from llm_scratch.storage.user_folders import expand_user
 from llm_scratch.tokenizers import load_tokenizer
-from llm_scratch.user_folders import expand_user
 
 PEEK_BYTES = 1 << 16  # read of a file in a folder to see whether it is text
 MAX_NAME = 60  # characters of a source in a warning: a list of paths can be long
@@ -59,7 +59,7 @@ def read(source: str) -> list[str]:
 
 
 def _downloaded(name: str, file: str, about: str) -> Callable[[str], list[str]]:
-    """A source that is one pinned file of the table in `llm_scratch.download`."""
+    """A source that is one pinned file of the table in `llm_scratch.storage.download`."""
 
     def source(argument: str) -> list[str]:
         _no_argument(name, argument)
@@ -76,11 +76,11 @@ def _no_argument(name: str, argument: str) -> None:
 
 def stories(argument: str) -> list[str]:
     """Made-up children's stories, seeds 0 to N - 1; the argument is N, 20000 unless given."""
-    from llm_scratch.data.stories import HELD_OUT, tell
+    from llm_scratch.data.stories import HELD_OUT, generate_story
 
     if not re.fullmatch("[0-9]{0,10}", argument) or not 0 < int(argument or 20_000) <= HELD_OUT:
         raise UserError(f"stories:{argument} does not say how many stories; expected a number up to {HELD_OUT}, e.g. stories:20000")
-    return [tell(seed).text for seed in range(int(argument or 20_000))]
+    return [generate_story(seed).text for seed in range(int(argument or 20_000))]
 
 
 def python_docs(argument: str) -> list[str]:
@@ -113,14 +113,14 @@ def _prose(topic: str) -> list[str]:
 
 def files(argument: str) -> list[str]:
     """Your own text: a file, a folder, a pattern like books/*.txt or books/**/*.txt (in the order of their names), or a list of these."""
-    paths = [file for path in matching(argument) for file in (text_files(path) if path.is_dir() else [path])]
+    paths = [file for path in expand_pattern(argument) for file in (text_files(path) if path.is_dir() else [path])]
     documents = [document for path in paths for document in _documents(path)]
     if len(documents) == 1 and paths[0].suffix != ".jsonl" and is_blank(documents[0]):
         raise UserError(f"{paths[0]} is empty; expected text", DATA)
     return documents
 
 
-def matching(argument: str) -> list[Path]:
+def expand_pattern(argument: str) -> list[Path]:
     """The path, the files of the pattern, or the paths of the list that stand after `file:`.
 
     Args:
@@ -134,7 +134,7 @@ def matching(argument: str) -> list[Path]:
     if not argument:
         raise UserError("source 'file:' names no file; expected file:PATH or file:'books/*.txt'", DATA)
     if (several := path_list(argument)) is not None:
-        return [path for part in several for path in matching(part)]
+        return [path for part in several for path in expand_pattern(part)]
     paths = [expand_user(argument)]
     if not paths[0].exists() and glob.has_magic(argument):
         found = sorted(Path(p) for p in glob.glob(_as_pattern(paths[0]), recursive=True) if Path(p).is_file())
@@ -204,7 +204,7 @@ def _documents(path: Path) -> list[str]:
     text = decode_text(path, read_bytes(path))
     if path.suffix != ".jsonl":
         return [text]
-    return [text_of_line(path, number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    return [json_text(path, number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
 
 
 def read_bytes(path: Path, begin: int = 0, end: int | None = None) -> bytes:
@@ -221,7 +221,7 @@ def read_bytes(path: Path, begin: int = 0, end: int | None = None) -> bytes:
         raise UserError(f"cannot read {path}: {e.strerror or e}; expected a text file", DATA) from e
 
 
-def text_of_line(path: Path, number: int, line: str | bytes, field: str = "text") -> str:
+def json_text(path: Path, number: int, line: str | bytes, field: str = "text") -> str:
     """The text in one line of a .jsonl file, which stands under `field` in its object.
 
     Raises:
@@ -247,12 +247,12 @@ def shards(argument: str) -> list[str]:
     """
     tokens, index = open_shards(argument)
     tokenizer = load_tokenizer(expand_user(argument))
-    ends = places_of(tokens, index.eot)
+    ends = positions_of(tokens, index.eot)
     return [tokenizer.decode(tokens[np.arange(begin + 1, end)].tolist()) for begin, end in zip(ends, ends[1:])]
 
 
 DOWNLOADED = {"verdict": "the-verdict.txt", "shakespeare": "tinyshakespeare.txt"}
-"""The sources that are one file of `llm_scratch.download.FILES`."""
+"""The sources that are one file of `llm_scratch.storage.download.FILES`."""
 
 
 def on_this_machine(name: str) -> Path | None:

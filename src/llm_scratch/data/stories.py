@@ -59,7 +59,7 @@ def _beats(plan: str) -> Pieces:
 _SHAPES = Pick(tuple(_beats(plan)[1:] for plan in STORY_SHAPES.values()))  # no space before the first sentence
 
 
-def tell(seed: int) -> Story:
+def generate_story(seed: int) -> Story:
     """The story of this seed, the same on every machine and every version of Python.
 
     Only `Random.random` is used: its sequence for a seed is promised never to change
@@ -115,11 +115,11 @@ def entropy() -> float:
 @cache
 def floor_bits_per_byte(n_stories: int = 200) -> float:
     """The entropy of held-out stories in bits per byte: the validation loss that no model can beat on average."""
-    stories = [tell(HELD_OUT + i) for i in range(n_stories)]
+    stories = [generate_story(HELD_OUT + i) for i in range(n_stories)]
     return sum(story.bits for story in stories) / sum(len(story.text.encode()) for story in stories)
 
 
 def example_probes() -> list[Probe]:
     """One question of each skill, in the order of `SKILLS`: from held-out stories, the shortest of the first 20 stories."""
-    probes = [probe for i in range(20) for probe in tell(HELD_OUT + i).probes]
+    probes = [probe for i in range(20) for probe in generate_story(HELD_OUT + i).probes]
     return [min((probe for probe in probes if probe.skill == skill), key=lambda probe: len(probe.prompt)) for skill in SKILLS]

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from llm_scratch.errors import DATA, UserError
-from llm_scratch.worker_processes import can_have_workers
+from llm_scratch.storage.worker_processes import can_have_workers
 
 if TYPE_CHECKING:
     from llm_scratch.tokenizers import Tokenizer

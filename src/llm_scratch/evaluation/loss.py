@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from llm_scratch.errors import DATA, UserError
-from llm_scratch.model import running
+from llm_scratch.model import introspection
+from llm_scratch.model.introspection import check_ids, device_of, eval_mode, vocab_size
 from llm_scratch.model.loss import IGNORE, next_token_loss
-from llm_scratch.model.running import check_ids, device_of, evaluating, vocab_size
 from llm_scratch.ranges import check
 from llm_scratch.tokenizers.special import end_of_text
 
@@ -88,12 +88,12 @@ def evaluate_tokens(
         raise UserError(f"a loss needs at least 2 tokens, one to foretell from the other; the text has {len(ids)}", DATA)
     for name, value in (("context_length", context_length), ("batch_size", batch_size), ("stride", stride)):
         check(name, value)
-    size = min(limit for limit in (context_length, running.context_length(model), n_targets) if limit is not None)
+    size = min(limit for limit in (context_length, introspection.context_length(model), n_targets) if limit is not None)
     if stride is not None and stride > size and size < n_targets:
         raise UserError(f"stride={stride} leaves tokens out; it must be at most the {size} tokens of a window")
     batch_size = max(1, min(batch_size, MAX_SCORES // (size * (vocab_size(model) or 1))))
     nats, n_tokens, n_bytes, device = 0.0, 0, 0, device_of(model)
-    with evaluating(model), torch.inference_mode():
+    with eval_mode(model), torch.inference_mode():
         for inputs, targets in _batches(ids, size, min(stride or size, size), batch_size):
             check_ids(model, inputs)
             nats_per_target = next_token_loss(model(inputs.to(device)), targets.to(device), "none")  # [B, T]

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from llm_scratch.files import write_whole
+from llm_scratch.storage.files import atomic_write
 
 FILE = "skills.json"
 
@@ -75,7 +75,7 @@ class SkillResults:
         """Write skills.json into a run directory."""
         values = asdict(self)
         values["skills"] = {score["skill"]: score for score in values.pop("scores")}
-        write_whole(run / FILE, json.dumps(values, indent=1) + "\n")
+        atomic_write(run / FILE, json.dumps(values, indent=1) + "\n")
 
 
 def read_skills(run: Path) -> SkillResults | None:

@@ -14,15 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from llm_scratch.data.stories import HELD_OUT, SKILLS, Probe, Story, example_probes, floor_bits_per_byte, tell
+from llm_scratch.data.stories import HELD_OUT, SKILLS, Probe, Story, example_probes, floor_bits_per_byte, generate_story
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.evaluation.loss import MAX_SCORES, in_float64
 from llm_scratch.evaluation.skill_results import SkillExample, SkillScore
-from llm_scratch.model.running import check_ids, context_length, device_of, evaluating, vocab_size
+from llm_scratch.model.introspection import check_ids, context_length, device_of, eval_mode, vocab_size
 from llm_scratch.ranges import check
 from llm_scratch.tokenizers.special import end_of_text
 
-__all__ = ["SkillExample", "SkillScore", "judge", "measure_skills", "skill_examples", "story_bits_per_byte"]
+__all__ = ["SkillExample", "SkillScore", "score_choices", "measure_skills", "skill_examples", "story_bits_per_byte"]
 
 Row = tuple[int, ...]
 
@@ -47,7 +47,7 @@ def measure_skills(
     right = dict.fromkeys(SKILLS, 0)
     chance = dict.fromkeys(SKILLS, 0.0)
     n = dict.fromkeys(SKILLS, 0)
-    for probe, is_right in zip(probes, judge(model, tokenizer, probes, batch_size, device), strict=True):
+    for probe, is_right in zip(probes, score_choices(model, tokenizer, probes, batch_size, device), strict=True):
         right[probe.skill] += is_right
         chance[probe.skill] += 1 / (1 + len(probe.others))
         n[probe.skill] += 1
@@ -59,7 +59,7 @@ def measure_skills(
     return scores
 
 
-def judge(
+def score_choices(
     model: nn.Module, tokenizer: Any, probes: Sequence[Probe], batch_size: int = 64, device: torch.device | str | None = None
 ) -> list[bool]:
     """Whether the model prefers each probe's answer to all the wrong ones; a tie is wrong."""
@@ -135,7 +135,7 @@ def story_bits_per_byte(
 
 def _held_out(n_stories: int) -> list[Story]:
     check("n_stories", n_stories)
-    return [tell(HELD_OUT + i) for i in range(n_stories)]
+    return [generate_story(HELD_OUT + i) for i in range(n_stories)]
 
 
 def _end_of_text(tokenizer: Any) -> int:
@@ -157,7 +157,7 @@ def _logits(
     longest, limit = len(rows[order[0]]), context_length(model)
     if limit is not None and longest > limit:
         raise UserError(f"a story has {longest} tokens, but the model sees {limit}; train with a larger context_length or vocabulary")
-    with evaluating(model), torch.inference_mode():
+    with eval_mode(model), torch.inference_mode():
         while order:
             T = len(rows[order[0]])
             B = max(1, min(batch_size, MAX_SCORES // (T * (vocab_size(model) or 1))))

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from llm_scratch.errors import DATA, UserError
-from llm_scratch.generation.reader import Reader
+from llm_scratch.generation.cached_model import CachedModel
 from llm_scratch.generation.steps import Step
-from llm_scratch.model.running import evaluating
+from llm_scratch.model.introspection import eval_mode
 from llm_scratch.ranges import check
 
 
@@ -61,14 +61,14 @@ def beam_search(
     check("max_new_tokens", max_new_tokens)
     if len(idx) != 1 or not 1 <= n_best <= width:
         raise UserError(f"beam search takes one text and 1 <= n_best <= width; got {len(idx)} texts, n_best={n_best}, width={width}")
-    reader = Reader(model, context_size, prefill_chunk)
+    reader = CachedModel(model, context_size, prefill_chunk)
     begin = idx.shape[1]
     if reader.size is not None and begin > reader.size:
         raise UserError(f"the prompt has {begin} tokens and the model sees {reader.size}; a beam does not slide, so shorten it", DATA)
     last = max_new_tokens if reader.size is None else min(max_new_tokens, reader.size - begin + 1)
     scores = torch.zeros(1, device=idx.device)
     ended: list[Beam] = []
-    with evaluating(model):
+    with eval_mode(model):
         for length in range(1, last + 1):
             logprobs = reader(idx)[:, -1, :n_vocab].log_softmax(-1) + scores[:, None]
             best = logprobs.flatten().topk(min(2 * width, logprobs.numel()))  # twice as many: should all of the first half end, half go on
@@ -84,7 +84,7 @@ def beam_search(
             if not len(alive) or (len(ended) == width and float(best.values[alive[0]]) / length**length_penalty <= ended[-1].score):
                 break
             rows, scores = rows[alive], best.values[alive]
-            reader.pick(rows)
+            reader.select_rows(rows)
             idx = torch.cat([idx[rows], tokens[alive, None]], dim=1)
     return ended[:n_best]
 
@@ -94,6 +94,6 @@ def beam_steps(model: nn.Module, idx: Tensor, best: Beam) -> Iterator[Step]:
     """A text that has been found, token by token as the other ways of writing give theirs, with the scores of one more reading."""
     text = torch.tensor([best.ids], dtype=torch.long, device=idx.device)
     if best.ids:
-        with evaluating(model):
-            logits = Reader(model)(torch.cat([idx, text[:, :-1]], dim=1), len(best.ids))
+        with eval_mode(model):
+            logits = CachedModel(model)(torch.cat([idx, text[:, :-1]], dim=1), len(best.ids))
         yield from (Step(text[:, i : i + 1], logits[:, i]) for i in range(len(best.ids)))

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llm_scratch.errors import UserError
-from llm_scratch.generation.reader import Reader
+from llm_scratch.generation.cached_model import CachedModel
 from llm_scratch.generation.steps import Step
-from llm_scratch.model.running import evaluating
+from llm_scratch.model.introspection import eval_mode
 from llm_scratch.ranges import check
 
 
@@ -64,18 +64,18 @@ def contrastive(
     check("alpha", alpha)
     if len(idx) != 1 or not hasattr(model, "hidden"):
         raise UserError(f"contrastive search takes one text and a model with `hidden`; got {len(idx)} texts, {type(model).__name__}")
-    reader = Reader(model, context_size, prefill_chunk)
-    with evaluating(model):
+    reader = CachedModel(model, context_size, prefill_chunk)
+    with eval_mode(model):
         past = reader.hidden(idx)[0]
-        logits = reader.scores(past[-1:])  # [B, V]
+        logits = reader.logits(past[-1:])  # [B, V]
         while on_full == "slide" or reader.size is None or idx.shape[1] <= reader.size:
             probas, tokens = logits[0, :n_vocab].softmax(-1).topk(min(k, logits[0, :n_vocab].numel()))
             longer = torch.cat([idx.expand(len(tokens), -1), tokens[:, None]], dim=1)
-            reader.pick([0] * len(tokens))
+            reader.select_rows([0] * len(tokens))
             hidden = reader.hidden(longer)  # one new vector each; where the window slides, all of it anew
             best = int(contrastive_scores(probas, hidden[:, -1], past, alpha).argmax())
             yield Step(tokens[best : best + 1, None], logits)
-            reader.pick([best])
+            reader.select_rows([best])
             idx = longer[best : best + 1]
             past = hidden[best] if hidden.shape[1] > 1 else torch.cat([past, hidden[best]])
-            logits = reader.scores(hidden[best, -1:])  # [B, V]
+            logits = reader.logits(hidden[best, -1:])  # [B, V]

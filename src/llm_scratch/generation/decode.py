@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from llm_scratch.errors import GenerationWarning
-from llm_scratch.generation.pieces import Piece, Writer, piece
-from llm_scratch.generation.reader import BLANK, NO_CHOICE, check_prompt, pad_left
+from llm_scratch.generation.cached_model import NO_CHOICE, PAD, check_prompt, pad_left
+from llm_scratch.generation.detokenizer import StreamingDetokenizer, TextChunk, text_chunk
 from llm_scratch.generation.sampling import Generators
-from llm_scratch.generation.steps import Step, chooser, steps
-from llm_scratch.model.cache import KVCache
-from llm_scratch.model.running import context_length, device_of
+from llm_scratch.generation.steps import Step, build_sampler, steps
+from llm_scratch.model.introspection import context_length, device_of
+from llm_scratch.model.kv_cache import KVCache
 from llm_scratch.ranges import MAX_SEED, check
 from llm_scratch.tokenizers.special import end_of_text
 
@@ -65,7 +65,7 @@ def generate(
         UserError: an empty prompt, an id outside the vocabulary, a setting out of its range.
     """
     _check(model, idx, max_new_tokens, context_size, temperature)
-    choose = chooser(generator, temperature=temperature, top_k=top_k, top_p=top_p, **settings)
+    choose = build_sampler(generator, temperature=temperature, top_k=top_k, top_p=top_p, **settings)
     how: dict[str, Any] = {"samples": samples, "on_full": on_full, "prefill_chunk": prefill_chunk, "cache": cache}
     if on_full == "slide":
         warn_of_cut_prompt(model, idx.shape[1])
@@ -73,7 +73,7 @@ def generate(
     ids = torch.cat([idx.repeat_interleave(samples, 0), *(step.ids for step in islice(new, max_new_tokens))], dim=1)
     if (ended := (ids == NO_CHOICE).any(1).sum()) > 0:
         warnings.warn(f"{int(ended)} of {len(ids)} texts end early: {EXHAUSTED}", GenerationWarning, stacklevel=2)
-        ids = ids.masked_fill(ids == NO_CHOICE, BLANK)
+        ids = ids.masked_fill(ids == NO_CHOICE, PAD)
     return ids
 
 
@@ -109,20 +109,20 @@ def stream(
         settings: as in `stream_rows`, which says more of all of them.
     """
     warm = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p}
-    return (piece.text for piece in stream_pieces(model, tokenizer, prompt, seed=seed, **warm, **settings) if piece.text)
+    return (text_chunk.text for text_chunk in stream_chunks(model, tokenizer, prompt, seed=seed, **warm, **settings) if text_chunk.text)
 
 
-def stream_pieces(model: nn.Module, tokenizer: Any, prompt: str, *, seed: int | None = None, **settings: Any) -> Generator[Piece]:
+def stream_chunks(model: nn.Module, tokenizer: Any, prompt: str, *, seed: int | None = None, **settings: Any) -> Generator[TextChunk]:
     """As `stream`, but a `Piece` for each token: text, id, and with `top` its probability and the likeliest others.
 
     Args:
         seed: the same seed, the same text; None: PyTorch's own generator.
         settings: as in `stream_rows`.
     """
-    return (piece for _, piece in stream_rows(model, tokenizer, [prompt], seeds=None if seed is None else [seed], **settings))
+    return (text_chunk for _, text_chunk in stream_batch(model, tokenizer, [prompt], seeds=None if seed is None else [seed], **settings))
 
 
-def stream_rows(
+def stream_batch(
     model: nn.Module,
     tokenizer: Any,
     prompts: Sequence[str],
@@ -139,7 +139,7 @@ def stream_rows(
     cache: KVCache | None = None,
     write: Callable[[nn.Module, Tensor], Iterator[Step]] | None = None,
     **settings: Any,
-) -> Generator[tuple[int, Piece]]:
+) -> Generator[tuple[int, TextChunk]]:
     """Continue several prompts at once, each several times, and give (row, piece) as they come; a prompt is read once for all its samples.
 
     Args:
@@ -166,13 +166,13 @@ def stream_rows(
     check("top", top)
     if on_full == "slide":
         warn_of_cut_prompt(model, max(map(len, rows), default=0))
-    writers = [Writer(tokenizer, row[-1], eot, stop, stop_at_eot) for row in rows for _ in range(samples)]
+    writers = [StreamingDetokenizer(tokenizer, row[-1], eot, stop, stop_at_eot) for row in rows for _ in range(samples)]
     if write is None:
         if seeds is not None and len(seeds) != len(writers):
             raise ValueError(f"{len(seeds)} seeds for {len(writers)} rows; expected one for each")
         generators = None if seeds is None else [seeded(seed, idx.device) for seed in seeds]
         warm = 0.8 if temperature is None else temperature
-        choose = chooser(generators, n_vocab=tokenizer.n_vocab, temperature=warm, **settings)
+        choose = build_sampler(generators, n_vocab=tokenizer.n_vocab, temperature=warm, **settings)
         new = steps(model, idx, choose, samples=samples, on_full=on_full, prefill_chunk=prefill_chunk, cache=cache)
     elif samples > 1 or on_full != "slide" or settings or (seeds, temperature, prefill_chunk, cache) != (None,) * 4:
         raise TypeError("another way of writing has its own settings; give them to it, as in partial(contrastive, k=4)")
@@ -181,24 +181,26 @@ def stream_rows(
     return _pieces(islice(new, max_new_tokens), writers, tokenizer.n_vocab, top)
 
 
-def _pieces(new: Iterator[Step], writers: Sequence[Writer], n_vocab: int, top: int | None) -> Generator[tuple[int, Piece]]:
+def _pieces(
+    new: Iterator[Step], writers: Sequence[StreamingDetokenizer], n_vocab: int, top: int | None
+) -> Generator[tuple[int, TextChunk]]:
     """The pieces of every row until all have ended."""
     for ids, logits in new if writers else ():
         logprobs = None if top is None else logits[:, :n_vocab].log_softmax(-1)
         for row, (writer, token) in enumerate(zip(writers, ids.flatten().tolist(), strict=True)):
-            if token in (BLANK, NO_CHOICE) and not writer.done:  # the row is full, or nothing can follow
-                if rest := writer.end():
-                    yield row, Piece(rest)
+            if token in (PAD, NO_CHOICE) and not writer.done:  # the row is full, or nothing can follow
+                if rest := writer.flush():
+                    yield row, TextChunk(rest)
                 if token == NO_CHOICE:
                     _warn_of_end(row, len(writers), bool((logits[row] < float("inf")).all()))
             elif not writer.done:
-                text = writer.add(token)
-                yield row, piece(text, token, None if logprobs is None else logprobs[row], top or 0)
+                text = writer.push(token)
+                yield row, text_chunk(text, token, None if logprobs is None else logprobs[row], top or 0)
         if all(writer.done for writer in writers):
             return
     for row, writer in enumerate(writers):
-        if not writer.done and (rest := writer.end()):
-            yield row, Piece(rest)
+        if not writer.done and (rest := writer.flush()):
+            yield row, TextChunk(rest)
 
 
 def _warn_of_end(row: int, rows: int, finite: bool) -> None:

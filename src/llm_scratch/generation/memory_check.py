@@ -10,9 +10,9 @@ from typing import Any
 from torch import nn
 
 from llm_scratch.errors import RESOURCES, UserError
-from llm_scratch.files import in_words
 from llm_scratch.hardware.memory import free_memory
-from llm_scratch.model.running import context_length, device_of
+from llm_scratch.model.introspection import context_length, device_of
+from llm_scratch.storage.files import format_bytes
 
 
 def check_rows(model: nn.Module, rows: int, tokens: int) -> None:
@@ -35,7 +35,7 @@ def check_rows(model: nn.Module, rows: int, tokens: int) -> None:
     row = 2 * length * cfg["emb_dim"] * cfg["n_layers"] * item + 4 * cfg["vocab_size"]
     if rows * row > free:
         raise UserError(
-            f"memory: {rows:,} texts at once need at least {in_words(rows * row)}, and {in_words(free)} are free; "
+            f"memory: {rows:,} texts at once need at least {format_bytes(rows * row)}, and {format_bytes(free)} are free; "
             f"give --samples {max(1, free // (2 * row))} or fewer, or fewer --tokens",
             RESOURCES,
         )

@@ -165,7 +165,7 @@ SAMPLERS: dict[str, Callable[[Tensor, Any], Tensor]] = {
 }
 
 
-def bend(logits: Tensor, ids: Tensor | None = None, **settings: Any) -> Tensor:
+def process_logits(logits: Tensor, ids: Tensor | None = None, **settings: Any) -> Tensor:
     """The scores after every penalty and sampler that is set: their softmax is what a token is drawn from. [B, V] -> [B, V].
 
     Args:
@@ -192,7 +192,7 @@ def bend(logits: Tensor, ids: Tensor | None = None, **settings: Any) -> Tensor:
 
 def next_token(logits: Tensor, generator: Generators = None, ids: Tensor | None = None, **settings: Any) -> Tensor:
     """Choose the next token of each row. [B, V] -> [B, 1]; `generator` as in `sample`, the rest as in `bend`."""
-    bent = bend(logits, ids, **settings)  # [B, V]
+    bent = process_logits(logits, ids, **settings)  # [B, V]
     return greedy(bent) if settings.get("temperature") == 0 else sample(bent, generator)
 
 

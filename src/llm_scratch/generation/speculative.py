@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llm_scratch.errors import DATA, UserError
-from llm_scratch.generation.reader import NO_CHOICE, Reader
-from llm_scratch.generation.sampling import bend, exhausted
+from llm_scratch.generation.cached_model import NO_CHOICE, CachedModel
+from llm_scratch.generation.sampling import exhausted, process_logits
 from llm_scratch.generation.steps import Step
-from llm_scratch.model.running import evaluating, vocab_size
+from llm_scratch.model.introspection import eval_mode, vocab_size
 from llm_scratch.ranges import check
 
 Propose = Callable[[Tensor, int], tuple[Tensor, Tensor]]
@@ -62,8 +62,8 @@ def speculative(
         check(name, value)
     if len(idx) != 1:
         raise UserError(f"speculative decoding writes one text at a time; got {len(idx)}, run them one after the other")
-    reader = Reader(model, context_size, prefill_chunk)
-    with evaluating(model):
+    reader = CachedModel(model, context_size, prefill_chunk)
+    with eval_mode(model):
         while on_full == "slide" or reader.size is None or idx.shape[1] <= reader.size:
             room = n_guesses if reader.size is None else min(n_guesses, reader.size - idx.shape[1])
             guesses, q = propose(idx, room) if room > 0 else (idx[:, :0], torch.empty(1, 0, 0, device=idx.device))
@@ -71,13 +71,13 @@ def speculative(
             longer = torch.cat([idx, guesses], dim=1)
             logits = reader(longer, n + 1)
             for i in range(n + 1):
-                bent = bend(logits[:, i, :n_vocab], longer[:, : S + i], **settings)  # [B, V]
+                bent = process_logits(logits[:, i, :n_vocab], longer[:, : S + i], **settings)  # [B, V]
                 if exhausted(bent).any():
                     yield Step(torch.full_like(idx[:, :1], NO_CHOICE), logits[:, i])
                     return
                 p = bent.softmax(-1)  # [B, V]
-                kept = i < n and _holds(p, q[:, i], guesses[:, i : i + 1], generator)
-                more = _missing(p, q[:, i]) if i < n and not kept else p  # [B, V]
+                kept = i < n and _accept(p, q[:, i], guesses[:, i : i + 1], generator)
+                more = _residual(p, q[:, i]) if i < n and not kept else p  # [B, V]
                 new = guesses[:, i : i + 1] if kept else torch.multinomial(more, 1, generator=generator)  # [B, 1]
                 yield Step(new, logits[:, i])
                 if not kept:
@@ -86,18 +86,18 @@ def speculative(
                     break
 
 
-def _holds(p: Tensor, q: Tensor, guess: Tensor, generator: torch.Generator | None) -> bool:
+def _accept(p: Tensor, q: Tensor, guess: Tensor, generator: torch.Generator | None) -> bool:
     """Whether a guess is kept: always where the model finds it at least as likely as the guesser did, else by chance p / q."""
     chance = torch.rand((), generator=generator, device=p.device)
     return bool(chance * q.gather(1, guess) < p.gather(1, guess))
 
 
-def _missing(p: Tensor, q: Tensor) -> Tensor:
+def _residual(p: Tensor, q: Tensor) -> Tensor:
     """What the model's probabilities have more than the guesser's: [B, V] -> [B, V], what replaces a guess that was not kept."""
     return (p - q).clamp(min=0)
 
 
-class Draft:
+class DraftModel:
     """Guesses with a smaller model, which remembers what it has read.
 
     Args:
@@ -107,16 +107,16 @@ class Draft:
 
     def __init__(self, model: nn.Module, generator: torch.Generator | None = None, n_vocab: int | None = None, **settings: Any) -> None:
         self.model, self.generator, self.n_vocab, self.settings = model, generator, n_vocab, settings
-        self.reader = Reader(model)
+        self.reader = CachedModel(model)
 
     def __call__(self, idx: Tensor, n: int) -> tuple[Tensor, Tensor]:
         """n guesses after idx [1, S], each drawn after the one before it, and what they were drawn from: [1, n] and [1, n, V]."""
-        self.reader.agree(idx)
+        self.reader.sync_to(idx)
         q, start = [], idx.shape[1]
-        with evaluating(self.model):
+        with eval_mode(self.model):
             for _ in range(n):
                 logits = self.reader(idx)[:, -1, : self.n_vocab]  # [B, V]
-                bent = bend(logits, idx, **self.settings)  # [B, V]
+                bent = process_logits(logits, idx, **self.settings)  # [B, V]
                 if exhausted(bent).any():
                     break
                 q.append(bent.softmax(-1))
@@ -139,7 +139,7 @@ def check_draft(model: nn.Module, draft: nn.Module) -> None:
         )
 
 
-def lookup(idx: Tensor, n: int, *, n_vocab: int, longest: int = 3) -> tuple[Tensor, Tensor]:
+def prompt_lookup(idx: Tensor, n: int, *, n_vocab: int, longest: int = 3) -> tuple[Tensor, Tensor]:
     """Guesses from the text itself: what followed the last few tokens when they stood there before. No second model is needed.
 
     Good where a text repeats itself: code, summaries, names. The guess is sure of itself, so q is 1 at each guess.

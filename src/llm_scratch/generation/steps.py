@@ -13,16 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from llm_scratch.errors import UserError
+from llm_scratch.generation.cached_model import NO_CHOICE, PAD, CachedModel
 from llm_scratch.generation.mirostat import Mirostat
-from llm_scratch.generation.reader import BLANK, NO_CHOICE, Reader
-from llm_scratch.generation.sampling import Generators, bend, exhausted, greedy, sample
-from llm_scratch.model.cache import KVCache
-from llm_scratch.model.running import evaluating
+from llm_scratch.generation.sampling import Generators, exhausted, greedy, process_logits, sample
+from llm_scratch.model.introspection import eval_mode
+from llm_scratch.model.kv_cache import KVCache
 from llm_scratch.ranges import check
 
-Bend = Callable[[Tensor, Tensor], Tensor]
+LogitsProcessor = Callable[[Tensor, Tensor], Tensor]
 """(logits [B, V], the text so far [B, S]) -> logits [B, V]"""
-Choose = Callable[[Tensor, Tensor], Tensor]
+TokenChooser = Callable[[Tensor, Tensor], Tensor]
 """(logits [B, V], the text so far [B, S]) -> the next token of each row [B, 1], or `reader.NO_CHOICE`"""
 
 
@@ -33,14 +33,14 @@ class Step(NamedTuple):
     logits: Tensor
 
 
-def chooser(
+def build_sampler(
     generator: Generators = None,
     *,
     n_vocab: int | None = None,
-    constraint: Bend | None = None,
+    constraint: LogitsProcessor | None = None,
     mirostat: float | None = None,
     **settings: Any,
-) -> Choose:
+) -> TokenChooser:
     """How to choose a token: what may come, then penalties, samplers, mirostat, and the draw.
 
     Args:
@@ -62,7 +62,7 @@ def chooser(
         logits = logits[:, :n_vocab]
         if constraint is not None:
             logits = constraint(logits, ids)
-        bent = bend(logits, ids, **settings)  # [B, V]
+        bent = process_logits(logits, ids, **settings)  # [B, V]
         none = exhausted(bent)  # [B, 1]
         if settings.get("temperature") == 0:
             return greedy(bent).masked_fill(none, NO_CHOICE)
@@ -76,7 +76,7 @@ def chooser(
 def steps(
     model: nn.Module,
     idx: Tensor,
-    choose: Choose,
+    choose: TokenChooser,
     *,
     context_size: int | None = None,
     eos_id: int | None = None,
@@ -100,16 +100,16 @@ def steps(
         A `Step` of B * samples rows, the samples of a prompt together; in a row that has ended `eos_id` again and again, in one that is
         full `reader.BLANK`, in one that has no token left to choose `reader.NO_CHOICE`.
     """
-    reader = Reader(model, context_size, prefill_chunk)
+    reader = CachedModel(model, context_size, prefill_chunk)
     if cache is not None:
-        reader.take(cache, idx)
+        reader.append(cache, idx)
     size, left = reader.size if on_full == "stop" else None, None
     ended = torch.zeros(len(idx) * samples, 1, dtype=torch.bool, device=idx.device)  # [B, 1]
     full = stuck = ended
     if size is not None:
         # tokens that each row may still get, [B, 1]
         left = (size + 1 - (idx >= 0).sum(1, keepdim=True)).repeat_interleave(samples, 0)
-    with evaluating(model):
+    with eval_mode(model):
         while True:
             if size is not None and left is not None:
                 full = ~ended & ~stuck & (left <= 0)
@@ -122,14 +122,14 @@ def steps(
             logits = reader(idx)[:, -1]  # [B, V]
             if len(idx) < len(ended):
                 rows = torch.arange(len(idx), device=idx.device).repeat_interleave(samples)
-                reader.pick(rows)
+                reader.select_rows(rows)
                 idx, logits = idx[rows], logits[rows]
             new = choose(logits, idx)  # [B, 1]
             stuck = stuck | (new == NO_CHOICE) & ~ended & ~full  # [B, 1]
             if eos_id is not None:
                 new = new.masked_fill(ended, eos_id)  # [B, 1]
                 ended = ended | (new == eos_id) & ~full & ~stuck  # [B, 1]
-            yield Step(new.masked_fill(full, BLANK).masked_fill(stuck, NO_CHOICE), logits)
+            yield Step(new.masked_fill(full, PAD).masked_fill(stuck, NO_CHOICE), logits)
             if eos_id is not None and (ended | stuck).all():
                 return
             idx = torch.cat([idx, new.clamp(min=0)], dim=1)  # [B, S]

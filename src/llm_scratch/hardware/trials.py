@@ -20,10 +20,10 @@ from time import perf_counter
 
 import torch
 
-from llm_scratch.download import cache_folder
 from llm_scratch.errors import UserError
-from llm_scratch.files import write_whole
 from llm_scratch.hardware.matmul_backend import one_thread
+from llm_scratch.storage.download import cache_folder
+from llm_scratch.storage.files import atomic_write
 
 PROMPT_ROWS = 256  # a typical text to generate: a prompt of 256 tokens, read at once ...
 NEW_TOKENS = 200  # ... and 200 tokens, one by one
@@ -59,7 +59,7 @@ def remembered(question: str, depends_on: Sequence[object], measure: Callable[[]
             seconds = measure()
             if min(seconds.values()) < float("inf"):  # else something may be missing only today, such as a compiler
                 with suppress(UserError, OSError):  # a cache that cannot be written is no reason to fail
-                    write_whole(path, json.dumps({"key": key, "seconds": seconds}, indent=1))
+                    atomic_write(path, json.dumps({"key": key, "seconds": seconds}, indent=1))
         _answers[key] = seconds
     return _answers[key]
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from torch import nn
 
-from llm_scratch import download
 from llm_scratch.interop.hf import load_weights
 from llm_scratch.interop.openai import gpt2_config, load_gpt2
-from llm_scratch.interop.openai_files import GPT2, WEIGHTS, release
+from llm_scratch.interop.openai_files import GPT2, WEIGHTS, find_or_download
+from llm_scratch.storage import download
+from llm_scratch.storage.user_folders import expand_user
 from llm_scratch.tokenizers import TOKENIZERS, Tokenizer
-from llm_scratch.user_folders import expand_user
 
 
 def load_named(name: str) -> tuple[nn.Module, Tokenizer]:
@@ -33,6 +33,6 @@ def load_named(name: str) -> tuple[nn.Module, Tokenizer]:
         if all((place / size / file).is_file() for file in WEIGHTS):
             return load_gpt2(place / size)
     if (file := f"{name}.safetensors") not in download.FILES:
-        return load_gpt2(release(size, cache))
+        return load_gpt2(find_or_download(size, cache))
     path = download.fetch(file, *download.FILES[file])
     return load_weights(gpt2_config(size), [path], path, f"GPT-2 {size}"), TOKENIZERS["gpt2"]([], None)

@@ -18,18 +18,29 @@ from torch import nn
 
 from llm_scratch.config import ModelConfig
 from llm_scratch.errors import CHECKPOINT, UserError
-from llm_scratch.interop.gpt2_table import HF, assemble
+from llm_scratch.interop.gpt2_weight_map import HF, assemble
 from llm_scratch.interop.hf_tokenizer import read_start_id, read_tokenizer
 from llm_scratch.interop.safetensors import INDEX, SINGLE, TensorFiles, files_of
 from llm_scratch.interop.torch_file import unwrapped_names
-from llm_scratch.strict import read_json
+from llm_scratch.storage.safe_parse import read_json
 from llm_scratch.tokenizers import Tokenizer
 
-SHAPE = {"vocab_size": "vocab_size", "n_positions": "context_length", "n_embd": "emb_dim", "n_head": "n_heads", "n_layer": "n_layers"}
+SHAPE_FIELDS = {
+    "vocab_size": "vocab_size",
+    "n_positions": "context_length",
+    "n_embd": "emb_dim",
+    "n_head": "n_heads",
+    "n_layer": "n_layers",
+}
 """GPT2Config's names of five settings -> ours."""
-BENDS = {"gelu_new": "gpt", "gelu_pytorch_tanh": "gpt", "gelu": "gpt-erf"}
+ACTIVATIONS = {"gelu_new": "gpt", "gelu_pytorch_tanh": "gpt", "gelu": "gpt-erf"}
 """activation_function -> our architecture."""
-SAME = {"layer_norm_epsilon": 1e-5, "scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False}
+REQUIRED_DEFAULTS = {
+    "layer_norm_epsilon": 1e-5,
+    "scale_attn_weights": True,
+    "scale_attn_by_inverse_layer_idx": False,
+    "add_cross_attention": False,
+}
 """What our GPT does, and a GPT2Config could say otherwise."""
 OURS = "llm_scratch"
 """The part of config.json that only we write: what GPT2Config has no word for, and transformers does not miss."""
@@ -99,18 +110,18 @@ def config_of(config: Mapping[str, Any], path: Path) -> ModelConfig:
 
     if config.get("model_type") != "gpt2":
         raise refuse("model_type", "'gpt2', the one kind that is read here")
-    for key in SHAPE:
+    for key in SHAPE_FIELDS:
         if type(config.get(key)) is not int or not 1 <= config[key] < 1 << 40:
             raise refuse(key, "a whole number from 1 on")
     if config["n_embd"] % config["n_head"]:
         raise refuse("n_embd", f"a multiple of n_head={config['n_head']}")
-    for key, wanted in SAME.items():
+    for key, wanted in REQUIRED_DEFAULTS.items():
         if config.get(key, wanted) != wanted:
             raise refuse(key, f"{wanted}: the model here has no other")
     if config.get("n_inner") not in (None, 4 * config["n_embd"]):
         raise refuse("n_inner", f"4 x n_embd = {4 * config['n_embd']}")
-    if (bend := config.get("activation_function", "gelu_new")) not in BENDS:
-        raise refuse("activation_function", " or ".join(BENDS))
+    if (bend := config.get("activation_function", "gelu_new")) not in ACTIVATIONS:
+        raise refuse("activation_function", " or ".join(ACTIVATIONS))
     if config.get("quantization_config"):
         raise refuse("quantization_config", "none: the weights as they were trained")
     tied, drop, ours = config.get("tie_word_embeddings", True), config.get("resid_pdrop", 0.1), config.get(OURS) or {}
@@ -119,8 +130,8 @@ def config_of(config: Mapping[str, Any], path: Path) -> ModelConfig:
     if not isinstance(drop, int | float) or not 0 <= drop < 1:
         raise refuse("resid_pdrop", "at least 0 and below 1")
     bias = ours.get("qkv_bias", True) is not False if isinstance(ours, dict) else True
-    shape = {mine: config[theirs] for theirs, mine in SHAPE.items()}
-    return ModelConfig(**shape, drop_rate=float(drop), qkv_bias=bias, tie_embeddings=tied, architecture=BENDS[bend])
+    shape = {mine: config[theirs] for theirs, mine in SHAPE_FIELDS.items()}
+    return ModelConfig(**shape, drop_rate=float(drop), qkv_bias=bias, tie_embeddings=tied, architecture=ACTIVATIONS[bend])
 
 
 def to_config(cfg: ModelConfig, start_id: int | None, eot: int | None) -> dict[str, Any]:
@@ -129,21 +140,21 @@ def to_config(cfg: ModelConfig, start_id: int | None, eot: int | None) -> dict[s
     Raises:
         UserError: GPT2LMHeadModel cannot be it (code 2).
     """
-    bends = {architecture: bend for bend, architecture in reversed(BENDS.items())}
+    bends = {architecture: bend for bend, architecture in reversed(ACTIVATIONS.items())}
     if cfg.architecture not in bends:
         raise UserError(f"a model of the architecture {cfg.architecture!r} is no GPT2LMHeadModel; expected {' or '.join(bends)}")
     ours = {name: value for name, value in (("qkv_bias", cfg.qkv_bias), ("start_id", start_id)) if value not in (True, None)}
     return {
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",
-        **{theirs: cfg[mine] for theirs, mine in SHAPE.items()},
+        **{theirs: cfg[mine] for theirs, mine in SHAPE_FIELDS.items()},
         "n_ctx": cfg.context_length,
         "n_inner": None,
         "activation_function": bends[cfg.architecture],
         "resid_pdrop": cfg.drop_rate,
         "embd_pdrop": cfg.drop_rate,
         "attn_pdrop": cfg.drop_rate,
-        **SAME,
+        **REQUIRED_DEFAULTS,
         "initializer_range": 0.02,
         "tie_word_embeddings": cfg.tie_embeddings,
         "bos_token_id": eot,

@@ -17,14 +17,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from llm_scratch import files
 from llm_scratch.config import ModelConfig
 from llm_scratch.errors import CHECKPOINT, RESOURCES, UserError
-from llm_scratch.interop.gpt2_table import HEAD, HF, join, names
+from llm_scratch.interop.gpt2_weight_map import HEAD, HF, join, names
 from llm_scratch.interop.hf import to_config
 from llm_scratch.interop.hf_tokenizer import check_exportable, write_tokenizer
 from llm_scratch.interop.safetensors import SINGLE
-from llm_scratch.tensor_file import safetensors_pieces
+from llm_scratch.storage import files
+from llm_scratch.storage.safetensors_writer import iter_bytes
 from llm_scratch.tokenizers import CharTokenizer, Tokenizer
 from llm_scratch.tokenizers.special import end_of_text
 
@@ -74,12 +74,12 @@ def write(model: nn.Module, tokenizer: Tokenizer, folder: Path) -> None:
     """Write config.json, model.safetensors, tokenizer.json, tokenizer_config.json and generation_config.json."""
     cfg, eot = ModelConfig.of(model.cfg), end_of_text(tokenizer)  # type: ignore[arg-type]
     config = to_config(cfg, model.start_id, eot)  # type: ignore[arg-type]
-    files.disk.make_folder(folder)
+    files.filesystem.make_folder(folder)
     write_tokenizer(tokenizer, folder, cfg.context_length, model.start_id)  # type: ignore[arg-type]
-    files.disk.write(folder / SINGLE, safetensors_pieces(tensors(model, cfg), {"format": "pt"}))
+    files.filesystem.write(folder / SINGLE, iter_bytes(tensors(model, cfg), {"format": "pt"}))
     generation = {"bos_token_id": eot, "eos_token_id": eot, "do_sample": True}
     for name, content in (("config.json", config), ("generation_config.json", generation)):
-        files.write_whole(folder / name, json.dumps({key: value for key, value in content.items() if value is not None}, indent=2) + "\n")
+        files.atomic_write(folder / name, json.dumps({key: value for key, value in content.items() if value is not None}, indent=2) + "\n")
 
 
 def tensors(model: nn.Module, cfg: ModelConfig) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from llm_scratch.errors import UserError, describe_error
-from llm_scratch.files import write_whole
+from llm_scratch.storage.files import atomic_write
 from llm_scratch.tokenizers import CharTokenizer, SimpleTokenizerV1, Tokenizer, load_tokenizer, save_tokenizer
 from llm_scratch.tokenizers.bpe import ByteBPE
 from llm_scratch.tokenizers.bpe_files import prefix_id, read_tokenizer_json, write_tokenizer_json
@@ -91,7 +91,7 @@ def write_tokenizer(tokenizer: Tokenizer, folder: str | Path, context_length: in
         "unk_token": None if isinstance(tokenizer, CharTokenizer) else special,
     }
     given = {name: value for name, value in config.items() if value is not None}
-    write_whole(folder / "tokenizer_config.json", json.dumps(given, indent=1) + "\n")
+    atomic_write(folder / "tokenizer_config.json", json.dumps(given, indent=1) + "\n")
 
 
 def _starts_with(tokenizer: Tokenizer, start_id: int) -> dict[str, Any]:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from llm_scratch import download, web
 from llm_scratch.errors import CHECKPOINT, DATA, UserError, describe_error
 from llm_scratch.extras import install_command
 from llm_scratch.interop.safetensors import INDEX, SINGLE, plain_name
-from llm_scratch.strict import read_json
-from llm_scratch.user_folders import set_library_folders
+from llm_scratch.storage import download, http_client
+from llm_scratch.storage.safe_parse import read_json
+from llm_scratch.storage.user_folders import set_library_folders
 
 
 def from_hub(name: str) -> Path:
@@ -39,7 +39,7 @@ def from_hub(name: str) -> Path:
     except ImportError as e:
         raise UserError(f"hf:{name} needs the extra `hf`: {install_command('hf')}") from e
 
-    local = download.offline() or not web.resolves(ENDPOINT)
+    local = download.offline() or not http_client.resolves(ENDPOINT)
 
     def get(file: str) -> Path:
         return Path(hf_hub_download(name, file, revision=revision or None, local_files_only=local))

@@ -15,14 +15,14 @@ from torch import nn
 
 from llm_scratch.config import ModelConfig
 from llm_scratch.errors import CHECKPOINT, UserError
-from llm_scratch.interop.gpt2_table import LITGPT, assemble, biases
-from llm_scratch.interop.torch_file import Weights, read_torch
-from llm_scratch.strict import read_yaml
+from llm_scratch.interop.gpt2_weight_map import LITGPT, assemble, biases
+from llm_scratch.interop.torch_file import StateDictSource, read_torch
+from llm_scratch.storage.safe_parse import read_yaml
 
 MODEL, CONFIG = "lit_model.pth", "model_config.yaml"
-BENDS = {"none": "gpt-erf", "tanh": "gpt"}
+ACTIVATIONS = {"none": "gpt-erf", "tanh": "gpt"}
 """gelu_approximate -> our architecture."""
-SAME: dict[str, tuple[Any, Any]] = {
+REQUIRED_DEFAULTS: dict[str, tuple[Any, Any]] = {
     "rotary_percentage": (0.25, 0), "norm_class_name": ("LayerNorm", "LayerNorm"), "norm_eps": (1e-5, 1e-5), "norm_qk": (False, False),
     "parallel_residual": (True, False), "shared_attention_norm": (False, False), "post_attention_norm": (False, False),
     "post_mlp_norm": (False, False), "norm_1": (True, True), "norm_2": (True, True), "mlp_class_name": ("GptNeoxMLP", "GptNeoxMLP"),
@@ -49,7 +49,7 @@ def load_litgpt(folder: Path) -> nn.Module:
     cfg = config_of(config, path)
     saved = read_torch(folder / MODEL)
     state = saved["model"] if isinstance(saved, dict) and isinstance(saved.get("model"), dict) else saved
-    source = Weights(state, folder / MODEL)
+    source = StateDictSource(state, folder / MODEL)
     source.tensors = {name.removeprefix("transformer."): tensor for name, tensor in source.tensors.items()}
     absent = () if config.get("bias", True) else biases(with_shifts=False)
     return assemble(cfg, source, LITGPT, folder / MODEL, CONFIG, absent)
@@ -65,7 +65,7 @@ def config_of(config: dict[str, Any], path: Path) -> ModelConfig:
     def refuse(name: str, expected: object) -> UserError:
         return UserError(f"{path}: {name} is {config.get(name)!r:.60}; expected {expected}: the model here has no other", CHECKPOINT)
 
-    for name, (default, wanted) in SAME.items():
+    for name, (default, wanted) in REQUIRED_DEFAULTS.items():
         if config.get(name, default) != wanted:
             raise refuse(name, repr(wanted))
     vocab = "padded_vocab_size" if config.get("padded_vocab_size") is not None else "vocab_size"
@@ -76,9 +76,17 @@ def config_of(config: dict[str, Any], path: Path) -> ModelConfig:
     for name, wanted in (("head_size", C / H), ("n_query_groups", H), ("intermediate_size", 4 * C)):
         if config.get(name) not in (None, wanted):
             raise refuse(name, wanted)
-    if (bend := config.get("gelu_approximate", "none")) not in BENDS:
-        raise refuse("gelu_approximate", " or ".join(BENDS))
+    if (bend := config.get("gelu_approximate", "none")) not in ACTIVATIONS:
+        raise refuse("gelu_approximate", " or ".join(ACTIVATIONS))
     bias = bool(config.get("bias", True) or config.get("attn_bias", False))
     return ModelConfig(
-        config[vocab], config["block_size"], C, H, config["n_layer"], 0.0, qkv_bias=bias, tie_embeddings=False, architecture=BENDS[bend]
+        config[vocab],
+        config["block_size"],
+        C,
+        H,
+        config["n_layer"],
+        0.0,
+        qkv_bias=bias,
+        tie_embeddings=False,
+        architecture=ACTIVATIONS[bend],
     )

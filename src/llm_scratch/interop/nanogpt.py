@@ -14,12 +14,12 @@ from torch import nn
 
 from llm_scratch.config import ModelConfig
 from llm_scratch.errors import CHECKPOINT, UserError
-from llm_scratch.interop.gpt2_table import NANOGPT, assemble, biases
-from llm_scratch.interop.torch_file import Weights
+from llm_scratch.interop.gpt2_weight_map import NANOGPT, assemble, biases
+from llm_scratch.interop.torch_file import StateDictSource
 
-SHAPE = {"vocab_size": "vocab_size", "block_size": "context_length", "n_embd": "emb_dim", "n_head": "n_heads", "n_layer": "n_layers"}
+SHAPE_FIELDS = {"vocab_size": "vocab_size", "block_size": "context_length", "n_embd": "emb_dim", "n_head": "n_heads", "n_layer": "n_layers"}
 """nanoGPT's names of five settings -> ours."""
-OTHERS = {"bias", "dropout"}
+OPTIONAL = {"bias", "dropout"}
 
 
 def is_nanogpt(saved: Any) -> bool:
@@ -34,9 +34,9 @@ def load_nanogpt(saved: dict[str, Any], path: Path) -> nn.Module:
         UserError: its settings are of another model, or its tensors do not fit them (code 4).
     """
     args = saved["model_args"]
-    if odd := sorted(name for name, value in args.items() if name not in SHAPE.keys() | OTHERS and value):
+    if odd := sorted(name for name, value in args.items() if name not in SHAPE_FIELDS.keys() | OPTIONAL and value):
         raise UserError(f"{path}: model_args has {odd[0]}={args[odd[0]]!r}, which nanoGPT's own model does not know", CHECKPOINT)
-    for key in SHAPE:
+    for key in SHAPE_FIELDS:
         if type(args.get(key)) is not int or args[key] < 1:
             raise UserError(f"{path}: model_args[{key!r}] is {str(args.get(key))[:40]!r}; expected a whole number from 1 on", CHECKPOINT)
     if args["n_embd"] % args["n_head"]:
@@ -44,9 +44,9 @@ def load_nanogpt(saved: dict[str, Any], path: Path) -> nn.Module:
     bias, drop = args.get("bias", True), args.get("dropout", 0.0)
     if type(bias) is not bool or not isinstance(drop, int | float) or not 0 <= drop < 1:
         raise UserError(f"{path}: model_args has bias={bias!r}, dropout={drop!r}; expected true or false, and a share", CHECKPOINT)
-    shape = {ours: args[theirs] for theirs, ours in SHAPE.items()}
+    shape = {ours: args[theirs] for theirs, ours in SHAPE_FIELDS.items()}
     cfg = ModelConfig(**shape, drop_rate=float(drop), qkv_bias=bias, tie_embeddings=True, architecture="gpt-erf")
-    source = Weights(saved["model"], path)
+    source = StateDictSource(saved["model"], path)
     plain = {name.removeprefix("transformer."): tensor for name, tensor in source.tensors.items()}
     source.tensors = {name: tensor for name, tensor in plain.items() if not name.endswith(".attn.bias")}  # who may look at whom
     return assemble(cfg, source, NANOGPT, path, "model_args", absent=() if bias else biases(with_shifts=True))

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from llm_scratch.config import ModelConfig
 from llm_scratch.errors import CHECKPOINT, UserError, describe_error
 from llm_scratch.interop.openai import model_configs
-from llm_scratch.interop.torch_file import Weights
+from llm_scratch.interop.torch_file import StateDictSource
 
 WITH_OPTIMIZER = ("model_state_dict", "optimizer_state_dict")
 NESTED = (WITH_OPTIMIZER[0], "state_dict", "model")
 """Keys under which a file may keep its state_dict."""
-SAME = {"eps": 1e-8, "amsgrad": False, "maximize": False, "decoupled_weight_decay": True}
+REQUIRED_DEFAULTS = {"eps": 1e-8, "amsgrad": False, "maximize": False, "decoupled_weight_decay": True}
 """What AdamW is when nobody says otherwise, and always here."""
 DROP_RATE = 0.1
 """of the notebooks' own models; dropout leaves no trace in the weights"""
@@ -36,7 +36,7 @@ def weights_of(saved: Any, path: Path) -> dict[str, Tensor]:
     """
     nested = (saved.get(key) for key in NESTED) if isinstance(saved, dict) else ()
     state = next((state for state in nested if isinstance(state, dict)), saved)
-    source = Weights(state, path)
+    source = StateDictSource(state, path)
     if "tok_emb.weight" not in source.tensors:
         raise UserError(f"{path} holds no state_dict of a GPTModel; expected tok_emb.weight and the rest", CHECKPOINT)
     weights = {name: tensor for name, tensor in source.tensors.items() if not name.endswith("att.mask")}
@@ -117,12 +117,12 @@ def optimizer_of(saved: Any, model: nn.Module, path: Path) -> tuple[dict[str, Te
         (group,) = found["param_groups"]
         if list(group["params"]) != list(range(len(params))):
             raise ValueError(f"it is of {len(group['params'])} parameters, the model has {len(params)}")
-        if odd := [name for name, wanted in SAME.items() if group.get(name, wanted) != wanted]:
-            raise ValueError(f"its {odd[0]} is {group[odd[0]]!r:.40}, and {SAME[odd[0]]} the only one here")
+        if odd := [name for name, wanted in REQUIRED_DEFAULTS.items() if group.get(name, wanted) != wanted]:
+            raise ValueError(f"its {odd[0]} is {group[odd[0]]!r:.40}, and {REQUIRED_DEFAULTS[odd[0]]} the only one here")
         memory = {}
         for i, (name, parameter) in enumerate(params):
             for key in ("exp_avg", "exp_avg_sq"):
-                value = Weights({name: found["state"][i][key]}, path).read(name)
+                value = StateDictSource({name: found["state"][i][key]}, path).read(name)
                 if value.shape != parameter.shape or not torch.isfinite(value).all():
                     raise ValueError(f"{key} of {name} is not finite or is {tuple(value.shape)}, not {tuple(parameter.shape)}")
                 memory[f"{name}/{key}"] = value.float().clone()

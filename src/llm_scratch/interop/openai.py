@@ -5,7 +5,7 @@
     model, tokenizer = load_gpt2("gpt2/124M")                     # one tensor at a time: half the memory
 
 The release keeps a matrix as [in, out], we and PyTorch as [out, in]; it has one matrix for query, key and value, we have three; its head
-is the token embedding. The map of names is interop/gpt2_table.py.
+is the token embedding. The map of names is interop/gpt2_weight_map.py.
 Proof: tests/interop/test_openai.py (every parameter, and logits equal to transformers'). The file format: interop/tensorflow.py.
 Source: https://github.com/openai/gpt-2 (src/model.py).
 """
@@ -23,9 +23,9 @@ from torch import Tensor, nn
 
 from llm_scratch.config import ModelConfig
 from llm_scratch.errors import CHECKPOINT, UserError
-from llm_scratch.interop.gpt2_table import EMBEDDING, HEAD, OPENAI, Kind, assemble, names, plan, read, split
-from llm_scratch.interop.openai_files import release
-from llm_scratch.interop.tensorflow import Checkpoint, Variable
+from llm_scratch.interop.gpt2_weight_map import EMBEDDING, HEAD, OPENAI, TensorSpec, assemble, match_tensors, names, read, split
+from llm_scratch.interop.openai_files import find_or_download
+from llm_scratch.interop.tensorflow import TFCheckpointReader, Variable
 from llm_scratch.tokenizers.bpe import ByteBPE
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -55,7 +55,7 @@ def download_and_load_gpt2(model_size: str = "124M", models_dir: str | Path = "g
     Raises:
         UserError: no such size (code 2), not here and no network (code 3), damaged (code 4), no space (code 6).
     """
-    folder = release(model_size, models_dir)
+    folder = find_or_download(model_size, models_dir)
     settings = read_settings(folder)
     return settings, load_gpt2_params_from_tf_ckpt(folder / "model.ckpt", settings)
 
@@ -94,10 +94,10 @@ def load_gpt2_params_from_tf_ckpt(path: str | Path, settings: Mapping[str, int])
     Raises:
         UserError: a tensor is missing, unknown, of another shape or type, damaged or not finite (code 4); names file and tensor.
     """
-    source = Release(Path(path))
+    source = TFTensorSource(Path(path))
     params: dict[str, Any] = {"blocks": [{} for _ in range(min(settings["n_layer"], len(source.tensors)))]}
-    for name, _ in plan(config_of(settings), source.tensors, OPENAI, path, "hparams.json", prefix=PREFIX):
-        *way, leaf = _way(name.removeprefix(PREFIX))
+    for name, _ in match_tensors(config_of(settings), source.tensors, OPENAI, path, "hparams.json", prefix=PREFIX):
+        *way, leaf = _tree_path(name.removeprefix(PREFIX))
         at: Any = params
         for step in way:
             at = at[step] if isinstance(step, int) or step == "blocks" else at.setdefault(step, {})
@@ -132,7 +132,7 @@ def load_weights_into_gpt(gpt: nn.Module, params: Mapping[str, Any]) -> None:
         raise UserError(f"the weights have {n_blocks} layers and the model {n_layers}; build it with n_layers={n_blocks}", CHECKPOINT)
     tied = gpt.get_parameter(HEAD) is gpt.get_parameter(EMBEDDING)
     todo = [(name, ours) for name, ours in names(OPENAI, n_layers) if name] + ([] if tied else [("wte", (HEAD,))])
-    parts = {own: part for name, ours in todo for own, part in split(ours, _side_by_side(params, name, ours), OPENAI).items()}
+    parts = {own: part for name, ours in todo for own, part in split(ours, _concat(params, name, ours), OPENAI).items()}
     for own, part in parts.items():
         try:
             left = gpt.get_parameter(own)
@@ -157,7 +157,7 @@ def load_gpt2(folder: str | Path) -> tuple[nn.Module, ByteBPE]:
         UserError: a file is missing or damaged, or they do not belong together (code 3 the tokenizer's, code 4 the others).
     """
     folder = Path(folder)
-    settings, source = read_settings(folder), Release(folder / "model.ckpt")
+    settings, source = read_settings(folder), TFTensorSource(folder / "model.ckpt")
     tokenizer = ByteBPE.from_gpt2_files(folder / "vocab.bpe", folder / "encoder.json")
     if tokenizer.n_vocab > settings["n_vocab"]:
         raise UserError(f"{folder}: encoder.json has {tokenizer.n_vocab} tokens and the model {settings['n_vocab']}", CHECKPOINT)
@@ -176,24 +176,24 @@ def config_of(settings: Mapping[str, int]) -> ModelConfig:
     return ModelConfig(V, T, C, n_heads=H, n_layers=layers, qkv_bias=True, tie_embeddings=True)
 
 
-class Release:
+class TFTensorSource:
     """A TensorFlow checkpoint as a table of torch tensors; a matrix, there a convolution of width 1, as [in, out]."""
 
     def __init__(self, path: Path) -> None:
-        self.file = Checkpoint(path)
+        self.file = TFCheckpointReader(path)
         self.tensors = {name: self._known(found) for name, found in self.file.variables.items()}
 
-    def _known(self, found: Variable) -> Kind:
+    def _known(self, found: Variable) -> TensorSpec:
         """Its type, `torch.bool` for what is no number that a weight could be, and its shape."""
         dtype = getattr(torch, str(found.dtype), torch.bool)
-        return Kind(dtype, found.shape[1:] if len(found.shape) == 3 and found.shape[0] == 1 else found.shape)
+        return TensorSpec(dtype, found.shape[1:] if len(found.shape) == 3 and found.shape[0] == 1 else found.shape)
 
     def read(self, name: str) -> Tensor:
         """The numbers of one tensor."""
         return torch.from_numpy(self.file.read(name)).reshape(self.tensors[name].shape)
 
 
-def _way(name: str) -> list[str | int]:
+def _tree_path(name: str) -> list[str | int]:
     """Where a tensor lies in `params`: "h3/ln_1/g" -> ["blocks", 3, "ln_1", "g"], and "ln_f/g" -> ["g"]."""
     if not name.startswith("h"):
         return [name.rpartition("/")[2]]
@@ -204,14 +204,14 @@ def _way(name: str) -> list[str | int]:
 def _find(params: Mapping[str, Any], name: str) -> Array:
     at: Any = params
     try:
-        for step in _way(name):
+        for step in _tree_path(name):
             at = at[step]
     except (KeyError, IndexError, TypeError):
         raise UserError(f"the weights have no {name}; expected a tree as download_and_load_gpt2 gives it", CHECKPOINT) from None
     return np.asarray(at)
 
 
-def _side_by_side(params: Mapping[str, Any], name: str, ours: tuple[str, ...]) -> Array:
+def _concat(params: Mapping[str, Any], name: str, ours: tuple[str, ...]) -> Array:
     """A tensor of the tree; one that is three of ours must be long enough for three."""
     array = _find(params, name)
     if not array.ndim or array.shape[-1] % len(ours):

@@ -13,10 +13,10 @@ from torch import nn
 
 from llm_scratch.config import ModelConfig
 from llm_scratch.errors import UserError
-from llm_scratch.files import write_whole
-from llm_scratch.interop.gpt2_table import OPENAI, join, names
+from llm_scratch.interop.gpt2_weight_map import OPENAI, join, names
 from llm_scratch.interop.openai import KEYS, PREFIX
 from llm_scratch.interop.tensorflow_writer import write
+from llm_scratch.storage.files import atomic_write
 from llm_scratch.tokenizers.bpe import ByteBPE
 from llm_scratch.tokenizers.pretokens import GPT2_PATTERN
 from llm_scratch.tokenizers.vocabulary import printable
@@ -51,10 +51,10 @@ def save_gpt2(model: nn.Module, tokenizer: ByteBPE, folder: str | Path) -> None:
             tensors[PREFIX + theirs] = array[None] if theirs.endswith("/w") else array  # there a matrix is a convolution of width 1
     folder.mkdir(parents=True, exist_ok=True)
     sizes = (cfg.vocab_size, cfg.context_length, cfg.emb_dim, cfg.n_heads, cfg.n_layers)
-    write_whole(folder / "hparams.json", json.dumps(dict(zip(KEYS, sizes))))
+    atomic_write(folder / "hparams.json", json.dumps(dict(zip(KEYS, sizes))))
     special = {i: name for name, i in tokenizer.special_tokens.items()}
     tokens = {special.get(i) or printable(tokenizer.decode_bytes([i])): i for i in range(tokenizer.n_vocab)}
     merges = (f"{printable(left)} {printable(right)}\n" for left, right in tokenizer.merges)
-    write_whole(folder / "encoder.json", json.dumps(tokens))
-    write_whole(folder / "vocab.bpe", "#version: 0.2\n" + "".join(merges))
+    atomic_write(folder / "encoder.json", json.dumps(tokens))
+    atomic_write(folder / "vocab.bpe", "#version: 0.2\n" + "".join(merges))
     write(folder / "model.ckpt", tensors)

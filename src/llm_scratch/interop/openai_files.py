@@ -12,10 +12,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from llm_scratch.download import FILES, WITHOUT_NETWORK, Remote, get
 from llm_scratch.errors import DATA, RESOURCES, UserError, unknown
-from llm_scratch.user_folders import expand_user
-from llm_scratch.web import Failed
+from llm_scratch.storage.download import FILES, WITHOUT_NETWORK, Remote, get
+from llm_scratch.storage.http_client import RequestError
+from llm_scratch.storage.user_folders import expand_user
 
 ADDRESS = "https://openaipublic.blob.core.windows.net/gpt-2/models"
 GPT2 = {"gpt2": "124M", "gpt2-medium": "355M", "gpt2-large": "774M", "gpt2-xl": "1558M"}
@@ -26,7 +26,7 @@ NEEDED = ("hparams.json", "model.ckpt.index", "model.ckpt.data-00000-of-00001", 
 WEIGHTS = NEEDED[:3]
 
 
-def release(model_size: str = "124M", models_dir: str | Path = "gpt2") -> Path:
+def find_or_download(model_size: str = "124M", models_dir: str | Path = "gpt2") -> Path:
     """The folder that holds a size of GPT-2; what is not on this machine is downloaded.
 
     Looked for in `models_dir/<size>/`, then in `gpt2/<size>/` of LLM_SCRATCH_DATA; a folder that has the weights is taken as it is.
@@ -50,14 +50,14 @@ def release(model_size: str = "124M", models_dir: str | Path = "gpt2") -> Path:
         for name in sorted(missing, key=lambda name: name in WEIGHTS[1:]):  # whoever sees index and data sees all
             row = f"gpt2/{model_size}/{name}"
             get(folder / name, FILES.get(row, Remote((f"{ADDRESS}/{model_size}/{name}",))))
-    except Failed as e:
+    except RequestError as e:
         raise _not_here(model_size, folder, missing, e) from e
     except OSError as e:
         raise UserError(f"cannot write into {folder}: {e.strerror or e}; free space, or choose another models_dir", RESOURCES) from e
     return folder
 
 
-def _not_here(model_size: str, folder: Path, missing: list[str], failed: Failed) -> UserError:
+def _not_here(model_size: str, folder: Path, missing: list[str], failed: RequestError) -> UserError:
     return UserError(
         f"GPT-2 {model_size} is not on this machine and cannot be downloaded: {failed}; put {', '.join(missing)} "
         f"from {ADDRESS}/{model_size}/ into {folder}, or into gpt2/{model_size}/ of a folder that LLM_SCRATCH_DATA names"

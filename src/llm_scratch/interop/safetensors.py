@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from llm_scratch.errors import CHECKPOINT, UserError
-from llm_scratch.strict import parse_json, read_json
+from llm_scratch.storage.safe_parse import parse_json, read_json
 
 MAX_HEADER, MAX_PARTS, MAX_DIMS = 512 << 10, 36_000, 8  # bytes; a matrix has twelve commas, colons, brackets; GPT-2 XL: 60 kB, 7,500, 2
 DTYPES = {

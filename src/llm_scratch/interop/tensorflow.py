@@ -51,7 +51,7 @@ class Variable(NamedTuple):
     """masked CRC-32C"""
 
 
-class Checkpoint:
+class TFCheckpointReader:
     """A TensorFlow checkpoint: what is in it is known at once, numbers are read when asked for.
 
     Args:
@@ -67,7 +67,7 @@ class Checkpoint:
             size = path.stat().st_size
             if size > MAX_INDEX:
                 raise UserError(f"{path} has {size:,} bytes, expected at most {MAX_INDEX:,}: it is no checkpoint's index", CHECKPOINT)
-            self.n_shards, self.variables = _catalogue(path.read_bytes())
+            self.n_shards, self.variables = _index(path.read_bytes())
         except OSError as e:
             raise UserError(f"cannot read {path}: {e.strerror}; expected TensorFlow's index of a checkpoint", CHECKPOINT) from e
         except (ValueError, struct.error) as e:
@@ -102,7 +102,7 @@ class Checkpoint:
         return self.prefix.with_name(f"{self.prefix.name}.{what}")
 
 
-def _catalogue(table: bytes) -> tuple[int, dict[str, Variable]]:
+def _index(table: bytes) -> tuple[int, dict[str, Variable]]:
     """The number of data files and every tensor by name, from the bytes of an index."""
     rows = _rows(table)
     key, value = next(rows, (b"?", b""))

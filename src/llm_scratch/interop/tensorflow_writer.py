@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from llm_scratch.files import write_whole
 from llm_scratch.interop.crc32c import crc32c, masked
 from llm_scratch.interop.tensorflow import MAGIC, NUMBERS
+from llm_scratch.storage.files import atomic_write
 
 Row = tuple[bytes, bytes]
 CODES = {np.dtype(name): code for code, name in NUMBERS.items()}
@@ -36,8 +36,8 @@ def write(prefix: str | Path, tensors: Mapping[str, np.ndarray[Any, Any]], per_b
         rows.append((name.encode(), entry(CODES[tensor.dtype], tensor.shape, 0, end, len(raw), masked(crc32c(raw)))))
         pieces.append(raw)
         end += len(raw)
-    write_whole(prefix.with_name(f"{prefix.name}.data-00000-of-00001"), b"".join(pieces))
-    write_whole(prefix.with_name(f"{prefix.name}.index"), one_table(rows, per_block))
+    atomic_write(prefix.with_name(f"{prefix.name}.data-00000-of-00001"), b"".join(pieces))
+    atomic_write(prefix.with_name(f"{prefix.name}.index"), one_table(rows, per_block))
 
 
 # LevelDB's table

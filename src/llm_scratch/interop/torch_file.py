@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from llm_scratch.errors import CHECKPOINT, UserError, describe_error
-from llm_scratch.strict import first_duplicate
+from llm_scratch.storage.safe_parse import first_duplicate_key
 
 SAFE_SINCE = (2, 10)
 """The first torch whose weights-only reader has no known hole (CVE-2025-32434, CVE-2026-24747)."""
@@ -106,12 +106,12 @@ def unwrapped_names(names: Iterable[str], path: Path) -> dict[str, str]:
         UserError: two names differ by a wrapper alone, so that one of them would be lost (exit code 4).
     """
     plain = {name: unwrapped_name(name) for name in names}
-    if (double := first_duplicate(plain.values())) is not None:
+    if (double := first_duplicate_key(plain.values())) is not None:
         raise UserError(f"{path}: {double[:80]} is there twice, with a wrapper's name before it and without", CHECKPOINT)
     return plain
 
 
-class Weights:
+class StateDictSource:
     """A dict of tensors as a table that is read from (see gpt2_table.Source).
 
     Args:

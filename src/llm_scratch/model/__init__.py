@@ -1,6 +1,6 @@
 """The model: token ids in, one score for each possible next token out.
 
-One alphabet for every shape comment in this repo (tests/house/test_shapes.py holds each comment to its tensor):
+One alphabet for every shape comment in this repo (tests/architecture/test_shapes.py holds each comment to its tensor):
 
     B batch    T new tokens    S seen tokens (with a cache, all so far)    C emb_dim    V vocab_size
     H heads    G key/value heads    D size of a head    F hidden size of the feed-forward
@@ -19,12 +19,17 @@ from torch import nn
 
 from llm_scratch.config import ModelConfig
 from llm_scratch.errors import unknown
-from llm_scratch.model.erf import ErfGPT
+from llm_scratch.model.exact_gelu import ExactGELUGPT
 from llm_scratch.model.gpt import DummyGPTModel, GPTModel
-from llm_scratch.model.modern import ModernGPT
+from llm_scratch.model.nanochat import ModernGPT
 from llm_scratch.model.quantized import quantize
 
-MODELS: dict[str, Callable[[ModelConfig], nn.Module]] = {"gpt": GPTModel, "gpt-erf": ErfGPT, "modern": ModernGPT, "dummy": DummyGPTModel}
+MODELS: dict[str, Callable[[ModelConfig], nn.Module]] = {
+    "gpt": GPTModel,
+    "gpt-erf": ExactGELUGPT,
+    "modern": ModernGPT,
+    "dummy": DummyGPTModel,
+}
 
 
 def build(cfg: Mapping[str, Any]) -> nn.Module:

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llm_scratch.model.blocked_attention import blocked_attention
-from llm_scratch.model.cache import KVCache
 from llm_scratch.model.dropout import Dropout
+from llm_scratch.model.kv_cache import KVCache
 
-LONG = 192  # tokens in a row from which blocks of queries are faster than the whole table
-SHORT = 512  # tokens in a row up to which the formula is faster than the kernel on a CPU
+MIN_BLOCKED_LENGTH = 192  # tokens in a row from which blocks of queries are faster than the whole table
+MAX_FORMULA_LENGTH = 512  # tokens in a row up to which the formula is faster than the kernel on a CPU
 
 
 def attention_weights(q: Tensor, k: Tensor) -> Tensor:
@@ -44,15 +44,15 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: Dropou
     """
     T, p = q.shape[2], dropout.p if dropout.training else 0.0
     if T == 1 and q.device.type == "cpu" and not p:
-        return look_back(q, k, v, mask)
-    if q.device.type == "cpu" and mask is None and k.shape[2] == T and (p or T <= SHORT):
-        if dropout.fast and dropout.training and T >= LONG and not torch.compiler.is_compiling():
+        return decode_attention(q, k, v, mask)
+    if q.device.type == "cpu" and mask is None and k.shape[2] == T and (p or T <= MAX_FORMULA_LENGTH):
+        if dropout.fast and dropout.training and T >= MIN_BLOCKED_LENGTH and not torch.compiler.is_compiling():
             return blocked_attention(q, k, v, p)
         return dropout(attention_weights(q, k)) @ v
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None and T > 1, dropout_p=p)
 
 
-def look_back(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+def decode_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """`attend` for one new token, [B, H, 1, D]: a row of weights is a sum over k, and what it finds a sum over v; in float32."""
     scores = (k * (q.float() * q.shape[-1] ** -0.5)).sum(-1)  # [B, H, S]
     if mask is not None:
@@ -60,7 +60,7 @@ def look_back(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     return (v * scores.softmax(-1)[..., None]).sum(2, keepdim=True).type_as(q)  # [B, H, 1, D]
 
 
-def project(att: Any, x: Tensor) -> tuple[Tensor, ...]:
+def qkv_projections(att: Any, x: Tensor) -> tuple[Tensor, ...]:
     """What each token asks, by what it can be found, and what it then tells: queries, keys, values, [B, T, C] -> three [B, H, T, D]."""
     B, T, _ = x.shape
     if att.together is not None:  # for writing, `packed.pack` has made one matrix of the three
@@ -104,7 +104,7 @@ class MultiHeadAttention(nn.Module):
     def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
         """[B, T, d_in] -> [B, T, d_out]; with a cache, the tokens in it are looked at too."""
         B, T, _ = x.shape
-        q, k, v = project(self, x)  # [B, H, T, D] each
+        q, k, v = qkv_projections(self, x)  # [B, H, T, D] each
         mask = None
         if cache is not None:
             k, v = cache.append(self.layer, k, v)  # [B, H, S, D]

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llm_scratch.model.dropout import mask
+from llm_scratch.model.dropout import dropout_mask
 
 BLOCK_ROWS = 64  # queries a block
 
@@ -45,7 +45,7 @@ class _BlockedAttention(torch.autograd.Function):
             block_q, seen_k = flat_q[:, start:stop], flat_k[:, :stop]
             scores = torch.baddbmm(future, block_q, seen_k.mT, alpha=D**-0.5)  # [B * H, N, S]
             weights = scores.softmax(-1)
-            kept = weights * mask(weights, p) if p else weights
+            kept = weights * dropout_mask(weights, p) if p else weights
             block_y = torch.bmm(kept, flat_v[:, :stop])  # [B * H, N, D]
             y[:, start:stop] = block_y.view(B, H, -1, D).transpose(1, 2)
             tables += [weights, kept] if p else [weights]

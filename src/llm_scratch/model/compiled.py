@@ -28,18 +28,18 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from llm_scratch.errors import MAX_REASON, RESOURCES, UserError, one_line
-from llm_scratch.files import write_whole
 from llm_scratch.hardware.trials import processor
-from llm_scratch.model.cache import KVCache
+from llm_scratch.model.introspection import device_of
+from llm_scratch.model.kv_cache import KVCache
 from llm_scratch.model.packed import PackedLinear, pack
 from llm_scratch.model.quantized import QuantizedLinear
-from llm_scratch.model.running import device_of
 from llm_scratch.model.written_kernels import COMPILE_OPTIONS
+from llm_scratch.storage.files import atomic_write
 
 Program = Callable[[Tensor, KVCache], Tensor]
 """(one token of each row [B, 1], a cache with a place for it) -> [B, 1, C]; the cache holds them afterwards, but has not moved on"""
 
-SHORTEST = 4  # a context for fewer tokens has no lengths between which a program could be for all
+MIN_CONTEXT = 4  # a context for fewer tokens has no lengths between which a program could be for all
 
 
 def compile_steps(model: nn.Module, much: bool = False, folder: Path | None = None, tell: Callable[[], None] = lambda: None) -> nn.Module:
@@ -62,7 +62,7 @@ def compile_steps(model: nn.Module, much: bool = False, folder: Path | None = No
         raise ValueError("the model is packed or compiled already; let compile_steps do both")
     plain: Any = pack(model, much, blocks=False).hidden
     programs: dict[tuple[Any, ...], Program] = {}
-    made = partial(library, folder=folder, tell=tell)
+    made = partial(load_or_compile, folder=folder, tell=tell)
     quantized = [part for part in model.modules() if isinstance(part, QuantizedLinear)]
     batches = [part.prepare_for_export(tell) for part in quantized]  # whether several rows gain too
 
@@ -71,11 +71,11 @@ def compile_steps(model: nn.Module, much: bool = False, folder: Path | None = No
         if cache is None or model.training or not _is_step(in_idx, cache) or (len(in_idx) > 1 and not all(batches)):
             return plain(in_idx, cache)
         if (end := cache.pos + 1) >= cache.keys[0].shape[2]:  # a program wants a place more than it needs
-            cache.make_room(min(end + cache.block, cache.limit + 1))
+            cache.grow(min(end + cache.block, cache.max_length + 1))
         keys = cache.keys[0]
-        kind = len(in_idx) > 1, cache.blanks is not None, cache.limit, len(cache.keys), keys.shape[1], keys.shape[3], keys.dtype
+        kind = len(in_idx) > 1, cache.left_padding is not None, cache.max_length, len(cache.keys), keys.shape[1], keys.shape[3], keys.dtype
         if kind not in programs:
-            programs[kind] = program(model, plain, len(in_idx) > 1, cache, made)
+            programs[kind] = compile_step(model, plain, len(in_idx) > 1, cache, made)
         x = programs[kind](in_idx, cache)
         cache.advance(1)
         return x
@@ -87,23 +87,23 @@ def compile_steps(model: nn.Module, much: bool = False, folder: Path | None = No
 def _is_step(in_idx: Tensor, cache: KVCache) -> bool:
     """Whether this is a token of each row, for a cache of these rows with room for it: a program looks at no size."""
     rows, T = in_idx.shape
-    fits = T == 1 and rows == cache.rows > 0 and (cache.blanks is None or cache.blanks.shape == (rows,))
-    return fits and in_idx.dtype == torch.long and 2 <= cache.pos < cache.limit and cache.limit >= SHORTEST
+    fits = T == 1 and rows == cache.rows > 0 and (cache.left_padding is None or cache.left_padding.shape == (rows,))
+    return fits and in_idx.dtype == torch.long and 2 <= cache.pos < cache.max_length and cache.max_length >= MIN_CONTEXT
 
 
-def product_of_one_row(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def matvec(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`F.linear` where all rows of x together are one: [1, ..., 1, K] -> [1, ..., 1, N]."""
     row = x.contiguous().as_strided(weight.shape[1:], (1,))  # otherwise what made the row would be done again for each output
     y = (weight * row).sum(1)
     return (y if bias is None else y + bias).view(*x.shape[:-1], -1)
 
 
-class WrittenOut(TorchFunctionMode):
+class MatvecLinear(TorchFunctionMode):
     """Inside the block every `F.linear` is a `product_of_one_row`."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Each call of torch's comes by here."""
-        return (product_of_one_row if func is F.linear else func)(*args, **kwargs or {})
+        return (matvec if func is F.linear else func)(*args, **kwargs or {})
 
 
 class _Step(nn.Module):
@@ -116,12 +116,12 @@ class _Step(nn.Module):
     def forward(self, in_idx: Tensor, seen: Tensor, keys: list[Tensor], values: list[Tensor], blanks: list[Tensor]) -> Tensor:
         """`seen`: [pos], of which only the length counts; `blanks`: as in `KVCache`, or none."""
         cache = copy(self.cache)
-        cache.keys, cache.values, cache.pos, cache.blanks = keys, values, seen.shape[0], blanks[0] if blanks else None
-        with WrittenOut() if in_idx.shape[0] == 1 else nullcontext():
+        cache.keys, cache.values, cache.pos, cache.left_padding = keys, values, seen.shape[0], blanks[0] if blanks else None
+        with MatvecLinear() if in_idx.shape[0] == 1 else nullcontext():
             return self.hidden(in_idx, cache)
 
 
-def program(model: nn.Module, hidden: Program, several: bool, cache: KVCache, made: Callable[..., Any]) -> Program:
+def compile_step(model: nn.Module, hidden: Program, several: bool, cache: KVCache, made: Callable[..., Any]) -> Program:
     """Compile a step of one row, or of any number from two on; with blanks where the cache has some, without where not.
 
     Args:
@@ -129,9 +129,9 @@ def program(model: nn.Module, hidden: Program, several: bool, cache: KVCache, ma
         made: `library`, which makes a program of it.
     """
     Dim = torch.export.Dim
-    rows, length, places = Dim("rows", min=2), Dim("length", min=2, max=cache.limit - 1), Dim("places", min=3)  # one name, one size
+    rows, length, places = Dim("rows", min=2), Dim("length", min=2, max=cache.max_length - 1), Dim("places", min=3)  # one name, one size
     batch = {0: rows} if several else {}
-    lengths = torch.empty(cache.limit)
+    lengths = torch.empty(cache.max_length)
 
     # a deprecation in torch's own export; a plain mode, as it cannot write down what inference mode made
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings(action="ignore", category=FutureWarning):
@@ -146,7 +146,7 @@ def program(model: nn.Module, hidden: Program, several: bool, cache: KVCache, ma
     def compiled(in_idx: Tensor, cache: KVCache) -> Tensor:
         """As `Program` says."""
         token = in_idx.clone(memory_format=torch.contiguous_format)  # a program does not ask how a tensor lies
-        blanks = [] if cache.blanks is None else [cache.blanks.to(torch.long).contiguous()]
+        blanks = [] if cache.left_padding is None else [cache.left_padding.to(torch.long).contiguous()]
         return run([*weights, token, lengths[: cache.pos], *cache.keys, *cache.values, *blanks])[0]
 
     return compiled
@@ -154,14 +154,16 @@ def program(model: nn.Module, hidden: Program, several: bool, cache: KVCache, ma
 
 def _example(several: bool, cache: KVCache) -> tuple[Any, ...]:
     """Inputs of a step, of sizes by which the compiler decides what is worth two threads: always the same for one shape of model."""
-    B, seen = 4 if several else 1, min(cache.limit - 1, 256)
+    B, seen = 4 if several else 1, min(cache.max_length - 1, 256)
     _, G, _, D = cache.keys[0].shape
     keys, values = ([torch.zeros(B, G, seen + 2, D, dtype=cache.keys[0].dtype) for _ in cache.keys] for _ in range(2))
-    blanks = [] if cache.blanks is None else [torch.zeros(B, dtype=torch.long)]
+    blanks = [] if cache.left_padding is None else [torch.zeros(B, dtype=torch.long)]
     return torch.zeros(B, 1, dtype=torch.long), torch.zeros(seen), keys, values, blanks
 
 
-def library(step: torch.fx.GraphModule, example: tuple[Tensor, ...], ranges: str, folder: Path | None, tell: Callable[[], None]) -> Any:
+def load_or_compile(
+    step: torch.fx.GraphModule, example: tuple[Tensor, ...], ranges: str, folder: Path | None, tell: Callable[[], None]
+) -> Any:
     """A step's program: the kept one of an equal step on an equal machine, or a new one.
 
     Args:
@@ -188,7 +190,7 @@ def library(step: torch.fx.GraphModule, example: tuple[Tensor, ...], ranges: str
         raise UserError(f"compiling a step failed: {reason}; write without compiled steps", RESOURCES) from e
     if kept:
         with suppress(UserError):  # no place to keep it
-            write_whole(kept, made.read_bytes())
+            atomic_write(kept, made.read_bytes())
     return open_library(str(made), 1)
 
 

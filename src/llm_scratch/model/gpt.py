@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from llm_scratch.config import ModelConfig
 from llm_scratch.model.attention import MultiHeadAttention
-from llm_scratch.model.cache import KVCache
 from llm_scratch.model.dropout import Dropout
+from llm_scratch.model.kv_cache import KVCache
 from llm_scratch.model.layers import FeedForward, LayerNorm
 
 

@@ -21,9 +21,9 @@ from llm_scratch.hardware.packed_matmul import (
     packed_range,
     packing_pays,
 )
+from llm_scratch.model.introspection import device_of
 from llm_scratch.model.kernel_choice import MIN_TRIAL_WIDTH
 from llm_scratch.model.quantized import QuantizedLinear
-from llm_scratch.model.running import device_of
 
 QKV_NAMES = "W_query", "W_key", "W_value"
 
@@ -74,7 +74,7 @@ def pack(model: nn.Module, much: bool = False, blocks: bool = True) -> nn.Module
     for att in list(model.modules()):
         three = [getattr(att, name, None) for name in QKV_NAMES]
         if all(type(part) is nn.Linear for part in three) or all(type(part) is QuantizedLinear for part in three):
-            att.together = joined(three)
+            att.together = fuse_linears(three)
             for name in QKV_NAMES:
                 setattr(att, name, None)
     for parent in list(model.modules()):
@@ -102,7 +102,7 @@ def _memory_ranges(part: nn.Module) -> list[tuple[int, int]]:
     return [(part.weight.data_ptr(), part.weight.nbytes)] if isinstance(part, nn.Linear) else []
 
 
-def joined(parts: list[Any]) -> nn.Module:
+def fuse_linears(parts: list[Any]) -> nn.Module:
     """One product instead of several with the same input; its outputs are theirs, side by side."""
 
     def beside(name: str) -> Tensor | None:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-BASE = 10_000.0  # the slowest pair turns once in about so many tokens, times 2 pi
+ROPE_BASE = 10_000.0  # the slowest pair turns once in about so many tokens, times 2 pi
 
 
-def angles(places: Tensor, head_dim: int, base: float = BASE) -> tuple[Tensor, Tensor]:
+def rotary_angles(places: Tensor, head_dim: int, base: float = ROPE_BASE) -> tuple[Tensor, Tensor]:
     """Cosine and sine of every pair's angle. places: [T], or [B, T] -> two of [T, D / 2], or of [B, 1, T, D / 2]."""
     # The reciprocal of a power, not the power of a negative exponent: they differ in the last bit, which position 40,000
     # makes an error of 2.4e-4. transformers computes the same reciprocal.
@@ -24,7 +24,7 @@ def angles(places: Tensor, head_dim: int, base: float = BASE) -> tuple[Tensor, T
     return turned.cos(), turned.sin()
 
 
-def rotate(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
+def apply_rotary(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
     """Turn the pair (i, i + D / 2) of every head by its angle. x: [..., T, D], turn: as `angles` gives it -> the shape of x."""
     cos, sin = turn
     a, b = x.chunk(2, dim=-1)

@@ -13,8 +13,8 @@ from typing import Any
 
 from llm_scratch.config import RunConfig, from_dict, to_dict
 from llm_scratch.errors import UserError
-from llm_scratch.files import write_whole
 from llm_scratch.planning.text_facts import TextFacts
+from llm_scratch.storage.files import atomic_write
 
 FILE = "choice.json"
 
@@ -37,7 +37,7 @@ class Choice:
     def save(self, run: Path) -> None:
         """Write choice.json into a run directory."""
         values = {**vars(self), "config": to_dict(self.config), "facts": vars(self.facts)}
-        write_whole(run / FILE, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+        atomic_write(run / FILE, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
 
     @classmethod
     def load(cls, run: Path) -> Choice | None:

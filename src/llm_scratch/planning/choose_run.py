@@ -18,18 +18,18 @@ from llm_scratch.config import ModelConfig, RunConfig, from_dict
 from llm_scratch.data.corpus import Corpus, read_corpus
 from llm_scratch.data.fit import check_fit, possible_order
 from llm_scratch.data.shards import open_shards
-from llm_scratch.data.sources import files_in, matching, path_list, read
+from llm_scratch.data.sources import expand_pattern, files_in, path_list, read
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.hardware.benchmark import matmul_flops
 from llm_scratch.hardware.memory import free_memory
 from llm_scratch.planning import rules
 from llm_scratch.planning.choice import Choice
 from llm_scratch.planning.describe import describe
+from llm_scratch.planning.plan import SAMPLE_TOKENS, Plan, loader_for, make_plan
+from llm_scratch.planning.step_timing import estimate_step_time
 from llm_scratch.planning.text_facts import TextFacts, beginnings, text_facts
 from llm_scratch.tokenizers import Tokenizer
 from llm_scratch.tokenizers.special import end_of_text
-from llm_scratch.training.plan import SAMPLE_TOKENS, Plan, loader_for, make_plan
-from llm_scratch.training.trial import try_out
 
 CLOSING_SECONDS = 4.0  # drawing the loss, the last samples
 READ_RATE = 2e6  # bytes of text for each second of the run: reading it takes a third of the time at most
@@ -153,7 +153,7 @@ def _check_size(source: str, seconds: float) -> None:
     kind, _, argument = source.partition(":")
     if kind != "file":
         return
-    files = [file for path in matching(argument) for file in (files_in(path) if path.is_dir() else [path])]
+    files = [file for path in expand_pattern(argument) for file in (files_in(path) if path.is_dir() else [path])]
     size = sum(file.stat().st_size for file in files if file.is_file())
     free = free_memory()
     slow, large = size > READ_RATE * seconds, free is not None and size > free / MEMORY_PER_BYTE
@@ -216,7 +216,7 @@ def _choose_model(chooser: _Chooser, n_train: int, row_tokens: float, seconds: f
 
     def tokens_per_second(config: RunConfig) -> float:
         if config.model not in measured:
-            trial = try_out(config, device, budget.flops, TRIAL_SECONDS, round(row_tokens))
+            trial = estimate_step_time(config, device, budget.flops, TRIAL_SECONDS, round(row_tokens))
             measured[config.model] = config.train.batch_size * row_tokens / trial.seconds
         return measured[config.model]
 

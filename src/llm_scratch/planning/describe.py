@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from llm_scratch.config import RunConfig
+from llm_scratch.planning.plan import Plan
 from llm_scratch.planning.text_facts import TextFacts
-from llm_scratch.training.plan import Plan
 
 MIN_LEFT_OUT = 0.01  # of the training tokens: fewer are not worth a line
 

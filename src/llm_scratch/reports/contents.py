@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from llm_scratch.errors import CHECKPOINT, UserError
-from llm_scratch.evaluation.doctor import Finding, diagnose
 from llm_scratch.evaluation.floor import Floor, loss_floor
 from llm_scratch.evaluation.skill_results import SkillResults, read_skills
+from llm_scratch.planning.plan import Plan, measured, read_plan
 from llm_scratch.presets import preset
 from llm_scratch.reports.chart import LossLines
+from llm_scratch.reports.diagnosis import Finding, diagnose
 from llm_scratch.reports.settings import Change, changes, nearest_preset
-from llm_scratch.run_directory import RunFolder, read_run
+from llm_scratch.run_directory import RunInfo, load_run_info
 from llm_scratch.training.lock import is_locked
-from llm_scratch.training.plan import Plan, measured, read_plan
 from llm_scratch.training.plot import running_mean, series
-from llm_scratch.training.records import readable_rows
+from llm_scratch.training.run_logger import iter_metrics
 
 MAX_SAMPLES = 8
 SAMPLE_HEADING = re.compile(r"^## Step (\d+), ([\d,]+) tokens$", re.M)
@@ -62,7 +62,7 @@ class RunReport:
         environment: of env.json.
     """
 
-    run: RunFolder
+    run: RunInfo
     state: State
     step: int
     rows: tuple[dict[str, float], ...]
@@ -100,13 +100,13 @@ def collect(path: Path) -> RunReport:
     Raises:
         UserError: there is no run in `path` (exit code 4).
     """
-    run = read_run(path)
+    run = load_run_info(path)
     if run is None:
         raise UserError(
             f"{path} is not a run directory (no readable config.yaml); `llm-scratch runs list` lists the runs",
             CHECKPOINT,
         )
-    rows = [_numbers(row) for row in readable_rows(path / "metrics.jsonl")]
+    rows = [_numbers(row) for row in iter_metrics(path / "metrics.jsonl")]
     floor, skills, base = loss_floor(run.config, rows), read_skills(path), nearest_preset(run.config, run.preset)
     samples = read_samples(path)
     step = int(max((row["step"] for row in rows), default=run.step))
@@ -134,7 +134,7 @@ def _numbers(row: dict[str, Any]) -> dict[str, float]:
     return {key: value for key, value in row.items() if isinstance(value, (int, float)) and math.isfinite(value)}
 
 
-def _state(run: RunFolder, rows: Sequence[dict[str, float]], step: int) -> State:
+def _state(run: RunInfo, rows: Sequence[dict[str, float]], step: int) -> State:
     """How far training is."""
     if run.bits != 32:
         return "quantized"

@@ -10,14 +10,14 @@ import math
 import time
 from pathlib import Path
 
-from llm_scratch.evaluation.doctor import Finding
-from llm_scratch.files import write_whole
 from llm_scratch.formatting import format_count, format_duration, shell_command
 from llm_scratch.reports.chart import legend, loss_chart
 from llm_scratch.reports.contents import RunReport, Sample, collect, spread_out
+from llm_scratch.reports.diagnosis import Finding
 from llm_scratch.reports.html import Html, element, table
 from llm_scratch.reports.style import STYLE
 from llm_scratch.reports.tables import machine, plan, reproduction, settings, skills
+from llm_scratch.storage.files import atomic_write
 
 EVALUATION_ROWS = 8
 SEVERITY = {"ill": ("problem", "Problem"), "watch": ("warning", "Warning"), "well": ("ok", "OK")}
@@ -43,7 +43,7 @@ def write_report(run: str | Path, out: str | Path | None = None) -> Path:
     """
     path = Path(run)
     out = path / "report.html" if out is None else Path(out)
-    write_whole(out, render(collect(path)))
+    atomic_write(out, render(collect(path)))
     return out
 
 

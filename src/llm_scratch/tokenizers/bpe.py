@@ -24,8 +24,8 @@ from llm_scratch.ranges import check_in, count
 from llm_scratch.tokenizers import bpe_files
 from llm_scratch.tokenizers.bpe_train import train_merges
 from llm_scratch.tokenizers.merging import merge_long, symbols
-from llm_scratch.tokenizers.pretokens import GPT2_PATTERN, Splitter, long_blank
-from llm_scratch.tokenizers.special import END_OF_TEXT, refuse_special, special_pattern
+from llm_scratch.tokenizers.pretokens import GPT2_PATTERN, Splitter, long_whitespace
+from llm_scratch.tokenizers.special import END_OF_TEXT, reject_special, special_pattern
 from llm_scratch.tokenizers.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class ByteBPE:
         self._bytes.update({i: special.encode() for special, i in special_tokens.items()})
         if len(self._bytes) != len(symbol) + len(special_tokens):
             raise UserError(f"{len(symbol) + len(special_tokens)} tokens have only {len(self._bytes)} ids; give each its own", DATA)
-        self.forget()
+        self.clear_cache()
 
     @classmethod
     def train(
@@ -175,7 +175,7 @@ class ByteBPE:
 
     def encode_ordinary(self, text: str) -> list[int]:
         """The ids of a text in which special tokens have no meaning."""
-        if self._engine is None or long_blank(text):
+        if self._engine is None or long_whitespace(text):
             return self._encode_in_python(text)
         try:
             return self._engine.encode_ordinary(text)
@@ -224,7 +224,7 @@ class ByteBPE:
     ) -> list[int]:
         """Encode the text between special tokens; where one is allowed, put its id."""
         names = self.special_tokens.keys() if allowed == "all" else self.special_tokens.keys() & allowed
-        refuse_special(text, self.special_tokens.keys() - names if refused == "all" else refused)
+        reject_special(text, self.special_tokens.keys() - names if refused == "all" else refused)
         if not any(name in text for name in names):
             return encode(text)
         ids: list[int] = []
@@ -252,9 +252,9 @@ class ByteBPE:
         word = known.longest_first(data) if len(data) < _LONG else merge_long(symbols(data), known.joined, known.pair_of)
         return tuple(map(self._id.__getitem__, word))
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Forget the ids of what was met before, which `encode_python` remembers (some 100 MB at most)."""
-        self._units, self._pieces = _Memory(self._encode_unit), _Memory(self._encode_piece)
+        self._units, self._pieces = _PieceCache(self._encode_unit), _PieceCache(self._encode_piece)
 
     @cached_property
     def _engine(self) -> Any:
@@ -278,10 +278,10 @@ class ByteBPE:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self.forget()
+        self.clear_cache()
 
 
-class _Memory(dict[str, tuple[int, ...]]):
+class _PieceCache(dict[str, tuple[int, ...]]):
     """Ids of units or pieces met before; it starts afresh when it is full."""
 
     def __init__(self, encode: Callable[[str], tuple[int, ...]], limit: int = 1 << 18) -> None:

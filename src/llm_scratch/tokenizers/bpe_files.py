@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_scratch.errors import DATA, UserError, describe_error
-from llm_scratch.files import write_whole
-from llm_scratch.strict import first_duplicate
+from llm_scratch.storage.files import atomic_write
+from llm_scratch.storage.safe_parse import first_duplicate_key
 from llm_scratch.tokenizers.merging import BYTES, merge_piece, symbols
 from llm_scratch.tokenizers.pretokens import GPT2_PATTERN
 from llm_scratch.tokenizers.vocabulary import Vocabulary, bad_vocabulary, printable, unprintable
@@ -152,7 +152,7 @@ def read_tokenizer_json(path: str | Path) -> tuple[dict[str, Any], Path]:
 def write_tokenizer_json(path: str | Path, data: Mapping[str, Any]) -> None:
     """Write a `tokenizer.json`, whole or not at all, into a folder or to a path that ends in .json."""
     path = Path(path)
-    write_whole(path if path.suffix == ".json" else path / "tokenizer.json", json.dumps(data, ensure_ascii=False) + "\n")
+    atomic_write(path if path.suffix == ".json" else path / "tokenizer.json", json.dumps(data, ensure_ascii=False) + "\n")
 
 
 def _parts(vocab: Mapping[str, Any], merges: Sequence[Sequence[str]], specials: Mapping[str, int] | None) -> dict[str, Any]:
@@ -222,7 +222,7 @@ def _parse(data: bytes, path: str | Path) -> dict[str, Any]:
     """A JSON object in which no name is given twice."""
 
     def once(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        if (name := first_duplicate(name for name, _ in items)) is not None:
+        if (name := first_duplicate_key(name for name, _ in items)) is not None:
             raise bad_vocabulary(f"{path} names {name[:60]!r} twice")
         return dict(items)
 

@@ -12,7 +12,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any, Literal
 
 from llm_scratch.errors import DATA, UserError
-from llm_scratch.tokenizers.special import END_OF_TEXT, refuse_special
+from llm_scratch.tokenizers.special import END_OF_TEXT, reject_special
 
 
 class CharTokenizer:
@@ -70,7 +70,7 @@ class CharTokenizer:
         allowed = bool(self.special_tokens) and (allowed_special == "all" or END_OF_TEXT in allowed_special)
         if disallowed_special == "all":
             disallowed_special = () if allowed else self.special_tokens
-        refuse_special(text, disallowed_special)
+        reject_special(text, disallowed_special)
         ids: list[int] = []
         for i, part in enumerate(text.split(END_OF_TEXT) if allowed else [text]):
             if i:

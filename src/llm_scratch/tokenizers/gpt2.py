@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm_scratch.errors import DATA, UserError, describe_error
+from llm_scratch.storage.user_folders import expand_user
 from llm_scratch.tokenizers.bpe_files import GPT2_SHA256
-from llm_scratch.user_folders import expand_user
 
 if TYPE_CHECKING:
     import tiktoken
@@ -37,7 +37,7 @@ def load_gpt2() -> tiktoken.Encoding:
     """
     import tiktoken
 
-    from llm_scratch.download import WITHOUT_NETWORK, DownloadError, fetch
+    from llm_scratch.storage.download import WITHOUT_NETWORK, DownloadError, fetch
 
     folder = _folder()
     try:
@@ -85,7 +85,7 @@ def _folder() -> Path:
     if named := os.environ.get("TIKTOKEN_CACHE_DIR"):
         return Path(named)
     data = os.environ.get("LLM_SCRATCH_DATA")
-    from llm_scratch.download import cache_folder
+    from llm_scratch.storage.download import cache_folder
 
     own = cache_folder() / "tiktoken"
     places = [expand_user(data) / "tiktoken"] if data else []

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from llm_scratch.storage.user_folders import expand_user
 from llm_scratch.tokenizers import Tokenizer, load_tokenizer
 from llm_scratch.tokenizers.bpe import ByteBPE
-from llm_scratch.user_folders import expand_user
 
 
 def open_tokenizer(where: str | Path) -> Tokenizer:

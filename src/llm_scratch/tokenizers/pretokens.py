@@ -87,7 +87,7 @@ class Splitter:
     def _cut(self, text: str) -> list[str]:
         if text.isascii() and not self._regex.groups:
             return self._regex.findall(text)
-        return [text[slice(*match.span())] for match in self._regex.finditer(like_the_engine(text))]
+        return [text[slice(*match.span())] for match in self._regex.finditer(matches_engine(text))]
 
     def chunks(self, texts: Iterable[str], size: int = CHUNK) -> Iterator[str]:
         """Join the parts of one text and cut it, between units, into chunks of about `size` characters.
@@ -156,7 +156,7 @@ class Splitter:
 
     def _count_all(self, batches: Iterator[list[str]], processes: int) -> Iterator[tuple[Counter[str], int]]:
         """`_count` of each batch, in their order; in this process if others cannot start."""
-        from llm_scratch.worker_processes import worker_pool
+        from llm_scratch.storage.worker_processes import worker_pool
 
         with worker_pool(processes) as pool:
             if pool is None:
@@ -178,10 +178,10 @@ _KINDS = {
 }  # a letter, a number, a mark that every version of Unicode knows
 _BLOCK = 1024  # code points that are compared at once
 _compared: set[int] = set()
-_stand_ins: dict[int, str] = {}
+_placeholders: dict[int, str] = {}
 
 
-def like_the_engine(text: str) -> str:
+def matches_engine(text: str) -> str:
     """The text with stand-ins for characters of which the two regular-expression libraries think differently.
 
     Unicode grows each year, and Python's `regex` and the engine of tiktoken know different years: what is a letter to one
@@ -189,7 +189,7 @@ def like_the_engine(text: str) -> str:
     """
     for block in {ord(character) // _BLOCK for character in text} - _compared:
         _compare(block)
-    return text.translate(_stand_ins) if _stand_ins else text
+    return text.translate(_placeholders) if _placeholders else text
 
 
 def _compare(block: int) -> None:
@@ -199,7 +199,7 @@ def _compare(block: int) -> None:
     characters = "".join(chr(i) for i in range(block * _BLOCK, (block + 1) * _BLOCK) if not 0xD800 <= i < 0xE000)
     for kind, stand_in in _KINDS.items():
         engine = bytes(_engine(kind).encode_ordinary(characters)).decode("utf-8")
-        _stand_ins.update({ord(character): stand_in for character in set(engine).difference(regex.findall(kind, characters))})
+        _placeholders.update({ord(character): stand_in for character in set(engine).difference(regex.findall(kind, characters))})
     _compared.add(block)
 
 
@@ -211,7 +211,7 @@ def _engine(pattern: str) -> Any:
     return tiktoken.Encoding("bytes", pat_str=pattern, mergeable_ranks={bytes([i]): i for i in range(256)}, special_tokens={})
 
 
-def long_blank(text: str) -> bool:
+def long_whitespace(text: str) -> bool:
     """Whether `MAX_BLANK` blanks may stand before a word: they would fill one of these blocks of half as many, and few texts have one."""
     block, length = MAX_BLANK // 2, len(text.rstrip()) if len(text) > MAX_BLANK else 0
     return any(text[i : i + block].isspace() for i in range(0, length - block + 1, block))

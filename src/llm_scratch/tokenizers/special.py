@@ -22,7 +22,7 @@ def special_pattern(names: Collection[str]) -> re.Pattern[str]:
     return re.compile("(" + "|".join(re.escape(name) for name in sorted(names, key=lambda name: (-len(name), name))) + ")")
 
 
-def refuse_special(text: str, names: Collection[str]) -> None:
+def reject_special(text: str, names: Collection[str]) -> None:
     """Stop where `text` spells one of `names` (ValueError, as in tiktoken)."""
     if names and (found := special_pattern(names).search(text)):
         raise ValueError(

@@ -14,7 +14,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any, Literal, Self
 
 from llm_scratch.errors import DATA, UserError
-from llm_scratch.tokenizers.special import END_OF_TEXT, UNKNOWN, refuse_special, special_pattern
+from llm_scratch.tokenizers.special import END_OF_TEXT, UNKNOWN, reject_special, special_pattern
 
 _CUT = re.compile(r'([,.:;?_!"()\']|--|\s)')
 _SPACE_BEFORE_MARK = re.compile(r'\s+([,.:;?!"()\'])')
@@ -92,7 +92,7 @@ class SimpleTokenizerV1:
             UserError: a word is not in the vocabulary and `unknown` is "raise".
         """
         allowed = self.special_tokens.keys() if allowed_special == "all" else self.special_tokens.keys() & allowed_special
-        refuse_special(text, self.special_tokens.keys() - allowed if disallowed_special == "all" else disallowed_special)
+        reject_special(text, self.special_tokens.keys() - allowed if disallowed_special == "all" else disallowed_special)
         if not allowed:
             return self._encode_words(split_words(text))
         ids: list[int] = []

@@ -17,8 +17,8 @@ from pathlib import Path
 from time import sleep
 
 from llm_scratch.errors import CHECKPOINT, RESOURCES, UserError
-from llm_scratch.file_lock import try_lock
-from llm_scratch.files import remove_leftovers
+from llm_scratch.storage.file_lock import try_lock
+from llm_scratch.storage.files import remove_leftovers
 
 NAME = "run.lock"
 
@@ -29,7 +29,7 @@ class RunLock:
     def __init__(self, folder: Path, number: int) -> None:
         self.folder, self.number = folder, number
 
-    def is_there(self) -> bool:
+    def exists(self) -> bool:
         """Whether the lock's file still has its name."""
         try:
             return os.path.samestat(os.fstat(self.number), os.stat(self.folder / NAME))
@@ -42,12 +42,12 @@ class RunLock:
         Raises:
             UserError: somebody removed or moved it while it was written to (code 6).
         """
-        if not self.is_there():
+        if not self.exists():
             raise UserError(f"{self.folder} was removed or moved while it was trained in; what it held from now on is lost", RESOURCES)
 
 
 @contextmanager
-def only_writer(folder: Path, warn: Callable[[str], None]) -> Iterator[RunLock]:
+def exclusive_writer(folder: Path, warn: Callable[[str], None]) -> Iterator[RunLock]:
     """Hold a run directory inside the block; it is made if it is not there, and what a killed process left half-written goes.
 
     Raises:
@@ -87,7 +87,7 @@ def is_locked(folder: Path) -> bool:
 def _release(lock: RunLock) -> None:
     """Remove `run.lock`, then unlock it: a process that opens the file in between finds it removed, and makes a new one."""
     path, is_refused = lock.folder / NAME, False
-    if lock.is_there():
+    if lock.exists():
         try:
             path.unlink()
         except PermissionError:
@@ -111,7 +111,7 @@ def _take(folder: Path, warn: Callable[[str], None]) -> RunLock:
             raise UserError(f"{folder} is in use: {who} trains there; wait for it, stop it, or choose another --out", CHECKPOINT) from None
         except OSError:
             warn(f"{folder}: file locking is not supported here; make sure that no other process trains in this folder")
-        if lock.is_there():
+        if lock.exists():
             return lock
         os.close(number)
 

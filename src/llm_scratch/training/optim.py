@@ -16,7 +16,7 @@ from torch.optim.adamw import adamw as adamw_step
 
 from llm_scratch.config import TrainConfig
 from llm_scratch.errors import UserError
-from llm_scratch.training.team import share_like, whole
+from llm_scratch.training.distributed import full_tensor, shard_like
 
 
 def _parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
@@ -92,10 +92,10 @@ class Muon(torch.optim.Optimizer):
         for p in params:
             by_shape.setdefault(p.shape, []).append(p)
         for shape, same in by_shape.items():  # equal shapes go through one batched product
-            ahead = torch.stack([whole(self._ahead(p, group["momentum"], skip)) for p in same])  # of shares there are no products
+            ahead = torch.stack([full_tensor(self._ahead(p, group["momentum"], skip)) for p in same])  # of shares there are no products
             scale = group["lr"] * max(1, shape[0] / shape[1]) ** 0.5
             for p, direction in zip(same, orthogonalize(ahead)):
-                new = p.mul(1 - group["lr"] * group["weight_decay"]).add_(share_like(p, direction), alpha=-scale)
+                new = p.mul(1 - group["lr"] * group["weight_decay"]).add_(shard_like(p, direction), alpha=-scale)
                 p.copy_(new if skip is None else torch.where(skip, p, new))
 
     def _ahead(self, p: nn.Parameter, momentum: float, skip: Tensor | None) -> Tensor:
@@ -138,12 +138,12 @@ def muon(model: nn.Module, cfg: TrainConfig) -> torch.optim.Optimizer:
     outer = [p for p in matrices if id(p) in tables]
     groups = [
         {"params": inner, "matrix": True, "weight_decay": cfg.weight_decay},
-        {"params": outer, "lr_scale": ADAM_SHARE, "weight_decay": 0.0},
-        {"params": others, "lr_scale": ADAM_SHARE, "weight_decay": 0.0},
+        {"params": outer, "lr_scale": ADAM_LR_SCALE, "weight_decay": 0.0},
+        {"params": others, "lr_scale": ADAM_LR_SCALE, "weight_decay": 0.0},
     ]
     return Muon([g for g in groups if g["params"]], lr=cfg.lr, betas=cfg.betas)
 
 
-ADAM_SHARE = 0.7  # AdamW's learning rate as a share of Muon's
+ADAM_LR_SCALE = 0.7  # AdamW's learning rate as a share of Muon's
 
 OPTIMIZERS: dict[str, Callable[[nn.Module, TrainConfig], torch.optim.Optimizer]] = {"adamw": adamw, "muon": muon}

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from llm_scratch.errors import DATA, UserError
-from llm_scratch.training.plot import COLOURS, DOTTED, LOSSES, Row, draw_floors, label_below, running_mean, series, tidy
+from llm_scratch.training.plot import COLORS, DOTTED, LOSSES, Row, draw_floors, label_x_axis, running_mean, series, style_axes
 
 PANELS = {
     "loss": "loss (nats per token)",
@@ -38,7 +38,7 @@ def panel_figure(runs: Mapping[str, Sequence[Row]], x: str = "step", *, floors: 
     has_single_steps = False
     for axes, (key, label) in zip(grid.flat, PANELS.items()):
         for number, (name, rows) in enumerate(runs.items()):
-            points, colour = series(rows, x, key), COLOURS[number % len(COLOURS)]
+            points, colour = series(rows, x, key), COLORS[number % len(COLORS)]
             mean = running_mean(points) if key in ("loss", "grad_norm") else points
             if mean is not points:
                 axes.plot(*points, color=colour, lw=0.6, alpha=0.3)
@@ -47,10 +47,10 @@ def panel_figure(runs: Mapping[str, Sequence[Row]], x: str = "step", *, floors: 
         draw_floors(axes, (floors or {}).get(key, {}), list(runs), labeled=False)
         axes.set_title(label, loc="left", fontsize=10)
         axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4))
-        tidy(axes)
+        style_axes(axes)
     for axes in grid[1]:
-        label_below(axes, x, n_columns=2)
-    handles = [Line2D([], [], color=COLOURS[i % len(COLOURS)], lw=1.8, label=name) for i, name in enumerate(runs)]
+        label_x_axis(axes, x, n_columns=2)
+    handles = [Line2D([], [], color=COLORS[i % len(COLORS)], lw=1.8, label=name) for i, name in enumerate(runs)]
     if has_single_steps:
         handles.append(Line2D([], [], color="0.5", lw=0.6, alpha=0.6, label="single steps"))
     if any((floors or {}).values()):

@@ -18,13 +18,13 @@ from typing import Any
 
 from torch import nn
 
-from llm_scratch.config import MachineConfig, TrainConfig
+from llm_scratch.config import SystemConfig, TrainConfig
 from llm_scratch.errors import UserError
-from llm_scratch.training.team import Team
-from llm_scratch.training.trainee import Trainee
+from llm_scratch.training.distributed import Distributed
+from llm_scratch.training.model_with_loss import ModelWithLoss
 
 
-def check_team(cfg: TrainConfig, team: Team) -> None:
+def check_batch_size(cfg: TrainConfig, team: Distributed) -> None:
     """See that a batch can be dealt out evenly.
 
     Raises:
@@ -36,12 +36,12 @@ def check_team(cfg: TrainConfig, team: Team) -> None:
         raise UserError(f"batch_size={cfg.batch_size} rows cannot be dealt out evenly to {team.size} processes; try {near}")
 
 
-def parts_of(cfg: TrainConfig, team: Team) -> int:
+def micro_batches(cfg: TrainConfig, team: Distributed) -> int:
     """Micro-batches that each process makes of its rows: as few as leave no part larger than it would be on one process."""
     return -(-cfg.micro_batches // team.size)
 
 
-def spread(trainee: Trainee, machine: MachineConfig, team: Team) -> nn.Module:
+def parallelize(trainee: ModelWithLoss, machine: SystemConfig, team: Distributed) -> nn.Module:
     """The trainee as this team learns with it: `(inputs, targets) -> summed loss` over this process's rows.
 
     Args:
@@ -50,12 +50,12 @@ def spread(trainee: Trainee, machine: MachineConfig, team: Team) -> nn.Module:
         team: the processes.
     """
     if machine.recompute:
-        recompute_blocks(trainee.model)
+        checkpoint_activations(trainee.model)
     if team.size == 1:
         return trainee
-    choices = team.tell(trainee.choices())  # a trial may come out differently elsewhere
-    if not team.writes:
-        trainee.restore_choices(choices, MachineConfig(), team.device)
+    choices = team.broadcast(trainee.choices())  # a trial may come out differently elsewhere
+    if not team.is_main:
+        trainee.restore_choices(choices, SystemConfig(), team.device)
     for part in trainee.modules():
         if isinstance(part, nn.Embedding):
             part.sparse = False  # the others' gradients are added to a whole table
@@ -73,7 +73,7 @@ def spread(trainee: Trainee, machine: MachineConfig, team: Team) -> nn.Module:
     return DistributedDataParallel(trainee, gradient_as_bucket_view=True)
 
 
-def adding(learner: nn.Module, last: bool, team: Team) -> AbstractContextManager[object]:
+def gradient_sync(learner: nn.Module, last: bool, team: Distributed) -> AbstractContextManager[object]:
     """The context of a micro-batch: gradients are added up at home, and with the `last` one over all processes."""
     if team.size == 1:
         return nullcontext()
@@ -83,7 +83,7 @@ def adding(learner: nn.Module, last: bool, team: Team) -> AbstractContextManager
     return nullcontext() if last else learner.no_sync()  # type: ignore[operator]
 
 
-def let_go(learner: nn.Module) -> None:
+def reshard(learner: nn.Module) -> None:
     """Have every process hold its share alone again: after a look there is no way back, on which FSDP2 would see to it."""
     if hasattr(learner, "reshard"):
         learner.reshard()  # type: ignore[operator]
@@ -94,7 +94,7 @@ def blocks_of(model: nn.Module) -> list[nn.Module]:
     return list(getattr(model, "trf_blocks", []))
 
 
-def recompute_blocks(model: nn.Module) -> None:
+def checkpoint_activations(model: nn.Module) -> None:
     """Let every block keep its input alone, and do its work again on the way back; dropout then drops the same places again."""
     from torch.utils.checkpoint import checkpoint
 

@@ -18,12 +18,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, MultipleLocator
 
 from llm_scratch.errors import DATA, UserError, describe_error
-from llm_scratch.files import whole_file
 from llm_scratch.formatting import format_duration
+from llm_scratch.storage.files import atomic_file
 
 Row = Mapping[str, Any]
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
-COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
+COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 LOSSES = "val_loss", "train_loss", "loss"  # held out, learned from, of one step's batch; nats per token
 DASHED = (0, (4, 2))
 KINDS = {"pdf": {"CreationDate": None}, "png": {}, "svg": {"Date": None}}  # no dates: the same run gives the same file
@@ -77,15 +77,15 @@ def loss_figure(runs: Mapping[str, Sequence[Row]], x: str = "step", *, floors: M
     figure = Figure(figsize=(7.2, 4.4), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     for number, (name, rows) in enumerate(runs.items()):
-        _draw_run(axes, name if len(runs) > 1 else "", rows, x, COLOURS[number % len(COLOURS)])
+        _draw_run(axes, name if len(runs) > 1 else "", rows, x, COLORS[number % len(COLORS)])
     if len(runs) > 1:
         axes.plot([], [], color="0.5", lw=1.2, ls=DASHED, label="training")
     draw_floors(axes, floors or {}, list(runs))
     axes.set_ylabel("loss (nats per token)")
-    label_below(axes, x)
+    label_x_axis(axes, x)
     if x != "tokens" and scale is not None:
         _add_token_axis(axes, *scale)
-    tidy(axes)
+    style_axes(axes)
     axes.legend(frameon=False, fontsize=9)
     return figure
 
@@ -114,10 +114,10 @@ def draw_floors(axes: Axes, floors: Mapping[str, float], runs: Sequence[str], la
     for number, name in enumerate(runs):
         if name in floors:
             label = f"floor of {name}, {floors[name]:.3g}" if labeled else "_floor"
-            axes.axhline(floors[name], color=COLOURS[number % len(COLOURS)], label=label, **style)
+            axes.axhline(floors[name], color=COLORS[number % len(COLORS)], label=label, **style)
 
 
-def label_below(axes: Axes, x: str, n_columns: int = 1) -> None:
+def label_x_axis(axes: Axes, x: str, n_columns: int = 1) -> None:
     """Label the lower axis and put ticks at round numbers, few enough that their labels do not touch.
 
     Args:
@@ -164,7 +164,7 @@ def _clock(seconds: float, _: float = 0) -> str:
     return format_duration(seconds)
 
 
-def tidy(axes: Axes) -> None:
+def style_axes(axes: Axes) -> None:
     """No frame, and lines that help to read a height."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="0.9", lw=0.8)
@@ -233,7 +233,7 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     kind = path.suffix.lower().removeprefix(".")
     if kind not in KINDS:
         raise UserError(f"cannot write a picture as {path.name!r}; expected a name that ends in .{', .'.join(KINDS)}")
-    with whole_file(path) as part:
+    with atomic_file(path) as part:
         figure.savefig(part, format=kind, metadata=KINDS[kind])
     return path
 

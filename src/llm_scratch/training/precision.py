@@ -22,8 +22,8 @@ from llm_scratch.errors import UserError
 from llm_scratch.hardware.benchmark import repeat_timings
 from llm_scratch.hardware.matmul_backend import one_thread, select_matmul_backend
 
-PAYS = 1.3  # how many times as fast bfloat16 must multiply, as it speeds up only half of a step
-SMALL = 256  # emb_dim from which there is enough to multiply
+MIN_SPEEDUP = 1.3  # how many times as fast bfloat16 must multiply, as it speeds up only half of a step
+MIN_WIDTH = 256  # emb_dim from which there is enough to multiply
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ def choose_precision(wanted: Literal["auto", "float32", "bfloat16"], cfg: ModelC
         return Precision(wanted, "as asked")
     if device.type not in ("cpu", "cuda"):
         return Precision("float32", f"bfloat16 is not tried on {device.type}")
-    if cfg.emb_dim < SMALL:
+    if cfg.emb_dim < MIN_WIDTH:
         return Precision("float32", f"matrices of {cfg.emb_dim} are too small to gain from bfloat16")
-    ratio = gain_of_bfloat16(cfg.emb_dim, device)
+    ratio = bfloat16_speedup(cfg.emb_dim, device)
     times = f"bfloat16 multiplies {ratio:.1f} times as fast as float32 here"
-    return Precision("bfloat16", times) if ratio >= PAYS else Precision("float32", times)
+    return Precision("bfloat16", times) if ratio >= MIN_SPEEDUP else Precision("float32", times)
 
 
 def precision_of_run(name: Literal["float32", "bfloat16"], device: torch.device) -> Precision:
@@ -77,7 +77,7 @@ def can_multiply_bfloat16(device: torch.device) -> bool:
 
 
 @lru_cache
-def gain_of_bfloat16(emb_dim: int, device: torch.device) -> float:
+def bfloat16_speedup(emb_dim: int, device: torch.device) -> float:
     """How many times as fast as in float32 the widening product of a feed-forward is, casts included.
 
     On a CPU it is tried on one thread, whose times are steady on a busy machine too. Tried once, so

@@ -10,10 +10,10 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from llm_scratch.formatting import format_duration
-from llm_scratch.training.records import Watcher
+from llm_scratch.training.run_logger import Callback
 
 if TYPE_CHECKING:
-    from llm_scratch.training.loop import Run
+    from llm_scratch.training.loop import Trainer
 
 UPDATE_SECONDS = 0.25
 """Least time between two updates; a notebook stores each one."""
@@ -83,7 +83,7 @@ def open_line() -> Line:
     return NotebookLine(display)
 
 
-class ProgressLine(Watcher):
+class ProgressLine(Callback):
     """A callback of `train` that shows step, losses, speed and time left in a line that is updated in place.
 
     Args:
@@ -98,22 +98,22 @@ class ProgressLine(Watcher):
         self._first_step = 0
         self._first_tokens = 0
 
-    def started(self, run: Run, resumed: bool) -> None:
+    def started(self, run: Trainer, resumed: bool) -> None:
         """Show where the run begins."""
         self._began = time.perf_counter()
         self._first_step, self._first_tokens = run.step, run.tokens
         self._show(run)
 
-    def step(self, run: Run, row: dict[str, float]) -> None:
+    def step(self, run: Trainer, row: dict[str, float]) -> None:
         """Update the line, if the last update is old enough."""
         if time.perf_counter() - self._shown >= self.every:
             self._show(run, row)
 
-    def evaluated(self, run: Run, scores: dict[str, float]) -> None:
+    def evaluated(self, run: Trainer, scores: dict[str, float]) -> None:
         """Update the line with the validation loss."""
         self._show(run)
 
-    def finished(self, run: Run) -> None:
+    def finished(self, run: Trainer) -> None:
         """Show the end, and leave the line."""
         self._show(run)
         self.line.close()
@@ -127,7 +127,7 @@ class ProgressLine(Watcher):
         """Print a warning below the line."""
         self.note(f"warning: {message}")
 
-    def _show(self, run: Run, row: dict[str, float] | None = None) -> None:
+    def _show(self, run: Trainer, row: dict[str, float] | None = None) -> None:
         """Compose the line and show it."""
         self._shown = time.perf_counter()
         elapsed, done = self._shown - self._began, run.step - self._first_step

@@ -13,7 +13,7 @@ from torch import nn
 from llm_scratch.data.shards import Tokens
 from llm_scratch.errors import UserError
 from llm_scratch.generation.decode import encode_prompt
-from llm_scratch.model.running import context_length
+from llm_scratch.model.introspection import context_length
 from llm_scratch.tokenizers.special import end_of_text
 
 START_TOKENS = 8

@@ -5,19 +5,19 @@ Tests: tests/cli/test_changed_runs.py.
 
 from __future__ import annotations
 
-from llm_scratch.checkpoint import Checkpoint
 from llm_scratch.config import RunConfig, from_dict
 from llm_scratch.errors import CHECKPOINT, UserError
-from llm_scratch.training.guard import Guard
-from llm_scratch.training.records import Watcher
-from llm_scratch.training.run import Run
+from llm_scratch.storage.checkpoint import Checkpoint
+from llm_scratch.training.run_logger import Callback
 from llm_scratch.training.run_text import check_text
 from llm_scratch.training.same_run import check_same_run, shorter
 from llm_scratch.training.schedule import learning_rate
-from llm_scratch.training.state import numerics, what_changed
+from llm_scratch.training.spike_detector import SpikeDetector
+from llm_scratch.training.state import environment_diff, numerics
+from llm_scratch.training.trainer import Trainer
 
 
-def resume(run: Run, found: Checkpoint, watcher: Watcher) -> str:
+def resume(run: Trainer, found: Checkpoint, watcher: Callback) -> str:
     """Bring a new run to the moment of a checkpoint.
 
     Args:
@@ -38,7 +38,7 @@ def resume(run: Run, found: Checkpoint, watcher: Watcher) -> str:
     if planned and "row_offsets" not in found.state:
         run.train_loader.use_whole_window_offsets()
     run.restore(found)
-    if changed := what_changed(found.state, numerics(run.trainee, run.device)):
+    if changed := environment_diff(found.state, numerics(run.trainee, run.device)):
         watcher.warn(changed)
     if run.config.machine.precision == "auto" and run.trainee.precision.name != found.state.get("precision", "float32"):
         watcher.warn(run.trainee.precision.why)
@@ -48,7 +48,7 @@ def resume(run: Run, found: Checkpoint, watcher: Watcher) -> str:
     return extend(run, old, planned) if 0 < planned < run.steps else ""
 
 
-def extend(run: Run, old: RunConfig, planned: int) -> str:
+def extend(run: Trainer, old: RunConfig, planned: int) -> str:
     """Let a restored run have more steps than it was planned for.
 
     The optimizer's state stays. The learning rate follows the schedule over the new total, so it
@@ -62,7 +62,7 @@ def extend(run: Run, old: RunConfig, planned: int) -> str:
     Returns:
         What the learning rate was and will be, in words.
     """
-    run.guard = Guard(run.config.train.spike_sigmas, run.device)
+    run.guard = SpikeDetector(run.config.train.spike_sigmas, run.device)
     cfg = run.config.train
     factor = cfg.rollback_lr**run.trouble.returns
     last = factor * learning_rate(max(0, run.step - 1), planned, old.train)

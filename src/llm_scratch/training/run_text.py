@@ -14,11 +14,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from llm_scratch.checkpoint import folders
 from llm_scratch.config import RunConfig
 from llm_scratch.data.corpus import Corpus, TextFingerprint, prepare
 from llm_scratch.errors import DATA, UserError
-from llm_scratch.manifest import problem
+from llm_scratch.storage.checkpoint import list_checkpoints
+from llm_scratch.storage.manifest import verify
 from llm_scratch.tokenizers import Tokenizer, load_tokenizer
 
 TENSOR_FILES = ("model.safetensors", "optim.safetensors")
@@ -57,8 +57,8 @@ def text_check(config: RunConfig, folder: Path) -> Callable[[TextFingerprint], N
 
 def newest_without_weights(run: Path) -> tuple[Path, dict[str, Any]] | None:
     """The newest checkpoint of a run whose small files are undamaged, and its state; None if there is none."""
-    for folder in folders(run):
-        if problem(folder, TENSOR_FILES) is None:
+    for folder in list_checkpoints(run):
+        if verify(folder, TENSOR_FILES) is None:
             return folder, json.loads((folder / "state.json").read_text(encoding="utf-8"))
     return None
 

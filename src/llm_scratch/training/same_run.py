@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from llm_scratch.config import RunConfig, TrainConfig, learned, to_dict
+from llm_scratch.config import RunConfig, TrainConfig, resume_relevant, to_dict
 from llm_scratch.errors import CHECKPOINT, UserError
 
 
@@ -69,6 +69,6 @@ def difference(old: RunConfig, new: RunConfig) -> str:
     """The first setting that decides what is learned and differs, e.g. "train.lr is 0.02 there, 0.01 here"; "" for none."""
     if old.start != new.start:
         return f"it begins with {old.start or 'fresh weights'} there, with {new.start or 'fresh weights'} here"
-    there, here = learned(to_dict(old)), learned(to_dict(new))
+    there, here = resume_relevant(to_dict(old)), resume_relevant(to_dict(new))
     pairs = [(f"{part}.{key}", there[part][key], here[part][key]) for part in here if part != "start" for key in here[part]]
     return next((f"{name} is {a} there, {b} here" for name, a, b in pairs if a != b), "")

@@ -85,13 +85,13 @@ class Costs:
     """share of the time that goes into saving, and into doing again what a failure cost"""
 
 
-def batch_that_pays(loss: float) -> float:
+def critical_batch_size(loss: float) -> float:
     """Tokens in a batch above which more of them no longer save steps one for one, at this loss in nats per token."""
     return 2e8 / loss ** (1 / 0.21)
 
 
 def activations(shape: Shape, rows: float, recompute: bool = True) -> float:
-    """Bytes kept for the way back over so many rows at a time; logits are never all there (model/head_loss.py)."""
+    """Bytes kept for the way back over so many rows at a time; logits are never all there (model/chunked_loss.py)."""
     tokens_layer = rows * shape.context * shape.width
     if recompute:
         return tokens_layer * (BLOCK_INPUT * shape.layers + ACTIVATIONS)

@@ -1,7 +1,7 @@
 """Training as lesson 4 writes it: a loop that fits on one screen, on plain data loaders.
 
 `training/loop.py` does the same for real runs, with a schedule, clipping, checkpoints and resume.
-Proof: tests/training/test_simple.py and tests/seed/test_step4.py. Lesson: lessons/step4_pretraining.py.
+Proof: tests/training/test_simple.py and tests/notebooks/test_step4.py. Lesson: lessons/step4_pretraining.py.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from llm_scratch.generation.decode import generate_text_simple, text_to_token_ids, token_ids_to_text
+from llm_scratch.model.introspection import context_length, eval_mode
 from llm_scratch.model.loss import IGNORE, next_token_loss
-from llm_scratch.model.running import context_length, evaluating
 from llm_scratch.training.plot import loss_figure, save_figure
 
 Batch = tuple[Tensor, Tensor]
@@ -51,7 +51,7 @@ def evaluate_model(
     model: nn.Module, train_loader: Iterable[Batch], val_loader: Iterable[Batch], device: torch.device | str, eval_iter: int | None
 ) -> tuple[float, float]:
     """(training loss, validation loss) over the first `eval_iter` batches of each, without dropout."""
-    with evaluating(model):
+    with eval_mode(model):
         return calc_loss_loader(train_loader, model, device, eval_iter), calc_loss_loader(val_loader, model, device, eval_iter)
 
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from llm_scratch.hardware.rounding import rounding_fingerprint
-from llm_scratch.training.team import share_like
-from llm_scratch.training.trainee import Trainee
+from llm_scratch.training.distributed import shard_like
+from llm_scratch.training.model_with_loss import ModelWithLoss
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -28,17 +28,17 @@ def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensor
     params = dict(model.named_parameters())
     for full, value in tensors.items():
         name, key = full.rsplit("/", 1)
-        optimizer.state[params[name]][key] = share_like(params[name], value.clone().to(params[name].device))
+        optimizer.state[params[name]][key] = shard_like(params[name], value.clone().to(params[name].device))
 
 
-def seed_random(seed: int) -> None:
+def seed_everything(seed: int) -> None:
     """Begin the random numbers of torch, Python and numpy anew, the same ones for the same seed."""
     torch.manual_seed(seed)
     random.seed(seed)
     np.random.seed(seed % 2**32)
 
 
-def random_state() -> dict[str, Any]:
+def rng_state() -> dict[str, Any]:
     """Where the random generators of torch, Python and numpy stand, as JSON.
 
     Dropout is the only user of ours, the data order needs none; the other two are for parts that somebody adds.
@@ -71,7 +71,7 @@ def restore_random(states: dict[str, Any]) -> None:
         np.random.set_state(("MT19937", _words(said), said["place"], said["has_gauss"], said["gauss"]))
 
 
-def numerics(trainee: Trainee, device: torch.device) -> dict[str, Any]:
+def numerics(trainee: ModelWithLoss, device: torch.device) -> dict[str, Any]:
     """What decides how a run's sums and products round, as JSON: stored with it and compared when it resumes."""
     rounding = rounding_fingerprint(device, trainee.matmul_backend)
     here: dict[str, Any] = {"torch": torch.__version__, "device": device.type, "rounding": rounding}
@@ -80,7 +80,7 @@ def numerics(trainee: Trainee, device: torch.device) -> dict[str, Any]:
     return here | trainee.choices()
 
 
-def what_changed(stored: dict[str, Any], here: dict[str, Any]) -> str:
+def environment_diff(stored: dict[str, Any], here: dict[str, Any]) -> str:
     """In words, what rounds otherwise here than where a checkpoint was written; "" if nothing does that is known.
 
     Args:
@@ -113,7 +113,7 @@ def _words(said: dict[str, Any]) -> np.ndarray:
     return np.frombuffer(bytes.fromhex(said["words"]), dtype=np.uint32)
 
 
-def plain_weights(model: nn.Module) -> dict[str, Tensor]:
+def unique_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """The model's weights by name, a shared one (a tied head) once, as safetensors wants them."""
     seen: set[int] = set()
     weights = {}

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llm_scratch.data.loader import TokenLoader
+from llm_scratch.model.introspection import eval_mode
 from llm_scratch.model.loss import IGNORE
-from llm_scratch.model.running import evaluating
-from llm_scratch.training.guard import Guard, are_numbers, move_if
-from llm_scratch.training.parallel import adding
-from llm_scratch.training.team import Team, whole
+from llm_scratch.training.distributed import Distributed, full_tensor
+from llm_scratch.training.parallel import gradient_sync
+from llm_scratch.training.spike_detector import SpikeDetector, is_finite, step_if
 
-ALONE = Team()
+SINGLE_PROCESS = Distributed()
 
 
 class StepResult(NamedTuple):
@@ -40,8 +40,8 @@ def train_step(
     optimizer: torch.optim.Optimizer,
     batches: list[tuple[Tensor, Tensor]],
     max_norm: float | None,
-    guard: Guard | None = None,
-    team: Team = ALONE,
+    guard: SpikeDetector | None = None,
+    team: Distributed = SINGLE_PROCESS,
 ) -> StepResult:
     """One optimizer step over micro-batches, weighted by their tokens, so that N of them equal one large batch exactly.
 
@@ -54,23 +54,23 @@ def train_step(
         guard: says whether the weights may move; by default they may if loss and gradient are numbers.
         team: the processes that share the step.
     """
-    asked = team.mean(torch.stack([(targets != IGNORE).sum() for _, targets in batches]).sum())
+    asked = team.all_reduce_mean(torch.stack([(targets != IGNORE).sum() for _, targets in batches]).sum())
     total = torch.zeros((), device=asked.device)
     optimizer.zero_grad(set_to_none=True)
     for number, (inputs, targets) in enumerate(batches, 1):
-        with adding(trainee, number == len(batches), team):
+        with gradient_sync(trainee, number == len(batches), team):
             loss = trainee(inputs, targets) / asked
             loss.backward()
         total += loss.detach()
-    norm = whole(nn.utils.clip_grad_norm_(trainee.parameters(), math.inf if max_norm is None else max_norm))
-    loss, norm = team.mean(total), team.mean(norm)
-    good = guard.judge(loss, norm) if guard else are_numbers(loss, norm)
-    move_if(good, optimizer)
+    norm = full_tensor(nn.utils.clip_grad_norm_(trainee.parameters(), math.inf if max_norm is None else max_norm))
+    loss, norm = team.all_reduce_mean(total), team.all_reduce_mean(norm)
+    good = guard.accept(loss, norm) if guard else is_finite(loss, norm)
+    step_if(good, optimizer)
     return StepResult(loss, norm, asked, good)
 
 
 @torch.no_grad()
-def mean_loss(trainee: nn.Module, loader: TokenLoader, batches: int | None, parts: int = 1, team: Team = ALONE) -> float:
+def mean_loss(trainee: nn.Module, loader: TokenLoader, batches: int | None, parts: int = 1, team: Distributed = SINGLE_PROCESS) -> float:
     """Nats per token over `batches` of a loader, spread over one pass (None: all), every token counting the same, dropout off.
 
     Args:
@@ -79,17 +79,17 @@ def mean_loss(trainee: nn.Module, loader: TokenLoader, batches: int | None, part
     """
     total = torch.zeros(2, device=team.device)  # nats, tokens
     n = len(loader) if batches is None else min(batches, len(loader))
-    with evaluating(trainee):
+    with eval_mode(trainee):
         for step in (i * len(loader) // n for i in range(n)):
-            inputs, targets = (t.to(team.device) for t in _even(loader.batch(step), team.size * parts))
+            inputs, targets = (t.to(team.device) for t in _pad_to_multiple(loader.batch(step), team.size * parts))
             mine = slice(team.rank * parts, (team.rank + 1) * parts)
             for part in zip(inputs.chunk(team.size * parts)[mine], targets.chunk(team.size * parts)[mine]):
                 total += torch.stack([trainee(*part), (part[1] != IGNORE).sum()])
-    nats, asked = team.mean(total).tolist()
+    nats, asked = team.all_reduce_mean(total).tolist()
     return nats / asked
 
 
-def _even(batch: tuple[Tensor, Tensor], pieces: int) -> tuple[Tensor, Tensor]:
+def _pad_to_multiple(batch: tuple[Tensor, Tensor], pieces: int) -> tuple[Tensor, Tensor]:
     """The batch with rows added that ask nothing, until it can be cut into equal pieces: processes must all have as much to do."""
     inputs, targets = batch
     missing = -len(inputs) % pieces

@@ -14,14 +14,14 @@ from torch import nn
 
 from llm_scratch.config import RunConfig
 from llm_scratch.data.shards import open_shards
-from llm_scratch.data.sources import SOURCES, matching
+from llm_scratch.data.sources import SOURCES, expand_pattern
 from llm_scratch.errors import DATA, UserError, unknown
 from llm_scratch.model import MODELS, build
+from llm_scratch.storage.user_folders import expand_user
 from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.tokenizers.locate import open_tokenizer
 from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.schedule import SCHEDULES
-from llm_scratch.user_folders import expand_user
 
 
 def validate(config: RunConfig, run: Path | None = None) -> None:
@@ -61,7 +61,7 @@ def _validate_data(config: RunConfig, under_way: bool) -> None:
     if not under_way:
         _validate_tokenizer(config)
     if source == "file":
-        missing = next((path for path in matching(argument) if not path.exists()), None)
+        missing = next((path for path in expand_pattern(argument) if not path.exists()), None)
         if missing is not None:
             raise UserError(f"cannot read {missing}: no such file; expected a text file, a folder or a pattern", DATA)
     if source == "shards":

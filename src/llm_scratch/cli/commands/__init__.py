@@ -1,0 +1,1 @@
+"""The commands of `llm-scratch`, one file each, named like the command."""

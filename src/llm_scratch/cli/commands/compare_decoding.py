@@ -1,0 +1,272 @@
+"""The same prompt under every way of choosing a token, side by side.
+
+Tests: tests/cli/test_compare_decoding.py. The strategies: docs/decoding.md.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from rich.text import Text
+from tyro.conf import Positional, arg
+
+from llm_scratch.cli.commands.memorization import run_of
+from llm_scratch.cli.decoding_flags import DecodingFlags
+from llm_scratch.cli.device import load_for_inference
+from llm_scratch.cli.flags import Command, option
+from llm_scratch.cli.folders import check_can_write, resolve_model_path
+from llm_scratch.cli.gallery_page import format_number, render_html
+from llm_scratch.cli.prompts import read_text_argument
+from llm_scratch.cli.terminal import console, print_line, table
+from llm_scratch.errors import UserError
+from llm_scratch.formatting import quote, sanitize, shell_command
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from llm_scratch.evaluation.decoding_metrics import TextMetrics
+    from llm_scratch.evaluation.memorization import SuffixIndex
+    from llm_scratch.generation.detokenizer import TextChunk
+
+DECODING_PRESETS: dict[str, dict[str, Any]] = {
+    "greedy": {"temperature": 0.0},
+    "pure sampling": {"temperature": 1.0},
+    "low temperature": {"temperature": 0.7},
+    "high temperature": {"temperature": 1.5},
+    "top-k": {"temperature": 1.5, "top_k": 10},
+    "top-p": {"temperature": 1.5, "top_p": 0.7},
+    "min-p": {"temperature": 1.5, "min_p": 0.1},
+    "typical": {"temperature": 1.5, "typical_p": 0.7},
+    "eta": {"temperature": 1.5, "eta_cutoff": 3e-3},
+    "mirostat": {"temperature": 1.5, "mirostat": 3.0},
+    "repetition penalty": {"temperature": 0.0, "repetition_penalty": 1.2},
+    "presence penalty": {"temperature": 0.0, "presence_penalty": 1.0},
+    "frequency penalty": {"temperature": 0.0, "frequency_penalty": 1.0},
+    "no repeated 3-gram": {"temperature": 0.0, "no_repeat_ngram_size": 3},
+    "beam": {"decoder": "beam", "beams": 4},
+    "contrastive": {"decoder": "contrastive", "candidates": 4, "alpha": 0.6},
+    "lookup": {"decoder": "lookup", "temperature": 0.0},
+}
+"""name -> flags of `generate`
+
+Samplers that cut off the tail are shown at temperature 1.5: at 1 a sure model has hardly a tail, and all their texts would be equal.
+Penalties are shown on greedy (temperature 0).
+"""
+
+ABOUT = {
+    "greedy": "Always the most probable token: no randomness, and often repetition.",
+    "pure sampling": "Each token is drawn with exactly the probability that the model gives it.",
+    "low temperature": "Logits are divided by 0.7, which makes probable tokens more probable.",
+    "high temperature": "Logits are divided by 1.5, which makes improbable tokens more probable; the next six start from the same.",
+    "top-k": "Only the 10 most probable tokens may be drawn, however sure the model is.",
+    "top-p": "Only the most probable tokens that together have 70 % of the probability may be drawn.",
+    "min-p": "Only tokens at least a tenth as probable as the best one may be drawn.",
+    "typical": "Only tokens whose surprise is close to the expected surprise may be drawn, until they have 70 % of the probability.",
+    "eta": "Tokens below a probability cutoff are dropped; the cutoff falls where the model is unsure.",
+    "mirostat": "The set of tokens to draw from is adapted so that the surprise stays near 3 bits a token.",
+    "repetition penalty": "Greedy, with the logits of tokens that occurred already divided by 1.2.",
+    "presence penalty": "Greedy, with 1 subtracted once from the logit of each token that occurred already.",
+    "frequency penalty": "Greedy, with 1 subtracted from the logit of a token for each time that it occurred.",
+    "no repeated 3-gram": "Greedy, but no three tokens in a row may occur twice.",
+    "beam": "Keeps the 4 most probable beginnings at each step and ends with the most probable text.",
+    "contrastive": "Of the 4 most probable tokens, the one that is most unlike the text so far.",
+    "lookup": "Greedy, with tokens guessed from earlier text and checked together: the text of greedy, in fewer steps.",
+    "speculative": "Greedy, with tokens guessed by the draft model and checked together: the text of greedy, in fewer steps.",
+}
+"""name -> what the method does, in a sentence"""
+
+SAMPLES = 3
+
+
+@dataclass(frozen=True)
+class DecodingSample:
+    """The texts of one method.
+
+    Attributes:
+        name: of the method.
+        flags: of `generate`, which write the same texts.
+        samples: the tokens of each text; none for real text, of which only the scores are shown.
+        scores: over all its texts.
+        speed: tokens per second; None for real text.
+        about: what the method does.
+    """
+
+    name: str
+    flags: str
+    samples: tuple[tuple[TextChunk, ...], ...]
+    scores: TextMetrics
+    speed: float | None
+    about: str = ""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The continuations, without the prompt."""
+        return tuple("".join(piece.text for piece in pieces) for pieces in self.samples)
+
+
+def repeated_texts(shown: Sequence[DecodingSample]) -> dict[tuple[int, int], str]:
+    """Texts that an earlier method or sample wrote already: (exhibit, sample) -> where it occurred first, in words."""
+    first: dict[str, str] = {}
+    repeated: dict[tuple[int, int], str] = {}
+    for i, exhibit in enumerate(shown):
+        for j, text in enumerate(exhibit.texts):
+            if text in first:
+                repeated[i, j] = first[text]
+            else:
+                first[text] = exhibit.name if len(exhibit.samples) == 1 else f"{exhibit.name}, text {j + 1}"
+    return repeated
+
+
+@dataclass(frozen=True)
+class CompareDecoding(Command):
+    """Continue PROMPT with every decoding method, and compare the texts.
+
+    Methods with randomness write several texts, all from the same seeds.
+
+    Overlap: tokens in the longest run in common with the training text of RUN.
+
+    examples:
+      llm-scratch gallery quickstart "The story of Anna"
+      llm-scratch gallery gpt2 "Every effort moves you" --out gpt2.html
+    """
+
+    run_: Positional[Annotated[str, arg(name="run", metavar="RUN")]]
+    """a run, a preset (its newest run), gpt2, hf:org/name, or a file or folder of weights (docs/weights.md)"""
+    prompt: Positional[Annotated[str, arg(metavar="PROMPT")]]
+    """where to begin; "-" reads standard input"""
+    tokens: int = 60
+    """how many to add at most"""
+    samples: int = SAMPLES
+    """texts of each method that draws at random"""
+    seed: int = 123
+    """of the first text of each method, the next ones count up; the same seed, the same texts"""
+    draft: Annotated[str, option("RUN")] = ""
+    """a smaller model of the same tokenizer: shows speculative decoding too"""
+    out: Annotated[str, option("FILE")] = "gallery.html"
+    """the page, a file that needs no other"""
+    device: str = "auto"
+    """auto, cpu, cuda, mps"""
+
+    def run(self) -> None:
+        """Write in every way, print the texts and a table, and write the page."""
+        check_can_write(Path(self.out))
+        where, screen = resolve_model_path(self.run_), console()
+        prompt = read_text_argument(self.prompt) if self.prompt == "-" else self.prompt
+        from llm_scratch.evaluation.decoding_metrics import next_token_tree
+        from llm_scratch.storage.files import atomic_write
+        from llm_scratch.tokenizers.special import end_of_text
+
+        model, tokenizer, how = load_for_inference(where, self.device, much=True)
+        with screen.status("reading the training text …"):
+            index, real = self._training_text(where, model, tokenizer)
+        shown = []
+        for exhibit in self.exhibits(model, tokenizer, prompt, index):
+            shown.append(exhibit)
+            show_texts(screen, prompt, shown)
+        shown += [] if real is None else [DecodingSample("held-out text", "", (), real, None)]
+        show_table(screen, shown)
+        branches = next_token_tree(model, tokenizer, prompt, eot=end_of_text(tokenizer))
+        atomic_write(Path(self.out), render_html(self._facts(where, prompt), prompt, shown, repeated_texts(shown), branches, tokenizer))
+        screen.print(f"\n{self.out}", soft_wrap=True)
+        print_line(f"[{how}]", stderr=True)
+
+    def exhibits(self, model: Any, tokenizer: Any, prompt: str, index: SuffixIndex | None) -> Iterator[DecodingSample]:
+        """What each way writes, one after the other, each timed from the prompt to its last token."""
+        from llm_scratch.evaluation.decoding_metrics import score_samples
+        from llm_scratch.tokenizers.special import end_of_text
+
+        ways = DECODING_PRESETS | (
+            {"speculative": {"decoder": "speculative", "draft": self.draft, "temperature": 0.0}} if self.draft else {}
+        )
+        eot = end_of_text(tokenizer)
+        for turn, (name, settings) in enumerate([next(iter(ways.items())), *ways.items()]):
+            n = self.samples if draws(settings) else 1
+            began = time.perf_counter()
+            pieces: list[list[TextChunk]] = [[] for _ in range(n)]
+            rows = DecodingFlags(**settings).rows(model, tokenizer, prompt, self.seed, n, "slide", max_new_tokens=self.tokens, top=0)
+            try:
+                for row, piece in rows:
+                    pieces[row].append(piece)
+            except UserError as e:
+                if turn == 0:  # greedy: no strategy can continue this prompt
+                    raise
+                print_line(f"{name}: not shown: {e}", stderr=True)
+                continue
+            seconds = time.perf_counter() - began
+            ids = [[piece.id for piece in text if piece.id not in (None, eot)] for text in pieces]
+            logprobs = [[piece.logprob for piece in text if piece.id is not None and piece.logprob is not None] for text in pieces]
+            n_tokens = sum(piece.id is not None for text in pieces for piece in text)
+            if turn:  # the first is written twice, since a first call is slower
+                scores = score_samples(ids, logprobs, index)
+                yield DecodingSample(name, flags(settings), tuple(map(tuple, pieces)), scores, n_tokens / seconds, ABOUT[name])
+
+    def _training_text(self, where: Path, model: Any, tokenizer: Any) -> tuple[SuffixIndex | None, TextMetrics | None]:
+        """The index of what the model learned from, and the numbers of held-out text; None where RUN does not say what it was."""
+        from llm_scratch.cli.run_text import prepare_text_of
+        from llm_scratch.evaluation.decoding_metrics import reference_metrics
+        from llm_scratch.evaluation.memorization import SuffixIndex
+
+        run = run_of(where)
+        if run is None:
+            return None, None
+        corpus = prepare_text_of(run, tokenizer)
+        index = SuffixIndex(corpus.train)
+        try:
+            return index, reference_metrics(model, corpus.val, index, self.tokens, seed=self.seed)
+        except UserError as e:
+            print_line(f"validation text: not shown: {e}", stderr=True)
+            return index, None
+
+    def _facts(self, where: Path, prompt: str) -> dict[str, str]:
+        """What the page says about itself: model, step, seed, date, and the command that makes it again."""
+        run = run_of(where)
+        facts = {"model": str(where)}
+        if run is not None:
+            facts["step"] = run.description or f"{run.step:,}" + (f" of {run.steps:,}" if run.steps else "")
+        words: list[str] = ["gallery", str(where), prompt, "--tokens", str(self.tokens), "--samples", str(self.samples)]
+        words += ["--seed", str(self.seed), *(["--draft", self.draft] if self.draft else []), "--out", self.out]
+        seeds = f"{self.seed}" if self.samples == 1 else f"{self.seed} to {self.seed + self.samples - 1}, one for each text"
+        return facts | {
+            "seed": seeds,
+            "tokens": f"{self.tokens} at most",
+            "date": date.today().isoformat(),
+            "command": shell_command(*words),
+        }
+
+
+def draws(settings: dict[str, Any]) -> bool:
+    """Whether a method draws at random, so that another seed gives another text."""
+    return settings.get("decoder", "sample") in ("sample", "speculative", "lookup") and settings.get("temperature") != 0
+
+
+def show_texts(screen: Console, prompt: str, shown: list[DecodingSample]) -> None:
+    """Print the texts of the last exhibit; one that was written before is named and not printed again."""
+    exhibit, repeated = shown[-1], repeated_texts(shown)
+    screen.print(Text.assemble((exhibit.name, "bold"), f"  {exhibit.flags}"))
+    for sample, text in enumerate(exhibit.texts):
+        before = repeated.get((len(shown) - 1, sample))
+        screen.print(Text.assemble((sanitize(prompt), "bold"), sanitize(text)) if before is None else Text(f"(the text of {before})"))
+    screen.print()
+
+
+def flags(settings: dict[str, Any]) -> str:
+    """Settings as the words that `llm-scratch generate` takes: --temperature 1 --top-k 40."""
+    words = [(f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)) for name, value in settings.items()]
+    return quote(*(word for pair in words for word in pair))
+
+
+def show_table(screen: Console, shown: list[DecodingSample]) -> None:
+    """The numbers of every way, a line each."""
+    grid = table("", "perplexity", "distinct-1", "-2", "-3", "overlap", "tokens/s")
+    for exhibit in shown:
+        scores = exhibit.scores
+        spread = [format_number(share, 2) for share in scores.distinct]
+        grid.add_row(
+            exhibit.name, format_number(scores.perplexity, 2), *spread, format_number(scores.overlap, 0), format_number(exhibit.speed, 0)
+        )
+    screen.print(grid)

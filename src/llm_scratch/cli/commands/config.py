@@ -1,0 +1,87 @@
+"""The presets, and the settings of one as a YAML file with a word on each. Proof: tests/cli/test_config.py."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from dataclasses import dataclass, fields, is_dataclass
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import yaml
+from tyro.conf import Positional
+
+from llm_scratch.cli.flags import Command, option
+from llm_scratch.cli.terminal import console, table
+from llm_scratch.config import RunConfig, dump_config
+from llm_scratch.presets import PRESETS, preset
+
+
+@dataclass(frozen=True)
+class Config(Command):
+    """The presets; or all settings of PRESET as YAML, for `train --config`.
+
+    examples:
+      llm-scratch config
+      llm-scratch config quickstart > mine.yaml
+    """
+
+    preset: Positional[Annotated[str, option("PRESET", help=", ".join(PRESETS))]] = ""
+
+    def run(self) -> None:
+        """Print the list, or the YAML."""
+        if self.preset:
+            print(commented_yaml(self.preset), end="")
+            return
+        grid = table("preset", "params", "what it is")
+        grid.columns[2].justify = "left"
+        for name, make in PRESETS.items():
+            params = make().model.n_params
+            grid.add_row(name, f"{params / 1e6:.1f} M", (inspect.getdoc(make) or "").split("\n")[0])
+        grid.add_row("text PATH", "any", "A text of your own: settings are chosen for it, this machine and a stated time.")
+        console().print(grid)
+
+
+def commented_yaml(name: str) -> str:
+    """A preset's settings as YAML, beside each setting what it is, its type and its default."""
+    about, section, lines = descriptions(), "", [f"# {name}: {inspect.getdoc(PRESETS[name]) or ''}" if name in PRESETS else ""]
+    for line in dump_config(preset(name)).splitlines():
+        key = line.strip().partition(":")[0]
+        if not line.startswith(" "):
+            section = key
+        note = about.get(f"{section}.{key}" if line.startswith(" ") else key)
+        lines.append(f"{line:<31} # {note}" if note else line)
+    return "\n".join(lines) + "\n"
+
+
+def descriptions(cls: type = RunConfig, prefix: str = "") -> dict[str, str]:
+    """What each setting is, its type and its default: "train.lr" -> "highest learning rate (float, 0.001)"."""
+    found, hints, texts = {}, get_type_hints(cls), _texts(cls)
+    for setting in fields(cls):
+        kind, name = hints[setting.name], prefix + setting.name
+        if is_dataclass(kind):
+            found.update(descriptions(kind, f"{name}."))  # type: ignore[arg-type]
+        else:
+            default = yaml.safe_dump(setting.default, default_flow_style=True).removesuffix("...\n").strip()
+            found[name] = f"{texts[setting.name]} ({kind_of(kind)}, {default})"
+    return found
+
+
+def kind_of(hint: Any) -> str:
+    """A type in words: int, `int or null`, `auto | yes | no`, `float, float`."""
+    if get_origin(hint) is Literal:
+        return " | ".join(map(str, get_args(hint)))
+    if get_args(hint):
+        between = ", " if get_origin(hint) is tuple else " or "
+        return between.join("null" if part is NoneType else kind_of(part) for part in get_args(hint))
+    return hint.__name__
+
+
+def _texts(cls: type) -> dict[str, str]:
+    """The text under each field of a class, which Python itself does not keep."""
+    (body,) = (node.body for node in ast.parse(inspect.getsource(cls)).body if isinstance(node, ast.ClassDef))
+    return {
+        line.target.id: " ".join(ast.literal_eval(text.value).split())
+        for line, text in zip(body, body[1:])
+        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and isinstance(text, ast.Expr)
+    }

@@ -1,0 +1,174 @@
+"""Where text comes from: list the sources, download one, look into one. Proof: tests/cli/test_data.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+from rich.console import Console
+from tyro.conf import Positional, arg
+
+from llm_scratch.cli.flags import Command
+from llm_scratch.cli.terminal import boxed, console, table
+from llm_scratch.errors import UserError, unknown
+from llm_scratch.formatting import format_count, sanitize
+from llm_scratch.storage.user_folders import expand_user
+
+SAMPLE_LETTERS = 600
+FLOOR_STORIES = 2000  # enough for three digits of the floor
+
+
+@dataclass(frozen=True)
+class ListSources(Command):
+    """The sources of text, and whether each is on this machine.
+
+    examples:
+      llm-scratch data list
+      llm-scratch data list --import mine.py
+    """
+
+    def run(self) -> None:
+        """Print the table."""
+        from llm_scratch.data.sources import SOURCES
+
+        grid = table("source", "what it is", "where", left=3)
+        for name, source in SOURCES.items():
+            about = (source.__doc__ or "").strip().split("\n")[0]
+            written = {"stories": "stories:N", "file": "file:PATH", "shards": "shards:FOLDER"}.get(name, name)
+            grid.add_row(written, about, _where(name))
+        console().print(grid)
+
+
+def _where(name: str) -> str:
+    """Whether a source needs a download, and whether that is done."""
+    from llm_scratch.data.sources import DOWNLOADED, on_this_machine
+
+    if name not in DOWNLOADED:
+        return "your files" if name in ("file", "shards") else "on this machine"
+    return "on this machine" if on_this_machine(name) else f"llm-scratch data get {name}"
+
+
+def _get_gpt2() -> Path | None:
+    """GPT-2's vocabulary, in tiktoken's cache."""
+    from llm_scratch.tokenizers import gpt2
+
+    gpt2.load_gpt2()
+    return gpt2.on_this_machine()
+
+
+@dataclass(frozen=True)
+class GetSource(Command):
+    """Download what a source needs, once; "gpt2" is GPT-2's vocabulary.
+
+    examples:
+      llm-scratch data get verdict
+      llm-scratch data get shakespeare gpt2
+    """
+
+    names: Positional[Annotated[tuple[str, ...], arg(metavar="NAME")]]
+    """verdict, shakespeare, gpt2"""
+
+    def run(self) -> None:
+        """Fetch each and say where it lies."""
+        from llm_scratch.data.sources import DOWNLOADED, SOURCES
+        from llm_scratch.storage.download import FILES, fetch
+
+        downloads: dict[str, Callable[[], Path | None]] = {"gpt2": _get_gpt2}
+        downloads |= {name: partial(fetch, file, *FILES[file]) for name, file in DOWNLOADED.items()}
+        known = downloads.keys() | SOURCES.keys()
+        if not self.names:
+            raise UserError(f"NAME is missing; there are {', '.join(downloads)}")
+        for name in self.names:
+            if name not in known:
+                raise unknown("source", name, known, extensible=True)
+        for name in self.names:
+            if name in downloads:
+                print(f"{name}: {downloads[name]()}")
+            else:
+                print(f"{name}: needs no download")
+
+
+@dataclass(frozen=True)
+class ShowSource(Command):
+    """How large a source is, and how it begins.
+
+    For stories also their entropy, the floor that no model can beat.
+
+    examples:
+      llm-scratch data show stories:1000
+      llm-scratch data show file:my-book.txt
+    """
+
+    source: Positional[Annotated[str, arg(metavar="SOURCE")]]
+    """a name of `llm-scratch data list`, with its argument after a colon"""
+
+    def run(self) -> None:
+        """Read it all and print the facts."""
+        from llm_scratch.data.sources import read
+
+        screen = console()
+        kind, _, argument = self.source.partition(":")
+        if kind == "shards":
+            _show_shards(argument, screen)
+            return
+        with screen.status(f"reading {self.source} …"):
+            documents = read(self.source)
+        text = documents[0]
+        grid = table("", "")
+        grid.show_header = False
+        grid.columns[1].justify = "left"
+        letters = sum(map(len, documents))
+        size = sum(len(document.encode("utf-8", "surrogatepass")) for document in documents)
+        grid.add_row("documents", f"{len(documents):,}")
+        grid.add_row("words", f"{sum(len(document.split()) for document in documents):,}")
+        grid.add_row("characters", f"{letters:,}, {len(set().union(*documents)):,} different")
+        grid.add_row("bytes", f"{size:,} ({format_count(size)})" if size >= 10_000 else f"{size:,}")
+        if kind == "stories":
+            grid.add_row("floor", f"{story_entropy_floor(min(len(documents), FLOOR_STORIES)):.4f} bits per byte: no model can do better")
+        screen.print(grid)
+        _show_text(text, "the first document" if len(documents) > 1 else "it begins", screen)
+
+
+def _show_text(text: str, title: str, screen: Console) -> None:
+    """The first words of a text in a box."""
+    sample = text if len(text) <= SAMPLE_LETTERS else text[:SAMPLE_LETTERS].rsplit(" ", 1)[0] + " …"
+    screen.print(boxed(sanitize(sample).strip(), title, screen.width))
+
+
+def _show_shards(folder: str, screen: Console) -> None:
+    """What the index of a folder of shards says, and how its text begins; little of it is read."""
+    import numpy as np
+
+    from llm_scratch.data.shards import open_shards
+    from llm_scratch.tokenizers import load_tokenizer
+
+    row, index = open_shards(folder)
+    grid = table("", "")
+    grid.show_header = False
+    grid.columns[1].justify = "left"
+    done = index.done
+    for what, value in (
+        ("made of", f"{index.source['name']}"),
+        ("documents", f"{done.documents:,}" + (f", and {done.empty:,} empty left out" if done.empty else "")),
+        ("bytes", f"{done.text_bytes:,}"),
+        ("tokens", f"{index.tokens:,}, {done.text_bytes / index.tokens:.2f} bytes each"),
+        ("tokenizer", f"{index.settings['tokenizer']}, {index.n_vocab:,} tokens"),
+        ("shards", f"{len(index.shards)} of {index.settings['shard_tokens']:,} tokens as {index.dtype}"),
+    ):
+        grid.add_row(what, sanitize(value))
+    screen.print(grid)
+    ids = np.asarray(row[1 : SAMPLE_LETTERS + 1])
+    ends = np.flatnonzero(ids == index.eot)
+    text = load_tokenizer(expand_user(folder)).decode(ids[: ends[0] if len(ends) else None].tolist())
+    _show_text(text, "the first document" if done.documents > 1 else "it begins", screen)
+
+
+def story_entropy_floor(n: int) -> float:
+    """Bits per byte of the first `n` stories under the grammar that wrote them."""
+    from llm_scratch.data.stories import generate_story
+
+    stories = [generate_story(seed) for seed in range(n)]
+    return sum(story.bits for story in stories) / sum(len(story.text.encode()) for story in stories)

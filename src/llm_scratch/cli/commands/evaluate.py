@@ -1,0 +1,155 @@
+"""Measure a trained model on held-out text, or on yours. Proof: tests/cli/test_evaluate.py."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from rich.progress import track
+from tyro.conf import Positional, arg
+
+from llm_scratch.cli.corpus import source_in_words
+from llm_scratch.cli.device import load_for_inference
+from llm_scratch.cli.flags import Command, Flag, option
+from llm_scratch.cli.folders import load_run_info, resolve_model_path
+from llm_scratch.cli.run_text import sample_in_words
+from llm_scratch.cli.terminal import console, table
+from llm_scratch.errors import CHECKPOINT, USAGE, UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from llm_scratch.data.shards import Tokens
+    from llm_scratch.evaluation.loss import Loss
+
+MIN_BAR_COLUMNS = 66  # that rich's own bar takes; in fewer it would cut numbers
+N_GROUPS = 64  # a text is measured in so many parts, and their spread gives the standard error
+
+
+@dataclass(frozen=True)
+class Evaluate(Command):
+    """Measure the model in RUN on the text that its training held out, or on yours.
+
+    Bits per byte compares models of different tokenizers; ± is a standard error.
+
+    examples:
+      llm-scratch evaluate quickstart --skills
+      llm-scratch evaluate runs/bard --text my-play.txt
+    """
+
+    run_: Positional[Annotated[str, arg(name="run", metavar="RUN")]]
+    """a run, a preset (its newest run), gpt2, hf:org/name, or a file or folder of weights (docs/weights.md)"""
+    text: Annotated[str, option("FILE")] = ""
+    """a text file to measure on"""
+    source: Annotated[str, option("SOURCE")] = ""
+    """a source to measure on, all of it: verdict, shakespeare, python-docs, stories:200"""
+    skills: Flag = False
+    """also measure what a model of the stories can do: recall a name, agree a pronoun, count ..."""
+    device: str = "auto"
+    """auto, cpu, cuda, mps"""
+
+    def run(self) -> None:
+        """Measure and print a table."""
+        if self.text and self.source:
+            raise UserError("--text and --source are two texts; give one")
+        where, screen = resolve_model_path(self.run_), console()
+        model, tokenizer, how = load_for_inference(where, self.device, writes=False)
+        with screen.status("reading the text …"):
+            name, ids = self._text(tokenizer)
+        loss, error = evaluate_with_stderr(model, tokenizer, ids, screen)
+        grid = table("", "")
+        grid.show_header = False
+        for what, value in (
+            ("model", f"{where}"),
+            ("measured on", how),
+            ("text", f"{name}: {loss.n_tokens:,} tokens, {loss.n_bytes:,} bytes"),
+            ("loss", f"{loss.nats_per_token:.4f} nats per token"),
+            ("perplexity", f"{loss.perplexity:,.2f}"),
+            ("bits per byte", f"{loss.bits_per_byte:.4f} ± {error:.4f}"),
+        ):
+            grid.add_row(what, value)
+        if (
+            not (self.text or self.source)
+            and (run := load_run_info(where)) is not None
+            and {"step", "val_loss"} <= (last := run.scores).keys()
+        ):
+            grid.add_row(
+                "while training",
+                f"{last['val_loss']:.4f} nats per token, {last['val_bits_per_byte']:.4f} bits per byte "
+                f"at step {last['step']:,.0f}, on {sample_in_words(run.config)} of this text",
+            )
+        grid.columns[1].justify = "left"
+        screen.print(grid)
+        if self.skills:
+            from llm_scratch.cli.skills import print_skills
+
+            print_skills(screen, model, tokenizer)
+
+    def _text(self, tokenizer: Any) -> tuple[str, Tokens]:
+        """What is measured on, by name and as token ids."""
+        from llm_scratch.cli.run_text import prepare_text_of
+        from llm_scratch.data.corpus import encode_documents
+        from llm_scratch.data.sources import read
+
+        if self.text or self.source:
+            source = f"file:{self.text}" if self.text else self.source
+            return self.text or source, encode_documents(read(source), tokenizer)
+        run = load_run_info(resolve_model_path(self.run_))
+        if run is None:
+            raise UserError(f"{self.run_} does not say what text it held out; name one with --text FILE or --source NAME", USAGE)
+        return f"held-out part of {source_in_words(run.config.data.source)}, every token", prepare_text_of(run, tokenizer).val
+
+
+def evaluate_with_stderr(model: Any, tokenizer: Any, ids: Tokens, screen: Console) -> tuple[Loss, float]:
+    """The exact loss over a text, and the standard error of its bits per byte.
+
+    The text is measured in parts, and the sum is what one pass gives. The error is that of a ratio of sums (Cochran 1977, "Sampling
+    Techniques", section 6.4), taking the parts as independent; nan when there is only one.
+
+    Raises:
+        UserError: the loss is not finite (exit code 4).
+    """
+    import numpy as np
+
+    from llm_scratch.evaluation.loss import Loss, evaluate_tokens
+
+    pieces = eval_spans(ids, model.cfg["context_length"], getattr(model, "start_id", None))
+    groups = [group for group in np.array_split(np.array(pieces), min(N_GROUPS, len(pieces))) if len(group)]
+    shown = track(groups, "measuring", console=screen, transient=True, disable=not screen.is_terminal or screen.width < MIN_BAR_COLUMNS)
+    parts = []
+    for group in shown:
+        part = Loss(0.0, 0, 0)
+        for start, end in group:
+            part += evaluate_tokens(model, np.asarray(ids[start:end]), tokenizer=tokenizer)
+        parts.append(part)
+    loss = sum(parts, Loss(0.0, 0, 0))
+    if not math.isfinite(loss.nats):
+        raise UserError(
+            "the loss on this text is not finite: the model's training diverged, or its weights are damaged; "
+            "use an earlier checkpoint, or train again with a lower --train.lr",
+            CHECKPOINT,
+        )
+    n_bytes = [part.n_bytes or 0 for part in parts]
+    ratio, n = loss.nats / max(1, sum(n_bytes)), len(parts)
+    if n == 1:
+        return loss, math.nan
+    spread = sum((part.nats - ratio * b) ** 2 for part, b in zip(parts, n_bytes)) * n / (n - 1)
+    return loss, math.sqrt(spread) / sum(n_bytes) / math.log(2)
+
+
+def eval_spans(ids: Tokens, context_length: int, start_id: int | None) -> list[tuple[int, int]]:
+    """Where the rows of a text begin and end, each to be measured by itself: (first, one past the last token).
+
+    Whole windows, about `PARTS` times one or more; but for a model that learned one document a row (it has a `start_id`), a document each:
+    it has never seen one begin in the middle.
+    """
+    import numpy as np
+
+    if start_id is not None:
+        starts = np.flatnonzero(np.asarray(ids) == start_id)
+        found = [(int(a), int(b) + 1) for a, b in zip(starts, [*starts[1:], len(ids) - 1]) if b > a]
+        if found:
+            return found
+    size = context_length * max(1, math.ceil(len(ids) / context_length / N_GROUPS))
+    return [(start, start + size + 1) for start in range(0, max(1, len(ids) - 1), size)]

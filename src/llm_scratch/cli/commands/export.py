@@ -1,0 +1,59 @@
+"""Give a model to other programs. Proof: tests/cli/test_export.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from llm_scratch.cli.flags import Command, option
+from llm_scratch.cli.folders import check_can_write, resolve_model_path
+from llm_scratch.cli.terminal import console, keeps_lines
+from llm_scratch.extras import install_command
+from llm_scratch.formatting import format_count
+
+
+@dataclass(frozen=True)
+class ExportHF(Command):
+    """Write the model in RUN as a folder that transformers reads.
+
+    Where transformers is installed, it reads it back, and both are compared.
+
+    examples:
+      llm-scratch export hf quickstart my-model
+      llm-scratch export hf runs/bard bard-for-transformers
+    """
+
+    run_: Positional[Annotated[str, arg(name="run", metavar="RUN")]]
+    """a run directory, a preset (its newest run), or anything else that `generate` takes"""
+    folder: Positional[Annotated[str, option("FOLDER")]]
+    """a new or empty folder"""
+
+    def run(self) -> None:
+        """Load, write, compare, say so."""
+        where, screen = resolve_model_path(self.run_), console()
+        check_can_write(Path(self.folder), "FOLDER")
+        from llm_scratch.generation.cached_model import check_model
+        from llm_scratch.interop.hf_export import export_hf
+        from llm_scratch.loading import load
+
+        model, tokenizer = load(where)
+        check_model(model)
+        with screen.status("writing, and comparing with transformers …"):
+            checked = export_hf(model, tokenizer, self.folder)
+        size = format_count(sum(parameter.numel() for parameter in model.parameters()))
+        screen.print(
+            f"{self.folder}: {size} parameters, for AutoModelForCausalLM and AutoTokenizer.from_pretrained", soft_wrap=keeps_lines(screen)
+        )
+        if checked is None:
+            screen.print(
+                f"not compared: transformers is not installed ({install_command('hf')})", soft_wrap=keeps_lines(screen), markup=False
+            )
+        else:
+            screen.print(
+                f"transformers reads the same model: logits differ by at most {checked.difference:.0e} of the largest, "
+                f"ids of {checked.texts:,} texts are equal, and so is a continued prompt",
+                soft_wrap=keeps_lines(screen),
+            )

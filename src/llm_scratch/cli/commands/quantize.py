@@ -1,0 +1,128 @@
+"""Put a trained model into 8 or 4 bits, and say what that costs. Proof: tests/cli/test_quantize.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+
+from llm_scratch.cli.commands.evaluate import evaluate_with_stderr
+from llm_scratch.cli.flags import Command, option
+from llm_scratch.cli.folders import RunInfo, check_can_write, load_run_info, resolve_model_path
+from llm_scratch.cli.terminal import console, keeps_lines, table
+from llm_scratch.config import DataConfig, RunConfig, dump_config, to_dict
+from llm_scratch.errors import CHECKPOINT, USAGE, UserError
+from llm_scratch.formatting import shell_command
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from llm_scratch.data.shards import Tokens
+
+PROMPT = "Once upon a time"
+MAX_EVAL_TOKENS = 200_000  # tokens that the loss is measured on at most
+
+
+@dataclass(frozen=True)
+class Quantize(Command):
+    """Write the model in RUN again, in 8 or 4 bits: smaller, and faster to write.
+
+    What that costs is measured on the text that the run held out, or on --text.
+
+    examples:
+      llm-scratch quantize quickstart
+      llm-scratch quantize gpt2 --bits 4 --text my-novel.txt --out gpt2-int4
+    """
+
+    run_: Positional[Annotated[str, arg(name="run", metavar="RUN")]]
+    """a run directory, a preset (its newest run), or anything else that `generate` takes"""
+    bits: Literal[8, 4] = 8
+    """of a number: 8 with a scale for each row, 4 with a scale for every 32 numbers"""
+    out: Annotated[str, option("FOLDER")] = ""
+    """a new folder; RUN-int8 or RUN-int4 unless given"""
+    text: Annotated[str, option("FILE")] = ""
+    """a text file to measure on"""
+
+    def run(self) -> None:
+        """Load, measure, quantize, measure, write."""
+        where, screen = resolve_model_path(self.run_), console()
+        out = Path(self.out or f"{str(where).rstrip('/')}-int{self.bits}")
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise UserError(f"{out} is there already; name another folder with --out")
+        check_can_write(out)
+        from llm_scratch.loading import load
+        from llm_scratch.model.kernel_choice import choose_kernel
+        from llm_scratch.model.quantized import quantize
+        from llm_scratch.training.prompt import prompt_problem
+
+        model, tokenizer = load(where)
+        if model.cfg["bits"] != 32:  # type: ignore[index]
+            raise UserError(f"the model in {where} has {model.cfg['bits']} bits already; name the run it was made from", CHECKPOINT)  # type: ignore[index]
+        run = load_run_info(where)
+        with screen.status("reading the text …"):
+            ids = self._text(run, tokenizer)[:MAX_EVAL_TOKENS]
+        before, size = evaluate_with_stderr(model, tokenizer, ids, screen)[0].bits_per_byte, stored_bytes(model)
+        try:
+            quantize(model, self.bits)
+        except ValueError as e:
+            raise UserError(str(e)) from e
+        after, less = evaluate_with_stderr(model, tokenizer, ids, screen)[0].bits_per_byte, stored_bytes(model)
+        write_run(
+            out,
+            model,
+            tokenizer,
+            run.config if run else RunConfig(data=DataConfig(source="")),
+            {"made_from": str(where), "text": run.text if run else {}},
+        )
+        grid = table("", "32 bits", f"{self.bits} bits", "change")
+        grid.add_row("size", f"{size / 1e6:.1f} MB", f"{less / 1e6:.1f} MB", f"{less / size - 1:+.0%}")
+        if before and after:
+            grid.add_row("bits per byte", f"{before:.4f}", f"{after:.4f}", f"{after / before - 1:+.2%}")
+        screen.print(grid)
+        width = int(model.cfg["emb_dim"])  # type: ignore[index]
+        screen.print(f"speed on this machine: {choose_kernel(self.bits, width)}")
+        prompt = [] if prompt_problem(model, tokenizer, PROMPT) else [PROMPT]
+        screen.print(f"written: {out}; next: {shell_command('generate', out, *prompt)}", soft_wrap=keeps_lines(screen))
+
+    def _text(self, run: RunInfo | None, tokenizer: Any) -> Tokens:
+        """The tokens that the loss is measured on."""
+        from llm_scratch.cli.run_text import prepare_text_of
+        from llm_scratch.data.corpus import encode_documents
+        from llm_scratch.data.sources import read
+
+        if self.text:
+            return encode_documents(read(f"file:{self.text}"), tokenizer)
+        if run is None:
+            raise UserError(f"{self.run_} does not say what text it held out; name one to measure on with --text FILE", USAGE)
+        return prepare_text_of(run, tokenizer).val
+
+
+def stored_bytes(model: nn.Module) -> int:
+    """Bytes of a model's weights as a file holds them, a shared one counted once."""
+    return sum({t.data_ptr(): t.nbytes for t in model.state_dict().values()}.values())
+
+
+def write_run(out: Path, model: nn.Module, tokenizer: Any, config: RunConfig, known: dict[str, Any]) -> None:
+    """A run directory with one checkpoint, which `load` reads as any other.
+
+    Args:
+        out: the run directory.
+        model: quantized.
+        tokenizer: of the model.
+        config: of the run that it was made from.
+        known: more for the checkpoint's state: what it was made from, and its text.
+    """
+    from llm_scratch.config import ModelConfig
+    from llm_scratch.storage import checkpoint
+    from llm_scratch.storage.files import atomic_write
+    from llm_scratch.tokenizers import save_tokenizer
+    from llm_scratch.training.state import unique_state_dict
+
+    config = replace(config, model=ModelConfig.of(model.cfg))  # type: ignore[arg-type]
+    state = {"step": 0, "steps": 0, "tokens": 0, "quantized": config.model.bits, **known}
+    checkpoint.save(
+        out, 0, to_dict(config), unique_state_dict(model), {}, state, lambda folder: save_tokenizer(tokenizer, folder), best=True
+    )
+    atomic_write(out / "config.yaml", dump_config(config))

@@ -1,0 +1,147 @@
+"""The runs of a folder, and one run close up. Proof: tests/cli/test_runs.py."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from llm_scratch.cli.flags import Command, option
+from llm_scratch.cli.folders import RUNS_FOLDER, RunInfo, find_runs, load_run_info, resolve_model_path
+from llm_scratch.cli.run_text import sample_in_words
+from llm_scratch.cli.terminal import boxed, console, keeps_lines, table, truncate
+from llm_scratch.config import config_hash
+from llm_scratch.errors import CHECKPOINT, UserError
+from llm_scratch.formatting import format_count, quote, sanitize, shell_command
+
+CURVE_ROWS = 8  # lines of a run's curve
+
+
+@dataclass(frozen=True)
+class ListRuns(Command):
+    """The runs in a folder, the newest last: size, source, how far, how good.
+
+    examples:
+      llm-scratch runs list
+      llm-scratch runs list my-experiments
+    """
+
+    folder: Positional[Annotated[str, option("FOLDER")]] = ""
+    """where to look; runs/ unless given"""
+
+    def run(self) -> None:
+        """Print the table."""
+        root = Path(self.folder or RUNS_FOLDER)
+        runs = find_runs(root)
+        if self.folder and not root.is_dir():
+            raise UserError(f"no folder {root}", CHECKPOINT)
+        if not runs:
+            print(f"no runs in {root}/ yet; make one: {shell_command('train', 'quickstart')}")
+            return
+        grid = table("run", "params", "source", "step", "loss", "bits/byte", "date")
+        for column in grid.columns:
+            column.no_wrap = column.header != "source"  # the one column that gives way where it is narrow
+        grid.columns[2].justify, grid.columns[2].overflow = "left", "ellipsis"
+        for run in runs:
+            loss, bits = run.scores.get("val_loss"), run.scores.get("val_bits_per_byte")
+            grid.add_row(
+                run.path.name, format_count(run.config.model.n_params), truncate(run.config.data.source, 20), _progress(run),
+                f"{loss:.3f}" if loss else "-", f"{bits:.3f}" if bits else "-", time.strftime("%m-%d %H:%M", time.localtime(run.changed)),
+            )  # fmt: skip
+        console().print(grid)
+
+
+def _progress(run: RunInfo) -> str:
+    """How many of its steps a run has saved; of a quantized model, its bits."""
+    if run.bits != 32:
+        return f"{run.bits} bits"
+    return f"{run.step:,}" if run.finished else f"{run.step:,}/{run.steps:,}" if run.steps else f"{run.step:,}"
+
+
+@dataclass(frozen=True)
+class ShowRun(Command):
+    """One run: what it is, how its loss fell, what it wrote last.
+
+    examples:
+      llm-scratch runs show quickstart
+      llm-scratch runs show runs/bard
+    """
+
+    run_: Positional[Annotated[str, arg(name="run", metavar="RUN")]]
+    """a run directory, or a preset (its newest run)"""
+
+    def run(self) -> None:
+        """Print it."""
+        path = resolve_model_path(self.run_)
+        run = load_run_info(path)
+        if run is None:
+            raise UserError(
+                f"{path} is no run directory (no readable config.yaml); `llm-scratch runs list` shows what there is", CHECKPOINT
+            )
+        screen, model, data = console(), run.config.model, run.config.data
+        facts = table("", "", left=2)
+        facts.show_header = False
+        facts.add_row("run", f"{path}, settings {config_hash(run.config)}")
+        facts.add_row(
+            "model", f"{model.architecture}, {format_count(model.n_params)} parameters: {model.n_layers} layers of {model.emb_dim}"
+        )
+        facts.add_row("text", f"{data.source} by {data.tokenizer}, {model.vocab_size:,} tokens, context {model.context_length:,}")
+        facts.add_row("steps", _state(run))
+        screen.print(facts)
+        if _show_curve(path):
+            sample = f"held-out loss on {sample_in_words(run.config)}; {shell_command('evaluate', path)} reads every token"
+            screen.print(f"{sample}\n", soft_wrap=keeps_lines(screen))
+        if sample := _last_sample(path):
+            screen.print(boxed(sanitize(sample), "it wrote last", screen.width))
+        for words in _next_commands(run):
+            screen.print(f"  {shell_command(*words, path)}", soft_wrap=True)
+
+
+def _state(run: RunInfo) -> str:
+    """How far a run is; of a model that was not trained here, where it is from."""
+    if run.bits != 32:
+        return f"{run.description}; it cannot be trained"
+    if run.description:
+        return f"{run.description}, not trained here yet; to train it: llm-scratch train text PATH --from {quote(run.path)}"
+    begun = any(run.path.glob("ckpt/step-*"))
+    return f"{_progress(run)} saved" + ("" if begun else "; the same train command begins it")
+
+
+def _next_commands(run: RunInfo) -> list[tuple[str, ...]]:
+    """What can be done with a run, as words before its path."""
+    if not any(run.path.glob("ckpt/step-*")):
+        return []
+    resume = [] if run.finished or run.description else [("train", "--resume")]
+    curve = [("evaluate",), ("plot",), ("doctor",), ("report",)] if (run.path / "metrics.jsonl").is_file() else []
+    return [*resume, ("generate",), *curve]
+
+
+def _show_curve(path: Path) -> bool:
+    """Print a few evenly spaced evaluations, the last among them; returns whether there are any."""
+    from llm_scratch.training.plot import read_metrics
+
+    if not (path / "metrics.jsonl").is_file():
+        return False
+    rows = [row for row in read_metrics(path) if {"train_loss", "val_loss", "val_bits_per_byte"} <= row.keys()]
+    stride = max(1, -(-len(rows) // CURVE_ROWS))
+    grid = table("step", "tokens", "train loss", "held-out loss", "bits/byte", left=0)
+    for row in rows[::-1][::stride][::-1]:
+        grid.add_row(
+            f"{row['step']:,}", format_count(row["tokens"]), *(f"{row[key]:.4f}" for key in ("train_loss", "val_loss", "val_bits_per_byte"))
+        )
+    screen = console()
+    screen.print()
+    screen.print(grid)
+    screen.print()
+    return bool(rows)
+
+
+def _last_sample(path: Path) -> str:
+    """The last text in samples.md."""
+    try:
+        return (path / "samples.md").read_text(encoding="utf-8", errors="replace").rpartition("\n## ")[2].partition("\n\n")[2].strip()
+    except OSError:
+        return ""

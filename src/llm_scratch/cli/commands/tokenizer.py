@@ -1,0 +1,191 @@
+"""Vocabularies: learn one, see one at work, compare them. Proof: tests/cli/test_tokenizer.py."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from rich.text import Text
+from tyro.conf import Positional, arg
+
+from llm_scratch.cli.flags import Command, option
+from llm_scratch.cli.folders import check_can_write, resolve_model_path
+from llm_scratch.cli.styles import NEIGHBORS
+from llm_scratch.cli.terminal import console, keeps_lines, on_terminal, shows_colors, table
+from llm_scratch.errors import USAGE, UserError
+from llm_scratch.formatting import shell_command
+
+if TYPE_CHECKING:
+    from llm_scratch.tokenizers import Tokenizer
+
+LARGE_FILE_BYTES = 64_000_000  # characters: from here on the start of more processes is won back
+
+
+@dataclass(frozen=True)
+class TrainTokenizer(Command):
+    """Learn a byte-pair vocabulary from SOURCE.
+
+    The file is a tokenizer.json that the `tokenizers` library reads too.
+
+    examples:
+      llm-scratch tokenizer train shakespeare --vocab-size 4096 --out bard.json
+      llm-scratch tokenizer train file:'books/*.txt' --vocab-size 8192
+    """
+
+    source: Positional[Annotated[str, arg(metavar="SOURCE")]]
+    """where the text comes from, as in `llm-scratch data list`"""
+    vocab_size: int = 4096
+    """how many tokens: 256 bytes, what is learned, and <|endoftext|>"""
+    out: Annotated[str, arg(metavar="FILE")] = "tokenizer.json"
+    """the file to write"""
+    workers: Annotated[int, option("N")] = 0
+    """processes that count; as many as there are processors from 64 MB of text on, else one, unless given"""
+
+    def run(self) -> None:
+        """Learn, write, say how well it packs."""
+        out = Path(self.out)
+        if out.suffix != ".json" or out.is_dir():
+            raise UserError(f"--out {self.out} is not a name for a .json file, e.g. tokenizer.json")
+        check_can_write(out)
+        from llm_scratch.cli.commands.doctor import cpu_count
+        from llm_scratch.data.sources import read
+        from llm_scratch.tokenizers import ByteBPE
+
+        documents = read(self.source)
+        began = time.perf_counter()
+        workers = self.workers or (cpu_count() if sum(map(len, documents)) >= LARGE_FILE_BYTES else 1)
+        tokenizer = ByteBPE.train(documents, self.vocab_size, progress=on_terminal(), processes=workers)
+        seconds = time.perf_counter() - began
+        tokenizer.save(out)
+        size = sum(len(document.encode("utf-8", "replace")) for document in documents)
+        tokens = sum(len(tokenizer.encode(document)) for document in documents)
+        screen = console()
+        screen.print(f"{tokenizer.n_vocab:,} tokens learned in {seconds:.1f} s from {size:,} bytes; {size / tokens:.2f} bytes a token")
+        screen.print(
+            f"written to {out}; see it: {shell_command('tokenizer', 'show', out, documents[0].split()[0])}", soft_wrap=keeps_lines(screen)
+        )
+
+
+@dataclass(frozen=True)
+class ShowTokens(Command):
+    """See how TOKENIZER cuts TEXT: each token with its id under it.
+
+    A space is shown as ·, a line break as ⏎, a tab as →.
+
+    examples:
+      llm-scratch tokenizer show gpt2 "Hello, do you like tea?"
+      llm-scratch tokenizer show runs/quickstart "The story of Anna"
+    """
+
+    tokenizer: Positional[Annotated[str, arg(metavar="TOKENIZER")]]
+    """gpt2, a tokenizer.json, its folder, or a run"""
+    text: Positional[Annotated[str, arg(metavar="TEXT")]]
+    """what to cut; "-" reads standard input"""
+
+    def run(self) -> None:
+        """Print the tokens, then how many they are."""
+        from llm_scratch.cli.prompts import read_text_argument
+
+        text = read_text_argument("-") if self.text == "-" else self.text
+        tokenizer = resolve_tokenizer(self.tokenizer)
+        ids = tokenizer.encode(text, disallowed_special=())
+        screen = console()
+        for line in _rows(tokenizer, ids, screen.width, coloured=shows_colors(screen)):
+            screen.print(line, soft_wrap=True)
+        n_bytes = len(text.encode("utf-8", "replace"))
+        screen.print(f"\n{len(ids)} tokens, {n_bytes} bytes, {n_bytes / max(1, len(ids)):.2f} bytes a token")
+
+
+def resolve_tokenizer(name: str) -> Tokenizer:
+    """GPT-2's tokenizer, or the one in a file, a folder or a run.
+
+    Raises:
+        UserError: there is none.
+    """
+    from llm_scratch.tokenizers import TOKENIZERS
+    from llm_scratch.tokenizers.locate import open_tokenizer
+
+    if name == "gpt2":
+        return TOKENIZERS["gpt2"]([], None)
+    if name in TOKENIZERS:
+        raise UserError(f"tokenizer {name!r} is learned from a text first: `llm-scratch tokenizer train`; then name its file", USAGE)
+    try:
+        where = resolve_model_path(name)
+    except UserError as e:
+        known = f"{', '.join(TOKENIZERS)}, a tokenizer.json, its folder or a run"
+        plugin = "if a Python file of yours defines it, add --import FILE"
+        raise UserError(f"unknown tokenizer {name!r}; known: {known}; {plugin}", e.code) from e
+    return open_tokenizer(where)
+
+
+def show_whitespace(piece: str) -> str:
+    """A token's text with its blanks to be seen: · for a space, ⏎ for a line break, → for a tab."""
+    shown = piece.replace(" ", "·").replace("\n", "⏎").replace("\t", "→")
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in shown)
+
+
+def _rows(tokenizer: Tokenizer, ids: list[int], width: int, coloured: bool) -> list[Text]:
+    """Tokens side by side, ids under them, as many to a line as fit; without colours a bar ends each token."""
+    rows: list[Text] = []
+    upper, lower, used = Text(), Text(), width
+    for number, i in enumerate(ids):
+        raw = tokenizer.decode_bytes([i])
+        try:
+            piece = show_whitespace(raw.decode("utf-8"))
+        except UnicodeDecodeError:  # a part of a character
+            piece = "".join(f"<{byte:02x}>" for byte in raw)
+        cell = max(Text(piece).cell_len, len(str(i))) + 1
+        if used + cell > width:
+            upper, lower, used = Text(), Text(), 0
+            rows += [upper, lower]
+        upper.append(piece, NEIGHBORS[number % len(NEIGHBORS)] if coloured else "")
+        upper.append(("" if coloured else "|").ljust(cell - Text(piece).cell_len))
+        lower.append(f"{i:<{cell}}")
+        used += cell
+    return rows
+
+
+@dataclass(frozen=True)
+class CompareTokenizers(Command):
+    """How many tokens each kind of tokenizer makes of TEXT.
+
+    All but gpt2 learn from --source, which is also the text if there is no TEXT.
+
+    examples:
+      llm-scratch tokenizer compare "It's the last he painted, you know."
+      llm-scratch tokenizer compare --source shakespeare --vocab-size 4096
+    """
+
+    text: Positional[Annotated[str, option("TEXT")]] = ""
+    """what to encode; "-" reads standard input"""
+    source: Annotated[str, arg(metavar="SOURCE")] = "python-docs"
+    """what bpe, words and chars learn from"""
+    vocab_size: int = 4096
+    """of bpe"""
+
+    def run(self) -> None:
+        """Make each tokenizer, encode, print the table; a tokenizer that cannot says why."""
+        from llm_scratch.cli.prompts import read_text_argument
+        from llm_scratch.data.sources import read
+        from llm_scratch.tokenizers import TOKENIZERS
+
+        documents = read(self.source)
+        texts = documents if not self.text else [read_text_argument("-") if self.text == "-" else self.text]
+        size = sum(len(text.encode("utf-8", "replace")) for text in texts)
+        grid, screen = table("tokenizer", "vocabulary", "tokens", "bytes a token"), console()
+        notes = []
+        for name in TOKENIZERS:
+            try:
+                with screen.status(f"{name} …"):
+                    tokenizer: Any = TOKENIZERS[name](documents, self.vocab_size if name == "bpe" else None)
+                    tokens = sum(len(tokenizer.encode(text, disallowed_special=())) for text in texts)
+                grid.add_row(name, f"{tokenizer.n_vocab:,}", f"{tokens:,}", f"{size / max(1, tokens):.2f}")
+            except UserError as e:
+                grid.add_row(name, "-", "-", "-")
+                notes.append(f"{name}: {e}")
+        screen.print(f"{'your text' if self.text else self.source}: {size:,} bytes; bpe, words and chars learned from {self.source}\n")
+        screen.print(grid)
+        for note in notes:
+            screen.print(note)

@@ -1,0 +1,146 @@
+"""Training that begins with something that is there: a model (`train PRESET --from gpt2`), or a run or checkpoint (`--resume PATH`).
+
+Proof: tests/cli/test_beginning.py.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llm_scratch.cli.folders import load_run_info, resolve_model_path
+from llm_scratch.config import ModelConfig, RunConfig
+from llm_scratch.errors import CHECKPOINT, RESOURCES, USAGE, UserError
+from llm_scratch.storage.user_folders import expand_user
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from llm_scratch.tokenizers import Tokenizer
+
+
+def config_from_model(name: str, base: RunConfig, given: Mapping[str, str]) -> RunConfig:
+    """The settings of a run that begins with a model: `base`, with the model's shape and tokenizer.
+
+    Args:
+        given: the flags of the command line.
+    Raises:
+        UserError: there is no such model, or a flag that it answers already is given.
+    """
+    if "--data.tokenizer" in given:
+        raise UserError("--data.tokenizer and --from are two tokenizers: a model goes on with the one that it learned with; leave it out")
+    from llm_scratch.loading import load
+
+    where = resolve_model_path(name)
+    if (run := load_run_info(where)) is not None:
+        run.check_trainable()
+    heads = given.get("--model.n-heads", "")
+    model, tokenizer = load(where, n_heads=int(heads) if heads.isdigit() and where.is_file() else None)
+    cfg = ModelConfig.of(model.cfg)  # type: ignore[arg-type]
+    return replace(base, model=cfg, data=replace(base.data, tokenizer=tokenizer_name(tokenizer)), start=str(where))
+
+
+def with_tokenizer(base: RunConfig, given: Mapping[str, str]) -> RunConfig:
+    """Settings whose vocabulary is that of a ready-made tokenizer: gpt2, or the file, folder or run that `--data.tokenizer` names.
+
+    Args:
+        given: the flags of the command line; a `--model.vocab-size` among them stays.
+    """
+    if "--data.tokenizer" not in given or "--model.vocab-size" in given:
+        return base
+    from llm_scratch.tokenizers import TOKENIZERS
+    from llm_scratch.tokenizers.gpt2 import N_VOCAB
+    from llm_scratch.tokenizers.locate import open_tokenizer
+
+    name = given["--data.tokenizer"]
+    if name == "gpt2":
+        return base.with_model(vocab_size=N_VOCAB)
+    if name in TOKENIZERS or not expand_user(name).exists():
+        return base  # learned from the text, or unknown, which `validate` reports
+    return base.with_model(vocab_size=open_tokenizer(name).n_vocab)
+
+
+def load_initial_model(config: RunConfig, folder: Path) -> tuple[nn.Module | None, Tokenizer]:
+    """The model that a run begins with, and its tokenizer; of a run that is under way, only the tokenizer, from its own checkpoint.
+
+    Raises:
+        UserError: the model cannot be had, is not of the run's settings, or its tokenizer is not the text's.
+    """
+    from llm_scratch.loading import load, load_for_training
+
+    if any((folder / "ckpt").glob("step-*/manifest.json")):
+        return None, load(folder)[1]
+    model, tokenizer = load_for_training(config.start, config.model)
+    if config.data.source.startswith("shards:"):
+        from llm_scratch.interop.hf_export import sample_texts
+        from llm_scratch.tokenizers import load_tokenizer
+
+        there = load_tokenizer(expand_user(config.data.source.partition(":")[2]))
+        texts = sample_texts(tokenizer, 20)
+        if any(there.encode(text, disallowed_special=()) != tokenizer.encode(text, disallowed_special=()) for text in texts):
+            raise UserError(f"{config.data.source} was made with another tokenizer than that of {config.start}; prepare it with that one")
+    return model, tokenizer
+
+
+def run_directory_of(path: Path) -> Path:
+    """The run that `--resume PATH` names: by itself, or by one of its checkpoints.
+
+    Raises:
+        UserError: it is neither (code 4).
+    """
+    run = path.parent.parent if (path / "manifest.json").is_file() and path.parent.name == "ckpt" else path
+    if not (run / "ckpt").is_dir():
+        raise UserError(f"--resume {path} is no run and no checkpoint of one; expected runs/x or runs/x/ckpt/step-00000100", CHECKPOINT)
+    return run
+
+
+def fork_run(path: Path, out: str) -> Path:
+    """Where `--resume PATH` goes on: a run where it lies; from a checkpoint, or with another --out, in a new run that begins as a copy.
+
+    Args:
+        path: a run or one of its checkpoints.
+        out: the new run directory; "" for none.
+    Raises:
+        UserError: no folder for the new run, one that is in use, or a damaged checkpoint.
+    """
+    from llm_scratch.storage.checkpoint import load_latest
+    from llm_scratch.storage.manifest import verify
+
+    run, folder = run_directory_of(path), Path(out)
+    if path == run and (not out or folder.resolve() == run.resolve()):
+        return run
+    if not out or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+        raise UserError(f"--resume {path} begins a new run, and {run} stays as it is; give --out a name that is free", USAGE)
+    if path == run:
+        found = load_latest(run, lambda message: None, prefer="latest")
+        if found is None:
+            raise UserError(f"--resume {path}: it has no checkpoint yet", CHECKPOINT)
+        path = found.folder
+    if (wrong := verify(path)) is not None:
+        raise UserError(f"--resume {path} is damaged: {wrong}", CHECKPOINT)
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    try:
+        shutil.copytree(path, part / "ckpt" / path.name)
+        for paper in ("config.yaml", "metrics.jsonl", "samples.md"):  # what they say of later steps is taken out as it goes on
+            if (run / paper).is_file():
+                shutil.copy(run / paper, part)
+        part.replace(folder)
+    except OSError as e:
+        raise UserError(f"cannot copy {path} to {folder}: {e.strerror}; free some space or choose another --out", RESOURCES) from e
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return folder
+
+
+def tokenizer_name(tokenizer: Tokenizer) -> str:
+    """What `--data.tokenizer` would call a tokenizer."""
+    from llm_scratch.tokenizers import CharTokenizer, SimpleTokenizerV1
+    from llm_scratch.tokenizers.gpt2 import N_VOCAB
+
+    if isinstance(tokenizer, CharTokenizer | SimpleTokenizerV1):
+        return "chars" if isinstance(tokenizer, CharTokenizer) else "words"
+    return "gpt2" if tokenizer.n_vocab == N_VOCAB else "bpe"

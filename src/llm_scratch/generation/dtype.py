@@ -1,0 +1,120 @@
+"""Data type of the weights for inference: float32, bfloat16 or float16, whichever this machine multiplies fastest.
+
+To generate a token a model reads every weight once, so half the bits are half the reading, if the processor can
+multiply them as they are. The data type changes the logits a little, and so now and then a token: a seed repeats its
+text in one data type only.
+Tests: tests/generation/test_dtype.py. Weights of 8 or 4 bits: model/quantized.py.
+Source: bfloat16, Kalamkar et al. 2019, "A Study of BFLOAT16 for Deep Learning Training", https://arxiv.org/abs/1905.12322.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from llm_scratch.errors import UserError
+from llm_scratch.hardware.packed_matmul import linear_seconds
+from llm_scratch.hardware.trials import PROMPT_ROWS, Ways, text_seconds
+from llm_scratch.model.introspection import device_of
+from llm_scratch.model.kernel_choice import choose_kernel
+from llm_scratch.model.quantized import QuantizedLinear
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+MIN_SPEEDUP = 1.2  # over float32, from which fewer bits are chosen: between where they paid (1.4) and did not (1.0)
+GPU_TRIAL_BYTES = 2**28  # of float32 weights in a trial: more than a GPU's cache holds
+MIN_WIDTH = 512  # emb_dim from which reading the weights takes most of the time
+
+
+@dataclass(frozen=True)
+class DtypeChoice:
+    """The chosen data type and the reason; `bits` where the matrices are quantized and only the rest has this type."""
+
+    name: Literal["float32", "bfloat16", "float16"]
+    why: str
+    bits: Literal[8, 4] | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name if self.bits is None else f'{self.bits} bits'} ({self.why})"
+
+
+def choose_dtype(model: nn.Module, wanted: Dtype = "auto") -> DtypeChoice:
+    """The data type to generate in.
+
+    Args:
+        model: on the device that it will run on.
+        wanted: a data type, or "auto" for the one that a trial finds fastest.
+    Raises:
+        UserError: unknown data type; or one of 16 bits for a quantized model, whose kernels have their own.
+    """
+    if wanted not in get_args(Dtype):
+        raise UserError(f"unknown dtype {wanted!r}; expected {', '.join(get_args(Dtype))}")
+    device, width = device_of(model), int(model.cfg["emb_dim"]) if hasattr(model, "cfg") else 0  # type: ignore[index]
+    if (bits := bits_of(model)) is not None:
+        if wanted in ("bfloat16", "float16"):
+            raise UserError(f"the weights are in {bits} bits already; leave out dtype={wanted}, or take the model before it was quantized")
+        reason = "quantized" if device.type != "cpu" or not width else f"{choose_kernel(bits, width)}"
+        return DtypeChoice("float32", reason, bits)
+    if wanted == "float32":
+        return DtypeChoice(wanted, "as requested")
+    if device.type not in ("cpu", "cuda") or width < MIN_WIDTH:
+        if wanted != "auto":
+            return DtypeChoice(wanted, "as requested")
+        small = f"a model {width} wide is too small to gain from fewer bits"
+        return DtypeChoice("float32", small if device.type in ("cpu", "cuda") else f"no other is tried on {device.type}")
+    speed = speedups(("bfloat16", "float16"), width, device)
+    if wanted != "auto":
+        slow = f", {speed[wanted]:.1f} times float32's speed here" if speed[wanted] < 1 else ""
+        return DtypeChoice(wanted, f"as requested{slow}")
+    best: Literal["bfloat16", "float16"] = "bfloat16"  # it has float32's range
+    if speed["float16"] > 1.1 * speed["bfloat16"]:
+        best = "float16"
+    reason = f"{best} has {speed[best]:.1f} times float32's speed here"
+    if speed[best] < MIN_SPEEDUP:
+        return DtypeChoice("float32", f"{reason}; less than {MIN_SPEEDUP} does not pay")
+    return DtypeChoice(best, reason)
+
+
+def with_dtype(model: nn.Module, wanted: Dtype = "auto") -> tuple[nn.Module, DtypeChoice]:
+    """Convert a model's weights in place to the data type that `choose_precision` names; the model and the choice."""
+    precision = choose_dtype(model, wanted)
+    if precision.bits is None:
+        model.to(getattr(torch, precision.name))
+    return model, precision
+
+
+def bits_of(model: nn.Module) -> Literal[8, 4] | None:
+    """Bits of the matrices of a quantized model; None for any other."""
+    return next((part.bits for part in model.modules() if isinstance(part, QuantizedLinear)), None)
+
+
+@torch.inference_mode()
+def speedups(names: tuple[str, ...], width: int, device: torch.device) -> dict[str, float]:
+    """How many times as fast as in float32 a typical text passes through a matrix [4 * width, width], by precision.
+
+    Each precision by the faster of its products, plain or packed.
+    """
+    if device.type == "cpu":
+        seconds = linear_seconds(width)
+        best = {name: min(seconds[name], seconds.get(f"{name} packed", float("inf"))) for name in (*names, "float32")}
+        return {name: best["float32"] / best[name] for name in names}
+    n_copies = max(1, GPU_TRIAL_BYTES // (16 * width * width))
+    weights = {
+        name: [torch.full((4 * width, width), 0.5, dtype=getattr(torch, name), device=device) for _ in range(n_copies)]
+        for name in (*names, "float32")
+    }
+
+    def products(rows: int) -> Ways:
+        return {name: [partial(_product, weight, rows) for weight in copies] for name, copies in weights.items()}
+
+    found = text_seconds(products(1), products(PROMPT_ROWS))
+    return {name: found["float32"] / found[name] for name in names}
+
+
+def _product(weight: Tensor, rows: int) -> None:
+    F.linear(torch.full((rows, weight.shape[1]), 0.5, dtype=weight.dtype, device=weight.device), weight)
+    torch.cuda.synchronize(weight.device)

@@ -1,0 +1,262 @@
+"""GPT-2's tensors under everybody's names, and how any of these formats becomes our model: one table, both ways.
+
+Three things differ. The names: `TABLE`. What is one tensor there and three here (query, key and value, side by side). And how a matrix
+lies: OpenAI and Hugging Face keep it as [in, out], PyTorch, nanoGPT and litgpt as [out, in].
+Tests: tests/interop/test_gpt2_weight_map.py, test_openai.py, test_hf.py, test_import.py: bit-equal tensors, equal logits.
+Source: https://github.com/openai/gpt-2 (src/model.py) and the model files of transformers, nanoGPT and litgpt.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from itertools import chain
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from llm_scratch.config import ModelConfig
+from llm_scratch.errors import CHECKPOINT, UserError
+from llm_scratch.interop.safetensors import Entry
+from llm_scratch.model import build
+
+TABLE = """
+    here                                         OpenAI            Hugging Face, nanoGPT   litgpt
+    tok_emb.weight                               wte               wte.weight              wte.weight
+    pos_emb.weight                               wpe               wpe.weight              -
+    trf_blocks.#.norm1.scale                     h#/ln_1/g         h.#.ln_1.weight         h.#.norm_1.weight
+    trf_blocks.#.norm1.shift                     h#/ln_1/b         h.#.ln_1.bias           h.#.norm_1.bias
+    trf_blocks.#.att.W_{query,key,value}.weight  h#/attn/c_attn/w  h.#.attn.c_attn.weight  h.#.attn.qkv.weight
+    trf_blocks.#.att.W_{query,key,value}.bias    h#/attn/c_attn/b  h.#.attn.c_attn.bias    h.#.attn.qkv.bias
+    trf_blocks.#.att.out_proj.weight             h#/attn/c_proj/w  h.#.attn.c_proj.weight  h.#.attn.proj.weight
+    trf_blocks.#.att.out_proj.bias               h#/attn/c_proj/b  h.#.attn.c_proj.bias    h.#.attn.proj.bias
+    trf_blocks.#.norm2.scale                     h#/ln_2/g         h.#.ln_2.weight         h.#.norm_2.weight
+    trf_blocks.#.norm2.shift                     h#/ln_2/b         h.#.ln_2.bias           h.#.norm_2.bias
+    trf_blocks.#.ff.layers.0.weight              h#/mlp/c_fc/w     h.#.mlp.c_fc.weight     h.#.mlp.fc.weight
+    trf_blocks.#.ff.layers.0.bias                h#/mlp/c_fc/b     h.#.mlp.c_fc.bias       h.#.mlp.fc.bias
+    trf_blocks.#.ff.layers.2.weight              h#/mlp/c_proj/w   h.#.mlp.c_proj.weight   h.#.mlp.proj.weight
+    trf_blocks.#.ff.layers.2.bias                h#/mlp/c_proj/b   h.#.mlp.c_proj.bias     h.#.mlp.proj.bias
+    final_norm.scale                             ln_f/g            ln_f.weight             ln_f.weight
+    final_norm.shift                             ln_f/b            ln_f.bias               ln_f.bias
+    out_head.weight                              -                 lm_head.weight          lm_head.weight
+"""
+ROWS = [re.split(r"\s{2,}", line.strip()) for line in TABLE.strip().splitlines()[1:]]
+HEAD, EMBEDDING = "out_head.weight", "tok_emb.weight"
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+X = TypeVar("X", bound="np.ndarray[Any, Any] | Tensor")
+
+
+class Layout(NamedTuple):
+    """A format: its column in `TABLE`, and whether its matrices are [in, out]."""
+
+    column: int
+    turned: bool
+
+
+OPENAI, HF, NANOGPT, LITGPT = Layout(1, True), Layout(2, True), Layout(2, False), Layout(3, False)
+
+
+class TensorInfo(Protocol):
+    """What is known of a tensor before it is read: an `Entry` of a file says it, a `Kind`, and a tensor itself."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Its type."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+        ...
+
+
+class TensorSpec(NamedTuple):
+    """A type and a shape."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+
+class Source(Protocol):
+    """A table of tensors that can be read one by one."""
+
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        """Name -> what is known of it."""
+        ...
+
+    def read(self, name: str) -> Tensor:
+        """The numbers, in memory of their own."""
+        ...
+
+
+def names(style: Layout, n_layers: int) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Each tensor of a format and what it is here: ("h.0.attn.c_attn.weight", ("trf_blocks.0.att.W_query.weight", ...)), top to bottom.
+
+    What the format does not have is called "".
+    """
+    inner = [i for i, row in enumerate(ROWS) if "#" in row[0]]
+    before, block, after = ROWS[: inner[0]], ROWS[inner[0] : inner[-1] + 1], ROWS[inner[-1] + 1 :]
+    layers = ((row, str(layer)) for layer in range(n_layers) for row in block)
+    for row, layer in chain(((row, "") for row in before), layers, ((row, "") for row in after)):
+        theirs = "" if row[style.column] == "-" else row[style.column].replace("#", layer)
+        yield theirs, tuple(name.replace("#", layer) for name in _spelled_out(row[0]))
+
+
+def biases(with_shifts: bool) -> set[str]:
+    """Our names, without the layer, of what a model without biases lacks; `with_shifts`: the norms' too."""
+    ends = (".bias", ".shift") if with_shifts else (".bias",)
+    return {name.removeprefix("trf_blocks.#.") for row in ROWS for name in _spelled_out(row[0]) if name.endswith(ends)}
+
+
+def _spelled_out(name: str) -> list[str]:
+    """A name with {a,b} in it as one for each."""
+    found = re.search(r"\{(.*)\}", name)
+    return [name.replace(found[0], part) for part in found[1].split(",")] if found else [name]
+
+
+def shape(name: str, cfg: ModelConfig) -> tuple[int, ...]:
+    """The shape of one of our parameters, by formula: no memory is needed to know it, however large it is."""
+    C = cfg.emb_dim
+    rows = {EMBEDDING: cfg.vocab_size, HEAD: cfg.vocab_size, "pos_emb.weight": cfg.context_length}
+    if name in rows:
+        return rows[name], C
+    n_out, n_in = 4 * C if ".layers.0." in name else C, 4 * C if ".layers.2." in name else C
+    return (n_out, n_in) if name.endswith("weight") else (n_out,)
+
+
+def their_shape(ours: tuple[str, ...], cfg: ModelConfig, style: Layout) -> tuple[int, ...]:
+    """The shape of the tensor that holds these of ours."""
+    first, *rest = shape(ours[0], cfg)
+    whole = (first * len(ours), *rest)
+    return whole[::-1] if _transposed(ours, style) else whole
+
+
+def _transposed(ours: tuple[str, ...], style: Layout) -> bool:
+    return style.turned and ours[0].startswith("trf_blocks.") and ours[0].endswith("weight")
+
+
+def split(ours: tuple[str, ...], tensor: X, style: Layout) -> dict[str, X]:
+    """A tensor of a format as ours by name: views, not copies."""
+    whole: Any = tensor.T if _transposed(ours, style) else tensor
+    size = len(whole) // len(ours)
+    return {name: whole[i * size : (i + 1) * size] for i, name in enumerate(ours)}
+
+
+def join(state: Mapping[str, Tensor], ours: tuple[str, ...], style: Layout) -> Tensor:
+    """The tensor of a format that holds these of ours; what we do not have (a bias) is 0."""
+    parts = [state[name] if name in state else torch.zeros(_concat(name, state)) for name in ours]
+    whole = parts[0] if len(parts) == 1 else torch.cat(parts)
+    return whole.T if _transposed(ours, style) else whole
+
+
+def _concat(bias: str, state: Mapping[str, Tensor]) -> int:
+    """The length of a bias: the rows of its matrix."""
+    return len(state[bias.removesuffix("bias") + "weight"])
+
+
+def assemble(
+    cfg: ModelConfig, source: Source, style: Layout, where: object, says: str, absent: Collection[str] = (), prefix: str = ""
+) -> nn.Module:
+    """A model from a table of tensors: everything is checked before anything is read, and then read tensor by tensor.
+
+    Args:
+        cfg: the model's shape, as `says` has it.
+        where: the file or folder, for errors.
+        says: the file that the settings are from, for errors.
+        absent: what the format need not have, by our names without the layer (`norm1.shift`); it is 0.
+        prefix: stands before every name in the source but the head's.
+    Raises:
+        UserError: a tensor is missing, unknown, of another shape or type, or not finite; names it (code 4).
+    """
+    todo = match_tensors(cfg, source.tensors, style, where, says, absent, prefix)
+    with torch.device("meta"):  # shapes alone, no memory, no random numbers
+        model = build(cfg)
+    for theirs, ours in todo:
+        if not theirs:
+            set_parameters(model, {name: torch.zeros(shape(name, cfg)) for name in ours})
+            continue
+        tensor = read(source, theirs, where)
+        if ours == (HEAD,) and cfg.tie_embeddings:
+            if not torch.equal(tensor, model.get_parameter(EMBEDDING).to(tensor.dtype)):
+                raise UserError(
+                    f"{_config_file(source.tensors, theirs, where)}: {theirs} is not the token embedding, and {says} says that it is",
+                    CHECKPOINT,
+                )
+        elif _bias_of_qkv(ours) and not cfg.qkv_bias:
+            if tensor.any():
+                raise UserError(f"{_config_file(source.tensors, theirs, where)}: {theirs} is not 0, and {says} says that it is", CHECKPOINT)
+        else:
+            set_parameters(model, split(ours, tensor, style))
+    return model
+
+
+def read(source: Source, name: str, where: object) -> Tensor:
+    """One tensor, once it is sure that it holds numbers (without a copy: the least and the largest are finite)."""
+    tensor = source.read(name)
+    if tensor.numel() and not torch.stack(torch.aminmax(tensor)).isfinite().all():
+        raise UserError(f"{_config_file(source.tensors, name, where)}: {name} holds numbers that are not finite", CHECKPOINT)
+    return tensor
+
+
+def _config_file(found: Mapping[str, TensorInfo], name: str, where: object) -> object:
+    """The file that a tensor is in, if it is known; else `where`."""
+    known = found[name]
+    return known.file if isinstance(known, Entry) else where
+
+
+def match_tensors(
+    cfg: ModelConfig,
+    found: Mapping[str, TensorInfo],
+    style: Layout,
+    where: object,
+    says: str,
+    absent: Collection[str] = (),
+    prefix: str = "",
+) -> list[tuple[str, tuple[str, ...]]]:
+    """What to read for which of ours ("" where it is 0), once it is sure that all is there, fits, and is all there is; see `assemble`."""
+    todo, known = [], set()
+    for name, ours in names(style, cfg.n_layers):
+        theirs = name if ours == (HEAD,) else prefix + name
+        known.add(theirs)
+        if name and theirs in found:
+            has, want = tuple(found[theirs].shape), their_shape(ours, cfg, style)
+            if has != want:
+                raise UserError(f"{_config_file(found, theirs, where)}: {theirs} is {has}, by {says} it is {want}", CHECKPOINT)
+            if found[theirs].dtype not in FLOATS:
+                raise UserError(
+                    f"{_config_file(found, theirs, where)}: {theirs} holds {_dtype(found[theirs])}; expected float32", CHECKPOINT
+                )
+            todo.append((theirs, ours))
+        elif ours == (HEAD,) and cfg.tie_embeddings or _bias_of_qkv(ours) and not cfg.qkv_bias:
+            continue  # neither there nor here
+        elif not name or re.sub(r"trf_blocks\.\d+\.", "", ours[0]) in absent:
+            todo.append(("", ours))
+        else:
+            raise UserError(f"{where}: {theirs} is missing, which {says} asks for", CHECKPOINT)
+    if extra := sorted(name for name in found if name.startswith(prefix) and name not in known):
+        raise UserError(f"{_config_file(found, extra[0], where)}: unknown tensor {extra[0]}, for which {says} has no place", CHECKPOINT)
+    return todo
+
+
+def _bias_of_qkv(ours: tuple[str, ...]) -> bool:
+    return ours[0].endswith("W_query.bias")
+
+
+def _dtype(tensor: TensorInfo) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def set_parameters(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Give a model some of its parameters, as float32 and in memory of their own; a tied head stays tied."""
+    tied = model.get_parameter(HEAD) is model.get_parameter(EMBEDDING)
+    for name, tensor in tensors.items():
+        values = tensor.to(torch.float32).contiguous()
+        if values.untyped_storage().nbytes() > values.nbytes:  # a part of something larger, which would stay with it
+            values = values.clone()
+        module, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(module), leaf, nn.Parameter(values))
+    if tied:
+        model.get_submodule("out_head").weight = model.get_parameter(EMBEDDING)

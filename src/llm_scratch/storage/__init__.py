@@ -1,0 +1,1 @@
+"""Storage: atomic files, safe parsing, downloads, checkpoints with a manifest of hashes."""

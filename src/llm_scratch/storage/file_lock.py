@@ -1,0 +1,67 @@
+"""Lock an open file, so that other processes know that it is in use: flock on POSIX systems, msvcrt.locking on Windows.
+
+The system releases the lock when the file is closed or its process ends, however that ends.
+Tests: tests/storage/test_file_lock.py, tests/machines (Windows).
+Source: https://docs.python.org/3/library/fcntl.html#fcntl.flock, https://docs.python.org/3/library/msvcrt.html#msvcrt.locking
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import time
+
+if sys.platform == "win32":
+    import msvcrt
+
+    LOCKED_BYTE = 2**30
+    """Position of the byte that is locked. On Windows a locked byte cannot be read, so it is far behind the content."""
+
+    def try_lock(number: int) -> None:
+        """Lock the file with this descriptor.
+
+        Raises:
+            BlockingIOError: another process holds the lock.
+            OSError: this system or file system has no locks.
+        """
+        os.lseek(number, LOCKED_BYTE, os.SEEK_SET)
+        try:
+            msvcrt.locking(number, msvcrt.LK_NBLCK, 1)
+        except PermissionError as e:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from e
+        finally:
+            os.lseek(number, 0, os.SEEK_SET)
+
+else:
+    try:
+        import fcntl
+    except ImportError:  # WebAssembly, for one
+        fcntl = None  # type: ignore[assignment]
+
+    def try_lock(number: int) -> None:
+        """Lock the file with this descriptor.
+
+        Raises:
+            BlockingIOError: another process holds the lock.
+            OSError: this system or file system has no locks.
+        """
+        if fcntl is None:
+            raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def wait_for_lock(number: int, seconds: float = 0.1) -> None:
+    """Lock the file with this descriptor, and wait until no other process holds the lock.
+
+    Args:
+        number: the file descriptor.
+        seconds: time between two attempts.
+    Raises:
+        OSError: this system or file system has no locks.
+    """
+    while True:
+        try:
+            return try_lock(number)
+        except BlockingIOError:
+            time.sleep(seconds)

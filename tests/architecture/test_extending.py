@@ -1,0 +1,116 @@
+"""CONTRIBUTING's blocks do what they say, from outside the package: one file, one line in a table, one command."""
+
+import re
+import shlex
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from llm_scratch.cli import main
+from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig, load_config
+from llm_scratch.data.corpus import prepare
+from llm_scratch.data.sources import SOURCES
+from llm_scratch.loading import load
+from llm_scratch.model import MODELS
+from llm_scratch.presets import PRESETS
+from llm_scratch.storage.checkpoint import list_checkpoints
+from llm_scratch.tokenizers import MODEL_TYPES, TOKENIZERS
+from llm_scratch.training.loop import train
+from llm_scratch.training.optim import OPTIMIZERS
+from llm_scratch.training.schedule import SCHEDULES
+
+PAGE = Path(__file__).resolve().parents[2] / "CONTRIBUTING.md"
+TABLES = [MODELS, TOKENIZERS, MODEL_TYPES, SOURCES, OPTIMIZERS, SCHEDULES, PRESETS]
+BLOCK = re.compile(r"^### (.+?)\n(?:(?!^###).)*?^```python\n(.*?)^```\n+^```bash\n(llm-scratch .*?)\n```", flags=re.M | re.S)
+EXTENSIONS = {title: (code, command) for title, code, command in BLOCK.findall(PAGE.read_text(encoding="utf-8"))}
+WORDS = [["old", "new", "red"], ["cat", "dog", "owl", "fox"], ["mat", "log", "roof", "hill", "gate"], ["rain", "summer", "bread", "home"]]
+TEXT = " ".join(f"The {a} {b} and the {c} sang of {d}." for a, b, c, d in product(*WORDS))
+
+
+@pytest.fixture(autouse=True)
+def _outside(tmp_path, monkeypatch):
+    """A folder of one's own, with a text in it; afterwards the tables are as they were."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("llm_scratch.training.run_logger.plot_runs", lambda *args: None)
+    monkeypatch.setattr(
+        "llm_scratch.cli.commands.train._measure_skills", lambda *args: None
+    )  # tested with skills; takes longer than the steps
+    Path("text.txt").write_text(TEXT)
+    before = [dict(table) for table in TABLES]
+    yield
+    for table, old in zip(TABLES, before):
+        table.clear()
+        table.update(old)
+
+
+def test_the_page_shows_every_kind_of_extension():
+    assert list(EXTENSIONS) == [
+        "A tokenizer", "A source", "A part of the model, or a model", "An optimizer", "A schedule", "A preset",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("title", EXTENSIONS)
+def test_the_blocks_command_trains_resumes_and_writes(title, capsys):
+    code, command = EXTENSIONS[title]
+    Path("mine.py").write_text(code)
+    words = shlex.split(command.replace("\\\n", " "))[1:]
+    before = [set(table) for table in TABLES]
+    assert main(words) == 0, capsys.readouterr().err
+    assert sum(len(set(table) - old) for table, old in zip(TABLES, before)) == len(re.findall(r"^[A-Z_]+\[", code, flags=re.M)) >= 1
+    run = Path(words[words.index("--out") + 1])
+    steps = load_config(run / "config.yaml").train.steps
+    assert steps <= 20, "a block is quick"
+    assert list_checkpoints(run)[0].name == f"step-{steps:08d}"
+    assert main(words) == 0  # finished: there is nothing left to do
+    capsys.readouterr()
+    assert main(["generate", str(run), "and the", "--import", "mine.py", "--tokens", "5", "--seed", "1"]) == 0, capsys.readouterr().err
+    assert capsys.readouterr().out.strip()
+
+
+def settings(model=(), data=(), **changes):
+    return RunConfig(
+        ModelConfig(**{"vocab_size": 60, "context_length": 16, "emb_dim": 24, "n_heads": 2, "n_layers": 1} | dict(model)),
+        DataConfig(**{"source": "file:text.txt", "tokenizer": "chars", "val_fraction": 0.2} | dict(data)),
+        TrainConfig(**{"steps": 3, "batch_size": 2, "eval_every": 3, "eval_batches": 1, "save_every": 3, "sample_every": 0} | changes),
+    )
+
+
+@pytest.mark.parametrize(
+    ("title", "config"),
+    [
+        ("A tokenizer", settings({"vocab_size": 257}, {"tokenizer": "bytes"})),
+        ("A source", settings({}, {"source": "counting:80"})),
+        ("A part of the model, or a model", settings({"architecture": "squared"})),
+        ("An optimizer", settings(optimizer="lion")),
+        ("A schedule", settings(schedule="late", steps=10)),
+    ],
+)
+def test_the_same_from_python(title, config, tmp_path):
+    exec(compile(EXTENSIONS[title][0], "mine.py", "exec"), {"__name__": "mine"})
+    run = train(config, tmp_path / "run")
+    assert run.step == config.train.steps
+    assert load_config(tmp_path / "run" / "config.yaml") == config
+    model, tokenizer = load(tmp_path / "run")
+    ids = torch.tensor([tokenizer.encode("and an")])
+    assert torch.equal(model(ids), run.model.eval()(ids))
+    assert type(tokenizer) is type(run.tokenizer)
+    assert type(model) is type(run.model)
+
+
+def test_without_the_import_a_run_of_ones_own_model_says_what_is_missing(tmp_path, capsys):
+    exec(compile(EXTENSIONS["A part of the model, or a model"][0], "mine.py", "exec"), {"__name__": "mine"})
+    train(settings({"architecture": "squared"}), tmp_path / "run")
+    del MODELS["squared"]
+    assert main(["generate", "run", "The"]) == 2
+    said = capsys.readouterr().err
+    assert "unknown architecture 'squared'" in said
+    assert "add --import FILE" in said
+
+
+def test_a_source_of_ones_own_is_read():
+    exec(compile(EXTENSIONS["A source"][0], "mine.py", "exec"), {"__name__": "mine"})
+    corpus = prepare(settings({}, {"source": "counting:3", "val_fraction": 0.4}))
+    assert np.isin(corpus.tokenizer.eot_token, corpus.train)

@@ -1,0 +1,164 @@
+"""The architecture is a list, and this test reads it: a room imports only from lower floors, and inside a room there are no circles."""
+
+import ast
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import llm_scratch
+
+ROOT = Path(llm_scratch.__file__).parent
+FLOORS = [
+    ["errors", "formatting"],
+    ["ranges", "extras", "storage"],
+    ["config", "hardware"],  # above storage: settings are parsed, and timings kept in the cache folder
+    ["tokenizers", "model", "presets", "run_directory"],
+    ["data", "generation", "interop", "interpretability"],
+    ["loading", "training", "evaluation"],
+    ["planning"],
+    ["reports"],
+    ["finetuning", "experiments", "serving", "learn"],
+    ["cli"],
+    ["__main__"],
+]
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+FACES = ["attention.py", "gpt_download.py", "llm_gpt.py", "text_data.py"]  # stand outside and import from floors 3 to 5
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import statement of our own code: the module it stands in and the one it wants, both without `llm_scratch.`."""
+
+    where: str
+    here: str
+    used: str
+    for_types_only: bool
+
+
+def modules(root: Path) -> dict[str, Path]:
+    """Every module of the package by its dotted name; a folder by its own."""
+    names = {}
+    for path in sorted(root.rglob("*.py")):
+        parts = path.relative_to(root).with_suffix("").parts
+        names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    del names[""]  # the face of the package loads names when they are used
+    return names
+
+
+def imports(path: Path, here: str, known: dict[str, Path], public: dict[str, str]) -> list[Import]:
+    """The imports of one file, those inside functions and those for types too."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    guarded = {
+        id(n) for test in ast.walk(tree) if isinstance(test, ast.If) and "TYPE_CHECKING" in ast.unparse(test.test) for n in ast.walk(test)
+    }
+    found = []
+    for node in ast.walk(tree):
+        used = []
+        if isinstance(node, ast.Import):
+            used = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path.name}:{node.lineno} imports by a relative path; write llm_scratch. in full"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                if node.module == "llm_scratch":
+                    full = f"llm_scratch.{public.get(alias.name, alias.name)}"
+                used.append(full if full.removeprefix("llm_scratch.") in known else node.module)
+        ours = [name.removeprefix("llm_scratch.") for name in used if name.startswith("llm_scratch.")]
+        where = f"{here}:{getattr(node, 'lineno', 0)}"
+        found += [Import(where, here, name, id(node) in guarded) for name in ours]
+    return found
+
+
+def everything() -> list[Import]:
+    known = modules(ROOT)
+    return [found for here, path in known.items() for found in imports(path, here, known, llm_scratch._PUBLIC)]
+
+
+def room(module: str) -> str:
+    return module.split(".")[0]
+
+
+def test_every_room_has_its_floor():
+    homeless = {room(name) for name in modules(ROOT)} - set(FLOOR)
+    assert not homeless, f"write them into FLOORS: {sorted(homeless)}"
+
+
+def test_a_room_imports_only_from_lower_floors():
+    found = everything()
+    assert len(found) > 50
+    wrong = [f"{i.where} imports {i.used}" for i in found if room(i.used) != room(i.here) and FLOOR[room(i.used)] >= FLOOR[room(i.here)]]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_inside_a_room_there_are_no_circles():
+    graph: dict[str, set[str]] = {}
+    for i in everything():
+        if room(i.used) == room(i.here) and not i.for_types_only:
+            graph.setdefault(i.here, set()).add(i.used)
+    for here, used in graph.items():
+        assert here not in used, f"{here} imports itself"
+    try:
+        list(TopologicalSorter(graph).static_order())
+    except CycleError as e:
+        raise AssertionError(f"a circle: {' -> '.join(e.args[1])}") from None
+
+
+def test_one_folder_level_and_no_drawers():
+    deep = [str(path) for path in ROOT.rglob("*.py") if len(path.relative_to(ROOT).parts) > 2 and path.parts[-3:-1] != ("cli", "commands")]
+    assert not deep, deep
+    drawers = [str(path) for path in ROOT.rglob("*") if path.stem in ("utils", "util", "common", "helpers", "misc")]
+    assert not drawers, f"split by idea: {drawers}"
+
+
+def test_tokenizers_know_no_torch():
+    wrong = [
+        f"{path.name}:{node.lineno}"
+        for path in ROOT.glob("tokenizers/*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, (ast.Import, ast.ImportFrom)) and "torch" in [n.split(".")[0] for n in names_of(node)]
+    ]
+    assert not wrong, wrong
+
+
+def names_of(node: ast.Import | ast.ImportFrom) -> list[str]:
+    return [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_a_face_is_a_docstring_and_names_from_floors_3_to_5(face):
+    tree = ast.parse((ROOT.parent / face).read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree)
+    for node in tree.body[1:]:
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("llm_scratch."):
+            assert 3 <= FLOOR[node.module.split(".")[1]] <= 5, f"{face}:{node.lineno} imports {node.module}"
+        else:
+            kind = ast.unparse(node).split(" = ")[0]
+            assert kind == "__all__" or kind.startswith("from __future__"), f"{face}:{node.lineno} is more than a name: {ast.unparse(node)}"
+
+
+def test_the_reader_of_imports_sees_every_kind(tmp_path):
+    text = """
+from typing import TYPE_CHECKING
+import llm_scratch.errors
+from llm_scratch.storage import checkpoint
+from llm_scratch import load
+from llm_scratch.model import gpt
+from llm_scratch.model.gpt import GPTModel
+if TYPE_CHECKING:
+    from llm_scratch.training.loop import Trainer
+def f():
+    from llm_scratch.cli import main
+"""
+    (tmp_path / "x.py").write_text(text)
+    known = dict.fromkeys(["errors", "storage.checkpoint", "loading", "model", "model.gpt", "training.loop", "cli"], tmp_path)
+    found = imports(tmp_path / "x.py", "x", known, {"load": "loading"})
+    assert {(i.used, i.for_types_only) for i in found} == {
+        ("errors", False),
+        ("storage.checkpoint", False),
+        ("loading", False),
+        ("model.gpt", False),
+        ("training.loop", True),
+        ("cli", False),
+    }

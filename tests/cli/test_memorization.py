@@ -1,0 +1,83 @@
+"""A model that recites is found out, one that does not is not blamed."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import pytest
+
+from llm_scratch.cli.commands.memorization import summary
+from llm_scratch.cli.folders import load_run_info
+from llm_scratch.data.corpus import prepare
+from llm_scratch.evaluation.memorization import Overlap, SuffixIndex, continuations, overlap, sample_passages
+from llm_scratch.loading import load
+
+SMALL = ("--samples", 6, "--tokens", 20, "--window", 3, "--beginning", 2, "--device", "cpu")
+
+
+def test_the_table_is_what_the_parts_give(llm, trained):
+    model, tokenizer = load(trained)
+    corpus = prepare(load_run_info(trained).config, tokenizer)
+    result = llm("memorise", trained, *SMALL)
+    assert result.code == 0, result.err
+    index = SuffixIndex(corpus.train)
+    for name, ids in (("held-out", corpus.val), ("training", corpus.train)):
+        given = [row[:2] for row in sample_passages(ids, 6, 22, None, 0)]
+        found = overlap(index, continuations(model, given, 20, 1.0, 0, tokenizer.n_vocab), 3)
+        row = rf"^after {name} text +6 +{found.longest} tokens +{found.n_windows} +{found.share:.1%} ± {found.stderr:.1%}"
+        assert re.search(row, result.out, re.M)
+    # the text is one line again and again, so that held-out text stands in the training text to the last letter
+    assert re.search(r"^held-out text +6 +20 tokens +108 +100\.0% ± 0\.0%", result.out, re.M)
+    assert f"{len(corpus.train):,} tokens" in result.out
+    assert max(map(len, result.out.splitlines())) <= 80
+
+
+def test_the_same_seed_gives_the_same_table(llm, trained):
+    assert llm("memorise", trained, *SMALL).out == llm("memorise", trained, *SMALL).out
+
+
+def row(share: float, stderr: float = 0.01, longest: int = 9) -> Overlap:
+    return Overlap((1,) * longest, 1000, int(1000 * share), stderr)
+
+
+@pytest.mark.parametrize(
+    ("held_out", "training", "begins"),
+    [
+        (row(0.02), row(0.03), "It does not recite"),
+        (row(0.05), row(0.06), "It does not recite"),  # higher, and within the error
+        (row(0.02), row(0.03, longest=19), "It recites now and then: its longest run is 19 tokens, that of held-out text is 9."),
+        (row(0.02), row(0.40), "It recites, once it is given a beginning: 40.0%"),
+        (row(0.30), row(0.40), "It recites, even where it has never seen the beginning: 30.0%"),
+        (row(0.30, float("nan")), row(0.40), "That is too little text"),
+    ],
+)
+def test_the_verdict(held_out, training, begins):
+    assert summary([held_out, training, row(0.02)]).startswith(begins)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--samples", 0), "--samples: 0 is out of range; give a whole number from 1 to 1000000"),
+        (("--tokens", 5), "tokens=5 is shorter than window=20; give --tokens 20 or more"),
+    ],
+)
+def test_settings_out_of_range(words, says, llm, trained):
+    result = llm("memorise", trained, *words)
+    assert (result.code, result.err) == (2, f"llm-scratch: {says}\n")
+
+
+def test_a_model_without_its_text_is_told_so(llm, trained, tmp_path):
+    checkpoint = trained / "ckpt" / (trained / "ckpt" / "latest").read_text().strip()
+    alone = shutil.copytree(checkpoint, tmp_path / "alone")
+    assert llm("memorise", checkpoint, *SMALL).code == 0  # beside its run, it is known
+    result = llm("memorise", alone)
+    assert result.code == 2
+    assert "expected a run directory" in result.err
+
+
+def test_beginning_longer_than_the_context_is_reported(llm, trained):
+    result = llm("memorise", trained, "--samples", 2, "--beginning", 20, "--tokens", 5, "--window", 3)
+    assert result.code == 0, result.err
+    assert result.err.count("tokens and the model sees 16: the first") == 1

@@ -1,0 +1,155 @@
+"""Shards by command: made, checked, trained on, gone on with; what is wrong in one line and with its code."""
+
+from __future__ import annotations
+
+import os
+import re
+from io import StringIO
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from llm_scratch.cli.commands.prepare_data import PrepareProgress, parse_count, remove_shards
+from llm_scratch.data import readers
+from llm_scratch.data.shards import ShardProgress
+from llm_scratch.errors import DATA, USAGE, UserError
+
+TRAIN = """
+    train shakespeare --data.source shards:out --data.val-fraction 0.2 --model.vocab-size 17 --model.context-length 16
+    --model.emb-dim 16 --model.n-heads 2 --model.n-layers 1 --train.steps 2 --train.batch-size 2 --train.eval-batches 1
+    --train.warmup-steps 1 --train.sample-every 0 --out run"""
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    """A disk that does not wait."""
+    monkeypatch.setattr(os, "fsync", lambda number: None)
+
+
+@pytest.fixture
+def prepare(llm, text_file):
+    """The command on the small text, in characters."""
+    return lambda *words: llm("data", "prepare", text_file, "--out", "out", "--tokenizer", "chars", *words)
+
+
+def test_prepare_check_train_and_write(prepare, llm):
+    made = prepare("--shard-tokens", "1k")
+    assert made.code == 0, made.err
+    assert "out: 2,697 tokens of 1 document in 3 shards, 1.00 bytes a token" in made.out
+    assert "train on it: llm-scratch train shakespeare --data.source shards:out --model.vocab-size 17" in made.out
+    assert llm("data", "check", "out").out == "out: 2,697 tokens in 3 shards, all as they were written\n"
+    trained = llm(*TRAIN.split())
+    assert trained.code == 0, trained.err
+    assert "2,157 tokens to learn from, 540 held out, 1.00 bytes a token" in trained.out
+    assert llm("evaluate", "run").code == 0
+    assert llm("generate", "run", "the", "--tokens", "3").code == 0
+    assert "the hen sat on the red mat" in llm("data", "show", "shards:out").out
+
+
+def test_show_reads_the_index_and_the_first_words(llm, tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "a hen"}\n{"text": ""}\n{"text": "a fox"}\n')
+    llm("data", "prepare", "a.jsonl", "--out", "out", "--tokenizer", "chars", "--shard-tokens", "9")
+    out = llm("data", "show", "shards:out").out
+    for what, value in (("made of", "a.jsonl"), ("documents", "2, and 1 empty left out"), ("tokens", "13, 0.77 bytes each")):
+        assert re.search(rf"^{what} +{re.escape(value)} *$", out, re.M), out
+    assert re.search(r"^shards +2 of 9 tokens as uint16 *$", out, re.M)
+    assert "a hen" in out
+    assert "fox" not in out
+
+
+def test_a_second_time_there_is_nothing_to_do(prepare):
+    prepare()
+    again = prepare()
+    assert again.code == 0
+    assert "all was there already; --fresh starts over" in again.out
+
+
+def test_stopped_it_says_so_and_goes_on(prepare, monkeypatch):
+    monkeypatch.setattr(readers, "CHUNK_BYTES", 300)
+    real = PrepareProgress.after_portion
+
+    def stop(self, done, tokens):
+        if tokens > 1500:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(PrepareProgress, "after_portion", stop)
+    stopped = prepare("--shard-tokens", "500", "--workers", "1")
+    assert stopped.code == 130
+    assert stopped.err == "llm-scratch: stopped; 1,500 tokens are kept in out; the same command goes on from there\n"
+    monkeypatch.setattr(PrepareProgress, "after_portion", real)
+    again = prepare("--shard-tokens", "500", "--workers", "1")
+    assert again.out.startswith("goes on after 1,500 tokens\nout: 2,697 tokens of 1 document in 6 shards")
+
+
+def test_other_settings_need_fresh(prepare, tmp_path):
+    prepare()
+    other = prepare("--shard-tokens", "1k")
+    assert other.code == DATA
+    assert "holds other work: shard_tokens was 100000000 and is now 1000; choose another folder, or --fresh" in other.err
+    fresh = prepare("--shard-tokens", "1k", "--fresh")
+    assert fresh.out.startswith("removed the shards that were in out\nout: 2,697 tokens")
+    assert "all was there" not in fresh.out
+
+
+def test_fresh_removes_shards_and_nothing_else(tmp_path):
+    (tmp_path / "index.json").write_text("{}")
+    (tmp_path / "thesis.doc").write_text("years of work")
+    with pytest.raises(UserError, match="holds more than shards, such as 'thesis.doc'; remove it yourself") as error:
+        remove_shards(tmp_path, Console(file=StringIO()))
+    assert error.value.code == DATA
+    assert (tmp_path / "index.json").exists()
+    remove_shards(tmp_path / "none", Console(file=StringIO()))
+
+
+def test_a_damaged_shard_is_found(prepare, llm, tmp_path):
+    prepare()
+    shard = tmp_path / "out" / "shard-00000.bin"
+    shard.write_bytes(shard.read_bytes()[:-1] + b"\x07")
+    found = llm("data", "check", "out")
+    assert found.code == DATA
+    assert re.match(r"llm-scratch: out/shard-00000.bin is damaged: .*; run `llm-scratch data prepare` again with --fresh\n", found.err)
+
+
+def test_a_run_lends_its_tokenizer(trained, text_file, llm):
+    made = llm("data", "prepare", text_file, "--out", "out", "--tokenizer", trained)
+    assert made.code == 0, made.err
+    assert "--model.vocab-size 17" in made.out
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "code"),
+    [
+        (("--shard-tokens", "many"), "--shard-tokens is 'many'; expected a whole number such as 500k or 100M", USAGE),
+        (("--workers", "-1"), "--workers: -1 is out of range", USAGE),
+        (("--tokenizer", "words"), "forgets the blanks between words", USAGE),
+        (("--vocab-size", "999"), "vocab_size=999 has no meaning for chars", USAGE),
+    ],
+)
+def test_what_cannot_be_asked(prepare, words, message, code):
+    result = prepare(*words)
+    assert (result.code, message in result.err) == (code, True), result.err
+
+
+@pytest.mark.parametrize(("text", "number"), [("7", 7), ("500k", 500_000), ("100M", 10**8), ("2g", 2 * 10**9), ("1_000", 1000)])
+def test_numbers_may_be_short(text, number):
+    assert parse_count("--n", text) == number
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1.5M", "k", "1T"])
+def test_what_is_no_number(text):
+    with pytest.raises(UserError, match="expected a whole number"):
+        parse_count("--n", text)
+
+
+@pytest.mark.parametrize(("terminal", "width"), [(True, 80), (False, 80), (True, 40), (True, 20)])
+def test_progress_says_how_far_and_how_fast(terminal, width):
+    screen = Console(file=StringIO(), force_terminal=terminal, width=width, color_system=None)
+    with PrepareProgress(screen, every=0) as reading:
+        reading.found(4_000_000, SimpleNamespace(tokens=0, complete=False, done=ShardProgress()))
+        reading.after_portion(ShardProgress(source_bytes=1_000_000), 250_000)
+        reading.bar.refresh()
+    said = " ".join(screen.file.getvalue().split())
+    assert "1.0 MB of 4.0 MB" in said
+    assert "250k tokens" in said
+    assert "…" not in said.replace("tokenizer …", "")

@@ -1,0 +1,43 @@
+"""Texts while they come: the first at once, the others after it; tokens and seconds counted."""
+
+from __future__ import annotations
+
+import re
+import sys
+from math import log
+
+import pytest
+
+from llm_scratch.cli.token_printer import GenerationTimer, format_chunk, print_samples
+from llm_scratch.generation.detokenizer import TextChunk
+
+
+def test_the_first_sample_is_shown_as_it_comes_and_the_others_after_it(capsys):
+    seen, clock = [], GenerationTimer()
+
+    def rows():
+        for row, text in [(0, "A"), (1, "x"), (0, "B"), (1, "y"), (0, "C")]:
+            yield row, TextChunk(text, 7)
+            seen.append(capsys.readouterr().out)
+
+    clock.begin()
+    print_samples(rows(), "p:", 2, clock)
+    assert seen == ["p:A", "", "B", "", "C"]
+    assert capsys.readouterr().out == "\n\n\np:xy\n"
+    assert re.fullmatch(r"5 tokens in \d+\.\d s, \d+ tokens/s, the first after \d\.\d{3} s", clock.line())
+
+
+def test_what_was_held_back_is_no_token_and_no_text_is_a_prompt(capsys):
+    clock = GenerationTimer()
+    print_samples(iter([(0, TextChunk("a", 1)), (0, TextChunk("!"))]), "p", 1, clock)
+    print_samples(iter([]), "q", 1, clock, gap=True)
+    assert capsys.readouterr().out == "pa!\n\n\nq\n"
+    assert clock.tokens == 1
+
+
+@pytest.mark.parametrize(("no_color", "text"), [("", ("fox", "\x1b[38;5;16;48;5;157m")), ("1", ("fox{25%}", ""))])
+def test_probabilities_are_numbers_where_colors_are_not_wanted(no_color, text, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    for name, value in {"NO_COLOR": no_color, "TERM": "xterm-256color"}.items():
+        monkeypatch.setenv(name, value)
+    assert format_chunk(TextChunk("fox", 1, log(0.25)), probs=True) == text

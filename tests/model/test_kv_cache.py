@@ -1,0 +1,133 @@
+"""The cache: what was put in comes out, in order, and there is no room beyond its size."""
+
+import pytest
+import torch
+
+from llm_scratch.model.kv_cache import KVCache
+
+L, B, G, S, D = 2, 3, 2, 6, 5
+
+
+@pytest.fixture
+def cache():
+    return KVCache((L, B, G, S, D), torch.float32, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("block", [None, 1, 2, 4, 6, 100])
+def test_gives_all_tokens_so_far(block):
+    cache = KVCache((L, B, G, S, D), torch.float32, torch.device("cpu"), block)
+    k, v = torch.randn(2, B, G, S, D)
+    for start, end in [(0, 2), (2, 3), (3, 6)]:
+        for layer in range(L):
+            keys, values = cache.append(layer, k[:, :, start:end] + layer, v[:, :, start:end] - layer)
+            assert torch.equal(keys, k[:, :, :end] + layer)
+            assert torch.equal(values, v[:, :, :end] - layer)
+        cache.advance(end - start)
+    assert (cache.pos, cache.remaining) == (S, 0)
+
+
+@pytest.mark.parametrize(("block", "held"), [(None, [6, 6, 6]), (2, [2, 4, 6]), (4, [4, 4, 6])])
+def test_memory_comes_in_blocks(block, held):
+    cache = KVCache((L, B, G, S, D), torch.float32, torch.device("cpu"), block)
+    got = []
+    for T in (2, 1, 2):
+        for layer in range(L):
+            cache.append(layer, *torch.zeros(2, B, G, T, D))
+        cache.advance(T)
+        got.append(cache.keys[-1].shape[2])
+    assert got == held
+
+
+@pytest.mark.parametrize(("pos", "T"), [(2, 3), (1, 5), (4, 2)])
+def test_mask_is_the_last_rows_of_the_triangle(cache, pos, T):
+    cache.advance(pos)
+    assert torch.equal(cache.mask(T), torch.ones(S, S, dtype=torch.bool).tril()[pos : pos + T, : pos + T])
+
+
+@pytest.mark.parametrize(("pos", "T"), [(0, 6), (0, 1), (5, 1)])
+def test_no_mask_where_the_kernel_needs_none(cache, pos, T):
+    cache.advance(pos)
+    assert cache.mask(T) is None
+
+
+@pytest.mark.parametrize(("pos", "T"), [(0, 6), (0, 1), (5, 1), (2, 3)])
+def test_blanks_are_not_looked_at_and_not_counted(cache, pos, T):
+    cache.left_padding = torch.tensor([0, 2, 5])
+    cache.advance(pos)
+    mask, places = cache.mask(T), cache.positions(T)
+    assert mask.shape == (B, 1, T, pos + T)
+    for row, blank in enumerate([0, 2, 5]):
+        for t in range(T):
+            looks = [s for s in range(pos + T) if mask[row, 0, t, s]]
+            assert looks == ([pos + t] if pos + t < blank else list(range(blank, pos + t + 1)))
+            assert places[row, t] == max(0, pos + t - blank)
+
+
+def test_positions_go_on_where_the_text_ended(cache):
+    cache.advance(2)
+    assert cache.positions(3).tolist() == [2, 3, 4]
+
+
+def test_rows_are_picked_repeated_and_go_their_own_way(cache):
+    k, v = torch.randn(2, B, G, 3, D)
+    cache.left_padding = torch.tensor([0, 1, 2])
+    for layer in range(L):
+        cache.append(layer, k, v)
+    cache.advance(3)
+    cache.select_rows([2, 0, 2, 2])
+    assert cache.left_padding.tolist() == [2, 0, 2, 2]
+    new = torch.randn(4, G, 1, D)
+    keys, _ = cache.append(0, new, new)
+    assert torch.equal(keys[:, :, :3], k[[2, 0, 2, 2]])
+    assert torch.equal(keys[:, :, 3:], new)
+
+
+@pytest.mark.parametrize("rows", [[0, 1, 2], [0, 0, 1], [1, 0, 2], [2, 2, 2], [1], [2, 1], [0, 1, 2, 2, 0]])
+def test_a_pick_moves_rows_and_copies_nothing_else(cache, rows):
+    """What beams do: the same number of rows each time, many in place; the memory is made anew only for another number."""
+    k, v = torch.randn(2, B, G, S, D)
+    cache.append(0, k, v)
+    cache.advance(4)
+    cache.ids = torch.arange(3)[:, None].expand(3, 4)
+    unused = torch.arange(3.0)[:, None, None, None].expand(3, G, S - 4, D)
+    for keys in cache.keys:
+        keys[:, :, 4:] = unused
+    before = [keys.data_ptr() for keys in cache.keys]
+    cache.select_rows(rows)
+    assert torch.equal(cache.keys[0][:, :, :4], k[rows, :, :4])
+    assert torch.equal(cache.values[0][:, :, :4], v[rows, :, :4])
+    assert cache.ids[:, 0].tolist() == rows
+    assert [keys.shape for keys in cache.keys] == [(len(rows), G, S, D)] * L
+    assert ([keys.data_ptr() for keys in cache.keys] == before) == (len(rows) == B)
+    if len(rows) == B:
+        assert torch.equal(cache.keys[1][:, :, 4:], unused)
+
+
+def test_rows_that_stay_cost_nothing(cache):
+    cache.append(0, *torch.randn(2, B, G, 4, D))
+    cache.advance(4)
+    versions = [kept._version for kept in (*cache.keys, *cache.values)]
+    cache.select_rows(range(B))
+    cache.select_rows(torch.arange(B))
+    assert [kept._version for kept in (*cache.keys, *cache.values)] == versions
+    cache.select_rows([0, 0, 2])
+    assert cache.keys[0]._version > versions[0]
+
+
+def test_what_is_rewound_is_overwritten(cache):
+    k, v = torch.randn(2, B, G, 5, D)
+    cache.append(0, k, v)
+    cache.advance(5)
+    cache.ids = torch.arange(5).expand(B, 5)
+    cache.rewind(9)
+    assert cache.pos == 5
+    cache.rewind(2)
+    assert cache.ids.tolist() == [[0, 1]] * B
+    keys, _ = cache.append(0, v[:, :, :1], v[:, :, :1])
+    assert torch.equal(keys, torch.cat([k[:, :, :2], v[:, :, :1]], 2))
+
+
+def test_no_room_is_an_error_that_names_both_sizes(cache):
+    cache.advance(5)
+    with pytest.raises(ValueError, match="2 new tokens after 5 do not fit the cache of 6"):
+        cache.append(0, *torch.zeros(2, B, G, 2, D))

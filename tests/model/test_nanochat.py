@@ -1,0 +1,92 @@
+"""The modern GPT: equal to transformers' NanoChat, to itself with a cache, and at first as unsure as anybody can be."""
+
+import math
+
+import pytest
+import torch
+from proofs import nanochat_of_transformers
+
+from llm_scratch.errors import UserError
+from llm_scratch.generation.decode import generate
+from llm_scratch.model import build
+from llm_scratch.model.loss import next_token_loss
+from llm_scratch.model.nanochat import ModernGPT
+
+TINY = {"vocab_size": 97, "context_length": 32, "emb_dim": 24, "n_heads": 6, "n_layers": 3, "drop_rate": 0.0, "architecture": "modern"}
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    model = build(TINY).eval()
+    for parameter in model.parameters():  # the zeros of the first weights would hide a mistake
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+@torch.inference_mode()
+def test_equals_transformers_nanochat(model):
+    ids = torch.randint(0, 97, (2, 32))
+    torch.testing.assert_close(model(ids), nanochat_of_transformers(model)(ids).logits, rtol=1e-4, atol=1e-4)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("cuts", [[1] * 11, [4, 1, 1, 5], [11]])
+def test_cache_in_any_pieces_equals_without(model, cuts):
+    ids, cache = torch.randint(0, 97, (2, 11)), model.new_cache(2, block=3)
+    torch.testing.assert_close(torch.cat([model(piece, cache) for piece in ids.split(cuts, 1)], 1), model(ids), rtol=1e-4, atol=1e-4)
+    assert cache.pos == 11
+
+
+def test_a_padded_row_is_written_as_if_alone(model):
+    long, short = [5, 6, 7, 8, 9], [3, 4]
+    together = generate(model, torch.tensor([long, [-1, -1, -1, *short]]), 8)
+    assert together[0].tolist() == generate(model, torch.tensor([long]), 8)[0].tolist()
+    assert together[1, 3:].tolist() == generate(model, torch.tensor([short]), 8)[0].tolist()
+
+
+def test_it_begins_by_spreading_evenly_and_every_matrix_learns_soon():
+    torch.manual_seed(0)
+    model, ids = build(TINY), torch.randint(0, 97, (4, 33))
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    first = next_token_loss(model(ids[:, :-1]), ids[:, 1:])
+    assert first.item() == pytest.approx(math.log(97), rel=1e-6)
+    for _ in range(3):  # zeros open one after the other: the head, what blocks add, what is inside them
+        optimizer.zero_grad()
+        next_token_loss(model(ids[:, :-1]), ids[:, 1:]).backward()
+        optimizer.step()
+    assert all(p.grad.abs().max() > 0 for p in model.parameters())
+    assert next_token_loss(model(ids[:, :-1]), ids[:, 1:]) < first
+
+
+def test_tied_it_is_one_table():
+    model = build(TINY | {"tie_embeddings": True})
+    assert model.out_head.weight is model.tok_emb.weight
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_n_params_by_the_formula_is_the_number_counted(tied):
+    model = build(TINY | {"tie_embeddings": tied})
+    assert model.cfg.n_params == sum(p.numel() for p in model.parameters())
+
+
+def test_no_bias_and_no_weight_of_a_norm():
+    assert all(p.dim() == 2 for p in build(TINY).parameters())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"qkv_bias": True}, "the architecture 'modern' has no qkv_bias=True; leave it at False"),
+        ({"init": "gpt2"}, "the architecture 'modern' has no init=gpt2; leave it at torch"),
+        ({"emb_dim": 18}, "heads of 3 numbers do not divide into pairs"),
+    ],
+)
+def test_a_setting_that_would_be_ignored_is_refused(wrong, message):
+    with pytest.raises(UserError, match=message):
+        ModernGPT(TINY | wrong)
+
+
+def test_too_many_tokens_are_refused(model):
+    with pytest.raises(ValueError, match="33 tokens do not fit context_length=32"):
+        model(torch.zeros(1, 33, dtype=torch.long))

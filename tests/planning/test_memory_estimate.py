@@ -1,0 +1,120 @@
+"""A rehearsal counts the bytes that a real step holds, for every optimizer and shape, and holds none itself."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+
+from llm_scratch.config import ModelConfig, RunConfig, SystemConfig, TrainConfig
+from llm_scratch.hardware.memory import resident_memory
+from llm_scratch.model import MODELS, build
+from llm_scratch.planning.memory_estimate import AllocationTracker, estimate_memory
+from llm_scratch.training.model_with_loss import ModelWithLoss
+from llm_scratch.training.optim import OPTIMIZERS
+from llm_scratch.training.precision import Precision
+
+SMALL = ModelConfig(vocab_size=300, context_length=32, emb_dim=48, n_heads=3, n_layers=3)
+
+
+def a_run(model=SMALL, **train):
+    return RunConfig(model=model, train=TrainConfig(**{"batch_size": 8} | train))
+
+
+def peak_of(work):
+    """The most that torch's own allocator handed out during `work`, in bytes."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        kept = work()
+    now = peak = 0
+    events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        peak = max(peak, now)
+    del kept
+    return peak
+
+
+@pytest.mark.parametrize(
+    "model", [SMALL, ModelConfig(**dict(SMALL, drop_rate=0.0)), ModelConfig(**dict(SMALL, tie_embeddings=True, qkv_bias=True))]
+)
+def test_it_counts_what_the_allocator_gives_a_real_step(model):
+    counted, ids = estimate_memory(a_run(model)), torch.zeros(8, model.context_length, dtype=torch.long)
+    trainee = ModelWithLoss(build(model))
+    assert peak_of(lambda: trainee(ids, ids).backward()) == pytest.approx(counted.gradients + counted.step, rel=0.01)
+    trainee.eval()
+    with torch.no_grad():
+        assert peak_of(lambda: trainee(ids, ids)) == pytest.approx(counted.evaluation, rel=0.01)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_weights_gradients_and_the_optimizers_memory(optimizer):
+    config = a_run(optimizer=optimizer)
+    counted, model = estimate_memory(config), build(SMALL)
+    real = OPTIMIZERS[optimizer](model, config.train)
+    ModelWithLoss(model)(ids := torch.zeros(8, 32, dtype=torch.long), ids).backward()
+    real.step()
+    assert counted.weights == counted.gradients == 4 * SMALL.n_params
+    assert counted.optimizer == sum(t.nbytes for slots in real.state.values() for t in slots.values())
+
+
+def test_half_as_many_bits_hold_less():
+    wide = replace(SMALL, emb_dim=192)
+    full, half = (estimate_memory(a_run(wide), precision=Precision(name, "as asked")) for name in ("float32", "bfloat16"))
+    assert 0.5 * full.step < half.step < 0.9 * full.step
+    assert half.weights == full.weights
+
+
+def test_micro_batches_hold_less_and_rows_in_proportion():
+    whole, parts = estimate_memory(a_run()), estimate_memory(a_run(micro_batches=4))
+    assert whole.step > 3 * parts.step
+    assert whole.evaluation > 3 * parts.evaluation, "evaluation goes by micro-batches too"
+    assert whole.weights == parts.weights
+    one, two, three = (estimate_memory(a_run(batch_size=rows)).step for rows in (8, 16, 24))
+    assert three - two == pytest.approx(two - one, rel=0.02)
+    assert whole.peak == whole.weights + whole.gradients + whole.optimizer + max(whole.step, whole.update, whole.evaluation)
+
+
+def test_recomputing_holds_less():
+    config = a_run(replace(SMALL, n_layers=8))
+    kept, again = estimate_memory(config), estimate_memory(replace(config, machine=SystemConfig(recompute=True)))
+    assert again.step < 0.4 * kept.step
+    assert again.weights == kept.weights
+
+
+def test_the_largest_model_takes_no_memory():
+    """GPT-3's 175 billion weights are 700 GB; the rehearsal holds none of them."""
+    before = resident_memory()
+    large = ModelConfig(context_length=2048, emb_dim=12288, n_heads=96, n_layers=96)
+    counted = estimate_memory(RunConfig(model=replace(large, n_layers=2), train=TrainConfig(batch_size=1)))
+    assert counted.weights > 15e9
+    assert resident_memory() - before < 2**28
+
+
+def test_a_model_of_ones_own_is_counted_as_it_is(monkeypatch):
+    class Twice(nn.Module):
+        def __init__(self, cfg):
+            super().__init__()
+            self.cfg, self.table = cfg, nn.Embedding(cfg["vocab_size"], cfg["vocab_size"])
+
+        def forward(self, ids, cache=None):
+            return self.table(ids) + self.table(ids)
+
+    monkeypatch.setitem(MODELS, "twice", Twice)
+    counted = estimate_memory(a_run(replace(SMALL, architecture="twice")))
+    assert counted.weights == 4 * 300 * 300
+
+
+def test_what_is_let_go_is_counted_no_more():
+    with AllocationTracker() as held:
+        a = torch.ones(1000)  # 4,000 bytes
+        b = a[:500]  # the same memory
+        c = torch.ones(500)
+        assert held.now == 6000
+        del c
+        assert (held.now, held.peak) == (4000, 6000)
+        del a
+        assert held.now == 4000, "b keeps it"
+        del b
+        held.reset_peak()
+    assert (held.now, held.peak) == (0, 0)

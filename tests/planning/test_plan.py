@@ -1,0 +1,169 @@
+"""A plan adds up what it counted and timed, proposes what fits, and can be held against what a run took."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from llm_scratch.config import DataConfig, ModelConfig, RunConfig, SystemConfig, TrainConfig
+from llm_scratch.data.corpus import Corpus
+from llm_scratch.planning import plan as planning
+from llm_scratch.planning.memory_estimate import MemoryEstimate
+from llm_scratch.planning.plan import HEAP_OVERHEAD, LIBRARIES, make_plan, measured, read_plan, worth_planning
+from llm_scratch.planning.step_timing import StepTiming
+from llm_scratch.tokenizers import TOKENIZERS
+from llm_scratch.training.loop import train
+from llm_scratch.training.plot import read_metrics
+from llm_scratch.training.precision import Precision
+
+CPU, GIB = torch.device("cpu"), 2**30
+TEXT = "the cat sat on the mat and the dog sat on the log. " * 12
+MODEL = ModelConfig(vocab_size=20, context_length=8, emb_dim=12, n_heads=3, n_layers=2)
+
+
+def settings(**train):
+    often = {"steps": 20, "batch_size": 4, "eval_every": 10, "eval_batches": 2, "sample_every": 5, "log_every": 1, "prompt": "the cat"}
+    return RunConfig(MODEL, DataConfig(source="stories", tokenizer="chars"), TrainConfig(**often | train))
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    tokenizer = TOKENIZERS["chars"]([TEXT])
+    ids = np.array(tokenizer.encode(TEXT), dtype=np.int32)
+    return Corpus(tokenizer, ids[:480], ids[480:], len(ids) - 480)
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A machine of round numbers: 1 GFLOP/s, 100 MB/s, 1 GiB taken and 3 GiB free, a step in 2 s and a batch looked at in 0.5 s."""
+    said = {
+        "matmul_flops": 1e9,
+        "read_bandwidth": 1e8,
+        "resident_memory": GIB,
+        "free_memory": 3 * GIB,
+        "estimate_step_time": StepTiming(2.0, 0.5, "its own"),
+    }
+    for name, value in said.items():
+        monkeypatch.setattr(planning, name, lambda *args, value=value: value)
+    return said
+
+
+def test_on_a_gpu_mfu_is_a_share_of_the_bfloat16_rate_as_in_the_metrics(machine, corpus, monkeypatch):
+    """Against the float32 rate, a tenth of the other, plans promised an MFU of several hundred percent."""
+    tried = []
+    monkeypatch.setattr(planning, "choose_precision", lambda *_: Precision("float32", "as requested"))
+    monkeypatch.setattr(planning, "estimate_memory", lambda config, *_: MemoryEstimate(4, 4, 8, 0, 0, 0))
+    monkeypatch.setattr(planning, "matmul_flops", lambda _, dtype: {torch.float32: 1e9, torch.bfloat16: 1e10}[dtype])
+    monkeypatch.setattr(planning, "estimate_step_time", lambda *args: tried.append(args[2]) or machine["estimate_step_time"])
+    plan = make_plan(settings(), torch.device("cuda"), corpus)
+    assert plan.mfu == pytest.approx(plan.flops_per_token * 16 / 1e10)
+    assert plan.matrix_rate == 1e10
+    assert tried == [1e9], "a trial is as long as its own products take"
+
+
+def test_it_adds_up(machine, corpus):
+    plan = make_plan(settings(), CPU, corpus)
+    assert plan.parameters == MODEL.n_params
+    assert (plan.steps, plan.tokens_per_step, plan.tokens) == (20, 32, 640)
+    assert plan.passes == pytest.approx(640 / 480)
+    assert plan.look_seconds == 3 * (2 + 2) * 0.5, "at steps 0, 10 and 20 two batches of either text"
+    assert plan.sample_seconds == pytest.approx(4 * 180 * 4 * MODEL.n_params / 1e8)
+    assert plan.seconds == pytest.approx(20 * 2.0 + 6 + plan.sample_seconds)
+    assert plan.mfu == pytest.approx(plan.flops_per_token * 16 / 1e9)
+    assert plan.before == GIB
+    assert plan.peak_memory == pytest.approx(GIB + LIBRARIES["cpu"] + HEAP_OVERHEAD["cpu"] * plan.memory.peak)
+    assert plan.free_memory == 4 * GIB, "what the process holds already is its own"
+    assert plan.missing_memory == 0
+    assert plan.micro_batches == 1
+    assert plan.precision == "float32"
+
+
+@pytest.mark.parametrize(("wanted", "save_every", "copies"), [("yes", 5, 1), ("yes", 20, 0), ("no", 5, 0), ("auto", 5, 0)])
+def test_a_copy_for_saves_in_the_background_counts(wanted, save_every, copies, machine, corpus):
+    config = settings(save_every=save_every, eval_every=20)
+    without = make_plan(config, CPU, corpus)
+    plan = make_plan(replace(config, machine=SystemConfig(background_save=wanted)), CPU, corpus)
+    assert plan.peak_memory - without.peak_memory == copies * (plan.memory.weights + plan.memory.optimizer)
+
+
+def test_epochs_are_as_many_steps_as_the_text_has_batches(machine, corpus):
+    assert make_plan(settings(epochs=3), CPU, corpus).steps == 3 * 14
+    assert make_plan(settings(epochs=3), CPU).passes is None
+
+
+def test_rows_that_are_documents_count_what_is_asked(machine):
+    tokenizer = TOKENIZERS["chars"](["abc. "])
+    end = tokenizer.eot_token
+    ids = np.array([end, 0, 1, end, 0, 1, end, 0, 1, end, 0, 1, end, 0, 1, end], dtype=np.int32)
+    config = settings()
+    plan = make_plan(replace(config, data=replace(config.data, order="documents")), CPU, Corpus(tokenizer, ids, ids, 30))
+    assert plan.tokens_per_step == 4 * 3, "a row is a document of two letters and its end"
+
+
+LARGE = RunConfig(
+    ModelConfig(vocab_size=1000, context_length=512, emb_dim=768, n_heads=12, n_layers=3),
+    DataConfig(),
+    TrainConfig(batch_size=32),
+    SystemConfig(precision="float32"),
+)
+
+
+def test_what_does_not_fit_is_said_and_cut(machine):
+    plan = make_plan(LARGE, CPU)
+    assert plan.missing_memory == plan.peak_memory - plan.free_memory > GIB
+    assert plan.micro_batches > 1
+    assert not plan.recompute
+    assert plan.fitting_peak <= 4 * GIB
+    better = make_plan(replace(LARGE, train=replace(LARGE.train, micro_batches=plan.micro_batches)), CPU)
+    assert (better.peak_memory, better.missing_memory, better.micro_batches) == (plan.fitting_peak, 0, plan.micro_batches)
+
+
+def test_one_row_too_many_is_said(machine, monkeypatch):
+    monkeypatch.setattr(planning, "free_memory", lambda device: 2**20)
+    plan = make_plan(replace(LARGE, train=replace(LARGE.train, batch_size=2)), CPU)
+    assert plan.micro_batches is None
+    assert plan.free_memory < plan.fitting_peak < plan.peak_memory
+
+
+def test_a_machine_that_does_not_say_its_memory_fits_all(machine, monkeypatch):
+    monkeypatch.setattr(planning, "free_memory", lambda device: None)
+    plan = make_plan(LARGE, CPU)
+    assert (plan.free_memory, plan.missing_memory, plan.micro_batches) == (None, 0, 1)
+
+
+def test_it_is_kept_in_the_run(machine, tmp_path):
+    plan = make_plan(settings(), CPU)
+    plan.save(tmp_path)
+    assert read_plan(tmp_path) == plan
+    for torn in ("", "{}", '{"memory": 3}', "[]"):
+        (tmp_path / "plan.json").write_text(torn)
+        assert read_plan(tmp_path) is None
+    assert read_plan(tmp_path / "nowhere") is None
+
+
+def test_a_short_run_is_not_worth_a_plan(monkeypatch, corpus):
+    monkeypatch.setattr(planning, "matmul_flops", lambda *_: 1e9)
+    assert not worth_planning(settings(), corpus, CPU)
+    assert worth_planning(settings(steps=10**6), corpus, CPU)
+    assert worth_planning(settings(epochs=10**6), corpus, CPU)
+
+
+def test_measured_says_what_the_rows_say():
+    rows = [
+        {"step": i, "seconds": s, "mfu": 0.1 * i, "peak_memory_bytes": 100 * i, "elapsed": 10.0 * i}
+        for i, s in ((1, 9.0), (2, 1.0), (3, 2.0))
+    ]
+    assert measured(rows) == {"seconds_per_step": 2.0, "peak_memory": 300, "seconds": 30.0}
+    assert measured([]) == measured([{"step": 0, "val_loss": 3.0}]) == {}
+
+
+def test_a_plan_of_a_real_run_can_be_held_against_it(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr("llm_scratch.training.run_logger.plot_runs", lambda *args: None)
+    plan = make_plan(settings(), CPU, corpus, seconds=0.1)
+    train(settings(), tmp_path, corpus=corpus)
+    took = measured(read_metrics(tmp_path))
+    assert took.keys() == {"seconds_per_step", "peak_memory", "seconds"}
+    assert plan.before <= plan.peak_memory < 4 * took["peak_memory"]

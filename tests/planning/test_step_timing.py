@@ -1,0 +1,75 @@
+"""A trial takes the time it is given, times the model itself where that is quick, and scales a slice of it where it is not."""
+
+from itertools import count
+
+import pytest
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from llm_scratch.config import ModelConfig, RunConfig, TrainConfig
+from llm_scratch.planning import step_timing
+from llm_scratch.planning.step_timing import StepCost, estimate_step_time
+
+CPU = torch.device("cpu")
+
+
+def a_run(n_layers=3, vocab_size=64, **train):
+    model = ModelConfig(vocab_size=vocab_size, context_length=16, emb_dim=16, n_heads=2, n_layers=n_layers)
+    return RunConfig(model=model, train=TrainConfig(**{"batch_size": 8} | train))
+
+
+@pytest.fixture
+def priced(monkeypatch):
+    """A machine whose prices are known: per row a second a layer and one for 64 tokens of the vocabulary; to move, a tenth of it."""
+    asked = []
+
+    def price(config, rows, T, device, seconds):
+        layers, head = config.model.n_layers, config.model.vocab_size / 64
+        asked.append((layers, config.model.vocab_size, rows, T))
+        learn = rows * (layers + head)
+        return StepCost(learn, 0.1 * (layers + head), learn / 4)
+
+    monkeypatch.setattr(step_timing, "_time", price)
+    return asked
+
+
+def test_a_quick_model_is_timed_itself(priced):
+    found = estimate_step_time(a_run(micro_batches=4), CPU, matrix_rate=1e15, width=9)
+    assert priced == [(3, 64, 2, 9)]
+    assert found.seconds == pytest.approx(4 * 2 * 4 + 0.4)
+    assert found.eval_seconds == pytest.approx(4 * 2 * 4 / 4)
+    assert found.method == "its own steps"
+
+
+def test_a_slow_one_is_scaled_from_a_slice(priced):
+    """12 layers and 256 x 64 tokens: the slice has one and two layers, half of the vocabulary and as many rows as there is time for."""
+    found = estimate_step_time(a_run(n_layers=12, vocab_size=256 * 64), CPU, matrix_rate=1e8, seconds=1.0)
+    assert [(layers, vocabulary) for layers, vocabulary, *_ in priced] == [(1, 8192), (2, 8192)]
+    assert 1 <= priced[0][2] < 8
+    assert found.seconds == pytest.approx(8 * (12 + 256) + 0.1 * (12 + 256))
+    assert found.eval_seconds == pytest.approx(8 * (12 + 256) / 4)
+    assert "1 and 2 of 12 layers" in found.method
+
+
+def test_no_time_still_takes_one_row(priced):
+    estimate_step_time(a_run(n_layers=12), CPU, matrix_rate=1.0)
+    assert priced == [(1, 64, 1, 16), (2, 64, 1, 16)]
+
+
+@pytest.mark.parametrize(
+    ("matrix_rate", "step_seconds", "look_seconds"),
+    [
+        (1e15, 2 * 1 + 1, 2 * 1),  # the model itself: two micro-batches, and the optimizer
+        (1.0, 8 * 1 + 1, 8 * 1),  # one row of eight; a second layer adds nothing to the first
+    ],
+)
+def test_a_real_trial_times_real_steps_and_moves_no_generator(matrix_rate, step_seconds, look_seconds, monkeypatch):
+    """By a clock that shows a second more at each reading, every call takes a second."""
+    readings = count()
+    monkeypatch.setattr("llm_scratch.hardware.benchmark.perf_counter", lambda: next(readings))
+    before, updates = torch.get_rng_state(), []
+    with register_optimizer_step_post_hook(lambda *args: updates.append(args)):
+        found = estimate_step_time(a_run(micro_batches=2), CPU, matrix_rate=matrix_rate, seconds=0.02)
+    assert (found.seconds, found.eval_seconds) == (step_seconds, look_seconds)
+    assert len(updates) >= 3, "the optimizer's update is timed too: a warm-up and at least two"
+    assert torch.equal(torch.get_rng_state(), before)

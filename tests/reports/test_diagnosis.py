@@ -1,0 +1,268 @@
+"""The doctor: every illness is found on a curve made to have it and on a real run trained to catch it; healthy ones are left alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from llm_scratch.data.corpus import Corpus
+from llm_scratch.data.sources import read
+from llm_scratch.data.stories import floor_bits_per_byte
+from llm_scratch.evaluation.skill_results import SkillResults, SkillScore
+from llm_scratch.reports.curve import running_median
+from llm_scratch.reports.diagnosis import CHECKS, diagnose
+from llm_scratch.tokenizers import TOKENIZERS
+from llm_scratch.training.loop import train
+from llm_scratch.training.plot import read_metrics
+
+MODEL = ModelConfig(vocab_size=1000, context_length=64, emb_dim=64, n_heads=4, n_layers=2)
+CONFIG = RunConfig(MODEL, DataConfig(), TrainConfig(steps=1000, lr=1e-3, warmup_steps=20))
+OF_STORIES = {"floor", "skills"}  # checks of a text whose entropy and skills are known
+STEPS = 1000
+START = math.log(1000)
+
+
+def falling(step):
+    """A loss as they are: fast first, then slower, towards 2."""
+    return 2 + (START - 2) * (1 + step / 20) ** -0.8
+
+
+def a_curve(loss=falling, held_out=None, learned=None, norm=lambda step: 1.0, flicker=0.03, seed=0, passes=1.0, steps=STEPS, tokens=10**7):
+    """Rows of metrics: a loss every ten steps that flickers, a look every fifty."""
+    rng = np.random.default_rng(seed)
+    rows = [{"step": 0, "tokens": 0, "passes": 0.0, "train_loss": loss(0), "val_loss": (held_out or loss)(0)}]
+    for step in range(10, steps + 1, 10):
+        row = {"step": step, "tokens": tokens * step // steps, "lr": 1e-3 * (1 - step / steps)}
+        rows.append(row | {"loss": loss(step) * (1 + flicker * rng.normal()), "grad_norm": norm(step) * (1 + 0.1 * rng.normal())})
+        if step % 50 == 0:
+            seen = {"train_loss": (learned or loss)(step), "val_loss": (held_out or loss)(step) + 0.02 + 0.005 * rng.normal()}
+            rows.append({"step": step, "tokens": row["tokens"], "passes": passes * step / steps} | seen)
+    return rows
+
+
+def sick(rows, config=CONFIG):
+    """What is not well: check -> (state, what was found)."""
+    found = diagnose(rows, config)
+    for finding in found.values():
+        assert finding.evidence
+        assert bool(finding.advice) == (finding.state != "well")
+    return {name: (finding.state, finding.what) for name, finding in found.items() if finding.state != "well"}
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("flicker", [0.0, 0.03, 0.1])
+def test_healthy_curves_are_left_alone(seed, flicker):
+    rows = a_curve(flicker=flicker, seed=seed)
+    assert sick(rows) == {}
+    assert diagnose(rows, CONFIG).keys() == CHECKS.keys() - OF_STORIES, "each check has something to say"
+
+
+@pytest.mark.parametrize(
+    ("power", "floor", "noise"), [(0.4, 0.5, 0.02), (1.5, 1.0, 0.05), (0.8, 3.0, 0.02)], ids=["slow", "fast", "soon at its floor"]
+)
+def test_other_healthy_shapes(power, floor, noise):
+    assert sick(a_curve(lambda step: floor + (START - floor) * (1 + step / 20) ** -power, flicker=noise)) == {}
+
+
+SICK = {
+    "first weights too large": ({"loss": lambda s: falling(s) + 30 * 0.9**s}, "first loss", "ill", "first weights are too large"),
+    "knew something": ({"loss": lambda s: falling(s + 60)}, "first loss", "watch", "knew something"),
+    "jumps": ({"loss": lambda s: falling(s) * (1.8 if s % 170 == 0 and s else 1)}, "learning rate", "ill", "the loss jumps"),
+    "one jump": ({"loss": lambda s: falling(s) * (1.8 if s == 510 else 1)}, "learning rate", "watch", "now and then"),
+    "climbs": ({"loss": lambda s: falling(s) + max(0, s - 600) / 200}, "learning rate", "ill", "the loss climbs"),
+    "thrown up": ({"loss": lambda s: falling(s) + (20 if 10 < s < 200 else 0)}, "learning rate", "ill", "thrown up"),
+    "a look jumps": ({"held_out": lambda s: falling(s) * (1.5 if s == 500 else 1)}, "learning rate", "watch", "held-out loss jumps"),
+    "rough start": ({"loss": lambda s: falling(s) + (3 if 0 < s < 50 else 0)}, "warm-up", "ill", "start is too rough"),
+    "dead": ({"loss": lambda s: START}, "progress", "ill", "the loss is flat"),
+    "dead, no gradient": ({"loss": lambda s: START, "norm": lambda s: 0.0}, "progress", "ill", "no gradient"),
+    "over-fitting": (
+        {"held_out": lambda s: falling(s) if s < 300 else falling(300) + (s - 300) / 500, "learned": lambda s: falling(s) * (1 - s / 2000)},
+        "over-fitting", "ill", "over-fitting from step 300 on: held-out text gets worse",
+    ),
+    "by heart": (
+        {"held_out": lambda s: max(falling(s), falling(300)), "learned": lambda s: falling(s) * (1 - s / 2000)},
+        "over-fitting", "ill", "only learned text gets better",
+    ),
+    "under-trained": ({"loss": lambda s: START - s / 250}, "length", "watch", "still falls steeply"),
+    "small text": ({"passes": 500.0, "tokens": 10**6}, "text", "watch", "text is small"),
+    "gradient": ({"norm": lambda s: 1 + (s / 300) ** 4}, "gradient", "watch", "the gradient grows"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("made", "check", "state", "words"), SICK.values(), ids=SICK)
+@pytest.mark.parametrize("seed", range(3))
+def test_each_illness_is_found(made, check, state, words, seed):
+    found = sick(a_curve(**made, seed=seed))
+    assert found[check][0] == state
+    assert words in found[check][1]
+
+
+def test_a_missing_warm_up_is_named():
+    rows = a_curve(lambda s: falling(s) + (3 if 0 < s < 50 else 0))
+    assert sick(rows, replace(CONFIG, train=replace(CONFIG.train, warmup_steps=0)))["warm-up"] == ("ill", "a warm-up is missing")
+
+
+def test_steps_that_were_skipped_are_counted():
+    bad = [{"step": s, "tokens": s, "skipped": 1} for s in (100, 101, 102)] + [{"step": 100, "tokens": 5, "returns": 2, "shift": 3}]
+    found = diagnose(a_curve() + bad, CONFIG)["learning rate"]
+    assert found.state == "ill"
+    assert found.evidence == "3 bad steps were skipped, the first at step 100, and the run went back 2 times"
+
+
+def test_the_evidence_is_the_numbers_and_the_advice_fits():
+    found = diagnose(a_curve(**SICK["over-fitting"][0], flicker=0.0), CONFIG)["over-fitting"]
+    assert f"held-out loss {falling(300) + 0.02:.2f}"[:-1] in found.evidence
+    assert "at step 300" in found.evidence
+    assert "more text" in found.advice
+    tied = replace(CONFIG, model=replace(MODEL, tie_embeddings=True))
+    assert "--model.init gpt2" in diagnose(a_curve(**SICK["first weights too large"][0]), tied)["first loss"].advice
+    assert diagnose(a_curve(**SICK["climbs"][0]), CONFIG)["learning rate"].advice.startswith("Try --train.lr 0.0003")
+
+
+def test_a_young_run_is_not_judged():
+    assert diagnose([], CONFIG) == {}
+    assert sick(a_curve()[:4]) == {}
+    assert diagnose([{"step": 1, "loss": math.nan, "lr": 0.1, "grad_norm": 1.0}], CONFIG) == {}
+
+
+LOOK = {"val_loss": 2.0, "train_loss": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("rows", "step"),
+    [
+        ([{"step": 3, "diverged": 1}], 3),
+        ([{"step": 2, **LOOK}, {"step": 4, **LOOK, "val_loss": math.nan}], 4),
+        ([{"step": 2, **LOOK, "val_loss": math.inf}, {"step": 4, **LOOK}], None),
+    ],
+    ids=["it says so", "an older version wrote NaN", "it came back"],
+)
+def test_divergence_is_a_problem_however_young_the_run_is(rows, step):
+    found = diagnose(rows, CONFIG)
+    assert ("divergence" in found) == (step is not None)
+    if step:
+        assert found["divergence"].state == "ill"
+        assert f"not finite at step {step}," in found["divergence"].evidence
+
+
+def test_rows_without_numbers_are_left_out():
+    rows = a_curve()
+    rows.insert(30, {"step": 300, "loss": math.inf, "lr": 1e-3, "grad_norm": math.nan})
+    assert sick(rows) == {}
+
+
+def test_a_running_median():
+    np.testing.assert_array_equal(running_median(np.array([1.0, 9, 2, 3, 4]), 3), [5, 2, 3, 3, 3.5])
+
+
+# Stories: a text of known entropy
+
+
+STORIES = replace(CONFIG, data=DataConfig(source="stories:100"))
+FLOOR = floor_bits_per_byte()
+
+
+def a_curve_above_floor(above):
+    """A healthy curve that ends so far above the floor of the stories; 0.1 is 10 %."""
+    return [row | ({"val_bits_per_byte": (1 + above) * FLOOR} if "val_loss" in row else {}) for row in a_curve()]
+
+
+def results(step=1000, **accuracy):
+    """Skills of a model, each of 400 questions with a chance of 25 %."""
+    scores = tuple(SkillScore(name, right, 0.25, 400, 0.02) for name, right in accuracy.items())
+    return SkillResults(0.4, FLOOR, scores, step=step)
+
+
+@pytest.mark.parametrize(("above", "state"), [(0.08, "well"), (0.2, "watch"), (3.02, "ill"), (-0.02, "well"), (-0.1, "watch")])
+def test_distance_to_the_floor_is_judged_at_the_end_of_a_run(above, state):
+    rows = a_curve_above_floor(above)
+    found = diagnose(rows, STORIES)["floor"]
+    assert found.state == state
+    assert f"the entropy of the text is {FLOOR:.3f}, so {above:+.0%}" in found.evidence
+    assert bool(found.advice) == (state != "well")
+    longer = replace(STORIES, train=replace(STORIES.train, steps=5000))
+    assert "floor" not in diagnose(rows, longer), "a run that still trains is above its floor"
+    other_text = replace(STORIES, data=DataConfig(source="shakespeare"))
+    assert "floor" not in diagnose(rows, other_text)
+
+
+def test_a_run_that_still_trains_is_not_called_under_trained():
+    rows = a_curve(loss=lambda s: START - s / 250)
+    assert "length" in sick(rows)
+    assert "length" not in sick(rows, replace(CONFIG, train=replace(CONFIG.train, steps=5000)))
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "state", "words"),
+    [
+        ({"name": 0.9, "count": 0.4}, "well", "the weakest: count 40% (chance 25%)"),
+        ({"name": 0.9, "count": 0.27}, "watch", "no better: count 27% (chance 25%)"),
+        ({"name": 0.27, "count": 0.1}, "ill", "below chance: count 10% (chance 25%); no better: name 27% (chance 25%)"),
+    ],
+)
+def test_skills_are_compared_with_chance(accuracy, state, words):
+    found = diagnose(a_curve_above_floor(0.0), STORIES, results(**accuracy))["skills"]
+    assert (found.state, found.evidence) == (state, words)
+    assert bool(found.advice) == (state != "well")
+
+
+def test_skills_of_an_earlier_step_say_so():
+    found = diagnose(a_curve_above_floor(0.0), STORIES, results(step=500, name=0.9))["skills"]
+    assert found.evidence.endswith("; measured at step 500")
+
+
+# Real runs
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    text = "\n".join(read("stories:60"))
+    tokenizer = TOKENIZERS["chars"]([text])
+    ids = np.array(tokenizer.encode(text), dtype=np.int32)
+    return Corpus(tokenizer, ids[:-3000], ids[-3000:], 3000)
+
+
+def trained(folder, corpus, tokens=None, model=None, **settings):
+    """The metrics of a run of a second or two."""
+    shape = {"vocab_size": corpus.tokenizer.n_vocab, "context_length": 16, "emb_dim": 24, "n_heads": 2, "n_layers": 1, "drop_rate": 0.0}
+    often = {"batch_size": 8, "lr": 5e-3, "warmup_steps": 10, "eval_every": 20, "eval_batches": 6, "save_every": 10**6, "sample_every": 0}
+    config = RunConfig(
+        ModelConfig(**shape | (model or {})),
+        DataConfig(source="file:stories.txt", tokenizer="chars"),  # a minute of a tiny model is far from the entropy of stories
+        TrainConfig(**{"steps": 160, "log_every": 2} | often | settings),
+    )
+    train(config, folder, corpus=corpus if tokens is None else replace(corpus, train=corpus.train[:tokens]))
+    return sick(read_metrics(folder), config)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _fast():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda number: None)
+        patch.setattr("llm_scratch.training.run_logger.plot_runs", lambda *args: None)
+        patch.setattr("llm_scratch.training.trainer.Trainer.checkpoint_writer", lambda *args, **kwargs: lambda: None)
+        yield
+
+
+def test_a_real_healthy_run(tmp_path, corpus):
+    assert trained(tmp_path, corpus) == {}
+
+
+REAL = {
+    "lr far too high": ({"lr": 2.0, "warmup_steps": 0, "schedule": "constant"}, "learning rate", "too high"),
+    "lr too high at the start": ({"lr": 0.3, "warmup_steps": 0}, "warm-up", "a warm-up is missing"),
+    "lr far too low": ({"lr": 1e-7}, "progress", "the loss is flat"),
+    "tied and torch's weights": ({"model": {"tie_embeddings": True}}, "first loss", "first weights are too large"),
+    "by heart": ({"tokens": 400, "lr": 1e-2}, "over-fitting", "over-fitting from step"),
+    "stopped early": ({"steps": 24, "eval_every": 4, "schedule": "constant", "lr": 2e-3}, "length", "under-trained"),
+}
+
+
+@pytest.mark.parametrize(("settings", "check", "words"), REAL.values(), ids=REAL)
+def test_a_real_run_trained_badly(tmp_path, corpus, settings, check, words):
+    found = trained(tmp_path, corpus, **settings)
+    assert words in found[check][1], found

@@ -1,0 +1,644 @@
+"""Downloads against a server that fails in every way we know: each ends in the pinned file or in one clear error."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import hashlib
+import io
+import os
+import random
+import re
+import socket
+import struct
+import sys
+import threading
+import urllib.request
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from effort import PATIENCE_SECONDS, wait_until
+
+from llm_scratch.errors import DATA, RESOURCES, UserError
+from llm_scratch.storage import download, http_client
+from llm_scratch.storage.download import FILES, MAX_ATTEMPTS, fetch
+from llm_scratch.storage.http_client import CHUNK, Redirects, RequestError
+
+CONTENT = random.Random(7).randbytes(5 * CHUNK + 321)
+SHA = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Server(ThreadingHTTPServer):
+    """Serves CONTENT as it should, but each request takes one fault from `faults` while there are any."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.faults: list[Callable[[Handler], None]] = []
+        self.asked: list[dict[str, str]] = []
+        self.parts: list[tuple[int, int]] = []
+        """where each range began that was asked for, and how long the .part file was at that moment"""
+        self.folder: Path | None = None
+        """where the .part file lies"""
+        self.sent = 0
+        self.etag = '"one"'
+        self.over = threading.Event()
+        self.url = f"http://127.0.0.1:{self.server_port}/file.bin"
+
+    def handle_error(self, request, client_address) -> None:
+        """A client that hangs up is no news."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        self.server.asked.append({k.lower(): v for k, v in self.headers.items()} | {"path": self.path})
+        if self.server.folder is not None:
+            part, asked = self.server.folder / ".file.bin.part", re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "bytes=0-"))
+            self.server.parts.append((int(asked[1]), part.stat().st_size))
+        fault = self.server.faults.pop(0) if self.server.faults else Handler.good
+        fault(self)
+
+    def log_message(self, *args) -> None:
+        """Silent."""
+
+    def head(self, status: int, **headers: object) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), str(value))
+        self.end_headers()
+
+    def body(self, data: bytes) -> None:
+        self.server.sent += len(data)
+        self.wfile.write(data)
+        self.wfile.flush()
+
+    @property
+    def start(self) -> int:
+        """Where the client may go on: 0 unless it asks for a range of the version that is served."""
+        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        return int(asked[1]) if asked and self.headers.get("If-Range", self.server.etag) == self.server.etag else 0
+
+    def good_head(self, **more: object) -> bytes:
+        """The right headers; returns the bytes that should follow."""
+        rest = CONTENT[self.start :]
+        ranged = {"Content_Range": f"bytes {self.start}-{len(CONTENT) - 1}/{len(CONTENT)}"} if self.start else {}
+        self.head(206 if self.start else 200, **({"Content_Length": len(rest), "ETag": self.server.etag} | ranged | more))
+        return rest
+
+    def good(self) -> None:
+        self.body(self.good_head())
+
+
+def status(code: int, **headers: object) -> Callable[[Handler], None]:
+    return lambda h: h.head(code, Content_Length=0, **headers)
+
+
+def cut(n: int) -> Callable[[Handler], None]:
+    """n bytes of what should come, then the line closes."""
+    return lambda h: h.body(h.good_head()[:n])
+
+
+def reset(n: int) -> Callable[[Handler], None]:
+    """n bytes of what should come, then the line breaks hard."""
+
+    def fault(h: Handler) -> None:
+        h.body(h.good_head()[:n])
+        h.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        h.rfile.close()
+        h.wfile.close()
+        h.connection.close()
+
+    return fault
+
+
+def stall(h: Handler) -> None:
+    h.body(h.good_head()[: CHUNK + 5])
+    h.server.over.wait(60)
+
+
+def whole(data: bytes, **headers: object) -> Callable[[Handler], None]:
+    """This data from its beginning, whatever was asked."""
+
+    def fault(h: Handler) -> None:
+        h.head(200, **({"Content_Length": len(data), "ETag": '"one"'} | headers))
+        h.body(data)
+
+    return fault
+
+
+def no_length(data: bytes) -> Callable[[Handler], None]:
+    def fault(h: Handler) -> None:
+        h.head(200)
+        h.body(data)
+
+    return fault
+
+
+def chunked(n: int) -> Callable[[Handler], None]:
+    """n bytes in HTTP's chunked form, which has no length, and no end."""
+
+    def fault(h: Handler) -> None:
+        h.head(200, Transfer_Encoding="chunked", ETag='"one"')
+        h.wfile.write(f"{n:x}\r\n".encode())
+        h.body(CONTENT[:n])
+
+    return fault
+
+
+def wrong_range(h: Handler) -> None:
+    h.head(206, ETag='"one"', Content_Length=10, Content_Range=f"bytes 7-16/{len(CONTENT)}")
+    h.body(CONTENT[7:17])
+
+
+def other_version(h: Handler) -> None:
+    """The file has changed, and the server minds no If-Range."""
+    rest = bytes(len(CONTENT))[int(h.headers["Range"][6:-1]) :]
+    h.head(206, ETag='"two"', Content_Length=len(rest), Content_Range=f"bytes {len(CONTENT) - len(rest)}-{len(CONTENT) - 1}/{len(CONTENT)}")
+    h.body(rest)
+
+
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch) -> list[float]:
+    """Alone with our own environment; waiting takes no time and is written down."""
+    for name in ("LLM_SCRATCH_DATA", "LLM_SCRATCH_OFFLINE", "HF_HUB_OFFLINE", "LLM_SCRATCH_MIRROR", "LLM_SCRATCH_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("no_proxy", "*")
+    seconds: list[float] = []
+    monkeypatch.setattr(download, "sleep", seconds.append)
+    monkeypatch.setattr(http_client, "TIMEOUT", 60.0)
+    return seconds
+
+
+@pytest.fixture
+def server():
+    with Server() as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield running
+        running.over.set()
+        running.shutdown()
+        thread.join()
+
+
+def get(server: Server, folder: Path) -> Path:
+    return fetch("file.bin", [server.url], SHA, len(CONTENT), folder)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_a_good_server_is_asked_once(server, tmp_path, pauses):
+    for _ in range(2):
+        assert get(server, tmp_path / "new").read_bytes() == CONTENT
+    assert names(tmp_path / "new") == ["file.bin"]
+    assert len(server.asked) == 1
+    assert not pauses
+
+
+MENDED = {
+    "503 twice": ("answers 503", [status(503), status(503)]),
+    "429": ("answers 429", [status(429)]),
+    "closed": (f"broke at {3 * CHUNK + 17:,} of", [cut(3 * CHUNK + 17)]),
+    "closed before a byte": ("broke at 0 of", [cut(0)]),
+    "closed within a chunk": (f"broke at {CHUNK + 9:,} of", [chunked(CHUNK + 9)]),
+    "reset in the headers": ("Remote end closed", [lambda h: h.connection.shutdown(socket.SHUT_RDWR)]),
+    "wrong length": (f"200 with {len(CONTENT) - 9} bytes", [whole(CONTENT[:-9])]),
+    "longer": ("wrong length: more than", [no_length(CONTENT + b"more")]),
+    "shorter, unsaid": ("answers 416", [no_length(CONTENT[:-9]), status(416)]),
+    "same length, wrong bytes": ("the sha256 differs", [whole(bytes(len(CONTENT)))]),
+    "one bit wrong": ("the sha256 differs", [whole(CONTENT[:-1] + bytes([CONTENT[-1] ^ 1]))]),
+    "range ignored": ("broke at", [cut(2 * CHUNK), whole(CONTENT)]),
+    "range ignored by wrong bytes": ("the sha256 differs", [cut(2 * CHUNK), whole(bytes(len(CONTENT)))]),
+    "another range": ("the file changed", [cut(2 * CHUNK), wrong_range]),
+    "changed, If-Range unminded": ("the file changed", [cut(2 * CHUNK), other_version]),
+    "nothing to say": ("answers 204", [status(204)]),
+    "not HTTP": ("hello", [lambda h: h.body(b"hello?\n\n")]),
+    "four faults": ("answers 502", [status(500), cut(0), status(502), cut(100)]),
+}
+
+
+@pytest.mark.parametrize("fault", MENDED)
+def test_a_fault_that_passes_is_mended_and_said(fault, server, tmp_path, pauses, caplog):
+    why, server.faults = MENDED[fault][0], list(MENDED[fault][1])
+    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert names(tmp_path) == ["file.bin"]
+    assert not server.faults
+    assert all(1 <= pause <= 30 for pause in pauses)
+    assert why in caplog.text
+    assert caplog.text.count("next try in") == len(pauses) == len(server.asked) - 1
+
+
+@pytest.mark.parametrize("useless", [status(416), wrong_range, other_version])
+def test_what_cannot_be_continued_is_read_from_its_beginning(useless, server, tmp_path):
+    server.faults = [cut(2 * CHUNK), useless]
+    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert ["range" in asked for asked in server.asked] == [False, True, False]
+
+
+def test_a_server_that_never_ends_fills_no_disk(server, tmp_path):
+    def endless(h: Handler) -> None:
+        h.head(200)
+        for _ in range(1000):
+            h.body(bytes(CHUNK))
+
+    server.faults = [endless]
+    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert server.sent < 500 * CHUNK
+
+
+def test_a_reset_at_any_byte_is_mended(server, tmp_path):
+    draw = random.Random(20)
+    for i in range(20):
+        server.faults = [reset(draw.randrange(len(CONTENT)))]
+        assert get(server, tmp_path / str(i)).read_bytes() == CONTENT
+
+
+def test_a_stall_ends_after_the_timeout_and_goes_on_from_there(server, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(http_client, "TIMEOUT", 1.0)
+    server.faults = [stall]
+    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert server.asked[1]["range"] == f"bytes={CHUNK + 5}-"
+    assert "no byte for 1 s" in caplog.text
+
+
+def test_a_line_that_breaks_twenty_times_brings_each_byte_once(tmp_path, server, monkeypatch):
+    monkeypatch.setattr(http_client, "CHUNK", 1000)
+    server.faults = [cut(random.Random(i).randrange(1000, 12_000)) for i in range(20)]
+    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert len(server.asked) == 21
+    assert server.sent == len(CONTENT)
+    assert all(asked["if-range"] == '"one"' for asked in server.asked[1:])
+
+
+def test_a_new_version_is_read_from_its_beginning(server, tmp_path):
+    def changed(h: Handler) -> None:
+        server.etag = '"two"'
+        h.good()
+
+    server.faults = [cut(2 * CHUNK), changed]
+    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert server.asked[1]["if-range"] == '"one"'
+    assert server.sent == 2 * CHUNK + len(CONTENT)
+
+
+def test_a_weak_etag_is_no_promise_of_equal_bytes(server, tmp_path):
+    server.etag = 'W/"one"'
+    server.faults = [cut(2 * CHUNK)]
+    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert "if-range" not in server.asked[1]
+
+
+def test_what_an_ended_process_left_is_continued(server, tmp_path):
+    (tmp_path / ".file.bin.part").write_bytes(CONTENT[:1000])
+    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert server.sent == len(CONTENT) - 1000
+
+
+@pytest.mark.parametrize("left", [b"x" * 1000, b"x" * len(CONTENT), b"x" * (len(CONTENT) + 1)])
+def test_what_an_ended_process_left_is_not_trusted(left, server, tmp_path):
+    (tmp_path / ".file.bin.part").write_bytes(left)
+    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert names(tmp_path) == ["file.bin"]
+
+
+HOPELESS = {
+    "always 503": (status(503), MAX_ATTEMPTS, "503"),
+    "never a byte": (cut(0), MAX_ATTEMPTS, "broke at 0 of"),
+    "always wrong bytes": (whole(bytes(len(CONTENT))), MAX_ATTEMPTS, "sha256 differs"),
+    "always the wrong length": (whole(b"sign in to the hotel"), MAX_ATTEMPTS, "20 bytes"),
+    "gone": (status(404), 1, "404"),
+    "forbidden": (status(403), 1, "403"),
+    "to a file": (status(302, Location="file:///etc/passwd"), 1, "302"),
+    "to ftp": (status(301, Location="ftp://127.0.0.1/file.bin"), 1, "not an http"),
+    "to a cloud's secrets": (status(302, Location="http://169.254.169.254/latest/meta-data"), 1, "link-local address 169.254.169.254"),
+    "to them as one number": (status(307, Location="http://2852039166/"), 1, "link-local"),
+    "to them in IPv6 clothes": (status(302, Location="http://[::ffff:169.254.169.254]/"), 1, "link-local"),
+    "to a link-local IPv6": (status(302, Location="http://[fe80::1]/"), 1, "link-local"),
+    "in a circle": (status(302, Location="/again"), None, "302"),
+}
+
+
+@pytest.mark.parametrize("fault", HOPELESS)
+def test_what_cannot_be_mended_ends_in_one_clear_error(fault, server, tmp_path, pauses):
+    behave, tries, why = HOPELESS[fault]
+    server.faults = [behave] * 100
+    with pytest.raises(UserError, match=re.escape(why)) as error:
+        get(server, tmp_path)
+    assert error.value.code == DATA
+    assert all(word in str(error.value) for word in ("LLM_SCRATCH_DATA", "file.bin", server.url))
+    assert SHA not in str(error.value)
+    assert "file.bin" not in names(tmp_path)
+    assert tries in (None, len(server.asked))
+    assert len(pauses) == (tries or 1) - 1
+
+
+def test_a_redirect_to_http_is_followed(server, tmp_path):
+    server.faults = [status(302, Location=server.url + "?moved"), cut(CHUNK), status(302, Location="/moved")]
+    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert [asked["path"] for asked in server.asked] == ["/file.bin", "/file.bin?moved", "/file.bin", "/moved"]
+    assert server.asked[3]["range"] == f"bytes={CHUNK}-"
+
+
+@pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://127.0.0.1/x", "data:,x", "http:///x"])
+def test_only_http_addresses_are_opened(url, tmp_path):
+    with pytest.raises(UserError, match="not an http or https address"):
+        fetch("x", [url], SHA, len(CONTENT), tmp_path)
+
+
+def test_nobody_answers(tmp_path, pauses):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, but nobody listens
+        with pytest.raises(UserError, match="refused"):
+            fetch("file.bin", [f"http://127.0.0.1:{taken.getsockname()[1]}/"], SHA, len(CONTENT), tmp_path)
+    assert len(pauses) == MAX_ATTEMPTS - 1
+    assert names(tmp_path) == []
+
+
+@pytest.fixture
+def resolver(monkeypatch):
+    """Counts how often a name is looked up, and lets none resolve."""
+    asked = []
+
+    def lookup(host, *rest, **more):
+        asked.append(host)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    return asked
+
+
+def test_a_name_that_does_not_resolve_is_tried_once(resolver, tmp_path, pauses):
+    with pytest.raises(UserError) as error:
+        fetch("file.bin", ["http://models.example/file.bin"], SHA, len(CONTENT), tmp_path)
+    assert pauses == []
+    assert set(resolver) == {"models.example"}
+    assert str(error.value) == (
+        "cannot download file.bin: the name of the server does not resolve (http://models.example/file.bin); "
+        "download it elsewhere, save it as FOLDER/file.bin and set LLM_SCRATCH_DATA=FOLDER. "
+        "What works without a network: --data.source stories, your own texts (`train text FILE`), the models in runs/."
+    )
+    assert error.value.code == DATA
+
+
+@pytest.mark.parametrize("number", [errno.ENETUNREACH, errno.EHOSTUNREACH])
+def test_without_a_route_it_is_tried_once(number, monkeypatch, tmp_path, pauses):
+    def connect(*address, **more):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    with pytest.raises(UserError, match="What works without a network"):
+        fetch("file.bin", ["http://127.0.0.1:9/file.bin"], SHA, len(CONTENT), tmp_path)
+    assert pauses == []
+
+
+def test_a_network_that_breaks_while_it_is_used_is_tried_again(monkeypatch, server, tmp_path, pauses):
+    ask, calls = http_client.open_range, []
+
+    def breaks_once(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise RequestError("the name of the server does not resolve", unreachable=True)
+        return ask(*args)
+
+    monkeypatch.setattr(http_client, "open_range", breaks_once)
+    server.faults = [cut(2 * CHUNK)]
+    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert len(calls) == 3
+
+
+def test_back_off_grows_to_half_a_minute_and_is_drawn(monkeypatch, server, tmp_path, pauses):
+    bounds: list[tuple[float, float]] = []
+    monkeypatch.setattr(download.random, "uniform", lambda low, high: bounds.append((low, high)) or low)
+    monkeypatch.setattr(download, "MAX_ATTEMPTS", 8)
+    server.faults = [status(503)] * 7
+    get(server, tmp_path)
+    assert bounds == [(1, 2), (1, 4), (1, 8), (1, 16), (1, 30), (1, 30), (1, 30)]
+    assert pauses == [1] * 7
+
+
+def test_after_a_break_that_brought_something_the_pause_is_drawn_too(monkeypatch, server, tmp_path, pauses):
+    monkeypatch.setattr(http_client, "CHUNK", 1000)
+    server.faults = [cut(9000)] * 20
+    get(server, tmp_path)
+    assert len(set(pauses)) == 20
+    assert all(1 <= pause <= 2 for pause in pauses)
+
+
+def test_a_second_address_takes_over(server, tmp_path):
+    server.faults = [status(404)]
+    path = fetch("file.bin", [server.url + "?first", server.url + "?second"], SHA, len(CONTENT), tmp_path)
+    assert path.read_bytes() == CONTENT
+    assert [asked["path"] for asked in server.asked] == ["/file.bin?first", "/file.bin?second"]
+
+
+def test_ctrl_c_keeps_what_came_and_shows_nothing_under_the_name(server, tmp_path, monkeypatch):
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(download, "sleep", interrupted)
+    server.faults = [cut(2 * CHUNK)]
+    with pytest.raises(KeyboardInterrupt):
+        get(server, tmp_path)
+    assert names(tmp_path) == [".file.bin.part"]
+    assert (tmp_path / ".file.bin.part").read_bytes() == CONTENT[: 2 * CHUNK]
+    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert server.sent == len(CONTENT)
+
+
+def test_eight_at_once_download_once(server, tmp_path):
+    pytest.importorskip("fcntl", reason="needs flock, which Windows lacks")
+    with ThreadPoolExecutor(8) as pool:
+        paths = list(pool.map(lambda _: get(server, tmp_path), range(8)))
+    assert {path.read_bytes() for path in paths} == {CONTENT}
+    assert len(server.asked) == 1
+
+
+def test_too_little_space_is_said_before_a_byte_is_asked_for(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: type("Usage", (), {"free": len(CONTENT) - 1}))
+    with pytest.raises(UserError, match=f"{len(CONTENT):,} bytes are to come and {len(CONTENT) - 1:,} are free; free space") as error:
+        get(server, tmp_path)
+    assert error.value.code == RESOURCES
+    assert not server.asked
+    assert names(tmp_path) == []
+
+
+def test_a_disk_that_fills_up_gets_its_space_back(server, tmp_path):
+    resource = pytest.importorskip("resource", reason="needs a limit on file sizes, which Windows lacks")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (CHUNK, hard))
+    try:
+        with pytest.raises(UserError, match="cannot write .*file.bin: File too large") as error:
+            get(server, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert error.value.code == RESOURCES
+    assert names(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_made(server, tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(UserError, match="cannot write") as error:
+        get(server, tmp_path / "taken")
+    assert error.value.code == RESOURCES
+
+
+def test_a_bar_is_drawn_where_somebody_watches(server, tmp_path, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    def chunk_by_chunk(h: Handler) -> None:
+        """The next one only after the bar was drawn twice with the one before."""
+        rest = h.good_head()
+        for i in range(0, len(rest), CHUNK):
+            h.body(rest[i : i + CHUNK])
+            for _ in range(2):
+                drawn = terminal.tell()
+                wait_until(lambda drawn=drawn: terminal.tell() > drawn, "the bar is drawn again")
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(http_client, "TIMEOUT", PATIENCE_SECONDS)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    server.faults = [chunk_by_chunk]
+    get(server, tmp_path)
+    drawn = terminal.getvalue()
+    assert "file.bin" in drawn
+    assert "/328.0 kB" in drawn
+    assert re.search(r"[1-9]\d*(\.\d)? ([kM]B|bytes)/s", drawn), "the speed"
+    assert re.search(r"(?!0 s)\d[\d. minsh]+ left", drawn), "the time left"
+
+
+def test_in_few_columns_there_are_lines_and_no_bar_whose_numbers_would_be_cut(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "40")
+    with download._progress("file.bin") as show:
+        assert isinstance(show, download.ProgressLog)
+
+
+def test_without_stderr_a_download_says_nothing(monkeypatch, capsys):
+    """As under pythonw, where printing to it would go to stdout."""
+    monkeypatch.setattr(sys, "stderr", None)
+    monkeypatch.setattr(download, "REPORT_SECONDS", 0.0)
+    with download._progress("file.bin") as show:
+        show(1, 2)
+    assert capsys.readouterr().out == ""
+
+
+def test_elsewhere_a_line_comes_every_ten_seconds(monkeypatch, capsys):
+    clock = iter([0, 0, 4, 8, 12, 16, 20, 24, 28, 40])  # of the beginning, and of each piece
+    monkeypatch.setattr(download, "monotonic", lambda: next(clock))
+    with download._progress("gpt2.safetensors") as show:
+        for here in (50, 60, 70, 80, 90, 100, 110, 20, 20):
+            show(here * 10**6, 548 * 10**6)
+    assert capsys.readouterr().err.splitlines() == [
+        "gpt2.safetensors: 80.0 of 548.0 MB (15%), 2.5 MB/s, 3 min 7 s left",
+        "gpt2.safetensors: 110.0 of 548.0 MB (20%), 2.5 MB/s, 2 min 55 s left",
+        "gpt2.safetensors: 20.0 of 548.0 MB (4%), 0.0 MB/s, time left unknown",
+    ]
+
+
+def test_a_download_writes_these_lines(server, tmp_path, monkeypatch, capsys):
+    """By a clock that shows a second more at each reading: the first, and one for each piece."""
+    readings = []
+    monkeypatch.setattr(download, "monotonic", lambda: readings.append(0) or len(readings))
+    monkeypatch.setattr(download, "REPORT_SECONDS", 2)
+    get(server, tmp_path)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == (len(readings) - 1) // 2 >= 3
+    line = re.compile(r"file\.bin: 0\.\d of 0\.3 MB \(\d+%\), 0\.\d MB/s, .*\d (s|min|h) left")
+    assert all(map(line.fullmatch, lines)), lines
+
+
+# The user's own folder, the cache, the switches.
+
+
+def test_the_users_own_folder_is_looked_in_first_and_never_written(server, tmp_path, monkeypatch):
+    own, cache = tmp_path / "own", tmp_path / "cache"
+    own.mkdir()
+    monkeypatch.setenv("LLM_SCRATCH_DATA", str(own))
+    assert get(server, cache) == cache / "file.bin"
+    assert names(own) == []
+    (own / "file.bin").write_bytes(CONTENT)
+    assert get(server, cache) == own / "file.bin"
+    (own / "file.bin").write_bytes(bytes(len(CONTENT)))
+    with pytest.raises(UserError, match="own/file.bin is another file; .* replace or remove it") as error:
+        get(server, cache)
+    assert error.value.code == DATA
+    assert len(server.asked) == 1
+
+
+def test_a_users_folder_that_is_not_there_is_an_error(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("LLM_SCRATCH_DATA", str(tmp_path / "gone"))
+    with pytest.raises(UserError, match="gone is not a folder"):
+        get(server, tmp_path)
+
+
+def test_a_spoilt_copy_in_the_cache_is_replaced(server, tmp_path):
+    (tmp_path / "file.bin").write_bytes(bytes(len(CONTENT)))
+    assert get(server, tmp_path).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("switch", ["LLM_SCRATCH_OFFLINE", "HF_HUB_OFFLINE"])
+def test_offline_means_no_attempt(switch, server, tmp_path, monkeypatch):
+    monkeypatch.setenv(switch, "1")
+    with pytest.raises(UserError, match="switched off") as error:
+        get(server, tmp_path)
+    assert error.value.code == DATA
+    assert not server.asked
+    (tmp_path / "file.bin").write_bytes(CONTENT)
+    assert get(server, tmp_path) == tmp_path / "file.bin"
+    monkeypatch.setenv(switch, "0")
+    (tmp_path / "file.bin").unlink()
+    assert get(server, tmp_path).read_bytes() == CONTENT
+
+
+def test_a_mirror_stands_in_for_the_host(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("LLM_SCRATCH_MIRROR", server.url.rsplit("/", 1)[0] + "/files/")
+    fetch("file.bin", ["https://example.org/a/file.bin?raw=1"], SHA, len(CONTENT), tmp_path)
+    assert server.asked[0]["path"] == "/files/a/file.bin?raw=1"
+
+
+def test_without_a_folder_it_goes_to_the_cache(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("LLM_SCRATCH_CACHE", str(tmp_path / "cache"))
+    assert fetch("file.bin", [server.url], SHA, len(CONTENT)) == tmp_path / "cache" / "file.bin"
+
+
+def test_https_does_not_go_on_as_http():
+    request = urllib.request.Request("https://example.org/file.bin")
+    follow = functools.partial(Redirects().redirect_request, request, io.BytesIO(), 302, "Found", {})
+    with pytest.raises(RequestError, match="leads to http://example.org/file.bin, which is not encrypted") as error:
+        follow("http://example.org/file.bin")
+    assert error.value.for_good
+    assert follow("https://127.0.0.1/other.bin").full_url == "https://127.0.0.1/other.bin"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_row_of_the_table_is_pinned(name, data_dir, monkeypatch):
+    row = FILES[name]
+    assert row.urls
+    assert all(url.startswith("https://") for url in row.urls)
+    assert re.fullmatch("[0-9a-f]{64}", row.sha256)
+    assert row.size > 0
+    if (data_dir / name).is_file():
+        monkeypatch.setenv("LLM_SCRATCH_DATA", str(data_dir))
+        assert fetch(name, *row) == data_dir / name
+
+
+def test_a_file_that_nobody_pinned_is_as_long_as_the_server_says(server, tmp_path):
+    server.faults = [cut(2 * CHUNK), no_length(CONTENT)]
+    assert download.get(tmp_path / "x", download.Remote((server.url,))).read_bytes() == CONTENT
+    assert server.asked[2]["range"] == f"bytes={2 * CHUNK}-"
+    assert download.get(tmp_path / "x", download.Remote((server.url,))).read_bytes() == CONTENT
+    assert len(server.asked) == 3

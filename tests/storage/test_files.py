@@ -1,0 +1,136 @@
+"""A file is whole or not there, whatever happens on the way."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llm_scratch.errors import RESOURCES, UserError
+from llm_scratch.storage import files
+from llm_scratch.storage.files import atomic_file, atomic_write, format_bytes, remove_leftovers
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_the_file_appears_under_its_name_when_it_is_whole(tmp_path):
+    path = tmp_path / "a" / "b" / "file.bin"
+    with atomic_file(path) as part:
+        assert part.parent == path.parent
+        assert part != path
+        part.write_bytes(b"half")
+        assert not path.exists()
+    assert path.read_bytes() == b"half"
+    assert names(path.parent) == ["file.bin"]
+
+
+@pytest.mark.parametrize(("data", "want"), [("žába\n", "žába\n".encode()), (b"\x00\xff\r\n", b"\x00\xff\r\n"), ("", b"")])
+def test_write_whole_writes_these_bytes(data, want, tmp_path):
+    atomic_write(tmp_path / "file", data)
+    atomic_write(str(tmp_path / "file"), data)
+    assert (tmp_path / "file").read_bytes() == want
+
+
+@pytest.mark.parametrize("raised", [ValueError, KeyboardInterrupt, UserError])
+def test_an_exception_inside_leaves_the_old_file_and_nothing_else(raised, tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def half_write() -> None:
+        with atomic_file(path) as part:
+            part.write_text("ne")
+            raise raised("w")
+
+    with pytest.raises(raised):
+        half_write()
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_full_disk_leaves_the_old_file_and_says_what_to_do(tmp_path):
+    resource = pytest.importorskip("resource", reason="needs a limit on file sizes, which Windows lacks")
+    path = tmp_path / "file"
+    path.write_text("old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(UserError, match="cannot write .*file: File too large; free some space") as error:
+            atomic_write(path, b"x" * 2000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert error.value.code == RESOURCES
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_an_error_of_the_disk_at_the_last_moment_leaves_no_part(call, tmp_path, monkeypatch):
+    def broken(*args) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, call, broken)
+    with pytest.raises(UserError, match="Input/output error"):
+        atomic_write(tmp_path / "file", "x")
+    assert names(tmp_path) == []
+
+
+def test_the_bytes_reach_the_disk_before_the_name(tmp_path, monkeypatch):
+    calls = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (calls.append("fsync"), fsync(handle)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("replace"), replace(a, b)))
+    atomic_write(tmp_path / "file", "x")
+    assert calls == ["fsync", "fsync", "replace", "fsync"]  # the bytes as they are written, the file as a whole; then its name
+
+
+def test_a_folder_that_is_a_file(tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(UserError, match="choose another folder") as error:
+        atomic_write(tmp_path / "taken" / "file", "x")
+    assert error.value.code == RESOURCES
+    assert names(tmp_path) == ["taken"]
+
+
+def test_everything_goes_through_the_disk_in_use(tmp_path, monkeypatch):
+    class Talking(files.FileSystem):
+        def __getattribute__(self, name):
+            said.append(name)
+            return super().__getattribute__(name)
+
+    said = []
+    monkeypatch.setattr(files, "filesystem", Talking())
+    atomic_write(tmp_path / "file", "x")
+    assert said == ["make_folder", "write", "flush", "rename", "flush", "remove"]
+
+
+def test_the_disk_removes_files_folders_and_what_is_not_there(tmp_path):
+    (tmp_path / "folder" / "inner").mkdir(parents=True)
+    (tmp_path / "folder" / "inner" / "file").write_text("x")
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "kept")
+    for name in ("folder", "link", "nothing"):
+        files.filesystem.remove(tmp_path / name)
+    assert names(tmp_path) == ["kept"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot be asked whether a process runs")
+def test_what_a_killed_process_left_goes_and_what_a_running_one_writes_stays(tmp_path):
+    done = subprocess.Popen([sys.executable, "-c", "pass"])
+    done.wait()
+    for name in (f".plot.png.{done.pid}.part", f".plot.png.{os.getpid()}.part", ".mine.part", "mine.1.part"):
+        (tmp_path / name).write_text("half")
+    remove_leftovers(tmp_path)
+    assert names(tmp_path) == sorted([f".plot.png.{os.getpid()}.part", ".mine.part", "mine.1.part"])
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "words"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1500, "1.5 kB"), (7_340_000, "7.3 MB"), (5e9, "5.0 GB"), (3e15, "3000.0 TB")],
+)
+def test_sizes_in_words(n_bytes, words):
+    assert format_bytes(n_bytes) == words

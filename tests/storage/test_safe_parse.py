@@ -1,0 +1,93 @@
+"""Settings of strangers: plain ones are read as the libraries read them, the others are refused with the place and the reason."""
+
+import json
+
+import pytest
+import yaml
+from effort import at_most
+
+from llm_scratch.errors import CHECKPOINT, UserError
+from llm_scratch.storage.safe_parse import MAX_JSON, MAX_YAML, parse_json, read_json, read_yaml
+
+PLAIN = {"a": 1, "b": [1.5, None, True, "é"], "c": {"d": {"e": []}}}
+
+
+def test_plain_settings_are_what_the_libraries_read(tmp_path):
+    (tmp_path / "x.json").write_text(json.dumps(PLAIN))
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump(PLAIN))
+    (tmp_path / "empty.yaml").write_text("# nothing\n")
+    assert read_json(tmp_path / "x.json", CHECKPOINT) == read_yaml(tmp_path / "x.yaml", CHECKPOINT) == PLAIN
+    assert read_yaml(tmp_path / "empty.yaml", CHECKPOINT) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"", "is not JSON"),
+        (b"{", "is not JSON"),
+        (b"\xff\xfe\x00", "is not JSON"),
+        (b"[1]", "holds no JSON object"),
+        (b'{"a": NaN}', "NaN is no JSON number"),
+        (b'{"a": -Infinity}', "-Infinity is no JSON number"),
+        (b'{"a": 1, "b": 2, "a": 3}', "'a' is there twice"),
+        (b'{"x": {"a": 1, "a": 1}}', "'a' is there twice"),
+        (b'{"a":' * 100_000, "is not JSON"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "is not JSON"),
+    ],
+)
+def test_other_json_is_refused(text, message):
+    with pytest.raises(UserError, match=message) as error:
+        parse_json(text, "config.json", CHECKPOINT)
+    assert error.value.code == CHECKPOINT
+    assert "config.json" in str(error.value)
+    assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "is not YAML"),
+        ("- 1", "holds no settings"),
+        ("a: 1\nb: 2\na: 3", "'a' is there twice"),
+        ("a: &x [1]\nb: *x", r"\*x refers to another place"),
+        ("a: &x {b: *x}", r"\*x refers to another place"),
+        ("a: !!python/object/apply:os.system [touch ran]", "could not determine a constructor"),
+        ("a: !!python/name:os.system", "could not determine a constructor"),
+        ("[" * 50_000, "more than 50 brackets in each other"),
+        ("- " * 5000, "is not YAML"),
+        ("\x00", "is not YAML"),
+    ],
+)
+def test_other_yaml_is_refused(tmp_path, text, message):
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(UserError, match=message) as error:
+        read_yaml(tmp_path / "x.yaml", CHECKPOINT)
+    assert error.value.code == CHECKPOINT
+    assert len(str(error.value)) < 400
+
+
+def test_a_name_given_twice_is_found_in_one_pass(tmp_path):
+    """The double is last in files as large as are read: a search by name takes n * n / 2 comparisons."""
+    n = (MAX_JSON - 100) // 11
+    text = b"{" + b",".join(b'"%06d":0' % i for i in range(n)) + b',"%06d":1}' % (n - 1)
+    lines = [f"k{i:05}: 0" for i in range((MAX_YAML - 100) // 10)]
+    (tmp_path / "x.json").write_bytes(text)
+    (tmp_path / "x.yaml").write_text("\n".join([*lines, lines[-1]]))
+    for name, read, max_size, n_names, lines_per_name in (
+        ("x.json", read_json, MAX_JSON, n + 1, 10),
+        ("x.yaml", read_yaml, MAX_YAML, len(lines) + 1, 2000),
+    ):
+        assert (tmp_path / name).stat().st_size > 0.9 * max_size
+        one_pass = at_most(lines=lines_per_name * n_names, comparisons=n_names)
+        with one_pass, pytest.raises(UserError, match="is there twice"):
+            read(tmp_path / name, CHECKPOINT)
+
+
+def test_a_file_that_is_not_there_or_far_too_large(tmp_path):
+    with pytest.raises(UserError, match="cannot read .*: No such file"):
+        read_json(tmp_path / "x.json", CHECKPOINT)
+    for name, read, limit in (("x.json", read_json, MAX_JSON), ("x.yaml", read_yaml, MAX_YAML)):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(limit + 1)
+        with pytest.raises(UserError, match=f"settings have at most {limit:,}"):
+            read(tmp_path / name, CHECKPOINT)

@@ -1,0 +1,153 @@
+"""Where a user's files go: the system's cache folder, and for a user without a home folder a private temporary one."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from llm_scratch.errors import RESOURCES, USAGE, UserError
+from llm_scratch.storage import user_folders
+from llm_scratch.storage.user_folders import LIBRARY_FOLDERS, cache_folder, expand_user, find_cache_folder, set_library_folders
+
+posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no user numbers and no modes of folders")
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path, monkeypatch):
+    """A home folder and a temporary folder of the test's own, and no variable that names another."""
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    for name in ("LLM_SCRATCH_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA", *LIBRARY_FOLDERS):
+        os.environ.pop(name, None)
+    os.environ["HOME"] = os.environ["USERPROFILE"] = str(tmp_path)
+    os.environ["USER"] = "me"
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+
+
+@pytest.fixture
+def no_home(monkeypatch):
+    """A user number without an account, as a container may run under."""
+    import pwd
+
+    def unknown(*_):
+        raise KeyError("uid not found")
+
+    for name in ("HOME", "USER", "LOGNAME", "LNAME", "USERNAME"):
+        os.environ.pop(name, None)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    return Path(tempfile.gettempdir()) / f"llm-scratch-{os.getuid()}"
+
+
+@pytest.mark.parametrize(
+    ("platform", "env", "want"),
+    [
+        ("linux", {"XDG_CACHE_HOME": "{}/x"}, "{}/x/llm-scratch"),
+        ("linux", {}, "{}/.cache/llm-scratch"),
+        ("darwin", {}, "{}/Library/Caches/llm-scratch"),
+        ("win32", {"LOCALAPPDATA": "{}/Local"}, "{}/Local/llm-scratch"),
+        ("linux", {"LLM_SCRATCH_CACHE": "~/mine"}, "{}/mine"),
+    ],
+)
+def test_the_cache_is_where_the_system_keeps_caches(platform, env, want, tmp_path, monkeypatch):
+    os.environ.update({name: value.format(tmp_path) for name, value in env.items()})
+    monkeypatch.setattr(sys, "platform", platform)
+    assert find_cache_folder() == (Path(want.format(tmp_path)), "")
+    assert not Path(want.format(tmp_path)).exists(), "asking makes nothing"
+
+
+@posix
+def test_without_a_home_folder_the_cache_is_a_private_temporary_folder(no_home):
+    assert find_cache_folder() == (no_home, "this user has no home folder")
+    assert cache_folder() == no_home
+    assert no_home.stat().st_mode & 0o777 == 0o700
+
+
+@posix
+@pytest.mark.parametrize("env", ["LLM_SCRATCH_CACHE", "XDG_CACHE_HOME"])
+def test_a_named_cache_needs_no_home_folder(env, no_home, tmp_path):
+    os.environ[env] = str(tmp_path / "c")
+    assert cache_folder().is_relative_to(tmp_path / "c")
+    assert not no_home.exists()
+
+
+@posix
+def test_a_home_folder_that_cannot_be_written_is_replaced_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)  # root may write everywhere
+    private = Path(tempfile.gettempdir()) / f"llm-scratch-{os.getuid()}"
+    usual = tmp_path / ".cache" / "llm-scratch"
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert find_cache_folder() == (private, f"{usual} cannot be made")
+    usual.mkdir(parents=True)
+    assert find_cache_folder() == (usual, ""), "a cache that is there is read, whether or not it can be written"
+
+
+@posix
+@pytest.mark.parametrize("wrong", ["a link", "open to others", "of somebody else", "a file"])
+def test_a_temporary_folder_that_others_could_have_made_is_not_used(wrong, no_home, tmp_path, monkeypatch):
+    if wrong == "a link":
+        (tmp_path / "elsewhere").mkdir(mode=0o700)
+        no_home.symlink_to(tmp_path / "elsewhere")
+    elif wrong == "a file":
+        no_home.touch(mode=0o700)
+    else:
+        no_home.mkdir(mode=0o700)
+    if wrong == "open to others":
+        no_home.chmod(0o770)
+    if wrong == "of somebody else":
+        uid = os.getuid()
+        monkeypatch.setattr(os, "getuid", lambda: uid + 1)
+        no_home.rename(no_home.with_name(f"llm-scratch-{uid + 1}"))
+    with pytest.raises(UserError, match="not a private folder of this user; remove it, or set LLM_SCRATCH_CACHE") as error:
+        cache_folder()
+    assert error.value.code == RESOURCES
+
+
+@posix
+def test_without_any_folder_the_error_names_the_variable(no_home, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/nonexistent/tmp")
+    with pytest.raises(UserError, match="no folder for the cache .*; set LLM_SCRATCH_CACHE to one that can be written"):
+        cache_folder()
+    set_library_folders()  # the libraries do what they can
+    assert not set(LIBRARY_FOLDERS) & set(os.environ)
+
+
+@posix
+def test_a_path_of_an_unknown_user_is_an_error_with_what_to_do(tmp_path):
+    assert expand_user("~/a") == tmp_path / "a"
+    assert expand_user("b") == Path("b")
+    with pytest.raises(UserError, match="~nobody-of-that-name/x: there is no such home folder; write the path in full") as error:
+        expand_user("~nobody-of-that-name/x")
+    assert error.value.code == USAGE
+
+
+@posix
+def test_libraries_get_folders_only_where_they_would_look_for_a_home(no_home):
+    os.environ["HF_HOME"] = "/models"
+    set_library_folders()
+    for name, folder in LIBRARY_FOLDERS.items():
+        assert os.environ[name] == ("/models" if name == "HF_HOME" else str(no_home / folder))
+
+
+@posix
+def test_models_in_a_home_folder_that_cannot_be_written_are_still_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    monkeypatch.setattr(sys, "platform", "linux")
+    set_library_folders()
+    assert set(LIBRARY_FOLDERS) & set(os.environ) == set(LIBRARY_FOLDERS) - {"HF_HOME"}
+
+
+def test_with_a_home_folder_and_a_name_libraries_are_left_alone():
+    set_library_folders()
+    assert not set(LIBRARY_FOLDERS) & set(os.environ)
+
+
+@posix
+def test_a_user_without_a_name_gets_a_folder_for_what_torch_compiles(tmp_path, monkeypatch):
+    monkeypatch.setattr(user_folders, "_has_user_name", lambda: False)
+    set_library_folders()
+    assert set(LIBRARY_FOLDERS) & set(os.environ) == {"TORCHINDUCTOR_CACHE_DIR"}
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(cache_folder() / "inductor")

@@ -1,0 +1,106 @@
+"""Worker processes: what keeps them from starting is a warning and no end, what ends them is named by its real reason."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from types import SimpleNamespace
+
+import pytest
+
+from llm_scratch.errors import RESOURCES, UserError
+from llm_scratch.storage import worker_processes
+from llm_scratch.storage.worker_processes import NO_MAIN_GUARD, check_main_guard, how_it_ended, worker_pool
+
+SCRIPT = """
+import sys, warnings
+from llm_scratch.storage.worker_processes import worker_pool
+{guard}
+    with worker_pool(2) as pool:
+        print(sum(map(abs, [-1, -2])) if pool is None else sum(pool.map(abs, [-1, -2])))
+"""
+
+
+def run(script, *words):
+    """A script in a process of its own, whose workers import it."""
+    return subprocess.run([sys.executable, script, *words], capture_output=True, text=True, timeout=120)
+
+
+def test_workers_that_start_do_the_work(tmp_path):
+    (tmp_path / "guarded.py").write_text(SCRIPT.format(guard='if __name__ == "__main__":'))
+    done = run(tmp_path / "guarded.py")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "3\n", "")
+
+
+def test_a_script_without_a_main_guard_does_the_work_itself_and_says_why(tmp_path):
+    (tmp_path / "bare.py").write_text(SCRIPT.format(guard="if True:"))
+    done = run(tmp_path / "bare.py")
+    assert (done.returncode, done.stdout) == (0, "3\n")
+    assert "worker processes cannot start (the script that needs them has no `if __name__" in done.stderr
+    assert "all work is done in this process" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("error", [OSError(38, "Function not implemented"), ImportError("no synchronize"), NotImplementedError("few")])
+def test_a_machine_without_semaphores_has_no_pool(error, monkeypatch):
+    """As without /dev/shm."""
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(worker_processes, "ProcessPoolExecutor", fail)
+    with pytest.warns(RuntimeWarning, match=f"cannot start .{type(error).__name__}.*; all work is done"), worker_pool(2) as pool:
+        assert pool is None
+
+
+def test_one_worker_is_this_process_and_no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with worker_pool(1) as pool:
+            assert pool is None
+
+
+def test_workers_that_cannot_be_made_ready_are_done_without(capfd):
+    with pytest.warns(RuntimeWarning, match="the first one could not be made ready"), worker_pool(2, int, ("no number",)) as pool:
+        assert pool is None
+    assert "invalid literal for int()" in capfd.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs kill -9")
+def test_a_worker_that_is_killed_while_it_works_is_an_error_with_the_signal():
+    said = r"a worker was ended from outside \(SIGKILL, maybe for lack of memory\)"
+    with pytest.raises(UserError, match=said) as error, worker_pool(2) as pool:
+        pool.submit(os.kill, pool.submit(os.getpid).result(), signal.SIGKILL).result()
+    assert error.value.code == RESOURCES
+
+
+def test_an_error_of_the_work_is_passed_on():
+    with pytest.raises(ZeroDivisionError), worker_pool(2) as pool:
+        pool.submit(divmod, 1, 0).result()
+
+
+@pytest.mark.parametrize(
+    ("codes", "want"),
+    [
+        ([-signal.SIGTERM, -9], "was ended from outside (SIGKILL, maybe for lack of memory)"),
+        ([None, 3, -signal.SIGTERM], "ended with exit code 3"),
+        ([-signal.SIGTERM], "was ended from outside (SIGTERM)"),
+        ([-99], "was ended from outside (signal 99)"),
+        ([0, None], "could not be made ready"),
+    ],
+)
+@pytest.mark.skipif(os.name == "nt", reason="signals have other numbers there")
+def test_the_process_that_failed_first_says_how(codes, want):
+    assert how_it_ended({number: SimpleNamespace(exitcode=code) for number, code in enumerate(codes)}) == want
+
+
+def test_a_worker_that_imports_the_users_script_asks_for_no_workers(monkeypatch):
+    check_main_guard()
+    monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
+    with pytest.raises(SystemExit) as error:
+        check_main_guard()
+    assert error.value.code == NO_MAIN_GUARD

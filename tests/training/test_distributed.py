@@ -1,0 +1,124 @@
+"""A team of one gives back what it is given; a team of several is tested in test_parallel.py and tests/reliability."""
+
+import os
+import sys
+import threading
+
+import pytest
+import torch
+
+from llm_scratch.errors import USAGE, UserError
+from llm_scratch.training import distributed
+from llm_scratch.training.distributed import Distributed, full_tensor, init_distributed, shard_like
+
+
+def test_alone_everything_is_as_it_was():
+    alone, x = Distributed(), torch.arange(3.0)
+    assert alone.is_main
+    assert alone.all_reduce_mean(x) is x
+    assert alone.all_reduce_max(5) == 5
+    assert alone.broadcast(x) is x
+    assert [(name, t is x) for name, t in alone.broadcast_tensors({"a": x})] == [("a", True)]
+    assert alone.gather({"a": x})["a"] is x
+    assert full_tensor(x) is x
+    assert shard_like(torch.zeros(7), x) is x
+
+
+def test_without_torchrun_a_process_is_alone(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    with init_distributed("cpu") as alone:
+        assert (alone.rank, alone.size, alone.device) == (0, 1, torch.device("cpu"))
+    assert not torch.distributed.is_initialized()
+
+
+@pytest.mark.parametrize(("message", "lost"), [("[gloo] Connection closed by peer [127.0.0.1]:1", True), ("mat1 and mat2 shapes", False)])
+def test_an_error_of_the_others_is_told_apart_from_ones_own(monkeypatch, message, lost):
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr("os.environ", os.environ | {"RANK": "0", "WORLD_SIZE": "2"})
+    with (
+        pytest.raises(UserError if lost else RuntimeError, match="process 0 of 2 lost another one" if lost else message),
+        init_distributed("cpu"),
+    ):
+        raise RuntimeError(message)
+
+
+@pytest.mark.parametrize(
+    ("device", "size", "chosen"), [("cpu", 1, []), ("cuda", 1, []), ("cuda:1", 1, ["cuda:1"]), ("cuda", 2, ["cuda:3"])]
+)
+def test_the_gpu_of_a_process_is_its_current_one(monkeypatch, device, size, chosen):
+    """Random state and streams are those of the current device, so that `--device cuda:1` needs it as much as torchrun does."""
+    seen = []
+    monkeypatch.setattr(torch.cuda, "set_device", lambda where: seen.append(str(where)))
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr("os.environ", os.environ | {"RANK": "0", "WORLD_SIZE": str(size), "LOCAL_RANK": "3"})
+    with init_distributed(device) as team:
+        assert team.device == torch.device(chosen[0] if chosen else device)
+    assert seen == chosen
+
+
+@pytest.fixture
+def one_of_two(monkeypatch):
+    """This process as rank 0 of 2, whose other process never comes."""
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29499"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+
+
+def test_a_device_without_collectives_is_refused_before_connecting(one_of_two, monkeypatch):
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_: pytest.fail("connects"))
+    with pytest.raises(UserError, match="several processes cannot train together on mps; use --device cpu"), init_distributed("mps"):
+        pass
+
+
+def test_without_a_place_to_meet_it_is_an_error_and_no_wait(one_of_two, monkeypatch):
+    monkeypatch.delenv("MASTER_ADDR")
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_: pytest.fail("connects"))
+    with pytest.raises(UserError, match="WORLD_SIZE=2 needs MASTER_ADDR, where the processes connect") as error, init_distributed("cpu"):
+        pass
+    assert error.value.code == USAGE
+
+
+def test_a_process_that_waits_says_for_whom_and_where(one_of_two, monkeypatch, capsys):
+    said = threading.Event()
+    monkeypatch.setattr(distributed, "WAIT_NOTICE_SECONDS", 0.0)
+    monkeypatch.setattr("builtins.print", lambda *words, **more: (sys.stderr.write(" ".join(words) + "\n"), said.set()))
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_: said.wait(60))
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    with init_distributed("cpu") as here:
+        assert (here.rank, here.size) == (0, 2)
+    line = capsys.readouterr().err
+    assert line.startswith("process 0 of 2 is waiting for process 1 to connect at 127.0.0.1:29499; unset RANK and WORLD_SIZE")
+    assert line.count("\n") == 1
+
+
+def test_parting_that_fails_does_not_spoil_the_work(one_of_two, monkeypatch):
+    def lost():
+        raise RuntimeError("Connection closed by peer")
+
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_: None)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lost)
+    with init_distributed("cpu") as here:
+        assert here.size == 2
+
+
+def test_processes_that_meet_at_once_say_nothing(one_of_two, monkeypatch, capsys):
+    monkeypatch.setattr(distributed, "WAIT_NOTICE_SECONDS", 60.0)
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_: None)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    with init_distributed("cpu"):
+        pass
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("error", [ValueError("bad address\nmore"), RuntimeError("The server socket has failed to listen")])
+def test_what_fails_to_connect_is_one_line_with_the_way_out(error, one_of_two, monkeypatch):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(torch.distributed, "init_process_group", fail)
+    with pytest.raises(UserError) as found, init_distributed("cpu"):
+        pass
+    reason = str(error).split("\n")[0]
+    assert str(found.value).startswith(f"cannot connect to the other processes at 127.0.0.1:29499 ({reason}); unset RANK")
+    assert found.value.__cause__ is error

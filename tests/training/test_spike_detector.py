@@ -1,0 +1,96 @@
+"""The guard: what counts as a spike, what it remembers, and that judging it is the formula."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from llm_scratch.config import TrainConfig
+from llm_scratch.model.gpt import GPTModel
+from llm_scratch.training.optim import OPTIMIZERS
+from llm_scratch.training.spike_detector import WINDOW, RecoveryState, SpikeDetector, step_if
+
+NORM = torch.tensor(1.0)
+
+
+def filled(losses, sigmas=6.0):
+    guard = SpikeDetector(sigmas)
+    for loss in losses:
+        assert guard.accept(torch.tensor(float(loss)), NORM)
+    return guard
+
+
+def test_a_spike_lies_above_mean_and_deviations_of_the_last_losses():
+    losses = np.random.default_rng(0).normal(3.0, 0.1, 300).astype(np.float32)
+    last = losses[-WINDOW:]
+    limit = last.mean(dtype=np.float64) + 6 * last.std(ddof=1, dtype=np.float64)
+    for loss, good in ((limit * 0.9999, True), (limit * 1.0001, False), (0.01, True), (1e9, False)):
+        assert bool(filled(losses).accept(torch.tensor(loss, dtype=torch.float32), NORM)) is good
+
+
+@pytest.mark.parametrize("known", [0, 1, WINDOW - 1])
+def test_before_there_are_enough_losses_nothing_is_a_spike(known):
+    assert filled([1.0] * known).accept(torch.tensor(1e6), NORM)
+
+
+def test_a_loss_that_stands_still_has_no_spikes():
+    guard = filled([2.3] * 200)
+    assert guard.accept(torch.tensor(2.3001), NORM)
+    assert not guard.accept(torch.tensor(2.4), NORM)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_no_number_is_bad_in_loss_and_gradient_and_is_not_remembered(bad):
+    for guard in (filled([2.0, 2.1] * 100), SpikeDetector(0.0)):
+        before = guard.state()
+        assert not guard.accept(torch.tensor(bad), NORM)
+        assert not guard.accept(torch.tensor(2.0), torch.tensor(bad))
+        assert guard.state() == before
+
+
+def test_bad_losses_do_not_move_what_is_usual():
+    guard = filled(np.linspace(2.0, 2.2, WINDOW))
+    assert [bool(guard.accept(torch.tensor(50.0), NORM)) for _ in range(5)] == [False] * 5
+    assert guard.losses.max() < 2.3
+
+
+def test_it_is_written_down_and_known_again():
+    guard = filled(np.random.default_rng(1).normal(3.0, 0.5, 140))
+    other = SpikeDetector(6.0)
+    other.restore(json.loads(json.dumps(guard.state())))
+    assert torch.equal(other.losses, guard.losses)
+    assert other.known == guard.known == 140
+    for loss in (3.3, 7.0, 2.0):
+        assert guard.accept(torch.tensor(loss), NORM) == other.accept(torch.tensor(loss), NORM)
+    assert guard.state() == other.state()
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_optimizer_given_found_inf_changes_nothing(name):
+    """As on a GPU, where the flag is never read on the host: weights and optimizer state stay bit for bit, with a NaN gradient too."""
+    torch.manual_seed(0)
+    model = GPTModel({"vocab_size": 20, "context_length": 8, "emb_dim": 12, "n_heads": 3, "n_layers": 1, "drop_rate": 0.0})
+    optimizer = OPTIMIZERS[name](model, TrainConfig(lr=0.01))
+    assert optimizer._step_supports_amp_scaling
+
+    class OnGPU(torch.Tensor):
+        device = torch.device("cuda")
+
+    def learn(good):
+        optimizer.zero_grad()
+        (model(torch.randint(0, 20, (2, 8))).square().mean() * (1.0 if good else float("nan"))).backward()
+        step_if(torch.tensor(good).as_subclass(OnGPU), optimizer)
+        state = [value.clone() for slots in optimizer.state.values() for value in slots.values()]
+        return [p.detach().clone() for p in model.parameters()] + state
+
+    first, bad, last = learn(True), learn(False), learn(True)
+    assert all(torch.equal(a, b) for a, b in zip(first, bad, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(bad, last, strict=True))
+
+
+def test_trouble_counts_in_a_row_and_in_all():
+    trouble = RecoveryState(shift=7)
+    for good in (True, False, False, True, False):
+        trouble = trouble.after(good)
+    assert trouble == RecoveryState(streak=1, skipped=3, returns=0, shift=7)

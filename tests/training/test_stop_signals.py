@@ -1,0 +1,77 @@
+"""Signals ask a run to stop; only a second Ctrl-C insists; what was turned off stays off."""
+
+import os
+import signal
+import sys
+import threading
+
+import pytest
+
+from llm_scratch.training.stop_signals import SIGNALS, stop_signals
+
+CODES = {signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGTERM: 143} if hasattr(signal, "SIGHUP") else {}
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_asks_and_its_number_is_the_exit_code(number):
+    before = [signal.getsignal(n) for n in SIGNALS]
+    with stop_signals() as stop:
+        assert not stop.requested
+        signal.raise_signal(number)
+        assert stop.requested
+    assert stop.code == 128 + number == CODES.get(number, stop.code)
+    assert [signal.getsignal(n) for n in SIGNALS] == before
+
+
+def test_the_first_decides_the_code_and_a_second_ctrl_c_insists():
+    with stop_signals() as stop:
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+            signal.raise_signal(number)
+        assert stop.code == 143
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+def test_a_signal_that_nohup_turned_off_stays_off():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_signals() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop.requested
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_elsewhere_than_in_the_main_thread_nothing_is_caught():
+    before, seen = signal.getsignal(signal.SIGINT), []
+
+    def work():
+        with stop_signals() as stop:
+            seen.append((stop.requested, signal.getsignal(signal.SIGINT)))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [(False, before)]
+
+
+def test_a_terminal_that_goes_away_takes_the_lines_printed_to_it_along():
+    """After SIGHUP a print to the lost terminal would be an error, and the save would never come."""
+    script = (
+        "import os, time\n"
+        "from llm_scratch.training.stop_signals import stop_signals\n"
+        "with stop_signals() as stop:\n"
+        "    print('ready', flush=True)\n"
+        "    while not stop.requested: time.sleep(0.01)\n"
+        "    print('saving', flush=True)\n"
+        "    os._exit(stop.code)\n"
+    )
+    pty = pytest.importorskip("pty", reason="needs a terminal of its own, which Windows does not give")
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [sys.executable, "-c", script])
+    assert b"ready" in os.read(terminal, 100)
+    os.close(terminal)  # the system sends SIGHUP to the terminal's processes
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 129
