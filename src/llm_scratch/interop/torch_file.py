@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -38,7 +39,8 @@ def read_torch(path: Path) -> Any:
     check_version(torch.__version__, path)
     try:
         _check_zip(path)
-        with torch.sparse.check_sparse_tensor_invariants():  # by default torch trusts their indices
+        with torch.sparse.check_sparse_tensor_invariants(), warnings.catch_warnings():  # by default torch trusts their indices
+            warnings.filterwarnings("ignore", "Validating sparse tensor invariants")  # torch 2.15 says that it takes time
             return torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
