@@ -173,3 +173,40 @@ def test_the_hash_changes_with_every_setting_and_with_nothing_else():
 def test_configs_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         preset("verdict").train.lr = 1.0
+
+
+def test_override_reads_values_by_the_type_of_their_setting():
+    base = preset("quickstart")
+    settings = [
+        "train.lr=3e-4", "model.n_layers = 4", "train.betas=[0.5, 0.75]", "train.max_norm=null", "model.tie_embeddings=false",
+        "data.source=file:a: b.txt", "train.prompt=yes", "train.optimizer=adamw", "start=gpt2",
+    ]  # fmt: skip
+    changed = base.override(settings)
+    train = replace(base.train, lr=3e-4, betas=(0.5, 0.75), max_norm=None, prompt="yes", optimizer="adamw")
+    data = replace(base.data, source="file:a: b.txt")
+    expected = replace(base.with_model(n_layers=4, tie_embeddings=False), train=train, data=data, start="gpt2")
+    assert changed == expected
+    assert base == preset("quickstart"), "the base is not changed"
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("train.lr", "setting 'train.lr': has no value; give NAME=VALUE"),
+        ("train.lrr=1", "unknown setting 'train.lrr'; did you mean 'train.lr'"),
+        ("trian.lr=1", "unknown setting 'trian'; did you mean 'train'"),
+        ("train=1", "setting 'train' holds 1"),
+        ("train.steps=ten", "setting 'train.steps' is 'ten'; expected int"),
+        ("train.lr=nan", "train.lr: nan is out of range"),
+        ("train.betas=[1", "train.betas: '[1' is not a YAML value"),
+        ("train.betas=" + "[" * 5000, "train.betas: .* brackets in each other"),
+    ],
+)
+def test_override_names_what_is_wrong(setting, message):
+    with pytest.raises(UserError) as error:
+        preset("quickstart").override([setting])
+    assert error.value.code == USAGE
+    if "brackets" in message:
+        assert "brackets in each other" in str(error.value)
+    else:
+        assert message in str(error.value)

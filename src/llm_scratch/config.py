@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_type_hints
 
 from llm_scratch.errors import USAGE, UserError, unknown
 from llm_scratch.ranges import OutOfRange, check_fields
-from llm_scratch.storage.safe_parse import read_yaml
+from llm_scratch.storage.safe_parse import parse_yaml_value, read_yaml
 
 T = TypeVar("T")
 
@@ -191,6 +191,36 @@ class RunConfig:
     def with_model(self, **changes: Any) -> Self:
         """The same run with fields of its model changed."""
         return replace(self, model=replace(self.model, **changes))
+
+    def override(self, settings: Iterable[str]) -> RunConfig:
+        """Change settings by text, as a command line or a file of experiments has them.
+
+        Args:
+            settings: `name=value` each, the value as in YAML: `train.lr=3e-4`, `train.betas=[0.9, 0.95]`, `train.max_norm=null`.
+                The value of a setting that is a text is taken as it stands.
+        Raises:
+            UserError: no `=`, an unknown setting (with the nearest name), a value of another type or out of range.
+
+        Example: `preset("quickstart").override(["train.lr=3e-4", "model.n_layers=4"])`
+        """
+        config = self
+        for setting in settings:
+            name, equals, text = setting.partition("=")
+            if not equals:
+                raise UserError(f"setting {setting!r}: has no value; give NAME=VALUE, such as train.lr=3e-4")
+            config = from_dict(RunConfig, _nested(name.strip(), text.strip()), config)
+        return config
+
+
+def _nested(name: str, text: str) -> dict[str, Any]:
+    """`train.lr` and `3e-4` as {"train": {"lr": "3e-4"}}, the value read as YAML unless the setting is a text."""
+    part, _, field_name = name.partition(".")
+    hints: Any = get_type_hints(RunConfig)
+    if is_dataclass(hints.get(part)):
+        hints = get_type_hints(hints[part])
+    hint = hints.get(field_name or part)
+    value = text if str in getattr(hint, "__args__", (hint,)) else parse_yaml_value(text, name)
+    return {part: {field_name: value}} if field_name else {part: value}
 
 
 def to_dict(config: Any) -> dict[str, Any]:

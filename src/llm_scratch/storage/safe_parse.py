@@ -62,15 +62,37 @@ def read_yaml(path: str | Path, code: int) -> dict[str, Any]:
 
     data = _read_limited(path, MAX_YAML, code)
     try:
-        text = data.decode("utf-8")
-        if max(accumulate((letter in "[{") - (letter in "]}") for letter in text), default=0) > MAX_DEPTH:
-            raise ValueError(f"more than {MAX_DEPTH} brackets in each other")
-        found = yaml.load(text, _plain_loader())
+        found = _load_yaml(data.decode("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as e:
         raise UserError(f"{path} is not YAML: {describe_error(e)}", code) from None
     if not isinstance(found, dict | None):
         raise UserError(f"{path} holds no settings; expected YAML such as `name: value`", code)
     return found or {}
+
+
+def parse_yaml_value(text: str, name: str) -> Any:
+    """Read one value of YAML: `3e-4`, `[1, 2]`, `null`.
+
+    Args:
+        text: the value.
+        name: what it is the value of, for the error.
+    Raises:
+        UserError: it is not YAML of plain values (code 2).
+    """
+    import yaml
+
+    try:
+        return _load_yaml(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as e:
+        raise UserError(f"{name}: {text[:60]!r} is not a YAML value ({describe_error(e)})") from None
+
+
+def _load_yaml(text: str) -> Any:
+    import yaml
+
+    if max(accumulate((letter in "[{") - (letter in "]}") for letter in text), default=0) > MAX_DEPTH:
+        raise ValueError(f"more than {MAX_DEPTH} brackets in each other")
+    return yaml.load(text, _plain_loader())
 
 
 def first_duplicate_key(names: Iterable[str]) -> str | None:
