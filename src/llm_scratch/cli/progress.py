@@ -22,7 +22,7 @@ from llm_scratch.training.run_logger import Callback
 
 if TYPE_CHECKING:
     from llm_scratch.planning.plan import Plan
-    from llm_scratch.training.loop import Trainer
+    from llm_scratch.training.trainer import Trainer
 
 SAMPLE_LETTERS = 480
 MIN_BAR_WIDTH = 8

@@ -13,7 +13,7 @@ from llm_scratch.formatting import format_duration
 from llm_scratch.training.run_logger import Callback
 
 if TYPE_CHECKING:
-    from llm_scratch.training.loop import Trainer
+    from llm_scratch.training.trainer import Trainer
 
 UPDATE_SECONDS = 0.25
 """Least time between two updates; a notebook stores each one."""

@@ -36,7 +36,7 @@ from llm_scratch.training.plot import plot_runs
 from llm_scratch.training.tensorboard import TensorBoardLogger
 
 if TYPE_CHECKING:
-    from llm_scratch.training.loop import Trainer
+    from llm_scratch.training.trainer import Trainer
 
 NONDETERMINISTIC_FIELDS = ("seconds", "elapsed", "tokens_per_second", "mfu", "peak_memory_bytes")
 """Of a row: what depends on the machine and on the moment, `elapsed` being the run's seconds so far. All else repeats with the run."""

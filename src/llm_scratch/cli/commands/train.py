@@ -38,7 +38,7 @@ from llm_scratch.training.same_run import check_same_run
 if TYPE_CHECKING:
     from llm_scratch.data.corpus import Corpus
     from llm_scratch.planning.choice import Choice
-    from llm_scratch.training.loop import Trainer
+    from llm_scratch.training.trainer import Trainer
 
 
 OUTPUT_LOST = "llm-scratch: standard output cannot be written; the run continues, its log.txt has every line"
