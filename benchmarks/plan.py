@@ -4,7 +4,7 @@
 
 The sizes are those of train.py. In each round `llm-scratch plan` predicts, then `llm-scratch train` trains a few steps, each in a process
 of its own. Prints a table of the middle rounds, then one JSON line; exits 1 if memory is off by more than 15 % or time by more than 25 %.
-Needs the-verdict.txt, tinyshakespeare.txt and GPT-2's vocabulary (`llm-scratch data get`); 124M writes a checkpoint of 2 GB.
+Needs the-verdict.txt, tinyshakespeare.txt and GPT-2's vocabulary (`llm-scratch data download`); 124M writes a checkpoint of 2 GB.
 """
 
 from __future__ import annotations

@@ -28,12 +28,12 @@ def test_doctor_lists_every_optional_package_with_what_it_enables(monkeypatch):
     from llm_scratch.cli.commands import doctor
 
     monkeypatch.setattr(doctor, "_version", lambda package: None if package == "pyarrow" else "1.0")
-    rows = {row.what: row for row in doctor._packages()}
+    rows = {row.name: row for row in doctor._packages()}
     assert list(rows) == [package for extra in EXTRAS.values() for package in extra.packages]
     for extra in EXTRAS.values():
-        assert all(extra.enables in rows[package].found for package in extra.packages)
-    assert rows["pyarrow"].found.startswith("not installed (extra 'data'")
-    assert rows["pyarrow"].mend.endswith(" install pyarrow")
+        assert all(extra.enables in rows[package].value for package in extra.packages)
+    assert rows["pyarrow"].value.startswith("not installed (extra 'data'")
+    assert rows["pyarrow"].fix.endswith(" install pyarrow")
 
 
 def test_modules_of_the_notebooks_are_in_the_wheel():

@@ -68,6 +68,6 @@ def test_check_takes_none_unknown_names_and_each_of_several_numbers():
     check("logit_bias", {3: 1.0, 4: -2.0})
     with pytest.raises(OutOfRange, match="^--logit-bias: inf is out of range"):
         check("logit_bias", {3: 1.0, 4: math.inf}, "--logit-bias")
-    check("tokens", 0)
-    with pytest.raises(OutOfRange, match="^tokens: 0 is out of range"):
-        check("tokens", 0, owner="CompareDecoding")
+    check("max_tokens", 0)
+    with pytest.raises(OutOfRange, match="^max_tokens: 0 is out of range"):
+        check("max_tokens", 0, owner="CompareDecoding")

@@ -77,11 +77,12 @@ class RunInfo:
             return f"{self.path} is {self.description}; a quantized model is not trained, so it has no training curve"
         return f"{self.path} is {self.description} and not trained here yet, so it has no training curve"
 
-    def check_has_curve(self, command: str) -> None:
+    def check_has_curve(self, *command: str) -> None:
         """Refuse a run without metrics, where its curve is needed.
 
         Args:
-            command: the one that needs the curve, such as "plot"; suggested for the run that a quantized model was made from.
+            command: the words of the command that needs the curve, such as "plot" or "runs", "diagnose"; suggested
+                for the run that a quantized model was made from.
         Raises:
             UserError: there is no curve (exit code 3); says why, and what to do where something can be done.
         """
@@ -89,7 +90,7 @@ class RunInfo:
             return
         if reason := self.reason_without_curve:
             origin = self.origin_with_curve
-            instead = f"; use: {shell_command(command, origin)}" if origin else ""
+            instead = f"; use: {shell_command(*command, origin)}" if origin else ""
             raise UserError(f"{reason}{instead}", DATA)
         begun = any(self.path.glob("ckpt/step-*"))
         how = shell_command("train", "--resume", self.path) if begun else "the same train command begins it"

@@ -66,7 +66,7 @@ def test_the_blocks_command_trains_resumes_and_writes(title, capsys):
     assert list_checkpoints(run)[0].name == f"step-{steps:08d}"
     assert main(words) == 0  # finished: there is nothing left to do
     capsys.readouterr()
-    assert main(["generate", str(run), "and the", "--import", "mine.py", "--tokens", "5", "--seed", "1"]) == 0, capsys.readouterr().err
+    assert main(["generate", str(run), "and the", "--import", "mine.py", "--max-tokens", "5", "--seed", "1"]) == 0, capsys.readouterr().err
     assert capsys.readouterr().out.strip()
 
 

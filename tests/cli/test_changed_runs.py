@@ -52,7 +52,7 @@ def test_prompt_with_unknown_letters_is_told_before_step_1_and_the_run_ends_well
     samples = Path("x/samples.md").read_text(encoding="utf-8").partition("## Step 2")[2]
     assert CHINESE[:8] in samples
     assert f"llm-scratch generate x '{CHINESE[:8]}'" in said, "the next command is one that works"
-    assert llm("generate", "x", CHINESE[:8], "--tokens", "3", "--seed", "1").code == 0
+    assert llm("generate", "x", CHINESE[:8], "--max-tokens", "3", "--seed", "1").code == 0
 
 
 OTHER_VIEW = [
@@ -187,9 +187,9 @@ def test_run_that_diverges_in_its_last_step_is_not_called_done(llm, tiny):
     assert "Done" not in result.out
     for line in Path("x/metrics.jsonl").read_text().splitlines():
         json.loads(line, parse_constant=pytest.fail)
-    doctor = llm("doctor", "x")
-    assert "training diverged" in doctor.out
-    assert "healthy" not in doctor.out
+    diagnosis = llm("runs", "diagnose", "x")
+    assert "training diverged" in diagnosis.out
+    assert "healthy" not in diagnosis.out
     refused = llm("generate", "x", "the")
     assert (refused.code, refused.err.count("\n")) == (4, 1)
 
@@ -268,16 +268,16 @@ def test_plot_of_a_quantized_model_names_the_run_with_the_curve(llm, few_bits, t
     assert (result.code, "use:" in result.err) == (3, False), "a run that is gone is not recommended"
 
 
-def test_doctor_of_a_quantized_model_says_what_it_is(llm, few_bits, trained, tmp_path):
-    result = llm("doctor", "few")
+def test_diagnosis_of_a_quantized_model_describes_it(llm, few_bits, trained, tmp_path):
+    result = llm("runs", "diagnose", "few")
     assert (result.code, result.err) == (0, "")
     assert f"few is {trained} {NO_CURVE}." in result.out
-    assert f"llm-scratch doctor '{trained}'\n" in result.out
+    assert f"llm-scratch runs diagnose '{trained}'\n" in result.out
     assert "--train" not in result.out
-    said = json.loads(llm("doctor", "few", "--json").out)
+    said = json.loads(llm("runs", "diagnose", "few", "--json").out)
     assert (said["description"], said["findings"]) == (f"{trained} quantized to 8 bits", {})
     trained.rename(tmp_path / "elsewhere")
-    assert "llm-scratch doctor" not in llm("doctor", "few").out, "a run that is gone is not recommended"
+    assert "llm-scratch runs diagnose" not in llm("runs", "diagnose", "few").out, "a run that is gone is not recommended"
 
 
 def recommended(said: str) -> list[list[str]]:
@@ -302,14 +302,14 @@ def test_what_runs_show_recommends_of_an_imported_model_works(llm, trained, text
     told = llm("plot", "mine")
     assert (told.code, told.err.count("\n")) == (3, 1)
     assert "not trained here yet, so it has no training curve" in told.err
-    told = llm("doctor", "mine")
+    told = llm("runs", "diagnose", "mine")
     assert (told.code, "not trained here yet, so it has no training curve" in told.out) == (0, True)
     assert "--resume" not in told.out
     assert llm("evaluate", "mine", "--text", text_file).code == 0
     shown = llm("runs", "show", "mine")
     assert "imported from" in shown.out
     assert [words[:2] for words in recommended(shown.out)] == [["train", "text"], ["generate", "mine"]]
-    assert llm("generate", "mine", "--tokens", "3").code == 0
+    assert llm("generate", "mine", "--max-tokens", "3").code == 0
     words = "--train.steps 1 --train.eval-every 1 --train.eval-batches 1 --train.batch-size 1 --train.sample-every 0"
     assert llm("train", "text", text_file, "--from", "mine", "--out", "on", *words.split(), "--data.order", "shuffled").code == 0
 

@@ -35,7 +35,7 @@ def trained(text_file, tmp_path_factory):
 def say(llm, trained, monkeypatch):
     """Have a conversation of these lines from a pipe; returns what the command gave, without the greeting."""
 
-    def talk(*lines, words=("--tokens", "8", "--seed", "1")):
+    def talk(*lines, words=("--max-tokens", "8", "--seed", "1")):
         monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(lines) + "\n"))
         result = llm("chat", trained, *words)
         result.out = result.out.partition("commands.\n\n")[2]
@@ -59,7 +59,7 @@ def test_the_prompt_without_a_transcript_is_what_was_typed_last_and_continued():
 
 
 def test_answers_of_a_base_model_are_what_generate_prints(say, llm, trained):
-    prompts, words = ("the hen", "a fox"), ("--tokens", "12", "--seed", "5", "--temperature", "1.5")
+    prompts, words = ("the hen", "a fox"), ("--max-tokens", "12", "--seed", "5", "--temperature", "1.5")
     result = say(*prompts, words=words)
     want = llm("generate", trained, *prompts, *words).out.removesuffix("\n").split("\n\n\n")
     assert result.code == 0
@@ -69,7 +69,7 @@ def test_answers_of_a_base_model_are_what_generate_prints(say, llm, trained):
 
 def test_enter_continues_the_last_text(say, trained, tmp_path):
     eot = load(trained)[1].eot_token
-    words = ("--tokens", "6", "--temperature", "0", "--logit-bias", f"{eot}=-1000")
+    words = ("--max-tokens", "6", "--temperature", "0", "--logit-bias", f"{eot}=-1000")
     say("the hen", "", "/save talk.json", words=words)
     turns = json.loads((tmp_path / "talk.json").read_text())["turns"]
     model, tokenizer = load(trained)
@@ -85,7 +85,7 @@ def test_enter_after_a_text_that_the_model_ended_says_so(say, trained):
 
 
 def test_retry_answers_anew_and_undo_removes_a_turn(say, tmp_path):
-    words = ("--tokens", "9", "--seed", "1", "--temperature", "1.5")
+    words = ("--max-tokens", "9", "--seed", "1", "--temperature", "1.5")
     result = say("the hen", "/retry", "/save retried.json", "a fox", "/undo", "/save undone.json", "/undo", "/undo", words=words)
     first, second = (answer for answer in result.out.split("\n\n")[:2])
     retried, undone = (json.loads((tmp_path / f"{name}.json").read_text())["turns"] for name in ("retried", "undone"))
@@ -137,7 +137,7 @@ def test_the_form_of_the_prompt_is_announced_and_can_be_changed(llm, trained, mo
 
 
 def test_answers_are_what_stream_gives_for_the_transcript(say, trained):
-    result = say("the hen", "a fox", words=("--tokens", "8", "--temperature", "0", "--transcript"))
+    result = say("the hen", "a fox", words=("--max-tokens", "8", "--temperature", "0", "--transcript"))
     model, tokenizer = load(trained)
     talk, want = Conversation(transcript=True), ""
     for words in ("the hen", "a fox"):
@@ -152,7 +152,7 @@ def test_answers_are_what_stream_gives_for_the_transcript(say, trained):
 def test_a_turn_reads_only_what_is_new(say, trained, monkeypatch):
     read, hidden, [letter] = [], GPTModel.hidden, load(trained)[1].encode("h")
     monkeypatch.setattr(GPTModel, "hidden", lambda self, ids, cache=None: read.append(ids.shape[1]) or hidden(self, ids, cache))
-    say("a", "b", "/clear", "c", words=("--transcript", "--tokens", "1", "--logit-bias", f"{letter}=1000"))
+    say("a", "b", "/clear", "c", words=("--transcript", "--max-tokens", "1", "--logit-bias", f"{letter}=1000"))
     prompt, turn = len("You: a\nModel:"), len("\nYou: b\nModel:")
     assert prompt - 3 <= read[0] <= prompt  # a token may hold two letters or three
     assert turn - 5 <= read[1] <= turn + 2  # with the answer, which nobody has read
@@ -161,7 +161,7 @@ def test_a_turn_reads_only_what_is_new(say, trained, monkeypatch):
 
 
 def test_a_seed_repeats_the_answers(say):
-    first, again, other = (say("the hen", "the hen", words=("--tokens", "9", "--seed", seed)).out for seed in "112")
+    first, again, other = (say("the hen", "the hen", words=("--max-tokens", "9", "--seed", seed)).out for seed in "112")
     assert first == again != other
 
 
@@ -178,13 +178,15 @@ def test_a_conversation_is_saved_shown_forgotten_and_loaded(say, tmp_path):
 
 
 def test_settings_are_set_shown_and_taken_back(say):
-    result = say("/temp 0.3", "/set top-k 5", "/set parameter min_p 0.1", "/topk off", "/set seed 9", "/set tokens 3", "/probs", "/show")
+    result = say(
+        "/temp 0.3", "/set top-k 5", "/set parameter min_p 0.1", "/topk off", "/set seed 9", "/set max_tokens 3", "/probs", "/show"
+    )
     assert result.err == ""
     said = [line.split() for line in result.out.splitlines()]
     assert ["temperature", "is", "0.3"] in said
     assert ["top_k", "is", "off"] in said
     shown = {line[0]: line[1] for line in said if len(line) == 2}
-    assert (shown["temperature"], shown["min_p"], shown["seed"], shown["tokens"], shown["turns"]) == ("0.3", "0.1", "9", "3", "0")
+    assert (shown["temperature"], shown["min_p"], shown["seed"], shown["max_tokens"], shown["turns"]) == ("0.3", "0.1", "9", "3", "0")
     assert "top_k" not in shown
 
 
@@ -196,7 +198,7 @@ def test_settings_are_set_shown_and_taken_back(say):
         ("/set", "/set needs a name and a value"),
         ("/temp warm", "temperature is 'warm'; expected a number, or off"),
         ("/topk 1.5", "top_k is '1.5'; expected a whole number, or off"),
-        ("/set tokens off", "/set tokens needs a whole number"),
+        ("/set max_tokens off", "/set max_tokens needs a whole number"),
         ("/load", "/load needs a conversation"),
         ("/load none.json", "No such file"),
         ("/load nowhere", "no run 'nowhere'"),
@@ -240,7 +242,7 @@ def test_a_session_in_a_real_terminal(trained, tmp_path):
     """Ctrl-C stops an answer and not the program; at the prompt it says how to leave; Ctrl-D leaves."""
     pexpect = pytest.importorskip("pexpect", reason="needs the extra `dev`")
     eot = load(trained)[1].eot_token
-    words = ["-m", "llm_scratch", "chat", str(trained), "--tokens", "1000000", "--logit-bias", f"{eot}=-1000"]
+    words = ["-m", "llm_scratch", "chat", str(trained), "--max-tokens", "1000000", "--logit-bias", f"{eot}=-1000"]
     child = pexpect.spawn(sys.executable, words, cwd=str(tmp_path), timeout=PATIENCE_SECONDS, encoding="utf-8", dimensions=(24, 80))
     child.expect_exact("shows the commands.")
     child.expect_exact(">>> ")
@@ -249,7 +251,7 @@ def test_a_session_in_a_real_terminal(trained, tmp_path):
     child.expect(".{9}")
     child.sendintr()
     child.expect_exact(">>> ")
-    child.sendline("/set tokens 5")
+    child.sendline("/set max_tokens 5")
     child.expect_exact("tokens is 5")
     child.expect_exact(">>> ")
     child.sendline('"""two')
@@ -274,7 +276,7 @@ def test_a_screen_shows_probabilities_in_colour(say, monkeypatch):
 
 
 def test_turns_that_no_longer_fit_are_reported(say):
-    result = say("the hen sat", "the fox ran", "/bye", words=("--tokens", "3", "--seed", "1", "--transcript"))
+    result = say("the hen sat", "the fox ran", "/bye", words=("--max-tokens", "3", "--seed", "1", "--transcript"))
     assert re.search(r"warning: the context is full: the first (turn is|2 turns are) left out", result.err), result.err
 
 

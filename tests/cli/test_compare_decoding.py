@@ -18,8 +18,8 @@ from llm_scratch.cli import main
 from llm_scratch.cli.commands.compare_decoding import ABOUT, DECODING_PRESETS, CompareDecoding, DecodingSample, draws, flags, repeated_texts
 from llm_scratch.cli.commands.generate import Generate
 from llm_scratch.cli.decoding_flags import DecodingFlags
+from llm_scratch.cli.decoding_page import format_number, render_html
 from llm_scratch.cli.flags import parse
-from llm_scratch.cli.gallery_page import format_number, render_html
 from llm_scratch.errors import UserError
 from llm_scratch.evaluation.decoding_metrics import Branch, TextMetrics
 from llm_scratch.generation.detokenizer import TextChunk
@@ -56,10 +56,10 @@ class Reader(HTMLParser):
 def shown(trained_once, tmp_path_factory):
     """What one call says, and its page."""
 
-    out, file = io.StringIO(), tmp_path_factory.mktemp("gallery") / "page.html"
+    out, file = io.StringIO(), tmp_path_factory.mktemp("compare-decoding") / "page.html"
     with contextlib.redirect_stdout(out), pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", "80")
-        words = ["gallery", str(trained_once), "the ", "--tokens", "12", "--samples", "2", "--out", str(file)]
+        words = ["compare-decoding", str(trained_once), "the ", "--max-tokens", "12", "--samples", "2", "--out", str(file)]
         words += ["--draft", str(trained_once)]
         assert main([*words, "--device", "cpu"]) == 0
     return out.getvalue(), file.read_text(encoding="utf-8")
@@ -107,7 +107,7 @@ def test_a_text_is_what_generate_writes(name, shown, llm, trained):
     rest = " ".join(block[1].split())
     for seed in [123, 124] if draws(DECODING_PRESETS[name]) else [123]:
         words = flags(DECODING_PRESETS[name]).split() + ([] if name == "beam" else ["--seed", seed])
-        want = " ".join(llm("generate", trained, "the ", "--tokens", 12, *words, "--device", "cpu").out.split())
+        want = " ".join(llm("generate", trained, "the ", "--max-tokens", 12, *words, "--device", "cpu").out.split())
         assert rest.startswith((want, "(the text of")), "in order, or named where it was printed before"
         rest = rest.removeprefix(want).strip() if rest.startswith(want) else rest.partition(")")[2].strip()
     assert rest == ""
@@ -124,8 +124,8 @@ def test_each_method_is_explained_in_a_sentence(shown):
 
 def test_the_page_says_how_it_was_made(shown, trained_once):
     facts = {name: html.unescape(value) for name, value in re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", shown[1])}
-    made = parse(CompareDecoding, shlex.split(facts["command"])[2:], "gallery")
-    assert (made.run_, made.prompt, made.tokens, made.samples, made.seed) == (str(trained_once), "the ", 12, 2, 123)
+    made = parse(CompareDecoding, shlex.split(facts["command"])[2:], "compare-decoding")
+    assert (made.run_, made.prompt, made.max_tokens, made.samples, made.seed) == (str(trained_once), "the ", 12, 2, 123)
     assert made.draft == str(trained_once)
     assert (facts["model"], facts["step"], facts["tokens"]) == (str(trained_once), "4 of 4", "12 at most")
     assert facts["seed"] == "123 to 124, one for each text"
@@ -135,7 +135,7 @@ def test_the_page_says_how_it_was_made(shown, trained_once):
 def test_a_model_that_is_not_a_run_has_no_step(llm, trained, tmp_path):
     checkpoint = trained / "ckpt" / (trained / "ckpt" / "latest").read_text().strip()
     alone = shutil.copytree(checkpoint, tmp_path / "alone")
-    assert llm("gallery", alone, "the", "--tokens", 1, "--samples", 1, "--out", "p.html", "--device", "cpu").code == 0
+    assert llm("compare-decoding", alone, "the", "--max-tokens", 1, "--samples", 1, "--out", "p.html", "--device", "cpu").code == 0
     page = (tmp_path / "p.html").read_text(encoding="utf-8")
     assert "<dt>step</dt>" not in page
     assert "<dt>seed</dt><dd>123</dd>" in page
@@ -206,30 +206,30 @@ def test_numbers():
 def test_a_model_without_its_text_has_no_overlap(llm, trained, tmp_path):
     checkpoint = trained / "ckpt" / (trained / "ckpt" / "latest").read_text().strip()
     alone = shutil.copytree(checkpoint, tmp_path / "alone")
-    result = llm("gallery", alone, "the", "--tokens", 3, "--device", "cpu")
+    result = llm("compare-decoding", alone, "the", "--max-tokens", 3, "--device", "cpu")
     assert result.code == 0, result.err
     assert "held-out text" not in result.out
     assert re.search(r"^greedy +\S+ +\S+ +\S+ +\S+ +– +\d", result.out, re.M)
 
 
 def test_faults_are_one_line(llm, trained):
-    result = llm("gallery", trained, "the", "--tokens", 0)
-    assert (result.code, result.err) == (2, "llm-scratch: --tokens: 0 is out of range; give a whole number from 1 to 2147483647\n")
+    result = llm("compare-decoding", trained, "the", "--max-tokens", 0)
+    assert (result.code, result.err) == (2, "llm-scratch: --max-tokens: 0 is out of range; give a whole number from 1 to 2147483647\n")
 
 
 def test_page_shows_the_other_strategies_when_one_cannot_continue_the_prompt(llm, trained, tmp_path):
     prompt = "the hen sat on the red mat"
-    result = llm("gallery", trained, prompt, "--tokens", 3, "--device", "cpu")
+    result = llm("compare-decoding", trained, prompt, "--max-tokens", 3, "--device", "cpu")
     assert result.code == 0, result.err
     assert "beam: not shown: the prompt has 26 tokens and the model sees 16" in result.err
     assert f"warning: the prompt has {len(prompt)} tokens and the model sees 16: the first 10 are dropped" in result.err
-    page = (tmp_path / "gallery.html").read_text()
+    page = (tmp_path / "compare-decoding.html").read_text()
     assert "contrastive" in page
     assert ">beam<" not in page
 
 
 def test_page_is_written_when_the_validation_text_is_too_short(llm, trained, tmp_path):
-    result = llm("gallery", trained, "the", "--tokens", 600, "--device", "cpu")
+    result = llm("compare-decoding", trained, "the", "--max-tokens", 600, "--device", "cpu")
     assert result.code == 0, result.err
     assert "validation text: not shown" in result.err or "held-out text" in result.out
-    assert (tmp_path / "gallery.html").is_file()
+    assert (tmp_path / "compare-decoding.html").is_file()

@@ -14,20 +14,20 @@ def test_list_has_every_source_and_where_it_is(llm, monkeypatch, tmp_path, data_
     monkeypatch.delenv("LLM_SCRATCH_DATA", raising=False)
     out = llm("data", "list").out
     assert all(re.search(rf"^{name}", out, re.M) for name in SOURCES)
-    assert "llm-scratch data get verdict" in out
+    assert "llm-scratch data download verdict" in out
     assert max(map(len, out.splitlines())) <= 80
     monkeypatch.setenv("LLM_SCRATCH_DATA", str(data_dir))
-    assert "data get" not in llm("data", "list").out
+    assert "data download" not in llm("data", "list").out
 
 
-def test_get_says_where_the_file_lies(llm, monkeypatch, data_dir):
+def test_download_prints_the_path_of_the_file(llm, monkeypatch, data_dir):
     monkeypatch.setenv("LLM_SCRATCH_DATA", str(data_dir))
-    result = llm("data", "get", "verdict", "stories")
+    result = llm("data", "download", "verdict", "stories")
     assert result.out == f"verdict: {data_dir / 'the-verdict.txt'}\nstories: needs no download\n"
 
 
-def test_get_of_gpt2(llm, gpt2):
-    assert llm("data", "get", "gpt2").out.startswith("gpt2: /")
+def test_download_of_gpt2_prints_the_path_of_its_vocabulary(llm, gpt2):
+    assert llm("data", "download", "gpt2").out.startswith("gpt2: /")
 
 
 def test_show_counts(llm, text_file):
@@ -46,8 +46,8 @@ def test_show_of_stories_says_the_floor(llm):
     assert f"floor       {want:.4f} bits per byte" in llm("data", "show", "stories:20").out
 
 
-def test_help_of_get_names_all_that_can_be_downloaded(llm):
+def test_help_of_download_names_everything_downloadable(llm):
     from llm_scratch.data.sources import DOWNLOADED
 
-    out = " ".join(llm("data", "get", "--help").out.replace("│", " ").split())
+    out = " ".join(llm("data", "download", "--help").out.replace("│", " ").split())
     assert ", ".join([*DOWNLOADED, "gpt2"]) in out

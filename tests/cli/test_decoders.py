@@ -11,7 +11,7 @@ from llm_scratch.generation.beam import beam_search
 from llm_scratch.generation.decode import encode_prompt
 from llm_scratch.loading import load
 
-WORDS = ["the hen", "--tokens", "8"]
+WORDS = ["the hen", "--max-tokens", "8"]
 
 
 def test_beam_prints_the_best_texts(llm, trained):
@@ -26,7 +26,7 @@ def test_beam_prints_the_best_texts(llm, trained):
 @pytest.mark.parametrize("decoder", ["speculative", "lookup"])
 def test_greedy_text_with_guesses_is_plain_greedy(decoder, llm, trained):
     draft = ["--draft", trained] if decoder == "speculative" else []
-    guessed = llm("generate", trained, *WORDS, "--temperature", "0", "--decoder", decoder, "--guesses", "3", *draft)
+    guessed = llm("generate", trained, *WORDS, "--temperature", "0", "--decoder", decoder, "--draft-tokens", "3", *draft)
     assert guessed.out == llm("generate", trained, *WORDS, "--temperature", "0").out
     assert re.search(r"\[8 tokens .* seed \d+\]", guessed.err)
 
@@ -48,7 +48,7 @@ def test_contrastive_with_one_candidate_is_greedy(llm, trained):
     [
         (["--decoder", "beam", "--top-k", "3"], "--top-k says nothing to --decoder beam; it is for sample, speculative, lookup"),
         (["--decoder", "beam", "--seed", "3"], "--seed says nothing to --decoder beam"),
-        (["--decoder", "beam", "--on-full", "slide"], "--on-full slide says nothing to --decoder beam"),
+        (["--decoder", "beam", "--context-overflow", "slide"], "--context-overflow slide says nothing to --decoder beam"),
         (["--beams", "3"], "--beams says nothing to --decoder sample; it is for beam"),
         (["--decoder", "lookup", "--mirostat", "3"], "--mirostat says nothing to --decoder lookup"),
         (["--decoder", "lookup", "--draft", "x"], "--draft says nothing to --decoder lookup"),
@@ -67,9 +67,9 @@ def test_a_flag_that_would_be_ignored_is_an_error(words, said, llm, trained):
     ("decoder", "on_full"), [("beam", None), ("beam", "stop"), ("sample", "stop"), ("contrastive", "stop"), ("lookup", "stop")]
 )
 def test_a_prompt_after_which_nothing_fits_is_an_error(decoder, on_full, llm, trained):
-    words = ["--decoder", decoder, *(["--on-full", on_full] if on_full else [])]
+    words = ["--decoder", decoder, *(["--context-overflow", on_full] if on_full else [])]
     for n, code in ((16, 0), (17, 3)):
-        result = llm("generate", trained, ("the hen " * 3)[:n], "--tokens", 3, *words)
+        result = llm("generate", trained, ("the hen " * 3)[:n], "--max-tokens", 3, *words)
         assert result.code == code
     assert result.out == ""
     assert "the prompt has 17 tokens and the model sees 16" in result.err
@@ -77,7 +77,7 @@ def test_a_prompt_after_which_nothing_fits_is_an_error(decoder, on_full, llm, tr
 
 @pytest.mark.parametrize("decoder", ["sample", "contrastive", "lookup"])
 def test_a_long_prompt_slides_unless_it_is_to_stop(decoder, llm, trained):
-    result = llm("generate", trained, "the hen " * 3, "--tokens", 3, "--decoder", decoder)
+    result = llm("generate", trained, "the hen " * 3, "--max-tokens", 3, "--decoder", decoder)
     assert result.code == 0
     assert re.search(r"\[[1-3] tokens in", result.err)
 

@@ -21,7 +21,7 @@ CASES = {
     "unknown setting": ([*Q, "--train.lrr", "1e-3"], 2, "unknown setting 'train.lrr'; did you mean 'train.lr'?"),
     "unknown setting with =": ([*Q, "--train.lrr=1e-3"], 2, "unknown setting 'train.lrr'; did you mean 'train.lr'?"),
     "setting without its group": ([*Q, "--lr", "1e-3"], 2, "unknown option '--lr'; did you mean '--train.lr'?"),
-    "unknown option": (["generate", "{run}", "x", "--tokns", "3"], 2, "unknown option '--tokns'; did you mean '--tokens'?"),
+    "unknown option": (["generate", "{run}", "x", "--tokns", "3"], 2, "unknown option '--tokns'; did you mean '--max-tokens'?"),
     "nothing like it": ([*Q, "--qqqqqq"], 2, "unknown option '--qqqqqq'; --help lists what there is"),
     "not a whole number": ([*Q, "--train.steps", "many"], 2, "--train.steps is 'many'; expected a whole number"),
     "not a number": ([*Q, "--train.lr", "fast"], 2, "--train.lr is 'fast'; expected a number"),
@@ -92,9 +92,9 @@ CASES = {
         2,
         "is not a name for a .json file",
     ),
-    "download of nothing": (["data", "get"], 2, "NAME is missing; there are"),
-    "download unknown": (["data", "get", "vedict"], 2, "unknown source 'vedict'; did you mean 'verdict'?"),
-    "no network": (["data", "get", "verdict"], 3, "cannot download the-verdict.txt: the network is switched off"),
+    "download of nothing": (["data", "download"], 2, "NAME is missing; there are"),
+    "download unknown": (["data", "download", "vedict"], 2, "unknown source 'vedict'; did you mean 'verdict'?"),
+    "no network": (["data", "download", "verdict"], 3, "cannot download the-verdict.txt: the network is switched off"),
     "no network for training": (["train", "verdict"], 3, "cannot download the-verdict.txt"),
     "how many stories": (["data", "show", "stories:many"], 2, "does not say how many stories"),
     "unknown preset to print": (["config", "quikstart"], 2, "unknown preset 'quikstart'"),
@@ -158,7 +158,7 @@ def damage(folder: Path) -> None:
 def test_a_damaged_checkpoint_is_told_and_the_older_one_taken(llm, trained, caplog):
     best = (trained / "ckpt" / "best").read_text().strip()
     damage(trained / "ckpt" / best)
-    result = llm("generate", trained, "the", "--tokens", "3", "--device", "cpu")
+    result = llm("generate", trained, "the", "--max-tokens", "3", "--device", "cpu")
     assert result.code == 0
     assert result.out.startswith("the")
     assert f"{best} is damaged" in caplog.text

@@ -12,7 +12,7 @@ def test_a_run_is_written_compared_and_read_again(llm, trained):
     assert (result.code, result.err) == (0, "")
     assert "transformers reads the same model: logits differ by at most" in result.out
     assert "ids of 1,000 texts are equal" in result.out
-    words = ["the hen", "--tokens", "9", "--seed", "1", "--device", "cpu"]
+    words = ["the hen", "--max-tokens", "9", "--seed", "1", "--device", "cpu"]
     assert llm("generate", "out", *words).out == llm("generate", trained, *words).out
     again = llm("export", "hf", trained, "out")
     assert again.code == 2

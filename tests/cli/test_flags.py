@@ -79,8 +79,8 @@ def test_every_setting_is_a_flag():
 
 
 def test_scan_tells_words_from_values():
-    words, given = split_args(Generate, ["runs/x", "--seed", "3", "a prompt", "--tokens=5", "-"])
-    assert (words, given) == (["runs/x", "a prompt", "-"], {"--seed": "3", "--tokens": "5"})
+    words, given = split_args(Generate, ["runs/x", "--seed", "3", "a prompt", "--max-tokens=5", "-"])
+    assert (words, given) == (["runs/x", "a prompt", "-"], {"--seed": "3", "--max-tokens": "5"})
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -104,11 +104,11 @@ def test_run_first_runs_the_users_file(tmp_path, monkeypatch):
 
 
 def test_words_after_two_dashes_are_text(llm, trained):
-    words, given = split_args(Generate, ["runs/x", "--tokens", "3", "--", "--wow", "--help", "-x"])
-    assert (words, given) == (["runs/x", "--wow", "--help", "-x"], {"--tokens": "3"})
+    words, given = split_args(Generate, ["runs/x", "--max-tokens", "3", "--", "--wow", "--help", "-x"])
+    assert (words, given) == (["runs/x", "--wow", "--help", "-x"], {"--max-tokens": "3"})
     assert parse(Generate, ["runs/x", "--", "--wow", "-x"], "llm-scratch generate").prompts == ("--wow", "-x")
     (trained.parent / "prompt.txt").write_text("the")
-    for verb, more in (("generate", ["--tokens", "2"]), ("tokenizer show", []), ("gallery", ["--tokens", "2"])):
+    for verb, more in (("generate", ["--max-tokens", "2"]), ("tokenizer show", []), ("compare-decoding", ["--max-tokens", "2"])):
         result = llm(*verb.split(), *([trained] if verb != "tokenizer show" else ["gpt2"]), *more, "--", "--debug")
         assert "unknown option" not in result.err
         assert "Traceback" not in result.err
@@ -124,7 +124,7 @@ def test_quoted_home_folders_are_expanded_in_every_path(monkeypatch, tmp_path):
     assert (got.train.steps, got.out) == (3, str(tmp_path / "x"))
 
 
-NO_PATHS = {"config", "data list", "data get"}
+NO_PATHS = {"config", "data list", "data download", "doctor"}
 
 
 @pytest.mark.parametrize("verb", COMMANDS)

@@ -116,7 +116,7 @@ def test_a_folder_that_cannot_be_written_is_named_with_what_to_do(tmp_path, monk
         ["tokenizer", "train", "stories:20"],
         ["train", "quickstart"],
         ["quantize", "{run}"],
-        ["gallery", "{run}", "the", "--out", "g.html"],
+        ["compare-decoding", "{run}", "the", "--out", "g.html"],
         ["plot", "{run}"],
         ["export", "hf", "{run}", "folder"],
         ["import", "{run}", "--out", "folder"],

@@ -25,7 +25,7 @@ def endless(run):
 def test_the_text_is_that_of_stream(llm, trained):
     model, tokenizer = load(trained)
     want = "the hen" + "".join(stream(model, tokenizer, "the hen", max_new_tokens=20, temperature=0.5, top_k=5, top_p=0.9, seed=3))
-    words = ["--tokens", "20", "--temperature", "0.5", "--top-k", "5", "--top-p", "0.9", "--seed", "3", "--device", "cpu"]
+    words = ["--max-tokens", "20", "--temperature", "0.5", "--top-k", "5", "--top-p", "0.9", "--seed", "3", "--device", "cpu"]
     result = llm("generate", trained, "the hen", *words)
     assert (result.code, result.out) == (0, want + "\n")
     assert re.fullmatch(r"\n\[20 tokens in \d+\.\d s, \d+ tokens/s, the first after \d+\.\d{3} s, seed 3\]\n\[(.+)\]\n", result.err)
@@ -35,7 +35,7 @@ def test_the_text_is_that_of_stream(llm, trained):
 def test_a_precision_that_is_asked_for_is_taken_and_told(llm, trained, monkeypatch):
     seen = []
     monkeypatch.setattr(GPTModel, "new_cache", lambda self, n: seen.append(self.tok_emb.weight.dtype) or cache(self, n))
-    words = ["generate", trained, "the", "--tokens", "3", "--seed", "1", "--device", "cpu"]
+    words = ["generate", trained, "the", "--max-tokens", "3", "--seed", "1", "--device", "cpu"]
     for dtype in ("bfloat16", "float16", "float32"):
         result = llm(*words, "--dtype", dtype)
         assert result.code == 0
@@ -49,47 +49,48 @@ def test_a_precision_that_is_asked_for_is_taken_and_told(llm, trained, monkeypat
 
 
 def test_prompts_and_samples_have_a_blank_line_between_and_differ(llm, trained):
-    words = ["generate", trained, "the", "fox", "--samples", "2", "--tokens", "12", "--seed", "1", "--temperature", "1.5"]
+    words = ["generate", trained, "the", "fox", "--samples", "2", "--max-tokens", "12", "--seed", "1", "--temperature", "1.5"]
     result = llm(*words)
     texts = result.out.removesuffix("\n").split("\n\n\n")
     assert [text[:3] for text in texts] == ["the", "the", "fox", "fox"]
     assert len(set(texts)) == 4
     assert (
-        llm("generate", trained, "the", "fox", "--samples", "2", "--tokens", "12", "--seed", "1", "--temperature", "1.5").out == result.out
+        llm("generate", trained, "the", "fox", "--samples", "2", "--max-tokens", "12", "--seed", "1", "--temperature", "1.5").out
+        == result.out
     )
 
 
 def test_standard_input(llm, trained, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"the hen\n")))
-    assert llm("generate", trained, "-", "--tokens", "0", "--seed", "1").out == "the hen\n"
+    assert llm("generate", trained, "-", "--max-tokens", "0", "--seed", "1").out == "the hen\n"
 
 
 def test_without_a_seed_it_is_drawn_and_told(llm, trained):
-    result = llm("generate", trained, "the", "--tokens", "8", "--temperature", "2")
+    result = llm("generate", trained, "the", "--max-tokens", "8", "--temperature", "2")
     seed = re.search(r"seed (\d+)", result.err)[1]
-    assert llm("generate", trained, "the", "--tokens", "8", "--temperature", "2", "--seed", seed).out == result.out
+    assert llm("generate", trained, "the", "--max-tokens", "8", "--temperature", "2", "--seed", seed).out == result.out
 
 
 def test_without_a_prompt_the_model_begins_by_itself(llm, trained):
-    assert llm("generate", trained, "--tokens", "5", "--seed", "1").code == 0
+    assert llm("generate", trained, "--max-tokens", "5", "--seed", "1").code == 0
 
 
 def test_a_run_is_found_by_its_name_in_runs(llm, trained, tmp_path):
     (tmp_path / "runs").mkdir()
     trained.rename(tmp_path / "runs" / "2026-07-01-shakespeare")
-    assert llm("generate", "shakespeare", "the", "--tokens", "1").code == 0
+    assert llm("generate", "shakespeare", "the", "--max-tokens", "1").code == 0
 
 
 def test_a_sample_of_a_batch_is_the_text_of_its_seed(llm, trained):
-    words = ["--tokens", "15", "--temperature", "1.2"]
+    words = ["--max-tokens", "15", "--temperature", "1.2"]
     together = llm("generate", trained, "the", "--samples", "3", "--seed", "5", *words).out.removesuffix("\n").split("\n\n\n")
     assert together == [llm("generate", trained, "the", "--seed", 5 + n, *words).out.removesuffix("\n") for n in range(3)]
 
 
 def test_a_prompt_from_a_file(llm, trained, tmp_path):
     (tmp_path / "prompt.txt").write_text("the red\nhen\n")
-    assert llm("generate", trained, "--file", "prompt.txt", "--tokens", "0", "--seed", "1").out == "the red\nhen\n"
-    assert llm("generate", trained, "fox", "--file", "prompt.txt", "--tokens", "0").out == "fox\n\n\nthe red\nhen\n"
+    assert llm("generate", trained, "--file", "prompt.txt", "--max-tokens", "0", "--seed", "1").out == "the red\nhen\n"
+    assert llm("generate", trained, "fox", "--file", "prompt.txt", "--max-tokens", "0").out == "fox\n\n\nthe red\nhen\n"
     for name, wrong in (("none.txt", "No such file"), ("empty.txt", "is empty"), ("bytes.txt", "not UTF-8")):
         (tmp_path / "empty.txt").touch()
         (tmp_path / "bytes.txt").write_bytes(b"\xff\x00")
@@ -99,21 +100,21 @@ def test_a_prompt_from_a_file(llm, trained, tmp_path):
 
 
 def test_a_stop_string_ends_the_text(llm, trained):
-    words = ["generate", trained, "the", "--tokens", "60", "--seed", "2", "--temperature", "1.3", *endless(trained)]
+    words = ["generate", trained, "the", "--max-tokens", "60", "--seed", "2", "--temperature", "1.3", *endless(trained)]
     whole = llm(*words).out
     letter = whole[9]
     assert llm(*words, "--stop", letter).out.removesuffix("\n") == whole[: whole.index(letter, 3)]
 
 
 def test_probabilities_are_spelled_where_there_are_no_colours(llm, trained):
-    words = ["generate", trained, "the", "--tokens", "9", "--seed", "2", *endless(trained)]
+    words = ["generate", trained, "the", "--max-tokens", "9", "--seed", "2", *endless(trained)]
     assert re.sub(r"\{\d+%\}", "", llm(*words, "--show-probs").out) == llm(*words).out
     assert len(re.findall(r"\{\d+%\}", llm(*words, "--show-probs").out)) == 9
 
 
 def test_a_context_that_is_full_slides_or_stops(llm, trained):
-    words = ["generate", trained, "the", "--tokens", "40", "--seed", "1", *endless(trained)]
-    slid, stopped = (llm(*words, "--on-full", how) for how in ("slide", "stop"))
+    words = ["generate", trained, "the", "--max-tokens", "40", "--seed", "1", *endless(trained)]
+    slid, stopped = (llm(*words, "--context-overflow", how) for how in ("slide", "stop"))
     assert "[40 tokens" in slid.err
     assert "[14 tokens" in stopped.err
     assert slid.out.startswith(stopped.out.removesuffix("\n"))

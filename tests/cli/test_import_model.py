@@ -43,7 +43,7 @@ def test_a_file_becomes_a_run_that_trains_on_where_the_notebook_stopped(llm, fil
     assert "not in the file, taken as in the notebooks: activation GELU in its tanh form, norm eps 1e-05, dropout 0.1" in result.out
     assert "next  llm-scratch generate run\n" in result.out, "the usual prompt has letters that this tokenizer does not know"
     assert "llm-scratch train --config run/config.yaml --out run" in result.out
-    assert llm("generate", "run", "the hen", "--tokens", "5").code == 0
+    assert llm("generate", "run", "the hen", "--max-tokens", "5").code == 0
     assert llm("evaluate", "run").code == 0
     model, _ = load("run")
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), read("both.pth", Options(n_heads=1)).model.parameters(), strict=True))

@@ -69,13 +69,13 @@ def where(request, tmp_path, llm):
 def test_generate_writes_what_the_library_does(llm, where):
     model, tokenizer = load(where)
     want = "the hen" + "".join(stream(model, tokenizer, "the hen", max_new_tokens=9, temperature=0))
-    result = llm("generate", where, "the hen", "--tokens", "9", "--temperature", "0", "--device", "cpu")
+    result = llm("generate", where, "the hen", "--max-tokens", "9", "--temperature", "0", "--device", "cpu")
     assert (result.code, result.out.rstrip("\n")) == (0, want.rstrip("\n"))
 
 
 def test_chat_answers_what_the_library_does(llm, where, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO("the hen\na fox\n"))
-    result = llm("chat", where, "--tokens", "8", "--temperature", "0", "--device", "cpu")
+    result = llm("chat", where, "--max-tokens", "8", "--temperature", "0", "--device", "cpu")
     assert result.code == 0, result.err
     assert result.err in ("", "llm-scratch: warning: the context is full: the first turn is left out\n")
     model, tokenizer = load(where)

@@ -13,13 +13,13 @@ from llm_scratch.data.corpus import prepare
 from llm_scratch.evaluation.memorization import Overlap, SuffixIndex, continuations, overlap, sample_passages
 from llm_scratch.loading import load
 
-SMALL = ("--samples", 6, "--tokens", 20, "--window", 3, "--beginning", 2, "--device", "cpu")
+SMALL = ("--samples", 6, "--max-tokens", 20, "--window", 3, "--prefix-tokens", 2, "--device", "cpu")
 
 
 def test_the_table_is_what_the_parts_give(llm, trained):
     model, tokenizer = load(trained)
     corpus = prepare(load_run_info(trained).config, tokenizer)
-    result = llm("memorise", trained, *SMALL)
+    result = llm("memorization", trained, *SMALL)
     assert result.code == 0, result.err
     index = SuffixIndex(corpus.train)
     for name, ids in (("held-out", corpus.val), ("training", corpus.train)):
@@ -34,7 +34,7 @@ def test_the_table_is_what_the_parts_give(llm, trained):
 
 
 def test_the_same_seed_gives_the_same_table(llm, trained):
-    assert llm("memorise", trained, *SMALL).out == llm("memorise", trained, *SMALL).out
+    assert llm("memorization", trained, *SMALL).out == llm("memorization", trained, *SMALL).out
 
 
 def row(share: float, stderr: float = 0.01, longest: int = 9) -> Overlap:
@@ -60,24 +60,24 @@ def test_the_verdict(held_out, training, begins):
     ("words", "says"),
     [
         (("--samples", 0), "--samples: 0 is out of range; give a whole number from 1 to 1000000"),
-        (("--tokens", 5), "tokens=5 is shorter than window=20; give --tokens 20 or more"),
+        (("--max-tokens", 5), "--max-tokens=5 is shorter than --window=20; give --max-tokens 20 or more"),
     ],
 )
 def test_settings_out_of_range(words, says, llm, trained):
-    result = llm("memorise", trained, *words)
+    result = llm("memorization", trained, *words)
     assert (result.code, result.err) == (2, f"llm-scratch: {says}\n")
 
 
 def test_a_model_without_its_text_is_told_so(llm, trained, tmp_path):
     checkpoint = trained / "ckpt" / (trained / "ckpt" / "latest").read_text().strip()
     alone = shutil.copytree(checkpoint, tmp_path / "alone")
-    assert llm("memorise", checkpoint, *SMALL).code == 0  # beside its run, it is known
-    result = llm("memorise", alone)
+    assert llm("memorization", checkpoint, *SMALL).code == 0  # beside its run, it is known
+    result = llm("memorization", alone)
     assert result.code == 2
     assert "expected a run directory" in result.err
 
 
 def test_beginning_longer_than_the_context_is_reported(llm, trained):
-    result = llm("memorise", trained, "--samples", 2, "--beginning", 20, "--tokens", 5, "--window", 3)
+    result = llm("memorization", trained, "--samples", 2, "--prefix-tokens", 20, "--max-tokens", 5, "--window", 3)
     assert result.code == 0, result.err
     assert result.err.count("tokens and the model sees 16: the first") == 1

@@ -40,16 +40,24 @@ def test_every_number_flag_has_a_range(verb):
 
 
 WORDS = {
-    "generate": (["{run}", "the", "--tokens", "2"], [name for _, name in number_flags(command("generate"))]),
-    "memorise": (["{run}", "--samples", "2", "--tokens", "5", "--window", "3"], ["samples", "tokens", "window", "beginning", "seed"]),
-    "gallery": (["{run}", "the", "--tokens", "2"], ["tokens", "seed"]),
+    "generate": (["{run}", "the", "--max-tokens", "2"], [name for _, name in number_flags(command("generate"))]),
+    "memorization": (
+        ["{run}", "--samples", "2", "--max-tokens", "5", "--window", "3"],
+        ["samples", "max_tokens", "window", "prefix_tokens", "seed"],
+    ),
+    "compare-decoding": (["{run}", "the", "--max-tokens", "2"], ["max_tokens", "seed"]),
     "train": (["shakespeare", "--print-config", "--data.source", "file:{text}"], [name for _, name in number_flags(command("train"))]),
     "import": (["{text}", "--out", "imported"], ["heads", "drop_rate"]),
     "tokenizer train": (["stories:20", "--vocab-size", "260"], ["vocab_size", "workers"]),
     "data prepare": (["{text}", "--out", "shards", "--tokenizer", "bpe", "--vocab-size", "260"], ["vocab_size", "workers"]),
 }
-DECODER = {"beams": "beam", "length_penalty": "beam", "candidates": "contrastive", "alpha": "contrastive", "guesses": "lookup"}
-LONG = {("memorise", "samples"), ("generate", "tokens"), ("generate", "samples"), ("gallery", "tokens")}  # large numbers are long work
+DECODER = {"beams": "beam", "length_penalty": "beam", "candidates": "contrastive", "alpha": "contrastive", "draft_tokens": "lookup"}
+LONG = {
+    ("memorization", "samples"),
+    ("generate", "max_tokens"),
+    ("generate", "samples"),
+    ("compare-decoding", "max_tokens"),
+}  # large numbers are long work
 
 
 @pytest.mark.parametrize(("verb", "name"), [(verb, name) for verb, (_, names) in WORDS.items() for name in names])
@@ -69,7 +77,7 @@ def test_extreme_numbers_work_or_are_refused_in_one_line(verb, name, llm, traine
             assert (result.code, result.out) == (2, "")
 
 
-@pytest.mark.parametrize("name", ["temperature", "top_p", "mirostat", "presence_penalty", "seed", "tokens", "logit_bias"])
+@pytest.mark.parametrize("name", ["temperature", "top_p", "mirostat", "presence_penalty", "seed", "max_tokens", "logit_bias"])
 def test_chat_refuses_extreme_numbers_and_continues(name, llm, trained_once, monkeypatch):
     lines = iter([*(f"/set {name} {'3=' * (name == 'logit_bias')}{value}" for value in EXTREMES), "/show"])
 
@@ -88,7 +96,7 @@ def test_chat_refuses_extreme_numbers_and_continues(name, llm, trained_once, mon
 
 
 def test_check_numbers_looks_at_every_field():
-    cls = command("gallery")
+    cls = command("compare-decoding")
     with pytest.raises(OutOfRange, match="seed: -1"):
         check_numbers(cls("run", "prompt", seed=-1))
-    assert {"seed", "tokens"} <= {f.name for f in fields(cls)} & set(RANGES)
+    assert {"seed", "max_tokens"} <= {f.name for f in fields(cls)} & set(RANGES)

@@ -43,7 +43,7 @@ def test_prepare_check_train_and_write(prepare, llm):
     assert trained.code == 0, trained.err
     assert "2,157 tokens to learn from, 540 held out, 1.00 bytes a token" in trained.out
     assert llm("evaluate", "run").code == 0
-    assert llm("generate", "run", "the", "--tokens", "3").code == 0
+    assert llm("generate", "run", "the", "--max-tokens", "3").code == 0
     assert "the hen sat on the red mat" in llm("data", "show", "shards:out").out
 
 

@@ -34,7 +34,7 @@ def test_a_run_in_few_bits_is_a_run(bits, llm, wide):
     ids = torch.tensor([tokenizer.encode("the hen sat")])
     assert torch.equal(few(ids), quantize(want, bits)(ids)), "what is written is what was measured"
     assert load_run_info(Path(f"wide-int{bits}")).config.model.bits == bits
-    for verb in (("generate", f"wide-int{bits}", "the", "--tokens", 5, "--seed", 1), ("evaluate", f"wide-int{bits}")):
+    for verb in (("generate", f"wide-int{bits}", "the", "--max-tokens", 5, "--seed", 1), ("evaluate", f"wide-int{bits}")):
         assert llm(*verb).code == 0
 
 
@@ -47,7 +47,7 @@ def test_without_a_compiler_that_is_said(llm, trained, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("words", [("--samples", 2), ("--decoder", "beam"), ("--decoder", "lookup")])
 def test_what_packed_matrices_do_faster_is_not_compiled(llm, trained, words):
-    result = llm("generate", trained, "the", "--tokens", 5, "--compile", *words)
+    result = llm("generate", trained, "the", "--max-tokens", 5, "--compile", *words)
     assert (result.code, "not compiled: for several tokens at a time" in result.err) == (0, True), result.err
 
 
@@ -64,7 +64,7 @@ def test_compiled_it_writes_the_same_and_the_program_is_kept(llm, wide, bits, tm
     monkeypatch.setenv("LLM_SCRATCH_CACHE", str(tmp_path / "cache"))
     if bits == 8:
         assert llm("quantize", wide).code == 0
-    words = ("generate", wide if bits == 32 else "wide-int8", "the", "--tokens", 20, "--temperature", 0)
+    words = ("generate", wide if bits == 32 else "wide-int8", "the", "--max-tokens", 20, "--temperature", 0)
     plain, compiled = llm(*words), llm(*words, "--compile")
     assert (compiled.code, compiled.out) == (0, plain.out)
     assert ", compiled]" in compiled.err

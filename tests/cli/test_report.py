@@ -29,4 +29,4 @@ def test_a_quantized_and_an_imported_model_have_a_page(llm, trained):
         result = llm("report", name)
         assert (result.code, result.err) == (0, "")
         assert words in (trained.parent / name / "report.html").read_text(encoding="utf-8")
-    assert llm("generate", "few", "the", "--tokens", "2").code == 0, "the page does not damage the run"
+    assert llm("generate", "few", "the", "--max-tokens", "2").code == 0, "the page does not damage the run"

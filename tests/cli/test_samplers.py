@@ -41,6 +41,6 @@ def test_a_bias_that_cannot_be_read_is_named(words):
     ],
 )
 def test_each_flag_changes_the_text(flag, llm, trained):
-    words = ["generate", trained, "the", "--tokens", "15", "--seed", "3", "--temperature", "2"]
+    words = ["generate", trained, "the", "--max-tokens", "15", "--seed", "3", "--temperature", "2"]
     assert llm(*words, *flag).out != llm(*words).out
     assert llm(*words, *flag).out == llm(*words, *flag).out

@@ -30,7 +30,7 @@ COMMANDS = {
     "tokenizer train": ["tokenizer", "train", "file:{0}", "--vocab-size", "270"],
     "tokenizer compare": ["tokenizer", "compare", "a", "--source", "file:{0}"],
     "evaluate": ["evaluate", "{run}", "--text", "{0}"],
-    "generate": ["generate", "{run}", "--file", "{0}", "--tokens", "1"],
+    "generate": ["generate", "{run}", "--file", "{0}", "--max-tokens", "1"],
 }
 
 
@@ -53,7 +53,7 @@ def outputs(llm, trained, tmp_path, name):
     (tmp_path / "a.txt").write_bytes(FILES.get(name, TEXT.encode()))
     shown = llm("data", "show", "file:a.txt").out
     loss = llm("evaluate", trained, "--text", "a.txt").out
-    written = llm("generate", trained, "--file", "a.txt", "--tokens", "20", "--seed", "1").out
+    written = llm("generate", trained, "--file", "a.txt", "--max-tokens", "20", "--seed", "1").out
     prepared = llm("data", "prepare", "a.txt", "--out", f"shards {name}", "--tokenizer", "chars", "--workers", "1")
     assert prepared.code == 0, prepared.err
     return shown, loss, written, (tmp_path / f"shards {name}" / "shard-00000.bin").read_bytes()

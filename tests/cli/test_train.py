@@ -262,7 +262,7 @@ def test_a_run_with_gaps_in_its_ids_is_generated_from_and_measured(llm, tiny, tm
     words = ["--data.tokenizer", "gaps", "--model.vocab-size", "291", "--import", "mine.py", "--out", "x"]
     result = llm(*tiny, *words)
     assert result.code == 0, result.err
-    for command in (["generate", "x", "the", "--tokens", "60", "--temperature", "50", "--seed", "1"], ["evaluate", "x"]):
+    for command in (["generate", "x", "the", "--max-tokens", "60", "--temperature", "50", "--seed", "1"], ["evaluate", "x"]):
         result = llm(*command)
         assert result.code == 0, result.err
 

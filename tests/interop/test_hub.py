@@ -175,7 +175,7 @@ def test_the_command_line_takes_the_name(snapshot, monkeypatch, capsys, tmp_path
     from llm_scratch.cli import main
 
     cached(monkeypatch, snapshot)
-    assert main(["generate", "hf:org/tiny", "ab", "--tokens", "3", "--seed", "1", "--device", "cpu"]) == 0
+    assert main(["generate", "hf:org/tiny", "ab", "--max-tokens", "3", "--seed", "1", "--device", "cpu"]) == 0
     assert capsys.readouterr().out.startswith("ab")
     text = tmp_path / "text.txt"
     text.write_text("abba " * 30)

@@ -56,18 +56,18 @@ COMMANDS = {
     "fresh": Command(f"{NARROW} --out branch --fresh --force"),
     "evaluate": Command("evaluate run"),
     "evaluate-wide": Command("evaluate {wide}"),
-    "generate": Command(f"generate run '{UNUSUAL}' --tokens 30 --seed 1"),
+    "generate": Command(f"generate run '{UNUSUAL}' --max-tokens 30 --seed 1"),
 }
 COMMANDS |= {
-    f"generate-{dtype}": Command(f"generate {{wide}} 'the hen' --tokens 20 --seed 1 --dtype {dtype}")
+    f"generate-{dtype}": Command(f"generate {{wide}} 'the hen' --max-tokens 20 --seed 1 --dtype {dtype}")
     for dtype in ("auto", "float32", "bfloat16", "float16")
 }
 for bits in (8, 4):
     COMMANDS[f"quantize-{bits}"] = Command(f"quantize {{wide}} --bits {bits} --out int{bits}")
-    COMMANDS[f"generate-int{bits}"] = Command(f"generate int{bits} 'the hen' --tokens 20 --seed 1")
+    COMMANDS[f"generate-int{bits}"] = Command(f"generate int{bits} 'the hen' --max-tokens 20 --seed 1")
 COMMANDS |= {
-    "samples": Command("generate {wide} 'the hen' --samples 3 --tokens 10 --seed 1"),
-    "chat": Command("chat {wide} --tokens 10 --seed 1", stdin=f"{UNUSUAL}\n/save talk.json\n/load talk.json\nthe fox\n/exit\n"),
+    "samples": Command("generate {wide} 'the hen' --samples 3 --max-tokens 10 --seed 1"),
+    "chat": Command("chat {wide} --max-tokens 10 --seed 1", stdin=f"{UNUSUAL}\n/save talk.json\n/load talk.json\nthe fox\n/exit\n"),
     "export": Command("export hf run exported"),
     "data-prepare": Command("data prepare books.txt --out shards --tokenizer chars --workers 2"),
     "data-check": Command("data check shards"),

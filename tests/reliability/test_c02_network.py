@@ -27,7 +27,7 @@ open("hens.txt", "w").write(text)
 tiny = "--data.tokenizer chars --model.vocab-size 40 --model.context-length 16 --model.emb-dim 16 --model.n-heads 2 --model.n-layers 1"
 often = "--train.steps 4 --train.batch-size 2 --train.eval-every 2 --train.sample-every 2 --train.save-every 2 --train.prompt the"
 codes.append(main(["train", "shakespeare", "--data.source", "file:hens.txt", *tiny.split(), *often.split(), "--out", "run"]))
-codes.append(main(["generate", "run", "the hen", "--tokens", "5"]))
+codes.append(main(["generate", "run", "the hen", "--max-tokens", "5"]))
 codes.append(main(["evaluate", "run"]))
 print("codes", set(codes), "talks", said)
 """

@@ -49,7 +49,7 @@ def command(folder):
     """Train and write a text, in one process."""
     text = next(folder.glob("*.txt"))
     train = ["train", "shakespeare", "--data.source", f"file:{text}", *TINY.split(), "--out", str(folder / "my run")]
-    generate = ["generate", str(folder / "my run"), "the", "--tokens", "20"]
+    generate = ["generate", str(folder / "my run"), "the", "--max-tokens", "20"]
     return [sys.executable, "-c", BOTH, json.dumps([train, generate])]
 
 

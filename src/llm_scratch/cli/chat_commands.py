@@ -27,7 +27,7 @@ def set_(talk: ChatSession, words: str) -> None:
     """`/set NAME VALUE`: a sampler's flag, tokens, seed or system, or off to take a sampler back."""
     name, _, value = words.removeprefix("parameter ").strip().partition(" ")
     name, value = name.replace("-", "_"), value.strip()
-    names = [*SamplingFlags.__dataclass_fields__, "tokens", "seed", "system"]
+    names = [*SamplingFlags.__dataclass_fields__, "max_tokens", "seed", "system"]
     if name not in names:
         raise unknown("setting", name, names) if name else UserError(f"/set needs a name and a value; names: {', '.join(names)}")
     if name == "system":
@@ -38,9 +38,9 @@ def set_(talk: ChatSession, words: str) -> None:
         replace(talk.samplers, logit_bias=number).settings()  # refuses ids and numbers that cannot be
     else:
         check(name, number, f"/set {name}")
-    if name in ("tokens", "seed"):
-        if name == "tokens" and number is None:
-            raise UserError("/set tokens needs a whole number")
+    if name in ("max_tokens", "seed"):
+        if name == "max_tokens" and number is None:
+            raise UserError("/set max_tokens needs a whole number")
         setattr(talk, name, number)
     else:
         talk.samplers = replace(talk.samplers, **{name: number})
@@ -68,7 +68,9 @@ def show(talk: ChatSession, words: str) -> None:
     grid = table("", "", left=2)
     grid.show_header = False
     given = (
-        {"temperature": 0.8} | talk.samplers.settings() | {"tokens": talk.tokens, "seed": "by chance" if talk.seed is None else talk.seed}
+        {"temperature": 0.8}
+        | talk.samplers.settings()
+        | {"max_tokens": talk.max_tokens, "seed": "by chance" if talk.seed is None else talk.seed}
     )
     rows = {"model": talk.run, **given, "system": talk.conversation.system or "none", "turns": len(talk.conversation.turns)}
     for name, value in rows.items():

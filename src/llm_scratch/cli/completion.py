@@ -14,7 +14,7 @@ from llm_scratch.cli.chat_commands import COMMANDS
 from llm_scratch.cli.folders import RUNS_FOLDER
 from llm_scratch.cli.sampling_flags import SamplingFlags
 
-SETTINGS = [*(name for name in SamplingFlags.__dataclass_fields__), "tokens", "seed", "system"]
+SETTINGS = [*(name for name in SamplingFlags.__dataclass_fields__), "max_tokens", "seed", "system"]
 ON_OFF = ["on", "off"]
 
 

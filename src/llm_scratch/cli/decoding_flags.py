@@ -37,7 +37,7 @@ class DecodingFlags(SamplingFlags):
     """contrastive: among how many tokens to look (4 unless given)"""
     alpha: Annotated[float | None, option("FLOAT")] = None
     """contrastive: 0 is greedy, 1 looks at novelty alone (0.6 unless given)"""
-    guesses: Annotated[int | None, option("INT")] = None
+    draft_tokens: Annotated[int | None, option("INT")] = None
     """speculative, lookup: tokens to guess at once (4 unless given)"""
     draft: Annotated[str, option("RUN")] = ""
     """speculative: a smaller model of the same tokenizer, which guesses"""
@@ -53,7 +53,7 @@ class DecodingFlags(SamplingFlags):
             UserError: names the flag and the ways that know it.
         """
         ways = {"beams": "beam", "length_penalty": "beam", "candidates": "contrastive", "alpha": "contrastive"}
-        ways |= {"guesses": "speculative lookup", "draft": "speculative", "regex": "sample", "json_schema": "sample"}
+        ways |= {"draft_tokens": "speculative lookup", "draft": "speculative", "regex": "sample", "json_schema": "sample"}
         ways |= dict.fromkeys(self.settings(), "sample speculative lookup") | {"mirostat": "sample"}
         given = self.settings() | {name: value for name in ways if (value := getattr(self, name)) not in (None, "")}
         for name in given:
@@ -65,7 +65,7 @@ class DecodingFlags(SamplingFlags):
             raise UserError(f"--seed says nothing to --decoder {self.decoder}, which draws nothing")
         if self.decoder == "beam" and on_full == "slide":
             raise UserError(
-                "--on-full slide says nothing to --decoder beam, which compares whole texts and stops where the context is full"
+                "--context-overflow slide says nothing to --decoder beam, which compares whole texts and stops where the context is full"
             )
         if self.decoder == "contrastive" and samples > 1:
             raise UserError("contrastive search writes one text and no other; leave out --samples")
@@ -126,7 +126,7 @@ class DecodingFlags(SamplingFlags):
                 propose: Any = partial(speculative.prompt_lookup, **vocab)
                 if draft is not None:
                     propose = speculative.DraftModel(draft, chance, **settings)
-                guess = {"propose": propose, "n_guesses": self.guesses or 4, "generator": chance, "on_full": on_full}
+                guess = {"propose": propose, "n_guesses": self.draft_tokens or 4, "generator": chance, "on_full": on_full}
                 yield partial(speculative.speculative, **guess, **settings)
 
     def _draft(self, model: nn.Module) -> nn.Module | None:
@@ -160,4 +160,4 @@ def _check_room(model: nn.Module, tokenizer: Tokenizer, prompt: str) -> None:
 
     length, size = len(encode_prompt(model, tokenizer, prompt)), context_length(model)
     if size is not None and length > size:
-        raise UserError(f"the prompt has {length} tokens and the model sees {size}; shorten it, or leave out --on-full stop", DATA)
+        raise UserError(f"the prompt has {length} tokens and the model sees {size}; shorten it, or leave out --context-overflow stop", DATA)

@@ -1,13 +1,15 @@
-"""The doctor's letter about a run: how it is, what is wrong, by which numbers, and what to try.
+"""The diagnosis of a run's loss curve in the terminal or as JSON: problems, evidence, what to try.
 
-Proof: tests/cli/test_diagnosis.py.
+Tests: tests/cli/test_diagnosis.py.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.padding import Padding
 from rich.text import Text
@@ -18,68 +20,98 @@ from llm_scratch.cli.terminal import console, keeps_lines, table
 from llm_scratch.errors import CHECKPOINT, DATA, UserError
 from llm_scratch.formatting import format_count, shell_command
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from llm_scratch.reports.diagnosis import Finding
+
 STATUS_STYLES = {"ill": ("✗", PROBLEM), "watch": ("!", WARNING), "well": ("✓", GOOD)}
-MIN_CHECKS = 6  # checks that must have had something to say, before a run is called healthy
+MIN_CHECKS = 6
+"""Checks that must have had enough data before a run is called healthy."""
 
 
 def print_diagnosis(path: Path, as_json: bool = False) -> None:
-    """Print what `diagnose` finds in the run in `path`.
+    """Print what `diagnose` finds in the run directory `path`.
 
+    A model that was not trained here is not an error: one line describes it.
+
+    Args:
+        path: a run directory.
+        as_json: print one JSON object instead of a table.
     Raises:
-        UserError: no run there (code 4), or one too young to say anything about (code 3). A model that was not trained here is
-            not an error: a line says what it is.
+        UserError: not a run directory (code 4), or a run without an evaluation (code 3).
     """
     run = load_run_info(path)
     if run is None:
-        raise UserError(f"{path} is no run directory (no readable config.yaml); `llm-scratch runs list` shows what there is", CHECKPOINT)
+        raise UserError(
+            f"{path}: not a run directory (no readable config.yaml); list the runs with `llm-scratch runs list`",
+            CHECKPOINT,
+        )
     if reason := run.reason_without_curve:
-        _say_without_curve(run, reason, as_json)
+        _print_model_without_curve(run, reason, as_json)
         return
-    run.check_has_curve("doctor")
+    run.check_has_curve("runs", "diagnose")
     from llm_scratch.evaluation.skill_results import read_skills
     from llm_scratch.reports.diagnosis import diagnose
     from llm_scratch.training.plot import read_metrics
 
     rows = read_metrics(path)
-    found = diagnose(rows, run.config, read_skills(path))
-    if not found:
-        raise UserError(f"{path} is too young to be judged; let it reach its first evaluation", DATA)
-    done = max(row["step"] for row in rows if "step" in row)
+    findings = diagnose(rows, run.config, read_skills(path))
+    if not findings:
+        raise UserError(f"{path}: no evaluation yet; train at least train.eval_every steps", DATA)
+    step = max(row["step"] for row in rows if "step" in row)
     if as_json:
-        print(json.dumps({"run": str(path), "step": done, "steps": run.steps, "findings": {k: asdict(v) for k, v in found.items()}}))
+        values = {name: asdict(finding) for name, finding in findings.items()}
+        print(json.dumps({"run": str(path), "step": step, "steps": run.steps, "findings": values}))
         return
-    screen, ill = console(), [finding for finding in found.values() if finding.state == "ill"]
-    watch = [finding for finding in found.values() if finding.state == "watch"]
-    of = f" of {run.steps:,}" if run.steps else ""
+    screen = console()
+    total = f" of {run.steps:,}" if run.steps else ""
     screen.print(
-        f"{path}: {run.config.data.source}, {format_count(run.config.model.n_params)} parameters, step {done:,}{of}",
+        f"{path}: {run.config.data.source}, {format_count(run.config.model.n_params)} parameters, step {step:,}{total}",
         soft_wrap=keeps_lines(screen),
     )
     screen.print()
-    if ill:
-        screen.print(Text("It is not well: " + "; ".join(finding.what for finding in ill) + "."))
-    elif watch:
-        screen.print(Text("It is well, with something to watch: " + "; ".join(finding.what for finding in watch) + "."))
-    else:
-        screen.print("It is healthy." if run.finished and len(found) >= MIN_CHECKS else "Nothing is wrong so far; it is young.")
+    screen.print(Text(_summary(findings, run.finished)))
+    screen.print(Padding(_table(findings), (1, 0)))
+    screen.print(f"the curve: {shell_command('plot', path)}", soft_wrap=keeps_lines(screen))
+
+
+def _summary(findings: Mapping[str, Finding], finished: bool) -> str:
+    """The worst findings in one line."""
+    for state, title in (("ill", "Problems"), ("watch", "No problems. Warnings")):
+        texts = [finding.what for finding in findings.values() if finding.state == state]
+        if texts:
+            return f"{title}: {'; '.join(texts)}."
+    if finished and len(findings) >= MIN_CHECKS:
+        return "No problems: the run is healthy."
+    return "No problems so far; there are few evaluations yet."
+
+
+def _table(findings: Mapping[str, Finding]) -> Table:
+    """A row for each finding, problems first: mark, name, evidence and advice."""
     grid = table("", "", "", left=3)
     grid.show_header = False
-    for state, (mark, colour) in STATUS_STYLES.items():
-        for name, finding in found.items():
-            if finding.state == state:
-                said = Text(f"{finding.what}\n") + Text(finding.evidence)
-                grid.add_row(Text(mark, colour), name, said + Text(f"\n→ {finding.advice}", "bold") if finding.advice else said)
-    screen.print(Padding(grid, (1, 0)))
-    screen.print(f"see it: {shell_command('plot', path)}", soft_wrap=keeps_lines(screen))
+    for state, (mark, color) in STATUS_STYLES.items():
+        for name, finding in findings.items():
+            if finding.state != state:
+                continue
+            text = Text(f"{finding.what}\n") + Text(finding.evidence)
+            if finding.advice:
+                text += Text(f"\n→ {finding.advice}", "bold")
+            grid.add_row(Text(mark, color), name, text)
+    return grid
 
 
-def _say_without_curve(run: RunInfo, reason: str, as_json: bool) -> None:
-    """Print what a model is that was not trained here: there is nothing to diagnose."""
+def _print_model_without_curve(run: RunInfo, reason: str, as_json: bool) -> None:
+    """Describe a model that was not trained here, which leaves nothing to diagnose."""
     if as_json:
-        print(json.dumps({"run": str(run.path), "step": 0, "steps": 0, "description": run.description, "findings": {}}))
+        values = {"run": str(run.path), "step": 0, "steps": 0, "description": run.description}
+        print(json.dumps(values | {"findings": {}}))
         return
     screen = console()
     screen.print(f"{reason}.", soft_wrap=keeps_lines(screen))
     if origin := run.origin_with_curve:
-        screen.print(f"the run that it was made from: {shell_command('doctor', origin)}", soft_wrap=keeps_lines(screen))
-    screen.print(f"measure the model itself: {shell_command('evaluate', run.path)} --text FILE", soft_wrap=keeps_lines(screen))
+        command = shell_command("runs", "diagnose", origin)
+        screen.print(f"the run it was made from: {command}", soft_wrap=keeps_lines(screen))
+    command = shell_command("evaluate", run.path)
+    screen.print(f"measure the model itself: {command} --text FILE", soft_wrap=keeps_lines(screen))

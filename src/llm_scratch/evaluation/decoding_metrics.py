@@ -2,7 +2,7 @@
 
 No number says which text is good: greedy text has the lowest perplexity and repeats itself, wild text has all tokens different and no
 sense. Side by side with the numbers of real text they say in which direction a way of writing errs.
-Proof: tests/evaluation/test_decoding_metrics.py. On the command line: `llm-scratch gallery`.
+Proof: tests/evaluation/test_decoding_metrics.py. On the command line: `llm-scratch compare-decoding`.
 """
 
 from __future__ import annotations

@@ -36,6 +36,6 @@ def check_rows(model: nn.Module, rows: int, tokens: int) -> None:
     if rows * row > free:
         raise UserError(
             f"memory: {rows:,} texts at once need at least {format_bytes(rows * row)}, and {format_bytes(free)} are free; "
-            f"give --samples {max(1, free // (2 * row))} or fewer, or fewer --tokens",
+            f"give --samples {max(1, free // (2 * row))} or fewer, or fewer --max-tokens",
             RESOURCES,
         )

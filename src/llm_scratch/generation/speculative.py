@@ -57,7 +57,7 @@ def speculative(
     Raises:
         UserError: more than one row.
     """
-    check("guesses", n_guesses, "n_guesses")
+    check("draft_tokens", n_guesses, "n_guesses")
     for name, value in settings.items():
         check(name, value)
     if len(idx) != 1:

@@ -57,7 +57,7 @@ class Chat(Command, SamplingFlags):
     """a text before what you type"""
     transcript: Flag = False
     """make the prompt a transcript of the whole conversation, instead of what was typed last"""
-    tokens: int = 200
+    max_tokens: int = 200
     """longest answer"""
     seed: Annotated[int | None, option("INT")] = None
     """the same seed, the same answers to the same words"""
@@ -81,7 +81,7 @@ class Chat(Command, SamplingFlags):
             self.device,
             self.dtype,
             self.compile,
-            self.tokens,
+            self.max_tokens,
             self.seed,
             self.show_probs,
         )
@@ -107,7 +107,7 @@ class ChatSession:
     device: str
     dtype: Dtype
     compile: bool
-    tokens: int
+    max_tokens: int
     seed: int | None
     probs: bool
     run: str = ""
@@ -211,7 +211,7 @@ class ChatSession:
             self.model,  # type: ignore[arg-type]
             self.tokenizer,
             prompt,
-            max_new_tokens=self.tokens,
+            max_new_tokens=self.max_tokens,
             stop=STOP_STRINGS if self.conversation.transcript else [],
             seed=secrets.randbelow(2**31) if self.seed is None else self.seed + turn + RETRY_SEEDS * self.retries,
             top=0 if self.probs else None,
@@ -226,7 +226,7 @@ class ChatSession:
 
         room = context_length(self.model)  # type: ignore[arg-type]
         length = len(encode_prompt(self.model, self.tokenizer, text))  # type: ignore[arg-type]
-        return room is None or length <= room - min(self.tokens, room // 2)
+        return room is None or length <= room - min(self.max_tokens, room // 2)
 
 
 def read_input(marked: bool = False) -> str | None:

@@ -17,10 +17,10 @@ from tyro.conf import Positional, arg
 
 from llm_scratch.cli.commands.memorization import run_of
 from llm_scratch.cli.decoding_flags import DecodingFlags
+from llm_scratch.cli.decoding_page import format_number, render_html
 from llm_scratch.cli.device import load_for_inference
 from llm_scratch.cli.flags import Command, option
 from llm_scratch.cli.folders import check_can_write, resolve_model_path
-from llm_scratch.cli.gallery_page import format_number, render_html
 from llm_scratch.cli.prompts import read_text_argument
 from llm_scratch.cli.terminal import console, print_line, table
 from llm_scratch.errors import UserError
@@ -131,15 +131,15 @@ class CompareDecoding(Command):
     Overlap: tokens in the longest run in common with the training text of RUN.
 
     examples:
-      llm-scratch gallery quickstart "The story of Anna"
-      llm-scratch gallery gpt2 "Every effort moves you" --out gpt2.html
+      llm-scratch compare-decoding quickstart "The story of Anna"
+      llm-scratch compare-decoding gpt2 "Every effort moves you" --out gpt2.html
     """
 
     run_: Positional[Annotated[str, arg(name="run", metavar="RUN")]]
     """a run, a preset (its newest run), gpt2, hf:org/name, or a file or folder of weights (docs/weights.md)"""
     prompt: Positional[Annotated[str, arg(metavar="PROMPT")]]
     """where to begin; "-" reads standard input"""
-    tokens: int = 60
+    max_tokens: int = 60
     """how many to add at most"""
     samples: int = SAMPLES
     """texts of each method that draws at random"""
@@ -147,7 +147,7 @@ class CompareDecoding(Command):
     """of the first text of each method, the next ones count up; the same seed, the same texts"""
     draft: Annotated[str, option("RUN")] = ""
     """a smaller model of the same tokenizer: shows speculative decoding too"""
-    out: Annotated[str, option("FILE")] = "gallery.html"
+    out: Annotated[str, option("FILE")] = "compare-decoding.html"
     """the page, a file that needs no other"""
     device: str = "auto"
     """auto, cpu, cuda, mps"""
@@ -188,7 +188,7 @@ class CompareDecoding(Command):
             n = self.samples if draws(settings) else 1
             began = time.perf_counter()
             pieces: list[list[TextChunk]] = [[] for _ in range(n)]
-            rows = DecodingFlags(**settings).rows(model, tokenizer, prompt, self.seed, n, "slide", max_new_tokens=self.tokens, top=0)
+            rows = DecodingFlags(**settings).rows(model, tokenizer, prompt, self.seed, n, "slide", max_new_tokens=self.max_tokens, top=0)
             try:
                 for row, piece in rows:
                     pieces[row].append(piece)
@@ -217,7 +217,7 @@ class CompareDecoding(Command):
         corpus = prepare_text_of(run, tokenizer)
         index = SuffixIndex(corpus.train)
         try:
-            return index, reference_metrics(model, corpus.val, index, self.tokens, seed=self.seed)
+            return index, reference_metrics(model, corpus.val, index, self.max_tokens, seed=self.seed)
         except UserError as e:
             print_line(f"validation text: not shown: {e}", stderr=True)
             return index, None
@@ -228,12 +228,12 @@ class CompareDecoding(Command):
         facts = {"model": str(where)}
         if run is not None:
             facts["step"] = run.description or f"{run.step:,}" + (f" of {run.steps:,}" if run.steps else "")
-        words: list[str] = ["gallery", str(where), prompt, "--tokens", str(self.tokens), "--samples", str(self.samples)]
+        words: list[str] = ["compare-decoding", str(where), prompt, "--max-tokens", str(self.max_tokens), "--samples", str(self.samples)]
         words += ["--seed", str(self.seed), *(["--draft", self.draft] if self.draft else []), "--out", self.out]
         seeds = f"{self.seed}" if self.samples == 1 else f"{self.seed} to {self.seed + self.samples - 1}, one for each text"
         return facts | {
             "seed": seeds,
-            "tokens": f"{self.tokens} at most",
+            "tokens": f"{self.max_tokens} at most",
             "date": date.today().isoformat(),
             "command": shell_command(*words),
         }

@@ -48,10 +48,10 @@ def _where(name: str) -> str:
 
     if name not in DOWNLOADED:
         return "your files" if name in ("file", "shards") else "on this machine"
-    return "on this machine" if on_this_machine(name) else f"llm-scratch data get {name}"
+    return "on this machine" if on_this_machine(name) else f"llm-scratch data download {name}"
 
 
-def _get_gpt2() -> Path | None:
+def _download_gpt2() -> Path | None:
     """GPT-2's vocabulary, in tiktoken's cache."""
     from llm_scratch.tokenizers import gpt2
 
@@ -60,12 +60,12 @@ def _get_gpt2() -> Path | None:
 
 
 @dataclass(frozen=True)
-class GetSource(Command):
+class DownloadSource(Command):
     """Download what a source needs, once; "gpt2" is GPT-2's vocabulary.
 
     examples:
-      llm-scratch data get verdict
-      llm-scratch data get shakespeare gpt2
+      llm-scratch data download verdict
+      llm-scratch data download shakespeare gpt2
     """
 
     names: Positional[Annotated[tuple[str, ...], arg(metavar="NAME")]]
@@ -76,7 +76,7 @@ class GetSource(Command):
         from llm_scratch.data.sources import DOWNLOADED, SOURCES
         from llm_scratch.storage.download import FILES, fetch
 
-        downloads: dict[str, Callable[[], Path | None]] = {"gpt2": _get_gpt2}
+        downloads: dict[str, Callable[[], Path | None]] = {"gpt2": _download_gpt2}
         downloads |= {name: partial(fetch, file, *FILES[file]) for name, file in DOWNLOADED.items()}
         known = downloads.keys() | SOURCES.keys()
         if not self.names:

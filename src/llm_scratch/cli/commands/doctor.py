@@ -1,4 +1,7 @@
-"""How this machine is: what it has, what is missing, what mends it (how a run is: letter.py). Proof: tests/cli/test_doctor.py."""
+"""`doctor`: what this machine has, what is missing, and the command that fixes it.
+
+Tests: tests/cli/test_doctor.py. The diagnosis of a run: `runs diagnose`.
+"""
 
 from __future__ import annotations
 
@@ -7,81 +10,88 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 from rich.console import Console
 from rich.text import Text
-from tyro.conf import Positional, arg
 
 from llm_scratch import __version__
-from llm_scratch.cli.diagnosis import print_diagnosis
 from llm_scratch.cli.flags import Command, Flag
-from llm_scratch.cli.folders import resolve_model_path
 from llm_scratch.cli.styles import GOOD, PROBLEM
 from llm_scratch.cli.terminal import console, table
 from llm_scratch.errors import UserError
 from llm_scratch.extras import EXTRAS
-from llm_scratch.formatting import quote
+from llm_scratch.formatting import quote, shell_command
 from llm_scratch.storage.user_folders import find_cache_folder
 
 CORE = ("torch", "numpy", "regex", "safetensors", "tyro", "rich", "pyyaml", "tiktoken", "matplotlib")
 GIB = 2**30
 PIP = quote(sys.executable, "-m", "pip")
-NVIDIA = Path("/proc/driver/nvidia/version")  # is there when the driver is loaded
-FREE_DISK, FREE_MEMORY = 2 * GIB, 2 * GIB  # what the quickstart is comfortable with
+NVIDIA = Path("/proc/driver/nvidia/version")  # exists when the driver is loaded
+MIN_FREE_BYTES = 2 * GIB
+"""Free memory, and free disk space, that the quickstart preset runs well with."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the report. `mend` is the command that helps; "" when nothing is wrong."""
+    """One line of the report.
 
-    what: str
-    found: str
-    mend: str = ""
+    Attributes:
+        name: what was checked.
+        value: what was found.
+        fix: the command that helps; "" when nothing is wrong.
+    """
+
+    name: str
+    value: str
+    fix: str = ""
 
 
 @dataclass(frozen=True)
 class Doctor(Command):
-    """How a RUN is, by its curve; without one, how this machine is.
+    """Check this machine: what is installed, what is missing, how to fix it.
+
+    The diagnosis of a training run is `llm-scratch runs diagnose RUN`.
 
     examples:
       llm-scratch doctor
-      llm-scratch doctor runs/bard
+      llm-scratch doctor --remeasure
     """
 
-    run_: Positional[Annotated[str, arg(name="run", metavar="RUN", help_behavior_hint="")]] = ""
-    """a run directory, or a preset (its newest run); the machine is looked at unless given"""
-    json: Flag = False
-    """print what was found in the run as JSON"""
     remeasure: Flag = False
-    """forget which matrix products were fastest on this machine, and time them again"""
+    """time matrix products again instead of using the stored timings of this machine"""
+
+    @classmethod
+    def defaults(cls, words: list[str], given: Mapping[str, str], asks: bool) -> Doctor:
+        """The command without flags; see `flags.parse`.
+
+        Raises:
+            UserError: an argument, such as the name of a run; names the command for it.
+        """
+        if words:
+            raise UserError(f"doctor: unexpected argument {words[0]!r}; to check a run: {shell_command('runs', 'diagnose', words[0])}")
+        return cls()
 
     def run(self) -> None:
         """Print the report."""
-        if self.run_:
-            print_diagnosis(resolve_model_path(self.run_), self.json)
-            return
-        if self.json:
-            raise UserError("--json is of a run's findings; name a RUN (`llm-scratch runs list` shows them)")
-        rows = [*_python(), *_torch(), *_room(), *_files(), *_packages()]
+        rows = [*_python(), *_torch(), *_memory_and_disk(), *_files(), *_packages()]
         grid = table("", "", "", left=3)
         grid.show_header = False
         for row in rows:
-            grid.add_row(Text("✗", PROBLEM) if row.mend else Text("✓", GOOD), row.what, row.found)
-            if row.mend:
-                grid.add_row("", "", Text(f"→ {row.mend}", "bold"))
-        missing = sum(bool(row.mend) for row in rows)
-        could = f"{missing} thing{'s' * (missing != 1)} could be better; `llm-scratch train quickstart` needs none of them."
+            grid.add_row(Text("✗", PROBLEM) if row.fix else Text("✓", GOOD), row.name, row.value)
+            if row.fix:
+                grid.add_row("", "", Text(f"→ {row.fix}", "bold"))
+        missing = sum(bool(row.fix) for row in rows)
+        optional = f"{missing} thing{'s' * (missing != 1)} could be better; `llm-scratch train quickstart` needs none of them."
         screen = console()
         screen.print(grid)
-        self._products(screen)
-        screen.print(f"\n{could if missing else 'All is here.'}")
+        self._print_matmul_speeds(screen)
+        screen.print(f"\n{optional if missing else 'Everything is installed.'}")
 
-    def _products(self, screen: Console) -> None:
-        """Print what this processor multiplies fast, as trials found it."""
+    def _print_matmul_speeds(self, screen: Console) -> None:
+        """Print which matrix products work on this processor, and how fast each is."""
         from llm_scratch.cli.capabilities import WIDTH, capabilities
         from llm_scratch.hardware.trials import forget_all
 
@@ -103,7 +113,7 @@ def _version(package: str) -> str | None:
 
 
 def cpu_count() -> int:
-    """How many processors this process may use."""
+    """The number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -133,30 +143,33 @@ def _torch() -> Iterator[Row]:
 
 
 def _without_gpu(built_for: str | None) -> tuple[str, str]:
-    """What to say of a machine on which torch finds no GPU; `built_for` is the CUDA that torch was built for, None for a CPU build."""
+    """The value and the fix of a machine on which torch finds no GPU.
+
+    Args:
+        built_for: the CUDA version that torch was built for; None for a CPU build.
+    """
     if not NVIDIA.exists():
         return "cpu; no CUDA or MPS device", ""
     if built_for:
         return (
             f"cpu; there is an NVIDIA driver, but no GPU that CUDA {built_for} can use",
-            "nvidia-smi  (shows which CUDA the driver knows)",
+            "nvidia-smi  (shows which CUDA the driver supports)",
         )
     version = _version("torch") or ""
-    same = version.partition("+")[0]  # pip's own index has the builds with CUDA; --force-reinstall, because the version is there already
-    mend = f"{PIP} install --force-reinstall torch=={same}"
-    return f"cpu; there is an NVIDIA driver, but torch {version} is built for the CPU", mend
+    # PyPI has the CUDA builds. --force-reinstall: pip would consider this version installed.
+    fix = f"{PIP} install --force-reinstall torch=={version.partition('+')[0]}"
+    return f"cpu; there is an NVIDIA driver, but torch {version} is built for the CPU", fix
 
 
-def _room() -> Iterator[Row]:
+def _memory_and_disk() -> Iterator[Row]:
     from llm_scratch.hardware.memory import free_memory
 
     if (memory := free_memory()) is not None:
-        low = "close other programs, or use --train.micro-batches" if memory < FREE_MEMORY else ""
+        low = "close other programs, or use --train.micro-batches" if memory < MIN_FREE_BYTES else ""
         yield Row("memory", f"{memory / GIB:.1f} GiB free", low)
     free = shutil.disk_usage(Path.cwd()).free
-    yield Row(
-        "disk", f"{free / GIB:.1f} GiB free in {Path.cwd()}", "" if free >= FREE_DISK else "free some space, or train with --out elsewhere"
-    )
+    fix = "" if free >= MIN_FREE_BYTES else "free some space, or train with --out elsewhere"
+    yield Row("disk", f"{free / GIB:.1f} GiB free in {Path.cwd()}", fix)
 
 
 def _files() -> Iterator[Row]:
@@ -171,17 +184,17 @@ def _files() -> Iterator[Row]:
         yield Row("cache", str(e), "export LLM_SCRATCH_CACHE=FOLDER")
         return
     instead = f" ({cache.reason}; set LLM_SCRATCH_CACHE to choose another)" if cache.reason else ""
-    yield Row("cache", f"{cache.path}{instead}" + (", network switched off" if offline() else ""))
+    yield Row("cache", f"{cache.path}{instead}" + (", downloads disabled" if offline() else ""))
     for name in DOWNLOADED:
         path = on_this_machine(name)
-        yield Row(name, f"{path}" if path else "not downloaded yet", "" if path else f"llm-scratch data get {name}")
+        yield Row(name, f"{path}" if path else "not downloaded yet", "" if path else f"llm-scratch data download {name}")
     here = gpt2_here()
-    yield Row("gpt2", f"{here}" if here else "GPT-2's vocabulary not downloaded yet", "" if here else "llm-scratch data get gpt2")
+    yield Row("gpt2", f"{here}" if here else "GPT-2's vocabulary not downloaded yet", "" if here else "llm-scratch data download gpt2")
 
 
 def _packages() -> Iterator[Row]:
     for name, extra in EXTRAS.items():
         for package in extra.packages:
             version = _version(package)
-            found = f"{version or 'not installed'} (extra {name!r}: {extra.enables})"
-            yield Row(package, found, "" if version else f"{PIP} install {package}")
+            value = f"{version or 'not installed'} (extra {name!r}: {extra.enables})"
+            yield Row(package, value, "" if version else f"{PIP} install {package}")

@@ -38,7 +38,7 @@ class Generate(Command, DecodingFlags):
     """where to begin; "-" reads standard input; without one, the model begins by itself"""
     file: Annotated[str, option("FILE")] = ""
     """a prompt from a file, after those in words"""
-    tokens: int = 200
+    max_tokens: int = 200
     """how many to add at most; a model that ends its text stops sooner"""
     stop: Annotated[str, option("TEXT")] = ""
     """end where this text comes, and do not show it; \\n is a line break"""
@@ -46,7 +46,7 @@ class Generate(Command, DecodingFlags):
     """the same seed, the same text; drawn by chance unless given"""
     samples: int = 1
     """continuations of each prompt"""
-    on_full: Annotated[Literal["slide", "stop"] | None, option("slide|stop")] = None
+    context_overflow: Annotated[Literal["slide", "stop"] | None, option("slide|stop")] = None
     """when the context is full: let the oldest token leave (unless given; beam always stops), or stop"""
     show_probs: Flag = False
     """colour each token by the probability that the model gave it"""
@@ -59,19 +59,21 @@ class Generate(Command, DecodingFlags):
 
     def run(self) -> None:
         """Load once, then write every sample of every prompt."""
-        self.check_decoder(self.samples, self.seed, self.on_full)
+        self.check_decoder(self.samples, self.seed, self.context_overflow)
         where = resolve_model_path(self.run_)
         prompts = [read_text_argument(prompt) if prompt == "-" else prompt for prompt in self.prompts]
         prompts += [read_text_argument(self.file)] if self.file else []
-        much = self.tokens * self.samples * len(prompts or [""]) >= MUCH
+        much = self.max_tokens * self.samples * len(prompts or [""]) >= MUCH
         alone = self.decoder == "sample" and self.samples == 1
         model, tokenizer, how = load_for_inference(where, self.device, self.dtype, much=much, compiled=self.compile, alone=alone)
         seed = secrets.randbelow(10**6) if self.seed is None else self.seed
-        more = {"max_new_tokens": self.tokens, "stop": [self.stop.replace("\\n", "\n")] if self.stop else []}
+        more = {"max_new_tokens": self.max_tokens, "stop": [self.stop.replace("\\n", "\n")] if self.stop else []}
         clock = GenerationTimer()
         for number, prompt in enumerate(prompts or [""]):
             first = seed + number * self.samples
-            rows = self.rows(model, tokenizer, prompt, first, self.samples, self.on_full, top=0 if self.show_probs else None, **more)
+            rows = self.rows(
+                model, tokenizer, prompt, first, self.samples, self.context_overflow, top=0 if self.show_probs else None, **more
+            )
             clock.begin()
             print_samples(rows, prompt, self.samples, clock, probs=self.show_probs, gap=number > 0)
         drawn = self.decoder not in ("beam", "contrastive")

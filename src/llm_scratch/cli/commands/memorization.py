@@ -33,19 +33,19 @@ class Memorization(Command):
     The last row is held-out text: what that has in common with it is natural.
 
     examples:
-      llm-scratch memorise quickstart
-      llm-scratch memorise runs/bard/ckpt/step-00001000 --temperature 0
+      llm-scratch memorization quickstart
+      llm-scratch memorization runs/bard/ckpt/step-00001000 --temperature 0
     """
 
     run_: Positional[Annotated[str, arg(name="run", metavar="RUN")]]
     """a run directory (its best checkpoint), a preset (its newest run), or one checkpoint of a run"""
     samples: int = 64
     """texts in each row of the table"""
-    tokens: int = 200
+    max_tokens: int = 200
     """length of each at most"""
     window: int = 20
     """tokens in a row that count as recited"""
-    beginning: int = 8
+    prefix_tokens: int = 8
     """tokens of each text that are given to the model, and not counted"""
     temperature: float = 1.0
     """1 draws as the model says; 0 takes the likeliest token each time"""
@@ -56,8 +56,10 @@ class Memorization(Command):
 
     def run(self) -> None:
         """Write, look it all up, and print a table."""
-        if self.tokens < self.window:
-            raise UserError(f"tokens={self.tokens} is shorter than window={self.window}; give --tokens {self.window} or more")
+        if self.max_tokens < self.window:
+            raise UserError(
+                f"--max-tokens={self.max_tokens} is shorter than --window={self.window}; give --max-tokens {self.window} or more"
+            )
         where, screen = resolve_model_path(self.run_), console()
         run = run_of(where)
         if run is None:
@@ -84,13 +86,13 @@ class Memorization(Command):
         """(name, number of texts, what was found) of each row, and how many tokens were looked through."""
         from llm_scratch.evaluation.memorization import SuffixIndex, continuations, overlap, sample_passages
 
-        start_id, k = getattr(model, "start_id", None), self.beginning + (getattr(model, "start_id", None) is not None)
+        start_id, k = getattr(model, "start_id", None), self.prefix_tokens + (getattr(model, "start_id", None) is not None)
         index, n_vocab = SuffixIndex(corpus.train), corpus.tokenizer.n_vocab
         drawn: dict[str, list[Any]] = {}
         for name, ids in (("held-out", corpus.val), ("training", corpus.train)):
-            drawn[name] = sample_passages(ids, self.samples, k + self.tokens, start_id, self.seed, least=k + self.window)
+            drawn[name] = sample_passages(ids, self.samples, k + self.max_tokens, start_id, self.seed, least=k + self.window)
         rows: list[tuple[str, Sequence[Any]]] = [
-            (f"after {name} text", continuations(model, [p[:k] for p in found], self.tokens, self.temperature, self.seed, n_vocab))
+            (f"after {name} text", continuations(model, [p[:k] for p in found], self.max_tokens, self.temperature, self.seed, n_vocab))
             for name, found in drawn.items()
         ]
         rows.append(("held-out text", [passage[k:] for passage in drawn["held-out"]]))

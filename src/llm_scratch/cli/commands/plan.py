@@ -280,6 +280,5 @@ def _compare(plan: Prediction, folder: Path, began_with_it: bool, as_json: bool)
     if done < plan.steps:
         screen.print(f"\n{done:,} of {plan.steps:,} steps are done.")
     if not began_with_it:
-        screen.print(
-            f"\nThe run began without a plan, as short runs do; this one was made now. {shell_command('doctor', folder)} reads its curve."
-        )
+        screen.print("\nThe run started without a plan, as short runs do; this plan was made now.")
+        screen.print(f"Check the loss curve: {shell_command('runs', 'diagnose', folder)}", soft_wrap=True)

@@ -1,4 +1,7 @@
-"""The runs of a folder, and one run close up. Proof: tests/cli/test_runs.py."""
+"""`runs list`, `runs show` and `runs diagnose`: training runs and their loss curves.
+
+Tests: tests/cli/test_runs.py, tests/cli/test_diagnosis.py.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from llm_scratch.cli.flags import Command, option
+from llm_scratch.cli.diagnosis import print_diagnosis
+from llm_scratch.cli.flags import Command, Flag, option
 from llm_scratch.cli.folders import RUNS_FOLDER, RunInfo, find_runs, load_run_info, resolve_model_path
 from llm_scratch.cli.run_text import sample_in_words
 from llm_scratch.cli.terminal import boxed, console, keeps_lines, table, truncate
@@ -100,6 +104,25 @@ class ShowRun(Command):
             screen.print(f"  {shell_command(*words, path)}", soft_wrap=True)
 
 
+@dataclass(frozen=True)
+class DiagnoseRun(Command):
+    """Check the loss curve of RUN for problems: evidence, and what to try.
+
+    examples:
+      llm-scratch runs diagnose quickstart
+      llm-scratch runs diagnose runs/bard --json
+    """
+
+    run_: Positional[Annotated[str, arg(name="run", metavar="RUN")]]
+    """a run directory, or a preset (its newest run)"""
+    json: Flag = False
+    """print the findings as JSON"""
+
+    def run(self) -> None:
+        """Print the findings."""
+        print_diagnosis(resolve_model_path(self.run_), self.json)
+
+
 def _state(run: RunInfo) -> str:
     """How far a run is; of a model that was not trained here, where it is from."""
     if run.bits != 32:
@@ -115,7 +138,7 @@ def _next_commands(run: RunInfo) -> list[tuple[str, ...]]:
     if not any(run.path.glob("ckpt/step-*")):
         return []
     resume = [] if run.finished or run.description else [("train", "--resume")]
-    curve = [("evaluate",), ("plot",), ("doctor",), ("report",)] if (run.path / "metrics.jsonl").is_file() else []
+    curve = [("evaluate",), ("plot",), ("runs", "diagnose"), ("report",)] if (run.path / "metrics.jsonl").is_file() else []
     return [*resume, ("generate",), *curve]
 
 
