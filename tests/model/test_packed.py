@@ -75,14 +75,22 @@ def test_a_packed_model_scores_and_writes_as_before(more, bits):
     assert torch.equal(*written)
 
 
-def test_nothing_of_the_three_is_kept_twice():
-    for bits in (32, 8):
-        model = a_model()
-        if bits < 32:
-            quantize(model, bits)
-        att = pack(model).trf_blocks[0].att
-        assert att.W_query is att.W_key is att.W_value is None
-        assert isinstance(att.together, QuantizedLinear if bits < 32 else PackedLinear if can_pack(torch.float32) else nn.Linear)
+@pytest.mark.parametrize(
+    ("bits", "packable", "kind"),
+    [
+        pytest.param(32, True, PackedLinear, marks=needs_packing),
+        (32, False, nn.Linear),
+        (8, True, QuantizedLinear),
+    ],
+)
+def test_pack_fuses_queries_keys_and_values_and_drops_the_parts(bits, packable, kind, monkeypatch):
+    monkeypatch.setattr("llm_scratch.model.packed.can_pack", lambda dtype: packable)
+    model = a_model()
+    if bits < 32:
+        quantize(model, bits)
+    att = pack(model).trf_blocks[0].att
+    assert att.W_query is att.W_key is att.W_value is None
+    assert type(att.fused_qkv) is kind
     assert not any(weight.requires_grad for weight in model.parameters())
 
 

@@ -63,8 +63,8 @@ def decode_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Te
 def qkv_projections(att: Any, x: Tensor) -> tuple[Tensor, ...]:
     """What each token asks, by what it can be found, and what it then tells: queries, keys, values, [B, T, C] -> three [B, H, T, D]."""
     B, T, _ = x.shape
-    if att.together is not None:  # for writing, `packed.pack` has made one matrix of the three
-        return att.together(x).view(B, T, 3, att.num_heads, att.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
+    if att.fused_qkv is not None:  # for writing, `packed.pack` has made one matrix of the three
+        return att.fused_qkv(x).view(B, T, 3, att.num_heads, att.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
     heads = (B, T, att.num_heads, att.head_dim)
     return tuple(W(x).view(heads).transpose(1, 2) for W in (att.W_query, att.W_key, att.W_value))
 
@@ -94,7 +94,7 @@ class MultiHeadAttention(nn.Module):
         self.W_value = nn.Linear(d_in, d_out, bias=qkv_bias)
         self.out_proj = nn.Linear(d_out, d_out)
         self.dropout = Dropout(dropout)
-        self.together: nn.Module | None = None  # as in `project`
+        self.fused_qkv: nn.Module | None = None  # see `qkv_projections`
 
     @property
     def mask(self) -> Tensor:

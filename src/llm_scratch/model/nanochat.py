@@ -43,7 +43,7 @@ class ModernAttention(nn.Module):
         self.num_heads, self.head_dim, self.layer = cfg.n_heads, C // cfg.n_heads, layer
         self.W_query, self.W_key, self.W_value, self.out_proj = (nn.Linear(C, C, bias=False) for _ in range(4))
         self.dropout = Dropout(cfg.drop_rate)
-        self.together: nn.Module | None = None  # as in `attention.project`
+        self.fused_qkv: nn.Module | None = None  # see `attention.qkv_projections`
 
     def forward(self, x: Tensor, turn: RotaryAngles, cache: KVCache | None = None) -> Tensor:
         """`turn` as `rope.angles` gives it for the places of x."""

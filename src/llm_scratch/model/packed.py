@@ -74,7 +74,7 @@ def pack(model: nn.Module, much: bool = False, blocks: bool = True) -> nn.Module
     for att in list(model.modules()):
         three = [getattr(att, name, None) for name in QKV_NAMES]
         if all(type(part) is nn.Linear for part in three) or all(type(part) is QuantizedLinear for part in three):
-            att.together = fuse_linears(three)
+            att.fused_qkv = fuse_linears(three)
             for name in QKV_NAMES:
                 setattr(att, name, None)
     for parent in list(model.modules()):
