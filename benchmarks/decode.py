@@ -68,7 +68,7 @@ def ours(precision: str) -> Write:
         quantize(model, 8 if precision.startswith("int8") else 4)
     elif precision.startswith("bf16"):
         model.bfloat16()
-    (compile_steps if precision.endswith("-compiled") else pack)(model, much=True)
+    (compile_steps if precision.endswith("-compiled") else pack)(model, huge_pages=True)
     keep_freed_memory()
 
     @torch.inference_mode()

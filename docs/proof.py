@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from proofs import ROWS as ALL
-from proofs import Row, choosing, difference, learning, model, tokens, weights
+from proofs import Row, choosing, learning, model, result, tokens, weights
 
 from llm_scratch.storage.files import atomic_write
 
@@ -35,7 +35,7 @@ def line(row: Row, found: str) -> str:
 
 def main() -> None:
     """Measure all and write the page."""
-    lines = [line(row, f"{found:.0e}" if (found := difference(row)) else "equal") for row in ROWS]
+    lines = [line(row, result(row)) for row in ROWS]
     atomic_write(PAGE, HEAD + "\n".join(lines) + "\n")
     print(*lines, sep="\n")
 

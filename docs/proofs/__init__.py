@@ -15,6 +15,10 @@ CONFIG = {"vocab_size": 97, "context_length": 32, "emb_dim": 24, "n_heads": 6, "
 TEXT = "The naïve café, 12 o'clock:\n\n\tif x == 3: return 'ħ' 你好 \U0001f600  and   so on. " * 5
 
 
+class NotRun(Exception):
+    """Raised by a measurement that this machine cannot do; the message is the reason."""
+
+
 class Row(NamedTuple):
     """A line of the page."""
 
@@ -70,16 +74,26 @@ def gpt2_of_transformers(**changes: object) -> nn.Module:
 
 
 def difference(row: Row) -> float:
-    """Measure a row; the same every time.
+    """Measure a row, reproducibly.
 
     Raises:
-        AssertionError: the difference is larger than it may be.
+        AssertionError: the difference is larger than `row.most`.
+        NotRun: this machine cannot do the measurement.
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(123)
-        found = float(row.measure())
-    assert found <= row.most, f"{row.ours} and {row.reference} are {found:g} apart, at most {row.most:g} is right"
-    return found
+        largest = float(row.measure())
+    assert largest <= row.most, f"{row.ours} and {row.reference} are {largest:g} apart, at most {row.most:g} is right"
+    return largest
+
+
+def result(row: Row) -> str:
+    """What the page shows of a row: "equal", its largest difference, or "not run" with the reason."""
+    try:
+        largest = difference(row)
+    except NotRun as e:
+        return f"not run: {e}"
+    return f"{largest:.0e}" if largest else "equal"
 
 
 def nanochat_of_transformers(model: nn.Module) -> nn.Module:

@@ -53,7 +53,7 @@ def test_a_packed_model_says_where_all_its_matrices_lie(bits, monkeypatch):
     model = model if bits == 32 else quantize(model, bits)
     pack(copy.deepcopy(model))
     assert said == []
-    pack(model, much=True)
+    pack(model, huge_pages=True)
     if bits == 32 and not can_pack(torch.float32):
         pytest.skip("needs oneDNN on an x86 processor")
     parts = [part for part in model.modules() if isinstance(part, (PackedLinear, QuantizedLinear))]

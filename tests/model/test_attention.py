@@ -12,7 +12,10 @@ B, T, C, H = 2, 7, 12, 3
 D = C // H
 
 
-@pytest.fixture(params=[(bias, short) for bias in (False, True) for short in (0, 512)], ids=lambda p: f"bias {p[0]}, formula up to {p[1]}")
+@pytest.fixture(
+    params=[(bias, short) for bias in (False, True) for short in (0, 512)],
+    ids=lambda p: f"bias {p[0]}, formula up to {p[1]}",
+)
 def attention(request, monkeypatch):
     """Attention with and without biases, run by the kernel and, as on a CPU rows up to `SHORT` are, by the formula."""
     monkeypatch.setattr("llm_scratch.model.attention.MAX_FORMULA_LENGTH", request.param[1])
@@ -43,7 +46,11 @@ def test_gradients_equal_the_formulas(attention, x):
 def test_short_rows_take_the_formula_and_long_ones_the_kernel(x, monkeypatch):
     attention, asked = MultiHeadAttention(C, C, 16, 0.0, H).eval(), []
     kernel = F.scaled_dot_product_attention
-    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *a, **k: asked.append(a[0].shape[2]) or kernel(*a, **k))
+    monkeypatch.setattr(
+        F,
+        "scaled_dot_product_attention",
+        lambda *a, **k: asked.append(a[0].shape[2]) or kernel(*a, **k),
+    )
     monkeypatch.setattr("llm_scratch.model.attention.MAX_FORMULA_LENGTH", T - 1)
     attention(x[:, : T - 1])
     assert asked == []
@@ -107,7 +114,10 @@ def test_one_new_token_by_sums_equals_the_kernel(blanks, dtype):
     got = decode_attention(q, k, v, mask)
     assert got.dtype == dtype
     torch.testing.assert_close(
-        got.double(), want, rtol=1e-5 if dtype == torch.float32 else 1e-2, atol=1e-6 if dtype == torch.float32 else 1e-3
+        got.double(),
+        want,
+        rtol=1e-5 if dtype == torch.float32 else 1e-2,
+        atol=1e-6 if dtype == torch.float32 else 1e-3,
     )
 
 

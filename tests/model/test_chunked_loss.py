@@ -10,7 +10,14 @@ from llm_scratch.model.chunked_loss import head_loss, total_loss
 from llm_scratch.model.gpt import GPTModel
 from llm_scratch.model.loss import IGNORE, next_token_loss
 
-CFG = {"vocab_size": 37, "context_length": 8, "emb_dim": 12, "n_heads": 3, "n_layers": 2, "drop_rate": 0.0}
+CFG = {
+    "vocab_size": 37,
+    "context_length": 8,
+    "emb_dim": 12,
+    "n_heads": 3,
+    "n_layers": 2,
+    "drop_rate": 0.0,
+}
 
 
 def inputs(B=3, T=5, C=12, V=37, dtype=torch.float64):

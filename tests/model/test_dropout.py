@@ -44,7 +44,11 @@ def test_any_shape_and_type(shape, dtype):
 
 def test_it_drops_what_torch_drops_until_it_is_to_be_fast():
     x, found = torch.randn(50, 40), {}
-    for name, layer in (("torch", torch.nn.Dropout(0.3)), ("ours", Dropout(0.3)), ("fast", fast(0.3))):
+    for name, layer in (
+        ("torch", torch.nn.Dropout(0.3)),
+        ("ours", Dropout(0.3)),
+        ("fast", fast(0.3)),
+    ):
         torch.manual_seed(2)
         found[name] = layer(x)
     assert torch.equal(found["torch"], found["ours"])

@@ -6,7 +6,14 @@ from llm_scratch.model import MODELS, build
 from llm_scratch.model.exact_gelu import ExactGELU, ExactGELUGPT
 from llm_scratch.model.gpt import GPTModel
 
-CFG = {"vocab_size": 31, "context_length": 8, "emb_dim": 12, "n_heads": 3, "n_layers": 2, "drop_rate": 0.0}
+CFG = {
+    "vocab_size": 31,
+    "context_length": 8,
+    "emb_dim": 12,
+    "n_heads": 3,
+    "n_layers": 2,
+    "drop_rate": 0.0,
+}
 
 
 def test_the_bend_is_x_times_the_normal_distribution():

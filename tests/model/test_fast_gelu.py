@@ -12,7 +12,7 @@ from llm_scratch.model.layers import GELU
 @pytest.mark.parametrize("piece", [1, 7, 64, 10**6])
 @pytest.mark.parametrize("shape", [(1,), (3, 21), (2, 4, 9)])
 def test_value_and_gradient_equal_pytorchs(piece, shape, monkeypatch):
-    monkeypatch.setattr(module, "PIECE", piece)
+    monkeypatch.setattr(module, "CHUNK_ELEMENTS", piece)
     torch.manual_seed(0)
     x = (4 * torch.randn(shape)).requires_grad_()
     dy = torch.randn(shape)

@@ -11,7 +11,14 @@ from llm_scratch.errors import UserError
 from llm_scratch.model import MODELS, build
 from llm_scratch.model.gpt import DummyGPTModel, GPTModel
 
-TINY = {"vocab_size": 97, "context_length": 32, "emb_dim": 24, "n_heads": 6, "n_layers": 3, "drop_rate": 0.0}
+TINY = {
+    "vocab_size": 97,
+    "context_length": 32,
+    "emb_dim": 24,
+    "n_heads": 6,
+    "n_layers": 3,
+    "drop_rate": 0.0,
+}
 
 
 def gpt2_from_hf(state: dict, n_layers: int) -> dict:
@@ -39,14 +46,25 @@ def gpt2_from_hf(state: dict, n_layers: int) -> dict:
 
 @torch.inference_mode()
 @pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize(("V", "context", "C", "H", "L"), [(97, 32, 24, 6, 1), (97, 32, 24, 6, 3), (50, 11, 20, 1, 2), (211, 17, 32, 8, 4)])
+@pytest.mark.parametrize(
+    ("V", "context", "C", "H", "L"),
+    [(97, 32, 24, 6, 1), (97, 32, 24, 6, 3), (50, 11, 20, 1, 2), (211, 17, 32, 8, 4)],
+)
 def test_gpt2_equals_transformers(V, context, C, H, L, tied):
     torch.manual_seed(V + L)
     config = transformers.GPT2Config(vocab_size=V, n_positions=context, n_embd=C, n_head=H, n_layer=L, tie_word_embeddings=tied)
     theirs = transformers.GPT2LMHeadModel(config).eval()
     for parameter in theirs.parameters():  # their fresh biases and norms are 0 and 1, which would hide a mistake
         parameter.add_(0.2 * torch.randn_like(parameter))
-    cfg = {"vocab_size": V, "context_length": context, "emb_dim": C, "n_heads": H, "n_layers": L, "qkv_bias": True, "tie_embeddings": tied}
+    cfg = {
+        "vocab_size": V,
+        "context_length": context,
+        "emb_dim": C,
+        "n_heads": H,
+        "n_layers": L,
+        "qkv_bias": True,
+        "tie_embeddings": tied,
+    }
     ours = GPTModel(cfg).eval()
     ours.load_state_dict(gpt2_from_hf(theirs.state_dict(), L))
     ids = torch.randint(0, V, (2, context))
@@ -64,7 +82,12 @@ def test_cache_in_any_pieces_equals_without(cuts):
     model = GPTModel(TINY).eval()
     ids = torch.randint(0, 97, (2, 11))
     cache = model.new_cache(2)
-    torch.testing.assert_close(torch.cat([model(piece, cache) for piece in ids.split(cuts, 1)], 1), model(ids), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        torch.cat([model(piece, cache) for piece in ids.split(cuts, 1)], 1),
+        model(ids),
+        rtol=1e-4,
+        atol=1e-5,
+    )
     assert cache.pos == 11
 
 
@@ -74,7 +97,12 @@ def test_parameters_have_the_notebooks_names_in_the_order_they_are_made():
     block += [f"ff.layers.{i}.{kind}" for i in (0, 2) for kind in ("weight", "bias")]
     block += [f"norm{i}.{part}" for i in (1, 2) for part in ("scale", "shift")]
     names = ["tok_emb.weight", "pos_emb.weight"] + [f"trf_blocks.{i}.{name}" for i in (0, 1) for name in block]
-    assert list(model.state_dict()) == [*names, "final_norm.scale", "final_norm.shift", "out_head.weight"]
+    assert list(model.state_dict()) == [
+        *names,
+        "final_norm.scale",
+        "final_norm.shift",
+        "out_head.weight",
+    ]
 
 
 def test_a_seed_draws_the_weights_that_torch_draws_in_that_order():
@@ -93,7 +121,15 @@ def test_a_seed_draws_the_weights_that_torch_draws_in_that_order():
     assert all(torch.equal(a, b) for a, b in zip(ours, want))
 
 
-@pytest.mark.parametrize("changes", [{}, {"qkv_bias": True}, {"tie_embeddings": True}, {"n_layers": 1, "emb_dim": 48, "vocab_size": 12}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"qkv_bias": True},
+        {"tie_embeddings": True},
+        {"n_layers": 1, "emb_dim": 48, "vocab_size": 12},
+    ],
+)
 def test_n_params_by_the_formula_is_the_number_counted(changes):
     cfg = ModelConfig(**(TINY | changes))
     assert cfg.n_params == sum(p.numel() for p in GPTModel(cfg).parameters())
@@ -117,7 +153,14 @@ def test_a_tied_head_is_the_embedding_itself():
 def test_gpt2_init_has_gpt2s_statistics(tied):
     torch.manual_seed(0)
     L = 8
-    shape = {"vocab_size": 500, "context_length": 64, "emb_dim": 128, "n_heads": 4, "n_layers": L, "qkv_bias": True}
+    shape = {
+        "vocab_size": 500,
+        "context_length": 64,
+        "emb_dim": 128,
+        "n_heads": 4,
+        "n_layers": L,
+        "qkv_bias": True,
+    }
     model = GPTModel(shape | {"init": "gpt2", "tie_embeddings": tied})
     for name, p in model.named_parameters():
         if name.endswith(("bias", "shift")):

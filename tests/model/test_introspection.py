@@ -10,7 +10,15 @@ from llm_scratch.errors import DATA, UserError
 from llm_scratch.model.gpt import GPTModel
 from llm_scratch.model.introspection import check_ids, context_length, device_of, eval_mode
 
-CFG = {"vocab_size": 11, "context_length": 7, "emb_dim": 8, "n_heads": 2, "n_layers": 2, "drop_rate": 0.5, "qkv_bias": False}
+CFG = {
+    "vocab_size": 11,
+    "context_length": 7,
+    "emb_dim": 8,
+    "n_heads": 2,
+    "n_layers": 2,
+    "drop_rate": 0.5,
+    "qkv_bias": False,
+}
 
 
 @pytest.fixture

@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from llm_scratch.model import kernel_choice
-from llm_scratch.model.kernel_choice import MANY_ROWS, choose_kernel, kernel_seconds, linear_expanded
+from llm_scratch.model.kernel_choice import (
+    MANY_ROWS,
+    choose_kernel,
+    kernel_seconds,
+    linear_expanded,
+)
 from llm_scratch.model.quantized import QuantizedLinear, to_int4, to_int8
 from llm_scratch.model.quantized_kernels import Expanded, Fbgemm7Matmul, IntMatmul, random_weight
 
@@ -20,7 +25,11 @@ def measured(monkeypatch):
             found |= {names[key]: one, f"{names[key]}, prompt": prompt}
         monkeypatch.setattr(kernel_choice, "usable", lambda bits: tuple(names[key] for key in kernels))
         monkeypatch.setattr(kernel_choice, "kernel_seconds", lambda bits, width: found)
-        monkeypatch.setattr(kernel_choice, "linear_seconds", lambda width: {"float32": 9999.0, "float32 packed": float32})
+        monkeypatch.setattr(
+            kernel_choice,
+            "linear_seconds",
+            lambda width: {"float32": 9999.0, "float32 packed": float32},
+        )
 
     return seconds
 
@@ -40,7 +49,11 @@ def test_of_kernels_that_are_alike_the_one_that_rounds_less_is_chosen(measured):
 def test_many_rows_are_expanded_where_that_is_faster(measured):
     measured(100, expand=(30.0, 8.0), int_mm=(20, 60))
     choice = choose_kernel(8, 768)
-    assert (choice.kernel, choice.many_rows, choice.speedup) == (IntMatmul, torch.bfloat16, 100 / 28)
+    assert (choice.kernel, choice.many_rows, choice.speedup) == (
+        IntMatmul,
+        torch.bfloat16,
+        100 / 28,
+    )
 
 
 def test_quantized_is_never_slower_than_float32(measured):

@@ -49,7 +49,12 @@ def test_feed_forward_widens_four_times_and_bends_once(x):
     assert widen.weight.shape == (32, 8)
     want = gelu(x @ widen.weight.T + widen.bias) @ narrow.weight.T + narrow.bias
     torch.testing.assert_close(ff(x), want, rtol=1e-5, atol=1e-6)
-    assert list(ff.state_dict()) == ["layers.0.weight", "layers.0.bias", "layers.2.weight", "layers.2.bias"]
+    assert list(ff.state_dict()) == [
+        "layers.0.weight",
+        "layers.0.bias",
+        "layers.2.weight",
+        "layers.2.bias",
+    ]
 
 
 def test_feed_forward_thinks_about_each_token_alone(x):

@@ -31,7 +31,10 @@ def x():
 
 
 def copy_weights(to, of):
-    to.load_state_dict({name: weight for name, weight in of.state_dict().items() if name.startswith("W_")}, strict=False)
+    to.load_state_dict(
+        {name: weight for name, weight in of.state_dict().items() if name.startswith("W_")},
+        strict=False,
+    )
 
 
 @pytest.mark.parametrize("shape", [(7,), (7, 3), (2, 3, 4)])
@@ -62,7 +65,10 @@ def test_self_attention_is_the_formula(x):
 
 
 def test_causal_attention_is_self_attention_of_what_was_seen(x):
-    v2, causal = SelfAttention_v2(D_IN, D_OUT, qkv_bias=True), CausalAttention(D_IN, D_OUT, 9, qkv_bias=True)
+    v2, causal = (
+        SelfAttention_v2(D_IN, D_OUT, qkv_bias=True),
+        CausalAttention(D_IN, D_OUT, 9, qkv_bias=True),
+    )
     copy_weights(causal, v2)
     for row in range(B):
         for t in range(T):
@@ -115,4 +121,7 @@ def test_print_gradients_prints_what_backward_left(capsys):
     for (_, size), layer in zip(printed, model.layers, strict=True):
         assert float(size) == pytest.approx(layer[0].weight.grad.abs().mean().item())
     x = torch.ones(1, 3)
-    torch.testing.assert_close(model.layers[1][0].bias.grad, torch.autograd.grad((model(x) ** 2).mean(), model.layers[1][0].bias)[0])
+    torch.testing.assert_close(
+        model.layers[1][0].bias.grad,
+        torch.autograd.grad((model(x) ** 2).mean(), model.layers[1][0].bias)[0],
+    )

@@ -12,7 +12,15 @@ from llm_scratch.model import build
 from llm_scratch.model.loss import next_token_loss
 from llm_scratch.model.nanochat import ModernGPT
 
-TINY = {"vocab_size": 97, "context_length": 32, "emb_dim": 24, "n_heads": 6, "n_layers": 3, "drop_rate": 0.0, "architecture": "modern"}
+TINY = {
+    "vocab_size": 97,
+    "context_length": 32,
+    "emb_dim": 24,
+    "n_heads": 6,
+    "n_layers": 3,
+    "drop_rate": 0.0,
+    "architecture": "modern",
+}
 
 
 @pytest.fixture
@@ -34,7 +42,12 @@ def test_equals_transformers_nanochat(model):
 @pytest.mark.parametrize("cuts", [[1] * 11, [4, 1, 1, 5], [11]])
 def test_cache_in_any_pieces_equals_without(model, cuts):
     ids, cache = torch.randint(0, 97, (2, 11)), model.new_cache(2, block=3)
-    torch.testing.assert_close(torch.cat([model(piece, cache) for piece in ids.split(cuts, 1)], 1), model(ids), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        torch.cat([model(piece, cache) for piece in ids.split(cuts, 1)], 1),
+        model(ids),
+        rtol=1e-4,
+        atol=1e-4,
+    )
     assert cache.pos == 11
 
 
@@ -77,9 +90,12 @@ def test_no_bias_and_no_weight_of_a_norm():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"qkv_bias": True}, "the architecture 'modern' has no qkv_bias=True; leave it at False"),
-        ({"init": "gpt2"}, "the architecture 'modern' has no init=gpt2; leave it at torch"),
-        ({"emb_dim": 18}, "heads of 3 numbers do not divide into pairs"),
+        (
+            {"qkv_bias": True},
+            "architecture 'modern': qkv_bias=True is not supported; use qkv_bias=False",
+        ),
+        ({"init": "gpt2"}, "architecture 'modern': init=gpt2 is not supported; use init=torch"),
+        ({"emb_dim": 18}, "n_heads: a head size of 3 is odd"),
     ],
 )
 def test_a_setting_that_would_be_ignored_is_refused(wrong, message):

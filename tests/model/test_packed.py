@@ -11,8 +11,19 @@ from llm_scratch.model.introspection import vocab_size
 from llm_scratch.model.packed import PackedLinear, fuse_linears, pack
 from llm_scratch.model.quantized import QuantizedLinear, quantize
 
-CFG = {"vocab_size": 301, "context_length": 48, "emb_dim": 64, "n_heads": 4, "n_layers": 2, "drop_rate": 0.1, "qkv_bias": True}
-needs_packing = pytest.mark.skipif(not can_pack(torch.float32), reason="this processor or this torch has no order for packed matrices")
+CFG = {
+    "vocab_size": 301,
+    "context_length": 48,
+    "emb_dim": 64,
+    "n_heads": 4,
+    "n_layers": 2,
+    "drop_rate": 0.1,
+    "qkv_bias": True,
+}
+needs_packing = pytest.mark.skipif(
+    not can_pack(torch.float32),
+    reason="this processor or this torch has no order for packed matrices",
+)
 
 
 def a_model(**more):
@@ -36,7 +47,10 @@ def test_the_weight_comes_back_and_products_agree(dtype, bias, shape):
         x = torch.randn(*rows, shape[1], dtype=dtype)
         assert packed(x).shape == (*rows, shape[0])
         torch.testing.assert_close(
-            packed(x), plain(x), rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=2e-2 if dtype == torch.bfloat16 else 1e-5
+            packed(x),
+            plain(x),
+            rtol=1e-2 if dtype == torch.bfloat16 else 1e-5,
+            atol=2e-2 if dtype == torch.bfloat16 else 1e-5,
         )
 
 
@@ -55,11 +69,23 @@ def test_joined_gives_the_outputs_side_by_side(bits, bias):
     if bits < 32:
         quantize(parts, bits)
     x = torch.randn(2, 3, 64)
-    torch.testing.assert_close(fuse_linears(list(parts))(x), torch.cat([part(x) for part in parts], dim=-1), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        fuse_linears(list(parts))(x),
+        torch.cat([part(x) for part in parts], dim=-1),
+        rtol=1e-5,
+        atol=1e-5,
+    )
 
 
 @pytest.mark.parametrize(
-    "more", [{}, {"tie_embeddings": True}, {"qkv_bias": False}, {"architecture": "modern", "qkv_bias": False}], ids=str
+    "more",
+    [
+        {},
+        {"tie_embeddings": True},
+        {"qkv_bias": False},
+        {"architecture": "modern", "qkv_bias": False},
+    ],
+    ids=str,
 )
 @pytest.mark.parametrize("bits", [32, 8, 4])
 def test_a_packed_model_scores_and_writes_as_before(more, bits):
@@ -75,14 +101,22 @@ def test_a_packed_model_scores_and_writes_as_before(more, bits):
     assert torch.equal(*written)
 
 
-def test_nothing_of_the_three_is_kept_twice():
-    for bits in (32, 8):
-        model = a_model()
-        if bits < 32:
-            quantize(model, bits)
-        att = pack(model).trf_blocks[0].att
-        assert att.W_query is att.W_key is att.W_value is None
-        assert isinstance(att.together, QuantizedLinear if bits < 32 else PackedLinear if can_pack(torch.float32) else nn.Linear)
+@pytest.mark.parametrize(
+    ("bits", "packable", "kind"),
+    [
+        pytest.param(32, True, PackedLinear, marks=needs_packing),
+        (32, False, nn.Linear),
+        (8, True, QuantizedLinear),
+    ],
+)
+def test_pack_fuses_queries_keys_and_values_and_drops_the_parts(bits, packable, kind, monkeypatch):
+    monkeypatch.setattr("llm_scratch.model.packed.can_pack", lambda dtype: packable)
+    model = a_model()
+    if bits < 32:
+        quantize(model, bits)
+    att = pack(model).trf_blocks[0].att
+    assert att.W_query is att.W_key is att.W_value is None
+    assert type(att.fused_qkv) is kind
     assert not any(weight.requires_grad for weight in model.parameters())
 
 

@@ -21,7 +21,15 @@ from llm_scratch.model.quantized import (
 )
 from llm_scratch.model.quantized_kernels import GROUP, rounded_inputs, unpack_int4
 
-CFG = {"vocab_size": 50, "context_length": 16, "emb_dim": 64, "n_heads": 4, "n_layers": 2, "drop_rate": 0.0, "qkv_bias": True}
+CFG = {
+    "vocab_size": 50,
+    "context_length": 16,
+    "emb_dim": 64,
+    "n_heads": 4,
+    "n_layers": 2,
+    "drop_rate": 0.0,
+    "qkv_bias": True,
+}
 WAYS = {8: to_int8, 4: to_int4}
 
 
@@ -80,7 +88,10 @@ def test_a_row_of_zeros(bits):
 @pytest.mark.parametrize("bits", [8, 4])
 def test_the_kernel_is_the_formula(bits, with_bias, rows, weight):
     """The matrix as it is in effect times inputs that are rounded, as the kernel of this machine does."""
-    bias, x = torch.randn(37) if with_bias else None, torch.randn(rows, 96) * torch.logspace(-2, 2, rows)[:, None]
+    bias, x = (
+        torch.randn(37) if with_bias else None,
+        torch.randn(rows, 96) * torch.logspace(-2, 2, rows)[:, None],
+    )
     layer = QuantizedLinear(*WAYS[bits](weight), bias)
     rounded = rounded_inputs(layer.prepare().kernel, x)
     want = F.linear(rounded.double(), layer.weight.double(), None if bias is None else bias.double())
@@ -130,7 +141,7 @@ def test_memory_is_a_quarter_and_an_eighth():
 
 
 def test_rows_that_do_not_divide_are_named():
-    with pytest.raises(ValueError, match=r"trf_blocks.0.att.W_query: rows of 48 numbers"):
+    with pytest.raises(ValueError, match=r"trf_blocks.0.att.W_query: rows of 48 values"):
         quantize(GPTModel(CFG | {"emb_dim": 48}), 4)
     quantize(GPTModel(CFG | {"emb_dim": 48}), 8)
 
@@ -140,7 +151,11 @@ def test_rows_that_do_not_divide_are_named():
 @pytest.mark.parametrize("architecture", ["gpt", "modern"])
 def test_it_reads_in_any_pieces_as_at_once(architecture, bits):
     torch.manual_seed(0)
-    cfg = CFG | {"context_length": 64, "qkv_bias": architecture == "gpt", "architecture": architecture}
+    cfg = CFG | {
+        "context_length": 64,
+        "qkv_bias": architecture == "gpt",
+        "architecture": architecture,
+    }
     model = build(cfg).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)

@@ -15,7 +15,12 @@ def test_a_pair_is_a_complex_number_that_is_turned():
     pairs = torch.complex(x[..., : D // 2], x[..., D // 2 :])
     speed = torch.tensor([ROPE_BASE ** (-2 * i / D) for i in range(D // 2)], dtype=torch.float64)
     want = pairs * torch.polar(torch.ones(T, D // 2, dtype=torch.float64), places[:, None] * speed)
-    torch.testing.assert_close(apply_rotary(x, rotary_angles(places, D)), torch.cat([want.real, want.imag], -1), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        apply_rotary(x, rotary_angles(places, D)),
+        torch.cat([want.real, want.imag], -1),
+        rtol=1e-5,
+        atol=1e-5,
+    )
 
 
 def test_equals_transformers_llama():
@@ -28,7 +33,11 @@ def test_equals_transformers_llama():
 @pytest.mark.parametrize("head_dim", [8, 64, 96, 128])
 @pytest.mark.parametrize("base", [10_000.0, 500_000.0])
 def test_angles_equal_transformers_rotary_embedding_bit_for_bit_at_any_position(head_dim, base):
-    config = LlamaConfig(hidden_size=2 * head_dim, num_attention_heads=2, rope_parameters={"rope_type": "default", "rope_theta": base})
+    config = LlamaConfig(
+        hidden_size=2 * head_dim,
+        num_attention_heads=2,
+        rope_parameters={"rope_type": "default", "rope_theta": base},
+    )
     places = torch.arange(0, 40_001, 7)
     cos, sin = LlamaRotaryEmbedding(config)(torch.zeros(1), places[None])  # [1, T, D] each
     for ours, theirs in zip(rotary_angles(places, head_dim, base), (cos, sin)):

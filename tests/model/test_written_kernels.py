@@ -6,8 +6,19 @@ import pytest
 import torch
 
 from llm_scratch.model import written_kernels
-from llm_scratch.model.quantized_kernels import TRACEABLE, Fbgemm7Matmul, IntMatmul, WeightOnlyInt4, random_weight
-from llm_scratch.model.written_kernels import COMPILE_OPTIONS, WRITTEN, is_correct, traceable_kernels
+from llm_scratch.model.quantized_kernels import (
+    TRACEABLE,
+    Fbgemm7Matmul,
+    IntMatmul,
+    WeightOnlyInt4,
+    random_weight,
+)
+from llm_scratch.model.written_kernels import (
+    COMPILE_OPTIONS,
+    WRITTEN,
+    is_correct,
+    traceable_kernels,
+)
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++, with which torch compiles for a CPU")
 
@@ -54,7 +65,10 @@ def choose(monkeypatch):
 def test_the_faster_of_written_and_torch_is_chosen(choose):
     assert choose(8, IntMatmul, ("int_mm",), written=1, theirs=2) == (WRITTEN[8], IntMatmul)
     assert choose(8, IntMatmul, ("int_mm",), written=2, theirs=2) == (IntMatmul, IntMatmul)
-    assert choose(4, WeightOnlyInt4, ("int4 weight-only",), written=1, theirs=2) == (WRITTEN[4], WeightOnlyInt4)
+    assert choose(4, WeightOnlyInt4, ("int4 weight-only",), written=1, theirs=2) == (
+        WRITTEN[4],
+        WeightOnlyInt4,
+    )
 
 
 def test_without_a_kernel_of_torch_it_is_written(choose):
@@ -69,7 +83,11 @@ def test_a_matrix_that_is_no_multiple_of_a_word_is_not_written():
 
 
 def test_another_order_of_bytes_is_noticed(monkeypatch):
-    monkeypatch.setattr(written_kernels.WrittenInt8, "__call__", lambda self, x, bias: x @ self.words.float().T.repeat(4, 1))
+    monkeypatch.setattr(
+        written_kernels.WrittenInt8,
+        "__call__",
+        lambda self, x, bias: x @ self.words.float().T.repeat(4, 1),
+    )
     is_correct.cache_clear()
     try:
         assert not is_correct(8)

@@ -1,13 +1,14 @@
-"""The model: token ids in, one score for each possible next token out.
+"""GPT models: token ids in, a logit for each possible next token out.
 
-One alphabet for every shape comment in this repo (tests/architecture/test_shapes.py holds each comment to its tensor):
+Shape letters in the comments of this repository (checked by tests/architecture/test_shapes.py):
 
-    B batch    T new tokens    S seen tokens (with a cache, all so far)    C emb_dim    V vocab_size
-    H heads    G key/value heads    D size of a head    F hidden size of the feed-forward
-    In a product by itself: [M, K] times a matrix [N, K] is [M, N]; N is also so many rows taken together.
+    B batch    T new tokens    S tokens so far (cached and new)    C emb_dim    V vocab_size
+    H heads    G key/value heads    D head size    F hidden size of the feed-forward network
+    M, K, N: a matrix product [M, K] x [N, K]^T -> [M, N]; N is also a block of rows.
 
-A model is a class `(cfg) -> nn.Module` with `forward(in_idx [B, T], cache=None) -> logits [B, T, V]`, `.cfg` and
-`.new_cache(batch_size)`. Yours: write it, then `MODELS["mine"] = Mine` and train with `--model.architecture mine`.
+A model is a class `(cfg) -> nn.Module` with `forward(in_idx [B, T], cache=None) -> logits [B, T,
+V]`, `.cfg` and `.new_cache(batch_size)`. To add one, write the class, set `MODELS["mine"] = Mine`
+and train with `--model.architecture mine`.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ MODELS: dict[str, Callable[[ModelConfig], nn.Module]] = {
 
 
 def build(cfg: Mapping[str, Any]) -> nn.Module:
-    """The model that `cfg.architecture` names, with fresh weights.
+    """Build the model that `cfg.architecture` names, with newly initialized weights.
 
     Raises:
-        UserError: no such architecture; names the nearest.
+        UserError: unknown architecture; suggests the nearest name.
     """
     cfg = ModelConfig.of(cfg)
     if cfg.architecture not in MODELS:

@@ -1,8 +1,8 @@
-"""Causal attention for training on a CPU: blocks of queries, each with the keys that it may see.
+"""Causal attention for training on a CPU, in blocks of queries.
 
-The formula computes a full table of weights [T, T] and hides the upper half. Here a block of N
-queries meets only the S keys up to its own end, which saves up to half of the work, and the
-backward pass is written by hand: it keeps two tables instead of three and copies no heads.
+The formula computes a full table of weights [T, T] and masks the upper half. Here a block of N
+queries is multiplied with the S keys up to its end only, which saves up to half of the work. The
+handwritten backward pass keeps two tables instead of three and does not copy heads.
 Tests: tests/model/test_blocked_attention.py (equal to the formula, gradients too).
 Gain: LOG.md, 2026-11-29.
 Source: the row sum of the backward pass as in FlashAttention, Dao et al. 2022,
@@ -18,15 +18,15 @@ from torch import Tensor
 
 from llm_scratch.model.dropout import dropout_mask
 
-BLOCK_ROWS = 64  # queries a block
+BLOCK_ROWS = 64  # queries per block
 
 
 def blocked_attention(q: Tensor, k: Tensor, v: Tensor, p: float = 0.0) -> Tensor:
-    """softmax(q k^T / sqrt(D)) v with the future hidden and dropout on the weights.
+    """softmax(q k^T / sqrt(D)) v with a causal mask and dropout on the weights.
 
     Args:
         q, k, v: [B, H, T, D].
-        p: probability of dropout, drawn by `dropout.mask`.
+        p: dropout probability; the mask is `dropout_mask`.
     Returns:
         [B, H, T, D], in memory [B, T, H, D], as the output projection reads it.
     """
@@ -67,10 +67,10 @@ class _BlockedAttention(torch.autograd.Function):
             weights, kept = tables[step * i], tables[step * i + step - 1]
             block_dy = flat_dy[:, start:stop]
             block_dv = torch.bmm(kept.mT, block_dy)  # [B * H, S, D]
-            slope = torch.bmm(block_dy, flat_v[:, :stop].mT)  # [B * H, N, S]
-            slope.mul_(kept).addcmul_(weights, row_sums[:, start:stop], value=-1)
-            block_dk = torch.bmm(slope.mT, flat_q[:, start:stop])
-            block_dq = torch.bmm(slope, flat_k[:, :stop]).view(B, H, -1, D)
+            dscores = torch.bmm(block_dy, flat_v[:, :stop].mT)  # [B * H, N, S]
+            dscores.mul_(kept).addcmul_(weights, row_sums[:, start:stop], value=-1)
+            block_dk = torch.bmm(dscores.mT, flat_q[:, start:stop])
+            block_dq = torch.bmm(dscores, flat_k[:, :stop]).view(B, H, -1, D)
             torch.mul(block_dq.transpose(1, 2), D**-0.5, out=dq[:, start:stop])
             if stop == T:
                 dk, dv = block_dk, block_dv
@@ -87,13 +87,13 @@ def blocks(n_rows: int) -> list[tuple[int, int]]:
 
 
 def _future(start: int, stop: int, like: Tensor) -> Tensor:
-    """-inf where a key is later than the query, else 0: [N, S]."""
+    """Causal mask: -inf where a key is later than the query, else 0: [N, S]."""
     table = torch.full((stop - start, stop), float("-inf"), dtype=like.dtype, device=like.device)
     return table.triu(start + 1)
 
 
 def _rows_first(x: Tensor, factor: float) -> Tensor:
-    """x times a factor: [B, H, T, D], in memory [B, T, H, D]."""
+    """x times a factor, stored as [B, T, H, D]: [B, H, T, D]."""
     B, H, T, D = x.shape
     result = torch.empty(B, T, H, D, dtype=x.dtype, device=x.device)
     return torch.mul(x.transpose(1, 2), factor, out=result).transpose(1, 2)

@@ -1,9 +1,9 @@
-"""The loss without the table of all scores: the head and the cross-entropy in one, a few rows at a time.
+"""Fused output head and cross-entropy in chunks, without a table of all logits.
 
-With GPT-2's vocabulary the scores of 512 tokens are 103 MB, and the plain way holds them three times over. Here a piece of rows is
-scored, its loss and gradient are taken at once, and the piece is forgotten. The numbers are those of
-`loss.next_token_loss(head(x), targets, "sum")`.
-Proof of value and gradient: tests/model/test_chunked_loss.py.
+With GPT-2's vocabulary the logits of 512 tokens take 103 MB, and plain cross-entropy holds three
+such tables. Here each chunk of rows gets its logits, loss and gradient at once, then its logits are
+freed. The result is that of `loss.next_token_loss(head(x), targets, "sum")`.
+Tests: tests/model/test_chunked_loss.py (values and gradients).
 """
 
 from __future__ import annotations
@@ -18,19 +18,22 @@ from torch.nn import functional as F
 
 from llm_scratch.model.loss import IGNORE, next_token_loss
 
-MAX_LOGITS = {"cpu": 2**24, "cuda": 2**28}  # scores held at once; fewer, larger pieces keep a GPU busy
-
+MAX_LOGITS = {"cpu": 2**24, "cuda": 2**28}  # in memory at once; a GPU needs larger chunks
 
 Product = Callable[[Tensor, Tensor], Tensor]
 
 
 def total_loss(model: nn.Module, inputs: Tensor, targets: Tensor, product: Product = F.linear) -> Tensor:
-    """Nats over all asked tokens of a batch, [B, T] each: a scalar.
+    """Sum of the loss over all targets of a batch, in nats: a scalar.
 
-    A model with `hidden(ids) -> [B, T, C]` and a plain matrix as `out_head` takes the short way, any other the plain one.
+    Chunked for a model with `hidden(ids) -> [B, T, C]` and an `out_head` without a bias, else
+    plain.
 
     Args:
-        product: computes the logits of the short way, as `F.linear` does.
+        model: a language model.
+        inputs: token ids, [B, T].
+        targets: [B, T]; `IGNORE` for positions without a target.
+        product: computes the chunked logits, as `F.linear` does.
     """
     head = getattr(model, "out_head", None)
     if not (hasattr(model, "hidden") and isinstance(head, nn.Linear) and head.bias is None):
@@ -39,16 +42,16 @@ def total_loss(model: nn.Module, inputs: Tensor, targets: Tensor, product: Produ
 
 
 def head_loss(x: Tensor, weight: Tensor, targets: Tensor, product: Product = F.linear) -> Tensor:
-    """Cross-entropy of `x @ weight.T`, summed in nats over the targets that are not `IGNORE`.
+    """Cross-entropy of `x @ weight.T`, summed over the targets that are not `IGNORE`, in nats.
 
     Args:
         x: [B, T, C].
         weight: [V, C], the head.
         targets: [B, T].
-        product: as in `summed_loss`.
+        product: as in `total_loss`.
     """
-    learning = torch.is_grad_enabled()
-    loss = _HeadLoss.apply(x.flatten(0, -2), weight, targets.flatten(), learning, product)
+    needs_grad = torch.is_grad_enabled()
+    loss = _HeadLoss.apply(x.flatten(0, -2), weight, targets.flatten(), needs_grad, product)
     # Up to torch 2.10, autocast would give the copy of `weight` that it made there, which has no
     # gradient, to every later product with `weight`.
     torch.clear_autocast_cache()
@@ -56,34 +59,37 @@ def head_loss(x: Tensor, weight: Tensor, targets: Tensor, product: Product = F.l
 
 
 class _HeadLoss(torch.autograd.Function):
-    """Takes the gradient on the way forward, while the scores of a piece are there."""
+    """Computes the gradients in the forward pass, while the logits of a chunk are in memory."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, learning: bool, product: Product) -> Tensor:
-        most = max(1, MAX_LOGITS.get(x.device.type, MAX_LOGITS["cuda"]) // len(weight))
-        n_pieces = max(1, math.ceil(len(x) / most))
-        rows = max(1, math.ceil(len(x) / n_pieces))  # a short last piece would be a slow product
+    def forward(ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, needs_grad: bool, product: Product) -> Tensor:
+        max_rows = max(1, MAX_LOGITS.get(x.device.type, MAX_LOGITS["cuda"]) // len(weight))
+        n_chunks = max(1, math.ceil(len(x) / max_rows))
+        rows = max(1, math.ceil(len(x) / n_chunks))  # equal chunks: a short last one is slow
         total = torch.zeros((), device=x.device)
-        dx, dweight = torch.empty_like(x), None
-        for piece in (slice(start, start + rows) for start in range(0, len(x), rows)):
-            asked, right = (targets[piece] != IGNORE)[:, None], targets[piece].clamp(min=0)[:, None]  # [N, 1] each
-            scores = product(x[piece], weight)  # [N, V]
-            dtype = scores.dtype
-            likely = scores.float().log_softmax(-1)  # [N, V]
-            del scores
-            total -= (likely.gather(1, right) * asked).sum()
-            if not learning:
+        dx = torch.empty_like(x)
+        dweight = None
+        for chunk in (slice(start, start + rows) for start in range(0, len(x), rows)):
+            counted = (targets[chunk] != IGNORE)[:, None]  # [N, 1]
+            labels = targets[chunk].clamp(min=0)[:, None]  # [N, 1]
+            logits = product(x[chunk], weight)  # [N, V]
+            dtype = logits.dtype
+            log_probs = logits.float().log_softmax(-1)  # [N, V]
+            del logits
+            total -= (log_probs.gather(1, labels) * counted).sum()
+            if not needs_grad:
                 continue
-            slope = likely.exp_()  # [N, V]: what was thought likely, less what came
-            slope.scatter_add_(1, right, slope.new_full((1, 1), -1).expand_as(right))
-            slope = slope.to(dtype)  # [N, V]: here once; under autocast each of the two products would do it
-            dx[piece] = (slope @ weight) * asked
-            of_piece = slope.mT @ (x[piece] * asked)
-            dweight = of_piece.to(weight.dtype) if dweight is None else dweight.add_(of_piece)
+            grad_logits = log_probs.exp_()  # [N, V]: probabilities, minus 1 at the label
+            grad_logits.scatter_add_(1, labels, grad_logits.new_full((1, 1), -1).expand_as(labels))
+            grad_logits = grad_logits.to(dtype)  # [N, V]; once, not per product as by autocast
+            dx[chunk] = (grad_logits @ weight) * counted
+            chunk_dweight = grad_logits.mT @ (x[chunk] * counted)
+            dweight = chunk_dweight.to(weight.dtype) if dweight is None else dweight.add_(chunk_dweight)
         ctx.gradients = (dx, dweight)
         return total
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        (dx, dweight), ctx.gradients = ctx.gradients, None  # given away, so that what is added to them later can be added in place
-        return dx.mul_(slopes[0]), dweight.mul_(slopes[0]), None, None, None
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        dx, dweight = ctx.gradients
+        ctx.gradients = None  # without a second reference, autograd can accumulate in place
+        return dx.mul_(grad_outputs[0]), dweight.mul_(grad_outputs[0]), None, None, None

@@ -1,6 +1,7 @@
-"""A GPT with the exact GELU, as nanoGPT and litgpt have it; GPT-2 and `GPTModel` bend with its tanh form, which differs by up to 0.0005.
+"""GPT with the exact (erf) GELU, as in nanoGPT and litgpt.
 
-Proof: tests/model/test_exact_gelu.py.
+GPT-2 and `GPTModel` use the tanh approximation, which differs by up to 0.0005.
+Tests: tests/model/test_exact_gelu.py.
 Source: Hendrycks and Gimpel 2016, https://arxiv.org/abs/1606.08415, section 2.
 """
 
@@ -16,7 +17,7 @@ from llm_scratch.model.gpt import GPTModel
 
 
 class ExactGELU(nn.Module):
-    """x times the chance that a normal draw is below x. Any shape -> the same shape."""
+    """Exact GELU activation: x times P(Z < x) of a normal Z. Any shape -> the same shape."""
 
     def forward(self, x: Tensor) -> Tensor:
         """x (1 + erf(x / sqrt 2)) / 2, by PyTorch's kernel."""
@@ -24,7 +25,7 @@ class ExactGELU(nn.Module):
 
 
 class ExactGELUGPT(GPTModel):
-    """A GPT that bends with `ExactGELU`; everything else is `GPTModel`'s."""
+    """`GPTModel` with `ExactGELU` as its activation."""
 
     def __init__(self, cfg: Mapping[str, Any]) -> None:
         super().__init__(cfg)

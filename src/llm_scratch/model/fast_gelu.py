@@ -1,7 +1,7 @@
 """GELU's tanh form for training on a CPU, in a third of the time of PyTorch's kernel.
 
 0.5 (1 + tanh(z)) = sigmoid(2 z), and PyTorch's kernels compute a sigmoid five times as fast as a
-tanh. It is computed piece by piece, so that the passes over a piece find it in the cache.
+tanh. It is computed in chunks, so that all passes over a chunk find it in the cache.
 Tests: tests/model/test_fast_gelu.py (equal to PyTorch's kernel, gradients too).
 Gain: LOG.md, 2026-11-29.
 """
@@ -16,8 +16,8 @@ from torch import Tensor
 
 LINEAR = 2 * (2 / torch.pi) ** 0.5  # 2 z = x (LINEAR + CUBIC x^2)
 CUBIC = LINEAR * 0.044715
-PIECE = 2**19  # elements a piece: 2 MiB
-MAX_PIECES = 32
+CHUNK_ELEMENTS = 2**19  # 2 MiB in float32
+MAX_CHUNKS = 32
 
 
 def fast_gelu(x: Tensor) -> Tensor:
@@ -26,9 +26,9 @@ def fast_gelu(x: Tensor) -> Tensor:
 
 
 def fast_gelu_applies(x: Tensor) -> bool:
-    """Whether it is of use: on a CPU, in the types of training, and not inside a compiler."""
-    known = x.dtype in (torch.float32, torch.bfloat16)
-    return known and x.device.type == "cpu" and not torch.compiler.is_compiling()
+    """Whether `fast_gelu` can be used: on a CPU, for float32 or bfloat16, outside torch.compile."""
+    supported = x.dtype in (torch.float32, torch.bfloat16)
+    return supported and x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 class _FastGELU(torch.autograd.Function):
@@ -37,22 +37,22 @@ class _FastGELU(torch.autograd.Function):
         x = x.contiguous()
         ctx.save_for_backward(x)
         y = torch.empty_like(x)
-        for piece_x, piece_y in _pieces(x, y):
-            torch.mul(piece_x, _sigmoid(piece_x.float()), out=piece_y)
+        for chunk_x, chunk_y in _chunks(x, y):
+            torch.mul(chunk_x, _sigmoid(chunk_x.float()), out=chunk_y)
         return y
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        """x s has the slope s + x s', where s' = s (1 - s) (LINEAR + 3 CUBIC x^2)."""
+        """The derivative of x s is s + x s', with s' = s (1 - s) (LINEAR + 3 CUBIC x^2)."""
         (x,) = ctx.saved_tensors
         dy = gradients[0].contiguous()
         dx = torch.empty_like(x)
-        for piece_x, piece_dy, piece_dx in _pieces(x, dy, dx):
-            wide = piece_x.float()
+        for chunk_x, chunk_dy, chunk_dx in _chunks(x, dy, dx):
+            wide = chunk_x.float()
             s = _sigmoid(wide)
-            slope = _polynomial(wide, 3 * CUBIC)
-            slope = torch.ops.aten.sigmoid_backward(slope, s).add_(s)
-            torch.mul(slope, piece_dy, out=piece_dx)
+            derivative = _polynomial(wide, 3 * CUBIC)
+            derivative = torch.ops.aten.sigmoid_backward(derivative, s).add_(s)
+            torch.mul(derivative, chunk_dy, out=chunk_dx)
         return dx
 
 
@@ -67,9 +67,9 @@ def _polynomial(x: Tensor, cubic: float) -> Tensor:
     return torch.addcmul(linear, x, x, value=cubic).mul_(x)
 
 
-def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Contiguous tensors of one shape, cut alike into flat pieces."""
+def _chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Split contiguous tensors of one shape into flat chunks."""
     flat = [tensor.view(-1) for tensor in tensors]
-    size = max(PIECE, -(-len(flat[0]) // MAX_PIECES))
+    size = max(CHUNK_ELEMENTS, -(-len(flat[0]) // MAX_CHUNKS))
     for start in range(0, len(flat[0]), size):
         yield tuple(x[start : start + size] for x in flat)

@@ -16,22 +16,22 @@ from torch.nn import functional as F
 
 from llm_scratch.hardware.linear_kernel import FORWARD, INPUT_GRADIENT, onednn_linear
 
-MIN_WEIGHTS = 2**17  # of a matrix: below, the calls from Python cost what the products gain
+MIN_WEIGHTS = 2**17  # elements; for smaller matrices the Python calls cost more than the gain
 MIN_ROWS = 32
 
 
 def large_shapes(model: nn.Module) -> tuple[tuple[int, int], ...]:
-    """The distinct (out, in) of the matrices inside the blocks that are large enough."""
+    """Distinct shapes (out, in) of the blocks' linear layers that are large enough."""
     parts = [part for name, part in model.named_modules() if name != "out_head"]
     return tuple(sorted({(len(p.weight), p.weight.shape[1]) for p in parts if _is_large(p)}))
 
 
 def set_products(model: nn.Module, products: Sequence[str]) -> None:
-    """Let oneDNN do these products of the model's large linear layers; an empty list undoes it.
+    """Compute these products of the model's large linear layers by oneDNN; an empty list undoes it.
 
     Args:
         model: changed in place.
-        products: as `faster_products` returns them.
+        products: as from `faster_products`.
     """
     for part in model.modules():
         if _is_large(part):
@@ -44,7 +44,8 @@ def set_products(model: nn.Module, products: Sequence[str]) -> None:
 
 def fast_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`F.linear` without gradients: by oneDNN for float32 and more than a few rows."""
-    plain = x.dtype != torch.float32 or x.numel() < MIN_ROWS * x.shape[-1] or torch.is_autocast_enabled("cpu")
+    few_rows = x.numel() < MIN_ROWS * x.shape[-1]
+    plain = x.dtype != torch.float32 or few_rows or torch.is_autocast_enabled("cpu")
     return F.linear(x, weight, bias) if plain else onednn_linear(x, weight, bias)
 
 
@@ -53,7 +54,7 @@ def _is_large(part: nn.Module) -> TypeGuard[nn.Linear]:
 
 
 def _forward(part: nn.Linear, gradient_too: bool, x: Tensor) -> Tensor:
-    """`part(x)`."""
+    """Compute `part(x)`, by oneDNN where possible."""
     plain = torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
     if plain or x.dtype != torch.float32:
         return F.linear(x, part.weight, part.bias)

@@ -1,8 +1,9 @@
-"""The GPT model: embeddings, a stack of blocks, and a head that scores every possible next token.
+"""GPT-2 model: embeddings, transformer blocks, and an output head that gives logits.
 
-`GPTModel.forward` reads as the drawing in the paper. Parameter names and the order in which they are made are the
-notebooks', so that a seed gives their numbers and their checkpoints load.
-Proof: tests/model/test_gpt.py (equal to transformers' GPT2LMHeadModel, with and without cache). Lesson: lessons/step3_gpt.py.
+Parameter names and their order of creation are those of the notebooks, so a seed gives the same
+weights and the notebooks' checkpoints load.
+Tests: tests/model/test_gpt.py (equal to transformers' GPT2LMHeadModel, with and without a cache).
+Lesson: lessons/step3_gpt.py.
 Source: GPT-2, Radford et al. 2019, "Language Models are Unsupervised Multitask Learners".
 """
 
@@ -22,7 +23,10 @@ from llm_scratch.model.layers import FeedForward, LayerNorm
 
 
 class TransformerBlock(nn.Module):
-    """One round of thought: look at the other tokens, then think alone; each adds to what was there. [B, T, C] -> [B, T, C]."""
+    """Transformer block: attention, then feed-forward, each with a residual connection (pre-norm).
+
+    [B, T, C] -> [B, T, C].
+    """
 
     def __init__(self, cfg: Mapping[str, Any], layer: int = 0) -> None:
         super().__init__()
@@ -34,18 +38,19 @@ class TransformerBlock(nn.Module):
         self.drop_shortcut = Dropout(drop)
 
     def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
-        """Norm first ("pre-LN"), then the part, then the shortcut."""
+        """Add attention, then the feed-forward network, each computed on normalized input."""
         x = x + self.drop_shortcut(self.att(self.norm1(x), cache))  # [B, T, C]
         return x + self.drop_shortcut(self.ff(self.norm2(x)))  # [B, T, C]
 
 
 class GPTModel(nn.Module):
-    """Reads token ids, gives for each place the scores (logits) of every token that could come next.
+    """GPT-2 language model: for each position the logits of every possible next token.
 
     Args:
-        cfg: a `ModelConfig` or the notebooks' dict.
+        cfg: a `ModelConfig`, or the notebooks' dict.
     Attributes:
-        start_id: the token that every row of its training began with, if there is one; `stream` puts it before a prompt.
+        start_id: the token that every training row began with, or None; `stream` puts it before
+            each prompt.
     """
 
     start_id: int | None = None
@@ -67,7 +72,7 @@ class GPTModel(nn.Module):
             self.out_head.weight = self.tok_emb.weight
 
     def forward(self, in_idx: Tensor, cache: KVCache | None = None) -> Tensor:
-        """Token ids [B, T] -> logits [B, T, V]; with a cache, `in_idx` holds only the tokens that are not in it yet.
+        """Token ids [B, T] -> logits [B, T, V]; with a cache, `in_idx` holds the new tokens only.
 
         Raises:
             ValueError: more tokens than context_length.
@@ -75,9 +80,10 @@ class GPTModel(nn.Module):
         return self.out_head(self.hidden(in_idx, cache))  # [B, T, V]
 
     def hidden(self, in_idx: Tensor, cache: KVCache | None = None) -> Tensor:
-        """What the model has made of each token before the head turns it into scores: [B, T] -> [B, T, C].
+        """Hidden states after the final norm, before the output head: [B, T] -> [B, T, C].
 
-        To continue a text only the last token's scores are needed: the head, the largest matrix of a small GPT, then reads one row.
+        Generation needs the logits of the last position only. The head, the largest matrix of a
+        small GPT, then multiplies one row.
         """
         B, T = in_idx.shape
         start = 0 if cache is None else cache.pos
@@ -92,16 +98,23 @@ class GPTModel(nn.Module):
         return self.final_norm(x)  # [B, T, C]
 
     def new_cache(self, batch_size: int, block: int | None = 256) -> KVCache:
-        """An empty cache for `batch_size` sequences of up to context_length tokens; `block` as in `KVCache`."""
+        """Create an empty cache for `batch_size` sequences; `block` as in `KVCache`."""
         cfg, weight = self.cfg, self.pos_emb.weight
-        shape = (cfg.n_layers, batch_size, cfg.n_heads, cfg.context_length, cfg.emb_dim // cfg.n_heads)
+        shape = (
+            cfg.n_layers,
+            batch_size,
+            cfg.n_heads,
+            cfg.context_length,
+            cfg.emb_dim // cfg.n_heads,
+        )
         return KVCache(shape, weight.dtype, weight.device, block)
 
 
 def gpt2_init(model: nn.Module) -> None:
-    """GPT-2's first weights: normal(0, 0.02), biases 0, and what is added to the residual stream scaled by 1/sqrt(2 layers).
+    """Initialize weights as GPT-2: normal(0, 0.02), biases 0, residual projections scaled down.
 
-    Source: GPT-2, section 2.3. Each layer adds twice to the stream, so the scale keeps its size at the end.
+    Each layer adds to the residual stream twice; a factor 1 / sqrt(2 layers) keeps its variance.
+    Source: GPT-2, section 2.3.
     """
     parts = [m for m in model.modules() if isinstance(m, (nn.Linear, nn.Embedding))]
     for part in parts:
@@ -115,11 +128,13 @@ def gpt2_init(model: nn.Module) -> None:
 
 
 def mimetic_init(model: nn.Module, share: float = 0.3) -> None:
-    """Let attention copy from the start: value and output projections undo each other, so what a head looks at is what it adds.
+    """Initialize attention to copy: out_proj is `share` times the inverse of W_value.
 
-    A model of ordinary first weights must find out at once where to look and how to pass on what it sees, and neither pays alone;
-    here the second is given, and recall is learned many times sooner. W_value is a random rotation Q, out_proj is `share` x its transpose.
-    Source: Trockman and Kolter 2023, "Mimetic Initialization of Self-Attention Layers", https://arxiv.org/abs/2305.09828.
+    W_value is a random rotation. With ordinary weights a head must learn where to attend and how to
+    pass on the value at the same time. Here the second is given, and the model learns to recall
+    tokens in far fewer steps.
+    Source: Trockman and Kolter 2023, "Mimetic Initialization of Self-Attention Layers",
+    https://arxiv.org/abs/2305.09828.
     """
     for block in (m for m in model.modules() if isinstance(m, TransformerBlock)):
         nn.init.orthogonal_(block.att.W_value.weight)
@@ -128,29 +143,32 @@ def mimetic_init(model: nn.Module, share: float = 0.3) -> None:
 
 
 class DummyTransformerBlock(nn.Module):
-    """A block that does nothing: lesson 3 begins with the outline and fills it in. [B, T, C] -> [B, T, C]."""
+    """Placeholder block for lesson 3: the identity. [B, T, C] -> [B, T, C]."""
 
     def __init__(self, cfg: Mapping[str, Any]) -> None:
         super().__init__()
 
     def forward(self, x: Tensor) -> Tensor:
-        """x as it came."""
+        """Return x unchanged."""
         return x
 
 
 class DummyLayerNorm(nn.Module):
-    """A normalisation that does nothing. [..., C] -> [..., C]."""
+    """Placeholder layer norm for lesson 3: the identity. [..., C] -> [..., C]."""
 
     def __init__(self, normalized_shape: int, eps: float = 1e-5) -> None:
         super().__init__()
 
     def forward(self, x: Tensor) -> Tensor:
-        """x as it came."""
+        """Return x unchanged."""
         return x
 
 
 class DummyGPTModel(nn.Module):
-    """The outline of a GPT without its thoughts: embeddings and head are real, blocks and norm do nothing. [B, T] -> [B, T, V]."""
+    """Outline of a GPT for lesson 3: real embeddings and head, placeholder blocks and norm.
+
+    [B, T] -> [B, T, V].
+    """
 
     def __init__(self, cfg: Mapping[str, Any]) -> None:
         super().__init__()

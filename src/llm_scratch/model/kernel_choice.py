@@ -1,8 +1,9 @@
-"""Choose the fastest product with 8- or 4-bit weights on this machine, by timing each kernel once.
+"""Choose the fastest kernel for 8- or 4-bit weights on this machine, by timing each kernel once.
 
-A text is a prompt, whose rows are multiplied together, and new tokens, one row each. A kernel that is fast for one
-row may be slow for many; there it can pay to expand the matrix to floating point first.
-Tests: tests/model/test_kernel_choice.py. What was measured here: `llm-scratch doctor`.
+Generation multiplies the many rows of a prompt at once, then one row for each new token. A kernel
+that is fast for one row may be slow for many; expanding the matrix to floating point can then be
+faster.
+Tests: tests/model/test_kernel_choice.py. Timings of this machine: `llm-scratch doctor`.
 """
 
 from __future__ import annotations
@@ -18,30 +19,37 @@ from torch.nn import functional as F
 
 from llm_scratch.hardware.packed_matmul import TRIAL_BYTES, linear_seconds
 from llm_scratch.hardware.trials import NEW_TOKENS, PROMPT_ROWS, Seconds, remembered, time_in_turns
-from llm_scratch.model.quantized_kernels import GROUP, KERNELS, Expanded, Kernel, QuantizedWeight, usable
+from llm_scratch.model.quantized_kernels import (
+    GROUP,
+    KERNELS,
+    Expanded,
+    Kernel,
+    QuantizedWeight,
+    usable,
+)
 
-MANY_ROWS = 128  # rows from which a product may expand the weights first
-MIN_TRIAL_WIDTH = 128  # narrower matrices take the first kernel that works; nothing is timed
-MAX_EXCESS = 1.1  # times the fastest way's seconds, up to which an earlier way is preferred
+MANY_ROWS = 128  # rows from which a product may expand the weights
+MIN_TRIAL_WIDTH = 128  # narrower matrices take the first kernel that works, without timing
+MAX_EXCESS = 1.1  # an earlier kernel is preferred up to this factor of the shortest time
 MANY_ROW_DTYPES = {"expand to float32": torch.float32, "expand to bfloat16": torch.bfloat16}
 
 
 def linear_expanded(x: Tensor, weight: QuantizedWeight, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """A product of many rows: expand the matrix, multiply in `dtype`, drop it. [M, K] -> [M, N] float32."""
+    """Dequantize the matrix, multiply in `dtype`, free it. [M, K] -> [M, N] float32."""
     y = F.linear(x.to(dtype), weight.dequantize().to(dtype)).float()
     return y if bias is None else y.add_(bias)
 
 
 @dataclass(frozen=True)
 class KernelChoice:
-    """Which kernel multiplies, what many rows do, and how fast that is beside float32."""
+    """The chosen kernel, how many rows are multiplied, and the speedup over float32."""
 
     kernel: type[Kernel]
     name: str
     many_rows: torch.dtype | None
-    """expand to this data type from `MANY_ROWS` rows on; None: the kernel takes any number of rows"""
+    """data type to expand to from `MANY_ROWS` rows on; None: the kernel takes any number of rows"""
     speedup: float | None
-    """seconds of a typical text in float32 over its seconds here; None where nothing was timed"""
+    """time of a typical text in float32 divided by its time here; None without a timing"""
 
     def __str__(self) -> str:
         gain = "" if self.speedup is None else f", {self.speedup:.1f} times float32's speed"
@@ -49,13 +57,19 @@ class KernelChoice:
 
 
 def choose_kernel(bits: Literal[8, 4], width: int) -> KernelChoice:
-    """The fastest kernel that is right on this machine, for a model of this width.
+    """Choose the fastest kernel that is correct on this machine, for a model of this width.
 
-    Where none is faster than float32, the matrices are expanded to float32 once, so that a quantized model is never slower.
+    If none is faster than float32, the matrices are expanded to float32 once, so that a quantized
+    model is never slower.
     """
     names = usable(bits)
     if not names:
-        return KernelChoice(Expanded, f"expanded to float32: no {bits}-bit product of this torch works here", None, None)
+        return KernelChoice(
+            Expanded,
+            f"expanded to float32: no {bits}-bit product of this torch works here",
+            None,
+            None,
+        )
     if width < MIN_TRIAL_WIDTH or (bits == 4 and width % GROUP):
         return KernelChoice(KERNELS[names[0]][1], names[0], None, None)
     floats, seconds = linear_seconds(width), kernel_seconds(bits, width)
@@ -67,7 +81,8 @@ def choose_kernel(bits: Literal[8, 4], width: int) -> KernelChoice:
         for many, dtype in MANY_ROW_DTYPES.items():
             total[name, dtype] = one + seconds[many]
     fastest = min(total.values())
-    best = next(way for way in total if total[way] <= MAX_EXCESS * fastest)  # earlier ones round less
+    # earlier kernels round less
+    best = next(candidate for candidate in total if total[candidate] <= MAX_EXCESS * fastest)
     if total[best] >= float32:
         slower = f"the fastest {bits}-bit product here, {best[0]}, has {float32 / total[best]:.1f} times its speed"
         return KernelChoice(Expanded, f"expanded to float32: {slower}", None, None)
@@ -76,9 +91,10 @@ def choose_kernel(bits: Literal[8, 4], width: int) -> KernelChoice:
 
 @torch.inference_mode()
 def kernel_seconds(bits: Literal[8, 4], width: int) -> Seconds:
-    """Seconds in one matrix [4 * width, width], by kernel: of the new tokens of a typical text, and of its prompt.
+    """Seconds of a typical text in one matrix [4 * width, width], by kernel.
 
-    The prompt's have names with ", prompt" at the end; "expand to ..." is a prompt by `linear_expanded`.
+    A kernel's name stands for the new tokens, with ", prompt" for the prompt; "expand to ..." is a
+    prompt by `linear_expanded`.
     """
     names = usable(bits)
 
@@ -102,7 +118,7 @@ def kernel_seconds(bits: Literal[8, 4], width: int) -> Seconds:
 
 
 def trial_weight(bits: Literal[8, 4], width: int) -> QuantizedWeight:
-    """A quantized matrix [4 * width, width] of ones, to time."""
+    """A quantized matrix [4 * width, width] of ones, for timings."""
     if bits == 8:
         return QuantizedWeight(torch.ones(4 * width, width, dtype=torch.int8), torch.ones(4 * width))
     qweight = torch.full((4 * width, width // 2), 0x99, dtype=torch.uint8)

@@ -1,8 +1,9 @@
-"""The key/value cache: what earlier tokens offer is computed once and kept, so that a new token costs one step and not all of them.
+"""Key/value cache: keep the keys and values of earlier tokens, so that a new token costs one step.
 
-The model owns nothing of it: it is made by `model.new_cache(batch_size)`, passed in, and moved on by the model at the end of `forward`.
-Texts of different lengths share a cache when blanks stand before the shorter ones ("left padding"): `blanks` says how many.
-Tests: tests/model/test_gpt.py, tests/generation/test_cached_model.py: cached and uncached logits agree.
+`model.new_cache(batch_size)` creates a cache, the caller passes it to `forward`, and the model
+advances it after the last layer. Sequences of different lengths share a cache by left padding.
+Tests: tests/model/test_gpt.py, tests/generation/test_cached_model.py (cached and uncached logits
+agree).
 Lesson: lessons/step4_pretraining.py.
 """
 
@@ -15,45 +16,56 @@ from torch import Tensor
 
 
 class KVCache:
-    """Room for the keys and values of at most `context_length` tokens in every layer.
+    """Keys and values of up to `max_length` tokens in every layer.
 
     Args:
-        shape: (layers, batch B, key/value heads G, most tokens S, head size D).
-        block: take memory for this many tokens at a time, when they come; None: for all of them now.
+        shape: (layers, batch B, key/value heads G, maximum tokens S, head size D).
+        dtype, device: of the keys and values.
+        block: allocate memory for this many tokens at a time; None: for all of them at once.
     Attributes:
-        keys, values: of each layer, [B, G, S, D].
-        pos: how many tokens are in it, blanks too.
-        blanks: [B], how many places before each row's text hold nothing; None: every row is full.
-        ids: [B, S], the tokens that were read into it, if the reader told: whoever has the cache next finds what of a text is read already.
+        keys, values: for each layer, [B, G, S, D].
+        pos: number of cached tokens, padding included.
+        left_padding: [B], padded positions before each row's text; None: no padding.
+        ids: [B, S], the cached tokens, if set by `generation.cached_model`, which compares them
+            with the next text; None: unknown.
     """
 
-    def __init__(self, shape: tuple[int, int, int, int, int], dtype: torch.dtype, device: torch.device, block: int | None = None) -> None:
-        self.max_length, self.block, self.pos = shape[3], block or shape[3], 0
+    def __init__(
+        self,
+        shape: tuple[int, int, int, int, int],
+        dtype: torch.dtype,
+        device: torch.device,
+        block: int | None = None,
+    ) -> None:
+        self.max_length = shape[3]
+        self.block = block or shape[3]
+        self.pos = 0
         self.left_padding: Tensor | None = None
         self.ids: Tensor | None = None
         empty = torch.zeros(*shape[1:3], 0, shape[4], dtype=dtype, device=device)
-        self.keys, self.values = ([empty] * shape[0] for _ in range(2))
+        self.keys = [empty] * shape[0]
+        self.values = [empty] * shape[0]
         self.grow(min(self.block, self.max_length))
 
     @property
     def rows(self) -> int:
-        """Texts that are in it side by side."""
+        """Number of sequences."""
         return len(self.keys[0])
 
     @property
     def remaining(self) -> int:
-        """Tokens that still fit."""
+        """Number of tokens that still fit."""
         return self.max_length - self.pos
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Store the new tokens' k and v [B, G, T, D] of one layer; returns those of all tokens so far, [B, G, S, D].
+        """Store k and v [B, G, T, D] of the new tokens; return those of all tokens, [B, G, S, D].
 
         Raises:
-            ValueError: more tokens than there is room for.
+            ValueError: more tokens than fit.
         """
         end = self.pos + k.shape[2]
         if end > self.max_length:
-            raise ValueError(f"{k.shape[2]} new tokens after {self.pos} do not fit the cache of {self.max_length}")
+            raise ValueError(f"{k.shape[2]} new tokens after {self.pos} do not fit the cache of {self.max_length}; pass fewer tokens")
         keys, values = self.keys[layer], self.values[layer]
         if end > keys.shape[2]:
             self.grow(min(-(-end // self.block) * self.block, self.max_length))
@@ -63,14 +75,16 @@ class KVCache:
         return keys[:, :, :end], values[:, :, :end]
 
     def positions(self, T: int) -> Tensor:
-        """The place of each new token in its own text, from 0: [T], or [B, T] where rows begin with blanks."""
-        places = torch.arange(self.pos, self.pos + T, device=self.keys[0].device)  # [T]
-        return places if self.left_padding is None else (places - self.left_padding[:, None]).clamp(min=0)
+        """Positions of the T new tokens, from 0: [T], or [B, T] with left padding."""
+        positions = torch.arange(self.pos, self.pos + T, device=self.keys[0].device)  # [T]
+        if self.left_padding is None:
+            return positions
+        return (positions - self.left_padding[:, None]).clamp(min=0)
 
     def mask(self, T: int) -> Tensor | None:
-        """Which of the S seen tokens each of the T new ones may look at, True where it may: [T, S], or [B, 1, T, S] with blanks.
+        """Attention mask, True where a new token may attend: [T, S], or [B, 1, T, S] with padding.
 
-        None where a kernel needs no table: one new token may look at everything, and in a first piece only the future is hidden.
+        None where no mask is needed: one new token attends to all, and the first tokens are causal.
         """
         if self.left_padding is None and (T == 1 or self.pos == 0):
             return None
@@ -82,20 +96,19 @@ class KVCache:
         return (seen <= new) & text | (seen == new)  # [B, 1, T, S]
 
     def advance(self, T: int) -> None:
-        """Count T tokens as seen; called once by the model, after the last layer."""
+        """Advance the position by T tokens; called by the model once, after the last layer."""
         self.pos += T
 
     def rewind(self, pos: int) -> None:
-        """Forget every token from `pos` on: a guess that was wrong costs nothing more."""
+        """Drop every token from `pos` on, such as a rejected draft token."""
         self.pos = min(pos, self.pos)
         self.ids = None if self.ids is None else self.ids[:, : self.pos]
 
     def select_rows(self, rows: Sequence[int] | Tensor) -> None:
-        """Keep these rows, in this order; a row named twice is copied. So one reading of a prompt serves many continuations.
+        """Keep these rows, in this order; an index may repeat, to copy a prompt to several samples.
 
-        What beams or samples share is the reading, not the memory: afterwards each row holds its own copy, and goes its own way. A pick
-        copies the `pos` places that are filled, 2 layers G D numbers each, of the rows that move; where the number of rows stays and
-        none moves, nothing.
+        Afterwards each row has its own memory. Only rows that move are copied, and only their
+        filled positions; if the number of rows stays the same and none moves, nothing is copied.
         """
         index = torch.as_tensor(rows, device=self.keys[0].device)
         B = self.rows
@@ -103,21 +116,23 @@ class KVCache:
             moved = (index != torch.arange(B, device=index.device)).nonzero().flatten()
             if not len(moved):
                 return
-            for kept in (*self.keys, *self.values):
-                kept[moved, :, : self.pos] = kept[index[moved], :, : self.pos]
+            for stored in (*self.keys, *self.values):
+                stored[moved, :, : self.pos] = stored[index[moved], :, : self.pos]
         else:
-            self.keys, self.values = ([self._picked(kept, index) for kept in layers] for layers in (self.keys, self.values))
+            self.keys = [self._select(stored, index) for stored in self.keys]
+            self.values = [self._select(stored, index) for stored in self.values]
         self.left_padding = None if self.left_padding is None else self.left_padding[index]
         self.ids = None if self.ids is None else self.ids[index]
 
-    def _picked(self, kept: Tensor, index: Tensor) -> Tensor:
-        """Memory of the same length for other rows, with what is filled."""
-        new = kept.new_empty(len(index), *kept.shape[1:])
-        new[:, :, : self.pos] = kept[index, :, : self.pos]
+    def _select(self, stored: Tensor, index: Tensor) -> Tensor:
+        """Allocate memory of the same length for these rows and copy the filled positions."""
+        new = stored.new_empty(len(index), *stored.shape[1:])
+        new[:, :, : self.pos] = stored[index, :, : self.pos]
         return new
 
     def grow(self, tokens: int) -> None:
-        """Memory for `tokens` tokens, more than there is so far; what is in it stays."""
+        """Enlarge the memory to `tokens` tokens; the contents stay."""
         B, G, S, D = self.keys[0].shape
-        more = B, G, tokens - S, D
-        self.keys, self.values = ([torch.cat([old, old.new_zeros(more)], 2) for old in layers] for layers in (self.keys, self.values))
+        added = B, G, tokens - S, D
+        self.keys = [torch.cat([stored, stored.new_zeros(added)], 2) for stored in self.keys]
+        self.values = [torch.cat([stored, stored.new_zeros(added)], 2) for stored in self.values]

@@ -1,9 +1,10 @@
-"""The three plain parts of a block: normalise, bend, and think about each token alone.
+"""Layer norm, GELU and the feed-forward network of a transformer block.
 
-Each formula stands beside the kernel that runs it. Proof that they agree: tests/model/test_layers.py.
+Each formula is written out next to the module that runs it by a kernel.
+Tests: tests/model/test_layers.py (formula and kernel agree).
 Lesson: lessons/step3_gpt.py, sections 3.2 to 3.4.
-Source: layer normalisation, Ba et al. 2016, https://arxiv.org/abs/1607.06450; GELU, Hendrycks and Gimpel 2016,
-https://arxiv.org/abs/1606.08415; GPT-2, Radford et al. 2019, section 2.3.
+Source: layer normalization, Ba et al. 2016, https://arxiv.org/abs/1607.06450; GELU, Hendrycks and
+Gimpel 2016, https://arxiv.org/abs/1606.08415; GPT-2, Radford et al. 2019, section 2.3.
 """
 
 from __future__ import annotations
@@ -19,19 +20,25 @@ from llm_scratch.model.fast_gelu import fast_gelu, fast_gelu_applies
 
 
 def layer_norm(x: Tensor, scale: Tensor, shift: Tensor, eps: float = 1e-5) -> Tensor:
-    """Each token's numbers moved to mean 0 and variance 1, then stretched and shifted: the formula. x: [..., C] -> [..., C]."""
+    """Layer normalization, the formula: mean 0 and variance 1 per token, then scale and shift.
+
+    [..., C] -> [..., C].
+    """
     mean = x.mean(-1, keepdim=True)
     variance = x.var(-1, keepdim=True, unbiased=False)
     return scale * (x - mean) / (variance + eps).sqrt() + shift
 
 
 def gelu(x: Tensor) -> Tensor:
-    """A soft ReLU: x times (nearly) the chance that a normal draw is below x; the formula in its tanh form. [...] -> [...]."""
+    """GELU activation, the formula in its tanh form: about x times P(Z < x) of a normal Z.
+
+    [...] -> [...].
+    """
     return 0.5 * x * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3)))
 
 
 class LayerNorm(nn.Module):
-    """Keeps every token's numbers at a steady size, so that deep stacks train. [..., emb_dim] -> the same shape."""
+    """Layer normalization with a learned scale and shift. [..., emb_dim] -> the same shape."""
 
     def __init__(self, emb_dim: int) -> None:
         super().__init__()
@@ -40,29 +47,29 @@ class LayerNorm(nn.Module):
         self.shift = nn.Parameter(torch.zeros(emb_dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        """`layer_norm` above, by PyTorch's kernel."""
+        """Compute `layer_norm` by PyTorch's kernel."""
         scale = self.scale
         return torch.layer_norm(x, scale.shape, scale, self.shift, self.eps)
 
 
 class GELU(nn.Module):
-    """The activation between the two matrices of the feed-forward. Any shape -> the same shape.
+    """GELU activation of the feed-forward network. Any shape -> the same shape.
 
     Attributes:
-        fast: train by `fast_gelu` on a CPU; `training.trainee.Trainee` sets it.
+        fast: use `fast_gelu` for training on a CPU; set by `training.model_with_loss`.
     """
 
     fast = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """`gelu` above, by PyTorch's kernel or by `fast_gelu`."""
+        """Compute `gelu` by PyTorch's kernel or by `fast_gelu`."""
         if self.fast and self.training and fast_gelu_applies(x):
             return fast_gelu(x)
         return F.gelu(x, approximate="tanh")
 
 
 class FeedForward(nn.Module):
-    """What a block does with each token alone: widen four times, bend, narrow again. [B, T, C] -> [B, T, C]."""
+    """Feed-forward network of a block: C -> 4 C, GELU, 4 C -> C. [B, T, C] -> [B, T, C]."""
 
     def __init__(self, cfg: Mapping[str, Any]) -> None:
         super().__init__()

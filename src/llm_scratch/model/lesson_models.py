@@ -1,8 +1,11 @@
-"""The steps that lead to the model, one small class each: nothing here runs in a GPT, everything here is how one understands it.
+"""Small models of the lessons: attention step by step, and a deep network with shortcuts.
 
-Lesson 2 goes `SelfAttention_v1` -> `_v2` -> `CausalAttention` -> `MultiHeadAttentionWrapper` -> `attention.MultiHeadAttention`; lesson 3
-asks what a shortcut is good for. Names, signatures and the order of random numbers are the notebooks', so that a seed gives their results.
-Proof: tests/model/test_lesson_models.py (each step equals the one before it where it should) and tests/notebooks/test_step2.py.
+Lesson 2 builds `SelfAttention_v1`, `SelfAttention_v2`, `CausalAttention`,
+`MultiHeadAttentionWrapper` and then `attention.MultiHeadAttention`; lesson 3 shows why a deep
+network needs shortcuts. No GPT uses these classes. Names, signatures and the order of random
+numbers are the notebooks', so that a seed gives the notebooks' results.
+Tests: tests/model/test_lesson_models.py (each step equals the previous one where it should),
+tests/notebooks/test_step2.py.
 """
 
 from __future__ import annotations
@@ -16,20 +19,20 @@ from llm_scratch.model.layers import GELU
 
 
 def softmax_navie(x: Tensor) -> Tensor:
-    """Turn scores into shares of 1, along the first dimension; the biggest score gets the biggest share. Same shape.
+    """Softmax along the first dimension: positive values that sum to 1. Same shape.
 
-    Naive in name only: e^x of a score above 88 is too large for a float32, so the largest score is taken from all of them first,
-    which changes no share. Without that, large scores give nan.
+    Numerically stable despite its name: e^x overflows float32 above x = 88, so the largest score is
+    subtracted first. That does not change the result; without it, large scores give NaN.
     """
     powers = torch.exp(x - x.max(0).values)
     return powers / powers.sum(0)
 
 
-softmax_naive = softmax_navie  # as it is spelt
+softmax_naive = softmax_navie  # the notebooks' spelling is kept
 
 
 class SelfAttention_v1(nn.Module):
-    """Attention whose question, label and content are three trained matrices, for one text. [T, d_in] -> [T, d_out]."""
+    """Self-attention with trained projections, for one sequence. [T, d_in] -> [T, d_out]."""
 
     def __init__(self, d_in: int, d_out: int) -> None:
         super().__init__()
@@ -38,7 +41,7 @@ class SelfAttention_v1(nn.Module):
         self.W_value = nn.Parameter(torch.rand(d_in, d_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Each token asks with its query, and mixes the values of the tokens whose keys answer."""
+        """Weight the values by how well each token's query matches the keys."""
         queries, keys, values = x @ self.W_query, x @ self.W_key, x @ self.W_value
         scores = queries @ keys.T  # [T, T]
         weights = torch.softmax(scores / keys.shape[-1] ** 0.5, dim=-1)  # [T, T]
@@ -46,9 +49,10 @@ class SelfAttention_v1(nn.Module):
 
 
 class SelfAttention_v2(nn.Module):
-    """The same with `nn.Linear`, whose first weights are of a size that trains better. [T, d_in] -> [T, d_out].
+    """Self-attention with `nn.Linear`, whose initial weights train better. [T, d_in] -> [T, d_out].
 
-    `nn.Linear` keeps its matrix transposed: `v1.W_query = v2.W_query.weight.T` makes the two equal.
+    `nn.Linear` stores its matrix transposed: `v1.W_query = v2.W_query.weight.T` makes the two
+    equal.
     """
 
     def __init__(self, d_in: int, d_out: int, qkv_bias: bool = False) -> None:
@@ -66,16 +70,24 @@ class SelfAttention_v2(nn.Module):
 
 
 class CausalAttention(nn.Module):
-    """Attention that cannot see the future, for a batch, with dropout. [B, T, d_in] -> [B, T, d_out].
+    """Causal self-attention with dropout, for a batch. [B, T, d_in] -> [B, T, d_out].
 
     Args:
-        context_length: longest T; size of the buffer `mask`, which is 1 where a token may not look.
-        dropout: share of the weights set to 0 while training, the others grow by 1 / (1 - dropout).
+        context_length: longest T; size of the buffer `mask`, which is 1 for future positions.
+        dropout: probability of dropping a weight during training; the others are scaled by
+            1 / (1 - dropout).
     """
 
     mask: Tensor
 
-    def __init__(self, d_in: int, d_out: int, context_length: int, dropout: float = 0.0, qkv_bias: bool = False) -> None:
+    def __init__(
+        self,
+        d_in: int,
+        d_out: int,
+        context_length: int,
+        dropout: float = 0.0,
+        qkv_bias: bool = False,
+    ) -> None:
         super().__init__()
         self.W_query = nn.Linear(d_in, d_out, bias=qkv_bias)
         self.W_key = nn.Linear(d_in, d_out, bias=qkv_bias)
@@ -84,7 +96,7 @@ class CausalAttention(nn.Module):
         self.register_buffer("mask", torch.ones(context_length, context_length).triu(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """As before, with -inf for the future: e^-inf is 0, and each row still sums to 1."""
+        """Attend with -inf for the future: e^-inf is 0, and each row still sums to 1."""
         T = x.shape[1]
         queries, keys, values = self.W_query(x), self.W_key(x), self.W_value(x)
         scores = queries @ keys.transpose(1, 2)  # [B, T, T]
@@ -94,28 +106,35 @@ class CausalAttention(nn.Module):
 
 
 class MultiHeadAttentionWrapper(nn.Module):
-    """Several `CausalAttention` side by side, one after the other; their findings are joined. [B, T, d_in] -> [B, T, num_heads * d_out].
+    """Several `CausalAttention` heads, concatenated. [B, T, d_in] -> [B, T, num_heads * d_out].
 
-    `attention.MultiHeadAttention` does the work of all heads at once, splits d_out among them, and mixes what they found.
+    `attention.MultiHeadAttention` computes all heads at once, splits d_out among them, and adds an
+    output projection.
     """
 
     def __init__(
-        self, d_in: int, d_out: int, context_length: int, dropout: float = 0.0, qkv_bias: bool = False, num_heads: int = 2
+        self,
+        d_in: int,
+        d_out: int,
+        context_length: int,
+        dropout: float = 0.0,
+        qkv_bias: bool = False,
+        num_heads: int = 2,
     ) -> None:
         super().__init__()
         self.heads = nn.ModuleList(CausalAttention(d_in, d_out, context_length, dropout, qkv_bias) for _ in range(num_heads))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Each head looks for itself."""
+        """Concatenate the outputs of the heads."""
         return torch.cat([head(x) for head in self.heads], dim=-1)
 
 
 class ExampleDeepNeuralNetwork(nn.Module):
-    """A plain stack of Linear and GELU, with or without shortcuts. [..., layer_sizes[0]] -> [..., layer_sizes[-1]].
+    """Stack of Linear and GELU, with or without shortcuts: layer_sizes[0] -> layer_sizes[-1].
 
     Args:
         layer_sizes: width of the input and of each layer's output.
-        use_shortcut: add a layer's input to its output where the two are of one size.
+        use_shortcut: add a layer's input to its output if their sizes are equal.
     """
 
     def __init__(self, layer_sizes: list[int], use_shortcut: bool) -> None:
@@ -124,7 +143,7 @@ class ExampleDeepNeuralNetwork(nn.Module):
         self.layers = nn.ModuleList(nn.Sequential(nn.Linear(wide, out), GELU()) for wide, out in pairwise(layer_sizes))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Layer after layer."""
+        """Apply the layers in order."""
         for layer in self.layers:
             y = layer(x)
             x = x + y if self.use_shortcut and x.shape == y.shape else y
@@ -132,9 +151,9 @@ class ExampleDeepNeuralNetwork(nn.Module):
 
 
 def print_gradients(model: nn.Module, x: Tensor) -> None:
-    """Print how strongly each weight matrix hears of an error at the output: the mean size of its gradient.
+    """Print the mean absolute gradient of each weight matrix.
 
-    The error is the squared distance of the output from 0. The gradients stay on the model.
+    The loss is the mean squared distance of the output from 0. The gradients stay on the model.
     """
     output = model(x)
     nn.functional.mse_loss(output, torch.zeros_like(output)).backward()

@@ -1,13 +1,13 @@
-"""Quantization: weights in 8 or 4 bits, for a quarter or an eighth of the memory, and faster generation.
+"""Quantization: weights in 8 or 4 bits, for less memory and faster generation.
 
-Symmetric: a weight is a whole number times a scale, and 0 stays 0. In 8 bits each row of a matrix has a scale, in 4
-bits each group of `GROUP` values in a row has one in bfloat16. Read `to_int8`, `to_int4` and their inverses; the
-classes hold the result and multiply by it. On a CPU the inputs of a product are rounded too, by the kernel that is
-fastest on the machine (quantized_kernels.py): each row to 8 or 7 bits with a scale of its own, or to bfloat16.
-A row's result does not depend on the rows beside it.
-Tests: tests/model/test_quantized.py. The cost in bits per byte: `llm-scratch quantize` prints it.
-Source: LLM.int8(), Dettmers et al. 2022, https://arxiv.org/abs/2208.07339; groups as in GPTQ, Frantar et al. 2022,
-https://arxiv.org/abs/2210.17323, section 4.
+Symmetric: a weight is an integer times a scale, and 0 stays 0. In 8 bits each row of a matrix has a
+scale; in 4 bits each group of `GROUP` values in a row has one, in bfloat16. `to_int8`, `to_int4`
+and their inverses are the formula. On a CPU the inputs of a product are rounded too, by the fastest
+kernel of the machine (quantized_kernels.py): each row to 8 or 7 bits with its own scale, or to
+bfloat16. The result of a row does not depend on the other rows.
+Tests: tests/model/test_quantized.py. Cost in bits per byte: printed by `llm-scratch quantize`.
+Source: LLM.int8(), Dettmers et al. 2022, https://arxiv.org/abs/2208.07339; groups as in GPTQ,
+Frantar et al. 2022, https://arxiv.org/abs/2210.17323, section 4.
 """
 
 from __future__ import annotations
@@ -28,31 +28,36 @@ from llm_scratch.model.written_kernels import traceable_kernels
 
 
 def to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """[N, K] -> whole numbers from -127 to 127, [N, K], and a scale for each row, [N]: the largest number of a row becomes 127."""
+    """Quantize to 8 bits per weight: [N, K] -> int8 [N, K] from -127 to 127, and scales [N].
+
+    The value of largest magnitude in a row becomes 127 or -127.
+    """
     scale = weight.float().abs().amax(1).clamp(min=1e-12) / 127  # [N]
     return (weight / scale[:, None]).round().clamp(-127, 127).to(torch.int8), scale
 
 
 def from_int8(numbers: Tensor, scale: Tensor) -> Tensor:
-    """Dequantize 8 bits: [N, K] and [N] -> [N, K] float32, each at most about half a step from the original."""
+    """Dequantize 8 bits: [N, K], [N] -> [N, K] float32, within half a step of the original."""
     return QuantizedWeight(numbers, scale).dequantize()
 
 
 def to_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """[N, K] -> whole numbers from -8 to 7, two in a byte, [N, K / 2], and a scale for each group of a row, [N, K / GROUP].
+    """Quantize to 4 bits per weight: [N, K] -> two a byte, [N, K / 2], and scales [N, K / GROUP].
 
-    The number farthest from 0 becomes -8, so that all sixteen are used; where it was positive, the scale is negative.
+    Values are integers from -8 to 7. The value of largest magnitude in a group becomes -8, so that
+    all sixteen levels are used; if it is positive, the scale is negative.
 
     Raises:
         ValueError: K is not a multiple of GROUP.
     """
     N, K = weight.shape
     if K % GROUP:
-        raise ValueError(f"rows of {K} numbers do not divide into groups of {GROUP}")
+        raise ValueError(f"rows of {K} values do not divide into groups of {GROUP}")
     groups = weight.reshape(N, K // GROUP, GROUP)
-    farthest = groups.gather(2, groups.abs().argmax(2, keepdim=True)).squeeze(2)  # [N, K / GROUP]
-    scale = torch.where(farthest == 0, 1e-12, -farthest / 8).bfloat16()  # [N, K / GROUP]
-    digits = ((groups / scale[..., None]).round().clamp(-8, 7) + 8).to(torch.uint8).reshape(N, K)  # from 0 to 15
+    extreme = groups.gather(2, groups.abs().argmax(2, keepdim=True)).squeeze(2)  # [N, K / GROUP]
+    scale = torch.where(extreme == 0, 1e-12, -extreme / 8).bfloat16()  # [N, K / GROUP]
+    steps = (groups / scale[..., None]).round().clamp(-8, 7)
+    digits = (steps + 8).to(torch.uint8).reshape(N, K)  # from 0 to 15
     return digits[:, ::2] | digits[:, 1::2] << 4, scale
 
 
@@ -62,10 +67,10 @@ def from_int4(packed: Tensor, scale: Tensor) -> Tensor:
 
 
 class QuantizedLinear(nn.Module):
-    """`nn.Linear` with its matrix in few bits; the bias stays as it is. [..., K] -> [..., N].
+    """Linear layer with a quantized weight; the bias keeps its type. [..., K] -> [..., N].
 
     Args:
-        numbers, scale: as `to_int8` or `to_int4` gives them.
+        numbers, scale: as from `to_int8` or `to_int4`.
         bias: [N], or None.
     """
 
@@ -84,7 +89,7 @@ class QuantizedLinear(nn.Module):
 
     @property
     def quantized(self) -> QuantizedWeight:
-        """The matrix as it is stored."""
+        """The weight as it is stored."""
         return QuantizedWeight(self.numbers, self.scale)
 
     @property
@@ -94,11 +99,11 @@ class QuantizedLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The dequantized matrix, [N, K] float32; made at each access."""
+        """The dequantized weight, [N, K] float32; computed at each access."""
         return self.quantized.dequantize()
 
     def forward(self, x: Tensor) -> Tensor:
-        """x times the matrix; on a CPU by the fastest kernel, elsewhere by expanding the matrix each time."""
+        """Compute x W^T + bias; on a CPU by the fastest kernel, else by dequantizing each time."""
         if self.numbers.device.type != "cpu":
             return F.linear(x, self.weight.to(x.dtype), self.bias)
         choice = self._choice or self.prepare()
@@ -112,72 +117,80 @@ class QuantizedLinear(nn.Module):
         return (y if y.dtype == x.dtype else y.to(x.dtype)).view(*x.shape[:-1], -1)
 
     def _traceable(self, rows: Tensor) -> Tensor:
-        """The product as a compiled step contains it; see `prepare_for_export`."""
-        one, several = self._export_kernels
-        kernel = several if rows.shape[0] > 1 else one  # `len` would fix the number of rows in the program
+        """The product in a compiled step; see `prepare_for_export`."""
+        one_row, batch = self._export_kernels
+        kernel = batch if rows.shape[0] > 1 else one_row  # `len` would fix the number of rows
         return F.linear(rows.float(), self.weight, self.bias) if kernel is None else kernel(rows, self.bias)
 
     def prepare_for_export(self, on_compile: Callable[[], None] = lambda: None) -> bool:
-        """Choose the products that a compiled step contains; whether one of several rows can be in it without loss of speed.
+        """Choose the kernels of a compiled step.
 
         Args:
-            on_compile: called before a compiler works, if it has to.
+            on_compile: called before each compilation.
+        Returns:
+            Whether the fastest kernel for several rows can be exported.
         """
         kinds = traceable_kernels(self.quantized, on_compile)
         self._export_kernels = tuple(kind and kind(self.quantized) for kind in kinds)  # type: ignore[assignment]
         return kinds[1] is not None
 
     def prepare(self) -> KernelChoice:
-        """Choose the kernel and lay out what it reads; done at the first product otherwise."""
+        """Choose the kernel and prepare its weights; otherwise done at the first product."""
         self._choice = choose_kernel(self.bits, min(self.quantized.shape))
         self._kernel = self._choice.kernel(self.quantized)
         return self._choice
 
     def memory_ranges(self) -> list[tuple[int, int]]:
-        """Address and bytes of what a product reads."""
+        """Memory ranges of the weight: (address, bytes)."""
         return [] if self._kernel is None else self._kernel.memory_ranges()
 
     def _apply(self, *args: Any, **kwargs: Any) -> QuantizedLinear:
-        self._choice, self._kernel = None, None  # their tensors do not move with the matrix
+        self._choice, self._kernel = None, None  # their tensors would stay on the old device
         self._export_kernels = (None, None)
         return super()._apply(*args, **kwargs)
 
 
 class QuantizedEmbedding(nn.Module):
-    """`nn.Embedding` that reads its rows from a quantized head, as the two are one table in a tied model. [...] -> [..., C]."""
+    """Embedding that reads its rows from the quantized head of a tied model. [...] -> [..., C]."""
 
     def __init__(self, head: QuantizedLinear) -> None:
         super().__init__()
-        self.head, self.num_embeddings = head, len(head.numbers)
+        self.head = head
+        self.num_embeddings = len(head.numbers)
 
     @property
     def weight(self) -> Tensor:
-        """The table as it is in effect, [V, C]; made anew at each look."""
+        """The dequantized table, [V, C]; computed at each access."""
         return self.head.weight
 
     def forward(self, ids: Tensor) -> Tensor:
-        """The rows of these tokens."""
-        numbers, scale = self.head.numbers[ids.flatten()], self.head.scale[ids.flatten()]
+        """Embeddings of the tokens."""
+        flat = ids.flatten()
+        numbers = self.head.numbers[flat]
+        scale = self.head.scale[flat]
         rows = from_int8(numbers, scale) if self.head.bits == 8 else from_int4(numbers, scale)
         return rows.reshape(*ids.shape, -1)
 
 
 def quantize(model: nn.Module, bits: Literal[8, 4]) -> nn.Module:
-    """Put every `nn.Linear` of a model into 8 or 4 bits, in place; norms, biases and untied embeddings stay. The model can no longer learn.
+    """Quantize every `nn.Linear` of a model to 8 or 4 bits, in place.
+
+    Norms, biases and untied embeddings keep their type. The model can no longer be trained.
 
     Raises:
-        ValueError: 4 bits, and a matrix whose rows do not divide into groups; names it.
+        ValueError: 4 bits, and a matrix whose rows do not divide into groups; names the matrix.
     """
     if hasattr(model, "cfg"):
         model.cfg = replace(ModelConfig.of(model.cfg), bits=bits)  # type: ignore[arg-type, assignment]
-    tied = hasattr(model, "tok_emb") and hasattr(model, "out_head") and model.tok_emb.weight is model.out_head.weight  # type: ignore[union-attr]
+    has_both = hasattr(model, "tok_emb") and hasattr(model, "out_head")
+    tied = has_both and model.tok_emb.weight is model.out_head.weight  # type: ignore[union-attr]
     for name, part in list(model.named_modules()):
         if not isinstance(part, nn.Linear):
             continue
         try:
             numbers, scale = to_int8(part.weight.detach()) if bits == 8 else to_int4(part.weight.detach())
         except ValueError as e:
-            raise ValueError(f"{name}: {describe_error(e)}; 8 bits take any size") from e
+            raise ValueError(f"{name}: {describe_error(e)}; use 8 bits, which take any size") from e
         bias = None if part.bias is None else part.bias.detach()
         parent, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(parent), leaf, QuantizedLinear(numbers, scale, bias))

@@ -1,10 +1,11 @@
-"""Matrix products with 8- or 4-bit weights on a CPU: the ways that torch offers, and which is fastest here.
+"""Matrix products with 8- or 4-bit weights on a CPU: torch's kernels, and which of them work here.
 
-Which of them is fast depends on the processor and on torch's build, so each is tried: first whether it is right, then
-how long it takes (kernel_choice.py). Every kernel computes the same formula and differs in how it
-rounds its inputs, so a row's result never depends on the rows beside it.
-Read `QuantizedWeight` for the formula. Tests: tests/model/test_quantized_kernels.py.
-Sources: whole-number products, Jacob et al. 2018, https://arxiv.org/abs/1712.05877, section 2.2;
+Their speed depends on the processor and on torch's build, so each kernel is tried: first whether it
+is correct (here), then how long it takes (kernel_choice.py). `QuantizedWeight` is the formula that
+all of them compute; they differ in how they round their inputs. A row's result never depends on
+other rows.
+Tests: tests/model/test_quantized_kernels.py.
+Sources: integer products, Jacob et al. 2018, https://arxiv.org/abs/1712.05877, section 2.2;
 FBGEMM, Khudia et al. 2021, https://arxiv.org/abs/2101.05615.
 """
 
@@ -18,20 +19,28 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from llm_scratch.hardware.packed_matmul import pack_weight, packed_matmul, packed_range, packing_pays
+from llm_scratch.hardware.packed_matmul import (
+    pack_weight,
+    packed_matmul,
+    packed_range,
+    packing_pays,
+)
 
 GROUP = 32  # weights that share a scale in 4 bits
-KERNEL_ROWS = 64  # torch's 4-bit kernel takes matrices with a multiple of so many rows
-MIN_SCALE = torch.tensor(1e-12)  # instead of 0, by which nothing can be divided
-INT_TOLERANCE = 1e-5  # error of a product, relative to the sum of its terms' sizes, where sums are whole numbers
-BFLOAT16_TOLERANCE = 2**-8  # the same where results are rounded to bfloat16
+KERNEL_ROWS = 64  # torch's 4-bit kernel needs a multiple of this many rows
+MIN_SCALE = torch.tensor(1e-12)  # avoids a division by zero
+INT_TOLERANCE = 1e-5  # relative to the sum of the terms' magnitudes, for integer sums
+BFLOAT16_TOLERANCE = 2**-8  # the same for results in bfloat16
 
 
 class QuantizedWeight(NamedTuple):
-    """A quantized matrix: `weight = qweight * scale`, for each row in 8 bits, for each `GROUP` of a row in 4 bits."""
+    """A quantized matrix: `weight = qweight * scale`.
+
+    In 8 bits each row has a scale, in 4 bits each `GROUP` of values in a row.
+    """
 
     qweight: Tensor
-    """[N, K] int8, or [N, K / 2] uint8 with two digits a byte, where 8 stands for 0"""
+    """[N, K] int8, or [N, K / 2] uint8 with two 4-bit values a byte, offset by 8"""
     scale: Tensor
     """[N] float32, or [N, K / GROUP] bfloat16"""
 
@@ -55,12 +64,12 @@ class QuantizedWeight(NamedTuple):
 
 
 def unpack_int4(qweight: Tensor) -> Tensor:
-    """The digits of each byte, [N, K / 2] -> [N, K], from 0 to 15; 8 stands for the number 0."""
+    """Split bytes into 4-bit values, from 0 to 15, offset by 8: [N, K / 2] -> [N, K]."""
     return torch.stack([qweight & 15, qweight >> 4], dim=2).flatten(1)
 
 
 class Kernel(Protocol):
-    """A product with one quantized matrix, prepared once."""
+    """Matrix product with one quantized weight, prepared once."""
 
     def __init__(self, weight: QuantizedWeight) -> None: ...
 
@@ -68,16 +77,16 @@ class Kernel(Protocol):
         """[M, K] float -> [M, N] float32, plus the bias [N]."""
 
     def memory_ranges(self) -> list[tuple[int, int]]:
-        """Address and bytes of everything that a product reads."""
+        """Memory ranges that a product reads: (address, bytes)."""
 
 
 def ranges_of(*tensors: Tensor) -> list[tuple[int, int]]:
-    """Address and bytes of tensors."""
+    """Memory ranges of tensors: (address, bytes)."""
     return [(tensor.data_ptr(), tensor.nbytes) for tensor in tensors]
 
 
 def row_steps(x: Tensor, levels: int) -> Tensor:
-    """The distance between two rounded inputs of a row: its largest size becomes `levels`. [M, K] -> [M, 1]."""
+    """Quantization step of each row; its largest magnitude becomes `levels`. [M, K] -> [M, 1]."""
     return torch.add(MIN_SCALE, x.abs().amax(1, keepdim=True), alpha=1 / levels)
 
 
@@ -108,9 +117,10 @@ class IntMatmul:
 
 
 class FbgemmMatmul:
-    """FBGEMM's product for x86 servers: inputs rounded to 8 bits, sums in whole numbers.
+    """FBGEMM's product for x86 servers: inputs rounded to 8 bits, integer sums.
 
-    Without VNNI its instructions add pairs of products in 16 bits, which can overflow: see `Fbgemm7Matmul`.
+    Without VNNI its instructions add pairs of products in 16 bits, which can overflow: see
+    `Fbgemm7Matmul`.
     """
 
     levels = 127
@@ -131,16 +141,16 @@ class FbgemmMatmul:
         """As `Kernel`."""
         x = x.float()
         step = row_steps(x, self.levels)
-        rounded = (x / step).round_()  # the kernel would round too, but after it adds the zero point
+        rounded = (x / step).round_()  # the kernel rounds after adding the zero point
         return rescale(self.multiply(rounded, 1.0, self.levels + 1, self.packed), step, bias)
 
     def memory_ranges(self) -> list[tuple[int, int]]:
-        """None: FBGEMM does not tell where its memory is."""
+        """Return an empty list: FBGEMM does not expose its memory."""
         return []
 
 
 class Fbgemm7Matmul(FbgemmMatmul):
-    """FBGEMM with inputs rounded to 7 bits, so that a pair of products fits into 16 bits: 2 * 127 * 127 < 2**15."""
+    """FBGEMM with inputs rounded to 7 bits: a pair of products then fits into 16 bits."""
 
     levels = 63
 
@@ -176,7 +186,7 @@ class WeightOnlyInt4:
     def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """As `Kernel`."""
         multiply = torch.ops.aten._weight_int4pack_mm_for_cpu
-        y = multiply(x.bfloat16(), self.packed, GROUP, self.scale_and_zero)  # [M, N], and the added rows' outputs
+        y = multiply(x.bfloat16(), self.packed, GROUP, self.scale_and_zero)  # [M, N] and padding
         if y.shape[1] != self.N:
             y = y[:, : self.N]
         return y.float() if bias is None else y + bias
@@ -187,7 +197,7 @@ class WeightOnlyInt4:
 
 
 class Expanded:
-    """The matrix in float32, expanded once: as fast as an unquantized model, and as large. Works everywhere."""
+    """The matrix dequantized to float32 once, with the speed and memory of an unquantized model."""
 
     def __init__(self, weight: QuantizedWeight) -> None:
         matrix = weight.dequantize()
@@ -211,13 +221,13 @@ KERNELS: dict[str, tuple[int, type[Kernel]]] = {
     "int8 weight-only": (8, WeightOnlyInt8),
     "int4 weight-only": (4, WeightOnlyInt4),
 }
-"""Kernels by name: bits and class. Earlier ones are preferred where nothing is timed or times are alike."""
+"""Kernels by name: bits and class. Without a clear difference in time, the first is preferred."""
 
-TRACEABLE = (IntMatmul, WeightOnlyInt4)  # kernels that torch.export can write into a program
+TRACEABLE = (IntMatmul, WeightOnlyInt4)  # kernels that torch.export can capture
 
 
 def rounded_inputs(kernel: type[Kernel], x: Tensor) -> Tensor:
-    """The inputs that a kernel multiplies in effect: rounded to its levels, or to bfloat16. [M, K] -> [M, K]."""
+    """Inputs as a kernel rounds them: to its levels, or to bfloat16. [M, K] -> [M, K]."""
     if issubclass(kernel, (IntMatmul, FbgemmMatmul)):
         step = row_steps(x, getattr(kernel, "levels", 127))
         return (x / step).round() * step
@@ -226,13 +236,13 @@ def rounded_inputs(kernel: type[Kernel], x: Tensor) -> Tensor:
 
 @cache
 def usable(bits: Literal[8, 4]) -> tuple[str, ...]:
-    """Names of the kernels for these bits that work on this machine; tried once."""
+    """Names of the kernels for these bits that work on this machine; tried once per process."""
     return tuple(name for name, (of, kernel) in KERNELS.items() if of == bits and is_correct(kernel))
 
 
 @torch.inference_mode()
 def is_correct(kernel: type[Kernel]) -> bool:
-    """Whether a kernel runs here and computes the formula, for the largest values too, each row independently."""
+    """Whether a kernel runs here and is correct, for extreme values too, row by row."""
     try:
         return all(_is_correct(kernel, N, K) for N, K in ((64, 64), (37, 96)))
     except (RuntimeError, AttributeError, NotImplementedError):
@@ -243,20 +253,25 @@ def _is_correct(kernel: type[Kernel], N: int, K: int) -> bool:
     generator = torch.Generator().manual_seed(N)
     weight = random_weight(4 if kernel is WeightOnlyInt4 else 8, N, K, generator)
     x = torch.randn(40, K, generator=generator)
-    x[0], x[1] = 3.0, -3.0  # each input the largest: where sums overflow, they do so here
-    matrix, product = weight.dequantize(), kernel(weight)
-    y, exact = product(x, None), rounded_inputs(kernel, x).double() @ matrix.double().T
+    x[0] = 3.0  # rows of the largest inputs: sums that can overflow do so here
+    x[1] = -3.0
+    matrix = weight.dequantize()
+    product = kernel(weight)
+    y = product(x, None)
+    exact = rounded_inputs(kernel, x).double() @ matrix.double().T
     error = (y - exact).abs() / (x.abs() @ matrix.abs().T)
-    rows_agree = all(torch.equal(product(x[i : i + n], None), y[i : i + n]) for i, n in ((0, 1), (1, 1), (7, 3)))
+    spans = slice(0, 1), slice(1, 2), slice(7, 10)
+    rows_agree = all(torch.equal(product(x[span], None), y[span]) for span in spans)
     is_exact = issubclass(kernel, (IntMatmul, FbgemmMatmul))
     return rows_agree and bool(error.max() < (INT_TOLERANCE if is_exact else BFLOAT16_TOLERANCE))
 
 
 def random_weight(bits: int, N: int, K: int, generator: torch.Generator) -> QuantizedWeight:
-    """A quantized matrix [N, K] to try a kernel with; in 8 bits its first rows hold nothing but the largest values."""
+    """A quantized matrix [N, K] to test a kernel; in 8 bits its first two rows are 127 and -127."""
     if bits == 4:
         qweight = torch.randint(0, 256, (N, K // 2), generator=generator, dtype=torch.uint8)
         return QuantizedWeight(qweight, torch.rand(N, K // GROUP, generator=generator).bfloat16() + 0.1)
     qweight = torch.randint(-127, 128, (N, K), generator=generator, dtype=torch.int8)
-    qweight[0], qweight[1] = 127, -127
+    qweight[0] = 127
+    qweight[1] = -127
     return QuantizedWeight(qweight, torch.rand(N, generator=generator) + 0.1)

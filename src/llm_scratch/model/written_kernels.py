@@ -1,9 +1,10 @@
-"""Products with 8- or 4-bit weights written out as sums, for a compiler that fuses each into one loop.
+"""Products with 8- or 4-bit weights as explicit reductions, which a compiler fuses into one loop.
 
-Four 8-bit weights are read as one 32-bit word, so that a processor without instructions for bytes unpacks a whole
-register with two shifts. Eight 4-bit weights are read the same way, by a mask: a digit that stays where it is in its
-word is the digit times a power of 16, which its input is divided by beforehand. Inputs are not rounded.
-Uncompiled, these are slow. Whether they beat torch's own kernels in a program is found by compiling both once.
+Four 8-bit weights are read as one 32-bit word, so that a processor without byte instructions
+unpacks a whole register by two shifts. Eight 4-bit weights are read the same way, by a mask: a
+digit left at its place in the word is the digit times a power of 16, by which its input is divided
+beforehand. Inputs are not rounded. Without a compiler these kernels are slow. Whether they beat
+torch's own kernels in a compiled step is measured by compiling both once.
 Tests: tests/model/test_written_kernels.py. Gain: `python benchmarks/decode.py`.
 """
 
@@ -32,25 +33,26 @@ from llm_scratch.model.quantized_kernels import (
 )
 
 COMPILE_OPTIONS: dict[str, Any] = {"cpp.enable_floating_point_contract_flag": "fast"}
-"""Settings of torch's compiler: a product and a sum may be rounded once."""
+"""Options of torch's compiler: allow fused multiply-add."""
 BYTES = 4  # 8-bit weights in a word
 DIGITS = 8  # 4-bit weights in a word
 WORDS = GROUP // DIGITS  # words in a group of 4-bit weights
-MIN_GAIN = 1.1  # times as fast as torch's kernel, from which a written product is used
+MIN_GAIN = 1.1  # speedup over torch's kernel from which these kernels are used
 
 
 def materialize(x: Tensor) -> Tensor:
-    """The same values in memory of their own: otherwise a compiler computes them again for each output."""
+    """Copy to memory of its own; otherwise the compiler recomputes the values for each output."""
     x = x.contiguous()
     return x.as_strided(x.shape, x.stride())
 
 
 class WrittenInt8:
-    """One row times 8-bit weights: [1, K] -> [1, N]. K is a multiple of 4."""
+    """Product of one row with 8-bit weights: [1, K] -> [1, N]. K is a multiple of 4."""
 
     def __init__(self, weight: QuantizedWeight) -> None:
         words = weight.qweight.view(torch.int32)  # [N, K / 4]
-        self.words, self.scale = words, weight.scale
+        self.words = words
+        self.scale = weight.scale
 
     def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """As `Kernel`."""
@@ -68,16 +70,16 @@ class WrittenInt8:
 
 
 class WrittenInt4:
-    """One row times 4-bit weights: [1, K] -> [1, N]. K is a multiple of `GROUP`."""
+    """Product of one row with 4-bit weights: [1, K] -> [1, N]. K is a multiple of `GROUP`."""
 
     def __init__(self, weight: QuantizedWeight) -> None:
         self.scale = weight.scale  # [N, K / 32]
         digits = unpack_int4(weight.qweight).long().unflatten(1, (-1, WORDS, DIGITS))  # [N, K / 32, 4, 8]
-        digits[..., -1] ^= 8  # the highest digit of a word is its sign too, so it is stored as such
+        digits[..., -1] ^= 8  # the highest digit contains the sign bit, so it is stored signed
         places = torch.arange(DIGITS) * 4
         words = (digits << places).sum(-1)  # [N, K / 32, 4], from 0 to 2**32 - 1
         words = torch.where(words >= 2**31, words - 2**32, words).int()
-        self.words = words.transpose(1, 2).contiguous()  # [N, 4, K / 32]: neighbors have scales side by side
+        self.words = words.transpose(1, 2).contiguous()  # [N, 4, K / 32]
         self.masks = [15 << (4 * i) for i in range(DIGITS - 1)] + [-(1 << 28)]
         self.powers = (16.0 ** -torch.arange(DIGITS)).view(DIGITS, 1)
 
@@ -85,10 +87,11 @@ class WrittenInt4:
         """As `Kernel`."""
         grouped = x.float().view(-1, WORDS, DIGITS).permute(1, 2, 0)  # [4, 8, K / 32]
         columns = materialize(grouped * self.powers)
-        offset = materialize(8 * grouped[:, :-1].sum((0, 1)))  # [K / 32]: all digits but the highest are stored plus 8
+        # all digits but the highest are offset by 8
+        offset = materialize(8 * grouped[:, :-1].sum((0, 1)))  # [K / 32]
         sums = [torch.zeros(())] * DIGITS
         for word in range(WORDS):
-            for i in range(DIGITS):  # one sum for each digit: a processor adds to several at a time
+            for i in range(DIGITS):  # a sum per digit, so that the processor adds in parallel
                 sums[i] = sums[i] + (self.words[:, word] & self.masks[i]).float() * columns[word, i]
         while len(sums) > 1:
             sums = [left + right for left, right in zip(sums[::2], sums[1::2])]
@@ -102,13 +105,13 @@ class WrittenInt4:
 
 WRITTEN: dict[int, type[Kernel]] = {8: WrittenInt8, 4: WrittenInt4}
 MULTIPLE = {8: BYTES, 4: GROUP}
-"""what K has to be a multiple of, by bits"""
+"""K must be a multiple of this, by bits"""
 
 
 @cache
 @torch.inference_mode()
 def is_correct(bits: Literal[8, 4]) -> bool:
-    """Whether the written product computes the formula here: the order of bytes in a word could be another."""
+    """Whether the kernel is correct here: the byte order of a word could differ."""
     weight = random_weight(bits, 64, 64, torch.Generator().manual_seed(0))
     x = torch.arange(-32.0, 32)[None]
     exact = x @ weight.dequantize().T
@@ -118,16 +121,17 @@ def is_correct(bits: Literal[8, 4]) -> bool:
 def traceable_kernels(
     weight: QuantizedWeight, on_compile: Callable[[], None] = lambda: None
 ) -> tuple[type[Kernel] | None, type[Kernel] | None]:
-    """The kernels that a compiled step contains: for one row, and for several rows.
+    """Choose the kernels of a compiled step: for one row, and for several rows.
 
     Args:
-        weight: the matrix.
-        on_compile: called before the compiler works, if it has to.
+        weight: the quantized matrix.
+        on_compile: called before each compilation.
     Returns:
-        For one row, None where there is none and the matrix is expanded in the step; for several, None where another
-        kernel, which cannot be in a program, is faster.
+        For one row: None if no kernel can be exported, and the matrix is expanded in the step. For
+        several: None if the fastest kernel cannot be exported.
     """
-    bits, (N, K) = weight.bits, weight.shape
+    bits = weight.bits
+    N, K = weight.shape
     width = min(N, K)
     ours = choose_kernel(bits, width).kernel
     theirs = next((KERNELS[name][1] for name in usable(bits) if KERNELS[name][1] in TRACEABLE), None)
@@ -144,12 +148,13 @@ def traceable_kernels(
 
 
 def compiled_seconds(bits: Literal[8, 4], width: int, theirs: type[Kernel], on_compile: Callable[[], None]) -> Seconds:
-    """Seconds of one row in compiled products: "written" out as a sum, and by "torch"'s kernel. Measured once."""
+    """Seconds of one compiled row, by "written" kernel and by "torch"'s kernel. Measured once."""
 
     def measure() -> Seconds:
         on_compile()
         n_copies = max(1, TRIAL_BYTES // (16 * width * width))
-        x, weight = torch.full((1, width), 0.5), trial_weight(bits, width)
+        x = torch.full((1, width), 0.5)
+        weight = trial_weight(bits, width)
         products = {"written": WRITTEN[bits](weight), "torch": theirs(weight)}
         return time_in_turns(
             {
