@@ -161,6 +161,11 @@ def _dispatch(words: list[str]) -> None:
     if words[0] in ("-V", "--version"):
         print(f"llm-scratch {__version__}")
         return
+    if words[0] == "--print-completion":
+        from llm_scratch.cli.completion_script import print_completion  # here: it imports every command
+
+        print_completion(words[1:])
+        return
     verb, rest = _find_command(words)
     if verb is None:
         print(help_text(words[0]))
@@ -179,7 +184,10 @@ def _dispatch(words: list[str]) -> None:
 
     parsed = parse(command, rest, f"llm-scratch {verb}")
     write_files_as_utf8()
-    parsed.run()
+    from llm_scratch.cli.output import output_mode
+
+    with output_mode(getattr(parsed, "json", False), parsed.quiet):
+        parsed.run()
 
 
 def _find_command(words: list[str]) -> tuple[str | None, list[str]]:

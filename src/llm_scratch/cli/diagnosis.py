@@ -5,16 +5,15 @@ Proof: tests/cli/test_diagnosis.py.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 
 from rich.padding import Padding
 from rich.text import Text
 
 from llm_scratch.cli.folders import RunInfo, load_run_info
+from llm_scratch.cli.output import print_json
 from llm_scratch.cli.styles import GOOD, PROBLEM, WARNING
-from llm_scratch.cli.terminal import console, keeps_lines, table
+from llm_scratch.cli.terminal import console, keeps_lines, print_note, table
 from llm_scratch.errors import CHECKPOINT, DATA, UserError
 from llm_scratch.formatting import format_count, shell_command
 
@@ -46,7 +45,7 @@ def print_diagnosis(path: Path, as_json: bool = False) -> None:
         raise UserError(f"{path} is too young to be judged; let it reach its first evaluation", DATA)
     done = max(row["step"] for row in rows if "step" in row)
     if as_json:
-        print(json.dumps({"run": str(path), "step": done, "steps": run.steps, "findings": {k: asdict(v) for k, v in found.items()}}))
+        print_json({"run": path, "step": done, "steps": run.steps, "description": "", "findings": found})
         return
     screen, ill = console(), [finding for finding in found.values() if finding.state == "ill"]
     watch = [finding for finding in found.values() if finding.state == "watch"]
@@ -70,13 +69,13 @@ def print_diagnosis(path: Path, as_json: bool = False) -> None:
                 said = Text(f"{finding.what}\n") + Text(finding.evidence)
                 grid.add_row(Text(mark, colour), name, said + Text(f"\n→ {finding.advice}", "bold") if finding.advice else said)
     screen.print(Padding(grid, (1, 0)))
-    screen.print(f"see it: {shell_command('plot', path)}", soft_wrap=keeps_lines(screen))
+    print_note(f"see it: {shell_command('plot', path)}", screen)
 
 
 def _say_without_curve(run: RunInfo, reason: str, as_json: bool) -> None:
     """Print what a model is that was not trained here: there is nothing to diagnose."""
     if as_json:
-        print(json.dumps({"run": str(run.path), "step": 0, "steps": 0, "description": run.description, "findings": {}}))
+        print_json({"run": run.path, "step": 0, "steps": 0, "description": run.description, "findings": {}})
         return
     screen = console()
     screen.print(f"{reason}.", soft_wrap=keeps_lines(screen))

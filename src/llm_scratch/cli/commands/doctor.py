@@ -18,8 +18,10 @@ from tyro.conf import Positional, arg
 
 from llm_scratch import __version__
 from llm_scratch.cli.diagnosis import print_diagnosis
-from llm_scratch.cli.flags import Command, Flag
+from llm_scratch.cli.flags import Flag, ReportCommand
 from llm_scratch.cli.folders import resolve_model_path
+from llm_scratch.cli.output import print_json
+from llm_scratch.cli.result_json import machine_json
 from llm_scratch.cli.styles import GOOD, PROBLEM
 from llm_scratch.cli.terminal import console, table
 from llm_scratch.errors import UserError
@@ -44,7 +46,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Doctor(Command):
+class Doctor(ReportCommand):
     """How a RUN is, by its curve; without one, how this machine is.
 
     examples:
@@ -54,8 +56,6 @@ class Doctor(Command):
 
     run_: Positional[Annotated[str, arg(name="run", metavar="RUN", help_behavior_hint="")]] = ""
     """a run directory, or a preset (its newest run); the machine is looked at unless given"""
-    json: Flag = False
-    """print what was found in the run as JSON"""
     remeasure: Flag = False
     """forget which matrix products were fastest on this machine, and time them again"""
 
@@ -64,9 +64,13 @@ class Doctor(Command):
         if self.run_:
             print_diagnosis(resolve_model_path(self.run_), self.json)
             return
-        if self.json:
-            raise UserError("--json is of a run's findings; name a RUN (`llm-scratch runs list` shows them)")
         rows = [*_python(), *_torch(), *_room(), *_files(), *_packages()]
+        if self.json:
+            from llm_scratch.cli.capabilities import capabilities
+
+            self._forget_measured()
+            print_json(machine_json(rows, capabilities()))
+            return
         grid = table("", "", "", left=3)
         grid.show_header = False
         for row in rows:
@@ -80,13 +84,18 @@ class Doctor(Command):
         self._products(screen)
         screen.print(f"\n{could if missing else 'All is here.'}")
 
-    def _products(self, screen: Console) -> None:
-        """Print what this processor multiplies fast, as trials found it."""
-        from llm_scratch.cli.capabilities import WIDTH, capabilities
+    def _forget_measured(self) -> None:
+        """With `--remeasure`, drop what was measured before."""
         from llm_scratch.hardware.trials import forget_all
 
         if self.remeasure:
             forget_all()
+
+    def _products(self, screen: Console) -> None:
+        """Print what this processor multiplies fast, as trials found it."""
+        from llm_scratch.cli.capabilities import WIDTH, capabilities
+
+        self._forget_measured()
         grid = table("matrix products", "works", "speed", "used", left=4)
         with screen.status("timing matrix products ..."):
             for each in capabilities():
