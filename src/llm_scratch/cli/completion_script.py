@@ -57,7 +57,7 @@ def completion_script(shell: str) -> str:
     config = (tyro.conf.OmitSubcommandPrefixes,)
     with redirect_stdout(written):
         try:
-            tyro.cli(reduce(or_, commands), prog="llm-scratch", args=["--tyro-write-completion", shell, "-"], config=config)  # type: ignore[call-overload]
+            tyro.cli(reduce(or_, commands), prog="llm-scratch", args=["--tyro-write-completion", shell, "-"], config=config)
         except SystemExit as e:
             if e.code:
                 raise
