@@ -20,6 +20,8 @@ from llm_scratch.cli import COMMANDS
 from llm_scratch.cli.flags import ReportCommand
 from llm_scratch.cli.generated_json import stop_reason
 from llm_scratch.cli.output import output_mode, print_json, to_json
+from llm_scratch.cli.result_json import skills_json
+from llm_scratch.evaluation.skill_results import SkillResults, SkillScore
 
 DOC = Path(__file__).parents[2] / "docs" / "json.md"
 
@@ -169,3 +171,19 @@ def test_a_closed_pipe_is_no_traceback(llm, monkeypatch):
     monkeypatch.setattr(sys, "stdout", Closed())
     with pytest.raises(BrokenPipeError), output_mode(as_json=True, quiet=False):
         print_json({"a": 1})
+
+
+def test_skills_have_the_documented_keys():
+    results = SkillResults(1.5, 0.5, (SkillScore("name", 0.25, 0.2, 8, math.nan),))
+    skills = to_json(skills_json(results))
+    assert skills["scores"] == [{"skill": "name", "accuracy": 0.25, "accuracy_stderr": None, "chance": 0.2, "questions": 8}]
+    line = next(line for line in DOC.read_text(encoding="utf-8").splitlines() if line.startswith("| `skills` |"))
+    assert {*skills, *skills["scores"][0]} <= set(re.findall(r"`(\w+)`", line))
+
+
+def test_findings_have_the_documented_keys(llm, trained):
+    findings = json.loads(llm("doctor", trained, "--json").out)["findings"]
+    line = next(line for line in DOC.read_text(encoding="utf-8").splitlines() if line.startswith("| `findings` |"))
+    documented = set(re.findall(r"`(\w+)`", line)) - {"findings", "ill", "watch", "well"}
+    assert findings
+    assert all(set(finding) == documented for finding in findings.values())

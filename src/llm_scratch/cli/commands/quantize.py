@@ -15,7 +15,7 @@ from llm_scratch.cli.output import print_json
 from llm_scratch.cli.terminal import console, keeps_lines, table
 from llm_scratch.config import DataConfig, RunConfig, dump_config, to_dict
 from llm_scratch.errors import CHECKPOINT, USAGE, UserError
-from llm_scratch.formatting import shell_command
+from llm_scratch.formatting import format_bytes, shell_command
 
 if TYPE_CHECKING:
     from torch import nn
@@ -83,7 +83,7 @@ class Quantize(ReportCommand):
             print_json(fields | {"bits_per_byte_before": before, "bits_per_byte": after, "kernel": str(kernel)})
             return
         grid = table("", "32 bits", f"{self.bits} bits", "change")
-        grid.add_row("size", f"{size / 1e6:.1f} MB", f"{less / 1e6:.1f} MB", f"{less / size - 1:+.0%}")
+        grid.add_row("size", format_bytes(size), format_bytes(less), f"{less / size - 1:+.0%}")
         if before and after:
             grid.add_row("bits per byte", f"{before:.4f}", f"{after:.4f}", f"{after / before - 1:+.2%}")
         screen.print(grid)
