@@ -174,7 +174,7 @@ def test_several_lines_between_quotes_are_one_turn(say, tmp_path):
 def test_a_conversation_is_saved_shown_forgotten_and_loaded(say, tmp_path):
     result = say("/set system Two hens.", "the hen", "/save talk.json", "/clear", "/show history", "/load talk.json", "/show history")
     assert json.loads((tmp_path / "talk.json").read_text())["system"] == "Two hens."
-    assert "2 turns in talk.json\nforgotten\n2 turns from talk.json\nYou: the hen\nModel:" in result.out
+    assert "2 turns in talk.json\nforgotten\nThere are no turns yet.\n2 turns from talk.json\nYou: the hen\nModel:" in result.out
 
 
 def test_settings_are_set_shown_and_taken_back(say):

@@ -32,7 +32,7 @@ def test_help_has_the_same_words_in_few_columns(columns, verb, llm, monkeypatch)
 def test_the_overview_lists_every_command_in_few_columns(columns, llm, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(columns))
     out = llm().out
-    assert " ".join(out.split()).count("llm-scratch") == 4
+    assert " ".join(out.split()).count("llm-scratch") == 5
     for verb, (_, about) in COMMANDS.items():
         assert f"{verb} {about}" in " ".join(out.split())
     longest = max(map(len, out.split()))

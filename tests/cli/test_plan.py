@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 
@@ -66,9 +66,9 @@ def test_a_plan_says_all_that_a_run_takes(llm, small):
 
 def test_as_json(llm, small):
     said = json.loads(llm(*small, "--json").out)
-    assert (said["steps"], said["tokens_per_step"], said["missing_memory"]) == (4, 32, 0)
+    assert (said["steps"], said["tokens_per_step"], said["missing_memory_bytes"]) == (4, 32, 0)
     assert said["seconds"] > 0
-    assert set(asdict(MemoryEstimate(1, 2, 3, 4, 5, 6))) == set(said["memory"])
+    assert said["peak_memory_bytes"] > said["weights_bytes"] > 0
 
 
 def test_what_does_not_fit_is_said_with_what_does(llm, small, large):
@@ -122,8 +122,8 @@ def test_a_long_run_keeps_its_plan(llm, tiny, tmp_path, monkeypatch):
     assert "\nplan: " not in llm(*tiny, "--out", out).out, "what goes on is not planned again"
     said = json.loads(llm("plan", out, "--json").out)
     assert said["predicted"]["seconds_per_step"] == 1e6
-    assert said["measured"].keys() == {"peak_memory", "seconds_per_step", "seconds"}
-    assert (said["steps"], said["steps_done"]) == (4, 4)
+    assert said["measured"].keys() == {"peak_memory_bytes", "seconds_per_step", "seconds"}
+    assert (said["steps"], said["step"]) == (4, 4)
 
 
 def test_train_refuses_a_run_that_its_plan_finds_too_large_and_ignore_memory_starts_it(llm, tiny, tmp_path, large, monkeypatch):

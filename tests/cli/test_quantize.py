@@ -28,6 +28,7 @@ def test_a_run_in_few_bits_is_a_run(bits, llm, wide):
     result = llm("quantize", wide, "--bits", bits)
     assert result.code == 0, result.err
     assert re.search(r"bits per byte +\d\.\d{4} +\d\.\d{4} +[+-]\d+\.\d\d%", result.out)
+    assert re.search(r"size +\d+\.?\d* KiB +\d+\.?\d* KiB +-\d\d%", result.out), "a small model is not 0.0 MB"
     few, tokenizer = load(f"wide-int{bits}")
     assert all(part.bits == bits for part in few.modules() if isinstance(part, QuantizedLinear))
     want, _ = load(wide)

@@ -162,6 +162,11 @@ def _dispatch(words: list[str]) -> None:
     if words[0] in ("-V", "--version"):
         print(f"llm-scratch {__version__}")
         return
+    if words[0] == "--print-completion":
+        from llm_scratch.cli.completion_script import print_completion  # here: it imports every command
+
+        print_completion(words[1:], COMMANDS)
+        return
     verb, rest = _find_command(words)
     if verb is None:
         print(help_text(words[0]))
@@ -180,7 +185,10 @@ def _dispatch(words: list[str]) -> None:
 
     parsed = parse(command, rest, f"llm-scratch {verb}")
     write_files_as_utf8()
-    parsed.run()
+    from llm_scratch.cli.output import output_mode
+
+    with output_mode(getattr(parsed, "json", False), parsed.quiet):
+        parsed.run()
 
 
 def _find_command(words: list[str]) -> tuple[str | None, list[str]]:
@@ -214,4 +222,6 @@ def help_text(group: str = "") -> str:
         lines += [fold(line, columns) for line in examples]
         lines += ["exit codes:", *entries({str(code): about for code, about in EXIT_CODES.items()}, columns, 4), ""]
         lines += [fold("Each command has --help. llm-scratch --version prints the version.", columns)]
+        lines += [fold("Scripts: --json prints a command's result as JSON, --quiet prints results only.", columns)]
+        lines += [fold("Tab completion: llm-scratch --print-completion bash (or zsh, fish, tcsh).", columns)]
     return "\n".join(lines)

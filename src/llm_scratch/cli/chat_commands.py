@@ -62,6 +62,8 @@ def _number(name: str, value: str) -> Any:
 def show(talk: ChatSession, words: str) -> None:
     """`/show`: the model and the settings; `/show history`: what was said."""
     if words == "history":
+        if not talk.conversation.turns:
+            print_line("There are no turns yet.")
         for who, what in talk.conversation.turns:
             print(f"{who}: {sanitize_chunk(what)}")
         return

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from llm_scratch.cli.terminal import print_line
+from llm_scratch.cli.terminal import print_note
 from llm_scratch.errors import UserError
 from llm_scratch.storage.download import cache_folder
 
@@ -123,7 +123,7 @@ def _compile(model: Any, much: bool, alone: bool) -> None:
             raise UserError(
                 f"--compile needs a C++ compiler, and there is no {compiler} here; install it (apt install g++), or leave it out"
             )
-        print_line("Compiling a token's step takes half a minute, once for each shape of model.", stderr=True)
+        print_note("Compiling a token's step takes half a minute, once for each shape of model.")
 
     compile_steps(model, much, cache_folder() / "steps", tell)
     if alone and (context_length(model) or 0) >= MIN_CONTEXT:

@@ -5,9 +5,7 @@ Tests: tests/cli/test_diagnosis.py.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +13,9 @@ from rich.padding import Padding
 from rich.text import Text
 
 from llm_scratch.cli.folders import RunInfo, load_run_info
+from llm_scratch.cli.output import print_json
 from llm_scratch.cli.styles import GOOD, PROBLEM, WARNING
-from llm_scratch.cli.terminal import console, keeps_lines, table
+from llm_scratch.cli.terminal import console, keeps_lines, print_note, table
 from llm_scratch.errors import CHECKPOINT, DATA, UserError
 from llm_scratch.formatting import format_count, shell_command
 
@@ -61,8 +60,7 @@ def print_diagnosis(path: Path, as_json: bool = False) -> None:
         raise UserError(f"{path}: no evaluation yet; train at least train.eval_every steps", DATA)
     step = max(row["step"] for row in rows if "step" in row)
     if as_json:
-        values = {name: asdict(finding) for name, finding in findings.items()}
-        print(json.dumps({"run": str(path), "step": step, "steps": run.steps, "findings": values}))
+        print_json({"run": path, "step": step, "steps": run.steps, "description": "", "findings": findings})
         return
     screen = console()
     total = f" of {run.steps:,}" if run.steps else ""
@@ -73,7 +71,7 @@ def print_diagnosis(path: Path, as_json: bool = False) -> None:
     screen.print()
     screen.print(Text(_summary(findings, run.finished)))
     screen.print(Padding(_table(findings), (1, 0)))
-    screen.print(f"the curve: {shell_command('plot', path)}", soft_wrap=keeps_lines(screen))
+    print_note(f"the curve: {shell_command('plot', path)}", screen)
 
 
 def _summary(findings: Mapping[str, Finding], finished: bool) -> str:
@@ -105,8 +103,7 @@ def _table(findings: Mapping[str, Finding]) -> Table:
 def _print_model_without_curve(run: RunInfo, reason: str, as_json: bool) -> None:
     """Describe a model that was not trained here, which leaves nothing to diagnose."""
     if as_json:
-        values = {"run": str(run.path), "step": 0, "steps": 0, "description": run.description}
-        print(json.dumps(values | {"findings": {}}))
+        print_json({"run": run.path, "step": 0, "steps": 0, "description": run.description, "findings": {}})
         return
     screen = console()
     screen.print(f"{reason}.", soft_wrap=keeps_lines(screen))

@@ -56,6 +56,16 @@ class Command:
     """a Python file to run first; it may add models, sources, optimizers, presets of yours"""
     debug: Flag = False
     """show the traceback of an error"""
+    quiet: Flag = False
+    """print results, warnings and errors only"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportCommand(Command):
+    """What every command takes that reports something: `run` passes it to `output.print_json` if `json` is set."""
+
+    json: Flag = False
+    """print the result as JSON (keys: docs/json.md)"""
 
 
 def flag_arity(cls: type, prefix: str = "") -> dict[str, int]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
-from llm_scratch.cli.terminal import keeps_lines
+from llm_scratch.cli.terminal import print_warning
 from llm_scratch.errors import UserError, describe_error, one_line
 
 
@@ -29,4 +29,4 @@ def optional_step(problem: str, again: str, screen: Console, debug: bool = False
             traceback.print_exc()
         why = one_line(str(e)) if isinstance(e, UserError) else describe_error(e, named=True)
         hint = f"; to try again: {again}" if again else ""
-        screen.print(f"warning: {problem}: {why}{hint}", soft_wrap=keeps_lines(screen))
+        print_warning(f"{problem}: {why}{hint}", screen)

@@ -15,7 +15,8 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from llm_scratch.cli.terminal import boxed, keeps_lines
+from llm_scratch.cli.output import is_quiet
+from llm_scratch.cli.terminal import boxed, keeps_lines, print_warning
 from llm_scratch.formatting import format_count, format_duration, sanitize, shell_command
 from llm_scratch.training.append_log import DurableLog
 from llm_scratch.training.run_logger import Callback
@@ -151,7 +152,9 @@ class ProgressDisplay(Callback):
         self._say(message)
 
     def warn(self, message: str) -> None:
-        """Say it, and go on."""
+        """Print it as a warning, and log it."""
+        if self.console.quiet and is_quiet():
+            print_warning(message, self.console)
         self._say(f"warning: {message}")
 
     def finished(self, run: Trainer) -> None:

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import TextIO, cast
+from io import StringIO
+from typing import Any, TextIO, cast
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.panel import Panel
+from rich.status import Status
 from rich.table import Column, Table
 from rich.text import Text
 
 from llm_scratch.cli.narrow import terminal_columns
+from llm_scratch.cli.output import is_quiet
 from llm_scratch.cli.streams import LenientStream
 from llm_scratch.cli.word_wrap import wrap
 from llm_scratch.formatting import sanitize
@@ -31,7 +34,38 @@ def console(stderr: bool = False, lenient: str = "") -> Console:
     """
     stream = sys.stderr if stderr else sys.stdout
     file = cast(TextIO, LenientStream(stream, lenient)) if lenient else None
-    return Console(stderr=stderr, file=file, highlight=False, markup=False, emoji=False)
+    kind = QuietConsole if is_quiet() else Console
+    return kind(stderr=stderr, file=file, highlight=False, markup=False, emoji=False)
+
+
+class QuietConsole(Console):
+    """A console of a command with `--quiet`: it prints, and shows no status line."""
+
+    def status(self, status: RenderableType, **more: Any) -> Status:
+        """A status line that is not shown."""
+        return Console(file=StringIO(), quiet=True).status(status, **more)
+
+
+def print_note(text: str, screen: Console | None = None) -> None:
+    """Print a line beside the result, such as a hint or the speed; `--quiet` leaves it out.
+
+    Args:
+        screen: where the line goes, None for stderr.
+    """
+    if is_quiet():
+        return
+    if screen is None:
+        print_line(text, stderr=True)
+    else:
+        screen.print(text, soft_wrap=keeps_lines(screen))
+
+
+def print_warning(text: str, screen: Console) -> None:
+    """Print a warning among the lines of a screen; with `--quiet` on stderr, since the screen may show nothing then."""
+    if is_quiet():
+        print_error(f"warning: {text}")
+    else:
+        screen.print(Text(f"warning: {text}"), soft_wrap=keeps_lines(screen))
 
 
 def keeps_lines(screen: Console) -> bool:

@@ -37,6 +37,8 @@ from llm_scratch.storage.user_folders import cache_folder, expand_user
 
 MAX_ATTEMPTS = 5  # in a row that bring nothing new
 REPORT_SECONDS = 10.0  # seconds between two lines of progress where there is no terminal
+SHOW_PROGRESS = True
+"""whether downloads report how far they are; a command with `--quiet` turns it off"""
 MIN_BAR_COLUMNS = 50  # beside the name, for a short bar, sizes, speed and time
 log = logging.getLogger(__name__)
 
@@ -258,7 +260,7 @@ def _attempt(part: Path, url: str, remote: Remote, etags: dict[str, str], show: 
 @contextmanager
 def _progress(name: str) -> Iterator[Callable[[int, int], Any]]:
     """A function to call with the bytes that are here and of how many; draws a bar where somebody watches, and writes lines elsewhere."""
-    if sys.stderr is None:  # as under pythonw
+    if sys.stderr is None or not SHOW_PROGRESS:  # None under pythonw
         yield lambda here, total: None
         return
     from rich.console import Console

@@ -81,7 +81,8 @@ class CharTokenizer:
                 odd = next(character for character in part if character not in self._id)
                 raise UserError(
                     f"the character {odd!r} (U+{ord(odd):04X}) was not in the training text, so this tokenizer has no id for it; "
-                    f"leave it out, or train with --tokenizer bpe, which knows every character (known here: {len(self._id)} characters)",
+                    "leave it out, or train with --data.tokenizer bpe, which knows every character "
+                    f"(known here: {len(self._id)} characters)",
                     DATA,
                 ) from None
         return ids

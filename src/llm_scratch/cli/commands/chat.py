@@ -18,6 +18,7 @@ from llm_scratch.cli.conversation import MODEL, STOP_STRINGS, YOU, Conversation
 from llm_scratch.cli.device import Dtype, load_for_inference
 from llm_scratch.cli.flags import Command, Flag, option
 from llm_scratch.cli.folders import resolve_model_path
+from llm_scratch.cli.output import is_quiet
 from llm_scratch.cli.sampling_flags import SamplingFlags
 from llm_scratch.cli.terminal import print_error, print_line
 from llm_scratch.cli.token_printer import BOLD, format_chunk, supports_color, word_wrapper
@@ -129,6 +130,8 @@ class ChatSession:
         )
         self.cache = self.model.new_cache(1) if hasattr(self.model, "new_cache") else None  # type: ignore[operator]
         self.run = run
+        if is_quiet():
+            return
         print_line(f"{run}: context of {context_length(self.model)} tokens, on {how}.")
         print_line(self.form())
         print_line(f"Ctrl-C stops an answer. {EXIT_HINT} /? shows the commands.\n")

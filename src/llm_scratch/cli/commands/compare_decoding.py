@@ -19,10 +19,12 @@ from llm_scratch.cli.commands.memorization import run_of
 from llm_scratch.cli.decoding_flags import DecodingFlags
 from llm_scratch.cli.decoding_page import format_number, render_html
 from llm_scratch.cli.device import load_for_inference
-from llm_scratch.cli.flags import Command, option
+from llm_scratch.cli.flags import ReportCommand, option
 from llm_scratch.cli.folders import check_can_write, resolve_model_path
+from llm_scratch.cli.output import print_json
 from llm_scratch.cli.prompts import read_text_argument
-from llm_scratch.cli.terminal import console, print_line, table
+from llm_scratch.cli.result_json import decoding_json
+from llm_scratch.cli.terminal import console, print_error, print_note, table
 from llm_scratch.errors import UserError
 from llm_scratch.formatting import quote, sanitize, shell_command
 
@@ -123,7 +125,7 @@ def repeated_texts(shown: Sequence[DecodingSample]) -> dict[tuple[int, int], str
 
 
 @dataclass(frozen=True)
-class CompareDecoding(Command):
+class CompareDecoding(ReportCommand):
     """Continue PROMPT with every decoding method, and compare the texts.
 
     Methods with randomness write several texts, all from the same seeds.
@@ -167,13 +169,17 @@ class CompareDecoding(Command):
         shown = []
         for exhibit in self.exhibits(model, tokenizer, prompt, index):
             shown.append(exhibit)
-            show_texts(screen, prompt, shown)
+            if not self.json:
+                show_texts(screen, prompt, shown)
         shown += [] if real is None else [DecodingSample("held-out text", "", (), real, None)]
-        show_table(screen, shown)
         branches = next_token_tree(model, tokenizer, prompt, eot=end_of_text(tokenizer))
         atomic_write(Path(self.out), render_html(self._facts(where, prompt), prompt, shown, repeated_texts(shown), branches, tokenizer))
+        if self.json:
+            print_json(decoding_json(where, prompt, self.out, how, shown))
+            return
+        show_table(screen, shown)
         screen.print(f"\n{self.out}", soft_wrap=True)
-        print_line(f"[{how}]", stderr=True)
+        print_note(f"[{how}]")
 
     def exhibits(self, model: Any, tokenizer: Any, prompt: str, index: SuffixIndex | None) -> Iterator[DecodingSample]:
         """What each way writes, one after the other, each timed from the prompt to its last token."""
@@ -195,7 +201,7 @@ class CompareDecoding(Command):
             except UserError as e:
                 if turn == 0:  # greedy: no strategy can continue this prompt
                     raise
-                print_line(f"{name}: not shown: {e}", stderr=True)
+                print_error(f"warning: {name}: not shown: {e}")
                 continue
             seconds = time.perf_counter() - began
             ids = [[piece.id for piece in text if piece.id not in (None, eot)] for text in pieces]
@@ -219,7 +225,7 @@ class CompareDecoding(Command):
         try:
             return index, reference_metrics(model, corpus.val, index, self.max_tokens, seed=self.seed)
         except UserError as e:
-            print_line(f"validation text: not shown: {e}", stderr=True)
+            print_error(f"warning: validation text: not shown: {e}")
             return index, None
 
     def _facts(self, where: Path, prompt: str) -> dict[str, str]:

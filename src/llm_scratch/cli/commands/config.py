@@ -11,14 +11,15 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import yaml
 from tyro.conf import Positional
 
-from llm_scratch.cli.flags import Command, option
+from llm_scratch.cli.flags import ReportCommand, option
+from llm_scratch.cli.output import print_json
 from llm_scratch.cli.terminal import console, table
-from llm_scratch.config import RunConfig, dump_config
+from llm_scratch.config import RunConfig, dump_config, to_dict
 from llm_scratch.presets import PRESETS, preset
 
 
 @dataclass(frozen=True)
-class Config(Command):
+class Config(ReportCommand):
     """The presets; or all settings of PRESET as YAML, for `train --config`.
 
     examples:
@@ -30,6 +31,9 @@ class Config(Command):
 
     def run(self) -> None:
         """Print the list, or the YAML."""
+        if self.json:
+            print_json({"preset": self.preset, "config": to_dict(preset(self.preset))} if self.preset else {"presets": _presets_json()})
+            return
         if self.preset:
             print(commented_yaml(self.preset), end="")
             return
@@ -40,6 +44,12 @@ class Config(Command):
             grid.add_row(name, f"{params / 1e6:.1f} M", (inspect.getdoc(make) or "").split("\n")[0])
         grid.add_row("text PATH", "any", "A text of your own: settings are chosen for it, this machine and a stated time.")
         console().print(grid)
+
+
+def _presets_json() -> list[dict[str, Any]]:
+    """The presets of `config --json`."""
+    first_lines = {name: (inspect.getdoc(make) or "").split("\n")[0] for name, make in PRESETS.items()}
+    return [{"name": name, "parameters": PRESETS[name]().model.n_params, "description": about} for name, about in first_lines.items()]
 
 
 def commented_yaml(name: str) -> str:

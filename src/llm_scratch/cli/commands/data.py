@@ -6,12 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from rich.console import Console
 from tyro.conf import Positional, arg
 
-from llm_scratch.cli.flags import Command
+from llm_scratch.cli.flags import Command, ReportCommand
+from llm_scratch.cli.output import print_json
+from llm_scratch.cli.result_json import shards_json, text_json
 from llm_scratch.cli.terminal import boxed, console, table
 from llm_scratch.errors import UserError, unknown
 from llm_scratch.formatting import format_count, sanitize
@@ -22,7 +24,7 @@ FLOOR_STORIES = 2000  # enough for three digits of the floor
 
 
 @dataclass(frozen=True)
-class ListSources(Command):
+class ListSources(ReportCommand):
     """The sources of text, and whether each is on this machine.
 
     examples:
@@ -34,12 +36,32 @@ class ListSources(Command):
         """Print the table."""
         from llm_scratch.data.sources import SOURCES
 
+        if self.json:
+            print_json({"sources": [_source_json(name) for name in SOURCES]})
+            return
         grid = table("source", "what it is", "where", left=3)
         for name, source in SOURCES.items():
-            about = (source.__doc__ or "").strip().split("\n")[0]
-            written = {"stories": "stories:N", "file": "file:PATH", "shards": "shards:FOLDER"}.get(name, name)
-            grid.add_row(written, about, _where(name))
+            grid.add_row(_usage(name), _about(source), _where(name))
         console().print(grid)
+
+
+def _usage(name: str) -> str:
+    """A source as it is written, with its argument."""
+    return {"stories": "stories:N", "file": "file:PATH", "shards": "shards:FOLDER"}.get(name, name)
+
+
+def _about(source: object) -> str:
+    """The first line of a source's docstring."""
+    return (source.__doc__ or "").strip().split("\n")[0]
+
+
+def _source_json(name: str) -> dict[str, Any]:
+    """A source of `data list --json`; its path is null if it needs no download, or is not downloaded yet."""
+    from llm_scratch.data.sources import DOWNLOADED, SOURCES, on_this_machine
+
+    path = on_this_machine(name) if name in DOWNLOADED else None
+    fields = {"name": name, "usage": _usage(name), "description": _about(SOURCES[name])}
+    return fields | {"needs_download": name in DOWNLOADED, "path": path}
 
 
 def _where(name: str) -> str:
@@ -92,7 +114,7 @@ class DownloadSource(Command):
 
 
 @dataclass(frozen=True)
-class ShowSource(Command):
+class ShowSource(ReportCommand):
     """How large a source is, and how it begins.
 
     For stories also their entropy, the floor that no model can beat.
@@ -112,11 +134,15 @@ class ShowSource(Command):
         screen = console()
         kind, _, argument = self.source.partition(":")
         if kind == "shards":
-            _show_shards(argument, screen)
+            _show_shards(argument, screen, self.json)
             return
         with screen.status(f"reading {self.source} …"):
             documents = read(self.source)
         text = documents[0]
+        if self.json:
+            floor = story_entropy_floor(min(len(documents), FLOOR_STORIES)) if kind == "stories" else None
+            print_json(text_json(self.source, documents, floor, text[:SAMPLE_LETTERS]))
+            return
         grid = table("", "")
         grid.show_header = False
         grid.columns[1].justify = "left"
@@ -138,7 +164,7 @@ def _show_text(text: str, title: str, screen: Console) -> None:
     screen.print(boxed(sanitize(sample).strip(), title, screen.width))
 
 
-def _show_shards(folder: str, screen: Console) -> None:
+def _show_shards(folder: str, screen: Console, as_json: bool = False) -> None:
     """What the index of a folder of shards says, and how its text begins; little of it is read."""
     import numpy as np
 
@@ -146,6 +172,12 @@ def _show_shards(folder: str, screen: Console) -> None:
     from llm_scratch.tokenizers import load_tokenizer
 
     row, index = open_shards(folder)
+    ids = np.asarray(row[1 : SAMPLE_LETTERS + 1])
+    ends = np.flatnonzero(ids == index.eot)
+    text = load_tokenizer(expand_user(folder)).decode(ids[: ends[0] if len(ends) else None].tolist())
+    if as_json:
+        print_json(shards_json(f"shards:{folder}", index, text[:SAMPLE_LETTERS]))
+        return
     grid = table("", "")
     grid.show_header = False
     grid.columns[1].justify = "left"
@@ -160,9 +192,6 @@ def _show_shards(folder: str, screen: Console) -> None:
     ):
         grid.add_row(what, sanitize(value))
     screen.print(grid)
-    ids = np.asarray(row[1 : SAMPLE_LETTERS + 1])
-    ends = np.flatnonzero(ids == index.eot)
-    text = load_tokenizer(expand_user(folder)).decode(ids[: ends[0] if len(ends) else None].tolist())
     _show_text(text, "the first document" if done.documents > 1 else "it begins", screen)
 
 

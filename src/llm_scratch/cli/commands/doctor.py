@@ -18,7 +18,9 @@ from rich.console import Console
 from rich.text import Text
 
 from llm_scratch import __version__
-from llm_scratch.cli.flags import Command, Flag
+from llm_scratch.cli.flags import Flag, ReportCommand
+from llm_scratch.cli.output import print_json
+from llm_scratch.cli.result_json import machine_json
 from llm_scratch.cli.styles import GOOD, PROBLEM
 from llm_scratch.cli.terminal import console, table
 from llm_scratch.errors import UserError
@@ -50,7 +52,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Doctor(Command):
+class Doctor(ReportCommand):
     """Check this machine: what is installed, what is missing, how to fix it.
 
     The diagnosis of a training run is `llm-scratch runs diagnose RUN`.
@@ -77,6 +79,12 @@ class Doctor(Command):
     def run(self) -> None:
         """Print the report."""
         rows = [*_python(), *_torch(), *_memory_and_disk(), *_files(), *_packages()]
+        if self.json:
+            from llm_scratch.cli.capabilities import capabilities
+
+            self._forget_measured()
+            print_json(machine_json(rows, capabilities()))
+            return
         grid = table("", "", "", left=3)
         grid.show_header = False
         for row in rows:
@@ -90,13 +98,18 @@ class Doctor(Command):
         self._print_matmul_speeds(screen)
         screen.print(f"\n{optional if missing else 'Everything is installed.'}")
 
-    def _print_matmul_speeds(self, screen: Console) -> None:
-        """Print which matrix products work on this processor, and how fast each is."""
-        from llm_scratch.cli.capabilities import WIDTH, capabilities
+    def _forget_measured(self) -> None:
+        """With `--remeasure`, drop what was measured before."""
         from llm_scratch.hardware.trials import forget_all
 
         if self.remeasure:
             forget_all()
+
+    def _print_matmul_speeds(self, screen: Console) -> None:
+        """Print which matrix products work on this processor, and how fast each is."""
+        from llm_scratch.cli.capabilities import WIDTH, capabilities
+
+        self._forget_measured()
         grid = table("matrix products", "works", "speed", "used", left=4)
         with screen.status("timing matrix products ..."):
             for each in capabilities():

@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from rich.console import Console
 from rich.progress import track
 from tyro.conf import Positional, arg
 
 from llm_scratch.cli.corpus import source_in_words
 from llm_scratch.cli.device import load_for_inference
-from llm_scratch.cli.flags import Command, Flag, option
+from llm_scratch.cli.flags import Flag, ReportCommand, option
 from llm_scratch.cli.folders import load_run_info, resolve_model_path
+from llm_scratch.cli.output import is_quiet, print_json
+from llm_scratch.cli.result_json import evaluation_json
 from llm_scratch.cli.run_text import sample_in_words
 from llm_scratch.cli.terminal import console, table
 from llm_scratch.errors import CHECKPOINT, USAGE, UserError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from llm_scratch.data.shards import Tokens
     from llm_scratch.evaluation.loss import Loss
+    from llm_scratch.evaluation.skill_results import SkillResults
 
 MIN_BAR_COLUMNS = 66  # that rich's own bar takes; in fewer it would cut numbers
 N_GROUPS = 64  # a text is measured in so many parts, and their spread gives the standard error
 
 
 @dataclass(frozen=True)
-class Evaluate(Command):
+class Evaluate(ReportCommand):
     """Measure the model in RUN on the text that its training held out, or on yours.
 
     Bits per byte compares models of different tokenizers; ± is a standard error.
@@ -58,6 +62,22 @@ class Evaluate(Command):
         with screen.status("reading the text …"):
             name, ids = self._text(tokenizer)
         loss, error = evaluate_with_stderr(model, tokenizer, ids, screen)
+        last = self._scores_while_training(where)
+        if self.json:
+            skills = measure_and_print_skills(Console(quiet=True), model, tokenizer) if self.skills else None
+            print_json(evaluation_json(where, how, name, loss, error, last, skills))
+            return
+        self._print_table(where, how, name, loss, error, last, screen)
+        if self.skills:
+            measure_and_print_skills(screen, model, tokenizer)
+
+    def _scores_while_training(self, where: Path) -> dict[str, float]:
+        """The last evaluation of the run, if it read the same text; else none."""
+        run = None if self.text or self.source else load_run_info(where)
+        return run.scores if run is not None and {"step", "val_loss"} <= run.scores.keys() else {}
+
+    def _print_table(self, where: Path, how: str, name: str, loss: Loss, error: float, last: Mapping[str, float], screen: Console) -> None:
+        """The result as a table."""
         grid = table("", "")
         grid.show_header = False
         for what, value in (
@@ -69,11 +89,8 @@ class Evaluate(Command):
             ("bits per byte", f"{loss.bits_per_byte:.4f} ± {error:.4f}"),
         ):
             grid.add_row(what, value)
-        if (
-            not (self.text or self.source)
-            and (run := load_run_info(where)) is not None
-            and {"step", "val_loss"} <= (last := run.scores).keys()
-        ):
+        run = load_run_info(where)
+        if last and run is not None:
             grid.add_row(
                 "while training",
                 f"{last['val_loss']:.4f} nats per token, {last['val_bits_per_byte']:.4f} bits per byte "
@@ -81,10 +98,6 @@ class Evaluate(Command):
             )
         grid.columns[1].justify = "left"
         screen.print(grid)
-        if self.skills:
-            from llm_scratch.cli.skills import print_skills
-
-            print_skills(screen, model, tokenizer)
 
     def _text(self, tokenizer: Any) -> tuple[str, Tokens]:
         """What is measured on, by name and as token ids."""
@@ -99,6 +112,13 @@ class Evaluate(Command):
         if run is None:
             raise UserError(f"{self.run_} does not say what text it held out; name one with --text FILE or --source NAME", USAGE)
         return f"held-out part of {source_in_words(run.config.data.source)}, every token", prepare_text_of(run, tokenizer).val
+
+
+def measure_and_print_skills(screen: Console, model: Any, tokenizer: Any) -> SkillResults:
+    """What a model of the stories can do, printed as a table and returned."""
+    from llm_scratch.cli.skills import print_skills
+
+    return print_skills(screen, model, tokenizer)
 
 
 def evaluate_with_stderr(model: Any, tokenizer: Any, ids: Tokens, screen: Console) -> tuple[Loss, float]:
@@ -116,7 +136,8 @@ def evaluate_with_stderr(model: Any, tokenizer: Any, ids: Tokens, screen: Consol
 
     pieces = eval_spans(ids, model.cfg["context_length"], getattr(model, "start_id", None))
     groups = [group for group in np.array_split(np.array(pieces), min(N_GROUPS, len(pieces))) if len(group)]
-    shown = track(groups, "measuring", console=screen, transient=True, disable=not screen.is_terminal or screen.width < MIN_BAR_COLUMNS)
+    hidden = not screen.is_terminal or screen.width < MIN_BAR_COLUMNS or is_quiet()
+    shown = track(groups, "measuring", console=screen, transient=True, disable=hidden)
     parts = []
     for group in shown:
         part = Loss(0.0, 0, 0)

@@ -8,15 +8,16 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from llm_scratch.cli.flags import Command, option
+from llm_scratch.cli.flags import ReportCommand, option
 from llm_scratch.cli.folders import check_can_write, resolve_model_path
+from llm_scratch.cli.output import print_json
 from llm_scratch.cli.terminal import console, keeps_lines
 from llm_scratch.extras import install_command
 from llm_scratch.formatting import format_count
 
 
 @dataclass(frozen=True)
-class ExportHF(Command):
+class ExportHF(ReportCommand):
     """Write the model in RUN as a folder that transformers reads.
 
     Where transformers is installed, it reads it back, and both are compared.
@@ -43,7 +44,13 @@ class ExportHF(Command):
         check_model(model)
         with screen.status("writing, and comparing with transformers …"):
             checked = export_hf(model, tokenizer, self.folder)
-        size = format_count(sum(parameter.numel() for parameter in model.parameters()))
+        n_params = sum(parameter.numel() for parameter in model.parameters())
+        if self.json:
+            difference, texts = (None, None) if checked is None else checked
+            fields = {"model": where, "folder": self.folder, "parameters": n_params, "compared": checked is not None}
+            print_json(fields | {"logits_difference": difference, "equal_texts": texts})
+            return
+        size = format_count(n_params)
         screen.print(
             f"{self.folder}: {size} parameters, for AutoModelForCausalLM and AutoTokenizer.from_pretrained", soft_wrap=keeps_lines(screen)
         )

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
 from llm_scratch.cli.decoding_flags import DecodingFlags
 from llm_scratch.cli.device import Dtype, load_for_inference
-from llm_scratch.cli.flags import Command, Flag, option
+from llm_scratch.cli.flags import Flag, ReportCommand, option
 from llm_scratch.cli.folders import resolve_model_path
+from llm_scratch.cli.generated_json import print_sample_objects
 from llm_scratch.cli.prompts import read_text_argument
 from llm_scratch.cli.terminal import print_line
 from llm_scratch.cli.token_printer import GenerationTimer, print_legend, print_samples, supports_color
@@ -20,7 +21,7 @@ MUCH = 1000  # tokens from which `model.packed.pack` is told so
 
 
 @dataclass(frozen=True)
-class Generate(Command, DecodingFlags):
+class Generate(ReportCommand, DecodingFlags):
     """Continue each PROMPT with the model in RUN.
 
     The text goes to stdout as it comes, speed and seed to stderr.
@@ -67,16 +68,22 @@ class Generate(Command, DecodingFlags):
         alone = self.decoder == "sample" and self.samples == 1
         model, tokenizer, how = load_for_inference(where, self.device, self.dtype, much=much, compiled=self.compile, alone=alone)
         seed = secrets.randbelow(10**6) if self.seed is None else self.seed
-        more = {"max_new_tokens": self.max_tokens, "stop": [self.stop.replace("\\n", "\n")] if self.stop else []}
-        clock = GenerationTimer()
+        stop = [self.stop.replace("\\n", "\n")] if self.stop else []
+        more: dict[str, Any] = {"max_new_tokens": self.max_tokens, "stop": stop}
+        clock, drawn = GenerationTimer(), self.decoder not in ("beam", "contrastive")
         for number, prompt in enumerate(prompts or [""]):
             first = seed + number * self.samples
             rows = self.rows(
                 model, tokenizer, prompt, first, self.samples, self.context_overflow, top=0 if self.show_probs else None, **more
             )
             clock.begin()
-            print_samples(rows, prompt, self.samples, clock, probs=self.show_probs, gap=number > 0)
-        drawn = self.decoder not in ("beam", "contrastive")
+            if self.json:
+                seeds = [first + sample if drawn else None for sample in range(self.samples)]
+                print_sample_objects(rows, tokenizer, prompt, seeds, stop, self.max_tokens, clock)
+            else:
+                print_samples(rows, prompt, self.samples, clock, probs=self.show_probs, gap=number > 0)
+        if self.quiet:
+            return
         print_line("", stderr=True)
         if self.show_probs and supports_color():
             print_legend(stderr=True)

@@ -71,6 +71,8 @@ class Import(Command):
             screen.print(
                 f"not in the file, taken as in the notebooks: {said} (--drop-rate sets the dropout)", soft_wrap=keeps_lines(screen)
             )
+        if self.quiet:
+            return
         prompt = [] if prompt_problem(loaded.model, loaded.tokenizer, PROMPT) else [PROMPT]
         go_on = shell_command("train", "--config", folder / "config.yaml", "--out", folder)
         for what, words in (("next", shell_command("generate", folder, *prompt)), ("", go_on)):

@@ -12,9 +12,11 @@ from tyro.conf import Positional, arg
 
 from llm_scratch.cli.corpus import source_in_words
 from llm_scratch.cli.device import load_for_inference
-from llm_scratch.cli.flags import Command
+from llm_scratch.cli.flags import ReportCommand
 from llm_scratch.cli.folders import RunInfo, load_run_info, resolve_model_path
-from llm_scratch.cli.terminal import console, keeps_lines, print_line, table, truncate
+from llm_scratch.cli.output import print_json
+from llm_scratch.cli.result_json import memorization_json
+from llm_scratch.cli.terminal import console, keeps_lines, print_note, table, truncate
 from llm_scratch.errors import USAGE, UserError
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ SIGNIFICANT_SIGMAS = 3  # standard errors that two shares must lie apart before 
 
 
 @dataclass(frozen=True)
-class Memorization(Command):
+class Memorization(ReportCommand):
     """Measure how much of its training text the model in RUN writes word for word.
 
     It continues beginnings of held-out text, and of training text.
@@ -70,17 +72,23 @@ class Memorization(Command):
         with screen.status("reading the training text …"):
             corpus = prepare_text_of(run, tokenizer)
             found, n_tokens = self._measure(model, corpus)
+        longest = max((row for _, _, row in found[:2]), key=lambda row: row.longest)
+        longest_text = tokenizer.decode(list(longest.run))
+        conclusion = summary([row for _, _, row in found])
+        source = source_in_words(run.config.data.source)
+        if self.json:
+            print_json(memorization_json(where, how, source, n_tokens, self.window, found, longest_text, conclusion))
+            return
         grid = table("", "texts", "longest run", f"{self.window}-token runs", "in training text")
         for name, texts, row in found:
             share = f"{row.share:.1%} ± {row.stderr:.1%}" if row.n_windows else "–"
             grid.add_row(name, f"{texts}", f"{row.longest} tokens", f"{row.n_windows:,}", share)
         screen.print(grid)
         read = f"{n_tokens:,}" if n_tokens == len(corpus.train) else f"the first {n_tokens:,} of {len(corpus.train):,}"
-        screen.print(f"\ntraining text: {source_in_words(run.config.data.source)}, {read} tokens")
-        longest = max((row for _, _, row in found[:2]), key=lambda row: row.longest)
-        screen.print("longest run the model wrote:", truncate(tokenizer.decode(list(longest.run)), 400), soft_wrap=keeps_lines(screen))
-        screen.print(summary([row for _, _, row in found]))
-        print_line(f"[{how}]", stderr=True)
+        screen.print(f"\ntraining text: {source}, {read} tokens")
+        screen.print("longest run the model wrote:", truncate(longest_text, 400), soft_wrap=keeps_lines(screen))
+        screen.print(conclusion)
+        print_note(f"[{how}]")
 
     def _measure(self, model: Any, corpus: Corpus) -> tuple[list[tuple[str, int, Overlap]], int]:
         """(name, number of texts, what was found) of each row, and how many tokens were looked through."""

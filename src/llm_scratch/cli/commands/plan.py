@@ -5,10 +5,9 @@ Proof: tests/cli/test_plan.py.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,9 +15,11 @@ from rich.console import Console
 from tyro.conf import Positional
 
 from llm_scratch.cli.corpus import load_corpus
-from llm_scratch.cli.flags import Command, Flag, option
+from llm_scratch.cli.flags import ReportCommand, option
 from llm_scratch.cli.folders import load_run_info, resolve_model_path
-from llm_scratch.cli.terminal import console, keeps_lines, table
+from llm_scratch.cli.output import is_quiet, print_json
+from llm_scratch.cli.result_json import plan_comparison_json, plan_json
+from llm_scratch.cli.terminal import console, keeps_lines, print_warning, table
 from llm_scratch.config import DataConfig, ModelConfig, RunConfig, SystemConfig, TrainConfig, load_config
 from llm_scratch.errors import RESOURCES, USAGE, UserError
 from llm_scratch.formatting import format_bytes, format_count, format_duration, shell_command
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Plan(Command):
+class Plan(ReportCommand):
     """What training PRESET will take here: memory, time, tokens, what fits.
 
     Of a RUN it shows what was predicted beside what it took.
@@ -47,8 +48,6 @@ class Plan(Command):
     """a YAML file of settings, over the preset's"""
     device: str = "auto"
     """auto, cpu, cuda, mps"""
-    json: Flag = False
-    """print the numbers as JSON"""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -82,7 +81,7 @@ class Plan(Command):
         if folder and (folder / "metrics.jsonl").is_file():
             _compare(plan, folder, found is not None, self.json)
         elif self.json:
-            print(json.dumps(asdict(plan) | {"seconds": plan.seconds, "tokens": plan.tokens, "missing_memory": plan.missing_memory}))
+            print_json(plan_json(plan))
         else:
             show(plan, config, console())
 
@@ -115,7 +114,7 @@ def make_prediction(config: RunConfig, wanted: str, screen: Console) -> Predicti
     try:
         config, corpus = load_corpus(config, screen)
     except UserError as e:
-        screen.print(f"planned without the text, rows taken as full: {e}", soft_wrap=keeps_lines(screen))
+        print_warning(f"planned without the text, rows taken as full: {e}", screen)
     with screen.status("trying a few steps …"):
         return make_plan(config, torch.device(device), corpus)
 
@@ -144,10 +143,10 @@ def warn_of_load(plan: Prediction, screen: Console) -> None:
     alone = plan.seconds_alone
     if alone is None:
         return
-    screen.print(
-        f"warning: other programs use {plan.other_load:.1f} of {plan.threads} processors, so the time is uncertain; "
+    print_warning(
+        f"other programs use {plan.other_load:.1f} of {plan.threads} processors, so the time is uncertain; "
         f"without them about {format_duration(alone)}",
-        soft_wrap=keeps_lines(screen),
+        screen,
     )
 
 
@@ -180,7 +179,7 @@ def check_fits(plan: Prediction | None, config: RunConfig, screen: Console, igno
     if lines and not ignore_memory:
         raise UserError(f"memory: {' '.join(lines)} --ignore-memory starts it anyway.", RESOURCES)
     for line in lines:
-        screen.print(f"warning: {line}", soft_wrap=keeps_lines(screen))
+        print_warning(line, screen)
 
 
 def compare_with_plan(folder: Path) -> str | None:
@@ -265,7 +264,7 @@ def _compare(plan: Prediction, folder: Path, began_with_it: bool, as_json: bool)
     done = max((row["step"] for row in rows), default=0)
     predicted = {"peak_memory": plan.peak_memory, "seconds_per_step": plan.seconds_per_step, "seconds": plan.seconds}
     if as_json:
-        print(json.dumps({"predicted": predicted, "measured": took, "steps": plan.steps, "steps_done": done}))
+        print_json(plan_comparison_json(folder, predicted, took, plan.steps, done))
         return
     grid = table("", "predicted", "measured", "off by")
     for key, name, shown in (
@@ -279,6 +278,6 @@ def _compare(plan: Prediction, folder: Path, began_with_it: bool, as_json: bool)
     screen.print(grid)
     if done < plan.steps:
         screen.print(f"\n{done:,} of {plan.steps:,} steps are done.")
-    if not began_with_it:
+    if not began_with_it and not is_quiet():
         screen.print("\nThe run started without a plan, as short runs do; this plan was made now.")
         screen.print(f"Check the loss curve: {shell_command('runs', 'diagnose', folder)}", soft_wrap=True)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from llm_scratch.cli.flags import Command, Flag, option
+from llm_scratch.cli.flags import Flag, ReportCommand, option
 from llm_scratch.cli.folders import check_can_write, load_run_info, resolve_model_path
+from llm_scratch.cli.output import print_json
 from llm_scratch.cli.terminal import console
 from llm_scratch.errors import DATA, UserError
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Plot(Command):
+class Plot(ReportCommand):
     """Draw the loss of one run, or of several in one picture.
 
     examples:
@@ -50,6 +51,9 @@ class Plot(Command):
         for path in places:
             check_can_write(path)
         draw(folders, places, {"time": "elapsed"}.get(self.x, self.x), self.panels)
+        if self.json:
+            print_json({"runs": folders, "pictures": places})
+            return
         for path in places:
             console().print(str(path), soft_wrap=True)
 

@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tyro.conf import Positional, arg
 
-from llm_scratch.cli.flags import Command, Flag, option
+from llm_scratch.cli.flags import Command, Flag, ReportCommand, option
 from llm_scratch.cli.folders import check_can_write
-from llm_scratch.cli.terminal import console, keeps_lines
+from llm_scratch.cli.output import is_quiet, print_json
+from llm_scratch.cli.terminal import console, keeps_lines, print_note
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.formatting import format_count, format_duration, shell_command
 from llm_scratch.storage.files import format_bytes
@@ -81,7 +82,7 @@ class PrepareData(Command):
 
 
 @dataclass(frozen=True)
-class CheckData(Command):
+class CheckData(ReportCommand):
     """Compare every byte of the shards in FOLDER with what was written.
 
     examples:
@@ -101,6 +102,10 @@ class CheckData(Command):
             for file in check_shards(self.folder):
                 status.update(f"{file} is as it was written")
         index = ShardIndex.load(expand_user(self.folder))
+        if self.json:
+            fields = {"folder": self.folder, "ok": True, "tokens": index.tokens, "bytes": index.done.text_bytes}
+            print_json(fields | {"shards": len(index.shards)})
+            return
         screen.print(f"{self.folder}: {index.tokens:,} tokens in {_shards(index)}, all as they were written", soft_wrap=keeps_lines(screen))
 
 
@@ -114,7 +119,7 @@ class PrepareProgress:
         self.bar = Progress(
             TextColumn("{task.fields[read]}"), BarColumn(None), TextColumn("{task.fields[speed]}"), TimeRemainingColumn(compact=True),
             TextColumn("left"), console=screen, expand=True, transient=True,
-            disable=not screen.is_terminal or screen.width < MIN_BAR_COLUMNS,
+            disable=not screen.is_terminal or screen.width < MIN_BAR_COLUMNS or is_quiet(),
         )  # fmt: skip
 
     def __enter__(self) -> PrepareProgress:
@@ -131,7 +136,7 @@ class PrepareProgress:
         self.said = self.began
         self.status.stop()
         if index.tokens and not index.complete:
-            self.screen.print(f"goes on after {index.tokens:,} tokens")
+            print_note(f"goes on after {index.tokens:,} tokens", self.screen)
         if not index.complete:
             done = index.done.source_bytes
             self.bar.add_task("", total=size, completed=done, read=f"{format_bytes(done)} of {format_bytes(size)}", speed="")
@@ -146,7 +151,7 @@ class PrepareProgress:
         self.bar.update(self.bar.task_ids[0], completed=done.source_bytes, read=read, speed=speed)
         if self.bar.disable and now - self.said > self.every:
             self.said = now
-            self.screen.print(f"{read}, {speed}")
+            print_note(f"{read}, {speed}", self.screen)
 
 
 def parse_count(flag: str, text: str) -> int:
@@ -194,7 +199,8 @@ def _sum_up(index: ShardIndex, out: str, screen: Console, seconds: float | None)
     else:
         screen.print(f"{format_duration(seconds)}, {done.text_bytes / 1e6 / max(seconds, 1e-9):.1f} MB of text a second")
     words = ["train", "shakespeare", "--data.source", f"shards:{out}", "--model.vocab-size", str(index.n_vocab)]
-    screen.print(f"train on it: {shell_command(*words)}", soft_wrap=True)
+    if not is_quiet():
+        screen.print(f"train on it: {shell_command(*words)}", soft_wrap=True)
 
 
 def _shards(index: ShardIndex) -> str:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from llm_scratch.cli.commands.evaluate import evaluate_with_stderr
-from llm_scratch.cli.flags import Command, option
+from llm_scratch.cli.flags import ReportCommand, option
 from llm_scratch.cli.folders import RunInfo, check_can_write, load_run_info, resolve_model_path
+from llm_scratch.cli.output import print_json
 from llm_scratch.cli.terminal import console, keeps_lines, table
 from llm_scratch.config import DataConfig, RunConfig, dump_config, to_dict
 from llm_scratch.errors import CHECKPOINT, USAGE, UserError
-from llm_scratch.formatting import shell_command
+from llm_scratch.formatting import format_bytes, shell_command
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,7 +27,7 @@ MAX_EVAL_TOKENS = 200_000  # tokens that the loss is measured on at most
 
 
 @dataclass(frozen=True)
-class Quantize(Command):
+class Quantize(ReportCommand):
     """Write the model in RUN again, in 8 or 4 bits: smaller, and faster to write.
 
     What that costs is measured on the text that the run held out, or on --text.
@@ -76,15 +77,20 @@ class Quantize(Command):
             run.config if run else RunConfig(data=DataConfig(source="")),
             {"made_from": str(where), "text": run.text if run else {}},
         )
+        kernel = choose_kernel(self.bits, int(model.cfg["emb_dim"]))  # type: ignore[index]
+        if self.json:
+            fields = {"model": where, "out": out, "bits": self.bits, "bytes_before": size, "bytes": less}
+            print_json(fields | {"bits_per_byte_before": before, "bits_per_byte": after, "kernel": str(kernel)})
+            return
         grid = table("", "32 bits", f"{self.bits} bits", "change")
-        grid.add_row("size", f"{size / 1e6:.1f} MB", f"{less / 1e6:.1f} MB", f"{less / size - 1:+.0%}")
+        grid.add_row("size", format_bytes(size), format_bytes(less), f"{less / size - 1:+.0%}")
         if before and after:
             grid.add_row("bits per byte", f"{before:.4f}", f"{after:.4f}", f"{after / before - 1:+.2%}")
         screen.print(grid)
-        width = int(model.cfg["emb_dim"])  # type: ignore[index]
-        screen.print(f"speed on this machine: {choose_kernel(self.bits, width)}")
+        screen.print(f"speed on this machine: {kernel}")
         prompt = [] if prompt_problem(model, tokenizer, PROMPT) else [PROMPT]
-        screen.print(f"written: {out}; next: {shell_command('generate', out, *prompt)}", soft_wrap=keeps_lines(screen))
+        hint = "" if self.quiet else f"; next: {shell_command('generate', out, *prompt)}"
+        screen.print(f"written: {out}{hint}", soft_wrap=keeps_lines(screen))
 
     def _text(self, run: RunInfo | None, tokenizer: Any) -> Tokens:
         """The tokens that the loss is measured on."""

@@ -8,13 +8,14 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from llm_scratch.cli.flags import Command, option
+from llm_scratch.cli.flags import ReportCommand, option
 from llm_scratch.cli.folders import check_can_write, resolve_model_path
+from llm_scratch.cli.output import print_json
 from llm_scratch.cli.terminal import console
 
 
 @dataclass(frozen=True)
-class Report(Command):
+class Report(ReportCommand):
     """Write one HTML page about RUN, to read, hand out or print.
 
     Loss, diagnosis, samples, skills, plan, settings, machine, the command.
@@ -40,4 +41,8 @@ class Report(Command):
 
         collect(run)  # without a run, that is the error, not the folder of the page
         check_can_write(out)
-        console().print(str(write_report(run, out)), soft_wrap=True)
+        page = write_report(run, out)
+        if self.json:
+            print_json({"run": run, "page": page})
+            return
+        console().print(str(page), soft_wrap=True)

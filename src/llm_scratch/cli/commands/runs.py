@@ -8,13 +8,15 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
 from llm_scratch.cli.diagnosis import print_diagnosis
-from llm_scratch.cli.flags import Command, Flag, option
+from llm_scratch.cli.flags import ReportCommand, option
 from llm_scratch.cli.folders import RUNS_FOLDER, RunInfo, find_runs, load_run_info, resolve_model_path
+from llm_scratch.cli.output import print_json
+from llm_scratch.cli.result_json import run_json, shown_run_json
 from llm_scratch.cli.run_text import sample_in_words
 from llm_scratch.cli.terminal import boxed, console, keeps_lines, table, truncate
 from llm_scratch.config import config_hash
@@ -25,7 +27,7 @@ CURVE_ROWS = 8  # lines of a run's curve
 
 
 @dataclass(frozen=True)
-class ListRuns(Command):
+class ListRuns(ReportCommand):
     """The runs in a folder, the newest last: size, source, how far, how good.
 
     examples:
@@ -42,6 +44,9 @@ class ListRuns(Command):
         runs = find_runs(root)
         if self.folder and not root.is_dir():
             raise UserError(f"no folder {root}", CHECKPOINT)
+        if self.json:
+            print_json({"folder": root, "runs": [run_json(run) for run in runs]})
+            return
         if not runs:
             print(f"no runs in {root}/ yet; make one: {shell_command('train', 'quickstart')}")
             return
@@ -66,7 +71,7 @@ def _progress(run: RunInfo) -> str:
 
 
 @dataclass(frozen=True)
-class ShowRun(Command):
+class ShowRun(ReportCommand):
     """One run: what it is, how its loss fell, what it wrote last.
 
     examples:
@@ -85,6 +90,9 @@ class ShowRun(Command):
             raise UserError(
                 f"{path} is no run directory (no readable config.yaml); `llm-scratch runs list` shows what there is", CHECKPOINT
             )
+        if self.json:
+            print_json(shown_run_json(run, _rows(path), _last_sample(path)))
+            return
         screen, model, data = console(), run.config.model, run.config.data
         facts = table("", "", left=2)
         facts.show_header = False
@@ -100,12 +108,12 @@ class ShowRun(Command):
             screen.print(f"{sample}\n", soft_wrap=keeps_lines(screen))
         if sample := _last_sample(path):
             screen.print(boxed(sanitize(sample), "it wrote last", screen.width))
-        for words in _next_commands(run):
+        for words in [] if self.quiet else _next_commands(run):
             screen.print(f"  {shell_command(*words, path)}", soft_wrap=True)
 
 
 @dataclass(frozen=True)
-class DiagnoseRun(Command):
+class DiagnoseRun(ReportCommand):
     """Check the loss curve of RUN for problems: evidence, and what to try.
 
     examples:
@@ -115,8 +123,6 @@ class DiagnoseRun(Command):
 
     run_: Positional[Annotated[str, arg(name="run", metavar="RUN")]]
     """a run directory, or a preset (its newest run)"""
-    json: Flag = False
-    """print the findings as JSON"""
 
     def run(self) -> None:
         """Print the findings."""
@@ -142,13 +148,18 @@ def _next_commands(run: RunInfo) -> list[tuple[str, ...]]:
     return [*resume, ("generate",), *curve]
 
 
-def _show_curve(path: Path) -> bool:
-    """Print a few evenly spaced evaluations, the last among them; returns whether there are any."""
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl; none without the file."""
     from llm_scratch.training.plot import read_metrics
 
+    return read_metrics(path) if (path / "metrics.jsonl").is_file() else []
+
+
+def _show_curve(path: Path) -> bool:
+    """Print a few evenly spaced evaluations, the last among them; returns whether there are any."""
     if not (path / "metrics.jsonl").is_file():
         return False
-    rows = [row for row in read_metrics(path) if {"train_loss", "val_loss", "val_bits_per_byte"} <= row.keys()]
+    rows = [row for row in _rows(path) if {"train_loss", "val_loss", "val_bits_per_byte"} <= row.keys()]
     stride = max(1, -(-len(rows) // CURVE_ROWS))
     grid = table("step", "tokens", "train loss", "held-out loss", "bits/byte", left=0)
     for row in rows[::-1][::stride][::-1]:

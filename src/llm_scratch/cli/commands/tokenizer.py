@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from rich.text import Text
 from tyro.conf import Positional, arg
 
-from llm_scratch.cli.flags import Command, option
+from llm_scratch.cli.flags import Command, ReportCommand, option
 from llm_scratch.cli.folders import check_can_write, resolve_model_path
+from llm_scratch.cli.output import print_json
+from llm_scratch.cli.result_json import tokens_json
 from llm_scratch.cli.styles import NEIGHBORS
 from llm_scratch.cli.terminal import console, keeps_lines, on_terminal, shows_colors, table
 from llm_scratch.errors import USAGE, UserError
@@ -56,20 +58,19 @@ class TrainTokenizer(Command):
         documents = read(self.source)
         began = time.perf_counter()
         workers = self.workers or (cpu_count() if sum(map(len, documents)) >= LARGE_FILE_BYTES else 1)
-        tokenizer = ByteBPE.train(documents, self.vocab_size, progress=on_terminal(), processes=workers)
+        tokenizer = ByteBPE.train(documents, self.vocab_size, progress=on_terminal() and not self.quiet, processes=workers)
         seconds = time.perf_counter() - began
         tokenizer.save(out)
         size = sum(len(document.encode("utf-8", "replace")) for document in documents)
         tokens = sum(len(tokenizer.encode(document)) for document in documents)
         screen = console()
         screen.print(f"{tokenizer.n_vocab:,} tokens learned in {seconds:.1f} s from {size:,} bytes; {size / tokens:.2f} bytes a token")
-        screen.print(
-            f"written to {out}; see it: {shell_command('tokenizer', 'show', out, documents[0].split()[0])}", soft_wrap=keeps_lines(screen)
-        )
+        hint = "" if self.quiet else f"; see it: {shell_command('tokenizer', 'show', out, documents[0].split()[0])}"
+        screen.print(f"written to {out}{hint}", soft_wrap=keeps_lines(screen))
 
 
 @dataclass(frozen=True)
-class ShowTokens(Command):
+class ShowTokens(ReportCommand):
     """See how TOKENIZER cuts TEXT: each token with its id under it.
 
     A space is shown as ·, a line break as ⏎, a tab as →.
@@ -91,6 +92,9 @@ class ShowTokens(Command):
         text = read_text_argument("-") if self.text == "-" else self.text
         tokenizer = resolve_tokenizer(self.tokenizer)
         ids = tokenizer.encode(text, disallowed_special=())
+        if self.json:
+            print_json(tokens_json(self.tokenizer, tokenizer, text, ids))
+            return
         screen = console()
         for line in _rows(tokenizer, ids, screen.width, coloured=shows_colors(screen)):
             screen.print(line, soft_wrap=True)
@@ -148,7 +152,7 @@ def _rows(tokenizer: Tokenizer, ids: list[int], width: int, coloured: bool) -> l
 
 
 @dataclass(frozen=True)
-class CompareTokenizers(Command):
+class CompareTokenizers(ReportCommand):
     """How many tokens each kind of tokenizer makes of TEXT.
 
     All but gpt2 learn from --source, which is also the text if there is no TEXT.
@@ -176,16 +180,28 @@ class CompareTokenizers(Command):
         size = sum(len(text.encode("utf-8", "replace")) for text in texts)
         grid, screen = table("tokenizer", "vocabulary", "tokens", "bytes a token"), console()
         notes = []
+        results: list[dict[str, Any]] = []
         for name in TOKENIZERS:
             try:
                 with screen.status(f"{name} …"):
                     tokenizer: Any = TOKENIZERS[name](documents, self.vocab_size if name == "bpe" else None)
                     tokens = sum(len(tokenizer.encode(text, disallowed_special=())) for text in texts)
                 grid.add_row(name, f"{tokenizer.n_vocab:,}", f"{tokens:,}", f"{size / max(1, tokens):.2f}")
+                results.append(_size_json(name, tokenizer.n_vocab, tokens, size))
             except UserError as e:
                 grid.add_row(name, "-", "-", "-")
                 notes.append(f"{name}: {e}")
+                results.append(_size_json(name, None, None, size, str(e)))
+        if self.json:
+            print_json({"source": self.source, "text": self.text or None, "bytes": size, "tokenizers": results})
+            return
         screen.print(f"{'your text' if self.text else self.source}: {size:,} bytes; bpe, words and chars learned from {self.source}\n")
         screen.print(grid)
         for note in notes:
             screen.print(note)
+
+
+def _size_json(name: str, vocab_size: int | None, tokens: int | None, n_bytes: int, error: str | None = None) -> dict[str, Any]:
+    """A row of `tokenizer compare --json`."""
+    per_token = n_bytes / tokens if tokens else None
+    return {"name": name, "vocab_size": vocab_size, "tokens": tokens, "bytes_per_token": per_token, "error": error}

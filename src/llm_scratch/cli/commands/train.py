@@ -123,7 +123,7 @@ class Train(Command):
             return
         screen, here = console(lenient=OUTPUT_LOST), launched_rank()
         first = here.is_main
-        screen.quiet = not first
+        screen.quiet = not first or self.quiet
         if notice := here.notice:
             screen.print(notice, soft_wrap=keeps_lines(screen))
         folder = self._folder(config, screen) if first else Path()

@@ -1,0 +1,189 @@
+"""`--json` of every command that has it: one JSON object a line on stdout, with the keys that docs/json.md lists."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+import sys
+from collections.abc import Iterable
+from dataclasses import fields
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from llm_scratch.cli import COMMANDS
+from llm_scratch.cli.flags import ReportCommand
+from llm_scratch.cli.generated_json import stop_reason
+from llm_scratch.cli.output import output_mode, print_json, to_json
+from llm_scratch.cli.result_json import skills_json
+from llm_scratch.evaluation.skill_results import SkillResults, SkillScore
+
+DOC = Path(__file__).parents[2] / "docs" / "json.md"
+
+CASES: dict[str, str] = {
+    "evaluate RUN": "evaluate {run}",
+    "memorization RUN": "memorization {run} --samples 2 --max-tokens 8 --window 4 --prefix-tokens 4",
+    "plan PRESET": "plan {plan}",
+    "plan RUN": "plan {run}",
+    "generate RUN": "generate {run} the --max-tokens 3 --samples 2 --seed 5",
+    "compare-decoding RUN PROMPT": "compare-decoding {run} the --max-tokens 2 --samples 1",
+    "tokenizer show": "tokenizer show {run} the",
+    "tokenizer compare": "tokenizer compare the --source file:{text} --vocab-size 260",
+    "data list": "data list",
+    "data show SOURCE": "data show stories:3",
+    "data show shards:FOLDER": "data show shards:{shards}",
+    "data check": "data check {shards}",
+    "quantize RUN": "quantize {run} --out {new}",
+    "export hf": "export hf {run} {new}",
+    "plot RUN": "plot {run} --out {new}.png",
+    "report RUN": "report {run}",
+    "runs list": "runs list {runs}",
+    "runs show RUN": "runs show {run}",
+    "config": "config",
+    "config PRESET": "config quickstart",
+    "doctor": "doctor",
+    "runs diagnose": "runs diagnose {run}",
+}
+"""heading of docs/json.md -> the command line that is tried"""
+
+
+def documented() -> dict[str, dict[str, set[str]]]:
+    """For each heading of docs/json.md, the path of each object in the document and its keys; "" is the document itself."""
+    found: dict[str, dict[str, set[str]]] = {}
+    for section in re.split(r"^## ", DOC.read_text(encoding="utf-8"), flags=re.M)[1:]:
+        heading, _, body = section.partition("\n")
+        keys: dict[str, set[str]] = {}
+        for path in re.findall(r"^\| `([^`]+)` \|", body, re.M):
+            parent, _, key = path.rpartition(".")
+            keys.setdefault(parent, set()).add(key.removesuffix("[]"))
+        if keys:
+            found[heading.strip().replace("`", "")] = keys
+    return found
+
+
+def keys_of(value: Any, path: str = "", whole: Iterable[str] = ()) -> dict[str, set[str]]:
+    """The keys of each object inside a value, by path; objects at the paths in `whole` are not looked into."""
+    found: dict[str, set[str]] = {}
+    if isinstance(value, dict) and path not in whole:
+        found[path] = set(value)
+        for key, item in value.items():
+            found |= keys_of(item, f"{path}.{key}" if path else key, whole)
+    elif isinstance(value, list):
+        for item in value:
+            for inside, keys in keys_of(item, f"{path}[]", whole).items():
+                found[inside] = found.get(inside, keys) | keys
+    return found
+
+
+FREE_KEYS = {"config", "findings"}
+"""Objects whose keys are the user's settings or the names of what was found."""
+
+
+@pytest.fixture
+def fill(llm, tiny, trained, text_file, tmp_path, monkeypatch):
+    """A command line of `CASES` as words, its files made where they are needed."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(line: str) -> list[str]:
+        if "{shards}" in line:
+            prepared = llm("data", "prepare", text_file, "--out", "shards", "--tokenizer", "chars", "--workers", 1)
+            assert prepared.code == 0, prepared.err
+        words = {"run": trained, "text": text_file, "new": tmp_path / "new", "runs": tmp_path, "shards": "shards"}
+        return [part for word in line.split() for part in (tiny[1:] if word == "{plan}" else [word.format(**words)])]
+
+    return make
+
+
+@pytest.mark.parametrize("heading", CASES)
+def test_stdout_is_json_with_the_documented_keys(heading, llm, fill):
+    words = fill(CASES[heading])
+    result = llm(*words, "--json")
+    assert result.code == 0, result.err
+    lines = result.out.splitlines()
+    assert len(lines) == (2 if heading.startswith("generate") else 1)
+    expected = documented()[heading]
+    for line in lines:
+        value = json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+        assert keys_of(value, whole=FREE_KEYS) == expected
+        assert all(re.fullmatch(r"[a-z][a-z0-9_]*", key) for keys in expected.values() for key in keys)
+
+
+def test_every_command_with_json_is_documented_and_tried():
+    assert set(documented()) == set(CASES)
+    for name, (place, _) in COMMANDS.items():
+        module, _, cls = place.rpartition(".")
+        command = getattr(import_module(f"llm_scratch.cli.{module}"), cls)
+        assert (issubclass(command, ReportCommand)) == any(line.startswith(name + " ") or line == name for line in CASES.values()), name
+        assert "quiet" in {field.name for field in fields(command)}
+
+
+def test_an_error_leaves_stdout_empty(llm):
+    result = llm("runs", "show", "nowhere", "--json")
+    assert (result.code, result.out) == (4, "")
+    assert "no run 'nowhere'" in result.err
+
+
+def test_what_else_is_printed_goes_to_stderr(capsys):
+    with output_mode(as_json=True, quiet=False):
+        print("a hint")
+        print_json({"a": 1})
+    assert capsys.readouterr() == ('{"a": 1}\n', "a hint\n")
+
+
+def test_numbers_that_json_does_not_have_are_null():
+    values = {"nan": math.nan, "inf": [-math.inf], "float": np.float32(0.5), "int": np.int64(3), "path": Path("a"), "odd": "\ud800"}
+    assert to_json(values) == {"nan": None, "inf": [None], "float": 0.5, "int": 3, "path": "a", "odd": "?"}
+
+
+@pytest.mark.parametrize(
+    ("ids", "stop", "tokens", "reason"),
+    [([2, 9], [], 5, "end_of_text"), ([2, 2], ["c"], 2, "stop"), ([2, 3], ["z"], 2, "length"), ([2, 3], [], 5, "context")],
+)
+def test_stop_reasons(ids, stop, tokens, reason):
+    class Letters:
+        eot_token = 9
+
+        def decode(self, ids: list[int]) -> str:
+            return "".join("abcdefghij"[i] for i in ids)
+
+    assert stop_reason(Letters(), ids, stop, tokens) == reason  # type: ignore[arg-type]
+
+
+def test_generate_gives_the_text_and_the_seed_of_each_sample(llm, trained):
+    lines = llm("generate", trained, "the", "--max-tokens", 4, "--samples", 2, "--seed", 5, "--json").out.splitlines()
+    for line, seed in zip(lines, (5, 6), strict=True):
+        sample = json.loads(line)
+        assert (sample["prompt"], sample["tokens"], sample["stop_reason"], sample["seed"]) == ("the", 4, "length", seed)
+        again = llm("generate", trained, "the", "--max-tokens", 4, "--seed", seed).out
+        assert again == f"the{sample['text']}\n"
+
+
+def test_a_closed_pipe_is_no_traceback(llm, monkeypatch):
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", Closed())
+    with pytest.raises(BrokenPipeError), output_mode(as_json=True, quiet=False):
+        print_json({"a": 1})
+
+
+def test_skills_have_the_documented_keys():
+    results = SkillResults(1.5, 0.5, (SkillScore("name", 0.25, 0.2, 8, math.nan),))
+    skills = to_json(skills_json(results))
+    assert skills["scores"] == [{"skill": "name", "accuracy": 0.25, "accuracy_stderr": None, "chance": 0.2, "questions": 8}]
+    line = next(line for line in DOC.read_text(encoding="utf-8").splitlines() if line.startswith("| `skills` |"))
+    assert {*skills, *skills["scores"][0]} <= set(re.findall(r"`(\w+)`", line))
+
+
+def test_findings_have_the_documented_keys(llm, trained):
+    findings = json.loads(llm("runs", "diagnose", trained, "--json").out)["findings"]
+    line = next(line for line in DOC.read_text(encoding="utf-8").splitlines() if line.startswith("| `findings` |"))
+    documented = set(re.findall(r"`(\w+)`", line)) - {"findings", "ill", "watch", "well"}
+    assert findings
+    assert all(set(finding) == documented for finding in findings.values())
