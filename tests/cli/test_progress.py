@@ -212,5 +212,5 @@ def test_a_full_disk_is_told_once_and_the_run_goes_on(tmp_path):
         watch.warn("one")
         watch.warn("two")
     told = [line for line in console.file.getvalue().splitlines() if "No space left on device" in line]
-    assert ["it is kept in memory" in line for line in told] == [True, False]
-    assert "lacks its end" in told[1]
+    assert ["lines are kept in memory" in line for line in told] == [True, False]
+    assert "could not be written" in told[1]

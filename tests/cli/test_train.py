@@ -73,7 +73,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on_to_the_same_bits(llm, tiny, t
     monkeypatch.setattr(ProgressDisplay, "step", stop_after_one)
     stopped = llm(*tiny, "--out", "x")
     assert stopped.code == 130
-    assert stopped.err == "llm-scratch: stopped at step 1, saved in x; the same command goes on from there\n"
+    assert stopped.err == "llm-scratch: stopped at step 1, saved in x; run the same command to resume\n"
     monkeypatch.setattr(ProgressDisplay, "step", step)
     done = llm(*tiny, "--out", "x")
     assert done.code == 0
@@ -201,7 +201,7 @@ def test_a_leftover_rank_is_said_and_the_run_is_saved_and_shown(llm, tiny, monke
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     result = llm(*tiny, "--out", "x")
     assert (result.code, result.err) == (0, "")
-    assert "warning: RANK=1 is ignored: no WORLD_SIZE above 1 is set, so this is the only process\n" in result.out
+    assert "warning: RANK=1 is ignored: WORLD_SIZE is not above 1, so this is the only process\n" in result.out
     assert "Done in " in result.out
     assert Path("x/ckpt/step-00000004").is_dir()
 

@@ -173,6 +173,6 @@ def test_each_process_drops_other_places_and_a_resumed_run_the_same_ones(ranks, 
 def test_a_batch_that_cannot_be_dealt_out_is_an_error_before_anything_is_written(ranks, tmp_path):
     config = RunConfig(TINY, STORIES, TrainConfig(steps=5, **OFTEN | {"batch_size": 9, "micro_batches": 1}))
     for one in ranks.train(2, config, tmp_path / "run"):
-        assert one["error"] == "batch_size=9 rows cannot be dealt out evenly to 2 processes; try 8 or 10"
+        assert one["error"] == "batch_size=9 rows cannot be divided evenly among 2 processes; try 8 or 10"
         assert one["code"] == 2
     assert not (tmp_path / "run").exists()

@@ -41,11 +41,11 @@ def disk(monkeypatch):
 def test_lines_come_after_what_is_there(tmp_path, disk):
     (tmp_path / "page").write_text("old\n")
     page = DurableLog(tmp_path / "page", pytest.fail)
-    page.add("a\n")
-    page.add("b\n")
+    page.append("a\n")
+    page.append("b\n")
     assert (tmp_path / "page").read_text() == "old\na\nb\n", "at once, so that one can watch"
     page.flush()
-    page.add("ž\n")
+    page.append("ž\n")
     page.close()
     assert (tmp_path / "page").read_text() == "old\na\nb\nž\n"
 
@@ -56,28 +56,30 @@ def test_what_a_full_disk_refuses_waits_and_is_told_once(room, tmp_path, disk):
     page = DurableLog(tmp_path / "page", said.append)
     disk.room = room
     for number in range(1000, 1003):
-        page.add(f"{number}\n")
+        page.append(f"{number}\n")
     assert (tmp_path / "page").read_text() == "1000\n1001\n1002\n"[:room], "what fits is there"
-    assert said == [f"cannot write {tmp_path / 'page'}: No space left on device; it is kept in memory and written once that is possible"]
+    assert said == [
+        f"cannot write {tmp_path / 'page'}: No space left on device; its lines are kept in memory and written once that is possible"
+    ]
     with pytest.raises(UserError, match="No space left") as error:
         page.flush()
     assert error.value.code == RESOURCES
     disk.room = 10**9
-    page.add("1003\n")
+    page.append("1003\n")
     assert (tmp_path / "page").read_text() == "1000\n1001\n1002\n1003\n"
     disk.room = 0
-    page.add("1004\n")
+    page.append("1004\n")
     assert len(said) == 2, "another time of trouble is told again"
     page.close()
-    assert said[2] == f"{tmp_path / 'page'} lacks its end, 5 bytes: No space left on device"
+    assert said[2] == f"{tmp_path / 'page'}: the last 5 bytes could not be written: No space left on device"
 
 
 def test_what_a_failed_flush_may_have_lost_is_written_again(tmp_path, disk):
     """After one, the system may call pages clean that never reached the disk; here all that was not certain is gone."""
     page = DurableLog(tmp_path / "page", pytest.fail)
-    page.add("certain\n")
+    page.append("certain\n")
     page.flush()
-    page.add("lost 1\nlost 2\n")
+    page.append("lost 1\nlost 2\n")
     disk.flushes = False
     with pytest.raises(UserError, match="Input/output error"):
         page.flush()
@@ -92,11 +94,11 @@ def test_no_more_than_so_much_waits(tmp_path, disk, monkeypatch):
     monkeypatch.setattr(page_module, "MAX_BUFFER_BYTES", 20)
     page = DurableLog(tmp_path / "page", lambda message: None)
     disk.room = 0
-    page.add("0123456789")
+    page.append("0123456789")
     with pytest.raises(UserError, match="No space left"):
-        page.add("0123456789+")
+        page.append("0123456789+")
     disk.room = 100
-    page.add("end")
+    page.append("end")
     page.close()
     assert (tmp_path / "page").read_text() == "01234567890123456789+end"
 
@@ -104,9 +106,9 @@ def test_no_more_than_so_much_waits(tmp_path, disk, monkeypatch):
 def test_a_page_whose_folder_is_gone_waits_too(tmp_path, disk):
     said = []
     page = DurableLog(tmp_path / "gone" / "page", said.append)
-    page.add("a\n")
+    page.append("a\n")
     (tmp_path / "gone").mkdir()
-    page.add("b\n")
+    page.append("b\n")
     page.close()
     assert (tmp_path / "gone" / "page").read_text() == "a\nb\n"
     assert len(said) == 1
@@ -120,7 +122,7 @@ def test_a_line_may_come_while_another_thread_waits_for_the_disk(tmp_path, monke
         refuses = False
 
         def flush(self, path):
-            page.add("during\n")
+            page.append("during\n")
             assert (tmp_path / "page").read_text().endswith("during\n")
             if self.refuses:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -128,9 +130,9 @@ def test_a_line_may_come_while_another_thread_waits_for_the_disk(tmp_path, monke
     with monkeypatch.context() as patch:
         disk = Slow()
         patch.setattr(files, "filesystem", disk)
-        page.add("before\n")
+        page.append("before\n")
         page.flush()
-        assert page._certain == len("before\n")
+        assert page._synced == len("before\n")
         disk.refuses = True
         with pytest.raises(UserError):
             page.flush()

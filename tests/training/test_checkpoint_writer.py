@@ -8,7 +8,7 @@ from effort import PATIENCE_SECONDS
 from llm_scratch.errors import CHECKPOINT, RESOURCES, UserError
 from llm_scratch.storage import files
 from llm_scratch.training import checkpoint_writer, fault_injection
-from llm_scratch.training.checkpoint_writer import MEMORY_FACTOR, SMALL, CheckpointWriter, should_save_async
+from llm_scratch.training.checkpoint_writer import MEMORY_FACTOR, MIN_ASYNC_BYTES, CheckpointWriter, should_save_async
 
 
 class FreeLock:
@@ -38,18 +38,18 @@ def test_a_failed_save_is_told_and_the_run_goes_on(pauses):
     said = []
     saves = CheckpointWriter(FreeLock(), said.append)
     save = outcomes(True, False, False, True, False, False, True)
-    assert [saves.attempt(save, step, last=False) for step in range(7)] == [True, False, False, True, False, False, True]
-    assert said == ["the disk is full (the run goes on and tries again)"] * 4
+    assert [saves.write(save, step, last=False) for step in range(7)] == [True, False, False, True, False, False, True]
+    assert said == ["the disk is full (training continues; the next save tries again)"] * 4
     assert pauses == []
 
 
 def test_the_third_in_a_row_ends_the_run(pauses):
     saves = CheckpointWriter(FreeLock(), lambda message: None)
     save = outcomes(False, False, False)
-    assert not saves.attempt(save, 1, last=False)
-    assert not saves.attempt(save, 2, last=False)
+    assert not saves.write(save, 1, last=False)
+    assert not saves.write(save, 2, last=False)
     with pytest.raises(UserError, match=r"the disk is full \(3 saves in a row failed\)") as error:
-        saves.attempt(save, 3, last=False)
+        saves.write(save, 3, last=False)
     assert error.value.code == RESOURCES
 
 
@@ -57,10 +57,10 @@ def test_the_third_in_a_row_ends_the_run(pauses):
 def test_the_last_save_is_tried_three_times_at_once(row, ends_well, pauses):
     saves = CheckpointWriter(FreeLock(), lambda message: None)
     if ends_well:
-        assert saves.attempt(outcomes(*row), 9, last=True)
+        assert saves.write(outcomes(*row), 9, last=True)
     else:
         with pytest.raises(UserError, match="3 saves in a row failed"):
-            saves.attempt(outcomes(*row), 9, last=True)
+            saves.write(outcomes(*row), 9, last=True)
     assert pauses == [checkpoint_writer.RETRY_DELAY_SECONDS] * (len(row) - 1)
 
 
@@ -69,7 +69,7 @@ def test_an_error_that_is_not_the_disks_ends_the_run_at_once():
         raise UserError("something else", CHECKPOINT)
 
     with pytest.raises(UserError, match="something else"):
-        CheckpointWriter(FreeLock(), pytest.fail).attempt(save, 1, last=False)
+        CheckpointWriter(FreeLock(), pytest.fail).write(save, 1, last=False)
 
 
 def test_a_run_directory_that_is_gone_ends_the_run_at_once():
@@ -78,14 +78,14 @@ def test_a_run_directory_that_is_gone_ends_the_run_at_once():
             raise UserError("it was removed", RESOURCES)
 
     with pytest.raises(UserError, match="it was removed"):
-        CheckpointWriter(LostLock(), pytest.fail).attempt(pytest.fail, 1, last=False)
+        CheckpointWriter(LostLock(), pytest.fail).write(pytest.fail, 1, last=False)
 
 
 def test_a_full_disk_can_be_ordered(tmp_path, monkeypatch):
     monkeypatch.setenv(fault_injection.VARIABLE, "save:4:enospc")
     real = files.filesystem
     saves = CheckpointWriter(FreeLock(), lambda message: None)
-    done = [saves.attempt(lambda: files.atomic_write(tmp_path / "file", "x"), step, last=False) for step in (3, 4, 4)]
+    done = [saves.write(lambda: files.atomic_write(tmp_path / "file", "x"), step, last=False) for step in (3, 4, 4)]
     assert done == [True, False, True]
     assert files.filesystem is real
 
@@ -113,15 +113,15 @@ def test_what_came_of_it_is_said_once_and_failures_count():
         saves.submit(save, 4)
         with pytest.raises(UserError, match=r"the disk is full \(3 saves in a row failed\)"):
             saves.wait()
-    assert said == ["the disk is full (the run goes on and tries again)"] * 3
+    assert said == ["the disk is full (training continues; the next save tries again)"] * 3
 
 
 def test_a_save_without_a_copy_is_over_when_it_has_begun():
     with CheckpointWriter(FreeLock(), lambda message: None) as saves:
         save = outcomes(True, False)
         for expected in (True, False):
-            saves.submit(save, 1, waits=True)
-            assert saves._under_way.done()
+            saves.submit(save, 1, blocking=True)
+            assert saves._in_progress.done()
             assert saves.wait() is expected
 
 
@@ -144,10 +144,10 @@ def test_an_error_elsewhere_leaves_no_save_half_done():
     [
         ("yes", 1, 0, True),
         ("no", 2**40, 2**50, False),
-        ("auto", SMALL, 2**50, False),
-        ("auto", SMALL + 1, MEMORY_FACTOR * (SMALL + 1) + 1, True),
-        ("auto", SMALL + 1, MEMORY_FACTOR * (SMALL + 1), False),
-        ("auto", SMALL + 1, None, True),
+        ("auto", MIN_ASYNC_BYTES, 2**50, False),
+        ("auto", MIN_ASYNC_BYTES + 1, MEMORY_FACTOR * (MIN_ASYNC_BYTES + 1) + 1, True),
+        ("auto", MIN_ASYNC_BYTES + 1, MEMORY_FACTOR * (MIN_ASYNC_BYTES + 1), False),
+        ("auto", MIN_ASYNC_BYTES + 1, None, True),
     ],
 )
 def test_a_copy_is_made_of_what_is_large_and_fits(wanted, size, free, expected):

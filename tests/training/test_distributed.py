@@ -37,7 +37,7 @@ def test_an_error_of_the_others_is_told_apart_from_ones_own(monkeypatch, message
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr("os.environ", os.environ | {"RANK": "0", "WORLD_SIZE": "2"})
     with (
-        pytest.raises(UserError if lost else RuntimeError, match="process 0 of 2 lost another one" if lost else message),
+        pytest.raises(UserError if lost else RuntimeError, match="rank 0 of 2 lost contact with another rank" if lost else message),
         init_distributed("cpu"),
     ):
         raise RuntimeError(message)
@@ -88,7 +88,7 @@ def test_a_process_that_waits_says_for_whom_and_where(one_of_two, monkeypatch, c
     with init_distributed("cpu") as here:
         assert (here.rank, here.size) == (0, 2)
     line = capsys.readouterr().err
-    assert line.startswith("process 0 of 2 is waiting for process 1 to connect at 127.0.0.1:29499; unset RANK and WORLD_SIZE")
+    assert line.startswith("rank 0 of 2 is waiting for rank 1 to connect at 127.0.0.1:29499; unset RANK and WORLD_SIZE")
     assert line.count("\n") == 1
 
 

@@ -17,7 +17,7 @@ CFG = {"vocab_size": 50, "context_length": 8, "emb_dim": 24, "n_heads": 3, "n_la
 
 @pytest.mark.parametrize(("rows", "size", "near"), [(9, 2, "8 or 10"), (3, 4, "4"), (10, 4, "8 or 12")])
 def test_a_batch_that_cannot_be_dealt_out_is_refused(rows, size, near):
-    with pytest.raises(UserError, match=f"batch_size={rows} rows cannot be dealt out evenly to {size} processes; try {near}$") as error:
+    with pytest.raises(UserError, match=f"batch_size={rows} rows cannot be divided evenly among {size} processes; try {near}$") as error:
         check_batch_size(TrainConfig(batch_size=rows), Distributed(0, size))
     assert error.value.code == USAGE
     check_batch_size(TrainConfig(batch_size=3 * size), Distributed(0, size))

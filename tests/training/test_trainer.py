@@ -84,5 +84,5 @@ def test_a_batch_goes_to_a_gpu_from_contiguous_pinned_memory(part, monkeypatch):
 
     monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
     monkeypatch.setattr(torch.Tensor, "to", to)
-    assert torch.equal(running._moved(batch, GPU), batch)
+    assert torch.equal(running._to_device(batch, GPU), batch)
     assert seen == [("pinned", True), (GPU, True)]

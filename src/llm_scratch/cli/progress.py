@@ -165,7 +165,7 @@ class ProgressDisplay(Callback):
         if not quiet:
             self.console.print(Text(line), soft_wrap=keeps_lines(self.console))
         if self.log is not None:
-            self.log.add(line + "\n")
+            self.log.append(line + "\n")
 
     def _speed(self) -> float:
         """Tokens a second over the last steps, evaluation not counted."""

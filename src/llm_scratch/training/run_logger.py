@@ -206,7 +206,7 @@ class RunLogger:
         """
         finite = {name: value for name, value in row.items() if math.isfinite(value)}
         row = finite | {"elapsed": time.perf_counter() - self._began}
-        self._metrics.add(json.dumps(row) + "\n")
+        self._metrics.append(json.dumps(row) + "\n")
         try:
             if self._board is not None:
                 self._board.write(row)
@@ -230,7 +230,7 @@ class RunLogger:
         except Exception as e:
             watcher.warn(f"no sample at step {run.step} ({describe_error(e, named=True)}); `llm-scratch generate {run.folder}` writes one")
             return
-        self._samples.add(f"\n## Step {run.step}, {run.tokens:,} tokens\n\n{text.strip()}\n")
+        self._samples.append(f"\n## Step {run.step}, {run.tokens:,} tokens\n\n{text.strip()}\n")
         watcher.sampled(run, text)
 
 
