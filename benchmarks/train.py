@@ -50,7 +50,7 @@ def ours(shape: tuple[int, ...], precision: str, device: str) -> tuple[Callable[
     optimizer = OPTIMIZERS["adamw"](model, TrainConfig(lr=1e-4))
     ids = torch.randint(0, V, (B, T + 1), device=device)
     batch = [(ids[:, :-1], ids[:, 1:])]
-    return lambda: train_step(trainee, optimizer, batch, 1.0), trainee.why
+    return lambda: train_step(trainee, optimizer, batch, 1.0), trainee.description
 
 
 def theirs(shape: tuple[int, ...], kept: bool, device: str) -> tuple[Callable[[], Any], str]:

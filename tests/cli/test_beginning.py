@@ -61,7 +61,7 @@ def test_another_beginning_is_another_run(llm, trained, go_on, tiny):
     assert go_on("--out", "on").code == 0
     again = llm("train", "--config", "on/config.yaml", "--from", "on", "--out", "on")
     assert again.code == 4
-    assert "it begins with " in again.err
+    assert "it starts from " in again.err
     assert "here); choose another --out" in again.err
 
 

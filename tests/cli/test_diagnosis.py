@@ -23,10 +23,10 @@ def test_what_is_ill_stands_first_with_evidence_and_advice(llm, trained):
     result = llm("doctor", trained)
     assert result.code == 0
     words = " ".join(result.out.split())
-    assert "It is not well: over-fitting from step 3 on: held-out text gets worse." in words
-    assert "held-out loss 2.40 at step 3, 3.10 at the end; on learned text 2.00 and 0.85" in words
+    assert "It is not well: overfitting from step 3 on: the validation loss rises." in words
+    assert "validation loss 2.40 at step 3, 3.10 at the end; training loss 2.00 and 0.85" in words
     assert "→ The `best` checkpoint is from before. Try more text" in words
-    assert words.index("✗ over-fitting") < words.index("✓ first loss")
+    assert words.index("✗ overfitting") < words.index("✓ initial loss")
     assert max(len(line) for line in result.out.splitlines()[1:-1]) <= 80
     assert f"see it: llm-scratch plot '{trained}'" in result.out
 
@@ -42,8 +42,8 @@ def test_as_json(llm, trained):
     sicken(trained, OVER_FITTING)
     said = json.loads(llm("doctor", trained, "--json").out)
     assert said["step"] == 8
-    assert said["findings"]["over-fitting"]["state"] == "ill"
-    assert said["findings"]["first loss"].keys() == {"state", "what", "evidence", "advice"}
+    assert said["findings"]["overfitting"]["state"] == "problem"
+    assert said["findings"]["initial loss"].keys() == {"state", "summary", "evidence", "advice"}
 
 
 def test_faults_are_named(llm, trained, tmp_path):

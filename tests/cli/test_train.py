@@ -183,8 +183,14 @@ def test_skills_that_cannot_be_measured_do_not_spoil_the_training(llm, monkeypat
             "warning: plan not compared: TypeError: {}; to try again: llm-scratch plan x\n",
         ),
         ("llm_scratch.cli.commands.plan.print_plan", "warning: no plan made: TypeError: {}\n"),
-        ("llm_scratch.training.run_logger.plot_runs", "warning: no picture of the losses (TypeError: {}); `llm-scratch plot x` draws it\n"),
-        ("llm_scratch.training.run_logger.stream", "warning: no sample at step 4 (TypeError: {}); `llm-scratch generate x` writes one\n"),
+        (
+            "llm_scratch.training.run_logger.plot_runs",
+            "warning: cannot draw the loss plot (TypeError: {}); `llm-scratch plot x` draws it later\n",
+        ),
+        (
+            "llm_scratch.training.run_logger.stream",
+            "warning: no sample at step 4 (TypeError: {}); `llm-scratch generate x` generates one\n",
+        ),
     ],
 )
 def test_what_is_shown_beside_a_training_does_not_spoil_it(name, said, llm, tiny, monkeypatch, trained_once):

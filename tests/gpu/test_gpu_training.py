@@ -256,9 +256,9 @@ def test_bfloat16_products_leave_weights_and_gradients_in_float32(device, corpus
 
 def test_auto_finds_a_precision_by_trial(device):
     model = build(ModelConfig(emb_dim=256, n_heads=4, n_layers=1, vocab_size=64)).to(device)
-    found = prepare_for_training(model, SystemConfig(), device).precision
-    assert found.name in ("float32", "bfloat16")
-    assert "times as fast" in found.why
+    chosen = prepare_for_training(model, SystemConfig(), device).precision
+    assert chosen.name in ("float32", "bfloat16")
+    assert "times as fast" in chosen.reason
 
 
 def test_steps_are_enqueued_ahead_on_a_gpu_alone(device, corpus, tmp_path):

@@ -36,16 +36,16 @@ def free(monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "advice"),
     [
-        ({"batch_size": 10**6}, "give a smaller --train.batch-size, or --train.micro-batches 5 or more"),
-        ({"vocab_size": 10**8}, "give a smaller --model.vocab-size"),
-        ({"context_length": 10**8}, "give a smaller --model.context-length"),
-        ({"n_layers": 9000, "emb_dim": 256}, "give a smaller --model.emb-dim or --model.n-layers"),
+        ({"batch_size": 10**6}, "use a smaller --train.batch-size, or --train.micro-batches 5 or more"),
+        ({"vocab_size": 10**8}, "use a smaller --model.vocab-size"),
+        ({"context_length": 10**8}, "use a smaller --model.context-length"),
+        ({"n_layers": 9000, "emb_dim": 256}, "use a smaller --model.emb-dim or --model.n-layers"),
     ],
 )
 def test_run_too_large_is_refused_with_the_setting_to_change(free, settings, advice):
     free(512 * 10**6)
     with pytest.raises(
-        UserError, match=f"^memory: the run needs at least .* and 512.0 MB are there; {advice}, or .*--ignore-memory$"
+        UserError, match=f"^memory: the run needs at least .* but only 512.0 MB are free; {advice}, or .*--ignore-memory$"
     ) as error:
         check_memory(run(**settings), CPU)
     assert error.value.code == RESOURCES

@@ -60,7 +60,7 @@ def test_weights_gradients_and_the_optimizers_memory(optimizer):
 
 def test_half_as_many_bits_hold_less():
     wide = replace(SMALL, emb_dim=192)
-    full, half = (estimate_memory(a_run(wide), precision=Precision(name, "as asked")) for name in ("float32", "bfloat16"))
+    full, half = (estimate_memory(a_run(wide), precision=Precision(name, "as requested")) for name in ("float32", "bfloat16"))
     assert 0.5 * full.step < half.step < 0.9 * full.step
     assert half.weights == full.weights
 

@@ -220,7 +220,7 @@ def test_n3_after_three_returns_it_gives_up_with_advice(corpus, tmp_path, monkey
 
 def test_n3_without_a_checkpoint_there_is_no_way_back(corpus, tmp_path, monkeypatch):
     order(monkeypatch, *three(3))
-    with pytest.raises(UserError, match=r"steps 3 to 5 were bad .* there is no checkpoint to go back to") as error:
+    with pytest.raises(UserError, match=r"steps 3 to 5 were bad .* there is no checkpoint to roll back to") as error:
         train(settings(), tmp_path, corpus=corpus)
     assert error.value.code == DIVERGED
 

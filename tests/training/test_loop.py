@@ -277,7 +277,7 @@ def test_epochs_decide_the_steps(corpus, tmp_path):
 def test_a_run_of_other_settings_is_not_overwritten(uninterrupted, corpus):
     config, folder = uninterrupted
     before = timeless(folder)
-    with pytest.raises(UserError, match="holds a run with other settings") as error:
+    with pytest.raises(UserError, match="has a run with other settings") as error:
         train(config.with_model(n_layers=1), folder, corpus=corpus)
     assert error.value.code == CHECKPOINT
     assert timeless(folder) == before

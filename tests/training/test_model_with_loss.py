@@ -47,8 +47,8 @@ def test_compiling_is_weighed(device, work, pays, monkeypatch):
     compiled, why = should_compile("auto", work, torch.device(device), torch.bfloat16)
     assert compiled is pays
     assert ("s of this run" in why) == (device == "cuda")
-    assert should_compile("yes", 0, CPU) == (True, "as asked")
-    assert should_compile("no", 1e18, torch.device("cuda")) == (False, "as asked")
+    assert should_compile("yes", 0, CPU) == (True, "as requested")
+    assert should_compile("no", 1e18, torch.device("cuda")) == (False, "as requested")
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_stored_choices_replace_those_of_a_new_trial(backends, monkeypatch):
     assert "hidden" not in vars(ready.model), "the method of the class again"
     as_stored = "as in the run's checkpoint"
     want = f"bfloat16: {as_stored}, products by MKL; not compiled: {as_stored}"
-    assert ready.why == want
+    assert ready.description == want
 
 
 def test_explicit_settings_win_over_stored_choices(backends):
@@ -122,7 +122,7 @@ def test_stored_products_of_linear_layers_are_kept_where_possible(possible, monk
     ready.restore_choices({"onednn_products": ["forward"]}, SystemConfig(), CPU)
     assert ready.choices()["onednn_products"] == (["forward"] if possible else [])
     assert ("forward" in vars(ready.model.trf_blocks[0].att.W_query)) is possible
-    assert ("(forward of linear layers by oneDNN)" in ready.why) is possible
+    assert ("(forward of linear layers by oneDNN)" in ready.description) is possible
 
 
 def test_linear_layers_are_tried_in_float32_alone(monkeypatch):
@@ -142,7 +142,7 @@ def test_stored_compilation_is_kept_where_the_compiler_works(works, backends, mo
     ready.restore_choices({"compiled": True}, SystemConfig(), CPU)
     assert ready.compiled is works
     assert ("hidden" in vars(ready.model)) is works
-    assert works or ready.why.endswith("not compiled: the compiler does not work here")
+    assert works or ready.description.endswith("not compiled: the compiler does not work here")
 
 
 def test_without_a_working_compiler_a_run_trains_as_it_is_and_says_why(monkeypatch):
@@ -156,7 +156,7 @@ def test_without_a_working_compiler_a_run_trains_as_it_is_and_says_why(monkeypat
     model = GPTModel(CFG)
     ready = prepare_for_training(model, SystemConfig(compile="yes"), CPU)
     reason = "RuntimeError: No working C++ compiler found in CXX and more"
-    assert ready.why.endswith(f"not compiled: torch.compile does not work here ({reason})")
+    assert ready.description.endswith(f"not compiled: torch.compile does not work here ({reason})")
     assert "hidden" not in vars(model)
     ids = torch.zeros(1, 8, dtype=torch.long)
     assert torch.isfinite(ready(ids, ids))
@@ -165,7 +165,7 @@ def test_without_a_working_compiler_a_run_trains_as_it_is_and_says_why(monkeypat
 def test_with_a_working_compiler_the_model_is_compiled(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda function: function)
     model = GPTModel(CFG)
-    assert prepare_for_training(model, SystemConfig(compile="yes"), CPU).why.endswith("; compiled: as asked")
+    assert prepare_for_training(model, SystemConfig(compile="yes"), CPU).description.endswith("; compiled: as requested")
     assert "hidden" in vars(model)
     assert compile_problem(CPU) == ""
 

@@ -21,7 +21,7 @@ def test_the_trial_decides(gain, name, monkeypatch):
     monkeypatch.setattr(precision, "bfloat16_speedup", lambda *_: gain)
     chosen = choose_precision("auto", WIDE, CPU)
     assert chosen.name == name
-    assert f"{gain:.1f} times" in chosen.why
+    assert f"{gain:.1f} times" in chosen.reason
 
 
 @pytest.mark.parametrize("wanted", ["float32", "bfloat16"])
@@ -78,4 +78,4 @@ def test_a_run_is_resumed_in_its_precision_if_the_device_has_it():
     assert precision_of_run("bfloat16", CPU).name == "bfloat16"
     assert precision_of_run("float32", WITHOUT_AUTOCAST).name == "float32"
     elsewhere = precision_of_run("bfloat16", WITHOUT_AUTOCAST)
-    assert (elsewhere.name, "began in bfloat16, in which meta" in elsewhere.why) == ("float32", True)
+    assert (elsewhere.name, "began in bfloat16, in which meta" in elsewhere.reason) == ("float32", True)

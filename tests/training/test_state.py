@@ -124,7 +124,7 @@ HERE = {
         (HERE | {"onednn_products": []}, "onednn_products was none and is forward: "),
         (HERE | {"compiled": True}, "compiled was True and is False: "),
         (HERE | {"precision": "bfloat16"}, "precision was bfloat16 and is float32: "),
-        (HERE | {"rounding": "ff"}, "this processor rounds differently from the one of the "),
+        (HERE | {"rounding": "ff"}, "this processor rounds differently from that of the "),
         (HERE | {"rounding": "ff", "threads": 4}, "threads was 4 and is 2: "),
         ({"device": "cuda", "matmul_backend": "", "rounding": "ff"}, "device was cuda and is cpu: "),
     ],

@@ -26,9 +26,9 @@ def test_every_preset_is_valid(name):
         ({"data": {"tokenizer": "bep"}}, "unknown tokenizer 'bep'; did you mean 'bpe'"),
         ({"model": {"architecture": "gtp"}}, "unknown architecture 'gtp'"),
         ({"model": {"architecture": "modern", "init": "gpt2"}}, "'modern' has no init=gpt2"),
-        ({"model": {"bits": 8}}, "a model of 8 bits cannot learn"),
+        ({"model": {"bits": 8}}, "model.bits=8: quantized models cannot be trained"),
         ({"train": {"optimizer": "adamz"}}, "unknown optimizer 'adamz'; did you mean 'adamw'"),
-        ({"train": {"optimizer": "muon", "decay": "all"}}, "decay='all' is adamw's"),
+        ({"train": {"optimizer": "muon", "decay": "all"}}, "decay='all' has no effect on muon"),
         ({"train": {"schedule": "cosin"}}, "unknown schedule 'cosin'; did you mean 'cosine'"),
     ],
 )

@@ -18,7 +18,7 @@ from llm_scratch.cli.terminal import console, keeps_lines, table
 from llm_scratch.errors import CHECKPOINT, DATA, UserError
 from llm_scratch.formatting import format_count, shell_command
 
-STATUS_STYLES = {"ill": ("✗", PROBLEM), "watch": ("!", WARNING), "well": ("✓", GOOD)}
+STATUS_STYLES = {"problem": ("✗", PROBLEM), "warning": ("!", WARNING), "ok": ("✓", GOOD)}
 MIN_CHECKS = 6  # checks that must have had something to say, before a run is called healthy
 
 
@@ -48,8 +48,8 @@ def print_diagnosis(path: Path, as_json: bool = False) -> None:
     if as_json:
         print(json.dumps({"run": str(path), "step": done, "steps": run.steps, "findings": {k: asdict(v) for k, v in found.items()}}))
         return
-    screen, ill = console(), [finding for finding in found.values() if finding.state == "ill"]
-    watch = [finding for finding in found.values() if finding.state == "watch"]
+    screen, ill = console(), [finding for finding in found.values() if finding.state == "problem"]
+    watch = [finding for finding in found.values() if finding.state == "warning"]
     of = f" of {run.steps:,}" if run.steps else ""
     screen.print(
         f"{path}: {run.config.data.source}, {format_count(run.config.model.n_params)} parameters, step {done:,}{of}",
@@ -57,9 +57,9 @@ def print_diagnosis(path: Path, as_json: bool = False) -> None:
     )
     screen.print()
     if ill:
-        screen.print(Text("It is not well: " + "; ".join(finding.what for finding in ill) + "."))
+        screen.print(Text("It is not well: " + "; ".join(finding.summary for finding in ill) + "."))
     elif watch:
-        screen.print(Text("It is well, with something to watch: " + "; ".join(finding.what for finding in watch) + "."))
+        screen.print(Text("It is well, with something to watch: " + "; ".join(finding.summary for finding in watch) + "."))
     else:
         screen.print("It is healthy." if run.finished and len(found) >= MIN_CHECKS else "Nothing is wrong so far; it is young.")
     grid = table("", "", "", left=3)
@@ -67,7 +67,7 @@ def print_diagnosis(path: Path, as_json: bool = False) -> None:
     for state, (mark, colour) in STATUS_STYLES.items():
         for name, finding in found.items():
             if finding.state == state:
-                said = Text(f"{finding.what}\n") + Text(finding.evidence)
+                said = Text(f"{finding.summary}\n") + Text(finding.evidence)
                 grid.add_row(Text(mark, colour), name, said + Text(f"\n→ {finding.advice}", "bold") if finding.advice else said)
     screen.print(Padding(grid, (1, 0)))
     screen.print(f"see it: {shell_command('plot', path)}", soft_wrap=keeps_lines(screen))
