@@ -76,8 +76,8 @@ def test_nothing_there_says_what_was_expected(tmp_path, make):
         (where / "ckpt").mkdir()
     expected = {
         "nothing": r"no model at .*; expected a checkpoint, a run directory, .*hf:org/name",
-        "empty folder": "is no model that is known; known are a checkpoint, a run directory",
-        "run that saved nothing": "the run has saved nothing yet",
+        "empty folder": "is not a folder of a known model format; supported are a checkpoint, a run directory",
+        "run that saved nothing": "has no checkpoint yet",
     }
     with pytest.raises(UserError, match=expected[make]) as error:
         load(where)

@@ -147,7 +147,7 @@ def test_changed_text_is_refused_on_resume_with_the_ways_on(llm, own_text):
         assert "has changed since the run's last checkpoint (2,695 bytes then, 2,702 now); put the old text back to resume" in result.err
         assert "or start a new run from this one: --from x --out NEW" in result.err
     path.write_text(old.replace("hen", "neh"))
-    assert "2,69still 5 bytes, but different ones" in llm(*words).err
+    assert "still 2,695 bytes, but different ones" in llm(*words).err
     path.write_text(old)
     assert llm(*words).code == 0
 

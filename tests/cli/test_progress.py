@@ -27,8 +27,8 @@ ROW = {
 SCORES = {"val_loss": 2.25, "train_loss": 2.125, "val_bits_per_byte": 0.75}
 
 
-def a_run(folder, step=10, steps=100, why=""):
-    trainee = SimpleNamespace(why=why)
+def a_run(folder, step=10, steps=100, description=""):
+    trainee = SimpleNamespace(description=description)
     return SimpleNamespace(folder=folder, step=step, steps=steps, tokens=step * 768, last_eval=SCORES, trainee=trainee, config=RunConfig())
 
 
@@ -39,7 +39,7 @@ def a_console(terminal=False, width=80):
 def test_what_was_chosen_for_the_machine_is_said(tmp_path):
     console = a_console()
     with ProgressDisplay(console) as watch:
-        watch.started(a_run(tmp_path, why="bfloat16: because"), resumed=False)
+        watch.started(a_run(tmp_path, description="bfloat16: because"), resumed=False)
     assert console.file.getvalue() == "products: bfloat16: because\n"
 
 

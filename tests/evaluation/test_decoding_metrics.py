@@ -71,7 +71,7 @@ def test_numbers_of_real_text_are_means_over_passages(model, start_id):
 
 
 def test_the_tree_is_the_models_probabilities_step_by_step(model, tokenizer):
-    branches = next_token_tree(model, tokenizer, "the", widths=(3, 2), least=0.0)
+    branches = next_token_tree(model, tokenizer, "the", widths=(3, 2), min_probability=0.0)
     ids = torch.tensor([tokenizer.encode("the")])
     want = model(ids)[0, -1, : tokenizer.n_vocab].softmax(-1).topk(3)
     assert [branch.id for branch in branches] == want.indices.tolist()
@@ -85,16 +85,16 @@ def test_the_tree_is_the_models_probabilities_step_by_step(model, tokenizer):
 
 
 def test_the_tree_leaves_out_what_is_rare_and_ends_where_the_text_ends(model, tokenizer):
-    best = next_token_tree(model, tokenizer, "the", widths=(4, 3, 2), least=0.99)
+    best = next_token_tree(model, tokenizer, "the", widths=(4, 3, 2), min_probability=0.99)
     assert (len(best), len(best[0].branches), len(best[0].branches[0].branches)) == (1, 1, 1)
-    whole = next_token_tree(model, tokenizer, "the", widths=(4, 3), least=0.0)
-    cut = next_token_tree(model, tokenizer, "the", widths=(4, 3), least=0.0, eot=whole[1].id)
+    whole = next_token_tree(model, tokenizer, "the", widths=(4, 3), min_probability=0.0)
+    cut = next_token_tree(model, tokenizer, "the", widths=(4, 3), min_probability=0.0, eot=whole[1].id)
     assert cut[1].branches == ()
     assert (cut[0], cut[2], cut[3]) == (whole[0], whole[2], whole[3])  # as none of them has that token after it
 
 
 def test_a_tree_of_nothing_says_so(model, tokenizer):
-    with pytest.raises(UserError, match="holds no token"):
+    with pytest.raises(UserError, match="the training text is empty"):
         next_token_tree(model, tokenizer, "")
 
 

@@ -125,10 +125,10 @@ def test_memory_is_bounded_by_smaller_batches(model, ids, monkeypatch):
     want = evaluate_tokens(model, ids, batch_size=6).nats
     assert seen == [(6, 8)]
     seen.clear()
-    monkeypatch.setattr(room, "MAX_SCORES", 2 * 8 * 257 + 5)
+    monkeypatch.setattr(room, "MAX_LOGITS", 2 * 8 * 257 + 5)
     assert evaluate_tokens(model, ids, batch_size=6).nats == pytest.approx(want, rel=1e-6)
     assert seen == [(2, 8)] * 3
-    monkeypatch.setattr(room, "MAX_SCORES", 1)
+    monkeypatch.setattr(room, "MAX_LOGITS", 1)
     assert evaluate_tokens(model, ids, batch_size=6).n_tokens == 44
 
 
@@ -216,8 +216,8 @@ def test_losses_add_exactly():
         ({"batch_size": 0}, USAGE, "batch_size: 0 is out"),
         ({"context_length": 0}, USAGE, "context_length: 0 is out"),
         ({"stride": 0}, USAGE, "stride: 0 is out"),
-        ({"stride": 9, "context_length": 8}, USAGE, "stride=9 leaves tokens out"),
-        ({"stride": 9}, USAGE, "stride=9 leaves tokens out"),
+        ({"stride": 9, "context_length": 8}, USAGE, "stride=9 would skip tokens"),
+        ({"stride": 9}, USAGE, "stride=9 would skip tokens"),
     ],
 )
 def test_faults_are_named(model, ids, settings, code, words):

@@ -93,9 +93,9 @@ def test_the_error_is_what_repeated_texts_show():
 
 def test_passages_of_documents_are_their_beginnings():
     ids = [0, 5, 6, 7, 8, 0, 1, 0, 2, 3, 4, 0]
-    got = sample_passages(ids, 9, 4, start_id=0, seed=1, least=3)
+    got = sample_passages(ids, 9, 4, start_id=0, seed=1, min_tokens=3)
     assert sorted(row.tolist() for row in got) == [[0, 2, 3, 4], [0, 5, 6, 7]]
-    assert len(sample_passages(ids, 1, 4, start_id=0, seed=1, least=3)) == 1
+    assert len(sample_passages(ids, 1, 4, start_id=0, seed=1, min_tokens=3)) == 1
 
 
 def test_passages_of_one_text_stand_in_it_and_depend_on_the_seed():
@@ -110,7 +110,7 @@ def test_passages_of_one_text_stand_in_it_and_depend_on_the_seed():
 @pytest.mark.parametrize("start_id", [None, 0])
 def test_a_text_without_a_passage_says_so(start_id):
     with pytest.raises(UserError, match="no passage of 30 tokens in a text of 3"):
-        sample_passages([0, 1, 2], 4, 50, start_id, seed=0, least=30)
+        sample_passages([0, 1, 2], 4, 50, start_id, seed=0, min_tokens=30)
 
 
 def test_other_faults():

@@ -177,7 +177,7 @@ def test_faults(measure, gpt, tokenizer):
     with pytest.raises(UserError, match="batch_size: 0 is out of range"):
         measure(gpt, tokenizer, 2, 0)
     small = GPTModel({**gpt.cfg, "context_length": 20})
-    with pytest.raises(UserError, match=r"a story has \d+ tokens, but the model sees 20; train with"):
+    with pytest.raises(UserError, match=r"a story has \d+ tokens, but the model's context is 20; train with"):
         measure(small, tokenizer, 2)
 
     class Plain(Words):

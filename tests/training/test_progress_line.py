@@ -62,7 +62,7 @@ def test_the_line_says_step_loss_and_time(tmp_path, corpus):
     assert "tokens/s" in step
     assert step.endswith(" left")
     assert line.shown[-1].startswith(f"step {STEPS}/{STEPS} (100%)")
-    assert line.shown[-1].endswith("in all")
+    assert line.shown[-1].endswith("in total")
     assert line.closed >= 1
 
 

@@ -73,7 +73,7 @@ def test_every_timed_field_has_a_name():
 
 def test_without_the_package_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(UserError, match=r"needs the extra `track`: pip install tensorboard"):
+    with pytest.raises(UserError, match=r"needs the extra `track`; run pip install tensorboard"):
         write(tmp_path, [1])
 
 
