@@ -1,4 +1,4 @@
-"""A run that cannot fit into memory is refused with the setting to change; the count never exceeds what a real run holds."""
+"""A run that cannot fit into memory is rejected with the setting to change; the bound never exceeds a real run."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_run_too_large_is_refused_with_the_setting_to_change(free, settings, adv
     assert error.value.code == RESOURCES
 
 
-def test_small_run_passes_without_a_rehearsal(free, monkeypatch):
+def test_small_run_passes_without_a_memory_estimate(free, monkeypatch):
     monkeypatch.setattr(memory_check, "estimate_memory", lambda *args: pytest.fail("a small run needs no rehearsal"))
     free(10**9)
     check_memory(run(), CPU)
@@ -59,7 +59,7 @@ def test_small_run_passes_without_a_rehearsal(free, monkeypatch):
     check_memory(run(batch_size=10**6), CPU)
 
 
-def test_run_near_the_limit_is_decided_by_its_rehearsal(free):
+def test_run_near_the_limit_is_decided_by_its_memory_estimate(free):
     config = run(batch_size=64)
     needed = estimate_memory(config).peak
     free(needed)

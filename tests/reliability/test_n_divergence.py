@@ -102,7 +102,7 @@ def hit_somewhere(model, number, rng):
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_n1_what_is_no_number_moves_nothing(optimizer, monkeypatch, measured):
+def test_n1_non_finite_loss_or_gradient_changes_no_weight(optimizer, monkeypatch, measured):
     """A hundred faults, in losses and in single numbers of gradients, between good steps: weights and optimizer stay bit for bit."""
     torch.manual_seed(0)
     model = GPTModel({"vocab_size": 20, "context_length": 8, "emb_dim": 12, "n_heads": 3, "n_layers": 1, "drop_rate": 0.0})
@@ -129,7 +129,7 @@ def test_n1_what_is_no_number_moves_nothing(optimizer, monkeypatch, measured):
 
 
 @pytest.mark.parametrize("count", [12, pytest.param(100, marks=pytest.mark.slow)])
-def test_n1_what_is_no_number_on_one_process_stops_the_step_on_all(count, ranks, tmp_path, measured):
+def test_n1_non_finite_value_on_one_rank_skips_the_step_on_all(count, ranks, tmp_path, measured):
     """Each fault on process 0 and on process 1; the run is that of one process with the same faults."""
     hit = {4 + 3 * number: (*BAD[number % 6], number // 6 % 2) for number in range(count)}
     config = settings(steps=3 * count + 8, micro_batches=2, save_every=40).with_model(drop_rate=0.0)
@@ -148,7 +148,7 @@ def test_n1_what_is_no_number_on_one_process_stops_the_step_on_all(count, ranks,
 # N2
 
 
-def test_n2_a_spike_is_passed_over_counted_and_logged(corpus, tmp_path, monkeypatch, measured):
+def test_n2_a_spike_is_skipped_counted_and_logged(corpus, tmp_path, monkeypatch, measured):
     order(monkeypatch, "step:100:spike", "step:150:spike", "step:160:spike")
     listener = Listener()
     run = train(settings(steps=170), tmp_path, corpus=corpus, watcher=listener)
@@ -184,7 +184,7 @@ def three(step):
     return [f"step:{step + i}:nan" for i in range(MAX_CONSECUTIVE_BAD)]
 
 
-def test_n3_three_bad_steps_lead_back_and_past_the_text(corpus, tmp_path, monkeypatch, measured):
+def test_n3_three_bad_steps_cause_a_rollback_past_the_text(corpus, tmp_path, monkeypatch, measured):
     order(monkeypatch, *three(23))
     listener, config = Listener(), settings(rollback_lr=0.5, schedule="constant")
     run = train(config, tmp_path, corpus=corpus, watcher=listener)
@@ -205,7 +205,7 @@ def test_n3_three_bad_steps_lead_back_and_past_the_text(corpus, tmp_path, monkey
     )
 
 
-def test_n3_after_three_returns_it_gives_up_with_advice(corpus, tmp_path, monkeypatch, measured):
+def test_n3_training_ends_with_advice_after_three_rollbacks(corpus, tmp_path, monkeypatch, measured):
     order(monkeypatch, *(MAX_ROLLBACKS + 1) * three(13))
     listener = Listener()
     with pytest.raises(UserError, match=r"steps 13 to 15 were bad .* rolled back 3 times already: .* Try a lower --train\.lr") as error:
@@ -218,7 +218,7 @@ def test_n3_after_three_returns_it_gives_up_with_advice(corpus, tmp_path, monkey
     )
 
 
-def test_n3_without_a_checkpoint_there_is_no_way_back(corpus, tmp_path, monkeypatch):
+def test_n3_rollback_fails_without_a_checkpoint(corpus, tmp_path, monkeypatch):
     order(monkeypatch, *three(3))
     with pytest.raises(UserError, match=r"steps 3 to 5 were bad .* there is no checkpoint to roll back to") as error:
         train(settings(), tmp_path, corpus=corpus)
@@ -233,7 +233,7 @@ def test_n3_no_checkpoint_is_made_while_steps_are_bad(corpus, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("stop_at", [15, 25, 35])
-def test_n3_a_run_that_fell_is_resumed_with_the_same_bits(corpus, tmp_path, monkeypatch, stop_at):
+def test_n3_a_run_after_a_rollback_resumes_with_the_same_bits(corpus, tmp_path, monkeypatch, stop_at):
     config, fall = settings(steps=45), (*three(23), "step:31:inf")
 
     class Stop(Callback):

@@ -111,7 +111,7 @@ class RefusesFrom(Callback):
 
 @pytest.mark.parametrize("paper", ["metrics.jsonl", "samples.md"])
 @pytest.mark.parametrize("name", ["EIO", "EROFS"])
-def test_r6_a_run_whose_papers_are_refused(name, paper, corpus, tmp_path, monkeypatch, measured):
+def test_r6_log_files_that_cannot_be_written(name, paper, corpus, tmp_path, monkeypatch, measured):
     """For good: no checkpoint tells of steps whose rows are nowhere. For a while: nothing is lost."""
     config, disk = tiny(sample_every=5), Refuses(paper, getattr(errno, name))
     train(config, tmp_path / "whole", corpus=corpus)
@@ -130,7 +130,7 @@ def test_r6_a_run_whose_papers_are_refused(name, paper, corpus, tmp_path, monkey
 
 
 @pytest.mark.parametrize("name", ["EIO", "EROFS"])
-def test_r6_a_log_that_is_refused_is_told(name, corpus, tmp_path, monkeypatch, measured):
+def test_r6_a_log_that_cannot_be_written_causes_a_warning(name, corpus, tmp_path, monkeypatch, measured):
     """log.txt is for reading alone: the run ends well without it, and says what it lacks."""
     console = Console(file=io.StringIO(), width=200, markup=False, highlight=False)
     disk = Refuses("log.txt", getattr(errno, name))
@@ -151,7 +151,7 @@ def test_r6_a_log_that_is_refused_is_told(name, corpus, tmp_path, monkeypatch, m
 
 
 @pytest.mark.parametrize("what", ["removed", "moved", "made anew by another"])
-def test_r6_a_run_directory_that_goes_away_ends_the_run(what, corpus, tmp_path, measured):
+def test_r6_a_removed_run_directory_ends_the_run(what, corpus, tmp_path, measured):
     run_folder = tmp_path / "run"
 
     class Thief(Callback):

@@ -1,4 +1,4 @@
-"""The doctor: every illness is found on a curve made to have it and on a real run trained to catch it; healthy ones are left alone."""
+"""Diagnosis: every problem is found on a synthetic curve and on a real, badly trained run; healthy runs have none."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def sick(rows, config=CONFIG):
 
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("flicker", [0.0, 0.03, 0.1])
-def test_healthy_curves_are_left_alone(seed, flicker):
+def test_diagnose_finds_no_problem_in_healthy_curves(seed, flicker):
     rows = a_curve(flicker=flicker, seed=seed)
     assert sick(rows) == {}
     assert diagnose(rows, CONFIG).keys() == CHECKS.keys() - OF_STORIES, "each check has something to say"
@@ -64,7 +64,7 @@ def test_healthy_curves_are_left_alone(seed, flicker):
 @pytest.mark.parametrize(
     ("power", "floor", "noise"), [(0.4, 0.5, 0.02), (1.5, 1.0, 0.05), (0.8, 3.0, 0.02)], ids=["slow", "fast", "soon at its floor"]
 )
-def test_other_healthy_shapes(power, floor, noise):
+def test_diagnose_accepts_other_healthy_shapes(power, floor, noise):
     assert sick(a_curve(lambda step: floor + (START - floor) * (1 + step / 20) ** -power, flicker=noise)) == {}
 
 
@@ -95,25 +95,25 @@ SICK = {
 
 @pytest.mark.parametrize(("made", "check", "state", "words"), SICK.values(), ids=SICK)
 @pytest.mark.parametrize("seed", range(3))
-def test_each_illness_is_found(made, check, state, words, seed):
+def test_diagnose_finds_each_problem(made, check, state, words, seed):
     found = sick(a_curve(**made, seed=seed))
     assert found[check][0] == state
     assert words in found[check][1]
 
 
-def test_a_missing_warm_up_is_named():
+def test_diagnose_finds_missing_warmup():
     rows = a_curve(lambda s: falling(s) + (3 if 0 < s < 50 else 0))
     assert sick(rows, replace(CONFIG, train=replace(CONFIG.train, warmup_steps=0)))["warmup"] == ("problem", "warmup is missing")
 
 
-def test_steps_that_were_skipped_are_counted():
+def test_diagnose_counts_skipped_steps():
     bad = [{"step": s, "tokens": s, "skipped": 1} for s in (100, 101, 102)] + [{"step": 100, "tokens": 5, "returns": 2, "shift": 3}]
     found = diagnose(a_curve() + bad, CONFIG)["learning rate"]
     assert found.state == "problem"
     assert found.evidence == "3 bad steps were skipped, the first at step 100, with 2 rollbacks"
 
 
-def test_the_evidence_is_the_numbers_and_the_advice_fits():
+def test_diagnose_gives_evidence_and_matching_advice():
     found = diagnose(a_curve(**SICK["overfitting"][0], flicker=0.0), CONFIG)["overfitting"]
     assert f"validation loss {falling(300) + 0.02:.2f}"[:-1] in found.evidence
     assert "at step 300" in found.evidence
@@ -123,7 +123,7 @@ def test_the_evidence_is_the_numbers_and_the_advice_fits():
     assert diagnose(a_curve(**SICK["climbs"][0]), CONFIG)["learning rate"].advice.startswith("Try --train.lr 0.0003")
 
 
-def test_a_young_run_is_not_judged():
+def test_diagnose_is_empty_for_a_short_run():
     assert diagnose([], CONFIG) == {}
     assert sick(a_curve()[:4]) == {}
     assert diagnose([{"step": 1, "loss": math.nan, "lr": 0.1, "grad_norm": 1.0}], CONFIG) == {}
@@ -141,7 +141,7 @@ LOOK = {"val_loss": 2.0, "train_loss": 2.0}
     ],
     ids=["it says so", "an older version wrote NaN", "it came back"],
 )
-def test_divergence_is_a_problem_however_young_the_run_is(rows, step):
+def test_divergence_is_a_problem_in_short_runs_too(rows, step):
     found = diagnose(rows, CONFIG)
     assert ("divergence" in found) == (step is not None)
     if step:
@@ -149,13 +149,13 @@ def test_divergence_is_a_problem_however_young_the_run_is(rows, step):
         assert f"not finite at step {step}," in found["divergence"].evidence
 
 
-def test_rows_without_numbers_are_left_out():
+def test_diagnose_skips_non_finite_rows():
     rows = a_curve()
     rows.insert(30, {"step": 300, "loss": math.inf, "lr": 1e-3, "grad_norm": math.nan})
     assert sick(rows) == {}
 
 
-def test_a_running_median():
+def test_running_median_equals_the_definition():
     np.testing.assert_array_equal(running_median(np.array([1.0, 9, 2, 3, 4]), 3), [5, 2, 3, 3, 3.5])
 
 
@@ -178,7 +178,7 @@ def results(step=1000, **accuracy):
 
 
 @pytest.mark.parametrize(("above", "state"), [(0.08, "ok"), (0.2, "warning"), (3.02, "problem"), (-0.02, "ok"), (-0.1, "warning")])
-def test_distance_to_the_floor_is_judged_at_the_end_of_a_run(above, state):
+def test_distance_to_the_floor_is_checked_at_the_end_of_a_run(above, state):
     rows = a_curve_above_floor(above)
     found = diagnose(rows, STORIES)["floor"]
     assert found.state == state
@@ -190,7 +190,7 @@ def test_distance_to_the_floor_is_judged_at_the_end_of_a_run(above, state):
     assert "floor" not in diagnose(rows, other_text)
 
 
-def test_a_run_that_still_trains_is_not_called_under_trained():
+def test_unfinished_run_is_not_undertrained():
     rows = a_curve(loss=lambda s: START - s / 250)
     assert "length" in sick(rows)
     assert "length" not in sick(rows, replace(CONFIG, train=replace(CONFIG.train, steps=5000)))
@@ -248,7 +248,7 @@ def _fast():
         yield
 
 
-def test_a_real_healthy_run(tmp_path, corpus):
+def test_diagnose_finds_no_problem_in_a_real_run(tmp_path, corpus):
     assert trained(tmp_path, corpus) == {}
 
 
@@ -263,6 +263,6 @@ REAL = {
 
 
 @pytest.mark.parametrize(("settings", "check", "words"), REAL.values(), ids=REAL)
-def test_a_real_run_trained_badly(tmp_path, corpus, settings, check, words):
+def test_diagnose_finds_problems_of_real_runs(tmp_path, corpus, settings, check, words):
     found = trained(tmp_path, corpus, **settings)
     assert words in found[check][1], found

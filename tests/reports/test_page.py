@@ -1,4 +1,4 @@
-"""The page: it is whole, needs nothing else, cannot be broken by a text, and says what is missing."""
+"""The page: complete, self-contained, safe with hostile text, and explicit about what is missing."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_the_style_has_dark_narrow_and_print_rules(tmp_path):
         assert used <= set(re.findall(r"(--\w+):", block)), "each palette has every color"
 
 
-def test_hostile_text_stays_text_wherever_it_stands(tmp_path):
+def test_page_escapes_hostile_text_everywhere(tmp_path):
     config = replace(
         QUICK.with_model(),
         train=replace(QUICK.train, prompt=HOSTILE),
@@ -160,7 +160,7 @@ def test_a_run_under_way_and_a_killed_run_say_how_far_they_are(tmp_path):
     assert "no training step yet" in page_of(make(tmp_path / "c", rows=None)).said
 
 
-def test_a_plan_stands_beside_what_was_measured(tmp_path):
+def test_page_compares_plan_and_measurement(tmp_path):
     folder = complete(tmp_path)
     memory = {"weights": 1, "gradients": 1, "optimizer": 1, "step": 1, "look": 1, "peak": 1}
     from dataclasses import fields

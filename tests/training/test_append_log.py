@@ -1,4 +1,4 @@
-"""A page loses no line to a disk that refuses for a while, writes each once, and says so once."""
+"""The append-only log loses no line to a full disk, writes each line once, and warns once."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def disk(monkeypatch):
     return disk
 
 
-def test_lines_come_after_what_is_there(tmp_path, disk):
+def test_log_appends_to_an_existing_file(tmp_path, disk):
     (tmp_path / "page").write_text("old\n")
     page = DurableLog(tmp_path / "page", pytest.fail)
     page.append("a\n")
@@ -51,7 +51,7 @@ def test_lines_come_after_what_is_there(tmp_path, disk):
 
 
 @pytest.mark.parametrize("room", range(0, 9, 2))
-def test_what_a_full_disk_refuses_waits_and_is_told_once(room, tmp_path, disk):
+def test_log_buffers_lines_and_warns_once_when_the_disk_is_full(room, tmp_path, disk):
     said = []
     page = DurableLog(tmp_path / "page", said.append)
     disk.room = room
@@ -74,7 +74,7 @@ def test_what_a_full_disk_refuses_waits_and_is_told_once(room, tmp_path, disk):
     assert said[2] == f"{tmp_path / 'page'}: the last 5 bytes could not be written: No space left on device"
 
 
-def test_what_a_failed_flush_may_have_lost_is_written_again(tmp_path, disk):
+def test_log_rewrites_unsynced_lines_after_a_failed_flush(tmp_path, disk):
     """After one, the system may call pages clean that never reached the disk; here all that was not certain is gone."""
     page = DurableLog(tmp_path / "page", pytest.fail)
     page.append("certain\n")
@@ -90,7 +90,7 @@ def test_what_a_failed_flush_may_have_lost_is_written_again(tmp_path, disk):
     assert (tmp_path / "page").read_text() == "certain\nlost 1\nlost 2\n"
 
 
-def test_no_more_than_so_much_waits(tmp_path, disk, monkeypatch):
+def test_log_buffer_is_bounded(tmp_path, disk, monkeypatch):
     monkeypatch.setattr(page_module, "MAX_BUFFER_BYTES", 20)
     page = DurableLog(tmp_path / "page", lambda message: None)
     disk.room = 0
@@ -103,7 +103,7 @@ def test_no_more_than_so_much_waits(tmp_path, disk, monkeypatch):
     assert (tmp_path / "page").read_text() == "01234567890123456789+end"
 
 
-def test_a_page_whose_folder_is_gone_waits_too(tmp_path, disk):
+def test_log_buffers_lines_when_its_folder_is_missing(tmp_path, disk):
     said = []
     page = DurableLog(tmp_path / "gone" / "page", said.append)
     page.append("a\n")
@@ -114,7 +114,7 @@ def test_a_page_whose_folder_is_gone_waits_too(tmp_path, disk):
     assert len(said) == 1
 
 
-def test_a_line_may_come_while_another_thread_waits_for_the_disk(tmp_path, monkeypatch):
+def test_log_append_does_not_wait_for_a_flush_in_another_thread(tmp_path, monkeypatch):
     """It is on the page at once, and certain with the next flush; a disk that refuses meanwhile has all of it written again."""
     page = DurableLog(tmp_path / "page", pytest.fail)
 

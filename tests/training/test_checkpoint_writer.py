@@ -1,4 +1,4 @@
-"""Saves that fail: the run goes on twice, and ends with the third in a row or with one that was the last."""
+"""Failed saves: training continues after two, and ends with the third in a row or when the last save fails."""
 
 import threading
 
@@ -34,7 +34,7 @@ def outcomes(*row):
     return save
 
 
-def test_a_failed_save_is_told_and_the_run_goes_on(pauses):
+def test_writer_warns_and_continues_after_a_failed_save(pauses):
     said = []
     saves = CheckpointWriter(FreeLock(), said.append)
     save = outcomes(True, False, False, True, False, False, True)
@@ -43,7 +43,7 @@ def test_a_failed_save_is_told_and_the_run_goes_on(pauses):
     assert pauses == []
 
 
-def test_the_third_in_a_row_ends_the_run(pauses):
+def test_writer_raises_after_three_consecutive_failures(pauses):
     saves = CheckpointWriter(FreeLock(), lambda message: None)
     save = outcomes(False, False, False)
     assert not saves.write(save, 1, last=False)
@@ -54,7 +54,7 @@ def test_the_third_in_a_row_ends_the_run(pauses):
 
 
 @pytest.mark.parametrize(("row", "ends_well"), [((False, True), True), ((False, False, True), True), ((False, False, False), False)])
-def test_the_last_save_is_tried_three_times_at_once(row, ends_well, pauses):
+def test_writer_retries_the_last_save_three_times(row, ends_well, pauses):
     saves = CheckpointWriter(FreeLock(), lambda message: None)
     if ends_well:
         assert saves.write(outcomes(*row), 9, last=True)
@@ -64,7 +64,7 @@ def test_the_last_save_is_tried_three_times_at_once(row, ends_well, pauses):
     assert pauses == [checkpoint_writer.RETRY_DELAY_SECONDS] * (len(row) - 1)
 
 
-def test_an_error_that_is_not_the_disks_ends_the_run_at_once():
+def test_writer_raises_at_once_for_other_errors():
     def save():
         raise UserError("something else", CHECKPOINT)
 
@@ -72,7 +72,7 @@ def test_an_error_that_is_not_the_disks_ends_the_run_at_once():
         CheckpointWriter(FreeLock(), pytest.fail).write(save, 1, last=False)
 
 
-def test_a_run_directory_that_is_gone_ends_the_run_at_once():
+def test_writer_raises_at_once_when_the_run_directory_is_gone():
     class LostLock:
         def check(self):
             raise UserError("it was removed", RESOURCES)
@@ -81,7 +81,7 @@ def test_a_run_directory_that_is_gone_ends_the_run_at_once():
         CheckpointWriter(LostLock(), pytest.fail).write(pytest.fail, 1, last=False)
 
 
-def test_a_full_disk_can_be_ordered(tmp_path, monkeypatch):
+def test_writer_injects_a_full_disk_on_request(tmp_path, monkeypatch):
     monkeypatch.setenv(fault_injection.VARIABLE, "save:4:enospc")
     real = files.filesystem
     saves = CheckpointWriter(FreeLock(), lambda message: None)
@@ -90,7 +90,7 @@ def test_a_full_disk_can_be_ordered(tmp_path, monkeypatch):
     assert files.filesystem is real
 
 
-def test_a_save_in_the_background_is_not_waited_for_until_that_is_asked():
+def test_async_save_blocks_only_in_wait():
     goes_on, done = threading.Event(), []
     with CheckpointWriter(FreeLock(), pytest.fail) as saves:
         saves.submit(lambda: (goes_on.wait(PATIENCE_SECONDS), done.append("saved")), 1)
@@ -101,7 +101,7 @@ def test_a_save_in_the_background_is_not_waited_for_until_that_is_asked():
         assert saves.wait(), "nothing is under way"
 
 
-def test_what_came_of_it_is_said_once_and_failures_count():
+def test_writer_wait_reports_each_failure_once():
     said = []
     with CheckpointWriter(FreeLock(), said.append) as saves:
         save = outcomes(False, True, False, False, False)
@@ -116,7 +116,7 @@ def test_what_came_of_it_is_said_once_and_failures_count():
     assert said == ["the disk is full (training continues; the next save tries again)"] * 3
 
 
-def test_a_save_without_a_copy_is_over_when_it_has_begun():
+def test_blocking_save_is_done_when_submit_returns():
     with CheckpointWriter(FreeLock(), lambda message: None) as saves:
         save = outcomes(True, False)
         for expected in (True, False):
@@ -125,7 +125,7 @@ def test_a_save_without_a_copy_is_over_when_it_has_begun():
             assert saves.wait() is expected
 
 
-def test_an_error_elsewhere_leaves_no_save_half_done():
+def test_writer_finishes_the_save_on_an_error_in_the_block():
     goes_on, done = threading.Event(), []
 
     def fail():
@@ -150,5 +150,5 @@ def test_an_error_elsewhere_leaves_no_save_half_done():
         ("auto", MIN_ASYNC_BYTES + 1, None, True),
     ],
 )
-def test_a_copy_is_made_of_what_is_large_and_fits(wanted, size, free, expected):
+def test_async_save_is_chosen_for_large_states_that_fit_in_memory(wanted, size, free, expected):
     assert should_save_async(wanted, size, free) is expected

@@ -1,4 +1,4 @@
-"""Rank and world size from the environment: torchrun's, none, and what other jobs have left behind."""
+"""Rank and world size from the environment: torchrun's, none, and leftovers of other jobs."""
 
 import pytest
 
@@ -67,7 +67,7 @@ def test_variables_that_contradict_each_other_are_an_error_with_the_way_out(valu
     assert error.value.code == USAGE
 
 
-def test_a_job_says_where_its_processes_meet(environment):
+def test_rendezvous_address_is_read_from_the_environment(environment):
     environment(WORLD_SIZE="2", RANK="0", MASTER_ADDR="node7", MASTER_PORT="29500")
     assert rendezvous_address() == "node7:29500"
     environment(WORLD_SIZE="2", RANK="0", MASTER_ADDR="node7")

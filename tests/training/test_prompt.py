@@ -1,4 +1,4 @@
-"""What samples begin with: the prompt where it can be encoded, else the model's start token or the text's own first tokens."""
+"""Prompts of samples: the configured one if it can be encoded, else the start token or the first tokens of the text."""
 
 import numpy as np
 import pytest

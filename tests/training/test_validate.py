@@ -1,4 +1,4 @@
-"""Settings that cannot be trained with are refused before any text is read."""
+"""Settings that cannot be trained with are rejected before any text is read."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_every_preset_is_valid(name):
         ({"train": {"schedule": "cosin"}}, "unknown schedule 'cosin'; did you mean 'cosine'"),
     ],
 )
-def test_what_train_refuses_is_refused(changes, message):
+def test_validate_rejects_what_train_rejects(changes, message):
     with pytest.raises(UserError, match=message):
         validate(from_dict(RunConfig, changes))
 
