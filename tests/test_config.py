@@ -88,7 +88,7 @@ def test_numbers_may_be_written_in_any_of_their_ways():
         ({"train": {"epochs": "ten"}}, "setting 'train.epochs' is 'ten'; expected int or nothing"),
         ({"train": {"betas": [0.9]}}, "setting 'train.betas' is [0.9]; expected float and float"),
         ({"train": {"betas": ["a", 1]}}, "setting 'train.betas' is 'a'; expected float"),
-        ({"train": 3}, "setting 'train' holds 3; expected keys like batch_size, betas, decay, epochs"),
+        ({"train": 3}, "setting 'train' is 3; expected keys like batch_size, betas, decay, epochs"),
     ],
 )
 def test_invalid_setting_is_named(values, message):

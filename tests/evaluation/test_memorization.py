@@ -114,7 +114,7 @@ def test_sample_passages_fails_without_a_passage(start_id):
 
 
 def test_memorization_rejects_invalid_values():
-    with pytest.raises(UserError, match="no token"):
+    with pytest.raises(UserError, match="the training text is empty"):
         SuffixIndex([])
     with pytest.raises(UserError, match="window: 0 is out of range"):
         overlap(SuffixIndex([1]), [[1]], window=0)

@@ -154,7 +154,7 @@ def test_n2_a_spike_is_skipped_counted_and_logged(corpus, tmp_path, monkeypatch,
     run = train(settings(steps=170), tmp_path, corpus=corpus, watcher=listener)
     skipped = rows(tmp_path, "skipped")
     assert skipped == {150: 1, 160: 2}, "and the one at step 100 is before there are 128 losses to compare with"
-    assert run.trouble.skipped == 2
+    assert run.recovery.skipped == 2
     assert [w.partition(", ")[0] for w in listener.warnings] == [f"step {s} was skipped: its loss" for s in (150, 160)]
     usual = [loss for step, loss in rows(tmp_path, "loss").items() if 150 > step > 150 - 128]
     assert rows(tmp_path, "skipped_loss")[150] > np.mean(usual) + 6 * np.std(usual)
@@ -168,13 +168,13 @@ def test_n2_a_spike_is_skipped_counted_and_logged(corpus, tmp_path, monkeypatch,
 
 def test_n2_no_false_alarm_while_the_loss_falls(corpus, tmp_path):
     run = train(settings(steps=300, lr=1e-2, save_every=300, eval_every=300), tmp_path, corpus=corpus)
-    assert run.trouble.skipped == 0
+    assert run.recovery.skipped == 0
     assert rows(tmp_path, "loss")[300] < 0.5 * rows(tmp_path, "loss")[1]
 
 
 def test_n2_can_be_turned_off(corpus, tmp_path, monkeypatch):
     order(monkeypatch, "step:140:spike")
-    assert train(settings(steps=145, spike_sigmas=0.0), tmp_path, corpus=corpus).trouble.skipped == 0
+    assert train(settings(steps=145, spike_sigmas=0.0), tmp_path, corpus=corpus).recovery.skipped == 0
 
 
 # N3
@@ -189,7 +189,7 @@ def test_n3_three_bad_steps_cause_a_rollback_past_the_text(corpus, tmp_path, mon
     listener, config = Listener(), settings(rollback_lr=0.5, schedule="constant")
     run = train(config, tmp_path, corpus=corpus, watcher=listener)
     assert listener.batches == [*range(25), *range(25, 65)], "from step 20 on again, with text that was not read yet"
-    assert (run.step, run.trouble.returns, run.trouble.shift) == (60, 1, 5)
+    assert (run.step, run.recovery.returns, run.recovery.shift) == (60, 1, 5)
     assert listener.warnings[-1].startswith("steps 23 to 25 were bad")
     assert "rolled back to step 20, skipping the 5 batches since (rollback 1 of 3)" in listener.warnings[-1]
     rates = rows(tmp_path, "lr")
@@ -229,7 +229,7 @@ def test_n3_no_checkpoint_is_made_while_steps_are_bad(corpus, tmp_path, monkeypa
     """Three bad steps may mean that the weights were bad already: the save that was due among them is left out."""
     order(monkeypatch, *three(19))
     run = train(settings(steps=30), tmp_path, corpus=corpus)
-    assert run.trouble.shift == 21 - 10
+    assert run.recovery.shift == 21 - 10
 
 
 @pytest.mark.parametrize("stop_at", [15, 25, 35])
@@ -238,7 +238,7 @@ def test_n3_a_run_after_a_rollback_resumes_with_the_same_bits(corpus, tmp_path, 
 
     class Stop(Callback):
         def step(self, run, row):
-            if run.step == stop_at and run.trouble.returns == (stop_at > 22):
+            if run.step == stop_at and run.recovery.returns == (stop_at > 22):
                 raise MemoryError("the plug is pulled")
 
     order(monkeypatch, *fall)

@@ -240,7 +240,7 @@ def test_bad_steps_in_flight_are_skipped_and_cause_a_rollback(corpus, tmp_path, 
     rows = read_metrics(tmp_path / str(ahead))
     assert [row["step"] for row in rows if "skipped" in row] == [4]
     assert [row["step"] for row in rows if "loss" in row] == [step for step in range(1, 15) if step != 4]
-    assert (run.step, run.trouble.returns, run.trouble.shift, run.trouble.skipped) == (14, 1, 3, 4)
+    assert (run.step, run.recovery.returns, run.recovery.shift, run.recovery.skipped) == (14, 1, 3, 4)
     assert run.tokens == 13 * 4 * 8
 
 

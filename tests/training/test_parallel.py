@@ -42,11 +42,11 @@ def test_activation_checkpointing_changes_no_bit_of_loss_and_gradient():
     ids, targets = torch.randint(0, 50, (4, 8)), torch.randint(0, 50, (4, 8))
     saved = {}
     for name, model in (("plain", plain), ("again", again)):
-        learner = parallelize(ModelWithLoss(model), SystemConfig(recompute=name == "again"), Distributed())
+        wrapped_model = parallelize(ModelWithLoss(model), SystemConfig(recompute=name == "again"), Distributed())
         held = []
         torch.manual_seed(1)
         with torch.autograd.graph.saved_tensors_hooks(lambda t, held=held: held.append(t.nbytes) or t, lambda t: t):
-            loss = learner(ids, targets)
+            loss = wrapped_model(ids, targets)
         loss.backward()
         saved[name] = (loss.detach(), [p.grad for p in model.parameters()], sum(held))
     assert torch.equal(saved["plain"][0], saved["again"][0])

@@ -90,7 +90,7 @@ def test_optimizer_step_with_found_inf_changes_nothing(name):
 
 
 def test_recovery_state_counts_consecutive_and_total_bad_steps():
-    trouble = RecoveryState(shift=7)
+    recovery = RecoveryState(shift=7)
     for good in (True, False, False, True, False):
-        trouble = trouble.after(good)
-    assert trouble == RecoveryState(streak=1, skipped=3, returns=0, shift=7)
+        recovery = recovery.after(good)
+    assert recovery == RecoveryState(streak=1, skipped=3, returns=0, shift=7)

@@ -35,7 +35,7 @@ def test_collect_reads_a_step_only_after_its_event():
         def synchronize(self):
             values.loss.fill_(2.5)
 
-    fields = {"step": 0, "tokens": 0, "trouble": RecoveryState(), "team": SimpleNamespace(size=1)}
+    fields = {"step": 0, "tokens": 0, "recovery": RecoveryState(), "team": SimpleNamespace(size=1)}
     run = SimpleNamespace(in_flight=deque([InFlightStep(0.1, values, Event())]), bytes_per_token=1.0, **fields)
     assert Trainer.collect(run)["loss"] == 2.5
     assert run.tokens == 32

@@ -127,17 +127,19 @@ class Overlap:
 
 
 def overlap(index: SuffixIndex, rows: Sequence[Ids], window: int = WINDOW) -> Overlap:
-    """Count what stands in the training text. Rows shorter than a window have none, and may still hold the longest run.
+    """Count the windows of texts that occur in the training text, and find the longest shared run.
 
-    The error is that of a ratio of sums (Cochran 1977, "Sampling Techniques", section 6.4); nan for fewer than two rows with a window.
+    Rows shorter than a window have no window, but may have the longest run.
+
+    The standard error is that of a ratio of sums (Cochran 1977, "Sampling Techniques", section 6.4); nan for fewer than two rows with a window.
 
     Raises:
         UserError: a window below 1.
     """
     check("window", window)
     matches = index.matches(rows)
-    longest = max(((int(found.max()), i, int(found.argmax())) for i, found in enumerate(matches) if len(found)), default=(0, 0, 0))
-    length, row, start = longest
+    longest_in_rows = ((int(m.max()), i, int(m.argmax())) for i, m in enumerate(matches) if len(m))
+    length, row, start = max(longest_in_rows, default=(0, 0, 0))
     run = tuple(int(token) for token in rows[row][start : start + length]) if length else ()
     counts = np.array([(len(m) - window + 1, (m >= window).sum()) for m in matches if len(m) >= window]).reshape(-1, 2)
     n_windows, n_found = (int(total) for total in counts.sum(0))

@@ -88,11 +88,11 @@ def build_trainer(
     steps = total_steps(cfg, loaders[0])
     work = steps * cfg.batch_size * T * 6.0 * config.model.n_params
     trainee = prepare_for_training(model, config.machine, team.device, work)
-    learner = parallelize(trainee, config.machine, team)
+    wrapped_model = parallelize(trainee, config.machine, team)
     optimizer = OPTIMIZERS[cfg.optimizer](model, cfg)
     guard = SpikeDetector(cfg.spike_sigmas, team.device)
     run = Trainer(
-        config, folder, team, corpus.tokenizer, model, trainee, learner, optimizer, *loaders, corpus.bytes_per_token, steps, guard
+        config, folder, team, corpus.tokenizer, model, trainee, wrapped_model, optimizer, *loaders, corpus.bytes_per_token, steps, guard
     )
     run.max_in_flight = MAX_IN_FLIGHT.get(team.device.type, 0)
     run.text = corpus.text
@@ -176,8 +176,8 @@ def _watcher(watcher: Callback | None, progress: bool) -> Callback:
 
 def release_ddp(run: Trainer) -> None:
     """Release DDP before the process group is destroyed: freed later, it may wait forever."""
-    if run.learner is not run.trainee:
-        run.learner = run.trainee
+    if run.wrapped_model is not run.trainee:
+        run.wrapped_model = run.trainee
         gc.collect()
 
 
@@ -208,7 +208,7 @@ def _loop(run: Trainer, records: RunLogger, watcher: Callback, stop: StopRequest
         last = run.step == run.steps
         evaluate = run.step % cfg.eval_every == 0 or last
         sample = bool(cfg.sample_every) and (run.step % cfg.sample_every == 0 or last)
-        save = (run.step % cfg.save_every == 0 and not run.trouble.streak) or last or bool(stopping)
+        save = (run.step % cfg.save_every == 0 and not run.recovery.streak) or last or bool(stopping)
         if evaluate or sample or save:
             run.check_finite(dict(run.model.named_parameters()))
             if not run.team.broadcast(saves is None or saves.wait()):  # the previous save failed
@@ -238,13 +238,13 @@ def _step(run: Trainer, records: RunLogger, watcher: Callback, saves: Checkpoint
     row = run.train_step(until)
     if "skipped" in row:
         records.log_metrics(row)
-        watcher.warn(f"step {run.step} was skipped: {_describe_bad_step(row)} ({run.trouble.skipped} skipped so far)")
-        if run.trouble.streak >= MAX_CONSECUTIVE_BAD:
+        watcher.warn(f"step {run.step} was skipped: {_describe_bad_step(row)} ({run.recovery.skipped} skipped so far)")
+        if run.recovery.streak >= MAX_CONSECUTIVE_BAD:
             if saves is not None:
                 saves.wait()
             watcher.warn(run.rollback(_load_latest(run, watcher)))
             records.truncate_to(run.step)
-            rollback = {"returns": run.trouble.returns, "shift": run.trouble.shift}
+            rollback = {"returns": run.recovery.returns, "shift": run.recovery.shift}
             records.log_metrics({"step": run.step + 1, "tokens": run.tokens, **rollback})
             return False
         return True
@@ -256,7 +256,7 @@ def _step(run: Trainer, records: RunLogger, watcher: Callback, saves: Checkpoint
 
 
 def _report_divergence(run: Trainer, watcher: Callback, ends: bool) -> None:
-    """Report a non-finite evaluation. Its weights are never saved; if training goes on, bad steps cause a rollback.
+    """Report a non-finite evaluation. Its weights are never saved; if training continues, bad steps cause a rollback.
 
     Raises:
         UserError: the run ends here (exit code 5).

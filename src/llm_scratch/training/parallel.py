@@ -74,20 +74,20 @@ def parallelize(trainee: ModelWithLoss, machine: SystemConfig, team: Distributed
     return DistributedDataParallel(trainee, gradient_as_bucket_view=True)
 
 
-def gradient_sync(learner: nn.Module, last: bool, team: Distributed) -> AbstractContextManager[object]:
+def gradient_sync(wrapped_model: nn.Module, last: bool, team: Distributed) -> AbstractContextManager[object]:
     """The context of a micro-batch: gradients accumulate locally, and are reduced with the `last` one."""
     if team.size == 1:
         return nullcontext()
-    if hasattr(learner, "set_requires_gradient_sync"):  # FSDP2
-        learner.set_requires_gradient_sync(last)  # type: ignore[operator]
+    if hasattr(wrapped_model, "set_requires_gradient_sync"):  # FSDP2
+        wrapped_model.set_requires_gradient_sync(last)  # type: ignore[operator]
         return nullcontext()
-    return nullcontext() if last else learner.no_sync()  # type: ignore[operator]
+    return nullcontext() if last else wrapped_model.no_sync()  # type: ignore[operator]
 
 
-def reshard(learner: nn.Module) -> None:
+def reshard(wrapped_model: nn.Module) -> None:
     """Free the gathered parameters: after evaluation there is no backward pass to make FSDP2 do it."""
-    if hasattr(learner, "reshard"):
-        learner.reshard()  # type: ignore[operator]
+    if hasattr(wrapped_model, "reshard"):
+        wrapped_model.reshard()  # type: ignore[operator]
 
 
 def blocks_of(model: nn.Module) -> list[nn.Module]:

@@ -63,7 +63,7 @@ def extend(run: Trainer, old: RunConfig, planned: int) -> str:
     """
     run.guard = SpikeDetector(run.config.train.spike_sigmas, run.device)
     cfg = run.config.train
-    factor = cfg.rollback_lr**run.trouble.returns
+    factor = cfg.rollback_lr**run.recovery.returns
     last = factor * learning_rate(max(0, run.step - 1), planned, old.train)
     following = factor * learning_rate(run.step, run.steps, cfg)
     return (

@@ -64,7 +64,7 @@ class Trainer:
     tokenizer: Tokenizer
     model: nn.Module
     trainee: ModelWithLoss
-    learner: nn.Module  # `trainee`, wrapped by DDP or FSDP
+    wrapped_model: nn.Module  # `trainee`, wrapped by DDP or FSDP
     optimizer: torch.optim.Optimizer
     train_loader: TokenLoader
     val_loader: TokenLoader
@@ -75,7 +75,7 @@ class Trainer:
     tokens: int = 0  # targets trained on so far
     best: float = math.inf
     last_eval: dict[str, float] = field(default_factory=dict)
-    trouble: RecoveryState = field(default_factory=RecoveryState)
+    recovery: RecoveryState = field(default_factory=RecoveryState)
     in_flight: deque[InFlightStep] = field(default_factory=deque)
     max_in_flight: int = 0  # steps that are enqueued before an older one is collected
     prompt: str = ""  # of the samples: the configured one, if the tokenizer can encode it
@@ -108,16 +108,16 @@ class Trainer:
         cfg = self.config.train
         team = self.team
         step = self.step + len(self.in_flight)
-        rate = learning_rate(step, self.steps, cfg) * cfg.rollback_lr**self.trouble.returns
+        rate = learning_rate(step, self.steps, cfg) * cfg.rollback_lr**self.recovery.returns
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
         if team.size > 1:  # dropout differs between ranks, and repeats if the step is redone
             seed_everything(int(np.random.SeedSequence([cfg.seed, step, team.rank]).generate_state(1)[0]))
-        batch = self.train_loader.batch(step + self.trouble.shift, team.rank, team.size)
+        batch = self.train_loader.batch(step + self.recovery.shift, team.rank, team.size)
         inputs, targets = (_to_device(part, self.device) for part in batch)
         parts = list(zip(*(part.chunk(micro_batches(cfg, team)) for part in (inputs, targets))))
         with inject_fault(self.trainee, step + 1):
-            result = train_step(self.learner, self.optimizer, parts, cfg.max_norm, self.guard, team)
+            result = train_step(self.wrapped_model, self.optimizer, parts, cfg.max_norm, self.guard, team)
         self.in_flight.append(InFlightStep(rate, *_to_host(result)))
 
     def collect(self) -> dict[str, float]:
@@ -129,11 +129,11 @@ class Trainer:
         norm = result.norm.item()
         good = bool(result.good)
         self.step += 1
-        self.trouble = self.trouble.after(good)
+        self.recovery = self.recovery.after(good)
         if not good:
             measured = {"loss": loss, "grad_norm": norm}
             finite = {f"skipped_{name}": value for name, value in measured.items() if math.isfinite(value)}
-            skipped = self.trouble.skipped
+            skipped = self.recovery.skipped
             return {"step": self.step, "tokens": self.tokens, "lr": rate, "skipped": skipped, **finite}
         self.tokens += round(result.tokens.item() * self.team.size)
         bits = loss / math.log(2) / self.bytes_per_token
@@ -142,9 +142,9 @@ class Trainer:
     def evaluate(self) -> dict[str, float]:
         """Training and validation loss in nats per token, and the latter in bits per byte."""
         cfg = self.config.train
-        measure = partial(mean_loss, self.learner, batches=cfg.eval_batches, parts=micro_batches(cfg, self.team), team=self.team)
+        measure = partial(mean_loss, self.wrapped_model, batches=cfg.eval_batches, parts=micro_batches(cfg, self.team), team=self.team)
         train, val = measure(self.train_loader), measure(self.val_loader)
-        reshard(self.learner)
+        reshard(self.wrapped_model)
         bits = val / math.log(2) / self.bytes_per_token
         passes = self.step / len(self.train_loader)  # epochs, under the name of metrics.jsonl
         self.last_eval = {"step": self.step, "tokens": self.tokens, "passes": passes, "train_loss": train, "val_loss": val}
@@ -194,7 +194,7 @@ class Trainer:
         weights, optimizer = self.state_tensors(copies)
         state = {
             "step": self.step, "steps": self.steps, "tokens": self.tokens, "best": self.best, "last_eval": dict(self.last_eval),
-            "random": rng_state(), "guard": self.guard.state(), "trouble": asdict(self.trouble),
+            "random": rng_state(), "guard": self.guard.state(), "trouble": asdict(self.recovery),
         } | numerics(self.trainee, self.device)  # fmt: skip
         if not self.train_loader.whole_window_offsets:  # runs from before this key resume with their own rows
             state["row_offsets"] = "remainder"
@@ -222,7 +222,7 @@ class Trainer:
         self.trainee.restore_choices(stored, self.config.machine, self.device)
         if "guard" in saved.state:
             self.guard.restore(saved.state["guard"])
-        self.trouble = RecoveryState(**saved.state.get("trouble", {}))
+        self.recovery = RecoveryState(**saved.state.get("trouble", {}))
         self.step, self.tokens, self.best, self.last_eval = (saved.state[key] for key in ("step", "tokens", "best", "last_eval"))
 
     def rollback(self, saved: checkpoint.Checkpoint | None) -> str:
@@ -231,7 +231,7 @@ class Trainer:
         Raises:
             UserError: there is no checkpoint, or too many rollbacks already (exit code 5).
         """
-        now = self.trouble
+        now = self.recovery
         failed_at = self.step
         first_bad = failed_at - now.streak + 1
         cause = f"steps {first_bad} to {failed_at} were bad (loss or gradient not finite, or far above the usual)"
@@ -241,7 +241,7 @@ class Trainer:
         self.in_flight.clear()
         self.restore(saved)
         skipped = failed_at - self.step
-        self.trouble = replace(now, streak=0, returns=now.returns + 1, shift=now.shift + skipped)
+        self.recovery = replace(now, streak=0, returns=now.returns + 1, shift=now.shift + skipped)
         return (
             f"{cause}: rolled back to step {self.step}, skipping the {skipped} batches since "
             f"(rollback {now.returns + 1} of {MAX_ROLLBACKS})"
