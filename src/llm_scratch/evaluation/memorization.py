@@ -131,7 +131,8 @@ def overlap(index: SuffixIndex, rows: Sequence[Ids], window: int = WINDOW) -> Ov
 
     Rows shorter than a window have no window, but may have the longest run.
 
-    The standard error is that of a ratio of sums (Cochran 1977, "Sampling Techniques", section 6.4); nan for fewer than two rows with a window.
+    The standard error is that of a ratio of sums (Cochran 1977, "Sampling Techniques", section 6.4);
+    it is nan for fewer than two rows with a window.
 
     Raises:
         UserError: a window below 1.

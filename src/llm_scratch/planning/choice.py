@@ -1,7 +1,7 @@
 """Store the settings chosen for a text, with the request and the reasons, in a run directory.
 
 The same command finds them there, so a run resumes with its settings instead of timing the machine again.
-Tests: tests/planning/test_choice.py.
+Tests: tests/planning/test_choose_run.py.
 """
 
 from __future__ import annotations
