@@ -214,11 +214,11 @@ def test_a_step_holds_the_memory_that_was_planned(device, precision):
 
     def steps():
         with torch.device(device):
-            trainee = ModelWithLoss(build(model), chosen)
-        optimizer = OPTIMIZERS["adamw"](trainee.model, config.train)
+            model_with_loss = ModelWithLoss(build(model), chosen)
+        optimizer = OPTIMIZERS["adamw"](model_with_loss.model, config.train)
         for _ in range(2):
             optimizer.zero_grad(set_to_none=True)
-            trainee(ids, ids).backward()
+            model_with_loss(ids, ids).backward()
             optimizer.step()
 
     if gpu:

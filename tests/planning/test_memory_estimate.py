@@ -40,11 +40,11 @@ def peak_of(work):
 )
 def test_memory_estimate_equals_the_allocations_of_a_real_step(model):
     counted, ids = estimate_memory(a_run(model)), torch.zeros(8, model.context_length, dtype=torch.long)
-    trainee = ModelWithLoss(build(model))
-    assert peak_of(lambda: trainee(ids, ids).backward()) == pytest.approx(counted.gradients + counted.step, rel=0.01)
-    trainee.eval()
+    model_with_loss = ModelWithLoss(build(model))
+    assert peak_of(lambda: model_with_loss(ids, ids).backward()) == pytest.approx(counted.gradients + counted.step, rel=0.01)
+    model_with_loss.eval()
     with torch.no_grad():
-        assert peak_of(lambda: trainee(ids, ids)) == pytest.approx(counted.evaluation, rel=0.01)
+        assert peak_of(lambda: model_with_loss(ids, ids)) == pytest.approx(counted.evaluation, rel=0.01)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

@@ -106,21 +106,21 @@ def test_n1_non_finite_loss_or_gradient_changes_no_weight(optimizer, monkeypatch
     """A hundred faults, in losses and in single numbers of gradients, between good steps: weights and optimizer stay bit for bit."""
     torch.manual_seed(0)
     model = GPTModel({"vocab_size": 20, "context_length": 8, "emb_dim": 12, "n_heads": 3, "n_layers": 1, "drop_rate": 0.0})
-    trainee, mover, rng = ModelWithLoss(model), OPTIMIZERS[optimizer](model, TrainConfig()), np.random.default_rng(0)
+    model_with_loss, mover, rng = ModelWithLoss(model), OPTIMIZERS[optimizer](model, TrainConfig()), np.random.default_rng(0)
     guard, tries = SpikeDetector(6.0), 100
     caught = 0
     for number in range(1, tries + 1):
         batch = [(torch.randint(0, 20, (4, 8)), torch.randint(0, 20, (4, 8))) for _ in range(2)]
-        assert train_step(trainee, mover, batch, 1.0, guard).good
+        assert train_step(model_with_loss, mover, batch, 1.0, guard).good
         before = [t.clone() for t in (*model.parameters(), *optimizer_tensors(model, mover).values(), guard.losses)]
         place, kind = BAD[number % len(BAD)]
         if place == "step":
             order(monkeypatch, f"step:{number}:{kind}")
-            with inject_fault(trainee, number):
-                result = train_step(trainee, mover, batch, 1.0, guard)
+            with inject_fault(model_with_loss, number):
+                result = train_step(model_with_loss, mover, batch, 1.0, guard)
         else:
             with hit_somewhere(model, float(kind), rng):
-                result = train_step(trainee, mover, batch, 1.0, guard)
+                result = train_step(model_with_loss, mover, batch, 1.0, guard)
         assert not result.good
         after = (*model.parameters(), *optimizer_tensors(model, mover).values(), guard.losses)
         assert all(torch.equal(a, b) for a, b in zip(after, before, strict=True))

@@ -163,7 +163,7 @@ def test_resumed_run_keeps_its_choices_when_a_new_trial_disagrees(first, later, 
     warned = Warned()
     run = train(settings(), tmp_path / "run", corpus=corpus, watcher=warned)
     assert warned.messages == []
-    assert (run.trainee.precision.name, run.trainee.matmul_backend) == first
+    assert (run.model_with_loss.precision.name, run.model_with_loss.matmul_backend) == first
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 

@@ -67,7 +67,7 @@ def test_activation_checkpointing_does_not_change_generation():
 
 
 def test_single_process_model_is_not_wrapped():
-    trainee = ModelWithLoss(GPTModel(CFG))
-    assert parallelize(trainee, SystemConfig(parallel="fsdp"), Distributed()) is trainee
-    with gradient_sync(trainee, False, Distributed()) as nothing:
+    model_with_loss = ModelWithLoss(GPTModel(CFG))
+    assert parallelize(model_with_loss, SystemConfig(parallel="fsdp"), Distributed()) is model_with_loss
+    with gradient_sync(model_with_loss, False, Distributed()) as nothing:
         assert nothing is None

@@ -137,12 +137,12 @@ def test_environment_diff_names_every_difference(stored, want):
 
 
 def test_numerics_are_json_and_equal_to_themselves():
-    trainee = prepare_for_training(GPTModel(TINY), SystemConfig(), torch.device("cpu"))
-    here = numerics(trainee, torch.device("cpu"))
+    model_with_loss = prepare_for_training(GPTModel(TINY), SystemConfig(), torch.device("cpu"))
+    here = numerics(model_with_loss, torch.device("cpu"))
     assert json.loads(json.dumps(here)) == here
     assert here["threads"] == torch.get_num_threads()
     assert set(here) == set(HERE)
-    assert environment_diff(here, numerics(trainee, torch.device("cpu"))) == ""
+    assert environment_diff(here, numerics(model_with_loss, torch.device("cpu"))) == ""
 
 
 def test_a_run_on_the_cpu_does_not_initialize_a_gpu(monkeypatch):

@@ -98,8 +98,8 @@ class ProgressDisplay(Callback):
         if run.step >= run.steps:
             self._say(f"all {run.steps:,} steps are done already; {self._how_to_extend(run)}")
             return
-        if run.trainee.description:
-            self._say(f"products: {run.trainee.description}")
+        if run.model_with_loss.description:
+            self._say(f"products: {run.model_with_loss.description}")
         if resumed:
             self._say(f"goes on at step {run.step:,} of {run.steps:,}")
         if self.console.is_terminal:

@@ -97,27 +97,27 @@ def estimate_memory(config: RunConfig, device: torch.device | str = "cpu", preci
         model = build(config.model)
         if config.machine.recompute:
             checkpoint_activations(model)
-        trainee = ModelWithLoss(model, precision)
+        model_with_loss = ModelWithLoss(model, precision)
         optimizer = OPTIMIZERS[cfg.optimizer](model, cfg)
         weights = sum(p.nbytes for p in model.parameters())
         start = tracker.now
         ids = torch.zeros(cfg.batch_size // cfg.micro_batches, T, dtype=torch.long)  # [B, T]
         tracker.reset_peak()
-        trainee(ids, ids).backward()
+        model_with_loss(ids, ids).backward()
         gradients = sum(p.grad.nbytes for p in model.parameters() if p.grad is not None)
         if cfg.micro_batches > 1:  # the second micro-batch adds to gradients that exist already
             tracker.reset_peak()
-            trainee(ids, ids).backward()
+            model_with_loss(ids, ids).backward()
         step = tracker.peak - start - gradients
         before = tracker.now
         tracker.reset_peak()
         optimizer.step()
         kept = sum(value.nbytes for slots in optimizer.state.values() for value in slots.values() if isinstance(value, Tensor))
         update = tracker.peak - before - kept
-        trainee.eval()
+        model_with_loss.eval()
         start = tracker.now
         tracker.reset_peak()
         with torch.no_grad():  # `step.mean_loss` evaluates in micro-batches too
-            trainee(ids, ids)
+            model_with_loss(ids, ids)
         evaluation = tracker.peak - start
     return MemoryEstimate(weights, gradients, kept, step, update, evaluation)

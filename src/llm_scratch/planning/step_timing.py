@@ -95,13 +95,13 @@ def _time(config: RunConfig, rows: int, T: int, device: torch.device, seconds: f
     model = build(config.model).to(device)
     if config.machine.recompute:
         checkpoint_activations(model)
-    trainee = prepare_for_training(model, replace(config.machine, compile="no"), device)
+    model_with_loss = prepare_for_training(model, replace(config.machine, compile="no"), device)
     optimizer = OPTIMIZERS[config.train.optimizer](model, config.train)
     ids = torch.randint(config.model.vocab_size, (rows, T), device=device)  # [B, T]
 
     def forward_backward() -> None:
         optimizer.zero_grad(set_to_none=True)
-        trainee(ids, ids).backward()
+        model_with_loss(ids, ids).backward()
 
     def optimizer_step() -> None:
         nn.utils.clip_grad_norm_(model.parameters(), config.train.max_norm or 1.0)
@@ -109,10 +109,10 @@ def _time(config: RunConfig, rows: int, T: int, device: torch.device, seconds: f
 
     def evaluate() -> None:
         with torch.no_grad():
-            trainee(ids, ids)
+            model_with_loss(ids, ids)
 
     forward_backward_seconds = median(repeat_timings(forward_backward, device, seconds))
     optimizer_seconds = median(repeat_timings(optimizer_step, device, seconds / 4))
-    trainee.eval()
+    model_with_loss.eval()
     eval_seconds = median(repeat_timings(evaluate, device, seconds / 4))
     return StepCost(forward_backward_seconds, optimizer_seconds, eval_seconds)

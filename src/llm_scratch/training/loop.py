@@ -87,12 +87,23 @@ def build_trainer(
     )
     steps = total_steps(cfg, loaders[0])
     work = steps * cfg.batch_size * T * 6.0 * config.model.n_params
-    trainee = prepare_for_training(model, config.machine, team.device, work)
-    wrapped_model = parallelize(trainee, config.machine, team)
+    model_with_loss = prepare_for_training(model, config.machine, team.device, work)
+    wrapped_model = parallelize(model_with_loss, config.machine, team)
     optimizer = OPTIMIZERS[cfg.optimizer](model, cfg)
     guard = SpikeDetector(cfg.spike_sigmas, team.device)
     run = Trainer(
-        config, folder, team, corpus.tokenizer, model, trainee, wrapped_model, optimizer, *loaders, corpus.bytes_per_token, steps, guard
+        config,
+        folder,
+        team,
+        corpus.tokenizer,
+        model,
+        model_with_loss,
+        wrapped_model,
+        optimizer,
+        *loaders,
+        corpus.bytes_per_token,
+        steps,
+        guard,
     )
     run.max_in_flight = MAX_IN_FLIGHT.get(team.device.type, 0)
     run.text = corpus.text
@@ -176,8 +187,8 @@ def _watcher(watcher: Callback | None, progress: bool) -> Callback:
 
 def release_ddp(run: Trainer) -> None:
     """Release DDP before the process group is destroyed: freed later, it may wait forever."""
-    if run.wrapped_model is not run.trainee:
-        run.wrapped_model = run.trainee
+    if run.wrapped_model is not run.model_with_loss:
+        run.wrapped_model = run.model_with_loss
         gc.collect()
 
 

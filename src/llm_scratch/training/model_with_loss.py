@@ -140,17 +140,17 @@ def prepare_for_training(model: nn.Module, machine: SystemConfig, device: torch.
     backend = use_matmul_backend(fastest_matmul_backend()) if on_cpu else ""
     precision = choose_precision(machine.precision, cfg, device)
     dtype = torch.bfloat16 if precision.name == "bfloat16" else torch.float32
-    trainee = ModelWithLoss(model, precision)
-    trainee.matmul_backend = backend
+    model_with_loss = ModelWithLoss(model, precision)
+    model_with_loss.matmul_backend = backend
     if on_cpu and precision.name == "float32":
-        trainee.set_products(faster_products(large_shapes(model), backend))
+        model_with_loss.set_products(faster_products(large_shapes(model), backend))
     compiled, reason = should_compile(machine.compile, work, device, dtype)
     if compiled and (problem := compile_problem(device)):
         compiled, reason = False, f"torch.compile does not work here ({problem})"
-    trainee.set_compiled(compiled, reason)
+    model_with_loss.set_compiled(compiled, reason)
     if on_cpu and cfg.tie_embeddings and hasattr(model, "tok_emb"):
         model.tok_emb.sparse = True  # type: ignore[union-attr]  # added to the head's gradient without a dense table
-    return trainee
+    return model_with_loss
 
 
 def should_compile(wanted: str, work: float, device: torch.device, dtype: torch.dtype = torch.float32) -> tuple[bool, str]:

@@ -42,22 +42,22 @@ def micro_batches(cfg: TrainConfig, team: Distributed) -> int:
     return -(-cfg.micro_batches // team.size)
 
 
-def parallelize(trainee: ModelWithLoss, machine: SystemConfig, team: Distributed) -> nn.Module:
+def parallelize(model_with_loss: ModelWithLoss, machine: SystemConfig, team: Distributed) -> nn.Module:
     """Wrap a model for this job: `(inputs, targets) -> summed loss` over this rank's rows.
 
     Args:
-        trainee: the same on every rank, on the CPU or on its device.
+        model_with_loss: the same on every rank, on the CPU or on its device.
         machine: its `parallel` and `recompute` apply.
         team: the processes.
     """
     if machine.recompute:
-        checkpoint_activations(trainee.model)
+        checkpoint_activations(model_with_loss.model)
     if team.size == 1:
-        return trainee
-    choices = team.broadcast(trainee.choices())  # timings on other ranks may choose differently
+        return model_with_loss
+    choices = team.broadcast(model_with_loss.choices())  # timings on other ranks may choose differently
     if not team.is_main:
-        trainee.restore_choices(choices, SystemConfig(), team.device)
-    for part in trainee.modules():
+        model_with_loss.restore_choices(choices, SystemConfig(), team.device)
+    for part in model_with_loss.modules():
         if isinstance(part, nn.Embedding):
             part.sparse = False  # gradients of other ranks are added to a dense table
     if machine.parallel == "fsdp":
@@ -65,13 +65,13 @@ def parallelize(trainee: ModelWithLoss, machine: SystemConfig, team: Distributed
         from torch.distributed.fsdp import fully_shard
 
         mesh = init_device_mesh(team.device.type, (team.size,))
-        for block in blocks_of(trainee.model):
+        for block in blocks_of(model_with_loss.model):
             fully_shard(block, mesh=mesh)
-        fully_shard(trainee, mesh=mesh)
-        return trainee
+        fully_shard(model_with_loss, mesh=mesh)
+        return model_with_loss
     from torch.nn.parallel import DistributedDataParallel
 
-    return DistributedDataParallel(trainee, gradient_as_bucket_view=True)
+    return DistributedDataParallel(model_with_loss, gradient_as_bucket_view=True)
 
 
 def gradient_sync(wrapped_model: nn.Module, last: bool, team: Distributed) -> AbstractContextManager[object]:

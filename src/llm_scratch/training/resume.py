@@ -38,10 +38,10 @@ def resume(run: Trainer, saved: Checkpoint, watcher: Callback) -> str:
     if planned and "row_offsets" not in saved.state:
         run.train_loader.use_whole_window_offsets()
     run.restore(saved)
-    if changed := environment_diff(saved.state, numerics(run.trainee, run.device)):
+    if changed := environment_diff(saved.state, numerics(run.model_with_loss, run.device)):
         watcher.warn(changed)
-    if run.config.machine.precision == "auto" and run.trainee.precision.name != saved.state.get("precision", "float32"):
-        watcher.warn(run.trainee.precision.reason)
+    if run.config.machine.precision == "auto" and run.model_with_loss.precision.name != saved.state.get("precision", "float32"):
+        watcher.warn(run.model_with_loss.precision.reason)
     before, now = old.train.eval_batches, run.config.train.eval_batches
     if before != now and run.last_eval:
         watcher.warn(f"validation losses now use {now or 'all'} batches; until step {run.step:,} they used {before or 'all'}")

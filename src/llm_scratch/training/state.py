@@ -71,13 +71,13 @@ def restore_random(states: dict[str, Any]) -> None:
         np.random.set_state(("MT19937", _words(stored), stored["place"], stored["has_gauss"], stored["gauss"]))
 
 
-def numerics(trainee: ModelWithLoss, device: torch.device) -> dict[str, Any]:
+def numerics(model_with_loss: ModelWithLoss, device: torch.device) -> dict[str, Any]:
     """What determines the rounding of a run, as JSON: stored in checkpoints and compared on resume."""
-    rounding = rounding_fingerprint(device, trainee.matmul_backend)
+    rounding = rounding_fingerprint(device, model_with_loss.matmul_backend)
     here: dict[str, Any] = {"torch": torch.__version__, "device": device.type, "rounding": rounding}
     if device.type == "cpu":
         here["threads"] = torch.get_num_threads()
-    return here | trainee.choices()
+    return here | model_with_loss.choices()
 
 
 def environment_diff(stored: dict[str, Any], here: dict[str, Any]) -> str:

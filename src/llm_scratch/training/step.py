@@ -37,7 +37,7 @@ class StepResult(NamedTuple):
 
 
 def train_step(
-    trainee: nn.Module,
+    model_with_loss: nn.Module,
     optimizer: torch.optim.Optimizer,
     batches: list[tuple[Tensor, Tensor]],
     max_norm: float | None,
@@ -50,7 +50,7 @@ def train_step(
     gradients are averaged.
 
     Args:
-        trainee: `(inputs, targets) -> summed loss`, a `ModelWithLoss`, wrapped or not.
+        model_with_loss: `(inputs, targets) -> summed loss`, a `ModelWithLoss`, wrapped or not.
         optimizer: of the model's parameters.
         batches: (inputs, targets) of this process, each [B, T].
         max_norm: largest gradient norm; larger gradients are scaled down to it. None: no clipping.
@@ -61,11 +61,11 @@ def train_step(
     total = torch.zeros((), device=n_targets.device)
     optimizer.zero_grad(set_to_none=True)
     for number, (inputs, targets) in enumerate(batches, 1):
-        with gradient_sync(trainee, number == len(batches), team):
-            loss = trainee(inputs, targets) / n_targets
+        with gradient_sync(model_with_loss, number == len(batches), team):
+            loss = model_with_loss(inputs, targets) / n_targets
             loss.backward()
         total += loss.detach()
-    norm = full_tensor(nn.utils.clip_grad_norm_(trainee.parameters(), math.inf if max_norm is None else max_norm))
+    norm = full_tensor(nn.utils.clip_grad_norm_(model_with_loss.parameters(), math.inf if max_norm is None else max_norm))
     loss = team.all_reduce_mean(total)
     norm = team.all_reduce_mean(norm)
     good = guard.accept(loss, norm) if guard else is_finite(loss, norm)
@@ -75,7 +75,7 @@ def train_step(
 
 @torch.no_grad()
 def mean_loss(
-    trainee: nn.Module,
+    model_with_loss: nn.Module,
     loader: TokenLoader,
     batches: int | None,
     parts: int = 1,
@@ -84,7 +84,7 @@ def mean_loss(
     """Mean loss in nats per token over a data loader, without dropout; every token has the same weight.
 
     Args:
-        trainee: `(inputs, targets) -> summed loss`.
+        model_with_loss: `(inputs, targets) -> summed loss`.
         loader: of the text.
         batches: how many, spread evenly over one epoch; None: all.
         parts: micro-batches that each process makes of its rows, to fit the memory.
@@ -92,12 +92,12 @@ def mean_loss(
     """
     total = torch.zeros(2, device=team.device)  # nats, tokens
     n = len(loader) if batches is None else min(batches, len(loader))
-    with eval_mode(trainee):
+    with eval_mode(model_with_loss):
         for step in (i * len(loader) // n for i in range(n)):
             inputs, targets = (t.to(team.device) for t in _pad_to_multiple(loader.batch(step), team.size * parts))
             mine = slice(team.rank * parts, (team.rank + 1) * parts)
             for part in zip(inputs.chunk(team.size * parts)[mine], targets.chunk(team.size * parts)[mine]):
-                total += torch.stack([trainee(*part), (part[1] != IGNORE).sum()])
+                total += torch.stack([model_with_loss(*part), (part[1] != IGNORE).sum()])
     nats, n_targets = team.all_reduce_mean(total).tolist()
     return nats / n_targets
 

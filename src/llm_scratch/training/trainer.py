@@ -63,8 +63,8 @@ class Trainer:
     team: Distributed
     tokenizer: Tokenizer
     model: nn.Module
-    trainee: ModelWithLoss
-    wrapped_model: nn.Module  # `trainee`, wrapped by DDP or FSDP
+    model_with_loss: ModelWithLoss
+    wrapped_model: nn.Module  # `model_with_loss`, wrapped by DDP or FSDP
     optimizer: torch.optim.Optimizer
     train_loader: TokenLoader
     val_loader: TokenLoader
@@ -116,7 +116,7 @@ class Trainer:
         batch = self.train_loader.batch(step + self.recovery.shift, team.rank, team.size)
         inputs, targets = (_to_device(part, self.device) for part in batch)
         parts = list(zip(*(part.chunk(micro_batches(cfg, team)) for part in (inputs, targets))))
-        with inject_fault(self.trainee, step + 1):
+        with inject_fault(self.model_with_loss, step + 1):
             result = train_step(self.wrapped_model, self.optimizer, parts, cfg.max_norm, self.guard, team)
         self.in_flight.append(InFlightStep(rate, *_to_host(result)))
 
@@ -195,7 +195,7 @@ class Trainer:
         state = {
             "step": self.step, "steps": self.steps, "tokens": self.tokens, "best": self.best, "last_eval": dict(self.last_eval),
             "random": rng_state(), "guard": self.guard.state(), "trouble": asdict(self.recovery),
-        } | numerics(self.trainee, self.device)  # fmt: skip
+        } | numerics(self.model_with_loss, self.device)  # fmt: skip
         if not self.train_loader.whole_window_offsets:  # runs from before this key resume with their own rows
             state["row_offsets"] = "remainder"
         if self.text is not None:
@@ -219,7 +219,7 @@ class Trainer:
             restore_optimizer(self.model, self.optimizer, {name: full})
         restore_random(saved.state["random"])
         stored = {"precision": "float32"} | saved.state  # the first format did not store it
-        self.trainee.restore_choices(stored, self.config.machine, self.device)
+        self.model_with_loss.restore_choices(stored, self.config.machine, self.device)
         if "guard" in saved.state:
             self.guard.restore(saved.state["guard"])
         self.recovery = RecoveryState(**saved.state.get("trouble", {}))
