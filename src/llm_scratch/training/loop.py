@@ -154,16 +154,16 @@ def train(
             if team.is_main:
                 checkpoint.check_disk_space(folder, run.checkpoint_bytes)
             logger = RunLogger(config, folder, run.step, run.device, team.size, watcher.warn) if team.is_main else NullLogger()
-            with logger as records, stop_signals() as stop:
+            with logger, stop_signals() as stop:
                 watcher.started(run, resumed)
                 if extension:
                     watcher.note(extension)
-                with CheckpointWriter(lock, watcher.warn) if lock else nullcontext() as saves:
+                with CheckpointWriter(lock, watcher.warn) if lock else nullcontext() as writer:
                     try:
-                        _loop(run, records, watcher, stop, saves)
+                        _loop(run, logger, watcher, stop, writer)
                     except UserError as e:
                         if e.code == DIVERGED:
-                            records.log_metrics({"step": run.step, "tokens": run.tokens, "diverged": 1})
+                            logger.log_metrics({"step": run.step, "tokens": run.tokens, "diverged": 1})
                         raise
                 watcher.finished(run)
         release_ddp(run)
@@ -203,16 +203,16 @@ def _load_latest(run: Trainer, watcher: Callback) -> checkpoint.Checkpoint | Non
     return latest or without_tensors
 
 
-def _loop(run: Trainer, records: RunLogger, watcher: Callback, stop: StopRequest, saves: CheckpointWriter | None) -> None:
+def _loop(run: Trainer, logger: RunLogger, watcher: Callback, stop: StopRequest, writer: CheckpointWriter | None) -> None:
     """Train until the last step, and do after each step what is due."""
     cfg = run.config.train
     stopping = 0
     best = run.best
     if run.step == 0:
-        _evaluate(run, records, watcher)
+        _evaluate(run, logger, watcher)
     run.model.train()
     while run.step < run.steps:
-        forward = _step(run, records, watcher, saves, run.step if stopping else _next_due(cfg, run.step, run.steps))
+        forward = _step(run, logger, watcher, writer, run.step if stopping else _next_due(cfg, run.step, run.steps))
         stopping = stopping or run.team.all_reduce_max(stop.signum)  # a later signal: next step
         if run.in_flight or not forward:  # evaluate and save only with no step in flight
             continue
@@ -222,18 +222,18 @@ def _loop(run: Trainer, records: RunLogger, watcher: Callback, stop: StopRequest
         save = (run.step % cfg.save_every == 0 and not run.recovery.streak) or last or bool(stopping)
         if evaluate or sample or save:
             run.check_finite(dict(run.model.named_parameters()))
-            if not run.team.broadcast(saves is None or saves.wait()):  # the previous save failed
+            if not run.team.broadcast(writer is None or writer.wait()):  # the previous save failed
                 run.best = best
             best = run.best
-        better = evaluate and _evaluate(run, records, watcher)
+        better = evaluate and _evaluate(run, logger, watcher)
         if not run.last_eval_is_finite():
             _report_divergence(run, watcher, ends=last or bool(stopping))
             save = False
         if sample:
             gathered = replace(run, model=run.gathered_model())
-            records.log_sample(gathered, watcher)
+            logger.log_sample(gathered, watcher)
         if save or better:
-            _save(run, records, saves, better, last or bool(stopping))
+            _save(run, logger, writer, better, last or bool(stopping))
         if stopping and not last:
             raise UserError(
                 f"stopped at step {run.step}, saved in {run.folder}; run the same command to resume",
@@ -241,28 +241,28 @@ def _loop(run: Trainer, records: RunLogger, watcher: Callback, stop: StopRequest
             )
 
 
-def _step(run: Trainer, records: RunLogger, watcher: Callback, saves: CheckpointWriter | None, until: int) -> bool:
+def _step(run: Trainer, logger: RunLogger, watcher: Callback, writer: CheckpointWriter | None, until: int) -> bool:
     """Do one step and log it; False if it was one bad step too many, and the run rolled back."""
     cfg = run.config.train
     began = time.perf_counter()
     tokens_before = run.tokens
     row = run.train_step(until)
     if "skipped" in row:
-        records.log_metrics(row)
+        logger.log_metrics(row)
         watcher.warn(f"step {run.step} was skipped: {_describe_bad_step(row)} ({run.recovery.skipped} skipped so far)")
         if run.recovery.streak >= MAX_CONSECUTIVE_BAD:
-            if saves is not None:
-                saves.wait()
+            if writer is not None:
+                writer.wait()
             watcher.warn(run.rollback(_load_latest(run, watcher)))
-            records.truncate_to(run.step)
+            logger.truncate_to(run.step)
             rollback = {"returns": run.recovery.returns, "shift": run.recovery.shift}
-            records.log_metrics({"step": run.step + 1, "tokens": run.tokens, **rollback})
+            logger.log_metrics({"step": run.step + 1, "tokens": run.tokens, **rollback})
             return False
         return True
-    row |= records.timing_fields(run.model, run.tokens - tokens_before, time.perf_counter() - began)
+    row |= logger.timing_fields(run.model, run.tokens - tokens_before, time.perf_counter() - began)
     watcher.step(run, row)
     if run.step % cfg.log_every == 0 or run.step == run.steps:
-        records.log_metrics(row)
+        logger.log_metrics(row)
     return True
 
 
@@ -293,21 +293,21 @@ def _next_due(cfg: TrainConfig, step: int, steps: int) -> int:
     return min(steps, *((step // every + 1) * every for every in intervals))
 
 
-def _save(run: Trainer, records: RunLogger, saves: CheckpointWriter | None, best: bool, last: bool) -> None:
+def _save(run: Trainer, logger: RunLogger, writer: CheckpointWriter | None, best: bool, last: bool) -> None:
     """Write a checkpoint: in the background, unless it is the `last` or memory has no room for a copy."""
     run.check_finite(optimizer_tensors(run.model, run.optimizer))
     copies = not last and should_save_async(run.config.machine.background_save, run.checkpoint_bytes, free_memory())
-    save = run.checkpoint_writer(copies, best, records.flush)
+    save = run.checkpoint_writer(copies, best, logger.flush)
     if last:
-        run.team.broadcast(saves is None or saves.write(save, run.step, last))
-    elif saves is not None:
-        saves.submit(save, run.step, blocking=not copies)
+        run.team.broadcast(writer is None or writer.write(save, run.step, last))
+    elif writer is not None:
+        writer.submit(save, run.step, blocking=not copies)
 
 
-def _evaluate(run: Trainer, records: RunLogger, watcher: Callback) -> bool:
+def _evaluate(run: Trainer, logger: RunLogger, watcher: Callback) -> bool:
     """Evaluate; True if the validation loss is the lowest so far."""
     scores = run.evaluate()
-    records.log_metrics(scores)
+    logger.log_metrics(scores)
     better = scores["val_loss"] < run.best
     run.best = min(run.best, scores["val_loss"])
     watcher.evaluated(run, scores)
