@@ -1,7 +1,8 @@
 """Configuration of a run: model, data, training and system settings; frozen, validated, to and from JSON and YAML.
 
-The command line, the YAML file and the JSON in every checkpoint are all made from these five classes, so a setting
-has one name everywhere. The first seven fields of `ModelConfig` are the keys of the notebooks' dict.
+The command line, the YAML file and the JSON in every checkpoint are all made from these five
+classes, so a setting has one name everywhere. The first seven fields of `ModelConfig` are the keys
+of the notebooks' dict.
 Tests: tests/test_config.py.
 """
 
@@ -25,7 +26,8 @@ T = TypeVar("T")
 class ModelConfig(Mapping[str, Any]):
     """The shape of a model. `cfg.emb_dim` and `cfg["emb_dim"]` both work.
 
-    The first seven fields and their names are the notebooks' dict, key for key. Defaults are GPT-2 "small" (124 M parameters).
+    The first seven fields and their names are the notebooks' dict, key for key. Defaults are GPT-2
+    "small" (124 M parameters).
     """
 
     vocab_size: int = 50257

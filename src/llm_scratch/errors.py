@@ -1,7 +1,7 @@
 """Errors that a user can fix, exit codes, and "did you mean" suggestions.
 
-A `UserError` states what is wrong, what was expected and what to do; the command line prints it as one line
-and exits with its code. Any other exception is a bug and keeps its traceback.
+A `UserError` states what is wrong, what was expected and what to do; the command line prints it as
+one line and exits with its code. Any other exception is a bug and keeps its traceback.
 Tests: tests/test_errors.py.
 """
 
@@ -32,7 +32,8 @@ class UserError(Exception):
 
     Args:
         message: what is wrong, what was expected, what to do; one line.
-        code: the exit code of the command line: 2 usage, 3 data, 4 checkpoint, 5 diverged, 6 out of memory or disk, 130 interrupted.
+        code: the exit code of the command line: 2 usage, 3 data, 4 checkpoint, 5 diverged, 6 out of
+            memory or disk, 130 interrupted.
     """
 
     def __init__(self, message: str, code: int = USAGE) -> None:
@@ -75,7 +76,8 @@ def unknown(kind: str, name: str, known: Iterable[str], code: int = USAGE, exten
         name: the unknown one.
         known: the valid names.
         code: exit code of the command line.
-        extensible: whether a user's Python file may register more names; the error then mentions `--import`.
+        extensible: whether a user's Python file may register more names; the error then mentions
+            `--import`.
 
     Example: `unknown("preset", "verdct", ["verdict", "quickstart"])` reads
     "unknown preset 'verdct'; did you mean 'verdict'?".

@@ -1,6 +1,7 @@
 """Optional packages: what each extra of pyproject.toml enables, and the command to install it.
 
-Messages name the packages themselves: this project's name on a package index may belong to another project.
+Messages name the packages themselves: this project's name on a package index may belong to another
+project.
 Tests: tests/test_extras.py (equal to pyproject.toml).
 """
 

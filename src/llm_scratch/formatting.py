@@ -72,7 +72,8 @@ def format_bytes(number: float) -> str:
 def sanitize(text: str) -> str:
     """Replace characters that a terminal would interpret with U+FFFD.
 
-    Other invisible characters stay: joiners of Persian, Hindi and emoji, variation selectors, direction marks, wide spaces.
+    Other invisible characters stay: joiners of Persian, Hindi and emoji, variation selectors,
+    direction marks, wide spaces.
     """
     return _CONTROL.sub("\ufffd", text)
 

@@ -1,7 +1,8 @@
 """Load a model from any supported format: `model, tokenizer = load("runs/quickstart")`, `load("gpt2")`, `load("hf:org/name")`.
 
-`FORMATS` lists the supported formats with their detection and loader. No code in a file is executed: weights are read from
-safetensors, TensorFlow tensors, or with torch's weights-only unpickler.
+`FORMATS` lists the supported formats with their detection and loader. No code in a file is
+executed: weights are read from safetensors, TensorFlow tensors, or with torch's weights-only
+unpickler.
 Tests: tests/test_loading.py, tests/interop/.
 """
 
@@ -90,19 +91,23 @@ class Format(NamedTuple):
 def load(where: str | Path, device: str = "cpu", dtype: Dtype = "float32", *, n_heads: int | None = None) -> tuple[nn.Module, Tokenizer]:
     """Load a model for inference, and its tokenizer.
 
-    On a CPU this also selects the faster matrix library for float32 (`hardware.matmul_backend`), for
-    the whole process, as torch has no narrower setting: the last bits of the caller's own products may
-    change, not their precision.
+    On a CPU this also selects the faster matrix library for float32 (`hardware.matmul_backend`),
+    for
+    the whole process, as torch has no narrower setting: the last bits of the caller's own products
+    may change, not their precision.
 
     Args:
-        where: a file or folder of a format in `FORMATS` (of a run directory its best checkpoint), or a name: gpt2, gpt2-medium,
-            gpt2-large, gpt2-xl, hf:org/name. Models by name are downloaded once.
+        where: a file or folder of a format in `FORMATS` (of a run directory its best checkpoint),
+            or a name: gpt2, gpt2-medium, gpt2-large, gpt2-xl, hf:org/name. Models by name are
+            downloaded once.
         device: of the weights.
-        dtype: of the weights; "auto" takes the fastest for inference, see `generation.dtype`. A quantized model keeps its own.
-            For inference on a CPU, `model.packed.pack(model)` is faster still; a packed model cannot be trained.
+        dtype: of the weights; "auto" takes the fastest for inference, see `generation.dtype`. A
+            quantized model keeps its own. For inference on a CPU, `model.packed.pack(model)` is
+            faster still; a packed model cannot be trained.
         n_heads: attention heads per layer, which the notebooks' files do not contain.
     Raises:
-        UserError: no model there, or it is corrupt or needs code to be run (exit code 4); it cannot be downloaded (exit code 3).
+        UserError: no model there, or it is corrupt or needs code to be run (exit code 4); it cannot
+            be downloaded (exit code 3).
     """
     loaded = read(where, Options(n_heads=n_heads))
     if torch.device(device).type == "cpu":
@@ -238,8 +243,8 @@ def load_for_training(where: str | Path, cfg: ModelConfig) -> tuple[nn.Module, T
 
     Args:
         where: as for `load`.
-        cfg: the settings to train with: the model's own, except dropout and a context that may be shorter (the last positions
-            are dropped).
+        cfg: the settings to train with: the model's own, except dropout and a context that may be
+            shorter (the last positions are dropped).
     Raises:
         UserError: `cfg` does not fit the weights (exit code 2).
     """

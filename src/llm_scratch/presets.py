@@ -1,6 +1,7 @@
 """Presets: named settings of whole runs. A preset is a function that returns a `RunConfig`; flags and files override settings.
 
-To add one, write a function, then `PRESETS["mine"] = mine` and run `llm-scratch train mine --import mine.py`.
+To add one, write a function, then `PRESETS["mine"] = mine` and run `llm-scratch train mine --import
+mine.py`.
 Tests: tests/test_presets.py.
 """
 

@@ -81,7 +81,8 @@ class RunInfo:
         """Check that the run has metrics.
 
         Args:
-            command: that needs them, such as "plot"; suggested for the run that a quantized model was made from.
+            command: that needs them, such as "plot"; suggested for the run that a quantized model
+                was made from.
         Raises:
             UserError: it has none (exit code 3); states the reason, and what to do if possible.
         """

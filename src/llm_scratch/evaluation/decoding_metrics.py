@@ -1,7 +1,8 @@
 """Metrics of generated text (perplexity, distinct n-grams, overlap with the training text), and trees of likely next tokens.
 
-No single metric tells which text is good: greedy text has the lowest perplexity and repeats itself, text at a high temperature has
-distinct tokens and makes no sense. Compared with the metrics of real text they show in which direction a decoding strategy errs.
+No single metric tells which text is good: greedy text has the lowest perplexity and repeats itself,
+text at a high temperature has distinct tokens and makes no sense. Compared with the metrics of real
+text they show in which direction a decoding strategy errs.
 Tests: tests/evaluation/test_decoding_metrics.py.
 """
 
@@ -30,8 +31,10 @@ class TextMetrics:
 
     Attributes:
         perplexity: of the text under the unmodified model, before any sampler.
-        distinct: for n = 1, 2, 3, the share of n-grams that do not repeat an earlier one; 1 means no repetition.
-        overlap: tokens in the longest run that also occurs in the training text; None if that text is unknown.
+        distinct: for n = 1, 2, 3, the share of n-grams that do not repeat an earlier one; 1 means
+            no repetition.
+        overlap: tokens in the longest run that also occurs in the training text; None if that text
+            is unknown.
     """
 
     perplexity: float
@@ -47,7 +50,8 @@ def perplexity(logprobs: Sequence[float]) -> float:
 def distinct(ids: Ids, n: int) -> float:
     """The share of n-grams that are distinct; nan for a text without any.
 
-    Source: Li et al. 2016, "A Diversity-Promoting Objective Function for Neural Conversation Models", https://arxiv.org/abs/1510.03055.
+    Source: Li et al. 2016, "A Diversity-Promoting Objective Function for Neural Conversation
+    Models", https://arxiv.org/abs/1510.03055.
     """
     ngrams = [tuple(ids[i : i + n]) for i in range(len(ids) - n + 1)]
     return len(set(ngrams)) / len(ngrams) if ngrams else math.nan
@@ -58,7 +62,8 @@ def score(ids: Ids, logprobs: Sequence[float], index: SuffixIndex | None) -> Tex
 
     Args:
         ids: its tokens, without the prompt and without the end-of-text token.
-        logprobs: of each token under the model, in nats; with the end of the text, if the model chose it.
+        logprobs: of each token under the model, in nats; with the end of the text, if the model
+            chose it.
         index: of the training text; None if unknown.
     """
     longest = None if index is None else overlap(index, [ids]).longest

@@ -31,7 +31,8 @@ def loss_floor(config: RunConfig, rows: Iterable[Mapping[str, Any]]) -> Floor | 
 
     Args:
         config: of the run.
-        rows: of its metrics.jsonl; an evaluation has the loss in both units, which gives the bytes per token.
+        rows: of its metrics.jsonl; an evaluation has the loss in both units, which gives the bytes
+            per token.
     """
     if config.data.source.partition(":")[0] != "stories":
         return None

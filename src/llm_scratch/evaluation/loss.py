@@ -2,7 +2,8 @@
 
 Every token but the first is scored exactly once, including the last, shorter window.
 Tests: tests/evaluation/test_loss.py.
-Source: bits per byte as in Gao et al. 2020, "The Pile", https://arxiv.org/abs/2101.00027, section 3.1.
+Source: bits per byte as in Gao et al. 2020, "The Pile", https://arxiv.org/abs/2101.00027, section
+3.1.
 """
 
 from __future__ import annotations
@@ -71,18 +72,22 @@ def evaluate_tokens(
 ) -> Loss:
     """The exact loss of a model on a sequence of token ids.
 
-    The sequence is split into windows. A token is predicted from the earlier tokens of its window, so the first tokens of a window
-    have little context. With a `stride` below `context_length` windows overlap, and each token is scored with the most context.
+    The sequence is split into windows. A token is predicted from the earlier tokens of its window,
+    so the first tokens of a window have little context. With a `stride` below `context_length`
+    windows overlap, and each token is scored with the most context.
 
     Args:
         model: as `decode.generate` takes it; in eval mode during the call.
-        ids: at least 2; a memory-mapped array is read window by window. The first id is not scored, as it has no context.
+        ids: at least 2; a memory-mapped array is read window by window. The first id is not scored,
+            as it has no context.
         context_length: tokens in a window (default: the context of the model).
         batch_size: windows at once; fewer if their logits would exceed `MAX_LOGITS`.
-        stride: tokens from one window to the next, at most `context_length` (default: windows do not overlap).
+        stride: tokens from one window to the next, at most `context_length` (default: windows do
+            not overlap).
         tokenizer: for `n_bytes`, from `decode_bytes`. An end-of-text token adds nats and no byte.
     Raises:
-        UserError: fewer than 2 ids, an id outside the vocabulary (code 3), or a size that is not at least 1.
+        UserError: fewer than 2 ids, an id outside the vocabulary (code 3), or a size that is not at
+            least 1.
     """
     n_targets = len(ids) - 1
     if n_targets < 1:
@@ -113,7 +118,8 @@ def evaluate_text(
 ) -> Loss:
     """The exact loss of a model on a text, every byte of it: the end-of-text token, if the tokenizer has one, precedes the text.
 
-    A tokenizer that drops parts of a text (unknown words) makes bits per byte look better than they are.
+    A tokenizer that drops parts of a text (unknown words) makes bits per byte look better than they
+    are.
 
     Raises:
         UserError: as `evaluate_tokens`; special tokens in the text are read as plain text.

@@ -1,10 +1,12 @@
 """Measure memorization: how much generated text occurs word for word in the training text.
 
-Two texts of one kind share runs of tokens without copying ("once upon a time"), so the share is only meaningful compared with that of
-validation text, which the model was not trained on. `SuffixIndex` finds runs, `overlap` counts them.
+Two texts of one kind share runs of tokens without copying ("once upon a time"), so the share is
+only meaningful compared with that of validation text, which the model was not trained on.
+`SuffixIndex` finds runs, `overlap` counts them.
 Tests: tests/evaluation/test_memorization.py (equal to a plain search).
-Source: Carlini et al. 2022, "Quantifying Memorization Across Neural Language Models", https://arxiv.org/abs/2202.07646, section 3; suffix
-array by doubling, Manber and Myers 1993, https://doi.org/10.1137/0222058, with a numpy sort in each round.
+Source: Carlini et al. 2022, "Quantifying Memorization Across Neural Language Models",
+https://arxiv.org/abs/2202.07646, section 3; suffix array by doubling, Manber and Myers 1993,
+https://doi.org/10.1137/0222058, with a numpy sort in each round.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ Ids = Sequence[int] | Tokens
 def suffix_array(ids: Ids) -> np.ndarray:
     """The suffix array: positions of a text in the lexicographic order of their suffixes. [n] -> [n].
 
-    Sorted by one token first, then by two, four, eight ...: the order of the second half is known from the round before.
+    Sorted by one token first, then by two, four, eight ...: the order of the second half is known
+    from the round before.
     """
     rank = np.unique(np.asarray(ids), return_inverse=True)[1].astype(np.int64)
     length = 1
@@ -55,7 +58,8 @@ class SuffixIndex:
     """A suffix array of a text, to find runs of tokens quickly, however long the text is.
 
     Args:
-        ids: the token ids of the text, none below 0; at most the first `MAX_INDEX_TOKENS` are indexed.
+        ids: the token ids of the text, none below 0; at most the first `MAX_INDEX_TOKENS` are
+            indexed.
     Attributes:
         n_tokens: number of indexed tokens.
     Raises:
@@ -72,8 +76,9 @@ class SuffixIndex:
     def matches(self, rows: Sequence[Ids]) -> list[np.ndarray]:
         """For each position of each row, the length of the longest run from there that occurs in the text.
 
-        All positions are searched at once. Suffixes that begin with the same tokens are adjacent in `order`: each position keeps such
-        a range, and every further token narrows it until it is empty.
+        All positions are searched at once. Suffixes that begin with the same tokens are adjacent in
+        `order`: each position keeps such a range, and every further token narrows it until it is
+        empty.
         """
         parts = [np.append(np.asarray(row, dtype=np.int64), SEPARATOR) for row in rows]
         tokens = np.concatenate([np.empty(0, dtype=np.int64), *parts])
@@ -105,9 +110,11 @@ class Overlap:
 
     Attributes:
         run: the longest shared run of tokens.
-        n_windows: windows of `WINDOW` tokens (or the requested number), one at every position of the texts.
+        n_windows: windows of `WINDOW` tokens (or the requested number), one at every position of
+            the texts.
         n_found: windows that occur in the training text.
-        stderr: standard error of `share`, from the spread between texts, since adjacent windows overlap.
+        stderr: standard error of `share`, from the spread between texts, since adjacent windows
+            overlap.
     """
 
     run: tuple[int, ...]
@@ -131,8 +138,8 @@ def overlap(index: SuffixIndex, rows: Sequence[Ids], window: int = WINDOW) -> Ov
 
     Rows shorter than a window have no window, but may have the longest run.
 
-    The standard error is that of a ratio of sums (Cochran 1977, "Sampling Techniques", section 6.4);
-    it is nan for fewer than two rows with a window.
+    The standard error is that of a ratio of sums (Cochran 1977, "Sampling Techniques", section
+    6.4); it is nan for fewer than two rows with a window.
 
     Raises:
         UserError: a window below 1.
@@ -153,8 +160,9 @@ def overlap(index: SuffixIndex, rows: Sequence[Ids], window: int = WINDOW) -> Ov
 def sample_passages(ids: Ids, n: int, length: int, start_id: int | None, seed: int, min_tokens: int = 2) -> list[np.ndarray]:
     """Random passages of a text, each of `length` tokens.
 
-    For a model trained on one document per row (it has a `start_id`) a passage is the beginning of a document with its `start_id`;
-    it is as short as the document, and documents of fewer than `min_tokens` tokens are left out.
+    For a model trained on one document per row (it has a `start_id`) a passage is the beginning of
+    a document with its `start_id`; it is as short as the document, and documents of fewer than
+    `min_tokens` tokens are left out.
 
     Returns:
         At most n rows; fewer if a text has fewer documents.

@@ -59,9 +59,11 @@ class SkillResults:
 
     Attributes:
         bits_per_byte: of the model on the stories.
-        floor_bits_per_byte: entropy of the same stories, the lowest loss that a model can reach on average.
+        floor_bits_per_byte: entropy of the same stories, the lowest loss that a model can reach on
+            average.
         scores: one for each skill.
-        examples: a question of each skill with the model's answers; none in files of older versions.
+        examples: a question of each skill with the model's answers; none in files of older
+            versions.
         step: optimizer steps of the run at the measurement; None in files of older versions.
     """
 

@@ -1,7 +1,8 @@
 """Measure what a model has learned from the stories: accuracy of each skill against chance, and distance to the entropy.
 
-A probe is right if the true answer is more probable than every wrong answer of the same kind, for example " Lily" than " Tom" after
-"Where is the kite,". Stories with seeds from `HELD_OUT` on are never trained on.
+A probe is right if the true answer is more probable than every wrong answer of the same kind, for
+example " Lily" than " Tom" after "Where is the kite,". Stories with seeds from `HELD_OUT` on are
+never trained on.
 Tests: tests/evaluation/test_skills.py.
 """
 
@@ -112,8 +113,9 @@ def story_bits_per_byte(
 ) -> tuple[float, float]:
     """The model's bits per byte on validation stories, and the entropy of the same stories.
 
-    A story is scored as end-of-text, story, end-of-text: every token of the story and its end count, which is what its probability
-    under the grammar covers. The entropy is the lowest loss that a model can reach on average.
+    A story is scored as end-of-text, story, end-of-text: every token of the story and its end
+    count, which is what its probability under the grammar covers. The entropy is the lowest loss
+    that a model can reach on average.
 
     Returns:
         (bits per byte of the model, entropy in bits per byte).

@@ -1,6 +1,7 @@
 """Store the settings chosen for a text, with the request and the reasons, in a run directory.
 
-The same command finds them there, so a run resumes with its settings instead of timing the machine again.
+The same command finds them there, so a run resumes with its settings instead of timing the machine
+again.
 Tests: tests/planning/test_choose_run.py.
 """
 

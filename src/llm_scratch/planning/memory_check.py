@@ -1,7 +1,7 @@
 """Reject a run that cannot fit into memory, before any work.
 
-A lower bound is checked first; if it comes close, the memory is estimated. Both count only tensors, so a
-rejected run cannot fit, but an accepted one may still be too large.
+A lower bound is checked first; if it comes close, the memory is estimated. Both count only tensors,
+so a rejected run cannot fit, but an accepted one may still be too large.
 Tests: tests/planning/test_memory_check.py.
 """
 

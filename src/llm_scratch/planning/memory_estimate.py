@@ -1,7 +1,8 @@
 """Estimate the memory of a run: trace one training step and one evaluation with tensors without content.
 
-Nothing is computed or allocated, so a model of any size takes about a second on any machine. The model's own
-code runs, so everything it keeps for the backward pass is counted, for every architecture and optimizer.
+Nothing is computed or allocated, so a model of any size takes about a second on any machine. The
+model's own code runs, so everything it keeps for the backward pass is counted, for every
+architecture and optimizer.
 Tests: tests/planning/test_memory_estimate.py (equal to the bytes of a real step).
 """
 

@@ -1,7 +1,7 @@
 """Predict a run before it starts: parameters, FLOPs, memory and time on this machine, and what fits if it does not.
 
-Memory is estimated without allocating (memory_estimate.py); time is measured for about three seconds
-(step_timing.py).
+Memory is estimated without allocating (memory_estimate.py); time is measured for about three
+seconds (step_timing.py).
 Tests: tests/planning/test_plan.py. Accuracy: `python benchmarks/plan.py`.
 """
 
@@ -136,8 +136,8 @@ def make_plan(config: RunConfig, device: torch.device, corpus: Corpus | None = N
     Args:
         config: the run.
         device: of the computation.
-        corpus: its text, which determines row lengths and the steps of an epoch; without it rows are full,
-            and an epoch is one step.
+        corpus: its text, which determines row lengths and the steps of an epoch; without it rows
+            are full, and an epoch is one step.
         seconds: approximate time for the timing.
     """
     cfg = config.train
@@ -229,8 +229,8 @@ def _save_copy_bytes(config: RunConfig, memory: MemoryEstimate, steps: int, free
 def _fit(config: RunConfig, available: int | None, peak_of: Callable[[RunConfig], int]) -> tuple[int | None, bool, int]:
     """How a run fits into memory: micro-batches (None: not at all), activation checkpointing, and the peak.
 
-    The fewest micro-batches are tried first, as they cost almost nothing; then activation checkpointing,
-    which costs a third of the time.
+    The fewest micro-batches are tried first, as they cost almost nothing; then activation
+    checkpointing, which costs a third of the time.
     """
     cfg = config.train
     machine = config.machine

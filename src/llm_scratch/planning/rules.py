@@ -1,21 +1,27 @@
 """Rules that choose tokenizer, rows, model size and steps for a text and a time budget, each with its reason.
 
-Each rule is a pure function of facts (of the text, and of the speed of this machine) and returns settings with the reason in words.
-`choose_run.py` measures the facts and applies the rules in order.
+Each rule is a pure function of facts (of the text, and of the speed of this machine) and returns
+settings with the reason in words. `choose_run.py` measures the facts and applies the rules in
+order.
 
 Sources of the constants:
 
-- Model size. Hoffmann et al. 2022 (https://arxiv.org/abs/2203.15556) find about 20 tokens per parameter optimal for a given
-  compute. `TOKENS_PER_PARAMETER` is lower, since runs here last minutes and Muon learns fast: 2 MB of English and 60 s of one
-  core give 2.22 bits per byte at 2 tokens per parameter, 2.24 at 9, 2.27 at 0.7 and 2.36 at 0.2.
-- Repetition. Muennighoff et al. 2023 (https://arxiv.org/abs/2305.16264): up to 4 epochs are almost as good as new text; after 40,
-  more epochs gain nothing. So dropout rises with the epochs, and steps end at `MAX_EPOCHS`.
-- Small texts. A story of 20 kB: characters reach 2.45 bits per byte, a vocabulary of 512 tokens 2.65. Without dropout the loss rises
-  after 7 to 13 epochs; with 0.2 it still falls after 40, and a model of four times the parameters gains nothing.
-- Vocabulary. Tao et al. 2024 (https://arxiv.org/abs/2407.13623): larger models deserve larger vocabularies. Here a token should also
-  occur often enough to be learned: `CHARACTERS_PER_TOKEN` characters of text for each. Chinese news is learned as well in characters as
-  in byte pairs (100,000 characters: 2.87 and 2.85; 1.9 M characters: 2.27 and 2.26), so the same limit holds there; 4096 tokens have
-  1.3 of its characters each.
+- Model size. Hoffmann et al. 2022 (https://arxiv.org/abs/2203.15556) find about 20 tokens per
+  parameter optimal for a given compute. `TOKENS_PER_PARAMETER` is lower, since runs here last
+  minutes and Muon learns fast: 2 MB of English and 60 s of one core give 2.22 bits per byte at 2
+  tokens per parameter, 2.24 at 9, 2.27 at 0.7 and 2.36 at 0.2.
+- Repetition. Muennighoff et al. 2023 (https://arxiv.org/abs/2305.16264): up to 4 epochs are almost
+  as good as new text; after 40, more epochs gain nothing. So dropout rises with the epochs, and
+  steps end at `MAX_EPOCHS`.
+- Small texts. A story of 20 kB: characters reach 2.45 bits per byte, a vocabulary of 512 tokens
+  2.65. Without dropout the loss rises after 7 to 13 epochs; with 0.2 it still falls after 40, and a
+  model of four times the parameters gains nothing.
+- Vocabulary. Tao et al. 2024 (https://arxiv.org/abs/2407.13623): larger models deserve larger
+  vocabularies. Here a token should also
+  occur often enough to be learned: `CHARACTERS_PER_TOKEN` characters of text for each. Chinese news
+  is learned as well in characters as in byte pairs (100,000 characters: 2.87 and 2.85; 1.9 M
+  characters: 2.27 and 2.26), so the same limit holds there; 4096 tokens have 1.3 of its characters
+  each.
 
 Tests: tests/planning/test_rules.py.
 """
@@ -156,7 +162,8 @@ def choose_size(n_train: float, speed: Callable[[tuple[int, int]], tuple[int, fl
 
     Args:
         n_train: tokens of training text.
-        speed: (layers, width) -> (parameters, tokens per second here); called for few sizes, since it may measure.
+        speed: (layers, width) -> (parameters, tokens per second here); called for few sizes, since
+            it may measure.
         seconds: for training.
     """
     best, reason = SIZES[0], "no larger one is tried"

@@ -1,8 +1,8 @@
 """Estimate the time of a training step on this machine, from a few seconds of real steps.
 
-A model that is fast enough is timed itself. Otherwise a scaled-down one is: one and two of its layers, some
-of its rows, part of its vocabulary. The difference is the cost of a layer, the rest that of head and
-embeddings; both are scaled up.
+A model that is fast enough is timed itself. Otherwise a scaled-down one is: one and two of its
+layers, some of its rows, part of its vocabulary. The difference is the cost of a layer, the rest
+that of head and embeddings; both are scaled up.
 Tests: tests/planning/test_step_timing.py.
 """
 

@@ -54,7 +54,8 @@ class RunReport:
         lines: the loss chart's.
         floor: of the loss, if the entropy of the text is known.
         findings: check -> its finding.
-        samples: at most `MAX_SAMPLES`, with the first and the last; `n_samples` is the number of all.
+        samples: at most `MAX_SAMPLES`, with the first and the last; `n_samples` is the number of
+            all.
         skills: of a model of the stories.
         plan: the prediction; None for a run without a plan.
         measured: values of the run, under the names of `Plan`.
@@ -166,7 +167,8 @@ def _lines(rows: Sequence[dict[str, float]], floor: Floor | None) -> LossLines:
 def read_samples(run: Path) -> list[Sample]:
     """The samples in samples.md, oldest first.
 
-    A line inside a sample that looks like a heading counts as one only if its step is later than the previous one.
+    A line inside a sample that looks like a heading counts as one only if its step is later than
+    the previous one.
     """
     try:
         text = (run / "samples.md").read_text(encoding="utf-8", errors="replace")

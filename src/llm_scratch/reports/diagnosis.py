@@ -1,8 +1,9 @@
 """Diagnose a run from its loss curve: problems and warnings, with the evidence and what to try.
 
-Each check is a function from a `Curve` to a `Finding`, or to None if the curve is not conclusive. To add one, write it and
-register it in `CHECKS`.
-Tests: tests/reports/test_diagnosis.py (each problem on synthetic curves and on real, badly trained runs; none on healthy ones).
+Each check is a function from a `Curve` to a `Finding`, or to None if the curve is not conclusive.
+To add one, write it and register it in `CHECKS`.
+Tests: tests/reports/test_diagnosis.py (each problem on synthetic curves and on real, badly trained
+runs; none on healthy ones).
 """
 
 from __future__ import annotations

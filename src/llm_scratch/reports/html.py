@@ -33,7 +33,8 @@ def element(tag: str, /, *content: str | Html, **attributes: str | float) -> Htm
     Args:
         tag: name of the element, such as "p".
         content: strings, which are escaped, and elements.
-        attributes: a trailing underscore is dropped (`class_="bar"`), another one becomes a hyphen (`aria_label="loss"`).
+        attributes: a trailing underscore is dropped (`class_="bar"`), another one becomes a hyphen
+            (`aria_label="loss"`).
     """
     pairs = "".join(f' {key.rstrip("_").replace("_", "-")}="{text(str(value))}"' for key, value in attributes.items() if value != "")
     if tag in VOID:

@@ -19,9 +19,9 @@ MAX_BUFFER_BYTES = 2**22  # bytes that may wait for the disk before writing them
 class DurableLog:
     """A text file to append to, which survives failed writes and flushes.
 
-    Everything since the last successful `flush` is kept in memory: after a failed flush it is unknown
-    what reached the disk, so all of it is written again, at the same offset. One thread may flush
-    while another appends; the append does not wait for the disk.
+    Everything since the last successful `flush` is kept in memory: after a failed flush it is
+    unknown what reached the disk, so all of it is written again, at the same offset. One thread may
+    flush while another appends; the append does not wait for the disk.
 
     Args:
         path: the file; text is appended to what it holds.

@@ -1,9 +1,9 @@
 """Write checkpoints in a background thread. Up to two consecutive failures are tolerated.
 
 Training waits only until weights and optimizer state are copied; a thread writes the copy while
-training continues. One save is in progress at a time. Where the copy is small, or memory has no room
-for it, training waits for the disk. So a disk that is full for an hour costs nothing, and one that
-stays full ends the run while its last checkpoint is still recent.
+training continues. One save is in progress at a time. Where the copy is small, or memory has no
+room for it, training waits for the disk. So a disk that is full for an hour costs nothing, and one
+that stays full ends the run while its last checkpoint is still recent.
 Tests: tests/training/test_checkpoint_writer.py, tests/reliability/test_r05_full_disk.py,
 tests/reliability/test_r12_saves.py.
 Source: copy first, then write, as in CheckFreq, Mohan et al. 2021,

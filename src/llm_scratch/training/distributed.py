@@ -1,6 +1,7 @@
 """Distributed training: this process among those of a torchrun job, and collective operations.
 
-`init_distributed` reads what torchrun sets. A process that was started by itself is the only rank of
+`init_distributed` reads what torchrun sets. A process that was started by itself is the only rank
+of
 its job: no communication, and every collective returns its input. Rank 0 writes the run.
 
     torchrun --nproc-per-node 4 -m llm_scratch train gpt2-small
@@ -166,7 +167,8 @@ def init_distributed(device: str | torch.device) -> Iterator[Distributed]:
 def _connect(device: torch.device, rank: int, size: int) -> None:
     """Join the process group; if the other processes take long, say once that this one waits.
 
-    torch waits for up to half an hour inside a call that Ctrl-C does not interrupt, so the call runs in a thread.
+    torch waits for up to half an hour inside a call that Ctrl-C does not interrupt, so the call
+    runs in a thread.
 
     Raises:
         UserError: the environment does not say where to connect, or connecting failed.

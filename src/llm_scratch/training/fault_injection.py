@@ -2,8 +2,9 @@
 
     LLM_SCRATCH_FAULT=step:17:nan,save:20:kill llm-scratch train quickstart
 
-A fault is `place:step:kind`; several are separated by commas. A suffix `@1` limits it to rank 1 of a
-torchrun job. A fault is removed from the variable when it fires, so list it twice to have it twice.
+A fault is `place:step:kind`; several are separated by commas. A suffix `@1` limits it to rank 1 of
+a torchrun job. A fault is removed from the variable when it fires, so list it twice to have it
+twice.
 Tests: tests/training/test_fault_injection.py.
 """
 

@@ -1,8 +1,8 @@
 """Rank and world size of this process, from the environment variables that torchrun sets; imports no torch.
 
-Shells and job scripts may keep such variables after the job that set them. Values that cannot belong
-to a job are reported here, so that they neither silence a training nor make it wait for processes
-that were never started.
+Shells and job scripts may keep such variables after the job that set them. Values that cannot
+belong to a job are reported here, so that they neither silence a training nor make it wait for
+processes that were never started.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ class LaunchedRank:
         rank: its index, from 0.
         size: the world size, how many processes there are.
         local_rank: its index on this machine.
-        leftover: variables that belong to no job and are ignored, as `RANK=1`; "" if there are none.
+        leftover: variables that belong to no job and are ignored, as `RANK=1`; "" if there are
+            none.
     """
 
     rank: int = 0

@@ -1,8 +1,9 @@
 """A model together with its loss, prepared for training on this machine: precision, matmul library, torch.compile.
 
-`ModelWithLoss` is one module from token ids to loss, which is what wrappers (compilers, DDP, FSDP) need.
-Choices that were made by timing and change bits are stored in checkpoints (`ModelWithLoss.choices`)
-and restored when a run resumes (`ModelWithLoss.restore_choices`): timing on another day may differ.
+`ModelWithLoss` is one module from token ids to loss, which is what wrappers (compilers, DDP, FSDP)
+need. Choices that were made by timing and change bits are stored in checkpoints
+(`ModelWithLoss.choices`) and restored when a run resumes (`ModelWithLoss.restore_choices`): timing
+on another day may differ.
 Tests: tests/training/test_model_with_loss.py. Gains: `python benchmarks/train.py`.
 """
 
@@ -167,7 +168,8 @@ def should_compile(wanted: str, work: float, device: torch.device, dtype: torch.
 def compile_problem(device: torch.device) -> str:
     """Why torch.compile does not work on a device, for example a missing C++ compiler; "" if it works.
 
-    Compiles a small function, which takes some seconds. Its size is random, since the compiler caches.
+    Compiles a small function, which takes some seconds. Its size is random, since the compiler
+    caches.
     """
     size = 9 + int.from_bytes(os.urandom(2), "little") % 4096
     x = torch.ones(size, device=device, requires_grad=True)

@@ -48,9 +48,10 @@ def orthogonalize(gradient: Tensor, steps: int = 4) -> Tensor:
 
     Args:
         gradient: [..., rows, columns].
-        steps: iterations; four bring nearly all singular values to between 0.68 and 1.2, a fifth the
-            smallest ones.
-    Source: Jordan et al. 2024, "Muon", https://kellerjordan.github.io/posts/muon/ (with its coefficients).
+        steps: iterations; four bring nearly all singular values to between 0.68 and 1.2, a fifth
+            the smallest ones.
+    Source: Jordan et al. 2024, "Muon", https://kellerjordan.github.io/posts/muon/ (with its
+    coefficients).
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = gradient.shape[-2] > gradient.shape[-1]
@@ -69,9 +70,9 @@ def orthogonalize(gradient: Tensor, steps: int = 4) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Muon (orthogonalized momentum) for groups with `matrix=True`; AdamW for the other groups.
 
-    A matrix [rows, columns] moves by lr x sqrt(max(1, rows / columns)) in every direction of its momentum.
-    As in torch's fused optimizers, a tensor `found_inf` that is not 0 makes a step change nothing,
-    without synchronizing with the GPU.
+    A matrix [rows, columns] moves by lr x sqrt(max(1, rows / columns)) in every direction of its
+    momentum. As in torch's fused optimizers, a tensor `found_inf` that is not 0 makes a step change
+    nothing, without synchronizing with the GPU.
     """
 
     _step_supports_amp_scaling = True  # torch's name for "supports found_inf"

@@ -27,7 +27,8 @@ def panel_figure(runs: Mapping[str, Sequence[Row]], x: str = "step", *, floors: 
     Args:
         runs: name -> rows of metrics.jsonl.
         x: the key of the lower axis, "step", "tokens" or "elapsed".
-        floors: key of a panel -> name of a run -> the lowest value that a model can reach, if it is known.
+        floors: key of a panel -> name of a run -> the lowest value that a model can reach, if it is
+            known.
     Raises:
         UserError: no row has a loss (exit code 3).
     """

@@ -1,14 +1,17 @@
 """Train one model on several processes: data parallel (DDP) or sharded (FSDP2), and activation checkpointing.
 
 DDP: every rank holds the whole model, and gradients are averaged during the backward pass.
-FSDP2: every rank holds an equal shard of all weights, gradients and optimizer state. A block's weights
+FSDP2: every rank holds an equal shard of all weights, gradients and optimizer state. A block's
+weights
 are gathered when it runs, and freed afterwards: N ranks hold 1/N of the state each and communicate
 half as much again as DDP.
-Activation checkpointing: a block keeps only its input for the backward pass and recomputes the rest.
-None of them changes what is computed, only where values are stored.
-Tests: tests/training/test_parallel.py, tests/reliability/test_w04_w06_processes.py. Arithmetic: docs/scale.md.
+Activation checkpointing: a block keeps only its input for the backward pass and recomputes the
+rest. None of them changes what is computed, only where values are stored.
+Tests: tests/training/test_parallel.py, tests/reliability/test_w04_w06_processes.py. Arithmetic:
+docs/scale.md.
 Source: DDP, Li et al. 2020, https://arxiv.org/abs/2006.15704; FSDP, Zhao et al. 2023,
-https://arxiv.org/abs/2304.11277; activation checkpointing, Chen et al. 2016, https://arxiv.org/abs/1604.06174.
+https://arxiv.org/abs/2304.11277; activation checkpointing, Chen et al. 2016,
+https://arxiv.org/abs/1604.06174.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Plot loss curves of runs as PDF, PNG or SVG.
 
-`loss_figure` draws the rows of one or more runs; `read_metrics` reads them from metrics.jsonl. Figures
-are made without pyplot, so they need no display and leave no global state.
+`loss_figure` draws the rows of one or more runs; `read_metrics` reads them from metrics.jsonl.
+Figures are made without pyplot, so they need no display and leave no global state.
 Tests: tests/training/test_plot.py.
-Source of the colors: Okabe and Ito 2008, "Color Universal Design", https://jfly.uni-koeln.de/color/.
+Source of the colors: Okabe and Ito 2008, "Color Universal Design",
+https://jfly.uni-koeln.de/color/.
 """
 
 from __future__ import annotations
@@ -61,10 +62,10 @@ def loss_figure(runs: Mapping[str, Sequence[Row]], x: str = "step", *, floors: M
     """Draw the training and validation loss of one or more runs.
 
     Args:
-        runs: name -> rows, each with `x`, "tokens" and any of `LOSSES`. Without "train_loss", the running
-            mean of "loss" is drawn.
-        x: the key of the lower axis, "step", "tokens" or "elapsed"; the upper axis counts tokens. If the
-            runs have different numbers of tokens per step, "step" becomes "tokens".
+        runs: name -> rows, each with `x`, "tokens" and any of `LOSSES`. Without "train_loss", the
+            running mean of "loss" is drawn.
+        x: the key of the lower axis, "step", "tokens" or "elapsed"; the upper axis counts tokens.
+            If the runs have different numbers of tokens per step, "step" becomes "tokens".
         floors: name of a run -> the lowest loss that a model can reach on its text, if it is known.
     Raises:
         UserError: no row has a loss (exit code 3).

@@ -1,7 +1,7 @@
 """Choose float32 or bfloat16 for matrix products, by timing the model's own matrix shapes on this machine.
 
-A processor may multiply bfloat16 twice as fast as float32, or half as fast. Weights, optimizer state,
-norms and the sums inside every product stay float32.
+A processor may multiply bfloat16 twice as fast as float32, or half as fast. Weights, optimizer
+state, norms and the sums inside every product stay float32.
 Tests: tests/training/test_precision.py. Gains: `python benchmarks/train.py`.
 Source: mixed precision, Micikevicius et al. 2018, https://arxiv.org/abs/1710.03740.
 """
@@ -80,8 +80,8 @@ def can_multiply_bfloat16(device: torch.device) -> bool:
 def bfloat16_speedup(emb_dim: int, device: torch.device) -> float:
     """Speedup of bfloat16 over float32 for the first product of a feed-forward block, casts included.
 
-    On a CPU it is timed on one thread, which is steady on a busy machine too. The result is cached, so
-    that a plan and its run agree.
+    On a CPU it is timed on one thread, which is steady on a busy machine too. The result is cached,
+    so that a plan and its run agree.
     """
     if device.type == "cpu":
         select_matmul_backend()

@@ -56,8 +56,8 @@ def choose_prompt(model: nn.Module, tokenizer: Any, prompt: str, text: Tokens) -
         prompt: the configured one.
         text: the training tokens, [N].
     Returns:
-        (prompt, warning): a prompt "" is the model's start token; a warning "" means that the prompt is
-        `prompt` and fits the context.
+        (prompt, warning): a prompt "" is the model's start token; a warning "" means that the
+        prompt is `prompt` and fits the context.
     """
     if not (problem := prompt_problem(model, tokenizer, prompt)):
         return prompt, _length_warning(model, tokenizer, prompt)

@@ -51,8 +51,8 @@ def resume(run: Trainer, saved: Checkpoint, watcher: Callback) -> str:
 def extend(run: Trainer, old: RunConfig, planned: int) -> str:
     """Extend a restored run beyond the steps it was planned for.
 
-    The optimizer state stays. The learning rate follows the schedule over the new total, so it may rise
-    at once; the loss may rise with it, so the spike detector forgets its recent losses.
+    The optimizer state stays. The learning rate follows the schedule over the new total, so it may
+    rise at once; the loss may rise with it, so the spike detector forgets its recent losses.
 
     Args:
         run: restored from its checkpoint.

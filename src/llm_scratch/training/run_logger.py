@@ -1,7 +1,7 @@
 """Log files of a run (metrics.jsonl, samples.md, config.yaml, env.json, loss plot) and training callbacks.
 
-A row of metrics.jsonl has what was computed, which is the same whenever the run is repeated, and under
-`NONDETERMINISTIC_FIELDS` what it took.
+A row of metrics.jsonl has what was computed, which is the same whenever the run is repeated, and
+under `NONDETERMINISTIC_FIELDS` what it took.
 Tests: tests/training/test_run_logger.py.
 """
 

@@ -1,7 +1,8 @@
 """Tokenizer and text of a resumed run: use the checkpoint's tokenizer, and check that the text is unchanged.
 
 A tokenizer trained again on a changed text has other ids, which mean nothing to the weights. So a
-checkpoint stores its tokenizer and a hash of the text, and both are used before anything is encoded.
+checkpoint stores its tokenizer and a hash of the text, and both are used before anything is
+encoded.
 Tests: tests/training/test_run_text.py.
 """
 

@@ -1,13 +1,15 @@
 """Estimate training on many GPUs: memory, communication, step time and failures.
 
-Every estimate is a product of a few constants, all defined here; docs/scale.md explains them and shows the tables.
+Every estimate is a product of a few constants, all defined here; docs/scale.md explains them and
+shows the tables.
 
     python benchmarks/scale.py
 
 Tests: tests/training/test_scale.py.
-Sources: activations, Korthikanti et al. 2022, https://arxiv.org/abs/2205.05198; sharding, Rajbhandari et al. 2020,
-https://arxiv.org/abs/1910.02054; critical batch size, Kaplan et al. 2020, https://arxiv.org/abs/2001.08361, section 5.1;
-GPU failure rate, Llama 3, https://arxiv.org/abs/2407.21783, section 3.3.4; checkpoint interval, Young 1974 (CACM 17, 9).
+Sources: activations, Korthikanti et al. 2022, https://arxiv.org/abs/2205.05198; sharding,
+Rajbhandari et al. 2020, https://arxiv.org/abs/1910.02054; critical batch size, Kaplan et al. 2020,
+https://arxiv.org/abs/2001.08361, section 5.1; GPU failure rate, Llama 3,
+https://arxiv.org/abs/2407.21783, section 3.3.4; checkpoint interval, Young 1974 (CACM 17, 9).
 """
 
 from __future__ import annotations

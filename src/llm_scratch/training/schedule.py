@@ -1,7 +1,8 @@
 """Learning-rate schedules with warmup: constant, linear and cosine.
 
-A schedule maps the progress after the warmup, 0 to 1, to a factor from 1 (the highest rate) to 0 (the lowest).
-To add one, write `f(done) -> float`, then `SCHEDULES["mine"] = f` and train with `--train.schedule mine`.
+A schedule maps the progress after the warmup, 0 to 1, to a factor from 1 (the highest rate) to 0
+(the lowest). To add one, write `f(done) -> float`, then `SCHEDULES["mine"] = f` and train with
+`--train.schedule mine`.
 Tests: tests/training/test_schedule.py.
 """
 

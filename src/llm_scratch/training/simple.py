@@ -1,7 +1,8 @@
 """The training loop of lesson 4: it fits on one screen and uses plain data loaders.
 
 `training/loop.py` does the same for real runs, with a schedule, clipping, checkpoints and resume.
-Tests: tests/training/test_simple.py and tests/notebooks/test_step4.py. Lesson: lessons/step4_pretraining.py.
+Tests: tests/training/test_simple.py and tests/notebooks/test_step4.py. Lesson:
+lessons/step4_pretraining.py.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ def calc_loss_batch(input_batch: Tensor, target_batch: Tensor, model: nn.Module,
 def calc_loss_loader(data_loader: Iterable[Batch], model: nn.Module, device: torch.device | str, num_batches: int | None = None) -> float:
     """The mean loss over a loader, in nats per token, every token counting the same; nan for an empty loader.
 
-    The notebooks took the mean of the batches' means. The two agree if all batches have the same size; a
-    short last batch had too much weight there. The model stays in its mode.
+    The notebooks took the mean of the batches' means. The two agree if all batches have the same
+    size; a short last batch had too much weight there. The model stays in its mode.
 
     Args:
         data_loader: (inputs, targets), each [B, T].
@@ -91,8 +92,8 @@ def train_model_simple(
         start_context: prompt of the sample after each epoch.
         tokenizer: of the model.
     Returns:
-        (train_losses, val_losses, track_tokens_seen): nats per token at each evaluation, and the tokens
-        trained on by then.
+        (train_losses, val_losses, track_tokens_seen): nats per token at each evaluation, and the
+        tokens trained on by then.
     """
     train_losses: list[float] = []
     val_losses: list[float] = []

@@ -46,8 +46,8 @@ def train_step(
 ) -> StepResult:
     """One optimizer step over micro-batches, weighted by their tokens: N of them equal one large batch.
 
-    So do the micro-batches of all processes: each process divides by the mean number of targets, and
-    gradients are averaged.
+    So do the micro-batches of all processes: each process divides by the mean number of targets,
+    and gradients are averaged.
 
     Args:
         model_with_loss: `(inputs, targets) -> summed loss`, a `ModelWithLoss`, wrapped or not.

@@ -1,6 +1,7 @@
 """Handle Ctrl-C, SIGTERM and SIGHUP during training: finish the current step and save, then stop.
 
-A second Ctrl-C stops at once. A signal that is ignored from the start (as under `nohup`) stays ignored.
+A second Ctrl-C stops at once. A signal that is ignored from the start (as under `nohup`) stays
+ignored.
 Tests: tests/training/test_stop_signals.py, tests/training/test_loop.py,
 tests/reliability/test_r07_signals.py.
 """

@@ -251,9 +251,9 @@ class Trainer:
 def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Copy a tensor to the device; to a GPU asynchronously, from pinned memory, in the order of the steps.
 
-    A step is enqueued while the one before it computes (`Trainer.max_in_flight`), so its batch arrives
-    in time. The tensor is made contiguous first: torch would copy a slice to contiguous memory that
-    is not pinned, and the driver may synchronize with the stream for that.
+    A step is enqueued while the one before it computes (`Trainer.max_in_flight`), so its batch
+    arrives in time. The tensor is made contiguous first: torch would copy a slice to contiguous
+    memory that is not pinned, and the driver may synchronize with the stream for that.
     """
     if device.type != "cuda":
         return tensor.to(device)
@@ -263,7 +263,8 @@ def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
 def _to_host(result: StepResult) -> tuple[StepResult, torch.cuda.Event | None]:
     """Start copying a step's values to the host; the event is reached when they are there.
 
-    Reading them from the GPU later (`.item()`) would wait for the whole stream, and so for the step that was enqueued after this
+    Reading them from the GPU later (`.item()`) would wait for the whole stream, and so for the step
+    that was enqueued after this
     one: the GPU would then be idle until the next one is enqueued.
     """
     if result.loss.device.type != "cuda":

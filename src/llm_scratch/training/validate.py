@@ -29,11 +29,11 @@ def validate(config: RunConfig, run: Path | None = None) -> None:
 
     Args:
         config: the settings.
-        run: its directory; a run with checkpoints has its tokenizer there and no longer needs the file
-            that it came from.
+        run: its directory; a run with checkpoints has its tokenizer there and no longer needs the
+            file that it came from.
     Raises:
-        UserError: an unregistered name (with the nearest one); a model that cannot be built or trained; a
-            missing file.
+        UserError: an unregistered name (with the nearest one); a model that cannot be built or
+            trained; a missing file.
     """
     has_checkpoint = run is not None and any((run / "ckpt").glob("step-*/manifest.json"))
     _validate_data(config, has_checkpoint)
@@ -46,8 +46,8 @@ def validate_training(config: RunConfig) -> None:
     """Check the settings of model and training, not of the text.
 
     Raises:
-        UserError: an unknown architecture, optimizer or schedule; a quantized model; settings that the
-            optimizer rejects.
+        UserError: an unknown architecture, optimizer or schedule; a quantized model; settings that
+            the optimizer rejects.
     """
     _check_registered("architecture", config.model.architecture, MODELS)
     _check_registered("optimizer", config.train.optimizer, OPTIMIZERS)
