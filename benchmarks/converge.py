@@ -74,7 +74,7 @@ def run(config: RunConfig, text: Corpus, every: int, target: float, device: str 
             going.train_step(until)
             seconds += time.perf_counter() - began
             if going.step == until:  # no other step is under way
-                loss = mean_loss(going.learner, going.val_loader, None, team=going.team)
+                loss = mean_loss(going.wrapped_model, going.val_loader, None, team=going.team)
                 curve.append((going.step, round(seconds, 2), round(loss, 4)))
     hit = next((row for row in curve if row[2] <= target), None)
     tokens = config.train.batch_size * config.model.context_length

@@ -68,15 +68,15 @@ def train_and_evaluate(config: RunConfig, setup: Setup, precision: Precision) ->
         model = build(config.model).train()
     if config.machine.recompute:
         checkpoint_activations(model)
-    trainee = ModelWithLoss(model, precision)
+    model_with_loss = ModelWithLoss(model, precision)
     optimizer = OPTIMIZERS[cfg.optimizer](model, cfg)
     ids = random_ids(setup, cfg.batch_size)
     inputs, targets = (part.chunk(cfg.micro_batches) for part in (ids[:, :-1], ids[:, 1:]))
     for _ in range(2):
-        train_step(trainee, optimizer, list(zip(inputs, targets)), cfg.max_norm)
-    trainee.eval()
+        train_step(model_with_loss, optimizer, list(zip(inputs, targets)), cfg.max_norm)
+    model_with_loss.eval()
     with torch.no_grad():
-        trainee(inputs[0], targets[0])
+        model_with_loss(inputs[0], targets[0])
     synchronize(setup.device)
 
 

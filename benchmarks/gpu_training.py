@@ -104,13 +104,13 @@ def ours(
     with torch.device(setup.device):
         model = build(cfg or setup.model).train()
     machine = SystemConfig(precision="bfloat16", compile=compile)  # type: ignore[arg-type]
-    trainee = prepare_for_training(model, machine, setup.device)
+    model_with_loss = prepare_for_training(model, machine, setup.device)
     optimizer = OPTIMIZERS["adamw"](model, TrainConfig(lr=1e-4))
     ids = random_ids(setup, rows)
     batch = [(ids[:, :-1], ids[:, 1:])]
 
     def step() -> None:
-        train_step(trainee, optimizer, batch, 1.0)
+        train_step(model_with_loss, optimizer, batch, 1.0)
 
     return step, {"flops_per_token": flops_per_token(model)}
 

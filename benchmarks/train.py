@@ -46,11 +46,11 @@ def ours(shape: tuple[int, ...], precision: str, device: str) -> tuple[Callable[
     V, T, C, H, layers, B, _ = shape
     cfg = {"vocab_size": V, "context_length": T, "emb_dim": C, "n_heads": H, "n_layers": layers, "drop_rate": 0.1}
     model = GPTModel(cfg | {"qkv_bias": True, "tie_embeddings": True, "init": "gpt2"}).to(device).train()
-    trainee = prepare_for_training(model, SystemConfig(precision=precision), torch.device(device))  # type: ignore[arg-type]
+    model_with_loss = prepare_for_training(model, SystemConfig(precision=precision), torch.device(device))  # type: ignore[arg-type]
     optimizer = OPTIMIZERS["adamw"](model, TrainConfig(lr=1e-4))
     ids = torch.randint(0, V, (B, T + 1), device=device)
     batch = [(ids[:, :-1], ids[:, 1:])]
-    return lambda: train_step(trainee, optimizer, batch, 1.0), trainee.why
+    return lambda: train_step(model_with_loss, optimizer, batch, 1.0), model_with_loss.description
 
 
 def theirs(shape: tuple[int, ...], kept: bool, device: str) -> tuple[Callable[[], Any], str]:

@@ -77,7 +77,7 @@ def train(config: Any, out: str, stop_at: int, **_: Any) -> dict[str, Any]:
     note_rows(said["ids"])
     try:
         run = train(config, out, watcher=Witness(), corpus=text(config))
-        said["wrapped"] = run.learner is not run.trainee
+        said["wrapped"] = run.wrapped_model is not run.model_with_loss
     except Exception as e:
         said |= {"error": str(e), "code": getattr(e, "code", 1), "trace": traceback.format_exc()}
     return said

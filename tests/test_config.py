@@ -88,10 +88,10 @@ def test_numbers_may_be_written_in_any_of_their_ways():
         ({"train": {"epochs": "ten"}}, "setting 'train.epochs' is 'ten'; expected int or nothing"),
         ({"train": {"betas": [0.9]}}, "setting 'train.betas' is [0.9]; expected float and float"),
         ({"train": {"betas": ["a", 1]}}, "setting 'train.betas' is 'a'; expected float"),
-        ({"train": 3}, "setting 'train' holds 3; expected keys like batch_size, betas, decay, epochs"),
+        ({"train": 3}, "setting 'train' is 3; expected keys like batch_size, betas, decay, epochs"),
     ],
 )
-def test_a_mistake_is_named(values, message):
+def test_invalid_setting_is_named(values, message):
     with pytest.raises(UserError) as error:
         from_dict(RunConfig, values)
     assert str(error.value) == message
@@ -119,7 +119,7 @@ def test_a_mistake_is_named(values, message):
         (TrainConfig, {"batch_size": 10, "micro_batches": 4}, "batch_size=10 is not a multiple of micro_batches=4"),
     ],
 )
-def test_a_value_that_cannot_be_is_refused_at_once(cls, values, message):
+def test_impossible_value_is_rejected(cls, values, message):
     with pytest.raises(UserError, match=message):
         cls(**values)
 

@@ -59,7 +59,7 @@ def test_a_damaged_best_gives_the_newest_whole_one_and_a_warning(tmp_path, caplo
     assert "model.safetensors has 100 bytes instead of" in caplog.text
 
 
-def test_all_damaged_is_an_error(tmp_path):
+def test_load_fails_when_all_checkpoints_are_damaged(tmp_path):
     saved(tmp_path, 1)
     os.truncate(tmp_path / "ckpt" / "step-00000001" / "state.json", 3)
     with pytest.raises(UserError, match="all checkpoints of .* are damaged") as error:
@@ -68,7 +68,7 @@ def test_all_damaged_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize("make", ["nothing", "empty folder", "run that saved nothing"])
-def test_nothing_there_says_what_was_expected(tmp_path, make):
+def test_load_error_names_the_supported_formats(tmp_path, make):
     where = tmp_path / "x"
     if make != "nothing":
         where.mkdir()
@@ -76,8 +76,8 @@ def test_nothing_there_says_what_was_expected(tmp_path, make):
         (where / "ckpt").mkdir()
     expected = {
         "nothing": r"no model at .*; expected a checkpoint, a run directory, .*hf:org/name",
-        "empty folder": "is no model that is known; known are a checkpoint, a run directory",
-        "run that saved nothing": "the run has saved nothing yet",
+        "empty folder": "is not a folder of a known model format; supported are a checkpoint, a run directory",
+        "run that saved nothing": "has no checkpoint yet",
     }
     with pytest.raises(UserError, match=expected[make]) as error:
         load(where)
@@ -142,7 +142,7 @@ def test_code_in_a_file_is_refused_and_does_not_run(tmp_path, kind):
     assert not marker.exists()
 
 
-def test_the_bomb_of_the_test_above_does_go_off(tmp_path):
+def test_pickle_of_the_previous_test_does_execute_code(tmp_path):
     pickle.loads(pickle.dumps(Hostile(tmp_path / "it-ran")))
     assert (tmp_path / "it-ran").exists()
 
@@ -159,7 +159,7 @@ def test_the_bomb_of_the_test_above_does_go_off(tmp_path):
     ],
     ids=["empty", "text", "other weights", "a list", "a number", "embedding alone"],
 )
-def test_a_file_of_something_else_is_named(tmp_path, content, message):
+def test_load_error_names_a_file_of_another_kind(tmp_path, content, message):
     path = tmp_path / "model.pth"
     if isinstance(content, bytes):
         path.write_bytes(content)

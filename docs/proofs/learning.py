@@ -96,7 +96,7 @@ def _lengths() -> float:
 
 @row(
     "clipping", "training/step.train_step", "the gradient times longest / length",
-    "training/test_step.py::test_a_gradient_is_measured_and_clipped_to_its_length", 1e-5,
+    "training/test_step.py::test_gradient_norm_is_measured_and_clipped", 1e-5,
 )  # fmt: skip
 def _clipping() -> float:
     ours, batch = GPTModel(CONFIG), (torch.randint(0, 97, (2, 11)), torch.randint(0, 97, (2, 11)))
@@ -121,8 +121,8 @@ def schedule(name: str, test: str, formula: Callable[[float], float]) -> None:
     )
 
 
-schedule("constant", "test_both_ends_and_the_middle", lambda done: 1)
-schedule("linear", "test_both_ends_and_the_middle", lambda done: 1 - done)
+schedule("constant", "test_schedules_at_both_ends_and_the_middle", lambda done: 1)
+schedule("linear", "test_schedules_at_both_ends_and_the_middle", lambda done: 1 - done)
 schedule("cosine", "test_cosine_is_half_a_wave", lambda done: (1 + math.cos(math.pi * done)) / 2)
 
 

@@ -1,7 +1,7 @@
-"""LLM_Scratch: understand, build, train and look inside a GPT; the code that a lesson explains is the code that runs.
+"""LLM_Scratch: build, train, evaluate and inspect a GPT from scratch; the code that the lessons explain is the code that runs.
 
-Read the folders in order and they are one sentence: text -> tokens -> batches -> model -> loss -> checkpoint -> text.
-The names below are loaded when they are first used, so that `import llm_scratch` needs no torch.
+The packages follow the data: text -> tokens -> batches -> model -> loss -> checkpoint -> text.
+The names below are imported on first use, so that `import llm_scratch` needs no torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`python -m llm_scratch` is the command `llm-scratch`."""
+"""Entry point of `python -m llm_scratch`, the same as the command `llm-scratch`."""
 
 import sys
 

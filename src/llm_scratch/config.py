@@ -1,8 +1,9 @@
-"""What a run is: the shape of the model, its text, its training; frozen, checked once, to and from JSON and YAML.
+"""Configuration of a run: model, data, training and system settings; frozen, validated, to and from JSON and YAML.
 
-The command line, the YAML file and the JSON in every checkpoint are all made from these five classes, so a setting
-has one name everywhere. The first seven fields of `ModelConfig` are the keys of the notebooks' dict.
-Proof: tests/test_config.py.
+The command line, the YAML file and the JSON in every checkpoint are all made from these five
+classes, so a setting has one name everywhere. The first seven fields of `ModelConfig` are the keys
+of the notebooks' dict.
+Tests: tests/test_config.py.
 """
 
 from __future__ import annotations
@@ -25,31 +26,32 @@ T = TypeVar("T")
 class ModelConfig(Mapping[str, Any]):
     """The shape of a model. `cfg.emb_dim` and `cfg["emb_dim"]` both work.
 
-    The first seven fields and their names are the notebooks' dict, key for key. Defaults are GPT-2 "small" (124 M parameters).
+    The first seven fields and their names are the notebooks' dict, key for key. Defaults are GPT-2
+    "small" (124 M parameters).
     """
 
     vocab_size: int = 50257
-    """V: how many different tokens there are"""
+    """V: number of tokens in the vocabulary"""
     context_length: int = 1024
-    """how many tokens the model can see at once"""
+    """T: largest number of tokens that the model attends to"""
     emb_dim: int = 768
     """C: width of the residual stream"""
     n_heads: int = 12
-    """H: attention heads a layer; emb_dim is a multiple of it"""
+    """H: attention heads per layer; emb_dim must be a multiple of it"""
     n_layers: int = 12
-    """transformer blocks"""
+    """number of transformer blocks"""
     drop_rate: float = 0.1
-    """share of activations set to 0 while training"""
+    """dropout rate during training"""
     qkv_bias: bool = False
-    """bias of the query, key and value projections (GPT-2's own weights have one)"""
+    """bias in the query, key and value projections (GPT-2's weights have one)"""
     tie_embeddings: bool = False
-    """the output head is the token embedding (GPT-2's own weights; saves V x C parameters)"""
+    """share the token embedding with the output head (as GPT-2 does; saves V x C parameters)"""
     init: Literal["torch", "gpt2", "mimetic"] = "torch"
-    """first weights: "torch" gives the notebooks' printed numbers, "gpt2" is normal(0, 0.02), "mimetic" also lets attention copy at once"""
+    """weight initialization: "torch" as in the notebooks, "gpt2" normal(0, 0.02), "mimetic" also lets attention copy from the start"""
     architecture: str = "gpt"
     """a name in `llm_scratch.model.MODELS`"""
     bits: Literal[32, 8, 4] = 32
-    """of a number in a matrix; `llm-scratch quantize` makes models of 8 and 4, which write and do not learn"""
+    """bits per weight; 8 and 4 (from `llm-scratch quantize`) are inference-only"""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -70,12 +72,12 @@ class ModelConfig(Mapping[str, Any]):
 
     @classmethod
     def of(cls, cfg: Mapping[str, Any]) -> ModelConfig:
-        """This class from itself or from the notebooks' dict; an unknown key is an error with the nearest name."""
+        """Convert the notebooks' dict, or return a `ModelConfig` as it is; an unknown key is an error with the nearest name."""
         return cfg if isinstance(cfg, cls) else from_dict(cls, cfg)
 
     @property
     def n_params(self) -> int:
-        """Trainable numbers, counted by the formula of `gpt` or `modern` and not by building it; your own architectures count as `gpt`."""
+        """Number of trainable parameters, by formula, for `gpt` and `modern`; custom architectures count as `gpt`."""
         C, V = self.emb_dim, self.vocab_size
         if self.architecture == "modern":
             return V * C * (1 if self.tie_embeddings else 2) + self.n_layers * 12 * C * C
@@ -85,20 +87,20 @@ class ModelConfig(Mapping[str, Any]):
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where the text comes from and how it becomes batches."""
+    """The text of a run, its tokenizer and how it becomes batches."""
 
     source: str = "stories"
     """a name in `llm_scratch.data.sources.SOURCES`, with its argument: verdict, stories:20000, file:books/*.txt, shards:FOLDER"""
     tokenizer: str = "bpe"
-    """a name in `llm_scratch.tokenizers.TOKENIZERS`, of which bpe learns model.vocab_size tokens; or a tokenizer.json, its folder, a run"""
+    """a name in `llm_scratch.tokenizers.TOKENIZERS` (bpe is trained to model.vocab_size tokens), a tokenizer.json, its folder, or a run"""
     tokenizer_sample: int | None = None
-    """characters of the training text that bpe learns from, spread over it; None: all"""
+    """characters of the training text to train bpe on, spread over it; None: all"""
     val_fraction: float = 0.1
-    """share of the text kept for validation"""
+    """share of the text for validation"""
     split: Literal["tokens", "characters", "documents"] = "tokens"
-    """what is cut: "tokens" and "characters" (the notebooks) hold out the end of the text, "documents" every so many documents"""
+    """validation split: "tokens" and "characters" (the notebooks) take the end of the text, "documents" evenly spaced documents"""
     order: Literal["shuffled", "documents", "epochs"] = "shuffled"
-    """rows: "shuffled" windows at a new offset each pass, "documents" one document a row, "epochs" the notebooks' loader"""
+    """rows: "shuffled" windows at a new offset each epoch, "documents" one document per row, "epochs" the notebooks' loader"""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -106,90 +108,90 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How the weights are found."""
+    """Optimizer, learning-rate schedule and intervals of the training."""
 
     steps: int = 1000
-    """optimizer steps; with `epochs` set it follows from the data"""
+    """number of optimizer steps; ignored if `epochs` is set"""
     epochs: int | None = None
-    """passes over the data; when set, `steps` follows from it"""
+    """passes over the training data; None: train for `steps`"""
     batch_size: int = 16
-    """rows of context_length tokens in one optimizer step"""
+    """rows of context_length tokens per optimizer step"""
     micro_batches: int = 1
-    """parts that a batch is cut into, to fit the memory; the result is the same"""
+    """gradient accumulation: parts of a batch, to fit the memory; the result is the same"""
     optimizer: str = "adamw"
     """a name in `llm_scratch.training.optim.OPTIMIZERS`"""
     lr: float = 1e-3
-    """highest learning rate"""
+    """peak learning rate"""
     min_lr: float = 0.0
-    """learning rate at the end"""
+    """final learning rate"""
     warmup_steps: int = 0
     """steps over which the learning rate rises from 0"""
     schedule: str = "cosine"
     """a name in `llm_scratch.training.schedule.SCHEDULES`"""
     weight_decay: float = 0.1
-    """pull of the weights towards 0"""
+    """weight decay"""
     decay: Literal["matrices", "all"] = "matrices"
-    """what is pulled: "all" takes norms and biases too, as the notebooks' AdamW does"""
+    """parameters with weight decay: "matrices", or "all" (norms and biases too, as in the notebooks' AdamW)"""
     betas: tuple[float, float] = (0.9, 0.95)
-    """memory of AdamW's two averages"""
+    """AdamW betas: decay rates of the averages of gradient and squared gradient"""
     max_norm: float | None = 1.0
-    """longest gradient; longer ones are scaled down; None: as they are"""
+    """gradient clipping: largest gradient norm; None: off"""
     spike_sigmas: float = 6.0
-    """a step whose loss lies this many standard deviations above the last 128 moves nothing; 0: every loss is taken as it comes"""
+    """skip a step whose loss is this many standard deviations above the last 128; 0: never"""
     rollback_lr: float = 1.0
-    """what the learning rate is multiplied by each time that three bad steps in a row lead back to a checkpoint, e.g. 0.5"""
+    """factor of the learning rate for each rollback, which three bad steps in a row cause, e.g. 0.5"""
     seed: int = 123
-    """of the first weights, the data order and dropout"""
+    """random seed of the initial weights, the data order and dropout"""
     eval_every: int = 100
-    """steps between two looks at the held-out loss, which is also when the best checkpoint is kept"""
+    """steps between evaluations; the best checkpoint is kept at an evaluation"""
     eval_batches: int | None = 8
-    """batches a look takes; None: all of the held-out text"""
+    """batches per evaluation; None: the whole validation text"""
     save_every: int = 500
-    """steps between two checkpoints"""
+    """steps between checkpoints"""
     sample_every: int = 250
-    """steps between two samples; 0: none"""
+    """steps between samples; 0: none"""
     prompt: str = "Once upon a time"
-    """what the samples begin with"""
+    """prompt of the samples"""
     log_every: int = 10
-    """steps between two lines of metrics.jsonl"""
+    """steps between rows of metrics.jsonl"""
 
     def __post_init__(self) -> None:
         check_fields(self)
         if self.batch_size % self.micro_batches:
-            raise UserError(f"batch_size={self.batch_size} is not a multiple of micro_batches={self.micro_batches}")
+            raise UserError(f"batch_size={self.batch_size} is not a multiple of micro_batches={self.micro_batches}; change one of them")
 
 
 @dataclass(frozen=True)
 class SystemConfig:
-    """How the work is done, not what is learned: a run may go on with other values here, on another machine."""
+    """How a run is computed, not what is learned: a resumed run may change these settings."""
 
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """of the matrix products; weights and optimizer stay float32. "auto": bfloat16 where a short trial finds it faster"""
+    """of matrix products; weights and optimizer state stay float32. "auto": bfloat16 if a short timing finds it faster"""
     compile: Literal["auto", "yes", "no"] = "auto"
-    """torch.compile; "auto": where the time it takes comes back within the run"""
+    """torch.compile; "auto": if it saves more time than compiling takes"""
     parallel: Literal["ddp", "fsdp"] = "ddp"
-    """under torchrun: every process holds the whole model, or a share of it"""
+    """under torchrun: every process has the whole model (ddp), or a shard of it (fsdp)"""
     recompute: bool = False
-    """keep no activations inside blocks and compute them again on the way back: less memory, a third more work"""
+    """activation checkpointing: recompute activations inside blocks in the backward pass; less memory, a third more work"""
     background_save: Literal["auto", "yes", "no"] = "auto"
-    """write checkpoints from a copy, while training goes on; "auto": one of over 32 MiB that memory has room for"""
+    """write checkpoints in the background, from a copy; "auto": if larger than 32 MiB and memory has room for it"""
     tensorboard: bool = False
-    """write the curves for TensorBoard too (needs the extra `track`)"""
+    """log to TensorBoard too (needs the extra `track`)"""
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything a run needs; `llm-scratch train PRESET --print-config` prints it, and it lies in every run and checkpoint."""
+    """All settings of a run; stored in every run directory and checkpoint. `llm-scratch train PRESET --print-config` prints them."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     machine: SystemConfig = field(default_factory=SystemConfig)
     start: str = ""
-    """a model whose weights and tokenizer to begin with (`train --from`): gpt2, hf:org/name, a run, a folder; "": fresh ones"""
+    """a model to initialize weights and tokenizer from (`train --from`): gpt2, hf:org/name, a run, a folder; "": random weights"""
 
     def with_model(self, **changes: Any) -> Self:
-        """The same run with fields of its model changed."""
+        """A copy with fields of the model changed."""
         return replace(self, model=replace(self.model, **changes))
 
     def override(self, settings: Iterable[str]) -> RunConfig:
@@ -224,21 +226,21 @@ def _nested(name: str, text: str) -> dict[str, Any]:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """A config as plain dicts, ready for JSON or YAML."""
+    """Convert a config to plain dicts, ready for JSON or YAML."""
     return json.loads(json.dumps(asdict(config)))
 
 
 def from_dict(cls: type[T], values: Mapping[str, Any], base: T | None = None, path: str = "") -> T:
-    """A config from plain dicts; what is not named keeps `base`'s value (or the default).
+    """Make a config from plain dicts; missing keys keep `base`'s value (default: the field's default).
 
     Raises:
-        UserError: a key that does not exist (with the nearest name), or a value of another type.
+        UserError: an unknown key (with the nearest one), or a value of the wrong type.
     """
     hints = get_type_hints(cls)
     known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
     changes: dict[str, Any] = {}
     if not isinstance(values, Mapping):
-        raise UserError(f"setting {path or 'config'!r} holds {values!r}; expected keys like {', '.join(sorted(known)[:4])}")
+        raise UserError(f"setting {path or 'config'!r} is {values!r}; expected keys like {', '.join(sorted(known)[:4])}")
     for key, value in values.items():
         if key not in known:
             raise unknown("setting", f"{path}.{key}".lstrip("."), [f"{path}.{k}".lstrip(".") for k in known])
@@ -255,7 +257,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any], base: T | None = None, pa
 
 
 def _validate_types(hint: Any, value: Any, name: str) -> Any:
-    """`value` as the type that the field says, or a UserError: YAML and JSON hold whatever somebody wrote."""
+    """Convert `value`, from untrusted YAML or JSON, to the type of the field, or raise a `UserError`."""
     options = getattr(hint, "__args__", (hint,))
     if getattr(hint, "__origin__", None) is tuple:
         if isinstance(value, (list, tuple)) and len(value) == len(options):
@@ -271,7 +273,7 @@ def _validate_types(hint: Any, value: Any, name: str) -> Any:
             return value
     elif float in options and isinstance(value, (int, float, str)) and not isinstance(value, bool):
         try:
-            return float(value)  # YAML 1.1 reads 1e-3 as text
+            return float(value)  # YAML 1.1 parses 1e-3 as a string
         except ValueError:
             pass
     elif int in options and isinstance(value, int) and not isinstance(value, bool):
@@ -282,16 +284,16 @@ def _validate_types(hint: Any, value: Any, name: str) -> Any:
 
 
 def config_hash(config: Any) -> str:
-    """Sixteen hex digits that change when any setting of what is learned does; `machine` is not part of that."""
+    """A hash of 16 hex digits of all settings that affect what is learned; `machine` does not."""
     return hashlib.sha256(json.dumps(resume_relevant(to_dict(config)), sort_keys=True).encode()).hexdigest()[:16]
 
 
 OBSERVATION_SETTINGS = frozenset({"eval_every", "eval_batches", "save_every", "sample_every", "prompt", "log_every"})
-"""Fields of `TrainConfig` that decide what is measured, shown and saved, and when; they change no weight."""
+"""Fields of `TrainConfig` for measuring, sampling and saving; they change no weight."""
 
 
 def resume_relevant(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings (as `to_dict` gives them) that decide what is learned: two runs that agree on them are the same run."""
+    """The settings (from `to_dict`) that affect what is learned: runs that agree on them are the same run."""
     kept = {part: values for part, values in settings.items() if part != "machine" and values != ""}
     if "train" in kept:
         kept["train"] = {k: v for k, v in kept["train"].items() if k not in OBSERVATION_SETTINGS}
@@ -299,10 +301,10 @@ def resume_relevant(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_config(path: str | Path, base: RunConfig | None = None) -> RunConfig:
-    """A run's settings from a YAML or JSON file, over `base`.
+    """Read a run's settings from a YAML or JSON file; missing keys keep the values of `base`.
 
     Raises:
-        UserError: no such file, not YAML, an unknown key.
+        UserError: a missing file, invalid YAML, or an unknown key.
     """
     return from_dict(RunConfig, read_yaml(path, USAGE), base or RunConfig())
 

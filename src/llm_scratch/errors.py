@@ -1,8 +1,8 @@
-"""The one kind of error that a user causes, and how to word "did you mean".
+"""Errors that a user can fix, exit codes, and "did you mean" suggestions.
 
-A `UserError` says what was wrong, what was expected and what to do; the command line prints it as one line
-and exits with its code. Everything else that goes wrong is a bug of ours and keeps its traceback.
-Proof: tests/test_errors.py.
+A `UserError` states what is wrong, what was expected and what to do; the command line prints it as
+one line and exits with its code. Any other exception is a bug and keeps its traceback.
+Tests: tests/test_errors.py.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ EXIT_CODES = {
     DIVERGED: "training diverged",
     RESOURCES: "out of memory or disk space",
     INTERRUPTED: "stopped by Ctrl-C; 129 or 143: by SIGHUP or SIGTERM",
-    BROKEN_PIPE: "the reader of the output ended, as in `| head`",
+    BROKEN_PIPE: "output pipe closed by its reader, as in `| head`",
 }
-"""what each exit code of the command line means"""
+"""Exit codes of the command line and their meanings."""
 
 
 class UserError(Exception):
-    """Something the person at the keyboard can mend.
+    """An error that the user can fix.
 
     Args:
-        message: what was wrong, what was expected, what to do; one line.
-        code: the exit code of the command line: 2 usage, 3 data, 4 checkpoint, 5 diverged, 6 out of memory or disk, 130 interrupted.
+        message: what is wrong, what was expected, what to do; one line.
+        code: the exit code of the command line: 2 usage, 3 data, 4 checkpoint, 5 diverged, 6 out of
+            memory or disk, 130 interrupted.
     """
 
     def __init__(self, message: str, code: int = USAGE) -> None:
@@ -41,41 +42,42 @@ class UserError(Exception):
 
 
 MAX_REASON = 200
-"""Characters of another library's message that are passed on."""
+"""Characters of another library's message that are shown."""
 
 
 def one_line(text: str, limit: int | None = None) -> str:
-    """A text as one line without control characters and colors of a terminal; what is over `limit` is cut."""
+    """A text in one line without control characters and terminal colors, truncated to `limit`."""
     text = re.sub(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)", "", text)
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if limit is None or len(line) <= limit else f"{line[: limit - 3].rstrip()}..."
 
 
 def describe_error(error: BaseException, named: bool = False) -> str:
-    """What another library's exception says, for a message of ours: as one line without control characters, cut.
+    """Another library's exception for our messages: one line without control characters, truncated.
 
     Args:
         error: the exception.
-        named: with the name of its class.
+        named: prefix it with the name of its class.
     """
-    said = one_line(str(error), MAX_REASON)
+    message = one_line(str(error), MAX_REASON)
     name = type(error).__name__
-    return f"{name}: {said}" if named and said else said or name
+    return f"{name}: {message}" if named and message else message or name
 
 
 class GenerationWarning(UserWarning):
-    """A text is not what was requested: its prompt did not fit into the context, or it ended early."""
+    """Generated text differs from the request: the prompt did not fit into the context, or the text ended early."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str], code: int = USAGE, extensible: bool = False) -> UserError:
-    """An error for a name that is not in a table, with the nearest name or all of them.
+    """The error for an unknown name, with the nearest known name or all of them.
 
     Args:
-        kind: what the name is of, such as "preset".
+        kind: of the name, such as "preset".
         name: the unknown one.
-        known: names in the table.
+        known: the valid names.
         code: exit code of the command line.
-        extensible: whether a Python file of the user's may add names to the table; the error then names the flag for it.
+        extensible: whether a user's Python file may register more names; the error then mentions
+            `--import`.
 
     Example: `unknown("preset", "verdct", ["verdict", "quickstart"])` reads
     "unknown preset 'verdct'; did you mean 'verdict'?".

@@ -1,6 +1,7 @@
-"""Optional packages: what each extra of pyproject.toml enables, and the command that installs it.
+"""Optional packages: what each extra of pyproject.toml enables, and the command to install it.
 
-Messages name the packages themselves. The name of this project on a package index may belong to someone else.
+Messages name the packages themselves: this project's name on a package index may belong to another
+project.
 Tests: tests/test_extras.py (equal to pyproject.toml).
 """
 
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Extra:
-    """Packages that are needed together, and for what."""
+    """Packages that are installed together, and what they enable."""
 
     enables: str
     packages: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Numbers, times, sizes and command lines as people read them; text made safe to show.
+"""Format numbers, durations, sizes and command lines for people; sanitize text for terminals.
 
 Tests: tests/cli/test_terminal.py, tests/test_formatting.py.
 """
@@ -16,20 +16,19 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 YEAR = 365 * DAY
 MIN_DAYS = 2
-"""days from which hours are no longer counted on"""
+"""days from which minutes are no longer shown"""
 MIN_YEARS = 2
 
-_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What a terminal obeys, or what no stream can write: C0 and C1 controls but for line breaks and tabs, the embeddings,
-overrides and isolates of bidirectional text (they reach beyond the text and reorder what stands after it), and halves of
-surrogate pairs."""
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that a terminal interprets or that cannot be encoded: C0 and C1 controls except line breaks and tabs, the
+embeddings, overrides and isolates of bidirectional text (they reorder the text after them), and surrogates."""
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds in one unit or two: 45 s, 2 min 10 s, 3 h 20 min, 35 days, 2.3 years.
+    """Format seconds in one or two units: 45 s, 2 min 10 s, 3 h 20 min, 35 days, 2.3 years.
 
     Args:
-        seconds: 0 or more; below 1, as tenths.
+        seconds: 0 or more; below 1, tenths are shown.
     """
     if seconds < 0.95:
         return f"{seconds:.1f} s" if seconds >= 0.05 else "0 s"
@@ -53,7 +52,7 @@ def _two_units(seconds: int, large: int, large_unit: str, small: int, small_unit
 
 
 def format_count(number: float) -> str:
-    """A number in five letters or so: 9,999, 12.3k, 1.64 M, 7.2 G, 5 T."""
+    """Format a number in about five characters: 9,999, 12.3k, 1.64 M, 7.2 G, 5 T."""
     for size, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e4, "k")):
         if number >= size:
             scaled = number / (1e3 if unit == "k" else size)
@@ -62,7 +61,7 @@ def format_count(number: float) -> str:
 
 
 def format_bytes(number: float) -> str:
-    """Bytes as memory is counted: 950 B, 12.3 KiB, 1.64 GiB."""
+    """Format bytes in binary units: 950 B, 12.3 KiB, 1.64 GiB."""
     for power, unit in ((3, "GiB"), (2, "MiB"), (1, "KiB")):
         if number >= 1024**power:
             scaled = number / 1024**power
@@ -71,20 +70,20 @@ def format_bytes(number: float) -> str:
 
 
 def sanitize(text: str) -> str:
-    """A model's text with U+FFFD for what a terminal would obey.
+    """Replace characters that a terminal would interpret with U+FFFD.
 
-    All else stays, also what cannot be seen: joiners of Persian, Hindi and emoji, variation selectors, direction marks,
-    wide spaces.
+    Other invisible characters stay: joiners of Persian, Hindi and emoji, variation selectors,
+    direction marks, wide spaces.
     """
-    return _OBEYED.sub("\ufffd", text)
+    return _CONTROL.sub("\ufffd", text)
 
 
 def shell_command(*words: str | Path) -> str:
-    """A command line to copy, spaces in paths quoted: `llm-scratch generate 'my runs/x'`."""
+    """An `llm-scratch` command line to copy, quoted where needed: `llm-scratch generate 'my runs/x'`."""
     return f"llm-scratch {quote(*words)}"
 
 
 def quote(*words: str | Path) -> str:
-    """Words of a command line, each quoted where the shell of this system needs it."""
+    """Quote command-line arguments for the shell of this system."""
     texts = [str(word) for word in words]
     return subprocess.list2cmdline(texts) if sys.platform == "win32" else shlex.join(texts)

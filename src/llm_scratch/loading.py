@@ -1,8 +1,9 @@
-"""One door for every model: `model, tokenizer = load("runs/quickstart")`, `load("gpt2")`, `load("hf:org/name")`, `load("model.pth")`.
+"""Load a model from any supported format: `model, tokenizer = load("runs/quickstart")`, `load("gpt2")`, `load("hf:org/name")`.
 
-`FORMATS` is the table of what is known: how it is recognised, and who reads it. Nothing in a file is run: weights come from safetensors,
-from TensorFlow's plain numbers, or through torch's weights-only reader.
-Proof: tests/test_loading.py, tests/interop/.
+`FORMATS` lists the supported formats with their detection and loader. No code in a file is
+executed: weights are read from safetensors, TensorFlow tensors, or with torch's weights-only
+unpickler.
+Tests: tests/test_loading.py, tests/interop/.
 """
 
 from __future__ import annotations
@@ -37,72 +38,76 @@ from llm_scratch.storage.user_folders import expand_user
 from llm_scratch.tokenizers import TOKENIZERS, CharTokenizer, Tokenizer, load_tokenizer
 
 UNCHECKED_PARAMETERS = 1 << 26
-"""numbers of a model that is built without asking whether its file holds so many"""
+"""parameters up to which a model is built without comparing its config with the size of its file"""
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model as it came: what it is from, and, of the notebooks' files, what its optimizer remembered."""
+    """A loaded model with its tokenizer and, for files of the notebooks, its optimizer state."""
 
     model: nn.Module
     tokenizer: Tokenizer
     optimizer: dict[str, Tensor] = field(default_factory=dict)
-    """under names such as `tok_emb.weight/exp_avg`"""
+    """optimizer state, under names such as `tok_emb.weight/exp_avg`"""
     train: dict[str, Any] = field(default_factory=dict)
-    """settings of TrainConfig that the optimizer had"""
+    """settings of TrainConfig that the optimizer used"""
     assumed: dict[str, Any] = field(default_factory=dict)
-    """what the file does not say and was taken by convention: name -> value, for people"""
+    """values that the file does not contain and that were assumed by convention: name -> value, for people"""
 
 
 class Options(NamedTuple):
-    """What a file may leave open."""
+    """Settings that a file may lack."""
 
     tokenizer: Tokenizer | None = None
     n_heads: int | None = None
     drop_rate: float | None = None
 
     def tokenizer_for(self, folder: Path, vocab_size: int) -> Tokenizer:
-        """The given one, or the folder's, or GPT-2's; it must have no more tokens than the model.
+        """The given tokenizer, or the folder's, or GPT-2's; at most as many tokens as the model.
 
         Raises:
-            UserError: it has more (code 4).
+            UserError: it has more (exit code 4).
         """
         own = any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json"))
-        found = self.tokenizer or (read_tokenizer(folder) if own else TOKENIZERS["gpt2"]([], None))
-        if found.n_vocab > vocab_size:
+        tokenizer = self.tokenizer or (read_tokenizer(folder) if own else TOKENIZERS["gpt2"]([], None))
+        if tokenizer.n_vocab > vocab_size:
             raise UserError(
-                f"the model in {folder} has {vocab_size:,} tokens and the tokenizer {found.n_vocab:,}; name the one that it learned with: "
-                "--tokenizer FOLDER, or chars:FILE with the text that it learned from",
+                f"the model in {folder} has {vocab_size:,} tokens, but the tokenizer has {tokenizer.n_vocab:,}; pass the one that it was "
+                "trained with: --tokenizer FOLDER, or chars:FILE with its training text",
                 CHECKPOINT,
             )
-        return found
+        return tokenizer
 
 
 class Format(NamedTuple):
-    """A kind of file or folder that a model can come in."""
+    """A supported format of model files."""
 
     name: str
-    is_it: Callable[[Path], bool]
+    matches: Callable[[Path], bool]
     read: Callable[[Path, Options], Loaded]
 
 
 def load(where: str | Path, device: str = "cpu", dtype: Dtype = "float32", *, n_heads: int | None = None) -> tuple[nn.Module, Tokenizer]:
-    """A model ready to write, and its tokenizer.
+    """Load a model for inference, and its tokenizer.
 
     On a CPU this also selects the faster matrix library for float32 (`hardware.matmul_backend`),
-    for the whole process, as torch has no narrower setting: the last bits of the caller's own
-    products may change, not their precision.
+    for
+    the whole process, as torch has no narrower setting: the last bits of the caller's own products
+    may change, not their precision.
 
     Args:
-        where: a file or folder of a kind in `FORMATS` (of a run directory its best checkpoint), or a name: gpt2, gpt2-medium,
-            gpt2-large, gpt2-xl, hf:org/name. What is not on this machine is downloaded once.
-        device: where the weights go.
-        dtype: how many bits they have there; "auto" takes what writes fastest, see `generation.precision`. A quantized model keeps its own.
-            To write on a CPU, `model.packed.pack(model)` is worth more still, and its end: it can no longer learn.
-        n_heads: attention heads a layer, which the notebooks' files do not say.
+        where: a file or folder of a format in `FORMATS` (of a run directory its best checkpoint),
+            or a name: gpt2, gpt2-medium, gpt2-large, gpt2-xl, hf:org/name. Models by name are
+            downloaded once.
+        device: of the weights.
+        dtype: of the weights; "auto" takes the fastest for inference, see `generation.dtype`. A
+            quantized model keeps its own. For inference on a CPU, `model.packed.pack(model)` is
+            faster still; a packed model cannot be trained.
+        n_heads: attention heads per layer, which the notebooks' files do not contain.
     Raises:
-        UserError: nothing there, or what is there is damaged or would need code to be run (code 4); it cannot be downloaded (code 3).
+        UserError: no model there, or it is corrupt or needs code to be run (exit code 4); it cannot
+            be downloaded (exit code 3).
     """
     loaded = read(where, Options(n_heads=n_heads))
     if torch.device(device).type == "cpu":
@@ -111,64 +116,67 @@ def load(where: str | Path, device: str = "cpu", dtype: Dtype = "float32", *, n_
 
 
 def read(where: str | Path, options: Options | None = None) -> Loaded:
-    """As `load`, with all that came with the model."""
+    """Load a model like `load`, with everything that came with it."""
     path = expand_user(where)
     if str(where).startswith("hf:"):
         path = from_hub(str(where)[3:])
     options = options or Options()
     for format in FORMATS:
-        if format.is_it(path):
+        if format.matches(path):
             try:
                 loaded = format.read(path, options)
             except OutOfRange as e:
                 raise UserError(f"{path}: {e}", CHECKPOINT) from e
             if options.n_heads not in (None, own := loaded.model.cfg["n_heads"]):  # type: ignore[index]
-                raise UserError(f"{where} has n_heads={own}, not {options.n_heads}; leave the number of heads out", CHECKPOINT)
+                raise UserError(f"{where} has n_heads={own}, not {options.n_heads}; leave n_heads out", CHECKPOINT)
             return loaded
     if str(where) in GPT2:
         return Loaded(*load_named(str(where)))
     if path.exists():
-        what = "no model that is known" if path.is_dir() else "not a kind of file that is known"
-        raise UserError(f"{where} is {what}; known are {supported_formats()}", CHECKPOINT)
+        problem = "not a folder of a known model format" if path.is_dir() else "not a file of a known model format"
+        raise UserError(f"{where} is {problem}; supported are {supported_formats()}", CHECKPOINT)
     raise UserError(f"no model at {where}; expected {supported_formats()}, or a name: {', '.join(GPT2)}, hf:org/name", CHECKPOINT)
 
 
 def supported_formats() -> str:
-    """The kinds of files and folders that are read, for people."""
+    """The supported formats, for people."""
     return ", ".join(format.name for format in FORMATS)
 
 
-def from_checkpoint(found: checkpoint.Checkpoint) -> tuple[nn.Module, Tokenizer]:
-    """The model and tokenizer of a checkpoint that has been read."""
-    config = from_dict(RunConfig, found.config)
-    model = build(check_parameter_count(config.model, found.weights, found.folder))
-    checkpoint.set_weights(model, found.weights, str(found.folder))
-    tokenizer = load_tokenizer(found.folder)
+def from_checkpoint(saved: checkpoint.Checkpoint) -> tuple[nn.Module, Tokenizer]:
+    """The model and tokenizer of a loaded checkpoint."""
+    config = from_dict(RunConfig, saved.config)
+    model = build(check_parameter_count(config.model, saved.weights, saved.folder))
+    checkpoint.set_weights(model, saved.weights, str(saved.folder))
+    tokenizer = load_tokenizer(saved.folder)
     model.start_id = start_id(config.data, tokenizer)  # type: ignore[assignment]
     return model, tokenizer
 
 
 def check_parameter_count(cfg: ModelConfig, weights: Mapping[str, Tensor], where: Path) -> ModelConfig:
-    """The settings, once it is sure that the weights are about as many as they ask for: a small file shall not claim all memory.
+    """Reject a config far larger than its weights, before memory is allocated; returns the config.
 
     Raises:
-        UserError: they are far fewer (code 4).
+        UserError: the weights have far fewer parameters (exit code 4).
     """
-    has = sum(tensor.numel() for tensor in weights.values())
-    if cfg.n_params > max(4 * has, UNCHECKED_PARAMETERS):  # two numbers of 4 bits lie in one; other architectures count otherwise
-        raise UserError(f"{where}: its settings are of a model of {cfg.n_params:,} numbers, and it holds {has:,}", CHECKPOINT)
+    n_values = sum(tensor.numel() for tensor in weights.values())
+    if cfg.n_params > max(4 * n_values, UNCHECKED_PARAMETERS):  # 4-bit weights are stored in pairs; other architectures differ
+        raise UserError(
+            f"{where}: config describes {cfg.n_params:,} parameters, but the file has {n_values:,}; file and config do not match",
+            CHECKPOINT,
+        )
     return cfg
 
 
 def _run(path: Path, options: Options) -> Loaded:
-    found = checkpoint.load_latest(path, log.warning, prefer="best")
-    if found is None:
-        raise UserError(f"no model at {path}: the run has saved nothing yet; `llm-scratch train` goes on with it", CHECKPOINT)
-    return Loaded(*from_checkpoint(found))
+    saved = checkpoint.load_latest(path, log.warning, prefer="best")
+    if saved is None:
+        raise UserError(f"{path} has no checkpoint yet; continue its training with `llm-scratch train`", CHECKPOINT)
+    return Loaded(*from_checkpoint(saved))
 
 
 def _torch_file(path: Path, options: Options) -> Loaded:
-    """A file of torch.save: nanoGPT's, or the notebooks'."""
+    """Load a file of torch.save: nanoGPT's, or the notebooks'."""
     saved = read_torch(path)
     if nanogpt.is_nanogpt(saved):
         model = nanogpt.load_nanogpt(saved, path)
@@ -176,7 +184,7 @@ def _torch_file(path: Path, options: Options) -> Loaded:
     weights = notebook.weights_of(saved, path)
     cfg = notebook.config_of(weights, path, drop_rate=options.drop_rate)
     if (heads := options.n_heads) is None and (heads := notebook.known_heads(cfg)) is not None:
-        log.warning("%s does not say how many attention heads its model has; taken as GPT-2's, %d", path, heads)
+        log.warning("%s does not contain the number of attention heads; assuming GPT-2's, %d", path, heads)
     cfg = replace(cfg, n_heads=heads or 1)
     tokenizer = options.tokenizer_for(path.parent, cfg.vocab_size)
     model = build(check_parameter_count(cfg, weights, path))
@@ -213,14 +221,14 @@ FORMATS = (
     Format("a folder of litgpt (model_config.yaml, lit_model.pth)", litgpt.is_litgpt, _litgpt),
     Format("a .pth file of the notebooks or nanoGPT's ckpt.pt", lambda path: path.is_file(), _torch_file),
 )
-"""What is known, the first that fits is taken."""
+"""The supported formats; the first that matches is used."""
 
 
 def tokenizer_named(words: str) -> Tokenizer:
-    """A tokenizer that a user names: `gpt2`, a folder or file of a tokenizer.json, or `chars:FILE`, a text's characters, as in nanoGPT.
+    """The tokenizer for a command-line value: `gpt2`, a tokenizer.json or its folder, or `chars:FILE` (its characters, as in nanoGPT).
 
     Raises:
-        UserError: there is none (code 3).
+        UserError: there is none (exit code 3).
     """
     kind, _, file = words.partition(":")
     if kind == "chars" and file:
@@ -231,30 +239,32 @@ def tokenizer_named(words: str) -> Tokenizer:
 
 
 def load_for_training(where: str | Path, cfg: ModelConfig) -> tuple[nn.Module, Tokenizer]:
-    """A model to go on training from, and its tokenizer.
+    """Load a model to continue training, and its tokenizer.
 
     Args:
-        where: as `load` takes it.
-        cfg: the settings that it shall have: its own, but for dropout and a context that may be shorter; its last positions are cut off.
+        where: as for `load`.
+        cfg: the settings to train with: the model's own, except dropout and a context that may be
+            shorter (the last positions are dropped).
     Raises:
-        UserError: `cfg` asks for what the weights are not (code 2).
+        UserError: `cfg` does not fit the weights (exit code 2).
     """
     model, tokenizer = load(where, n_heads=cfg.n_heads if Path(where).is_file() else None)
     own = ModelConfig.of(model.cfg)  # type: ignore[arg-type]
     if (T := cfg.context_length) > own.context_length:
         raise UserError(
-            f"{where} knows {own.context_length} positions and context_length={T} asks for more, which nobody taught it; "
-            f"set --model.context-length {own.context_length} or less"
+            f"{where}: context_length={T} exceeds the {own.context_length} positions that the model was trained with; "
+            f"set --model.context-length to {own.context_length} or less"
         )
     free = {"drop_rate": cfg.drop_rate, "init": cfg.init, "context_length": T}
     if own.bits != 32:
         raise UserError(f"{where} is quantized to {own.bits} bits and cannot be trained; use the model that it was made from")
-    if odd := [name for name in own if name not in free and own[name] != cfg[name]]:
+    if mismatches := [name for name in own if name not in free and own[name] != cfg[name]]:
+        name = mismatches[0]
         raise UserError(
-            f"{where} has {odd[0]}={own[odd[0]]} and the settings {odd[0]}={cfg[odd[0]]}; leave it out, or begin with fresh weights"
+            f"{where} has {name}={own[name]}, but the settings have {name}={cfg[name]}; leave it out, or start from random weights"
         )
     with torch.device("meta"):
-        made = build(cfg)
+        target = build(cfg)
     for name, parameter in model.named_parameters():
-        set_parameters(made, {name: parameter.detach()[:T] if name == "pos_emb.weight" else parameter.detach()})
-    return made, tokenizer
+        set_parameters(target, {name: parameter.detach()[:T] if name == "pos_emb.weight" else parameter.detach()})
+    return target, tokenizer

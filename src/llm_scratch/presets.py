@@ -1,7 +1,8 @@
-"""Recipes: a name for a whole run. A preset is a function that returns a `RunConfig`; flags and files change single settings.
+"""Presets: named settings of whole runs. A preset is a function that returns a `RunConfig`; flags and files override settings.
 
-Yours: write a function, then `PRESETS["mine"] = mine` and `llm-scratch train mine --import mine.py`.
-Proof: tests/test_presets.py.
+To add one, write a function, then `PRESETS["mine"] = mine` and run `llm-scratch train mine --import
+mine.py`.
+Tests: tests/test_presets.py.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def quickstart() -> RunConfig:
 
 
 def verdict() -> RunConfig:
-    """The notebooks' step 4: the 124M shape on a short story, ten passes. It learns the story by heart, and that is the lesson."""
+    """The notebooks' step 4: the 124M shape on a short story for ten epochs. It memorizes the story, as the lesson explains."""
     return RunConfig(
         ModelConfig(context_length=256),
         DataConfig(source="verdict", tokenizer="gpt2", val_fraction=0.2, split="characters", order="epochs"),
@@ -35,7 +36,7 @@ def verdict() -> RunConfig:
             epochs=10, batch_size=2, lr=4e-4, min_lr=4e-4, schedule="constant", betas=(0.9, 0.999), max_norm=None,
             eval_every=5, eval_batches=None, save_every=40, sample_every=8, prompt="Every effort moves you", log_every=1,
         ),
-        SystemConfig(precision="float32"),  # as the notebooks: their losses to the sixth digit
+        SystemConfig(precision="float32"),  # as in the notebooks, whose losses it reproduces to six digits
     )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
-"""The range of every numeric setting: one table for settings files, flags, chat's `/set`, and the Python functions.
+"""Valid ranges of all numeric settings: one table for settings files, flags, chat's `/set`, and the Python functions.
 
-`check("temperature", value)` raises a `UserError` of one line: "temperature: nan is out of range; give 0, or 1e-06 to 1e+06".
+`check("temperature", value)` raises a one-line `UserError`: "temperature: nan is out of range; give
+0, or 1e-06 to 1e+06".
 Tests: tests/test_ranges.py.
 """
 
@@ -14,25 +15,25 @@ from typing import Any
 from llm_scratch.errors import UserError
 
 MAX_COUNT = 2**31 - 1
-"""The largest count that every tensor operation takes."""
+"""The largest count that all tensor operations support."""
 MAX_STEPS = 10**12
 MAX_SEED = 2**64 - 1
 """The largest seed of `torch.Generator`."""
 MIN_POSITIVE = 1e-12
-"""The smallest factor: float32 can still multiply and divide by it without ending at 0 or infinity."""
+"""The smallest factor that float32 can multiply and divide by without reaching 0 or infinity."""
 MAX_FACTOR = 1e6
 
 
 @dataclass(frozen=True)
 class Range:
-    """The values that a setting may have: from `least` to `most`.
+    """The valid values of a setting: from `least` to `most`.
 
     Attributes:
         least, most: the bounds.
         whole: only whole numbers.
         open_least, open_most: the bound itself is excluded.
         zero: 0 is allowed too, although it is below `least`.
-        hint: what else to do, such as leaving the setting out.
+        hint: an alternative, such as leaving the setting out.
     """
 
     least: float
@@ -71,8 +72,8 @@ class OutOfRange(UserError):
     """A value that is outside the range of its setting.
 
     Args:
-        name: of the setting, as a key of `RANGES`.
-        value: what was given.
+        name: of the setting, a key of `RANGES`.
+        value: the invalid one.
         allowed: the range.
         shown: the setting as the user wrote it, such as `--train.lr`; "" for `name`.
     """
@@ -82,7 +83,7 @@ class OutOfRange(UserError):
         self.name, self.value, self.allowed = name, value, allowed
 
     def shown_as(self, shown: str) -> OutOfRange:
-        """The same error with the setting as the user wrote it."""
+        """A copy with the setting as the user wrote it."""
         return OutOfRange(self.name, self.value, self.allowed, shown)
 
 
@@ -166,7 +167,7 @@ RANGES: dict[str, Range] = {
     "CompareTokenizers.vocab_size": BPE_VOCAB,
     "PrepareData.vocab_size": BPE_VOCAB,
 }
-"""Name of a setting -> its range; `Class.name` where a command has a narrower one than others."""
+"""Name of a setting -> its range; `Class.name` if a command has a narrower range."""
 
 
 def range_of(name: str, owner: str = "") -> Range | None:
@@ -174,7 +175,7 @@ def range_of(name: str, owner: str = "") -> Range | None:
 
     Args:
         name: the field, such as "lr".
-        owner: the name of its class, which may have a range of its own.
+        owner: the name of its class, which may have its own range.
     Returns:
         None for a setting that is not a number, or is not in the table.
     """
@@ -182,10 +183,10 @@ def range_of(name: str, owner: str = "") -> Range | None:
 
 
 def check(name: str, value: Any, shown: str = "", owner: str = "") -> None:
-    """Refuse a number that is out of the range of its setting; None is a setting that is not set.
+    """Check that a number is in the range of its setting; None means not set.
 
     Args:
-        name: the setting, a key of `RANGES`; any other passes.
+        name: the setting, a key of `RANGES`; other names are not checked.
         value: a number, or several in a tuple or as values of a dict.
         shown: the setting as the user wrote it, such as `--temperature`.
         owner: as in `range_of`.
@@ -198,7 +199,7 @@ def check(name: str, value: Any, shown: str = "", owner: str = "") -> None:
 
 
 def check_in(name: str, value: Any, allowed: Range, shown: str = "") -> None:
-    """`check` with a range that is not in the table.
+    """Check a number against a range that is not in the table.
 
     Raises:
         OutOfRange: names the setting, the value and the range.
@@ -212,7 +213,7 @@ def check_in(name: str, value: Any, allowed: Range, shown: str = "") -> None:
 
 
 def check_fields(config: Any) -> None:
-    """`check` of every field of a dataclass.
+    """Check every field of a dataclass.
 
     Raises:
         OutOfRange: names the first one.

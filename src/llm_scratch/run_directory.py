@@ -1,4 +1,4 @@
-"""What a run directory holds, read from its small files, so that no torch is needed.
+"""Read the small files of a run directory; imports no torch.
 
 Tests: tests/cli/test_folders.py.
 """
@@ -18,7 +18,7 @@ from llm_scratch.formatting import shell_command
 
 @dataclass(frozen=True)
 class RunInfo:
-    """A run directory. `step` of `steps` optimizer steps are in its last checkpoint; `scores` is its last look at held-out text."""
+    """A run directory. `step` and `steps` are of its last checkpoint; `scores` is its last evaluation."""
 
     path: Path
     config: RunConfig
@@ -29,29 +29,29 @@ class RunInfo:
     changed: float
     """seconds since 1970"""
     text: dict[str, Any] = field(default_factory=dict)
-    """which text it was trained on, as its last checkpoint says (`data.corpus.TextFingerprint`)"""
+    """the training text according to its last checkpoint (`data.corpus.TextFingerprint`)"""
     bits: int = 32
-    """of a weight: 8 or 4 in a quantized model, which cannot be trained"""
+    """bits per weight: 8 or 4 in a quantized model, which cannot be trained"""
     origin: str = ""
-    """what a quantized or imported model was made from"""
+    """the source of a quantized or imported model"""
 
     @property
     def preset(self) -> str:
-        """What the run was made from, as its folder's name says: "quickstart" of "2026-07-01-quickstart-2"."""
+        """The preset in the folder's name: "quickstart" of "2026-07-01-quickstart-2"."""
         return re.sub(r"^\d{4}-\d\d-\d\d-|(?<=.)-\d+$", "", self.path.name)
 
     @property
     def description(self) -> str:
-        """What a run is that was not trained here: "gpt2 quantized to 8 bits", "imported from model.pth"; "" for any other."""
+        """How a model was made that was not trained here: "gpt2 quantized to 8 bits", "imported from model.pth"; else ""."""
         if self.bits != 32:
             return f"{self.origin or 'a model'} quantized to {self.bits} bits"
         return f"imported from {self.origin}" if self.origin and not self.step else ""
 
     def check_trainable(self) -> None:
-        """Refuse a quantized model where one is to be trained.
+        """Check that the model is not quantized.
 
         Raises:
-            UserError: it is one (exit code 4).
+            UserError: it is (exit code 4).
         """
         if self.bits != 32:
             instead = self.origin or "the run that it was made from"
@@ -64,7 +64,7 @@ class RunInfo:
 
     @property
     def origin_with_curve(self) -> Path | None:
-        """The run that a quantized model was made from, where it still exists and has a curve."""
+        """The run that a quantized model was made from, if it exists and has metrics."""
         origin = Path(self.origin)
         return origin if self.origin and (origin / "metrics.jsonl").is_file() else None
 
@@ -78,13 +78,13 @@ class RunInfo:
         return f"{self.path} is {self.description} and not trained here yet, so it has no training curve"
 
     def check_has_curve(self, *command: str) -> None:
-        """Refuse a run without metrics, where its curve is needed.
+        """Check that the run has metrics.
 
         Args:
-            command: the words of the command that needs the curve, such as "plot" or "runs", "diagnose"; suggested
-                for the run that a quantized model was made from.
+            command: the words of the command that needs them, such as "plot" or "runs", "diagnose";
+                suggested for the run that a quantized model was made from.
         Raises:
-            UserError: there is no curve (exit code 3); says why, and what to do where something can be done.
+            UserError: it has none (exit code 3); states the reason, and what to do if possible.
         """
         if self.has_curve:
             return
@@ -92,9 +92,10 @@ class RunInfo:
             origin = self.origin_with_curve
             instead = f"; use: {shell_command(*command, origin)}" if origin else ""
             raise UserError(f"{reason}{instead}", DATA)
-        begun = any(self.path.glob("ckpt/step-*"))
-        how = shell_command("train", "--resume", self.path) if begun else "the same train command begins it"
-        raise UserError(f"{self.path} is not trained yet, so it has no training curve; train it: {how}", DATA)
+        has_checkpoint = any(self.path.glob("ckpt/step-*"))
+        resume = f"train it: {shell_command('train', '--resume', self.path)}"
+        advice = resume if has_checkpoint else "run the same train command again"
+        raise UserError(f"{self.path} is not trained yet, so it has no training curve; {advice}", DATA)
 
     @property
     def finished(self) -> bool:
@@ -103,7 +104,7 @@ class RunInfo:
 
 
 def load_run_info(path: Path) -> RunInfo | None:
-    """The run in a folder; None if it is none, or its config.yaml is not readable."""
+    """Read the run in a folder; None if there is none, or its config.yaml is invalid."""
     try:
         config = load_config(path / "config.yaml")
     except UserError:
@@ -126,7 +127,7 @@ def load_run_info(path: Path) -> RunInfo | None:
 
 
 def _state(path: Path) -> dict[str, Any]:
-    """The counters of a run's last checkpoint; nothing if there is none."""
+    """The counters of a run's last checkpoint; {} if there is none."""
     try:
         name = (path / "ckpt" / "latest").read_text(encoding="utf-8").strip()
         state = json.loads((path / "ckpt" / name / "state.json").read_text(encoding="utf-8"))

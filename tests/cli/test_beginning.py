@@ -61,7 +61,7 @@ def test_another_beginning_is_another_run(llm, trained, go_on, tiny):
     assert go_on("--out", "on").code == 0
     again = llm("train", "--config", "on/config.yaml", "--from", "on", "--out", "on")
     assert again.code == 4
-    assert "it begins with " in again.err
+    assert "it starts from " in again.err
     assert "here); choose another --out" in again.err
 
 
@@ -75,7 +75,7 @@ def test_a_shorter_context_cuts_the_positions(go_on, trained):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["--model.context-length", "17"], 2, "knows 16 positions and context_length=17 asks for more, which nobody taught it"),
+        (["--model.context-length", "17"], 2, "context_length=17 exceeds the 16 positions that the model was trained with"),
         (["--model.n-layers", "2"], 2, "has n_layers=1 and the settings n_layers=2; leave it out"),
         (["--model.tie-embeddings"], 0, ""),
         (["--model.no-tie-embeddings"], 2, "has tie_embeddings=True and the settings tie_embeddings=False"),
@@ -121,6 +121,6 @@ def test_the_library_says_the_same(trained):
     made, same = load_for_training(trained, model.cfg)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), made.parameters(), strict=True))
     assert (made.out_head.weight is made.tok_emb.weight) == model.cfg.tie_embeddings
-    with pytest.raises(UserError, match="nobody taught it") as error:
+    with pytest.raises(UserError, match="that the model was trained with") as error:
         load_for_training(trained, type(model.cfg)(**dict(model.cfg) | {"context_length": 99}))
     assert error.value.code == USAGE

@@ -48,7 +48,7 @@ def test_prompt_with_unknown_letters_is_told_before_step_1_and_the_run_ends_well
     said = in_one_line(result.out)
     warning = "warning: samples cannot begin with 'ROMEO:': the character 'R' (U+0052) was not in the training text"
     assert said.index(warning) < said.index("step 0")
-    assert f"they begin with {CHINESE[:8]!r}, and --train.prompt sets another" in said
+    assert f"using {CHINESE[:8]!r}, set another with --train.prompt" in said
     samples = Path("x/samples.md").read_text(encoding="utf-8").partition("## Step 2")[2]
     assert CHINESE[:8] in samples
     assert f"llm-scratch generate x '{CHINESE[:8]}'" in said, "the next command is one that works"
@@ -70,7 +70,7 @@ def test_intervals_and_prompt_may_change_on_resume_and_move_no_bit(llm, tiny, tr
     result = llm(*tiny, *OTHER_VIEW, "--out", "x")
     assert result.code == 0, result.err
     assert "goes on at step 2 of 4" in result.out
-    assert "validation losses are now of 1 batches, those until step 2 of 2" in in_one_line(result.out)
+    assert "validation losses now use 1 batches; until step 2 they used 2" in in_one_line(result.out)
     assert last_weights(Path("x")) == last_weights(trained_once)
     assert yaml.safe_load(Path("x/config.yaml").read_text())["train"]["prompt"] == "hen"
 
@@ -147,7 +147,7 @@ def test_changed_text_is_refused_on_resume_with_the_ways_on(llm, own_text):
         assert "has changed since the run's last checkpoint (2,695 bytes then, 2,702 now); put the old text back to resume" in result.err
         assert "or start a new run from this one: --from x --out NEW" in result.err
     path.write_text(old.replace("hen", "neh"))
-    assert "2,695 bytes then and now, but others" in llm(*words).err
+    assert "still 2,695 bytes, but different ones" in llm(*words).err
     path.write_text(old)
     assert llm(*words).code == 0
 

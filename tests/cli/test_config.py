@@ -39,7 +39,7 @@ def test_every_setting_has_its_word_its_type_and_its_default():
     about = descriptions()
     assert list(about) == list(settings())
     assert {"machine.precision", "start"} <= set(about)
-    assert about["train.lr"] == f"highest learning rate (float, {TrainConfig().lr})"
+    assert about["train.lr"] == f"peak learning rate (float, {TrainConfig().lr})"
     assert about["machine.compile"].endswith("(auto | yes | no, auto)")
     assert about["train.betas"].endswith("(float, float, [0.9, 0.95])")
     assert about["train.epochs"].endswith("(int or null, null)")

@@ -23,10 +23,10 @@ def test_diagnosis_lists_problems_first_with_evidence_and_advice(llm, trained):
     result = llm("runs", "diagnose", trained)
     assert result.code == 0
     words = " ".join(result.out.split())
-    assert "Problems: over-fitting from step 3 on: held-out text gets worse." in words
-    assert "held-out loss 2.40 at step 3, 3.10 at the end; on learned text 2.00 and 0.85" in words
+    assert "Problems: overfitting from step 3 on: the validation loss rises." in words
+    assert "validation loss 2.40 at step 3, 3.10 at the end; training loss 2.00 and 0.85" in words
     assert "→ The `best` checkpoint is from before. Try more text" in words
-    assert words.index("✗ over-fitting") < words.index("✓ first loss")
+    assert words.index("✗ overfitting") < words.index("✓ initial loss")
     assert max(len(line) for line in result.out.splitlines()[1:-1]) <= 80
     assert f"the curve: llm-scratch plot '{trained}'" in result.out
 
@@ -42,8 +42,8 @@ def test_diagnosis_json_has_every_finding(llm, trained):
     write_curve(trained, OVER_FITTING)
     result = json.loads(llm("runs", "diagnose", trained, "--json").out)
     assert result["step"] == 8
-    assert result["findings"]["over-fitting"]["state"] == "ill"
-    assert result["findings"]["first loss"].keys() == {"state", "what", "evidence", "advice"}
+    assert result["findings"]["overfitting"]["state"] == "problem"
+    assert result["findings"]["initial loss"].keys() == {"state", "summary", "evidence", "advice"}
 
 
 def test_diagnosis_names_what_is_wrong_with_the_run(llm, trained, tmp_path):

@@ -209,7 +209,7 @@ def test_a_disk_that_is_full_for_metrics(llm, tiny, monkeypatch):
     assert (result.code, result.err.count("\n")) == (6, 1)
     assert "cannot save the checkpoint" in result.err
     assert "cannot write /dev/full: No space left on device (need" in result.err
-    assert result.out.count("it is kept in memory") == 1
+    assert result.out.count("lines are kept in memory") == 1
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs /proc, a folder that nobody can write")

@@ -134,5 +134,5 @@ def test_a_longer_context_is_refused_with_the_reason(llm, where, tmp_path):
     result = train(llm, where, tmp_path, "--model.context-length", str(CONTEXT + 1))
     assert result.code == 2
     said = " ".join(result.err.split())
-    assert f"knows {CONTEXT} positions and context_length={CONTEXT + 1} asks for more, which nobody taught it" in said
+    assert f"context_length={CONTEXT + 1} exceeds the {CONTEXT} positions that the model was trained with" in said
     assert not (tmp_path / "on").exists()

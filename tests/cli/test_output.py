@@ -46,7 +46,7 @@ def test_warnings_of_a_run_reach_stderr(llm, capsys):
     [
         ("generate {run} the --tokens 3 --seed 1", r"the", "tokens/s"),
         ("runs show {run}", r"^run ", "llm-scratch generate"),
-        ("doctor {run}", r"first loss", "see it:"),
+        ("runs diagnose {run}", r"initial loss", "the curve:"),
         ("quantize {run} --out new", r"written: new", "next:"),
         ("tokenizer train file:{text} --vocab-size 260 --out t.json", r"written to t.json", "see it:"),
         ("import {run} --out new", r"new: 4,160 parameters", "next"),

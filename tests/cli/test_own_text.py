@@ -157,7 +157,7 @@ def test_a_text_that_changed_is_not_resumed_with(llm, books, stopped_after_one_s
 def test_a_run_of_a_preset_is_not_overwritten(llm, books, trained):
     result = llm("train", "text", "books", *FEW, "--out", trained)
     assert result.code == 4
-    assert "holds a run with other settings" in result.err
+    assert "has a run with other settings" in result.err
 
 
 def test_print_config_prints_settings_that_train_takes_and_the_reasons(llm, books):

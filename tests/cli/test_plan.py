@@ -144,7 +144,7 @@ def test_train_refuses_a_batch_of_a_million_rows_before_its_text_is_read(llm, ti
     monkeypatch.setattr("llm_scratch.planning.memory_check.free_memory", lambda device: 2**28)
     result = llm(*tiny, "--train.batch-size", "1000000", "--out", tmp_path / "run")
     assert (result.code, result.err.count("\n")) == (RESOURCES, 1)
-    assert "give a smaller --train.batch-size" in result.err
+    assert "use a smaller --train.batch-size" in result.err
     assert "text:" not in result.out
     assert not (tmp_path / "run").exists()
 

@@ -27,9 +27,11 @@ ROW = {
 SCORES = {"val_loss": 2.25, "train_loss": 2.125, "val_bits_per_byte": 0.75}
 
 
-def a_run(folder, step=10, steps=100, why=""):
-    trainee = SimpleNamespace(why=why)
-    return SimpleNamespace(folder=folder, step=step, steps=steps, tokens=step * 768, last_eval=SCORES, trainee=trainee, config=RunConfig())
+def a_run(folder, step=10, steps=100, description=""):
+    model_with_loss = SimpleNamespace(description=description)
+    return SimpleNamespace(
+        folder=folder, step=step, steps=steps, tokens=step * 768, last_eval=SCORES, model_with_loss=model_with_loss, config=RunConfig()
+    )
 
 
 def a_console(terminal=False, width=80):
@@ -39,7 +41,7 @@ def a_console(terminal=False, width=80):
 def test_what_was_chosen_for_the_machine_is_said(tmp_path):
     console = a_console()
     with ProgressDisplay(console) as watch:
-        watch.started(a_run(tmp_path, why="bfloat16: because"), resumed=False)
+        watch.started(a_run(tmp_path, description="bfloat16: because"), resumed=False)
     assert console.file.getvalue() == "products: bfloat16: because\n"
 
 
@@ -212,5 +214,5 @@ def test_a_full_disk_is_told_once_and_the_run_goes_on(tmp_path):
         watch.warn("one")
         watch.warn("two")
     told = [line for line in console.file.getvalue().splitlines() if "No space left on device" in line]
-    assert ["it is kept in memory" in line for line in told] == [True, False]
-    assert "lacks its end" in told[1]
+    assert ["lines are kept in memory" in line for line in told] == [True, False]
+    assert "could not be written" in told[1]

@@ -73,7 +73,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on_to_the_same_bits(llm, tiny, t
     monkeypatch.setattr(ProgressDisplay, "step", stop_after_one)
     stopped = llm(*tiny, "--out", "x")
     assert stopped.code == 130
-    assert stopped.err == "llm-scratch: stopped at step 1, saved in x; the same command goes on from there\n"
+    assert stopped.err == "llm-scratch: stopped at step 1, saved in x; run the same command to resume\n"
     monkeypatch.setattr(ProgressDisplay, "step", step)
     done = llm(*tiny, "--out", "x")
     assert done.code == 0
@@ -183,8 +183,14 @@ def test_skills_that_cannot_be_measured_do_not_spoil_the_training(llm, monkeypat
             "warning: plan not compared: TypeError: {}; to try again: llm-scratch plan x\n",
         ),
         ("llm_scratch.cli.commands.plan.print_plan", "warning: no plan made: TypeError: {}\n"),
-        ("llm_scratch.training.run_logger.plot_runs", "warning: no picture of the losses (TypeError: {}); `llm-scratch plot x` draws it\n"),
-        ("llm_scratch.training.run_logger.stream", "warning: no sample at step 4 (TypeError: {}); `llm-scratch generate x` writes one\n"),
+        (
+            "llm_scratch.training.run_logger.plot_runs",
+            "warning: cannot draw the loss plot (TypeError: {}); `llm-scratch plot x` draws it later\n",
+        ),
+        (
+            "llm_scratch.training.run_logger.stream",
+            "warning: no sample at step 4 (TypeError: {}); `llm-scratch generate x` generates one\n",
+        ),
     ],
 )
 def test_what_is_shown_beside_a_training_does_not_spoil_it(name, said, llm, tiny, monkeypatch, trained_once):
@@ -201,7 +207,7 @@ def test_a_leftover_rank_is_said_and_the_run_is_saved_and_shown(llm, tiny, monke
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     result = llm(*tiny, "--out", "x")
     assert (result.code, result.err) == (0, "")
-    assert "warning: RANK=1 is ignored: no WORLD_SIZE above 1 is set, so this is the only process\n" in result.out
+    assert "warning: RANK=1 is ignored: WORLD_SIZE is not above 1, so this is the only process\n" in result.out
     assert "Done in " in result.out
     assert Path("x/ckpt/step-00000004").is_dir()
 

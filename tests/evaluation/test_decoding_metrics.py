@@ -1,4 +1,4 @@
-"""Numbers beside texts are those of their formulas, and the tree is the model's own probabilities."""
+"""Text metrics equal their formulas, and the tree has the model's own probabilities."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def model(tokenizer):
     return GPTModel(ModelConfig(vocab_size=tokenizer.n_vocab + 3, context_length=32, emb_dim=16, n_heads=2, n_layers=1)).eval()
 
 
-def test_perplexity_of_what_was_written_is_that_of_the_loss(model, tokenizer):
+def test_perplexity_equals_that_of_the_loss(model, tokenizer):
     pieces = list(stream_chunks(model, tokenizer, "h", seed=1, temperature=1.0, max_new_tokens=20, top=0))
     ids = [*tokenizer.encode("h"), *(piece.id for piece in pieces)]
     n = tokenizer.n_vocab
@@ -44,7 +44,7 @@ def test_distinct_counts_runs():
     assert distinct([1, 2, 3, 4], 2) == 1
 
 
-def test_a_text_without_tokens_has_no_numbers():
+def test_metrics_of_an_empty_text_are_nan():
     found = score([], [], None)
     assert math.isnan(found.perplexity)
     assert all(math.isnan(share) for share in found.distinct)
@@ -56,7 +56,7 @@ def test_the_overlap_is_the_longest_run_in_common():
 
 
 @pytest.mark.parametrize("start_id", [None, 0])
-def test_numbers_of_real_text_are_means_over_passages(model, start_id):
+def test_reference_metrics_are_means_over_passages(model, start_id):
     held_out = np.array([0, 1, 2, 3, 0, 4, 5, 6])
     if start_id is not None:
         model.start_id = start_id
@@ -71,7 +71,7 @@ def test_numbers_of_real_text_are_means_over_passages(model, start_id):
 
 
 def test_the_tree_is_the_models_probabilities_step_by_step(model, tokenizer):
-    branches = next_token_tree(model, tokenizer, "the", widths=(3, 2), least=0.0)
+    branches = next_token_tree(model, tokenizer, "the", widths=(3, 2), min_probability=0.0)
     ids = torch.tensor([tokenizer.encode("the")])
     want = model(ids)[0, -1, : tokenizer.n_vocab].softmax(-1).topk(3)
     assert [branch.id for branch in branches] == want.indices.tolist()
@@ -85,15 +85,15 @@ def test_the_tree_is_the_models_probabilities_step_by_step(model, tokenizer):
 
 
 def test_the_tree_leaves_out_what_is_rare_and_ends_where_the_text_ends(model, tokenizer):
-    best = next_token_tree(model, tokenizer, "the", widths=(4, 3, 2), least=0.99)
+    best = next_token_tree(model, tokenizer, "the", widths=(4, 3, 2), min_probability=0.99)
     assert (len(best), len(best[0].branches), len(best[0].branches[0].branches)) == (1, 1, 1)
-    whole = next_token_tree(model, tokenizer, "the", widths=(4, 3), least=0.0)
-    cut = next_token_tree(model, tokenizer, "the", widths=(4, 3), least=0.0, eot=whole[1].id)
+    whole = next_token_tree(model, tokenizer, "the", widths=(4, 3), min_probability=0.0)
+    cut = next_token_tree(model, tokenizer, "the", widths=(4, 3), min_probability=0.0, eot=whole[1].id)
     assert cut[1].branches == ()
     assert (cut[0], cut[2], cut[3]) == (whole[0], whole[2], whole[3])  # as none of them has that token after it
 
 
-def test_a_tree_of_nothing_says_so(model, tokenizer):
+def test_next_token_tree_of_an_empty_prompt_is_an_error(model, tokenizer):
     with pytest.raises(UserError, match="holds no token"):
         next_token_tree(model, tokenizer, "")
 

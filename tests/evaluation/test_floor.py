@@ -1,4 +1,4 @@
-"""The floor of a loss: the entropy of the stories, in bits per byte and for the run's tokens."""
+"""The floor of a loss: the entropy of the stories, in bits per byte and per token of the run."""
 
 from __future__ import annotations
 

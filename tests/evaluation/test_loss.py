@@ -1,4 +1,4 @@
-"""Exact evaluation: every token once, whatever the windows; bits per byte comparable across tokenizers; faults."""
+"""Exact evaluation: every token once for any windows; bits per byte comparable across tokenizers; errors."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def by_formula(model, ids, size, stride):
 
 @pytest.mark.parametrize("n", [2, 3, 8, 9, 10, 17, 18, 44, 45])
 @pytest.mark.parametrize(("size", "stride"), [(8, 8), (8, 3), (8, 1), (5, 5), (5, 4), (1, 1)])
-def test_equals_the_formula_for_every_ragged_end(model, ids, n, size, stride):
+def test_evaluate_tokens_equals_the_formula_for_every_ragged_end(model, ids, n, size, stride):
     want, scored = by_formula(model, ids[:n], size, stride)
     got = evaluate_tokens(model, ids[:n], size, batch_size=3, stride=stride)
     assert got.n_tokens == scored == n - 1
@@ -104,11 +104,11 @@ def test_in_float64_keeps_every_value(dtype):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
-def test_the_batch_size_changes_nothing(model, ids, batch_size):
+def test_evaluate_tokens_does_not_depend_on_the_batch_size(model, ids, batch_size):
     assert evaluate_tokens(model, ids, batch_size=batch_size).nats == pytest.approx(evaluate_tokens(model, ids).nats, rel=1e-6)
 
 
-def test_the_mean_of_batches_would_be_wrong(model, ids):
+def test_evaluate_tokens_differs_from_the_mean_of_batches(model, ids):
     """Five windows of 8 and one of 4: what the notebooks' calc_loss_loader gives when the last batch is short."""
     ids = ids[:45]
     parts = [by_formula(model, ids[i : i + 9], 8, 8) for i in range(0, 44, 8)]
@@ -118,17 +118,17 @@ def test_the_mean_of_batches_would_be_wrong(model, ids):
     assert abs(mean_of_means - exact) > 1e-3
 
 
-def test_memory_is_bounded_by_smaller_batches(model, ids, monkeypatch):
+def test_evaluate_tokens_bounds_memory_by_smaller_batches(model, ids, monkeypatch):
     seen = []
     forward = model.forward
     monkeypatch.setattr(model, "forward", lambda in_idx: seen.append(tuple(in_idx.shape)) or forward(in_idx))
     want = evaluate_tokens(model, ids, batch_size=6).nats
     assert seen == [(6, 8)]
     seen.clear()
-    monkeypatch.setattr(room, "MAX_SCORES", 2 * 8 * 257 + 5)
+    monkeypatch.setattr(room, "MAX_LOGITS", 2 * 8 * 257 + 5)
     assert evaluate_tokens(model, ids, batch_size=6).nats == pytest.approx(want, rel=1e-6)
     assert seen == [(2, 8)] * 3
-    monkeypatch.setattr(room, "MAX_SCORES", 1)
+    monkeypatch.setattr(room, "MAX_LOGITS", 1)
     assert evaluate_tokens(model, ids, batch_size=6).n_tokens == 44
 
 
@@ -137,7 +137,7 @@ def test_the_context_is_never_longer_than_the_models(model, ids):
 
 
 @pytest.mark.parametrize("kind", ["tensor", "int64", "uint16", "file"])
-def test_ids_of_every_kind(model, ids, kind, tmp_path):
+def test_evaluate_tokens_accepts_every_kind_of_ids(model, ids, kind, tmp_path):
     array = np.array(ids, dtype=np.uint16 if kind in ("uint16", "file") else np.int64)
     if kind == "file":
         array.tofile(tmp_path / "ids")
@@ -146,7 +146,7 @@ def test_ids_of_every_kind(model, ids, kind, tmp_path):
     assert evaluate_tokens(model, given) == evaluate_tokens(model, ids)
 
 
-def test_modes_and_gradients_are_as_before(model, ids):
+def test_evaluate_tokens_restores_modes_and_gradients(model, ids):
     model.trf_blocks[0].eval()
     before = [part.training for part in model.modules()]
     evaluate_tokens(model, ids)
@@ -155,7 +155,7 @@ def test_modes_and_gradients_are_as_before(model, ids):
     assert evaluate_tokens(model, ids) == evaluate_tokens(model, ids), "dropout is off"
 
 
-def test_the_numbers_of_a_model_that_knows_nothing():
+def test_loss_of_a_uniform_model():
     loss = evaluate_text(Even(256), Bytes(), TEXT)
     n = len(TEXT.encode())
     assert (loss.n_tokens, loss.n_bytes) == (n, n)
@@ -216,8 +216,8 @@ def test_losses_add_exactly():
         ({"batch_size": 0}, USAGE, "batch_size: 0 is out"),
         ({"context_length": 0}, USAGE, "context_length: 0 is out"),
         ({"stride": 0}, USAGE, "stride: 0 is out"),
-        ({"stride": 9, "context_length": 8}, USAGE, "stride=9 leaves tokens out"),
-        ({"stride": 9}, USAGE, "stride=9 leaves tokens out"),
+        ({"stride": 9, "context_length": 8}, USAGE, "stride=9 would skip tokens"),
+        ({"stride": 9}, USAGE, "stride=9 would skip tokens"),
     ],
 )
 def test_faults_are_named(model, ids, settings, code, words):

@@ -1,4 +1,4 @@
-"""Runs are found as a plain search finds them, and what is counted is what was asked."""
+"""Runs are found as by a plain search, and windows are counted correctly."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_suffix_array_is_the_sorted_suffixes(n, n_vocab):
     assert suffix_array(ids).tolist() == sorted(range(n), key=lambda i: ids[i:])
 
 
-def test_a_text_that_stands_twice_is_sorted_too():
+def test_suffix_array_of_a_repeated_text():
     ids = np.random.default_rng(0).integers(0, 50, 300).tolist() * 2
     assert suffix_array(ids).tolist() == sorted(range(600), key=lambda i: ids[i:])
 
@@ -49,11 +49,11 @@ def test_matches_are_those_of_a_plain_search(n, n_vocab):
     assert got == [[searched(text, row, at) for at in range(len(row))] for row in rows]
 
 
-def test_a_run_does_not_go_on_from_one_row_into_the_next():
+def test_matches_do_not_cross_rows():
     assert [found.tolist() for found in SuffixIndex([1, 2, 3, 4]).matches([[1, 2], [3, 4]])] == [[2, 1], [2, 1]]
 
 
-def test_what_is_counted():
+def test_overlap_counts_windows():
     index = SuffixIndex([9, 1, 2, 3, 4, 5, 9, 6, 7])
     found = overlap(index, [[1, 2, 3, 8, 6, 7], [2, 3, 4, 5], [7]], window=2)
     assert found.run == (2, 3, 4, 5)
@@ -61,7 +61,7 @@ def test_what_is_counted():
     assert found.share == 6 / 8
 
 
-def test_training_text_is_found_whole_and_strange_text_not_at_all():
+def test_overlap_is_full_for_training_text_and_zero_for_other_text():
     text = np.random.default_rng(1).integers(0, 40, 500)
     index = SuffixIndex(text)
     assert overlap(index, [text[30:130], text[200:290]]).share == 1.0
@@ -69,7 +69,7 @@ def test_training_text_is_found_whole_and_strange_text_not_at_all():
     assert (strange.share, strange.run) == (0.0, ())
 
 
-def test_without_a_window_there_is_no_share():
+def test_overlap_share_is_nan_without_a_window():
     found = overlap(SuffixIndex([1, 2, 3]), [[1, 2], []], window=3)
     assert math.isnan(found.share)
     assert math.isnan(found.stderr)
@@ -77,7 +77,7 @@ def test_without_a_window_there_is_no_share():
     assert overlap(SuffixIndex([1]), []).longest == 0
 
 
-def test_the_error_is_what_repeated_texts_show():
+def test_overlap_stderr_equals_the_spread_of_repeated_samples():
     rng = np.random.default_rng(0)
     text = rng.integers(0, 30, 2000)
     index = SuffixIndex(text)
@@ -93,12 +93,12 @@ def test_the_error_is_what_repeated_texts_show():
 
 def test_passages_of_documents_are_their_beginnings():
     ids = [0, 5, 6, 7, 8, 0, 1, 0, 2, 3, 4, 0]
-    got = sample_passages(ids, 9, 4, start_id=0, seed=1, least=3)
+    got = sample_passages(ids, 9, 4, start_id=0, seed=1, min_tokens=3)
     assert sorted(row.tolist() for row in got) == [[0, 2, 3, 4], [0, 5, 6, 7]]
-    assert len(sample_passages(ids, 1, 4, start_id=0, seed=1, least=3)) == 1
+    assert len(sample_passages(ids, 1, 4, start_id=0, seed=1, min_tokens=3)) == 1
 
 
-def test_passages_of_one_text_stand_in_it_and_depend_on_the_seed():
+def test_passages_occur_in_the_text_and_depend_on_the_seed():
     ids = np.arange(100)
     rows = sample_passages(ids, 5, 10, None, seed=3)
     assert all((np.diff(row) == 1).all() and len(row) == 10 for row in rows)
@@ -108,13 +108,13 @@ def test_passages_of_one_text_stand_in_it_and_depend_on_the_seed():
 
 
 @pytest.mark.parametrize("start_id", [None, 0])
-def test_a_text_without_a_passage_says_so(start_id):
+def test_sample_passages_fails_without_a_passage(start_id):
     with pytest.raises(UserError, match="no passage of 30 tokens in a text of 3"):
-        sample_passages([0, 1, 2], 4, 50, start_id, seed=0, least=30)
+        sample_passages([0, 1, 2], 4, 50, start_id, seed=0, min_tokens=30)
 
 
-def test_other_faults():
-    with pytest.raises(UserError, match="no token"):
+def test_memorization_rejects_invalid_values():
+    with pytest.raises(UserError, match="the training text is empty"):
         SuffixIndex([])
     with pytest.raises(UserError, match="window: 0 is out of range"):
         overlap(SuffixIndex([1]), [[1]], window=0)
@@ -126,7 +126,7 @@ def model():
     return GPTModel(ModelConfig(vocab_size=12, context_length=16, emb_dim=8, n_heads=2, n_layers=1)).eval()
 
 
-def test_what_is_written_is_what_generate_gives(model):
+def test_continuations_equal_generate(model):
     prompts = [[1, 2, 3], [4, 5, 6]] * 17  # more than a batch
     rows = continuations(model, prompts, 20, 0.0, seed=0)
     assert rows == generate(model, torch.tensor(prompts), 20)[:, 3:].tolist()

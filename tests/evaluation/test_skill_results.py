@@ -1,4 +1,4 @@
-"""skills.json: what was written is read again, what an older version wrote too, and what is damaged is not."""
+"""skills.json round-trips, older versions are read, and damaged files are not."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCORE = SkillScore("name", 0.75, 0.25, 40, 0.07)
 EXAMPLE = SkillExample("name", "Here came", (" Mia", " Lily"), (0.75, 0.25))
 
 
-def test_results_are_read_as_they_were_written(tmp_path):
+def test_skill_results_round_trip(tmp_path):
     want = SkillResults(0.5, 0.25, (SCORE,), (EXAMPLE,), step=7)
     want.save(tmp_path)
     assert read_skills(tmp_path) == want

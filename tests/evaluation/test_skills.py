@@ -1,4 +1,4 @@
-"""Skills and the floor: equal to a slow reference, perfect for a model that knows the stories, at chance for one that knows nothing."""
+"""Skills and entropy: equal to a slow reference, perfect for a model that knows the stories, chance level for a uniform one."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def reference(model, tokenizer, probe: Probe) -> bool:
     return totals[0] > max(totals[1:])
 
 
-def test_judge_equals_one_answer_at_a_time(gpt, tokenizer, stories):
+def test_score_choices_equals_one_answer_at_a_time(gpt, tokenizer, stories):
     probes = [probe for story in stories[4:6] for probe in story.probes]
     assert max(len(tokenizer.encode(answer)) for probe in probes for answer in (probe.answer, *probe.others)) > 3
     gpt.eval()
@@ -131,7 +131,7 @@ def test_a_model_that_avoids_the_truth_is_always_wrong(rows, tokenizer):
     assert all(score.accuracy == 0 for score in measure_skills(Oracle(rows, tokenizer.n_vocab, -30.0), tokenizer, N).values())
 
 
-def test_scores_count_what_they_say(gpt, tokenizer, stories):
+def test_skill_scores_count_probes(gpt, tokenizer, stories):
     probes = [probe for story in stories for probe in story.probes]
     right = score_choices(gpt, tokenizer, probes)
     for skill, score in measure_skills(gpt, tokenizer, N).items():
@@ -144,7 +144,7 @@ def test_scores_count_what_they_say(gpt, tokenizer, stories):
         assert score.stderr == pytest.approx(math.sqrt(score.accuracy * (1 - score.accuracy) / score.n))
 
 
-def test_a_tie_is_wrong():
+def test_score_choices_counts_a_tie_as_wrong():
     tokenizer = Words(["Lily or Tom"])
     assert score_choices(Even(tokenizer.n_vocab), tokenizer, [Probe("name", "Lily or", " Tom", (" Tom",))]) == [False]
 
@@ -177,7 +177,7 @@ def test_faults(measure, gpt, tokenizer):
     with pytest.raises(UserError, match="batch_size: 0 is out of range"):
         measure(gpt, tokenizer, 2, 0)
     small = GPTModel({**gpt.cfg, "context_length": 20})
-    with pytest.raises(UserError, match=r"a story has \d+ tokens, but the model sees 20; train with"):
+    with pytest.raises(UserError, match=r"a story has \d+ tokens, but the model's context is 20; train with"):
         measure(small, tokenizer, 2)
 
     class Plain(Words):

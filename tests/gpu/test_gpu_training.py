@@ -214,11 +214,11 @@ def test_a_step_holds_the_memory_that_was_planned(device, precision):
 
     def steps():
         with torch.device(device):
-            trainee = ModelWithLoss(build(model), chosen)
-        optimizer = OPTIMIZERS["adamw"](trainee.model, config.train)
+            model_with_loss = ModelWithLoss(build(model), chosen)
+        optimizer = OPTIMIZERS["adamw"](model_with_loss.model, config.train)
         for _ in range(2):
             optimizer.zero_grad(set_to_none=True)
-            trainee(ids, ids).backward()
+            model_with_loss(ids, ids).backward()
             optimizer.step()
 
     if gpu:
@@ -256,9 +256,9 @@ def test_bfloat16_products_leave_weights_and_gradients_in_float32(device, corpus
 
 def test_auto_finds_a_precision_by_trial(device):
     model = build(ModelConfig(emb_dim=256, n_heads=4, n_layers=1, vocab_size=64)).to(device)
-    found = prepare_for_training(model, SystemConfig(), device).precision
-    assert found.name in ("float32", "bfloat16")
-    assert "times as fast" in found.why
+    chosen = prepare_for_training(model, SystemConfig(), device).precision
+    assert chosen.name in ("float32", "bfloat16")
+    assert "times as fast" in chosen.reason
 
 
 def test_steps_are_enqueued_ahead_on_a_gpu_alone(device, corpus, tmp_path):

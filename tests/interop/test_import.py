@@ -169,7 +169,7 @@ def test_the_tokenizer_is_the_given_one_the_folders_or_gpt2s(tmp_path):
     given = tokenizer_named(f"chars:{text}")
     assert read(path, Options(given)).tokenizer is given
     text.write_text("".join(map(chr, range(97, 97 + V + 1))))
-    with pytest.raises(UserError, match=rf"has {V} tokens and the tokenizer {V + 1}; name the one that it learned with"):
+    with pytest.raises(UserError, match=rf"has {V} tokens, but the tokenizer has {V + 1}; pass the one that it was trained with"):
         read(path, Options(tokenizer_named(f"chars:{text}")))
     text.write_text("".join(map(chr, range(97, 97 + V))))
     assert read(path, Options(tokenizer_named(f"chars:{text}"))).tokenizer.n_vocab == V  # as nanoGPT has them: no end of text
@@ -183,7 +183,7 @@ def test_the_tokenizer_is_the_given_one_the_folders_or_gpt2s(tmp_path):
 
 def test_a_file_or_folder_of_nothing_known_is_told_what_is(tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
-    with pytest.raises(UserError, match=r"is no model that is known; known are a checkpoint, .*nanoGPT's ckpt\.pt"):
+    with pytest.raises(UserError, match=r"is not a folder of a known model format; supported are a checkpoint, .*nanoGPT's ckpt\.pt"):
         load(tmp_path)
     with pytest.raises(UserError, match=r"notes\.txt is not a file of weights alone"):
         load(tmp_path / "notes.txt")

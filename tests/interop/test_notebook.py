@@ -106,12 +106,12 @@ def test_the_losses_go_on_as_the_notebooks_would(tmp_path, trained):
     config = settings(loaded := read(path, HEADS), RunConfig(), "both.pth")
     ours = OPTIMIZERS[config.train.optimizer](loaded.model, config.train)
     restore_optimizer(loaded.model, ours, loaded.optimizer)
-    guard, trainee, longest = SpikeDetector(config.train.spike_sigmas), ModelWithLoss(loaded.model.eval()), 0.0
+    guard, model_with_loss, longest = SpikeDetector(config.train.spike_sigmas), ModelWithLoss(loaded.model.eval()), 0.0
     assert config.machine.precision == "float32"
     for at, batch in enumerate(batches[3:]):
         for group in ours.param_groups:
             group["lr"] = learning_rate(at, len(batches), config.train)
-        result = train_step(trainee, ours, [batch], config.train.max_norm, guard)
+        result = train_step(model_with_loss, ours, [batch], config.train.max_norm, guard)
         assert result.loss.item() == pytest.approx(plain(batch), rel=1e-5), at
         longest = max(longest, result.norm.item())
     assert longest > 1

@@ -83,12 +83,12 @@ def test_model_trains_alike_with_blocks_and_without(architecture, precision, mon
     model = build(cfg)
     for p in model.parameters():  # "modern" starts with matrices of zeros
         torch.nn.init.normal_(p, std=0.1)
-    trainee, ids = ModelWithLoss(model).train(), torch.randint(0, 31, (2, 12))
+    model_with_loss, ids = ModelWithLoss(model).train(), torch.randint(0, 31, (2, 12))
     found = {}
     for least in (1, 1000):
         monkeypatch.setattr(attention, "MIN_BLOCKED_LENGTH", least)
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
-            loss = trainee(ids, ids)
+            loss = model_with_loss(ids, ids)
         found[least] = torch.cat([g.flatten() for g in torch.autograd.grad(loss, model.parameters())])
     error = (found[1] - found[1000]).norm() / found[1000].norm()
     assert 0 < error < (1e-5 if precision == torch.float32 else 0.03)

@@ -1,4 +1,4 @@
-"""Choosing for real texts of all shapes: what is given stays, what is chosen trains, and the time is kept to."""
+"""Settings for texts of all shapes: fixed ones are kept, chosen ones train, and the time budget holds."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_a_longer_time_gives_a_longer_run_or_a_larger_model(tmp_path):
     assert work[-1] > 10 * work[0]
 
 
-def test_a_text_that_is_read_often_enough_ends_sooner_than_the_time(tmp_path):
+def test_small_text_ends_before_the_time_budget(tmp_path):
     choice, plan, _ = chosen(tmp_path, SHAPES["a story"], 100_000)
     assert plan.seconds < 50_000
     assert plan.passes == pytest.approx(40, rel=0.05)
@@ -150,7 +150,7 @@ def test_a_text_that_is_read_often_enough_ends_sooner_than_the_time(tmp_path):
         {"train": {"optimizer": "adamw"}},
     ],
 )
-def test_what_was_given_stays(settings, tmp_path):
+def test_fixed_settings_are_kept(settings, tmp_path):
     choice, plan, _ = chosen(tmp_path, SHAPES["a story"], **settings)
     values = to_dict(choice.config)
     for part, wanted in settings.items():
@@ -170,7 +170,7 @@ def test_a_tokenizer_file_gives_its_vocabulary(tmp_path):
     assert corpus.tokenizer.n_vocab == choice.config.model.vocab_size == 280
 
 
-def test_the_tokenizer_of_a_model_that_is_there_is_kept(tmp_path):
+def test_tokenizer_of_an_existing_model_is_kept(tmp_path):
     tokenizer = CharTokenizer.train([text(3000) + "!?"])
     base = replace(base_config([], "mine"), start="gpt2")
     (tmp_path / "a.txt").write_text(text(9000))
@@ -182,7 +182,7 @@ def test_the_tokenizer_of_a_model_that_is_there_is_kept(tmp_path):
     assert choice.config.train.optimizer == "adamw"
 
 
-def test_token_shards_need_no_reading(tmp_path, monkeypatch):
+def test_token_shards_are_not_read_as_text(tmp_path, monkeypatch):
     monkeypatch.setattr("os.fsync", lambda number: None)
     (tmp_path / "a.txt").write_text(text(30_000))
     make_shards(f"file:{tmp_path}/a.txt", tmp_path / "shards", "bpe", vocab_size=280)
@@ -208,7 +208,7 @@ def test_a_text_without_a_row_is_an_error(tmp_path):
         chosen(tmp_path, ["the hen"])
 
 
-def test_a_choice_is_kept_and_found_again(tmp_path):
+def test_choice_round_trips(tmp_path):
     choice, _, _ = chosen(tmp_path, SHAPES["a story"])
     choice.save(tmp_path)
     assert Choice.load(tmp_path) == choice

@@ -1,4 +1,4 @@
-"""The five lines of a choice fit a terminal of 80 columns and say what was chosen."""
+"""The lines that describe a choice fit a terminal of 80 columns and name the chosen settings."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def lines(facts, n_tokens, model, steps, passes, left_out=0):
         (TextFacts(5_500_000, 1_860_000, 4700, 19_000, 19_000, 100), 1_800_000),
     ],
 )
-def test_each_line_fits_the_terminal(facts, n_tokens):
+def test_describe_lines_fit_the_terminal(facts, n_tokens):
     shape = {"n_layers": 4, "emb_dim": 192, "n_heads": 6, "context_length": 128, "drop_rate": 0.05}
     found = lines(facts, n_tokens, shape, 12_345, 0.34)
     assert list(found) == ["text", "tokenizer", "rows", "model", "training"]
@@ -49,7 +49,7 @@ def test_each_line_fits_the_terminal(facts, n_tokens):
         assert LABELS + len(sentence) <= 80, (subject, sentence)
 
 
-def test_the_lines_name_what_was_chosen():
+def test_describe_names_the_chosen_settings():
     facts = TextFacts(52_000_000, 50_000_000, 105, 3, 10**6, 20_000_000)
     shape = {"n_layers": 4, "emb_dim": 192, "n_heads": 6, "context_length": 128, "drop_rate": 0.05}
     found = lines(facts, 15_000_000, shape, 1900, 0.17)

@@ -1,4 +1,4 @@
-"""A run that cannot fit into memory is refused with the setting to change; the count never exceeds what a real run holds."""
+"""A run that cannot fit into memory is rejected with the setting to change; the bound never exceeds a real run."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ def free(monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "advice"),
     [
-        ({"batch_size": 10**6}, "give a smaller --train.batch-size, or --train.micro-batches 5 or more"),
-        ({"vocab_size": 10**8}, "give a smaller --model.vocab-size"),
-        ({"context_length": 10**8}, "give a smaller --model.context-length"),
-        ({"n_layers": 9000, "emb_dim": 256}, "give a smaller --model.emb-dim or --model.n-layers"),
+        ({"batch_size": 10**6}, "use a smaller --train.batch-size, or --train.micro-batches 5 or more"),
+        ({"vocab_size": 10**8}, "use a smaller --model.vocab-size"),
+        ({"context_length": 10**8}, "use a smaller --model.context-length"),
+        ({"n_layers": 9000, "emb_dim": 256}, "use a smaller --model.emb-dim or --model.n-layers"),
     ],
 )
 def test_run_too_large_is_refused_with_the_setting_to_change(free, settings, advice):
     free(512 * 10**6)
     with pytest.raises(
-        UserError, match=f"^memory: the run needs at least .* and 512.0 MB are there; {advice}, or .*--ignore-memory$"
+        UserError, match=f"^memory: the run needs at least .* but only 512.0 MB are free; {advice}, or .*--ignore-memory$"
     ) as error:
         check_memory(run(**settings), CPU)
     assert error.value.code == RESOURCES
 
 
-def test_small_run_passes_without_a_rehearsal(free, monkeypatch):
+def test_small_run_passes_without_a_memory_estimate(free, monkeypatch):
     monkeypatch.setattr(memory_check, "estimate_memory", lambda *args: pytest.fail("a small run needs no rehearsal"))
     free(10**9)
     check_memory(run(), CPU)
@@ -59,7 +59,7 @@ def test_small_run_passes_without_a_rehearsal(free, monkeypatch):
     check_memory(run(batch_size=10**6), CPU)
 
 
-def test_run_near_the_limit_is_decided_by_its_rehearsal(free):
+def test_run_near_the_limit_is_decided_by_its_memory_estimate(free):
     config = run(batch_size=64)
     needed = estimate_memory(config).peak
     free(needed)

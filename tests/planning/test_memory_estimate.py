@@ -1,4 +1,4 @@
-"""A rehearsal counts the bytes that a real step holds, for every optimizer and shape, and holds none itself."""
+"""The memory estimate equals the bytes of a real step for every optimizer and shape, and allocates nothing itself."""
 
 from dataclasses import replace
 
@@ -38,17 +38,17 @@ def peak_of(work):
 @pytest.mark.parametrize(
     "model", [SMALL, ModelConfig(**dict(SMALL, drop_rate=0.0)), ModelConfig(**dict(SMALL, tie_embeddings=True, qkv_bias=True))]
 )
-def test_it_counts_what_the_allocator_gives_a_real_step(model):
+def test_memory_estimate_equals_the_allocations_of_a_real_step(model):
     counted, ids = estimate_memory(a_run(model)), torch.zeros(8, model.context_length, dtype=torch.long)
-    trainee = ModelWithLoss(build(model))
-    assert peak_of(lambda: trainee(ids, ids).backward()) == pytest.approx(counted.gradients + counted.step, rel=0.01)
-    trainee.eval()
+    model_with_loss = ModelWithLoss(build(model))
+    assert peak_of(lambda: model_with_loss(ids, ids).backward()) == pytest.approx(counted.gradients + counted.step, rel=0.01)
+    model_with_loss.eval()
     with torch.no_grad():
-        assert peak_of(lambda: trainee(ids, ids)) == pytest.approx(counted.evaluation, rel=0.01)
+        assert peak_of(lambda: model_with_loss(ids, ids)) == pytest.approx(counted.evaluation, rel=0.01)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_weights_gradients_and_the_optimizers_memory(optimizer):
+def test_memory_estimate_of_weights_gradients_and_optimizer(optimizer):
     config = a_run(optimizer=optimizer)
     counted, model = estimate_memory(config), build(SMALL)
     real = OPTIMIZERS[optimizer](model, config.train)
@@ -58,14 +58,14 @@ def test_weights_gradients_and_the_optimizers_memory(optimizer):
     assert counted.optimizer == sum(t.nbytes for slots in real.state.values() for t in slots.values())
 
 
-def test_half_as_many_bits_hold_less():
+def test_memory_estimate_is_smaller_in_bfloat16():
     wide = replace(SMALL, emb_dim=192)
-    full, half = (estimate_memory(a_run(wide), precision=Precision(name, "as asked")) for name in ("float32", "bfloat16"))
+    full, half = (estimate_memory(a_run(wide), precision=Precision(name, "as requested")) for name in ("float32", "bfloat16"))
     assert 0.5 * full.step < half.step < 0.9 * full.step
     assert half.weights == full.weights
 
 
-def test_micro_batches_hold_less_and_rows_in_proportion():
+def test_memory_estimate_decreases_with_micro_batches():
     whole, parts = estimate_memory(a_run()), estimate_memory(a_run(micro_batches=4))
     assert whole.step > 3 * parts.step
     assert whole.evaluation > 3 * parts.evaluation, "evaluation goes by micro-batches too"
@@ -75,14 +75,14 @@ def test_micro_batches_hold_less_and_rows_in_proportion():
     assert whole.peak == whole.weights + whole.gradients + whole.optimizer + max(whole.step, whole.update, whole.evaluation)
 
 
-def test_recomputing_holds_less():
+def test_memory_estimate_decreases_with_activation_checkpointing():
     config = a_run(replace(SMALL, n_layers=8))
     kept, again = estimate_memory(config), estimate_memory(replace(config, machine=SystemConfig(recompute=True)))
     assert again.step < 0.4 * kept.step
     assert again.weights == kept.weights
 
 
-def test_the_largest_model_takes_no_memory():
+def test_memory_estimate_of_a_large_model_allocates_nothing():
     """GPT-3's 175 billion weights are 700 GB; the rehearsal holds none of them."""
     before = resident_memory()
     large = ModelConfig(context_length=2048, emb_dim=12288, n_heads=96, n_layers=96)
@@ -91,7 +91,7 @@ def test_the_largest_model_takes_no_memory():
     assert resident_memory() - before < 2**28
 
 
-def test_a_model_of_ones_own_is_counted_as_it_is(monkeypatch):
+def test_memory_estimate_supports_custom_models(monkeypatch):
     class Twice(nn.Module):
         def __init__(self, cfg):
             super().__init__()
@@ -105,7 +105,7 @@ def test_a_model_of_ones_own_is_counted_as_it_is(monkeypatch):
     assert counted.weights == 4 * 300 * 300
 
 
-def test_what_is_let_go_is_counted_no_more():
+def test_allocation_tracker_subtracts_freed_tensors():
     with AllocationTracker() as held:
         a = torch.ones(1000)  # 4,000 bytes
         b = a[:500]  # the same memory

@@ -1,4 +1,4 @@
-"""A plan adds up what it counted and timed, proposes what fits, and can be held against what a run took."""
+"""A plan adds up its estimates, proposes what fits, and can be compared with the run."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_on_a_gpu_mfu_is_a_share_of_the_bfloat16_rate_as_in_the_metrics(machine,
     assert tried == [1e9], "a trial is as long as its own products take"
 
 
-def test_it_adds_up(machine, corpus):
+def test_plan_times_add_up(machine, corpus):
     plan = make_plan(settings(), CPU, corpus)
     assert plan.parameters == MODEL.n_params
     assert (plan.steps, plan.tokens_per_step, plan.tokens) == (20, 32, 640)
@@ -82,19 +82,19 @@ def test_it_adds_up(machine, corpus):
 
 
 @pytest.mark.parametrize(("wanted", "save_every", "copies"), [("yes", 5, 1), ("yes", 20, 0), ("no", 5, 0), ("auto", 5, 0)])
-def test_a_copy_for_saves_in_the_background_counts(wanted, save_every, copies, machine, corpus):
+def test_plan_counts_the_copy_of_async_saves(wanted, save_every, copies, machine, corpus):
     config = settings(save_every=save_every, eval_every=20)
     without = make_plan(config, CPU, corpus)
     plan = make_plan(replace(config, machine=SystemConfig(background_save=wanted)), CPU, corpus)
     assert plan.peak_memory - without.peak_memory == copies * (plan.memory.weights + plan.memory.optimizer)
 
 
-def test_epochs_are_as_many_steps_as_the_text_has_batches(machine, corpus):
+def test_plan_counts_the_steps_of_epochs(machine, corpus):
     assert make_plan(settings(epochs=3), CPU, corpus).steps == 3 * 14
     assert make_plan(settings(epochs=3), CPU).passes is None
 
 
-def test_rows_that_are_documents_count_what_is_asked(machine):
+def test_plan_counts_targets_of_document_rows(machine):
     tokenizer = TOKENIZERS["chars"](["abc. "])
     end = tokenizer.eot_token
     ids = np.array([end, 0, 1, end, 0, 1, end, 0, 1, end, 0, 1, end, 0, 1, end], dtype=np.int32)
@@ -111,7 +111,7 @@ LARGE = RunConfig(
 )
 
 
-def test_what_does_not_fit_is_said_and_cut(machine):
+def test_plan_proposes_micro_batches_when_memory_is_short(machine):
     plan = make_plan(LARGE, CPU)
     assert plan.missing_memory == plan.peak_memory - plan.free_memory > GIB
     assert plan.micro_batches > 1
@@ -121,20 +121,20 @@ def test_what_does_not_fit_is_said_and_cut(machine):
     assert (better.peak_memory, better.missing_memory, better.micro_batches) == (plan.fitting_peak, 0, plan.micro_batches)
 
 
-def test_one_row_too_many_is_said(machine, monkeypatch):
+def test_plan_reports_when_not_even_one_row_fits(machine, monkeypatch):
     monkeypatch.setattr(planning, "free_memory", lambda device: 2**20)
     plan = make_plan(replace(LARGE, train=replace(LARGE.train, batch_size=2)), CPU)
     assert plan.micro_batches is None
     assert plan.free_memory < plan.fitting_peak < plan.peak_memory
 
 
-def test_a_machine_that_does_not_say_its_memory_fits_all(machine, monkeypatch):
+def test_plan_fits_when_free_memory_is_unknown(machine, monkeypatch):
     monkeypatch.setattr(planning, "free_memory", lambda device: None)
     plan = make_plan(LARGE, CPU)
     assert (plan.free_memory, plan.missing_memory, plan.micro_batches) == (None, 0, 1)
 
 
-def test_it_is_kept_in_the_run(machine, tmp_path):
+def test_plan_round_trips_through_the_run_directory(machine, tmp_path):
     plan = make_plan(settings(), CPU)
     plan.save(tmp_path)
     assert read_plan(tmp_path) == plan
@@ -144,14 +144,14 @@ def test_it_is_kept_in_the_run(machine, tmp_path):
     assert read_plan(tmp_path / "nowhere") is None
 
 
-def test_a_short_run_is_not_worth_a_plan(monkeypatch, corpus):
+def test_short_run_is_not_worth_planning(monkeypatch, corpus):
     monkeypatch.setattr(planning, "matmul_flops", lambda *_: 1e9)
     assert not worth_planning(settings(), corpus, CPU)
     assert worth_planning(settings(steps=10**6), corpus, CPU)
     assert worth_planning(settings(epochs=10**6), corpus, CPU)
 
 
-def test_measured_says_what_the_rows_say():
+def test_measured_reads_the_metrics():
     rows = [
         {"step": i, "seconds": s, "mfu": 0.1 * i, "peak_memory_bytes": 100 * i, "elapsed": 10.0 * i}
         for i, s in ((1, 9.0), (2, 1.0), (3, 2.0))
@@ -160,7 +160,7 @@ def test_measured_says_what_the_rows_say():
     assert measured([]) == measured([{"step": 0, "val_loss": 3.0}]) == {}
 
 
-def test_a_plan_of_a_real_run_can_be_held_against_it(corpus, tmp_path, monkeypatch):
+def test_plan_of_a_real_run_is_comparable(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr("llm_scratch.training.run_logger.plot_runs", lambda *args: None)
     plan = make_plan(settings(), CPU, corpus, seconds=0.1)
     train(settings(), tmp_path, corpus=corpus)

@@ -31,7 +31,7 @@ POEMS = TextFacts(118_000, 118_000, 64, 300, 4500, 500)
         (replace(BOOKS, n_distinct=2000), "bpe", 4096),
     ],
 )
-def test_a_small_text_is_spelled_and_a_large_one_gets_a_vocabulary(facts, name, size):
+def test_tokenizer_is_characters_for_small_and_bpe_for_large_texts(facts, name, size):
     settings = rules.choose_tokenizer(facts, LAPTOP).settings
     assert (settings["data.tokenizer"], settings["model.vocab_size"]) == (name, size)
 
@@ -56,7 +56,7 @@ def test_a_long_text_is_sampled_for_its_vocabulary():
     ("n_documents", "n_tokens", "fraction", "split"),
     [(1, 18_000, 0.1, "tokens"), (3, 700_000, 0.1, "tokens"), (300, 100_000, 0.1, "documents"), (1, 16_000_000, 0.0125, "tokens")],
 )
-def test_what_is_held_out(n_documents, n_tokens, fraction, split):
+def test_validation_split_by_documents_and_tokens(n_documents, n_tokens, fraction, split):
     settings = rules.choose_split(n_documents, n_tokens).settings
     assert settings == {"data.val_fraction": fraction, "data.split": split}
 
@@ -101,7 +101,7 @@ def test_the_reason_says_whether_text_or_time_is_short():
     assert "no larger" in rules.choose_size(10**9, speed, 10**9).reason
 
 
-def test_a_size_that_cannot_matter_is_not_asked_for():
+def test_choose_size_measures_no_irrelevant_size():
     asked = []
     rules.choose_size(10**9, lambda size: asked.append(size) or speed(size), 60)
     assert len(asked) < len(rules.SIZES) - 1
@@ -159,7 +159,7 @@ def losses(*pairs):
         (losses((4, 4), (3, 3), (2.4, 2.5)), 40.0, "more text: it has read this one 40 times"),
     ],
 )  # fmt: skip
-def test_advice_says_what_is_short(curve, epochs, expected):
+def test_advice_names_text_or_time(curve, epochs, expected):
     import re
 
     (line,) = rules.advice(curve, epochs, 5)

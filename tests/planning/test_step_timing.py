@@ -1,4 +1,4 @@
-"""A trial takes the time it is given, times the model itself where that is quick, and scales a slice of it where it is not."""
+"""Step timing keeps to its time, times a fast model directly, and scales up a part of a slow one."""
 
 from itertools import count
 
@@ -33,7 +33,7 @@ def priced(monkeypatch):
     return asked
 
 
-def test_a_quick_model_is_timed_itself(priced):
+def test_step_timing_uses_a_fast_model_directly(priced):
     found = estimate_step_time(a_run(micro_batches=4), CPU, matrix_rate=1e15, width=9)
     assert priced == [(3, 64, 2, 9)]
     assert found.seconds == pytest.approx(4 * 2 * 4 + 0.4)
@@ -41,7 +41,7 @@ def test_a_quick_model_is_timed_itself(priced):
     assert found.method == "its own steps"
 
 
-def test_a_slow_one_is_scaled_from_a_slice(priced):
+def test_step_timing_scales_up_a_slow_model(priced):
     """12 layers and 256 x 64 tokens: the slice has one and two layers, half of the vocabulary and as many rows as there is time for."""
     found = estimate_step_time(a_run(n_layers=12, vocab_size=256 * 64), CPU, matrix_rate=1e8, seconds=1.0)
     assert [(layers, vocabulary) for layers, vocabulary, *_ in priced] == [(1, 8192), (2, 8192)]
@@ -51,7 +51,7 @@ def test_a_slow_one_is_scaled_from_a_slice(priced):
     assert "1 and 2 of 12 layers" in found.method
 
 
-def test_no_time_still_takes_one_row(priced):
+def test_step_timing_uses_at_least_one_row(priced):
     estimate_step_time(a_run(n_layers=12), CPU, matrix_rate=1.0)
     assert priced == [(1, 64, 1, 16), (2, 64, 1, 16)]
 
@@ -63,7 +63,7 @@ def test_no_time_still_takes_one_row(priced):
         (1.0, 8 * 1 + 1, 8 * 1),  # one row of eight; a second layer adds nothing to the first
     ],
 )
-def test_a_real_trial_times_real_steps_and_moves_no_generator(matrix_rate, step_seconds, look_seconds, monkeypatch):
+def test_step_timing_does_not_change_random_state(matrix_rate, step_seconds, look_seconds, monkeypatch):
     """By a clock that shows a second more at each reading, every call takes a second."""
     readings = count()
     monkeypatch.setattr("llm_scratch.hardware.benchmark.perf_counter", lambda: next(readings))

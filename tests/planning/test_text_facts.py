@@ -1,4 +1,4 @@
-"""What is measured of a text, and the beginnings that are taken from it."""
+"""Facts of a text, and the prompts taken from it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ HEN = "The hen sat on the red mat and then ran off."
 COUNTING = "one two three four five six seven. eight nine ten eleven twelve. more words here and there."
 
 
-def test_the_facts_of_a_small_text():
+def test_text_facts_of_a_small_text():
     facts = text_facts(["Zoë ran.\nShe hid.\n", "红花"])
     assert (facts.n_bytes, facts.n_characters, facts.n_documents, facts.n_lines) == (25, 20, 2, 3)
     assert facts.n_distinct == len(set("Zoë ran.\nShe hid.红花"))

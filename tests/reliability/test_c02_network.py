@@ -58,7 +58,7 @@ def no_network():
     return None
 
 
-def test_c2_nobody_is_talked_to(tmp_path, measured):
+def test_c2_no_network_connection(tmp_path, measured):
     alone = no_network()
     done = run(tmp_path, alone or [])
     assert done.returncode == 0, done.stderr
@@ -67,7 +67,7 @@ def test_c2_nobody_is_talked_to(tmp_path, measured):
     measured("C2", f"0 connections, 0 names looked up at import, --help, train, generate, evaluate; {where}", "0 connects")
 
 
-def test_c2_the_watcher_sees_what_it_looks_for(tmp_path):
+def test_c2_the_connection_monitor_detects_connections(tmp_path):
     script = (
         SCRIPT.partition("import llm_scratch")[0]
         + "import socket\ntry: socket.create_connection(('127.0.0.1', 9), 0.1)\nexcept OSError: pass\nprint(said)"

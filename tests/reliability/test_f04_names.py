@@ -52,7 +52,7 @@ def refused(door, where):
     return code == CHECKPOINT
 
 
-def test_f4_names_in_an_index_lead_nowhere(deep, tmp_path, measured, monkeypatch):
+def test_f4_names_in_an_index_cannot_escape_the_folder(deep, tmp_path, measured, monkeypatch):
     assert len(NAMES) >= 40
     hub = pytest.importorskip("huggingface_hub", reason="the hub's client is part of the test; install the hf extra")
     asked = []

@@ -54,6 +54,6 @@ def test_f7_no_address_is_outside_the_table():
     assert not stray, stray
 
 
-def test_f7_what_is_not_pinned_is_known_by_name():
+def test_f7_unpinned_downloads_are_listed_by_name():
     assert sorted(name.partition("/")[2] for name in UNPINNED if name.startswith("124M")) == ["hparams.json", "model.ckpt.index"]
     assert len(UNPINNED) == 2 + 3 * len(openai_files.NEEDED)

@@ -132,9 +132,7 @@ def test_f8_a_run_that_says_to_be_larger_than_its_weights_is_refused_before_memo
     settings["model"] |= what
     folder = checkpoint.save(tmp_path / "run", 1, settings, weights, {}, {}, lambda into: save_tokenizer(tokenizer, into), best=True)
     for where in (folder, tmp_path / "run"):
-        peak, code = limits(
-            lambda where=where: load(where), "its settings are of a model of .* numbers, and it holds 288|is out of range; give"
-        )
+        peak, code = limits(lambda where=where: load(where), "config describes .* parameters, but the file has 288|is out of range; give")
         assert peak <= 4 << 20
         assert code == CHECKPOINT
 
@@ -147,7 +145,7 @@ def test_f8_names_of_layers_without_weights_are_no_model(tmp_path):
     save_tokenizer(TOKENIZERS["chars"](["abc"]), tmp_path)
     _, code = limits(
         lambda: load(tmp_path / "model.pth"),
-        "model.pth: its settings are of a model of 151,0.* numbers, and it holds 19,384",
+        "model.pth: config describes 151,0.* parameters, but the file has 19,384",
         lines=2000 * len(state),
     )
     assert code == CHECKPOINT

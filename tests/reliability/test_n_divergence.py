@@ -102,25 +102,25 @@ def hit_somewhere(model, number, rng):
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_n1_what_is_no_number_moves_nothing(optimizer, monkeypatch, measured):
+def test_n1_non_finite_loss_or_gradient_changes_no_weight(optimizer, monkeypatch, measured):
     """A hundred faults, in losses and in single numbers of gradients, between good steps: weights and optimizer stay bit for bit."""
     torch.manual_seed(0)
     model = GPTModel({"vocab_size": 20, "context_length": 8, "emb_dim": 12, "n_heads": 3, "n_layers": 1, "drop_rate": 0.0})
-    trainee, mover, rng = ModelWithLoss(model), OPTIMIZERS[optimizer](model, TrainConfig()), np.random.default_rng(0)
+    model_with_loss, mover, rng = ModelWithLoss(model), OPTIMIZERS[optimizer](model, TrainConfig()), np.random.default_rng(0)
     guard, tries = SpikeDetector(6.0), 100
     caught = 0
     for number in range(1, tries + 1):
         batch = [(torch.randint(0, 20, (4, 8)), torch.randint(0, 20, (4, 8))) for _ in range(2)]
-        assert train_step(trainee, mover, batch, 1.0, guard).good
+        assert train_step(model_with_loss, mover, batch, 1.0, guard).good
         before = [t.clone() for t in (*model.parameters(), *optimizer_tensors(model, mover).values(), guard.losses)]
         place, kind = BAD[number % len(BAD)]
         if place == "step":
             order(monkeypatch, f"step:{number}:{kind}")
-            with inject_fault(trainee, number):
-                result = train_step(trainee, mover, batch, 1.0, guard)
+            with inject_fault(model_with_loss, number):
+                result = train_step(model_with_loss, mover, batch, 1.0, guard)
         else:
             with hit_somewhere(model, float(kind), rng):
-                result = train_step(trainee, mover, batch, 1.0, guard)
+                result = train_step(model_with_loss, mover, batch, 1.0, guard)
         assert not result.good
         after = (*model.parameters(), *optimizer_tensors(model, mover).values(), guard.losses)
         assert all(torch.equal(a, b) for a, b in zip(after, before, strict=True))
@@ -129,7 +129,7 @@ def test_n1_what_is_no_number_moves_nothing(optimizer, monkeypatch, measured):
 
 
 @pytest.mark.parametrize("count", [12, pytest.param(100, marks=pytest.mark.slow)])
-def test_n1_what_is_no_number_on_one_process_stops_the_step_on_all(count, ranks, tmp_path, measured):
+def test_n1_non_finite_value_on_one_rank_skips_the_step_on_all(count, ranks, tmp_path, measured):
     """Each fault on process 0 and on process 1; the run is that of one process with the same faults."""
     hit = {4 + 3 * number: (*BAD[number % 6], number // 6 % 2) for number in range(count)}
     config = settings(steps=3 * count + 8, micro_batches=2, save_every=40).with_model(drop_rate=0.0)
@@ -148,14 +148,14 @@ def test_n1_what_is_no_number_on_one_process_stops_the_step_on_all(count, ranks,
 # N2
 
 
-def test_n2_a_spike_is_passed_over_counted_and_logged(corpus, tmp_path, monkeypatch, measured):
+def test_n2_a_spike_is_skipped_counted_and_logged(corpus, tmp_path, monkeypatch, measured):
     order(monkeypatch, "step:100:spike", "step:150:spike", "step:160:spike")
     listener = Listener()
     run = train(settings(steps=170), tmp_path, corpus=corpus, watcher=listener)
     skipped = rows(tmp_path, "skipped")
     assert skipped == {150: 1, 160: 2}, "and the one at step 100 is before there are 128 losses to compare with"
-    assert run.trouble.skipped == 2
-    assert [w.partition(", ")[0] for w in listener.warnings] == [f"step {s} was bad and moved nothing: its loss" for s in (150, 160)]
+    assert run.recovery.skipped == 2
+    assert [w.partition(", ")[0] for w in listener.warnings] == [f"step {s} was skipped: its loss" for s in (150, 160)]
     usual = [loss for step, loss in rows(tmp_path, "loss").items() if 150 > step > 150 - 128]
     assert rows(tmp_path, "skipped_loss")[150] > np.mean(usual) + 6 * np.std(usual)
     assert sorted(rows(tmp_path, "loss").keys() | skipped.keys()) == list(range(1, 171))
@@ -168,13 +168,13 @@ def test_n2_a_spike_is_passed_over_counted_and_logged(corpus, tmp_path, monkeypa
 
 def test_n2_no_false_alarm_while_the_loss_falls(corpus, tmp_path):
     run = train(settings(steps=300, lr=1e-2, save_every=300, eval_every=300), tmp_path, corpus=corpus)
-    assert run.trouble.skipped == 0
+    assert run.recovery.skipped == 0
     assert rows(tmp_path, "loss")[300] < 0.5 * rows(tmp_path, "loss")[1]
 
 
 def test_n2_can_be_turned_off(corpus, tmp_path, monkeypatch):
     order(monkeypatch, "step:140:spike")
-    assert train(settings(steps=145, spike_sigmas=0.0), tmp_path, corpus=corpus).trouble.skipped == 0
+    assert train(settings(steps=145, spike_sigmas=0.0), tmp_path, corpus=corpus).recovery.skipped == 0
 
 
 # N3
@@ -184,14 +184,14 @@ def three(step):
     return [f"step:{step + i}:nan" for i in range(MAX_CONSECUTIVE_BAD)]
 
 
-def test_n3_three_bad_steps_lead_back_and_past_the_text(corpus, tmp_path, monkeypatch, measured):
+def test_n3_three_bad_steps_cause_a_rollback_past_the_text(corpus, tmp_path, monkeypatch, measured):
     order(monkeypatch, *three(23))
     listener, config = Listener(), settings(rollback_lr=0.5, schedule="constant")
     run = train(config, tmp_path, corpus=corpus, watcher=listener)
     assert listener.batches == [*range(25), *range(25, 65)], "from step 20 on again, with text that was not read yet"
-    assert (run.step, run.trouble.returns, run.trouble.shift) == (60, 1, 5)
+    assert (run.step, run.recovery.returns, run.recovery.shift) == (60, 1, 5)
     assert listener.warnings[-1].startswith("steps 23 to 25 were bad")
-    assert "back to step 20, and past the 5 batches since (return 1 of 3)" in listener.warnings[-1]
+    assert "rolled back to step 20, skipping the 5 batches since (rollback 1 of 3)" in listener.warnings[-1]
     rates = rows(tmp_path, "lr")
     assert {rates[step] for step in range(1, 21)} == {5e-3}
     assert {rates[step] for step in range(22, 61)} == {2.5e-3}
@@ -205,22 +205,22 @@ def test_n3_three_bad_steps_lead_back_and_past_the_text(corpus, tmp_path, monkey
     )
 
 
-def test_n3_after_three_returns_it_gives_up_with_advice(corpus, tmp_path, monkeypatch, measured):
+def test_n3_training_ends_with_advice_after_three_rollbacks(corpus, tmp_path, monkeypatch, measured):
     order(monkeypatch, *(MAX_ROLLBACKS + 1) * three(13))
     listener = Listener()
-    with pytest.raises(UserError, match=r"steps 13 to 15 were bad .* gone back 3 times already: .* Try a lower --train\.lr") as error:
+    with pytest.raises(UserError, match=r"steps 13 to 15 were bad .* rolled back 3 times already: .* Try a lower --train\.lr") as error:
         train(settings(), tmp_path, corpus=corpus, watcher=listener)
     assert error.value.code == DIVERGED
-    assert len([w for w in listener.warnings if "back to step 10" in w]) == MAX_ROLLBACKS
+    assert len([w for w in listener.warnings if "rolled back to step 10" in w]) == MAX_ROLLBACKS
     assert load_latest(tmp_path, pytest.fail).state["step"] == 10
     measured(
         "N3", f"exit code {error.value.code} with advice after {MAX_ROLLBACKS} returns", "at most 3 rollbacks, then exit 5 with advice"
     )
 
 
-def test_n3_without_a_checkpoint_there_is_no_way_back(corpus, tmp_path, monkeypatch):
+def test_n3_rollback_fails_without_a_checkpoint(corpus, tmp_path, monkeypatch):
     order(monkeypatch, *three(3))
-    with pytest.raises(UserError, match=r"steps 3 to 5 were bad .* there is no checkpoint to go back to") as error:
+    with pytest.raises(UserError, match=r"steps 3 to 5 were bad .* there is no checkpoint to roll back to") as error:
         train(settings(), tmp_path, corpus=corpus)
     assert error.value.code == DIVERGED
 
@@ -229,16 +229,16 @@ def test_n3_no_checkpoint_is_made_while_steps_are_bad(corpus, tmp_path, monkeypa
     """Three bad steps may mean that the weights were bad already: the save that was due among them is left out."""
     order(monkeypatch, *three(19))
     run = train(settings(steps=30), tmp_path, corpus=corpus)
-    assert run.trouble.shift == 21 - 10
+    assert run.recovery.shift == 21 - 10
 
 
 @pytest.mark.parametrize("stop_at", [15, 25, 35])
-def test_n3_a_run_that_fell_is_resumed_with_the_same_bits(corpus, tmp_path, monkeypatch, stop_at):
+def test_n3_a_run_after_a_rollback_resumes_with_the_same_bits(corpus, tmp_path, monkeypatch, stop_at):
     config, fall = settings(steps=45), (*three(23), "step:31:inf")
 
     class Stop(Callback):
         def step(self, run, row):
-            if run.step == stop_at and run.trouble.returns == (stop_at > 22):
+            if run.step == stop_at and run.recovery.returns == (stop_at > 22):
                 raise MemoryError("the plug is pulled")
 
     order(monkeypatch, *fall)
@@ -285,7 +285,7 @@ def test_n5_a_checkpoint_with_nan_is_never_written(corpus, tmp_path, where, eval
                 weight = run.model.tok_emb.weight
                 (weight.data if where == "weights" else run.optimizer.state[weight]["exp_avg"])[3, 3] = math.nan
 
-    with pytest.raises(UserError, match=r"tok_emb\.weight.* holds numbers that are not finite after step 30") as error:
+    with pytest.raises(UserError, match=r"tok_emb\.weight.* has non-finite values after step 30") as error:
         train(settings(eval_every=evaluate_every), tmp_path, corpus=corpus, watcher=Poison())
     assert error.value.code == DIVERGED
     assert [folder.name for folder in checkpoint.list_checkpoints(tmp_path)] == ["step-00000020", "step-00000010"]

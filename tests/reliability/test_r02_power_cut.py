@@ -82,7 +82,7 @@ def outcomes(recorded, tmp_path_factory):
     return found
 
 
-def test_the_record_is_of_the_whole_save(recorded):
+def test_simulated_disk_records_the_whole_save(recorded):
     _, ops = recorded
     kinds = [op.kind for op in ops]
     renamed = [op.new for op in ops].index("ckpt/step-00000030")
@@ -112,12 +112,12 @@ def loaded_after(before, ops, folder, every=1):
     return steps
 
 
-def test_a_save_that_has_ended_lasts(recorded, tmp_path):
+def test_completed_save_survives_a_power_cut(recorded, tmp_path):
     before, ops = recorded
     assert loaded_after(before, ops, tmp_path) == {NEW}
 
 
-def test_the_simulation_notices_a_forgotten_flush(recorded, tmp_path):
+def test_simulated_disk_detects_a_missing_flush(recorded, tmp_path):
     before, ops = recorded
     assert loaded_after(before, without_flushes(ops), tmp_path, every=101) >= {OLD}
 
@@ -162,6 +162,6 @@ def test_r2_no_checkpoint_outlives_its_rows(corpus, tmp_path, monkeypatch, measu
 
 
 @pytest.mark.usefixtures("quick")
-def test_the_simulation_notices_rows_that_are_not_flushed(corpus, tmp_path, monkeypatch):
+def test_simulated_disk_detects_unflushed_rows(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(RunLogger, "flush", lambda self: None)
     assert holes_after_power_cuts(corpus, tmp_path, monkeypatch, every=90)[1]

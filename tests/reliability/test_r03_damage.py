@@ -84,7 +84,7 @@ def test_r3_600_damages_are_noticed_and_the_older_checkpoint_used(trained, tmp_p
     measured("R3", "600 of 600 noticed, the older one used, one warning each", "600 of 600")
 
 
-def test_r3_every_third_bit_of_a_manifest_counts(trained, tmp_path):
+def test_r3_a_flip_of_every_third_bit_of_a_manifest_is_detected(trained, tmp_path):
     folder = shutil.copytree(trained / "ckpt" / "step-00000020", tmp_path / "step-00000020")
     data = (folder / "manifest.json").read_bytes()
     for bit in range(0, 8 * len(data), 3):

@@ -84,13 +84,13 @@ class FillsUp(Callback):
 
         def noted(saves, *args, **more):
             begin(saves, *args, **more)
-            self.under_way.append(saves._under_way)
+            self.under_way.append(saves._in_progress)
 
         monkeypatch.setattr(CheckpointWriter, "submit", noted)
 
     @property
     def failed_saves(self):
-        return [line for line in self.said if "goes on and tries again" in line]
+        return [line for line in self.said if "the next save tries again" in line]
 
     def step(self, run, row):
         if run.step in (self.full_from, self.free_from):
@@ -117,7 +117,7 @@ def test_r5_the_third_save_in_a_row_that_fails_ends_the_run(room, run_of, corpus
         train(run_of(), tmp_path, corpus=corpus, watcher=watcher)
     assert error.value.code == RESOURCES
     assert len(watcher.failed_saves) == 2
-    assert len([line for line in watcher.said if "it is kept in memory" in line]) == 1
+    assert len([line for line in watcher.said if "lines are kept in memory" in line]) == 1
     assert checkpoint.load_latest(tmp_path, pytest.fail).state["step"] == 10
     measured("R5", f"{room:,} bytes free: exit code 6 after the 3rd failed save, not before", "exit 6 after 3 failed saves")
 
@@ -219,8 +219,8 @@ def test_r5_on_a_real_disk_of_20_mb(tmp_path, measured):
     assert said["full"][0] == RESOURCES
     assert "step-00000040" in said["full"][1]
     assert "No space left on device (need 4" in said["full"][1]
-    assert len([line for line in said["warnings"] if "goes on and tries again" in line]) == 2
-    assert any("metrics.jsonl: No space left on device; it is kept in memory" in line for line in said["warnings"])
+    assert len([line for line in said["warnings"] if "the next save tries again" in line]) == 2
+    assert any("metrics.jsonl: No space left on device; its lines are kept in memory" in line for line in said["warnings"])
     assert said["left"] == ["latest", "step-00000010"]
     assert (said["step"], said["again"][0], said["end"]) == (10, 0, 60)
     assert said["big"][0] == RESOURCES

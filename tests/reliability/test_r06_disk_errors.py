@@ -111,7 +111,7 @@ class RefusesFrom(Callback):
 
 @pytest.mark.parametrize("paper", ["metrics.jsonl", "samples.md"])
 @pytest.mark.parametrize("name", ["EIO", "EROFS"])
-def test_r6_a_run_whose_papers_are_refused(name, paper, corpus, tmp_path, monkeypatch, measured):
+def test_r6_log_files_that_cannot_be_written(name, paper, corpus, tmp_path, monkeypatch, measured):
     """For good: no checkpoint tells of steps whose rows are nowhere. For a while: nothing is lost."""
     config, disk = tiny(sample_every=5), Refuses(paper, getattr(errno, name))
     train(config, tmp_path / "whole", corpus=corpus)
@@ -119,7 +119,7 @@ def test_r6_a_run_whose_papers_are_refused(name, paper, corpus, tmp_path, monkey
     with pytest.raises(UserError, match=rf"cannot write .*{paper}: {os.strerror(disk.error)}.*3 saves in a row failed") as error:
         train(config, tmp_path / "for good", corpus=corpus, watcher=watcher)
     assert error.value.code == RESOURCES
-    assert len([line for line in watcher.said if paper in line and "it is kept in memory" in line]) == 1
+    assert len([line for line in watcher.said if paper in line and "lines are kept in memory" in line]) == 1
     assert checkpoint.load_latest(tmp_path / "for good", pytest.fail).state["step"] == 10
     monkeypatch.setattr(files, "filesystem", files.FileSystem())
     train(config, tmp_path / "for a while", corpus=corpus, watcher=RefusesFrom(monkeypatch, disk, again_from=35))
@@ -130,7 +130,7 @@ def test_r6_a_run_whose_papers_are_refused(name, paper, corpus, tmp_path, monkey
 
 
 @pytest.mark.parametrize("name", ["EIO", "EROFS"])
-def test_r6_a_log_that_is_refused_is_told(name, corpus, tmp_path, monkeypatch, measured):
+def test_r6_a_log_that_cannot_be_written_causes_a_warning(name, corpus, tmp_path, monkeypatch, measured):
     """log.txt is for reading alone: the run ends well without it, and says what it lacks."""
     console = Console(file=io.StringIO(), width=200, markup=False, highlight=False)
     disk = Refuses("log.txt", getattr(errno, name))
@@ -145,13 +145,13 @@ def test_r6_a_log_that_is_refused_is_told(name, corpus, tmp_path, monkeypatch, m
         run = train(tiny(), tmp_path, corpus=corpus, watcher=watch)
     assert run.step == 60
     told = [line for line in console.file.getvalue().splitlines() if os.strerror(disk.error) in line]
-    assert ["it is kept in memory" in line for line in told] == [True, False]
-    assert "log.txt lacks its end" in told[1]
+    assert ["lines are kept in memory" in line for line in told] == [True, False]
+    assert "log.txt: the last" in told[1]
     measured("R6", f"{name} for log.txt: told once, and in the end what is lacking; the run ends well", "0 silent successes")
 
 
 @pytest.mark.parametrize("what", ["removed", "moved", "made anew by another"])
-def test_r6_a_run_directory_that_goes_away_ends_the_run(what, corpus, tmp_path, measured):
+def test_r6_a_removed_run_directory_ends_the_run(what, corpus, tmp_path, measured):
     run_folder = tmp_path / "run"
 
     class Thief(Callback):
@@ -165,7 +165,7 @@ def test_r6_a_run_directory_that_goes_away_ends_the_run(what, corpus, tmp_path, 
                     (run.folder / "ckpt").mkdir(parents=True)
                     (run.folder / "run.lock").write_text("{}")
 
-    with pytest.raises(UserError, match="was removed or moved while it was trained in") as error:
+    with pytest.raises(UserError, match="removed or moved during training") as error:
         train(tiny(), run_folder, corpus=corpus, watcher=Thief())
     assert error.value.code == RESOURCES
     if what == "moved":

@@ -96,7 +96,7 @@ def test_r8_another_number_of_threads_or_torch_is_told(corpus, tmp_path, threads
     watcher = Stops(9)
     with pytest.raises(UserError, match="stopped at step 9"):
         train(tiny(), tmp_path / "run", corpus=corpus, watcher=watcher)
-    assert watcher.said == ["threads was 2 and is 1: sums may round otherwise, so the last bits may differ from now on"]
+    assert watcher.said == ["threads was 2 and is 1: sums may round differently, so the last bits may differ from now on"]
     change_state(checkpoint.list_checkpoints(tmp_path / "run")[0], {"torch": "2.0.0"})
     watcher = Stops()
     train(tiny(), tmp_path / "run", corpus=corpus, watcher=watcher)

@@ -62,7 +62,7 @@ def test_w4_a_run_goes_on_with_another_number_of_processes(ranks, tmp_path, meas
     )
 
 
-def test_w4_a_run_in_shares_goes_on_in_shares_and_on_one_process(ranks, tmp_path, measured):
+def test_w4_a_sharded_run_resumes_sharded_and_on_one_process(ranks, tmp_path, measured):
     """FSDP2 on two processes, stopped; FSDP2 on two, stopped; then one process, which holds all of it."""
     config = RunConfig(TINY, STORIES, TrainConfig(steps=60, eval_every=30, save_every=30, **OFTEN))
     shared = replace(config, machine=replace(config.machine, parallel="fsdp"))
@@ -149,7 +149,7 @@ def test_w6_checkpoints_are_whole_and_plain_whoever_wrote_them(fifty):
     assert "## Step 50" in (folder / "fsdp" / "samples.md").read_text()
 
 
-def test_w6_muon_in_shares_takes_the_steps_of_one_process(ranks, tmp_path):
+def test_w6_sharded_muon_takes_the_steps_of_one_process(ranks, tmp_path):
     """Muon multiplies whole momentum matrices; products of the shares of FSDP2 diverged in the first step."""
     config = RunConfig(TINY, STORIES, TrainConfig(steps=10, eval_every=10, save_every=10, optimizer="muon", **OFTEN))
     shared = replace(config, machine=replace(config.machine, parallel="fsdp"))
@@ -158,7 +158,7 @@ def test_w6_muon_in_shares_takes_the_steps_of_one_process(ranks, tmp_path):
     assert furthest(rows(tmp_path / "shared"), rows(tmp_path / "alone")) <= CLOSE
 
 
-def test_each_process_drops_other_places_and_a_resumed_run_the_same_ones(ranks, tmp_path):
+def test_w4_dropout_differs_between_ranks_and_repeats_on_resume(ranks, tmp_path):
     config = RunConfig(replace(TINY, drop_rate=0.2), STORIES, TrainConfig(steps=16, eval_every=16, save_every=16, **OFTEN))
     assert_no_errors(ranks.train(2, config, tmp_path / "whole"))
     stopped = ranks.train(2, config, tmp_path / "run", stop_at=7)
@@ -170,9 +170,9 @@ def test_each_process_drops_other_places_and_a_resumed_run_the_same_ones(ranks, 
     assert a.state["random"] == b.state["random"]
 
 
-def test_a_batch_that_cannot_be_dealt_out_is_an_error_before_anything_is_written(ranks, tmp_path):
+def test_w6_indivisible_batch_is_an_error_before_anything_is_written(ranks, tmp_path):
     config = RunConfig(TINY, STORIES, TrainConfig(steps=5, **OFTEN | {"batch_size": 9, "micro_batches": 1}))
     for one in ranks.train(2, config, tmp_path / "run"):
-        assert one["error"] == "batch_size=9 rows cannot be dealt out evenly to 2 processes; try 8 or 10"
+        assert one["error"] == "batch_size=9 rows cannot be divided evenly among 2 processes; try 8 or 10"
         assert one["code"] == 2
     assert not (tmp_path / "run").exists()

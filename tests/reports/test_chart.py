@@ -1,4 +1,4 @@
-"""The loss chart: points where the numbers are, a floor, round ticks."""
+"""The loss chart: points at their values, the floor, round ticks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def points(svg, kind):
     return [tuple(float(number) for number in pair.split(",")) for pair in found[1].split()]
 
 
-def test_points_lie_where_the_numbers_say():
+def test_chart_points_are_at_their_values():
     svg = loss_chart(lines(), 880, 380)
     val, train = points(svg, "val"), points(svg, "train")
     (x0, high), (x1, low) = val
@@ -44,7 +44,7 @@ def test_an_outlier_does_not_flatten_the_chart():
 
 
 @pytest.mark.parametrize(("width", "height"), [(880, 380), (340, 300)])
-def test_everything_is_inside_the_picture(width, height):
+def test_chart_elements_are_inside_its_area(width, height):
     svg = loss_chart(lines(), width, height)
     numbers = {side: [float(n) for n in re.findall(rf' (?:c?{side}|{side}[12])="(-?[\d.]+)"', svg)] for side in "xy"}
     assert min(numbers["x"]) >= 0

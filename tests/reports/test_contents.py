@@ -1,4 +1,4 @@
-"""What a report reads: every file of a run directory may be missing, and what is wrong in one is left out."""
+"""Contents of a report: every file of a run directory may be missing, and invalid values are skipped."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def make(folder, config=QUICK, rows=ROWS, state=None):
     return folder
 
 
-def test_a_run_is_read_from_its_files(tmp_path):
+def test_collect_reads_the_files_of_a_run(tmp_path):
     found = collect(make(tmp_path / "2026-07-01-quickstart", state={"step": 100, "steps": 1100}))
     assert (found.name, found.state, found.step, found.tokens) == ("2026-07-01-quickstart", "stopped", 100, 1000)
     assert found.lines.val.tolist() == [[0, 100], [7.0, 2.1]]
@@ -57,12 +57,12 @@ STATES = {
 
 
 @pytest.mark.parametrize("name", STATES)
-def test_the_state_of_a_run(tmp_path, name):
+def test_report_states(tmp_path, name):
     state, rows = STATES[name]
     assert collect(make(tmp_path, rows=rows, state=state)).state == name
 
 
-def test_a_quantized_model_is_one_whatever_else_there_is(tmp_path):
+def test_quantized_model_is_reported_as_quantized(tmp_path):
     found = collect(make(tmp_path, QUICK.with_model(bits=8), state={"step": 0, "steps": 0, "made_from": "runs/a"}))
     assert (found.state, found.run.description) == ("quantized", "runs/a quantized to 8 bits")
 
@@ -76,7 +76,7 @@ def test_a_run_under_way_is_running_until_its_lock_is_free(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"skills": 3}', '{"memory": {}}', "\0\0", "1e999"])
-def test_damaged_files_are_left_out(tmp_path, damage):
+def test_collect_skips_damaged_files(tmp_path, damage):
     folder = make(tmp_path)
     for name in ("skills.json", "plan.json", "env.json", "samples.md"):
         (folder / name).write_text(damage)
@@ -87,7 +87,7 @@ def test_damaged_files_are_left_out(tmp_path, damage):
     assert found.step == 100
 
 
-def test_values_that_are_no_numbers_are_left_out(tmp_path):
+def test_collect_skips_non_finite_values(tmp_path):
     rows = [*ROWS, {"step": 101, "loss": None, "val_loss": "low", "train_loss": [1], "tokens": 1010}]
     found = collect(make(tmp_path, rows=rows))
     assert found.rows[-1] == {"step": 101, "tokens": 1010}
@@ -126,7 +126,7 @@ def test_settings_that_differ_are_found(tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no folder without permission to read")
-def test_reading_changes_nothing_in_the_run(tmp_path):
+def test_collect_does_not_modify_the_run(tmp_path):
     folder = make(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     collect(folder)

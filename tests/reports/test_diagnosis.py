@@ -1,4 +1,4 @@
-"""The doctor: every illness is found on a curve made to have it and on a real run trained to catch it; healthy ones are left alone."""
+"""Diagnosis: every problem is found on a synthetic curve and on a real, badly trained run; healthy runs have none."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def sick(rows, config=CONFIG):
     found = diagnose(rows, config)
     for finding in found.values():
         assert finding.evidence
-        assert bool(finding.advice) == (finding.state != "well")
-    return {name: (finding.state, finding.what) for name, finding in found.items() if finding.state != "well"}
+        assert bool(finding.advice) == (finding.state != "ok")
+    return {name: (finding.state, finding.summary) for name, finding in found.items() if finding.state != "ok"}
 
 
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("flicker", [0.0, 0.03, 0.1])
-def test_healthy_curves_are_left_alone(seed, flicker):
+def test_diagnose_finds_no_problem_in_healthy_curves(seed, flicker):
     rows = a_curve(flicker=flicker, seed=seed)
     assert sick(rows) == {}
     assert diagnose(rows, CONFIG).keys() == CHECKS.keys() - OF_STORIES, "each check has something to say"
@@ -64,66 +64,66 @@ def test_healthy_curves_are_left_alone(seed, flicker):
 @pytest.mark.parametrize(
     ("power", "floor", "noise"), [(0.4, 0.5, 0.02), (1.5, 1.0, 0.05), (0.8, 3.0, 0.02)], ids=["slow", "fast", "soon at its floor"]
 )
-def test_other_healthy_shapes(power, floor, noise):
+def test_diagnose_accepts_other_healthy_shapes(power, floor, noise):
     assert sick(a_curve(lambda step: floor + (START - floor) * (1 + step / 20) ** -power, flicker=noise)) == {}
 
 
 SICK = {
-    "first weights too large": ({"loss": lambda s: falling(s) + 30 * 0.9**s}, "first loss", "ill", "first weights are too large"),
-    "knew something": ({"loss": lambda s: falling(s + 60)}, "first loss", "watch", "knew something"),
-    "jumps": ({"loss": lambda s: falling(s) * (1.8 if s % 170 == 0 and s else 1)}, "learning rate", "ill", "the loss jumps"),
-    "one jump": ({"loss": lambda s: falling(s) * (1.8 if s == 510 else 1)}, "learning rate", "watch", "now and then"),
-    "climbs": ({"loss": lambda s: falling(s) + max(0, s - 600) / 200}, "learning rate", "ill", "the loss climbs"),
-    "thrown up": ({"loss": lambda s: falling(s) + (20 if 10 < s < 200 else 0)}, "learning rate", "ill", "thrown up"),
-    "a look jumps": ({"held_out": lambda s: falling(s) * (1.5 if s == 500 else 1)}, "learning rate", "watch", "held-out loss jumps"),
-    "rough start": ({"loss": lambda s: falling(s) + (3 if 0 < s < 50 else 0)}, "warm-up", "ill", "start is too rough"),
-    "dead": ({"loss": lambda s: START}, "progress", "ill", "the loss is flat"),
-    "dead, no gradient": ({"loss": lambda s: START, "norm": lambda s: 0.0}, "progress", "ill", "no gradient"),
-    "over-fitting": (
+    "first weights too large": ({"loss": lambda s: falling(s) + 30 * 0.9**s}, "initial loss", "problem", "initial weights are too large"),
+    "knew something": ({"loss": lambda s: falling(s + 60)}, "initial loss", "warning", "below chance level"),
+    "jumps": ({"loss": lambda s: falling(s) * (1.8 if s % 170 == 0 and s else 1)}, "learning rate", "problem", "the loss jumps"),
+    "one jump": ({"loss": lambda s: falling(s) * (1.8 if s == 510 else 1)}, "learning rate", "warning", "occasionally"),
+    "climbs": ({"loss": lambda s: falling(s) + max(0, s - 600) / 200}, "learning rate", "problem", "the loss rises"),
+    "thrown up": ({"loss": lambda s: falling(s) + (20 if 10 < s < 200 else 0)}, "learning rate", "problem", "spikes"),
+    "a look jumps": ({"held_out": lambda s: falling(s) * (1.5 if s == 500 else 1)}, "learning rate", "warning", "validation loss jumps"),
+    "rough start": ({"loss": lambda s: falling(s) + (3 if 0 < s < 50 else 0)}, "warmup", "problem", "start is unstable"),
+    "dead": ({"loss": lambda s: START}, "progress", "problem", "does not decrease"),
+    "dead, no gradient": ({"loss": lambda s: START, "norm": lambda s: 0.0}, "progress", "problem", "no gradient"),
+    "overfitting": (
         {"held_out": lambda s: falling(s) if s < 300 else falling(300) + (s - 300) / 500, "learned": lambda s: falling(s) * (1 - s / 2000)},
-        "over-fitting", "ill", "over-fitting from step 300 on: held-out text gets worse",
+        "overfitting", "problem", "overfitting from step 300 on: the validation loss rises",
     ),
     "by heart": (
         {"held_out": lambda s: max(falling(s), falling(300)), "learned": lambda s: falling(s) * (1 - s / 2000)},
-        "over-fitting", "ill", "only learned text gets better",
+        "overfitting", "problem", "only the training loss falls",
     ),
-    "under-trained": ({"loss": lambda s: START - s / 250}, "length", "watch", "still falls steeply"),
-    "small text": ({"passes": 500.0, "tokens": 10**6}, "text", "watch", "text is small"),
-    "gradient": ({"norm": lambda s: 1 + (s / 300) ** 4}, "gradient", "watch", "the gradient grows"),
+    "undertrained": ({"loss": lambda s: START - s / 250}, "length", "warning", "still falls steeply"),
+    "small text": ({"passes": 500.0, "tokens": 10**6}, "text", "warning", "text is small"),
+    "gradient": ({"norm": lambda s: 1 + (s / 300) ** 4}, "gradient", "warning", "gradient norm grows"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("made", "check", "state", "words"), SICK.values(), ids=SICK)
 @pytest.mark.parametrize("seed", range(3))
-def test_each_illness_is_found(made, check, state, words, seed):
+def test_diagnose_finds_each_problem(made, check, state, words, seed):
     found = sick(a_curve(**made, seed=seed))
     assert found[check][0] == state
     assert words in found[check][1]
 
 
-def test_a_missing_warm_up_is_named():
+def test_diagnose_finds_missing_warmup():
     rows = a_curve(lambda s: falling(s) + (3 if 0 < s < 50 else 0))
-    assert sick(rows, replace(CONFIG, train=replace(CONFIG.train, warmup_steps=0)))["warm-up"] == ("ill", "a warm-up is missing")
+    assert sick(rows, replace(CONFIG, train=replace(CONFIG.train, warmup_steps=0)))["warmup"] == ("problem", "warmup is missing")
 
 
-def test_steps_that_were_skipped_are_counted():
+def test_diagnose_counts_skipped_steps():
     bad = [{"step": s, "tokens": s, "skipped": 1} for s in (100, 101, 102)] + [{"step": 100, "tokens": 5, "returns": 2, "shift": 3}]
     found = diagnose(a_curve() + bad, CONFIG)["learning rate"]
-    assert found.state == "ill"
-    assert found.evidence == "3 bad steps were skipped, the first at step 100, and the run went back 2 times"
+    assert found.state == "problem"
+    assert found.evidence == "3 bad steps were skipped, the first at step 100, with 2 rollbacks"
 
 
-def test_the_evidence_is_the_numbers_and_the_advice_fits():
-    found = diagnose(a_curve(**SICK["over-fitting"][0], flicker=0.0), CONFIG)["over-fitting"]
-    assert f"held-out loss {falling(300) + 0.02:.2f}"[:-1] in found.evidence
+def test_diagnose_gives_evidence_and_matching_advice():
+    found = diagnose(a_curve(**SICK["overfitting"][0], flicker=0.0), CONFIG)["overfitting"]
+    assert f"validation loss {falling(300) + 0.02:.2f}"[:-1] in found.evidence
     assert "at step 300" in found.evidence
     assert "more text" in found.advice
     tied = replace(CONFIG, model=replace(MODEL, tie_embeddings=True))
-    assert "--model.init gpt2" in diagnose(a_curve(**SICK["first weights too large"][0]), tied)["first loss"].advice
+    assert "--model.init gpt2" in diagnose(a_curve(**SICK["first weights too large"][0]), tied)["initial loss"].advice
     assert diagnose(a_curve(**SICK["climbs"][0]), CONFIG)["learning rate"].advice.startswith("Try --train.lr 0.0003")
 
 
-def test_a_young_run_is_not_judged():
+def test_diagnose_is_empty_for_a_short_run():
     assert diagnose([], CONFIG) == {}
     assert sick(a_curve()[:4]) == {}
     assert diagnose([{"step": 1, "loss": math.nan, "lr": 0.1, "grad_norm": 1.0}], CONFIG) == {}
@@ -141,21 +141,21 @@ LOOK = {"val_loss": 2.0, "train_loss": 2.0}
     ],
     ids=["it says so", "an older version wrote NaN", "it came back"],
 )
-def test_divergence_is_a_problem_however_young_the_run_is(rows, step):
+def test_divergence_is_a_problem_in_short_runs_too(rows, step):
     found = diagnose(rows, CONFIG)
     assert ("divergence" in found) == (step is not None)
     if step:
-        assert found["divergence"].state == "ill"
+        assert found["divergence"].state == "problem"
         assert f"not finite at step {step}," in found["divergence"].evidence
 
 
-def test_rows_without_numbers_are_left_out():
+def test_diagnose_skips_non_finite_rows():
     rows = a_curve()
     rows.insert(30, {"step": 300, "loss": math.inf, "lr": 1e-3, "grad_norm": math.nan})
     assert sick(rows) == {}
 
 
-def test_a_running_median():
+def test_running_median_equals_the_definition():
     np.testing.assert_array_equal(running_median(np.array([1.0, 9, 2, 3, 4]), 3), [5, 2, 3, 3, 3.5])
 
 
@@ -177,20 +177,20 @@ def results(step=1000, **accuracy):
     return SkillResults(0.4, FLOOR, scores, step=step)
 
 
-@pytest.mark.parametrize(("above", "state"), [(0.08, "well"), (0.2, "watch"), (3.02, "ill"), (-0.02, "well"), (-0.1, "watch")])
-def test_distance_to_the_floor_is_judged_at_the_end_of_a_run(above, state):
+@pytest.mark.parametrize(("above", "state"), [(0.08, "ok"), (0.2, "warning"), (3.02, "problem"), (-0.02, "ok"), (-0.1, "warning")])
+def test_distance_to_the_floor_is_checked_at_the_end_of_a_run(above, state):
     rows = a_curve_above_floor(above)
     found = diagnose(rows, STORIES)["floor"]
     assert found.state == state
     assert f"the entropy of the text is {FLOOR:.3f}, so {above:+.0%}" in found.evidence
-    assert bool(found.advice) == (state != "well")
+    assert bool(found.advice) == (state != "ok")
     longer = replace(STORIES, train=replace(STORIES.train, steps=5000))
     assert "floor" not in diagnose(rows, longer), "a run that still trains is above its floor"
     other_text = replace(STORIES, data=DataConfig(source="shakespeare"))
     assert "floor" not in diagnose(rows, other_text)
 
 
-def test_a_run_that_still_trains_is_not_called_under_trained():
+def test_unfinished_run_is_not_undertrained():
     rows = a_curve(loss=lambda s: START - s / 250)
     assert "length" in sick(rows)
     assert "length" not in sick(rows, replace(CONFIG, train=replace(CONFIG.train, steps=5000)))
@@ -199,15 +199,15 @@ def test_a_run_that_still_trains_is_not_called_under_trained():
 @pytest.mark.parametrize(
     ("accuracy", "state", "words"),
     [
-        ({"name": 0.9, "count": 0.4}, "well", "the weakest: count 40% (chance 25%)"),
-        ({"name": 0.9, "count": 0.27}, "watch", "no better: count 27% (chance 25%)"),
-        ({"name": 0.27, "count": 0.1}, "ill", "below chance: count 10% (chance 25%); no better: name 27% (chance 25%)"),
+        ({"name": 0.9, "count": 0.4}, "ok", "the weakest: count 40% (chance 25%)"),
+        ({"name": 0.9, "count": 0.27}, "warning", "no better: count 27% (chance 25%)"),
+        ({"name": 0.27, "count": 0.1}, "problem", "below chance: count 10% (chance 25%); no better: name 27% (chance 25%)"),
     ],
 )
 def test_skills_are_compared_with_chance(accuracy, state, words):
     found = diagnose(a_curve_above_floor(0.0), STORIES, results(**accuracy))["skills"]
     assert (found.state, found.evidence) == (state, words)
-    assert bool(found.advice) == (state != "well")
+    assert bool(found.advice) == (state != "ok")
 
 
 def test_skills_of_an_earlier_step_say_so():
@@ -248,21 +248,21 @@ def _fast():
         yield
 
 
-def test_a_real_healthy_run(tmp_path, corpus):
+def test_diagnose_finds_no_problem_in_a_real_run(tmp_path, corpus):
     assert trained(tmp_path, corpus) == {}
 
 
 REAL = {
     "lr far too high": ({"lr": 2.0, "warmup_steps": 0, "schedule": "constant"}, "learning rate", "too high"),
-    "lr too high at the start": ({"lr": 0.3, "warmup_steps": 0}, "warm-up", "a warm-up is missing"),
-    "lr far too low": ({"lr": 1e-7}, "progress", "the loss is flat"),
-    "tied and torch's weights": ({"model": {"tie_embeddings": True}}, "first loss", "first weights are too large"),
-    "by heart": ({"tokens": 400, "lr": 1e-2}, "over-fitting", "over-fitting from step"),
-    "stopped early": ({"steps": 24, "eval_every": 4, "schedule": "constant", "lr": 2e-3}, "length", "under-trained"),
+    "lr too high at the start": ({"lr": 0.3, "warmup_steps": 0}, "warmup", "warmup is missing"),
+    "lr far too low": ({"lr": 1e-7}, "progress", "does not decrease"),
+    "tied and torch's weights": ({"model": {"tie_embeddings": True}}, "initial loss", "initial weights are too large"),
+    "by heart": ({"tokens": 400, "lr": 1e-2}, "overfitting", "overfitting from step"),
+    "stopped early": ({"steps": 24, "eval_every": 4, "schedule": "constant", "lr": 2e-3}, "length", "undertrained"),
 }
 
 
 @pytest.mark.parametrize(("settings", "check", "words"), REAL.values(), ids=REAL)
-def test_a_real_run_trained_badly(tmp_path, corpus, settings, check, words):
+def test_diagnose_finds_problems_of_real_runs(tmp_path, corpus, settings, check, words):
     found = trained(tmp_path, corpus, **settings)
     assert words in found[check][1], found

@@ -1,4 +1,4 @@
-"""Elements: text never becomes markup, attributes neither."""
+"""HTML elements: text and attributes never become markup."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page: it is whole, needs nothing else, cannot be broken by a text, and says what is missing."""
+"""The page: complete, self-contained, safe with hostile text, and explicit about what is missing."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_the_style_has_dark_narrow_and_print_rules(tmp_path):
         assert used <= set(re.findall(r"(--\w+):", block)), "each palette has every color"
 
 
-def test_hostile_text_stays_text_wherever_it_stands(tmp_path):
+def test_page_escapes_hostile_text_everywhere(tmp_path):
     config = replace(
         QUICK.with_model(),
         train=replace(QUICK.train, prompt=HOSTILE),
@@ -125,8 +125,8 @@ def test_hostile_text_stays_text_wherever_it_stands(tmp_path):
 def test_a_run_without_skills_or_samples_or_environment_says_so(tmp_path):
     folder = make(tmp_path, replace(QUICK, data=replace(QUICK.data, source="verdict")), state=FINISHED)
     said = page_of(folder).said
-    assert "No samples were written" in said
-    assert "does not say where the run was made" in said
+    assert "No samples were generated" in said
+    assert "has no valid env.json" in said
     assert "Skills" not in said, "other texts than stories have none"
     assert "Skills Not measured" in page_of(make(tmp_path / "b", state=FINISHED)).said
 
@@ -154,13 +154,13 @@ def test_a_run_under_way_and_a_killed_run_say_how_far_they_are(tmp_path):
     with exclusive_writer(folder, print):
         assert "the first 100 of 1,100 steps" in page_of(folder).said
     said = page_of(folder).said
-    assert "Training reached step 100 of 1,100 and was stopped or killed; the last checkpoint is of step 50" in said
+    assert "Training was stopped or killed at step 100 of 1,100; the last checkpoint is of step 50" in said
     assert f"llm-scratch train --resume '{folder}'" in said
     assert "no checkpoint was saved" in page_of(make(tmp_path / "b")).said
     assert "no training step yet" in page_of(make(tmp_path / "c", rows=None)).said
 
 
-def test_a_plan_stands_beside_what_was_measured(tmp_path):
+def test_page_compares_plan_and_measurement(tmp_path):
     folder = complete(tmp_path)
     memory = {"weights": 1, "gradients": 1, "optimizer": 1, "step": 1, "look": 1, "peak": 1}
     from dataclasses import fields
@@ -206,4 +206,4 @@ def test_the_table_of_evaluations_has_the_first_and_the_last(tmp_path):
 def test_a_model_without_training_has_no_empty_sections(tmp_path):
     folder = make(tmp_path, QUICK.with_model(bits=4), rows=None, state={"step": 0, "steps": 0, "made_from": "a"})
     headings = re.findall(r"<h2>(.*?)</h2>", render(collect(folder)))
-    assert headings == ["Settings", "Make it again"]
+    assert headings == ["Settings", "Reproduce"]

@@ -1,4 +1,4 @@
-"""Settings beside a preset's, and a command that gives exactly the same settings again."""
+"""Settings compared with a preset, and a command that reproduces them exactly."""
 
 from __future__ import annotations
 

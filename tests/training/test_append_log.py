@@ -1,4 +1,4 @@
-"""A page loses no line to a disk that refuses for a while, writes each once, and says so once."""
+"""The append-only log loses no line to a full disk, writes each line once, and warns once."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pytest
 
 from llm_scratch.errors import RESOURCES, UserError
 from llm_scratch.storage import files
-from llm_scratch.training import append_log as page_module
+from llm_scratch.training import append_log
 from llm_scratch.training.append_log import DurableLog
 
 
-class Moody(files.FileSystem):
-    """A disk that takes so many bytes more of what is appended, and whose flushes fail when told to."""
+class FlakyFileSystem(files.FileSystem):
+    """A file system with limited space for appends, and optional flush failures."""
 
     def __init__(self):
         self.room, self.flushes = 10**9, True
@@ -33,94 +33,96 @@ class Moody(files.FileSystem):
 
 @pytest.fixture
 def disk(monkeypatch):
-    disk = Moody()
+    disk = FlakyFileSystem()
     monkeypatch.setattr(files, "filesystem", disk)
     return disk
 
 
-def test_lines_come_after_what_is_there(tmp_path, disk):
+def test_log_appends_to_an_existing_file(tmp_path, disk):
     (tmp_path / "page").write_text("old\n")
-    page = DurableLog(tmp_path / "page", pytest.fail)
-    page.add("a\n")
-    page.add("b\n")
-    assert (tmp_path / "page").read_text() == "old\na\nb\n", "at once, so that one can watch"
-    page.flush()
-    page.add("ž\n")
-    page.close()
+    log = DurableLog(tmp_path / "page", pytest.fail)
+    log.append("a\n")
+    log.append("b\n")
+    assert (tmp_path / "page").read_text() == "old\na\nb\n", "lines are visible at once"
+    log.flush()
+    log.append("ž\n")
+    log.close()
     assert (tmp_path / "page").read_text() == "old\na\nb\nž\n"
 
 
 @pytest.mark.parametrize("room", range(0, 9, 2))
-def test_what_a_full_disk_refuses_waits_and_is_told_once(room, tmp_path, disk):
-    said = []
-    page = DurableLog(tmp_path / "page", said.append)
+def test_log_buffers_lines_and_warns_once_when_the_disk_is_full(room, tmp_path, disk):
+    warnings = []
+    log = DurableLog(tmp_path / "page", warnings.append)
     disk.room = room
     for number in range(1000, 1003):
-        page.add(f"{number}\n")
-    assert (tmp_path / "page").read_text() == "1000\n1001\n1002\n"[:room], "what fits is there"
-    assert said == [f"cannot write {tmp_path / 'page'}: No space left on device; it is kept in memory and written once that is possible"]
+        log.append(f"{number}\n")
+    assert (tmp_path / "page").read_text() == "1000\n1001\n1002\n"[:room], "what fits is written"
+    assert warnings == [
+        f"cannot write {tmp_path / 'page'}: No space left on device; its lines are kept in memory and written once that is possible"
+    ]
     with pytest.raises(UserError, match="No space left") as error:
-        page.flush()
+        log.flush()
     assert error.value.code == RESOURCES
     disk.room = 10**9
-    page.add("1003\n")
+    log.append("1003\n")
     assert (tmp_path / "page").read_text() == "1000\n1001\n1002\n1003\n"
     disk.room = 0
-    page.add("1004\n")
-    assert len(said) == 2, "another time of trouble is told again"
-    page.close()
-    assert said[2] == f"{tmp_path / 'page'} lacks its end, 5 bytes: No space left on device"
+    log.append("1004\n")
+    assert len(warnings) == 2, "a later failure is reported again"
+    log.close()
+    assert warnings[2] == f"{tmp_path / 'page'}: the last 5 bytes could not be written: No space left on device"
 
 
-def test_what_a_failed_flush_may_have_lost_is_written_again(tmp_path, disk):
+def test_log_rewrites_unsynced_lines_after_a_failed_flush(tmp_path, disk):
     """After one, the system may call pages clean that never reached the disk; here all that was not certain is gone."""
-    page = DurableLog(tmp_path / "page", pytest.fail)
-    page.add("certain\n")
-    page.flush()
-    page.add("lost 1\nlost 2\n")
+    log = DurableLog(tmp_path / "page", pytest.fail)
+    log.append("certain\n")
+    log.flush()
+    log.append("lost 1\nlost 2\n")
     disk.flushes = False
     with pytest.raises(UserError, match="Input/output error"):
-        page.flush()
+        log.flush()
     (tmp_path / "page").write_bytes(b"certain\n" + bytes(7))
     disk.flushes = True
-    page.flush()
-    page.close()
+    log.flush()
+    log.close()
     assert (tmp_path / "page").read_text() == "certain\nlost 1\nlost 2\n"
 
 
-def test_no_more_than_so_much_waits(tmp_path, disk, monkeypatch):
-    monkeypatch.setattr(page_module, "MAX_BUFFER_BYTES", 20)
-    page = DurableLog(tmp_path / "page", lambda message: None)
+def test_log_buffer_is_bounded(tmp_path, disk, monkeypatch):
+    monkeypatch.setattr(append_log, "MAX_BUFFER_BYTES", 20)
+    log = DurableLog(tmp_path / "page", lambda message: None)
     disk.room = 0
-    page.add("0123456789")
+    log.append("0123456789")
     with pytest.raises(UserError, match="No space left"):
-        page.add("0123456789+")
+        log.append("0123456789+")
     disk.room = 100
-    page.add("end")
-    page.close()
+    log.append("end")
+    log.close()
     assert (tmp_path / "page").read_text() == "01234567890123456789+end"
 
 
-def test_a_page_whose_folder_is_gone_waits_too(tmp_path, disk):
-    said = []
-    page = DurableLog(tmp_path / "gone" / "page", said.append)
-    page.add("a\n")
+def test_log_buffers_lines_when_its_folder_is_missing(tmp_path, disk):
+    warnings = []
+    log = DurableLog(tmp_path / "gone" / "page", warnings.append)
+    log.append("a\n")
     (tmp_path / "gone").mkdir()
-    page.add("b\n")
-    page.close()
+    log.append("b\n")
+    log.close()
     assert (tmp_path / "gone" / "page").read_text() == "a\nb\n"
-    assert len(said) == 1
+    assert len(warnings) == 1
 
 
-def test_a_line_may_come_while_another_thread_waits_for_the_disk(tmp_path, monkeypatch):
+def test_log_append_does_not_wait_for_a_flush_in_another_thread(tmp_path, monkeypatch):
     """It is on the page at once, and certain with the next flush; a disk that refuses meanwhile has all of it written again."""
-    page = DurableLog(tmp_path / "page", pytest.fail)
+    log = DurableLog(tmp_path / "page", pytest.fail)
 
     class Slow(files.FileSystem):
         refuses = False
 
         def flush(self, path):
-            page.add("during\n")
+            log.append("during\n")
             assert (tmp_path / "page").read_text().endswith("during\n")
             if self.refuses:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -128,13 +130,13 @@ def test_a_line_may_come_while_another_thread_waits_for_the_disk(tmp_path, monke
     with monkeypatch.context() as patch:
         disk = Slow()
         patch.setattr(files, "filesystem", disk)
-        page.add("before\n")
-        page.flush()
-        assert page._certain == len("before\n")
+        log.append("before\n")
+        log.flush()
+        assert log._synced == len("before\n")
         disk.refuses = True
         with pytest.raises(UserError):
-            page.flush()
+            log.flush()
     (tmp_path / "page").write_text("before\nlost\n")
-    page.flush()
-    page.close()
+    log.flush()
+    log.close()
     assert (tmp_path / "page").read_text() == "before\nduring\nduring\n"

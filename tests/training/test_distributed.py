@@ -1,4 +1,4 @@
-"""A team of one gives back what it is given; a team of several is tested in test_parallel.py and tests/reliability."""
+"""Collectives of a single process; several processes are tested in test_parallel.py and tests/reliability."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ from llm_scratch.training import distributed
 from llm_scratch.training.distributed import Distributed, full_tensor, init_distributed, shard_like
 
 
-def test_alone_everything_is_as_it_was():
+def test_single_process_collectives_return_their_input():
     alone, x = Distributed(), torch.arange(3.0)
     assert alone.is_main
     assert alone.all_reduce_mean(x) is x
@@ -24,7 +24,7 @@ def test_alone_everything_is_as_it_was():
     assert shard_like(torch.zeros(7), x) is x
 
 
-def test_without_torchrun_a_process_is_alone(monkeypatch):
+def test_init_distributed_is_single_process_without_torchrun(monkeypatch):
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     with init_distributed("cpu") as alone:
@@ -33,11 +33,11 @@ def test_without_torchrun_a_process_is_alone(monkeypatch):
 
 
 @pytest.mark.parametrize(("message", "lost"), [("[gloo] Connection closed by peer [127.0.0.1]:1", True), ("mat1 and mat2 shapes", False)])
-def test_an_error_of_the_others_is_told_apart_from_ones_own(monkeypatch, message, lost):
+def test_lost_rank_is_distinguished_from_own_errors(monkeypatch, message, lost):
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr("os.environ", os.environ | {"RANK": "0", "WORLD_SIZE": "2"})
     with (
-        pytest.raises(UserError if lost else RuntimeError, match="process 0 of 2 lost another one" if lost else message),
+        pytest.raises(UserError if lost else RuntimeError, match="rank 0 of 2 lost contact with another rank" if lost else message),
         init_distributed("cpu"),
     ):
         raise RuntimeError(message)
@@ -46,7 +46,7 @@ def test_an_error_of_the_others_is_told_apart_from_ones_own(monkeypatch, message
 @pytest.mark.parametrize(
     ("device", "size", "chosen"), [("cpu", 1, []), ("cuda", 1, []), ("cuda:1", 1, ["cuda:1"]), ("cuda", 2, ["cuda:3"])]
 )
-def test_the_gpu_of_a_process_is_its_current_one(monkeypatch, device, size, chosen):
+def test_init_distributed_sets_the_current_gpu(monkeypatch, device, size, chosen):
     """Random state and streams are those of the current device, so that `--device cuda:1` needs it as much as torchrun does."""
     seen = []
     monkeypatch.setattr(torch.cuda, "set_device", lambda where: seen.append(str(where)))
@@ -65,13 +65,13 @@ def one_of_two(monkeypatch):
     monkeypatch.delenv("LOCAL_RANK", raising=False)
 
 
-def test_a_device_without_collectives_is_refused_before_connecting(one_of_two, monkeypatch):
+def test_init_distributed_rejects_devices_without_collectives(one_of_two, monkeypatch):
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_: pytest.fail("connects"))
     with pytest.raises(UserError, match="several processes cannot train together on mps; use --device cpu"), init_distributed("mps"):
         pass
 
 
-def test_without_a_place_to_meet_it_is_an_error_and_no_wait(one_of_two, monkeypatch):
+def test_init_distributed_fails_without_a_rendezvous_address(one_of_two, monkeypatch):
     monkeypatch.delenv("MASTER_ADDR")
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_: pytest.fail("connects"))
     with pytest.raises(UserError, match="WORLD_SIZE=2 needs MASTER_ADDR, where the processes connect") as error, init_distributed("cpu"):
@@ -79,7 +79,7 @@ def test_without_a_place_to_meet_it_is_an_error_and_no_wait(one_of_two, monkeypa
     assert error.value.code == USAGE
 
 
-def test_a_process_that_waits_says_for_whom_and_where(one_of_two, monkeypatch, capsys):
+def test_waiting_rank_reports_whom_and_where(one_of_two, monkeypatch, capsys):
     said = threading.Event()
     monkeypatch.setattr(distributed, "WAIT_NOTICE_SECONDS", 0.0)
     monkeypatch.setattr("builtins.print", lambda *words, **more: (sys.stderr.write(" ".join(words) + "\n"), said.set()))
@@ -88,11 +88,11 @@ def test_a_process_that_waits_says_for_whom_and_where(one_of_two, monkeypatch, c
     with init_distributed("cpu") as here:
         assert (here.rank, here.size) == (0, 2)
     line = capsys.readouterr().err
-    assert line.startswith("process 0 of 2 is waiting for process 1 to connect at 127.0.0.1:29499; unset RANK and WORLD_SIZE")
+    assert line.startswith("rank 0 of 2 is waiting for rank 1 to connect at 127.0.0.1:29499; unset RANK and WORLD_SIZE")
     assert line.count("\n") == 1
 
 
-def test_parting_that_fails_does_not_spoil_the_work(one_of_two, monkeypatch):
+def test_failed_group_shutdown_is_ignored(one_of_two, monkeypatch):
     def lost():
         raise RuntimeError("Connection closed by peer")
 
@@ -102,7 +102,7 @@ def test_parting_that_fails_does_not_spoil_the_work(one_of_two, monkeypatch):
         assert here.size == 2
 
 
-def test_processes_that_meet_at_once_say_nothing(one_of_two, monkeypatch, capsys):
+def test_immediate_connection_prints_nothing(one_of_two, monkeypatch, capsys):
     monkeypatch.setattr(distributed, "WAIT_NOTICE_SECONDS", 60.0)
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_: None)
     monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
@@ -112,7 +112,7 @@ def test_processes_that_meet_at_once_say_nothing(one_of_two, monkeypatch, capsys
 
 
 @pytest.mark.parametrize("error", [ValueError("bad address\nmore"), RuntimeError("The server socket has failed to listen")])
-def test_what_fails_to_connect_is_one_line_with_the_way_out(error, one_of_two, monkeypatch):
+def test_failed_connection_is_a_one_line_error_with_advice(error, one_of_two, monkeypatch):
     def fail(*_):
         raise error
 

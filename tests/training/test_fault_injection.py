@@ -1,4 +1,4 @@
-"""Faults on order: where and when they were ordered, once, and nowhere else."""
+"""Fault injection: faults fire once, at the requested place and step."""
 
 import pytest
 
@@ -6,12 +6,12 @@ from llm_scratch.errors import USAGE, UserError
 from llm_scratch.training import fault_injection
 
 
-def test_without_orders_nothing_happens(monkeypatch):
+def test_fault_injection_is_off_by_default(monkeypatch):
     monkeypatch.delenv(fault_injection.VARIABLE, raising=False)
     assert fault_injection.requested_fault("step", 1) is None
 
 
-def test_a_fault_happens_where_and_when_it_was_ordered_and_once(monkeypatch):
+def test_fault_fires_once_at_the_requested_place_and_step(monkeypatch):
     monkeypatch.setenv(fault_injection.VARIABLE, "step:17:nan,step:17:-inf,save:20:kill")
     assert [fault_injection.requested_fault("step", step) for step in range(15, 20)] == [None, None, "nan", None, None]
     assert fault_injection.requested_fault("save", 17) is None
@@ -20,7 +20,7 @@ def test_a_fault_happens_where_and_when_it_was_ordered_and_once(monkeypatch):
 
 
 @pytest.mark.parametrize(("rank", "want"), [(None, [None, "inf"]), ("0", [None, "inf"]), ("1", ["spike", None])])
-def test_a_fault_of_one_process(rank, want, monkeypatch):
+def test_fault_can_be_limited_to_one_rank(rank, want, monkeypatch):
     monkeypatch.setenv(fault_injection.VARIABLE, "step:2:spike@1,step:3:inf@0")
     if rank is None:
         monkeypatch.delenv("RANK", raising=False)
@@ -30,7 +30,7 @@ def test_a_fault_of_one_process(rank, want, monkeypatch):
 
 
 @pytest.mark.parametrize("order", ["step:17:nun", "stop:17:nan", "step:x:nan", "step:17", "step", "save:3:nan", "step:-1:nan"])
-def test_an_order_that_cannot_be_read_is_an_error(order, monkeypatch):
+def test_malformed_fault_is_an_error(order, monkeypatch):
     monkeypatch.setenv(fault_injection.VARIABLE, order)
     with pytest.raises(UserError, match=r"step:STEP:nan\|inf") as error:
         fault_injection.requested_fault("step", 1)

@@ -1,9 +1,9 @@
-"""Rank and world size from the environment: torchrun's, none, and what other jobs have left behind."""
+"""Rank and world size from the environment: torchrun's, none, and leftovers of other jobs."""
 
 import pytest
 
 from llm_scratch.errors import USAGE, UserError
-from llm_scratch.training.launcher import LaunchedRank, launched_rank, meeting_point
+from llm_scratch.training.launcher import LaunchedRank, launched_rank, rendezvous_address
 
 NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
@@ -67,15 +67,15 @@ def test_variables_that_contradict_each_other_are_an_error_with_the_way_out(valu
     assert error.value.code == USAGE
 
 
-def test_a_job_says_where_its_processes_meet(environment):
+def test_rendezvous_address_is_read_from_the_environment(environment):
     environment(WORLD_SIZE="2", RANK="0", MASTER_ADDR="node7", MASTER_PORT="29500")
-    assert meeting_point() == "node7:29500"
+    assert rendezvous_address() == "node7:29500"
     environment(WORLD_SIZE="2", RANK="0", MASTER_ADDR="node7")
     with pytest.raises(UserError, match="WORLD_SIZE=2 needs MASTER_PORT, where the processes connect; unset RANK"):
-        meeting_point()
+        rendezvous_address()
     environment(WORLD_SIZE="2", RANK="0", MASTER_ADDR="node7", MASTER_PORT="http")
     with pytest.raises(UserError, match="MASTER_PORT='http' is not a whole number"):
-        meeting_point()
+        rendezvous_address()
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_job_says_where_its_processes_meet(environment):
         ({}, ""),
         ({"RANK": "0", "WORLD_SIZE": "1"}, ""),
         ({"RANK": "0", "WORLD_SIZE": "4"}, "processes: 4, as torchrun started them; rank 0 writes the run"),
-        ({"RANK": "7"}, "warning: RANK=7 is ignored: no WORLD_SIZE above 1 is set, so this is the only process"),
+        ({"RANK": "7"}, "warning: RANK=7 is ignored: WORLD_SIZE is not above 1, so this is the only process"),
     ],
 )
 def test_the_number_of_processes_is_announced(values, notice, environment):

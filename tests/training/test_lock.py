@@ -1,4 +1,4 @@
-"""The lock of a run directory: one holder, named to the others; let go however the holder ends."""
+"""The lock of a run directory: one holder, named to others, released however the holder ends."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from llm_scratch.training.lock import NAME, exclusive_writer
 fcntl = pytest.importorskip("fcntl", reason="needs flock, which Windows does not have")
 
 
-def test_the_holder_says_who_it_is_and_cleans_up(tmp_path):
+def test_lock_names_its_holder_and_is_removed(tmp_path):
     run = tmp_path / "new" / "run"
     with exclusive_writer(run, pytest.fail) as held:
         held.check()
@@ -24,7 +24,7 @@ def test_the_holder_says_who_it_is_and_cleans_up(tmp_path):
     assert list(run.iterdir()) == []
 
 
-def test_the_second_is_told_who_is_the_first(tmp_path):
+def test_second_writer_is_told_the_lock_holder(tmp_path):
     who = f"process {os.getpid()} on {socket.gethostname()} trains there"
     with (
         exclusive_writer(tmp_path, pytest.fail),
@@ -38,7 +38,7 @@ def test_the_second_is_told_who_is_the_first(tmp_path):
         pass
 
 
-def test_the_second_does_not_take_the_firsts_lock_away(tmp_path):
+def test_second_writer_leaves_the_lock_in_place(tmp_path):
     with exclusive_writer(tmp_path, pytest.fail) as held:
         for _ in range(2):
             with pytest.raises(UserError, match="is in use"), exclusive_writer(tmp_path, pytest.fail):
@@ -46,7 +46,7 @@ def test_the_second_does_not_take_the_firsts_lock_away(tmp_path):
         held.check()
 
 
-def test_a_holder_that_has_not_said_its_name_yet(tmp_path, monkeypatch):
+def test_lock_holder_is_unknown_until_it_is_written(tmp_path, monkeypatch):
     sleeps = []
     monkeypatch.setattr("llm_scratch.training.lock.sleep", sleeps.append)
     with exclusive_writer(tmp_path, pytest.fail):
@@ -57,7 +57,7 @@ def test_a_holder_that_has_not_said_its_name_yet(tmp_path, monkeypatch):
     assert sum(sleeps) <= 1, "seconds: the command does not wait longer for a name"
 
 
-def test_what_a_dead_process_left_stops_nobody(tmp_path):
+def test_lock_of_a_dead_process_does_not_block(tmp_path):
     script = f"""
 import os, signal, sys
 from pathlib import Path
@@ -74,14 +74,14 @@ with exclusive_writer(Path({str(tmp_path)!r}), print):
         assert [path.name for path in tmp_path.iterdir()] == [NAME]
 
 
-def test_an_error_inside_lets_go(tmp_path):
+def test_lock_is_released_on_an_error_in_the_block(tmp_path):
     with pytest.raises(KeyboardInterrupt), exclusive_writer(tmp_path, pytest.fail):
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("what", ["removed", "moved", "made anew"])
-def test_a_directory_that_goes_away_is_noticed(what, tmp_path):
+def test_lock_check_fails_when_the_directory_is_gone(what, tmp_path):
     run = tmp_path / "run"
     with exclusive_writer(run, pytest.fail) as held:
         held.check()
@@ -98,7 +98,7 @@ def test_a_directory_that_goes_away_is_noticed(what, tmp_path):
         assert (run / NAME).read_text() == "of another process"
 
 
-def test_a_lock_whose_file_was_removed_meanwhile_is_not_taken_for_one(tmp_path, monkeypatch):
+def test_lock_is_retried_when_its_file_was_removed(tmp_path, monkeypatch):
     """The first holder removes its file as it lets go; who had opened that file has locked nothing that others see."""
     flock, taken = fcntl.flock, []
 

@@ -1,4 +1,4 @@
-"""The loop: stopped or killed at any step, a run ends with the bits of one that was not."""
+"""The training loop: a run that was stopped or killed at any step ends with the bits of an uninterrupted one."""
 
 import dataclasses
 import signal
@@ -163,7 +163,7 @@ def test_resumed_run_keeps_its_choices_when_a_new_trial_disagrees(first, later, 
     warned = Warned()
     run = train(settings(), tmp_path / "run", corpus=corpus, watcher=warned)
     assert warned.messages == []
-    assert (run.trainee.precision.name, run.trainee.matmul_backend) == first
+    assert (run.model_with_loss.precision.name, run.model_with_loss.matmul_backend) == first
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
@@ -218,7 +218,7 @@ def test_a_second_ctrl_c_stops_at_once(corpus, tmp_path):
 
 
 @pytest.mark.parametrize("ahead", [1, 3])
-def test_steps_set_going_before_older_ones_are_read_make_the_same_run(uninterrupted, corpus, tmp_path, ahead, monkeypatch):
+def test_steps_in_flight_make_the_same_run(uninterrupted, corpus, tmp_path, ahead, monkeypatch):
     """As on a GPU: numbers are read late, what is due comes when it was due, a stop waits for what is under way."""
     config, want = uninterrupted
     monkeypatch.setitem(MAX_IN_FLIGHT, "cpu", ahead)
@@ -232,7 +232,7 @@ def test_steps_set_going_before_older_ones_are_read_make_the_same_run(uninterrup
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 3])
-def test_bad_steps_that_are_read_late_are_passed_over_and_lead_back_all_the_same(corpus, tmp_path, ahead, monkeypatch):
+def test_bad_steps_in_flight_are_skipped_and_cause_a_rollback(corpus, tmp_path, ahead, monkeypatch):
     monkeypatch.setitem(MAX_IN_FLIGHT, "cpu", ahead)
     monkeypatch.setenv("LLM_SCRATCH_FAULT", "step:4:nan,step:7:inf,step:8:nan,step:9:nan")
     config = settings(steps=14, log_every=1, save_every=6, eval_every=14, sample_every=0)
@@ -240,11 +240,11 @@ def test_bad_steps_that_are_read_late_are_passed_over_and_lead_back_all_the_same
     rows = read_metrics(tmp_path / str(ahead))
     assert [row["step"] for row in rows if "skipped" in row] == [4]
     assert [row["step"] for row in rows if "loss" in row] == [step for step in range(1, 15) if step != 4]
-    assert (run.step, run.trouble.returns, run.trouble.shift, run.trouble.skipped) == (14, 1, 3, 4)
+    assert (run.step, run.recovery.returns, run.recovery.shift, run.recovery.skipped) == (14, 1, 3, 4)
     assert run.tokens == 13 * 4 * 8
 
 
-def test_learns(corpus, tmp_path):
+def test_training_lowers_the_loss(corpus, tmp_path):
     run = train(settings(steps=60, eval_every=60, save_every=60, sample_every=0), tmp_path, corpus=corpus)
     rows = [row for row in read_metrics(tmp_path) if "val_loss" in row]
     assert rows[0]["step"] == 0
@@ -252,7 +252,7 @@ def test_learns(corpus, tmp_path):
     assert run.best == rows[-1]["val_loss"]
 
 
-def test_the_best_is_kept_and_loaded(corpus, tmp_path):
+def test_best_checkpoint_is_kept_and_loaded(corpus, tmp_path):
     """A validation loss that rises after step 8: `best` names that one, and `load` takes it."""
     run = train(settings(eval_every=2, lr=0.2, warmup_steps=0, schedule="constant"), tmp_path, corpus=corpus)
     rows = [row for row in read_metrics(tmp_path) if "val_loss" in row and row["step"]]
@@ -267,7 +267,7 @@ def test_the_best_is_kept_and_loaded(corpus, tmp_path):
     assert run.step == STEPS
 
 
-def test_epochs_decide_the_steps(corpus, tmp_path):
+def test_epochs_determine_the_number_of_steps(corpus, tmp_path):
     config = settings(epochs=2, batch_size=15, micro_batches=3, eval_every=100)
     run = train(config, tmp_path, corpus=corpus)
     assert run.steps == run.step == 2 * len(run.train_loader)
@@ -277,13 +277,13 @@ def test_epochs_decide_the_steps(corpus, tmp_path):
 def test_a_run_of_other_settings_is_not_overwritten(uninterrupted, corpus):
     config, folder = uninterrupted
     before = timeless(folder)
-    with pytest.raises(UserError, match="holds a run with other settings") as error:
+    with pytest.raises(UserError, match="has a run with other settings") as error:
         train(config.with_model(n_layers=1), folder, corpus=corpus)
     assert error.value.code == CHECKPOINT
     assert timeless(folder) == before
 
 
-def test_divergence_is_an_error_and_the_last_checkpoint_stands(corpus, tmp_path):
+def test_divergence_is_an_error_and_keeps_the_last_checkpoint(corpus, tmp_path):
     class Poison(Callback):
         def step(self, run, row):
             if run.step == 5:
@@ -300,14 +300,14 @@ def test_divergence_is_an_error_and_the_last_checkpoint_stands(corpus, tmp_path)
 
 
 @pytest.mark.parametrize("due", ["eval_every", "sample_every", "save_every"])
-def test_weights_that_are_not_finite_are_never_measured_sampled_or_saved(corpus, tmp_path, due):
+def test_non_finite_weights_are_never_evaluated_sampled_or_saved(corpus, tmp_path, due):
     class Poison(Callback):
         def step(self, run, row):
             if run.step == 5:
                 run.model.tok_emb.weight.data[:] = float("inf")
 
     never = {"eval_every": 99, "sample_every": 0, "save_every": 2}
-    with pytest.raises(UserError, match=r"tok_emb\.weight holds numbers that are not finite after step 5") as error:
+    with pytest.raises(UserError, match=r"tok_emb\.weight has non-finite values after step 5") as error:
         train(settings(**never | {due: 5}), tmp_path, corpus=corpus, watcher=Poison())
     assert error.value.code == DIVERGED
     assert all(torch.isfinite(w).all() for found in [load_latest(tmp_path, pytest.fail)] if found for w in found.weights.values())
@@ -361,7 +361,7 @@ class SlowDisk(files.FileSystem):
         super().write(path, pieces)
 
 
-def test_a_save_in_the_background_holds_the_moment_it_began_at(tmp_path, corpus, monkeypatch):
+def test_async_save_holds_the_state_at_its_start(tmp_path, corpus, monkeypatch):
     """Two steps are done while the disk takes nothing; what it has in the end is what it has where training waits."""
     config = settings(eval_every=STEPS)
     monkeypatch.setattr(checkpoint, "MAX_KEPT", STEPS)

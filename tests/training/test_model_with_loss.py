@@ -1,4 +1,4 @@
-"""What is made ready learns the same: sparse rows, precision and compiling change how, and not what."""
+"""A prepared model learns the same: sparse gradients, precision and compilation change speed, not results."""
 
 import copy
 
@@ -17,7 +17,7 @@ CFG = {"vocab_size": 50, "context_length": 8, "emb_dim": 24, "n_heads": 3, "n_la
 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_the_gradient_is_the_models(tied, precision):
+def test_model_with_loss_has_the_gradient_of_the_model(tied, precision):
     torch.manual_seed(0)
     model = GPTModel(CFG | {"tie_embeddings": tied})
     plain = copy.deepcopy(model)
@@ -32,7 +32,7 @@ def test_the_gradient_is_the_models(tied, precision):
         assert error < (1e-5 if precision == "float32" else 0.05), f"{name}: {error}"
 
 
-def test_a_tied_models_embedding_makes_no_table_of_zeros():
+def test_tied_embedding_gradient_is_sparse():
     model = GPTModel(CFG | {"tie_embeddings": True})
     prepare_for_training(model, SystemConfig(), CPU)
     assert model.tok_emb.sparse
@@ -42,13 +42,13 @@ def test_a_tied_models_embedding_makes_no_table_of_zeros():
 
 
 @pytest.mark.parametrize(("device", "work", "pays"), [("cpu", 1e18, False), ("cuda", 1e15, False), ("cuda", 1e18, True)])
-def test_compiling_is_weighed(device, work, pays, monkeypatch):
+def test_compile_is_chosen_when_it_saves_time(device, work, pays, monkeypatch):
     monkeypatch.setattr(model_with_loss, "matmul_flops", lambda _, dtype: {torch.float32: 1e13, torch.bfloat16: 1e14}[dtype])
     compiled, why = should_compile("auto", work, torch.device(device), torch.bfloat16)
     assert compiled is pays
     assert ("s of this run" in why) == (device == "cuda")
-    assert should_compile("yes", 0, CPU) == (True, "as asked")
-    assert should_compile("no", 1e18, torch.device("cuda")) == (False, "as asked")
+    assert should_compile("yes", 0, CPU) == (True, "as requested")
+    assert should_compile("no", 1e18, torch.device("cuda")) == (False, "as requested")
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_stored_choices_replace_those_of_a_new_trial(backends, monkeypatch):
     assert "hidden" not in vars(ready.model), "the method of the class again"
     as_stored = "as in the run's checkpoint"
     want = f"bfloat16: {as_stored}, products by MKL; not compiled: {as_stored}"
-    assert ready.why == want
+    assert ready.description == want
 
 
 def test_explicit_settings_win_over_stored_choices(backends):
@@ -122,10 +122,10 @@ def test_stored_products_of_linear_layers_are_kept_where_possible(possible, monk
     ready.restore_choices({"onednn_products": ["forward"]}, SystemConfig(), CPU)
     assert ready.choices()["onednn_products"] == (["forward"] if possible else [])
     assert ("forward" in vars(ready.model.trf_blocks[0].att.W_query)) is possible
-    assert ("(forward of linear layers by oneDNN)" in ready.why) is possible
+    assert ("(forward of linear layers by oneDNN)" in ready.description) is possible
 
 
-def test_linear_layers_are_tried_in_float32_alone(monkeypatch):
+def test_linear_kernels_are_timed_only_in_float32(monkeypatch):
     monkeypatch.setattr(model_with_loss, "faster_products", lambda *args: pytest.fail("tried"))
     prepare_for_training(GPTModel(CFG), SystemConfig(precision="bfloat16"), CPU)
 
@@ -142,10 +142,10 @@ def test_stored_compilation_is_kept_where_the_compiler_works(works, backends, mo
     ready.restore_choices({"compiled": True}, SystemConfig(), CPU)
     assert ready.compiled is works
     assert ("hidden" in vars(ready.model)) is works
-    assert works or ready.why.endswith("not compiled: the compiler does not work here")
+    assert works or ready.description.endswith("not compiled: the compiler does not work here")
 
 
-def test_without_a_working_compiler_a_run_trains_as_it_is_and_says_why(monkeypatch):
+def test_training_falls_back_without_a_working_compiler(monkeypatch):
     def compile(function):
         def fails(*_):
             raise RuntimeError("No working C++ compiler found in CXX\nand more")
@@ -156,22 +156,22 @@ def test_without_a_working_compiler_a_run_trains_as_it_is_and_says_why(monkeypat
     model = GPTModel(CFG)
     ready = prepare_for_training(model, SystemConfig(compile="yes"), CPU)
     reason = "RuntimeError: No working C++ compiler found in CXX and more"
-    assert ready.why.endswith(f"not compiled: torch.compile does not work here ({reason})")
+    assert ready.description.endswith(f"not compiled: torch.compile does not work here ({reason})")
     assert "hidden" not in vars(model)
     ids = torch.zeros(1, 8, dtype=torch.long)
     assert torch.isfinite(ready(ids, ids))
 
 
-def test_with_a_working_compiler_the_model_is_compiled(monkeypatch):
+def test_model_is_compiled_with_a_working_compiler(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda function: function)
     model = GPTModel(CFG)
-    assert prepare_for_training(model, SystemConfig(compile="yes"), CPU).why.endswith("; compiled: as asked")
+    assert prepare_for_training(model, SystemConfig(compile="yes"), CPU).description.endswith("; compiled: as requested")
     assert "hidden" in vars(model)
     assert compile_problem(CPU) == ""
 
 
 @pytest.mark.slow
-def test_compiled_it_learns_the_same():
+def test_compiled_model_learns_the_same():
     torch.manual_seed(0)
     model = GPTModel(CFG | {"tie_embeddings": True})
     ids, targets = torch.randint(0, 50, (4, 8)), torch.randint(0, 50, (4, 8))

@@ -1,4 +1,4 @@
-"""Panels: each draws its own numbers, every run in its colour, steps that flicker behind their mean."""
+"""Panels: each draws its own values, every run has its color, noisy series have a running mean."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_each_panel_draws_its_numbers():
     assert [axes.get_xlabel() for axes in figure.axes] == ["", "", "steps", "steps"]
 
 
-def test_runs_have_their_colours_and_one_legend(tmp_path):
+def test_panels_have_a_color_per_run_and_one_legend(tmp_path):
     figure = panel_figure({"a": ROWS, "b": [row | {"tokens": 2 * row["tokens"]} for row in ROWS]}, "tokens")
     assert drawn(figure, "lr").keys() == {("a", COLORS[0]), ("b", COLORS[1])}
     (legend,) = figure.legends
@@ -50,6 +50,6 @@ def test_floors_are_in_the_panels_that_have_them_and_in_the_legend():
     assert [text.get_text() for text in panel_figure({"run": few}).legends[0].get_texts()] == ["run"]
 
 
-def test_nothing_to_draw_is_said():
+def test_panels_without_data_are_an_error():
     with pytest.raises(UserError, match="no loss to draw yet in young"):
         panel_figure({"young": [{"step": 0, "tokens": 0}]})

@@ -1,4 +1,4 @@
-"""How a model is spread: what is dealt out, and that recomputing changes no bit. Several processes: tests/reliability/test_w04_w06."""
+"""Micro-batches per rank, and activation checkpointing without any change of bits. Several processes: tests/reliability/test_w04_w06."""
 
 import copy
 
@@ -16,8 +16,8 @@ CFG = {"vocab_size": 50, "context_length": 8, "emb_dim": 24, "n_heads": 3, "n_la
 
 
 @pytest.mark.parametrize(("rows", "size", "near"), [(9, 2, "8 or 10"), (3, 4, "4"), (10, 4, "8 or 12")])
-def test_a_batch_that_cannot_be_dealt_out_is_refused(rows, size, near):
-    with pytest.raises(UserError, match=f"batch_size={rows} rows cannot be dealt out evenly to {size} processes; try {near}$") as error:
+def test_batch_size_must_divide_evenly_among_processes(rows, size, near):
+    with pytest.raises(UserError, match=f"batch_size={rows} rows cannot be divided evenly among {size} processes; try {near}$") as error:
         check_batch_size(TrainConfig(batch_size=rows), Distributed(0, size))
     assert error.value.code == USAGE
     check_batch_size(TrainConfig(batch_size=3 * size), Distributed(0, size))
@@ -26,7 +26,7 @@ def test_a_batch_that_cannot_be_dealt_out_is_refused(rows, size, near):
 @pytest.mark.parametrize("rows", [24, 48])
 @pytest.mark.parametrize("micro", [1, 2, 3, 4, 8, 24])
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 8])
-def test_no_part_is_larger_than_on_one_process_and_none_is_wasted(rows, micro, size):
+def test_micro_batches_are_as_few_as_possible_and_no_larger(rows, micro, size):
     cfg = TrainConfig(batch_size=rows, micro_batches=micro)
     parts = micro_batches(cfg, Distributed(0, size))
     largest = rows // size / parts
@@ -34,7 +34,7 @@ def test_no_part_is_larger_than_on_one_process_and_none_is_wasted(rows, micro, s
     assert parts == 1 or rows // size / (parts - 1) > rows / micro
 
 
-def test_recomputing_changes_no_bit_of_loss_and_gradient():
+def test_activation_checkpointing_changes_no_bit_of_loss_and_gradient():
     """Dropout too: on the way back the same places are dropped."""
     torch.manual_seed(0)
     plain = GPTModel(CFG).train()
@@ -42,11 +42,11 @@ def test_recomputing_changes_no_bit_of_loss_and_gradient():
     ids, targets = torch.randint(0, 50, (4, 8)), torch.randint(0, 50, (4, 8))
     saved = {}
     for name, model in (("plain", plain), ("again", again)):
-        learner = parallelize(ModelWithLoss(model), SystemConfig(recompute=name == "again"), Distributed())
+        wrapped_model = parallelize(ModelWithLoss(model), SystemConfig(recompute=name == "again"), Distributed())
         held = []
         torch.manual_seed(1)
         with torch.autograd.graph.saved_tensors_hooks(lambda t, held=held: held.append(t.nbytes) or t, lambda t: t):
-            loss = learner(ids, targets)
+            loss = wrapped_model(ids, targets)
         loss.backward()
         saved[name] = (loss.detach(), [p.grad for p in model.parameters()], sum(held))
     assert torch.equal(saved["plain"][0], saved["again"][0])
@@ -54,7 +54,7 @@ def test_recomputing_changes_no_bit_of_loss_and_gradient():
     assert saved["again"][2] < saved["plain"][2] / 3
 
 
-def test_a_recomputed_model_writes_as_before():
+def test_activation_checkpointing_does_not_change_generation():
     torch.manual_seed(0)
     model = GPTModel(CFG).eval()
     ids = torch.randint(0, 50, (1, 6))
@@ -66,8 +66,8 @@ def test_a_recomputed_model_writes_as_before():
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
 
 
-def test_alone_nothing_is_wrapped():
-    trainee = ModelWithLoss(GPTModel(CFG))
-    assert parallelize(trainee, SystemConfig(parallel="fsdp"), Distributed()) is trainee
-    with gradient_sync(trainee, False, Distributed()) as nothing:
+def test_single_process_model_is_not_wrapped():
+    model_with_loss = ModelWithLoss(GPTModel(CFG))
+    assert parallelize(model_with_loss, SystemConfig(parallel="fsdp"), Distributed()) is model_with_loss
+    with gradient_sync(model_with_loss, False, Distributed()) as nothing:
         assert nothing is None

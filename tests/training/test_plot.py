@@ -1,4 +1,4 @@
-"""Loss plots: the lines drawn are the numbers given; then files, several runs, faults."""
+"""Loss plots: lines equal the metrics; files, several runs, errors."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def upper_axis(figure):
     return [(child.get_xlabel(), child) for child in figure.axes[0].child_axes]
 
 
-def test_the_lines_are_the_numbers():
+def test_plot_lines_equal_the_metrics():
     drawn = lines(loss_figure({"run": ROWS}, floors={"run": 1.5}))
     assert drawn["training, 2 at the end"] == [[0, 5], [2, 3.2], [4, 2]]
     assert drawn["validation, best 3.4 at step 2"] == [[0, 5.1], [2, 3.4], [4, 3.6]]
@@ -45,7 +45,7 @@ def test_the_lines_are_the_numbers():
     assert drawn["floor of the text, 1.5"] == [[0, 1.5], [1, 1.5]]
 
 
-def test_the_upper_axis_counts_tokens():
+def test_plot_upper_axis_counts_tokens():
     figure = loss_figure({"run": [row | {"tokens": row["tokens"] + 100} for row in ROWS]})
     (name, axis) = upper_axis(figure)[0]
     figure.draw_without_rendering()
@@ -55,7 +55,7 @@ def test_the_upper_axis_counts_tokens():
 
 
 @pytest.mark.parametrize("x", ["tokens", "elapsed"])
-def test_other_lower_axes(x):
+def test_plot_supports_other_lower_axes(x):
     figure = loss_figure({"run": [row | {"elapsed": row["step"] * 30.0} for row in ROWS]}, x)
     assert figure.axes[0].get_xlabel() == {"tokens": "tokens seen", "elapsed": "time"}[x]
     assert len(upper_axis(figure)) == (x == "elapsed")
@@ -66,7 +66,7 @@ def test_other_lower_axes(x):
     assert series(ROWS, "tokens", "val_loss").tolist() == [[0, 128, 256], [5.1, 3.4, 3.6]]
 
 
-def test_runs_are_told_apart_and_compared_by_tokens_where_their_steps_differ():
+def test_plot_compares_runs_by_tokens_when_their_steps_differ():
     same = loss_figure({"a": ROWS, "b": [row | {"val_loss": 9.0} for row in ROWS]})
     assert same.axes[0].get_xlabel() == "steps"
     assert {"a, best 3.4", "b, best 9", "training"} <= lines(same).keys()
@@ -102,7 +102,7 @@ def drawn_labels(axes):
 
 
 @pytest.mark.parametrize("runs", [{"run": ROWS}, {"a": ROWS, "b": ROWS}], ids=["alone", "compared"])
-def test_every_line_is_in_the_legend(runs):
+def test_plot_legend_names_every_line(runs):
     axes = loss_figure(runs, floors=dict.fromkeys(runs, 1.5)).axes[0]
     legend, labels = drawn_labels(axes)
     compared = len(runs) > 1
@@ -141,7 +141,7 @@ def test_labels_of_steps_and_tokens_never_touch(scale, x, panels):
     assert touching_labels(figure, figure.axes[-1]) == []
 
 
-def test_time_is_told_in_round_hours():
+def test_plot_time_ticks_are_round():
     rows = [row | {"elapsed": row["step"] * 9000.0} for row in ROWS]
     figure = loss_figure({"run": rows}, "elapsed")
     figure.draw_without_rendering()
@@ -158,12 +158,12 @@ def test_without_a_training_loss_the_mean_of_the_steps_is_drawn():
     np.testing.assert_allclose(mean[0, 0], np.arange(20).mean())
 
 
-def test_points_that_are_no_numbers_are_left_out():
+def test_plot_skips_non_finite_points():
     rows = [*ROWS, {"step": 6, "tokens": 384, "train_loss": float("nan"), "val_loss": float("inf")}, {"step": 8, "val_loss": None}]
     assert lines(loss_figure({"run": rows})).keys() >= {"training, 2 at the end", "validation, best 3.4 at step 2"}
 
 
-def test_a_run_of_one_row_can_be_drawn(tmp_path):
+def test_plot_of_a_single_row(tmp_path):
     save_figure(loss_figure({"run": ROWS[:1]}), tmp_path / "one.png")
     assert (tmp_path / "one.png").stat().st_size > 5000
 
@@ -178,7 +178,7 @@ def test_plot_runs_writes_pdf_and_png_and_nothing_else(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["pdf", "png", "svg"])
-def test_the_same_run_gives_the_same_file(tmp_path, kind):
+def test_plot_files_are_deterministic(tmp_path, kind):
     import matplotlib
 
     with matplotlib.rc_context({"svg.hashsalt": "fixed"}):
@@ -190,7 +190,7 @@ def test_a_line_that_is_still_being_written_is_left_out(tmp_path):
     assert read_metrics(write(tmp_path, ROWS, tail='{"step": 6, "val_lo')) == ROWS
 
 
-def test_drawing_needs_no_pyplot():
+def test_plot_does_not_import_pyplot():
     """pyplot keeps every figure and may look for a display."""
     import subprocess
 

@@ -1,4 +1,4 @@
-"""The choice of precision: what is asked is taken, what is tried follows the clock, and nothing random is drawn on the way."""
+"""Choice of precision: requested ones are used, "auto" follows the timing, and no random state changes."""
 
 import warnings
 from contextlib import nullcontext
@@ -17,21 +17,21 @@ WIDE = ModelConfig(emb_dim=768)
 
 
 @pytest.mark.parametrize(("gain", "name"), [(2.0, "bfloat16"), (1.3, "bfloat16"), (1.2, "float32"), (0.5, "float32")])
-def test_the_trial_decides(gain, name, monkeypatch):
+def test_precision_auto_follows_the_timing(gain, name, monkeypatch):
     monkeypatch.setattr(precision, "bfloat16_speedup", lambda *_: gain)
     chosen = choose_precision("auto", WIDE, CPU)
     assert chosen.name == name
-    assert f"{gain:.1f} times" in chosen.why
+    assert f"{gain:.1f} times" in chosen.reason
 
 
 @pytest.mark.parametrize("wanted", ["float32", "bfloat16"])
-def test_what_is_asked_is_not_tried(wanted, monkeypatch):
+def test_requested_precision_is_not_timed(wanted, monkeypatch):
     monkeypatch.setattr(precision, "bfloat16_speedup", lambda *_: pytest.fail("tried"))
     assert choose_precision(wanted, WIDE, CPU).name == wanted
     assert choose_precision("auto", ModelConfig(emb_dim=48, n_heads=4), CPU).name == "float32", "a small model is not tried either"
 
 
-def test_products_are_rounded_and_weights_are_not():
+def test_bfloat16_rounds_products_but_not_weights():
     torch.manual_seed(0)
     layer, x = nn.Linear(64, 64, bias=False), torch.randn(8, 64)
     exact = x.double() @ layer.weight.double().T
@@ -44,7 +44,7 @@ def test_products_are_rounded_and_weights_are_not():
     assert layer.weight.dtype == layer.weight.grad.dtype == torch.float32
 
 
-def test_the_trial_leaves_no_trace():
+def test_precision_timing_does_not_change_random_state():
     threads, seed = torch.get_num_threads(), torch.get_rng_state()
     assert bfloat16_speedup(64, CPU) > 0
     assert torch.get_num_threads() == threads
@@ -54,7 +54,7 @@ def test_the_trial_leaves_no_trace():
 WITHOUT_AUTOCAST = torch.device("meta")
 
 
-def test_bfloat16_is_refused_where_the_device_does_not_multiply_in_it():
+def test_bfloat16_is_rejected_on_unsupported_devices():
     assert can_multiply_bfloat16(CPU)
     assert not can_multiply_bfloat16(WITHOUT_AUTOCAST)
     with pytest.raises(UserError, match="--machine.precision bfloat16: meta does not multiply in bfloat16 here; use auto") as error:
@@ -74,8 +74,8 @@ def test_a_device_that_only_warns_and_stays_in_float32_does_not_multiply_in_bflo
     assert not can_multiply_bfloat16(CPU)
 
 
-def test_a_run_is_resumed_in_its_precision_if_the_device_has_it():
+def test_resumed_run_keeps_its_precision_if_supported():
     assert precision_of_run("bfloat16", CPU).name == "bfloat16"
     assert precision_of_run("float32", WITHOUT_AUTOCAST).name == "float32"
     elsewhere = precision_of_run("bfloat16", WITHOUT_AUTOCAST)
-    assert (elsewhere.name, "began in bfloat16, in which meta" in elsewhere.why) == ("float32", True)
+    assert (elsewhere.name, "began in bfloat16, in which meta" in elsewhere.reason) == ("float32", True)

@@ -53,7 +53,7 @@ class Recorder:
         self.closed += 1
 
 
-def test_the_line_says_step_loss_and_time(tmp_path, corpus):
+def test_progress_line_shows_step_loss_and_time(tmp_path, corpus):
     line = Recorder()
     train(CONFIG, tmp_path, corpus=corpus, watcher=ProgressLine(line, every=0.0))
     assert line.shown[0] == f"step 0/{STEPS} (0%)"
@@ -62,11 +62,11 @@ def test_the_line_says_step_loss_and_time(tmp_path, corpus):
     assert "tokens/s" in step
     assert step.endswith(" left")
     assert line.shown[-1].startswith(f"step {STEPS}/{STEPS} (100%)")
-    assert line.shown[-1].endswith("in all")
+    assert line.shown[-1].endswith("in total")
     assert line.closed >= 1
 
 
-def test_few_updates_where_steps_are_fast(tmp_path, corpus):
+def test_progress_line_limits_its_updates(tmp_path, corpus):
     line = Recorder()
     train(CONFIG, tmp_path, corpus=corpus, watcher=ProgressLine(line, every=1e9))
     n_evaluations = 3
@@ -101,7 +101,7 @@ def test_a_shorter_line_covers_a_longer_one():
     assert stream.getvalue() == "\ra long line\rshort      \n"
 
 
-def test_messages_stand_below_the_line(capsys):
+def test_progress_line_prints_messages_below(capsys):
     line = Recorder()
     ProgressLine(line).warn("careful")
     assert capsys.readouterr().out == "warning: careful\n"
@@ -139,7 +139,7 @@ def test_in_a_notebook_one_output_is_updated(monkeypatch, tmp_path, corpus, caps
 
 
 @pytest.mark.parametrize("shell", [None, SimpleNamespace()], ids=["a script", "IPython in a terminal"])
-def test_elsewhere_it_is_a_line_of_standard_output(monkeypatch, shell):
+def test_progress_line_uses_standard_output_outside_notebooks(monkeypatch, shell):
     fake_ipython(monkeypatch, shell)
     assert isinstance(open_line(), TerminalLine)
 

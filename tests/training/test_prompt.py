@@ -1,4 +1,4 @@
-"""What samples begin with: the prompt where it can be encoded, else the model's start token or the text's own first tokens."""
+"""Prompts of samples: the configured one if it can be encoded, else the start token or the first tokens of the text."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def test_unknown_prompt_is_replaced_by_the_first_tokens_of_the_text(model):
     prompt, warning = choose_prompt(model, tokenizer, "xyz", np.array(tokenizer.encode(TEXT)))
     assert prompt == "abcdefgh"
     assert "samples cannot begin with 'xyz': the character 'x' (U+0078) was not in the training text" in warning
-    assert "they begin with 'abcdefgh', and --train.prompt sets another" in warning
+    assert "using 'abcdefgh', set another with --train.prompt" in warning
     assert not prompt_problem(model, tokenizer, prompt)
 
 
@@ -35,7 +35,7 @@ def test_unknown_prompt_is_replaced_by_the_start_token_where_texts_begin_with_on
     tokenizer = CharTokenizer.train([TEXT])
     joined = np.array([tokenizer.eot_token, *tokenizer.encode(TEXT)])
     prompt, warning = choose_prompt(model, tokenizer, "xyz", joined)
-    assert (prompt, "they begin with the model's start token" in warning) == ("", True)
+    assert (prompt, "using the model's start token" in warning) == ("", True)
     model.start_id = tokenizer.eot_token
     assert choose_prompt(model, tokenizer, "xyz", joined[1:])[0] == ""
 
@@ -56,4 +56,4 @@ def test_prompt_longer_than_the_context_is_reported_and_kept(model):
     prompt = "a" * (size + 3)
     chosen, warning = choose_prompt(model, tokenizer, prompt, np.array(tokenizer.encode(TEXT)))
     assert chosen == prompt
-    assert warning.startswith(f"the prompt of samples has {size + 3} tokens and the model sees {size}: the first 3 are dropped")
+    assert warning.startswith(f"the prompt of samples has {size + 3} tokens, but the context is {size}: the first 3 are dropped")

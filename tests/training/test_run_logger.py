@@ -1,4 +1,4 @@
-"""What a run leaves on paper: settings that can be read back, metrics without holes, samples, and the loss plot."""
+"""Log files of a run: settings that can be read back, metrics without gaps, samples, and the loss plot."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def _no_plots(monkeypatch, request):
         monkeypatch.setattr("llm_scratch.training.run_logger.plot_runs", lambda *args: None)
 
 
-def test_a_run_says_what_it_was(tmp_path):
+def test_run_directory_records_settings_and_environment(tmp_path):
     write(tmp_path, [1])
     assert load_config(tmp_path / "config.yaml") == preset("quickstart")
     said = json.loads((tmp_path / "env.json").read_text())
@@ -41,7 +41,7 @@ def test_a_run_says_what_it_was(tmp_path):
 
 
 @pytest.mark.parametrize("torn", ["", '{"step": 4, "lo', "\0\0\0\0", "null\n", "[4]\n", '{"loss": 1}\n'])
-def test_on_resume_every_step_stands_once(tmp_path, torn):
+def test_resumed_metrics_have_each_step_once(tmp_path, torn):
     write(tmp_path, [1, 2, 3, 4])
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write(torn)
@@ -49,7 +49,7 @@ def test_on_resume_every_step_stands_once(tmp_path, torn):
     assert [row["step"] for row in iter_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4, 5]
 
 
-def test_a_row_says_what_it_took(tmp_path):
+def test_metrics_row_has_timing(tmp_path):
     cfg = ModelConfig(vocab_size=50, context_length=12, emb_dim=24, n_heads=3, n_layers=2)
     with RunLogger(preset("quickstart"), tmp_path, 0) as records:
         took = records.timing_fields(model := build(cfg), tokens=500, seconds=0.25)
@@ -62,7 +62,7 @@ def test_a_row_says_what_it_took(tmp_path):
     assert row.keys() == {"step", *NONDETERMINISTIC_FIELDS}
 
 
-def test_the_clock_of_a_run_goes_on_where_it_stopped(tmp_path):
+def test_elapsed_time_continues_on_resume(tmp_path):
     write(tmp_path, [1, 2])
     old = [row | {"elapsed": 1000.0 * row["step"]} for row in iter_metrics(tmp_path / "metrics.jsonl")]
     atomic_write(tmp_path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in old))
@@ -70,13 +70,13 @@ def test_the_clock_of_a_run_goes_on_where_it_stopped(tmp_path):
     assert [1000 * round(row["elapsed"] / 1000) for row in iter_metrics(tmp_path / "metrics.jsonl")] == [1000, 1000, 1000]
 
 
-def test_a_new_run_begins_empty(tmp_path):
+def test_new_run_starts_with_empty_logs(tmp_path):
     write(tmp_path, [1, 2])
     write(tmp_path, [1])
     assert [row["step"] for row in iter_metrics(tmp_path / "metrics.jsonl")] == [1]
 
 
-def test_samples_after_the_checkpoint_are_taken_out(tmp_path):
+def test_samples_after_the_checkpoint_are_removed(tmp_path):
     sample = "\n## Step {0}, {1:,} tokens\n\nOnce. ## Step 9, as they say.\n"
     text = "# What the model wrote as it learned\n" + "".join(sample.format(step, 1000 * step) for step in (2, 4, 10))
     atomic_write(tmp_path / "samples.md", text)
@@ -84,7 +84,7 @@ def test_samples_after_the_checkpoint_are_taken_out(tmp_path):
     assert (tmp_path / "samples.md").read_text() == text[: text.index("\n## Step 10")]
 
 
-def test_no_metrics_are_no_rows(tmp_path):
+def test_iter_metrics_is_empty_without_a_file(tmp_path):
     assert list(iter_metrics(tmp_path / "metrics.jsonl")) == []
 
 
@@ -111,13 +111,13 @@ def test_a_sample_of_a_compiled_model_compiles_nothing(tmp_path):
     assert compiled, "it is compiled where rows are whole"
 
 
-def test_a_plot_of_the_losses_is_left(tmp_path):
+def test_run_logger_writes_the_loss_plot(tmp_path):
     write(tmp_path, [1, 2, 3])
     assert (tmp_path / "loss-plot.pdf").read_bytes().startswith(b"%PDF")
     assert (tmp_path / "loss-plot.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_rows_that_the_disk_does_not_take_are_warned_of_and_hold_up_the_checkpoint(tmp_path, monkeypatch):
+def test_unwritten_rows_cause_a_warning_and_block_the_checkpoint(tmp_path, monkeypatch):
     def refuse(*args):
         raise OSError(28, "No space left on device")
 
@@ -134,7 +134,7 @@ def test_rows_that_the_disk_does_not_take_are_warned_of_and_hold_up_the_checkpoi
     assert [row["step"] for row in iter_metrics(tmp_path / "metrics.jsonl")] == [1, 2]
 
 
-def test_a_quiet_watcher_passes_on_warnings_alone(capsys):
+def test_quiet_callback_prints_only_warnings(capsys):
     watcher = Callback()
     for call in (lambda: watcher.started(None, False), lambda: watcher.step(None, {}), lambda: watcher.sampled(None, "x")):
         call()
@@ -146,7 +146,7 @@ def test_a_quiet_watcher_passes_on_warnings_alone(capsys):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a script that stands in for git")
-def test_a_git_that_complains_in_another_encoding_is_no_error(tmp_path, monkeypatch):
+def test_environment_tolerates_git_errors_in_another_encoding(tmp_path, monkeypatch):
     """As of a folder that belongs to another user and whose name has an umlaut in Latin-1."""
     (tmp_path / "git").write_bytes(b"#!/bin/sh\nprintf 'fatal: j\\374rgen' >&2\nexit 128\n")
     (tmp_path / "git").chmod(0o755)

@@ -1,4 +1,4 @@
-"""A run that is resumed keeps its tokenizer and its text, even where the newest checkpoint is damaged."""
+"""A resumed run keeps its tokenizer and its text, even if the latest checkpoint is damaged."""
 
 import json
 import shutil
@@ -82,9 +82,9 @@ def test_run_of_a_version_that_stored_no_hash_is_not_refused(run):
     assert text_change(None, text) == text_change({}, text) == text_change({"sha256": "x"}, None) == ""
 
 
-def test_change_is_said_by_what_differs():
+def test_text_change_names_the_difference():
     old = json.loads(json.dumps(vars(TextFingerprint.of(["abc", "de"]))))
     assert text_change(old, TextFingerprint.of(["abc", "de"])) == ""
     assert text_change(old, TextFingerprint.of(["abc"])) == "2 documents then, 1 now"
     assert text_change(old, TextFingerprint.of(["abc", "d"])) == "5 bytes then, 4 now"
-    assert text_change(old, TextFingerprint.of(["ab", "cde"])) == "5 bytes then and now, but others"
+    assert text_change(old, TextFingerprint.of(["ab", "cde"])) == "still 5 bytes, but different ones"

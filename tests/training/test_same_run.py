@@ -17,14 +17,14 @@ def changed(**train):
     return replace(BASE, train=replace(BASE.train, **train))
 
 
-def test_what_is_only_looked_at_may_change():
+def test_observation_settings_may_change_on_resume():
     everything = {name: OTHER.get(name, 7) for name in OBSERVATION_SETTINGS}
     check_same_run(Path("x"), BASE, replace(changed(**everything), machine=SystemConfig(precision="float32")))
     assert difference(BASE, changed(**everything)) == ""
 
 
 @pytest.mark.parametrize("name", sorted(set(vars(TrainConfig())) - OBSERVATION_SETTINGS - {"steps", "epochs"}))
-def test_what_is_learned_may_not_change(name):
+def test_learning_settings_may_not_change_on_resume(name):
     values = {
         "optimizer": "muon",
         "schedule": "linear",

@@ -1,4 +1,4 @@
-"""The arithmetic of many GPUs: equal to what is counted by hand or held by torch, and the page shows what it gives."""
+"""The estimates for many GPUs equal manual calculations and torch's sizes, and docs/scale.md shows them."""
 
 from importlib import util
 from pathlib import Path
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SMALL = Shape("small", 100e6, 10, 1000, 1024, 50257, 2**20)
 
 
-def test_bytes_of_a_parameter_are_those_that_torch_holds():
+def test_scale_bytes_per_parameter_equal_torch():
     model = GPTModel({"vocab_size": 50, "context_length": 8, "emb_dim": 24, "n_heads": 3, "n_layers": 2, "drop_rate": 0.0})
     optimizer = OPTIMIZERS["adamw"](model, TrainConfig())
     model(torch.zeros(1, 8, dtype=torch.long)).sum().backward()
@@ -29,7 +29,7 @@ def test_bytes_of_a_parameter_are_those_that_torch_holds():
     assert sum(t.nbytes for t in (*unique_state_dict(model).values(), *kept.values())) == STATE * params
 
 
-def test_by_hand():
+def test_scale_costs_equal_a_manual_calculation():
     """100 M parameters on 16 GPUs, a million tokens: 400 MB of gradients, of which each sends 15/8."""
     c = costs(SMALL, 16, Cluster(flops=1e15, used=0.5, between=50e9, disk=1e9, hours=16_000, start=100))
     assert c.rows == 64
@@ -44,7 +44,7 @@ def test_by_hand():
     assert c.lost == pytest.approx(1.2 / c.save_every + (c.save_every / 2 + 101.2) / 3.6e6)
 
 
-def test_one_gpu_sends_nothing_and_more_of_them_hold_and_wait_as_they_should():
+def test_scale_communication_and_memory_by_gpu_count():
     many = [costs(SMALL, n) for n in (1, 2, 8, 16, 64, 1024)]
     assert (many[0].passed, many[0].efficiency) == (0, 1.0)
     for a, b in zip(many, many[1:]):
@@ -57,7 +57,7 @@ def test_one_gpu_sends_nothing_and_more_of_them_hold_and_wait_as_they_should():
         assert b.lost > a.lost
 
 
-def test_saving_more_or_less_often_than_said_loses_more():
+def test_scale_checkpoint_interval_is_optimal():
     c, save = costs(SMALL, 64), SMALL.params * STATE / Cluster().disk
 
     def lost(every):
@@ -67,11 +67,11 @@ def test_saving_more_or_less_often_than_said_loses_more():
 
 
 @pytest.mark.parametrize(("loss", "tokens"), [(4.0, 0.27e6), (3.0, 1.07e6), (2.0, 7.4e6)])
-def test_the_batch_that_pays_is_kaplans(loss, tokens):
+def test_critical_batch_size_equals_kaplan(loss, tokens):
     assert critical_batch_size(loss) == pytest.approx(tokens, rel=0.02)
 
 
-def test_the_page_shows_what_it_gives():
+def test_scale_page_shows_the_computed_values():
     spec = util.spec_from_file_location("scale_tables", ROOT / "benchmarks" / "scale.py")
     tables = util.module_from_spec(spec)
     spec.loader.exec_module(tables)

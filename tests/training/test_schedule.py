@@ -1,4 +1,4 @@
-"""Schedules: right at both ends, in the middle and over the warm-up."""
+"""Schedules: correct at both ends, in the middle and during the warmup."""
 
 import math
 
@@ -12,7 +12,7 @@ RATES = {"lr": 1e-2, "min_lr": 1e-3}
 
 
 @pytest.mark.parametrize(("name", "middle", "end"), [("constant", 1e-2, 1e-2), ("linear", 5.5e-3, 1e-3), ("cosine", 5.5e-3, 1e-3)])
-def test_both_ends_and_the_middle(name, middle, end):
+def test_schedules_at_both_ends_and_the_middle(name, middle, end):
     cfg = TrainConfig(**RATES, schedule=name)
     assert learning_rate(0, 100, cfg) == pytest.approx(1e-2)
     assert learning_rate(50, 100, cfg) == pytest.approx(middle)
@@ -35,7 +35,7 @@ def test_warm_up_rises_evenly_to_the_highest_rate(name):
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_never_rises_after_the_warm_up(name):
+def test_schedules_never_rise_after_warmup(name):
     cfg = TrainConfig(**RATES, schedule=name, warmup_steps=3)
     rates = [learning_rate(step, 50, cfg) for step in range(3, 51)]
     assert all(later <= earlier for earlier, later in zip(rates, rates[1:]))

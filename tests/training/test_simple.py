@@ -1,4 +1,4 @@
-"""The notebooks' training functions: equal to the formula, exact over ragged batches, and what they leave behind."""
+"""The notebooks' training functions: equal to the formula, exact over ragged batches, with the notebooks' outputs."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_loader_counts_asked_tokens_only(model, losses):
     assert calc_loss_loader(batches, model, "cpu") == pytest.approx(want, rel=1e-6)
 
 
-def test_nothing_to_look_at_is_nan(model):
+def test_loss_of_an_empty_loader_is_nan(model):
     assert math.isnan(calc_loss_loader([], model, "cpu"))
     assert math.isnan(calc_loss_loader(loader(7, 3), model, "cpu", 0))
 
@@ -153,7 +153,7 @@ def test_training_returns_and_prints_what_the_notebook_does(model, capsys):
     assert len(lines) == 3 + 2
 
 
-def test_training_learns(model, capsys):
+def test_train_model_simple_lowers_the_loss(model, capsys):
     (train_losses, _, _), _ = train(model, capsys, epochs=12, eval_freq=4)
     assert train_losses[-1] < 0.7 * train_losses[0]
 
@@ -170,7 +170,7 @@ def test_plot_losses_writes_the_notebooks_file_and_shows_both_axes(tmp_path, mon
     assert (tmp_path / "mine.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_plot_losses_wants_four_of_one_length(tmp_path):
+def test_plot_losses_requires_equal_lengths(tmp_path):
     with pytest.raises(ValueError, match="shorter|longer"):
         plot_losses([0, 1], [1, 2], [1, 2], [1], path=tmp_path / "x.pdf")
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""The guard: what counts as a spike, what it remembers, and that judging it is the formula."""
+"""The spike detector: its threshold equals the formula, and what it records."""
 
 import json
 
@@ -21,7 +21,7 @@ def filled(losses, sigmas=6.0):
     return guard
 
 
-def test_a_spike_lies_above_mean_and_deviations_of_the_last_losses():
+def test_spike_threshold_is_mean_plus_deviations_of_recent_losses():
     losses = np.random.default_rng(0).normal(3.0, 0.1, 300).astype(np.float32)
     last = losses[-WINDOW:]
     limit = last.mean(dtype=np.float64) + 6 * last.std(ddof=1, dtype=np.float64)
@@ -30,18 +30,18 @@ def test_a_spike_lies_above_mean_and_deviations_of_the_last_losses():
 
 
 @pytest.mark.parametrize("known", [0, 1, WINDOW - 1])
-def test_before_there_are_enough_losses_nothing_is_a_spike(known):
+def test_spike_detector_accepts_everything_until_its_window_is_full(known):
     assert filled([1.0] * known).accept(torch.tensor(1e6), NORM)
 
 
-def test_a_loss_that_stands_still_has_no_spikes():
+def test_constant_loss_has_no_spikes():
     guard = filled([2.3] * 200)
     assert guard.accept(torch.tensor(2.3001), NORM)
     assert not guard.accept(torch.tensor(2.4), NORM)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
-def test_what_is_no_number_is_bad_in_loss_and_gradient_and_is_not_remembered(bad):
+def test_non_finite_loss_or_gradient_is_rejected_and_not_recorded(bad):
     for guard in (filled([2.0, 2.1] * 100), SpikeDetector(0.0)):
         before = guard.state()
         assert not guard.accept(torch.tensor(bad), NORM)
@@ -49,13 +49,13 @@ def test_what_is_no_number_is_bad_in_loss_and_gradient_and_is_not_remembered(bad
         assert guard.state() == before
 
 
-def test_bad_losses_do_not_move_what_is_usual():
+def test_rejected_losses_do_not_change_the_statistics():
     guard = filled(np.linspace(2.0, 2.2, WINDOW))
     assert [bool(guard.accept(torch.tensor(50.0), NORM)) for _ in range(5)] == [False] * 5
     assert guard.losses.max() < 2.3
 
 
-def test_it_is_written_down_and_known_again():
+def test_spike_detector_state_round_trips():
     guard = filled(np.random.default_rng(1).normal(3.0, 0.5, 140))
     other = SpikeDetector(6.0)
     other.restore(json.loads(json.dumps(guard.state())))
@@ -67,7 +67,7 @@ def test_it_is_written_down_and_known_again():
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_an_optimizer_given_found_inf_changes_nothing(name):
+def test_optimizer_step_with_found_inf_changes_nothing(name):
     """As on a GPU, where the flag is never read on the host: weights and optimizer state stay bit for bit, with a NaN gradient too."""
     torch.manual_seed(0)
     model = GPTModel({"vocab_size": 20, "context_length": 8, "emb_dim": 12, "n_heads": 3, "n_layers": 1, "drop_rate": 0.0})
@@ -89,8 +89,8 @@ def test_an_optimizer_given_found_inf_changes_nothing(name):
     assert not all(torch.equal(a, b) for a, b in zip(bad, last, strict=True))
 
 
-def test_trouble_counts_in_a_row_and_in_all():
-    trouble = RecoveryState(shift=7)
+def test_recovery_state_counts_consecutive_and_total_bad_steps():
+    recovery = RecoveryState(shift=7)
     for good in (True, False, False, True, False):
-        trouble = trouble.after(good)
-    assert trouble == RecoveryState(streak=1, skipped=3, returns=0, shift=7)
+        recovery = recovery.after(good)
+    assert recovery == RecoveryState(streak=1, skipped=3, returns=0, shift=7)

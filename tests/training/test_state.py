@@ -1,4 +1,4 @@
-"""The state of a run as tensors and plain numbers: what is put back continues with the same bits."""
+"""The state of a run as tensors and plain values: restored, it continues with the same bits."""
 
 import json
 import random
@@ -34,7 +34,7 @@ def steps(model, optimizer, n):
 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_an_optimizer_put_back_goes_on_with_the_same_bits(name, tied):
+def test_restored_optimizer_continues_with_the_same_bits(name, tied):
     torch.manual_seed(1)
     cfg = TINY | {"tie_embeddings": tied}
     model = GPTModel(cfg)
@@ -55,7 +55,7 @@ def test_an_optimizer_put_back_goes_on_with_the_same_bits(name, tied):
         assert torch.equal(a, b), name_
 
 
-def test_tensors_are_named_after_their_weight():
+def test_optimizer_tensors_are_named_after_their_weight():
     model = GPTModel(TINY)
     optimizer = OPTIMIZERS["adamw"](model, TrainConfig())
     steps(model, optimizer, 1)
@@ -68,7 +68,7 @@ def numbers():
     return [torch.rand(3).tolist(), random.random(), random.gauss(0, 1), np.random.rand(3).tolist(), np.random.randn()]
 
 
-def test_a_seed_begins_all_generators_anew():
+def test_seed_everything_seeds_all_generators():
     seed_everything(7)
     want = numbers()
     assert numbers() != want
@@ -76,7 +76,7 @@ def test_a_seed_begins_all_generators_anew():
     assert numbers() == want
 
 
-def test_random_state_continues_the_same_row_of_numbers():
+def test_restored_random_state_continues_the_sequence():
     numbers()
     states = json.loads(json.dumps(rng_state()))
     want = [numbers(), numbers()]
@@ -95,7 +95,7 @@ def test_a_random_state_of_torch_alone_leaves_the_others_as_they_are():
     assert (random.getstate(), np.random.get_state()[1].tolist()) == (python, numpy_)
 
 
-def test_a_tied_weight_is_kept_once():
+def test_tied_weight_is_saved_once():
     untied, tied = (set(unique_state_dict(GPTModel(TINY | {"tie_embeddings": tied}))) for tied in (False, True))
     assert untied - tied == {"out_head.weight"}
 
@@ -124,12 +124,12 @@ HERE = {
         (HERE | {"onednn_products": []}, "onednn_products was none and is forward: "),
         (HERE | {"compiled": True}, "compiled was True and is False: "),
         (HERE | {"precision": "bfloat16"}, "precision was bfloat16 and is float32: "),
-        (HERE | {"rounding": "ff"}, "this processor rounds differently from the one of the "),
+        (HERE | {"rounding": "ff"}, "this processor rounds differently from that of the "),
         (HERE | {"rounding": "ff", "threads": 4}, "threads was 4 and is 2: "),
         ({"device": "cuda", "matmul_backend": "", "rounding": "ff"}, "device was cuda and is cpu: "),
     ],
 )
-def test_what_changed_names_every_difference_in_rounding(stored, want):
+def test_environment_diff_names_every_difference(stored, want):
     message = environment_diff(stored, HERE)
     assert message.startswith(want)
     assert bool(message) == bool(want)
@@ -137,12 +137,12 @@ def test_what_changed_names_every_difference_in_rounding(stored, want):
 
 
 def test_numerics_are_json_and_equal_to_themselves():
-    trainee = prepare_for_training(GPTModel(TINY), SystemConfig(), torch.device("cpu"))
-    here = numerics(trainee, torch.device("cpu"))
+    model_with_loss = prepare_for_training(GPTModel(TINY), SystemConfig(), torch.device("cpu"))
+    here = numerics(model_with_loss, torch.device("cpu"))
     assert json.loads(json.dumps(here)) == here
     assert here["threads"] == torch.get_num_threads()
     assert set(here) == set(HERE)
-    assert environment_diff(here, numerics(trainee, torch.device("cpu"))) == ""
+    assert environment_diff(here, numerics(model_with_loss, torch.device("cpu"))) == ""
 
 
 def test_a_run_on_the_cpu_does_not_initialize_a_gpu(monkeypatch):

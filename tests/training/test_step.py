@@ -1,4 +1,4 @@
-"""One step: micro-batches equal one batch, and a gradient that is no number moves nothing."""
+"""One step: micro-batches equal one batch, and a non-finite gradient changes no weight."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_micro_batches_equal_one_batch(parts, ragged):
 
 
 @pytest.mark.parametrize("max_norm", [None, 1e-3, 1e3])
-def test_a_gradient_is_measured_and_clipped_to_its_length(max_norm):
+def test_gradient_norm_is_measured_and_clipped(max_norm):
     model, inputs, targets = model_and_batch()
     _, norm, *_ = train_step(ModelWithLoss(model), torch.optim.SGD(model.parameters(), lr=0.0), [(inputs, targets)], max_norm)
     after = torch.stack([p.grad.norm() for p in model.parameters()]).norm()
@@ -45,7 +45,7 @@ def test_a_gradient_is_measured_and_clipped_to_its_length(max_norm):
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
-def test_a_gradient_that_is_not_finite_moves_no_weight(poison):
+def test_non_finite_gradient_changes_no_weight(poison):
     model, inputs, targets = model_and_batch()
     model.out_head.weight.register_hook(lambda grad: grad.index_fill(0, torch.tensor(3), poison))
     before = [p.detach().clone() for p in model.parameters()]
@@ -54,7 +54,7 @@ def test_a_gradient_that_is_not_finite_moves_no_weight(poison):
     assert all(torch.equal(p, b) for p, b in zip(model.parameters(), before))
 
 
-def test_what_is_no_number_in_another_process_moves_no_weight_here():
+def test_non_finite_gradient_on_another_rank_changes_no_weight_here():
     """Gradients are the same everywhere once they are averaged; if one process's memory is at fault after that, all must know."""
 
     class Fault(Distributed):
@@ -70,7 +70,7 @@ def test_what_is_no_number_in_another_process_moves_no_weight_here():
 
 
 @pytest.mark.parametrize("tokens", [25, 33, 40, 41])
-def test_held_out_loss_is_the_mean_over_every_window(tokens):
+def test_validation_loss_is_the_mean_over_every_window(tokens):
     """One, three, four and five windows in batches of 4 and 2: a short last batch has its share and nothing counts twice."""
     model, _, _ = model_and_batch()
     ids = np.random.default_rng(0).integers(0, 20, tokens)

@@ -1,4 +1,4 @@
-"""Signals ask a run to stop; only a second Ctrl-C insists; what was turned off stays off."""
+"""Signals request a stop; only a second Ctrl-C interrupts; ignored signals stay ignored."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ CODES = {signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGTERM: 143} if hasattr
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_asks_and_its_number_is_the_exit_code(number):
+def test_signal_requests_a_stop_and_determines_the_exit_code(number):
     before = [signal.getsignal(n) for n in SIGNALS]
     with stop_signals() as stop:
         assert not stop.requested
@@ -23,7 +23,7 @@ def test_a_signal_asks_and_its_number_is_the_exit_code(number):
     assert [signal.getsignal(n) for n in SIGNALS] == before
 
 
-def test_the_first_decides_the_code_and_a_second_ctrl_c_insists():
+def test_second_ctrl_c_interrupts_and_the_first_signal_sets_the_code():
     with stop_signals() as stop:
         for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
             signal.raise_signal(number)
@@ -33,7 +33,7 @@ def test_the_first_decides_the_code_and_a_second_ctrl_c_insists():
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
-def test_a_signal_that_nohup_turned_off_stays_off():
+def test_signal_ignored_by_nohup_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with stop_signals() as stop:
@@ -44,7 +44,7 @@ def test_a_signal_that_nohup_turned_off_stays_off():
         signal.signal(signal.SIGHUP, before)
 
 
-def test_elsewhere_than_in_the_main_thread_nothing_is_caught():
+def test_signals_are_not_caught_outside_the_main_thread():
     before, seen = signal.getsignal(signal.SIGINT), []
 
     def work():
@@ -57,7 +57,7 @@ def test_elsewhere_than_in_the_main_thread_nothing_is_caught():
     assert seen == [(False, before)]
 
 
-def test_a_terminal_that_goes_away_takes_the_lines_printed_to_it_along():
+def test_output_to_a_closed_terminal_is_discarded():
     """After SIGHUP a print to the lost terminal would be an error, and the save would never come."""
     script = (
         "import os, time\n"

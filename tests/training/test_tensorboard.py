@@ -1,4 +1,4 @@
-"""TensorBoard gets the numbers of metrics.jsonl, once a step on resume; without the package the error names the extra."""
+"""TensorBoard has the values of metrics.jsonl, each step once on resume; without the package the error names the extra."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _no_plots(monkeypatch):
     monkeypatch.setattr("llm_scratch.training.run_logger.plot_runs", lambda *args: None)
 
 
-def test_it_shows_the_numbers_of_metrics(tmp_path):
+def test_tensorboard_has_the_values_of_metrics(tmp_path):
     pytest.importorskip("tensorboard", reason="needs the extra `track`")
     write(tmp_path, [1, 2, 3])
     shown = events(tmp_path / "tensorboard")
@@ -46,20 +46,20 @@ def test_it_shows_the_numbers_of_metrics(tmp_path):
         assert [(row["step"], row[key]) for row in rows] == shown[NAMES[key]]
 
 
-def test_on_resume_every_step_is_shown_once(tmp_path):
+def test_tensorboard_has_each_step_once_on_resume(tmp_path):
     pytest.importorskip("tensorboard", reason="needs the extra `track`")
     write(tmp_path, [1, 2, 3, 4])
     write(tmp_path, [3, 4, 5], start=2)
     assert [step for step, _ in events(tmp_path / "tensorboard")[NAMES["loss"]]] == [1, 2, 3, 4, 5]
 
 
-def test_a_run_that_went_back_shows_the_new_way(tmp_path):
+def test_tensorboard_hides_steps_before_a_rollback(tmp_path):
     pytest.importorskip("tensorboard", reason="needs the extra `track`")
     write(tmp_path, [1, 2, 3], back=1)
     assert events(tmp_path / "tensorboard")[NAMES["loss"]] == [(1, 4.0), (2, 9.0)]
 
 
-def test_what_is_no_number_is_left_out(tmp_path):
+def test_tensorboard_skips_non_finite_values(tmp_path):
     pytest.importorskip("tensorboard", reason="needs the extra `track`")
     board = TensorBoardLogger(tmp_path, 0)
     board.write({"step": 1, "loss": float("nan"), "skipped": 1.0, "why": "spike"})
@@ -67,17 +67,17 @@ def test_what_is_no_number_is_left_out(tmp_path):
     assert events(tmp_path) == {"training/skipped": [(1, 1.0)]}
 
 
-def test_every_timed_field_has_a_name():
+def test_tensorboard_names_every_timing_field():
     assert set(NONDETERMINISTIC_FIELDS) <= NAMES.keys()
 
 
-def test_without_the_package_the_extra_is_named(tmp_path, monkeypatch):
+def test_tensorboard_error_names_the_extra_when_not_installed(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(UserError, match=r"needs the extra `track`: pip install tensorboard"):
+    with pytest.raises(UserError, match=r"needs the extra `track`; run pip install tensorboard"):
         write(tmp_path, [1])
 
 
-def test_without_the_flag_nothing_is_written(tmp_path):
+def test_tensorboard_is_off_by_default(tmp_path):
     with RunLogger(preset("quickstart"), tmp_path, 0) as records:
         records.log_metrics({"step": 1, "loss": 1.0})
     assert not (tmp_path / "tensorboard").exists()

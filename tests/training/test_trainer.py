@@ -1,4 +1,4 @@
-"""A step of a run: enqueued without a wait for the device, and read when it is done itself, whatever else is enqueued."""
+"""A step is enqueued without waiting for the device, and collected when it is done."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def result(loss, kind=torch.Tensor):
     return StepResult(*(value.as_subclass(kind) for value in values))
 
 
-def test_settle_reads_a_step_only_after_its_event():
+def test_collect_reads_a_step_only_after_its_event():
     values = result(math.nan)
 
     class Event:
         def synchronize(self):
             values.loss.fill_(2.5)
 
-    fields = {"step": 0, "tokens": 0, "trouble": RecoveryState(), "team": SimpleNamespace(size=1)}
+    fields = {"step": 0, "tokens": 0, "recovery": RecoveryState(), "team": SimpleNamespace(size=1)}
     run = SimpleNamespace(in_flight=deque([InFlightStep(0.1, values, Event())]), bytes_per_token=1.0, **fields)
     assert Trainer.collect(run)["loss"] == 2.5
     assert run.tokens == 32
@@ -61,7 +61,7 @@ def test_the_values_of_a_step_on_a_gpu_are_copied_before_its_event_is_recorded(m
     assert values.loss.item() == 2.5
 
 
-def test_on_a_cpu_there_is_nothing_to_wait_for():
+def test_cpu_steps_have_no_event():
     values = result(2.5)
     assert running._to_host(values) == (values, None)
 
@@ -84,5 +84,5 @@ def test_a_batch_goes_to_a_gpu_from_contiguous_pinned_memory(part, monkeypatch):
 
     monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
     monkeypatch.setattr(torch.Tensor, "to", to)
-    assert torch.equal(running._moved(batch, GPU), batch)
+    assert torch.equal(running._to_device(batch, GPU), batch)
     assert seen == [("pinned", True), (GPU, True)]

@@ -1,4 +1,4 @@
-"""Settings that cannot be trained with are refused before any text is read."""
+"""Settings that cannot be trained with are rejected before any text is read."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def test_every_preset_is_valid(name):
         ({"data": {"tokenizer": "bep"}}, "unknown tokenizer 'bep'; did you mean 'bpe'"),
         ({"model": {"architecture": "gtp"}}, "unknown architecture 'gtp'"),
         ({"model": {"architecture": "modern", "init": "gpt2"}}, "'modern' has no init=gpt2"),
-        ({"model": {"bits": 8}}, "a model of 8 bits cannot learn"),
+        ({"model": {"bits": 8}}, "model.bits=8: quantized models cannot be trained"),
         ({"train": {"optimizer": "adamz"}}, "unknown optimizer 'adamz'; did you mean 'adamw'"),
-        ({"train": {"optimizer": "muon", "decay": "all"}}, "decay='all' is adamw's"),
+        ({"train": {"optimizer": "muon", "decay": "all"}}, "decay='all' has no effect on muon"),
         ({"train": {"schedule": "cosin"}}, "unknown schedule 'cosin'; did you mean 'cosine'"),
     ],
 )
-def test_what_train_refuses_is_refused(changes, message):
+def test_validate_rejects_what_train_rejects(changes, message):
     with pytest.raises(UserError, match=message):
         validate(from_dict(RunConfig, changes))
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from llm_scratch.reports.diagnosis import Finding
 
-STATUS_STYLES = {"ill": ("✗", PROBLEM), "watch": ("!", WARNING), "well": ("✓", GOOD)}
+STATUS_STYLES = {"problem": ("✗", PROBLEM), "warning": ("!", WARNING), "ok": ("✓", GOOD)}
 MIN_CHECKS = 6
 """Checks that must have had enough data before a run is called healthy."""
 
@@ -76,8 +76,8 @@ def print_diagnosis(path: Path, as_json: bool = False) -> None:
 
 def _summary(findings: Mapping[str, Finding], finished: bool) -> str:
     """The worst findings in one line."""
-    for state, title in (("ill", "Problems"), ("watch", "No problems. Warnings")):
-        texts = [finding.what for finding in findings.values() if finding.state == state]
+    for state, title in (("problem", "Problems"), ("warning", "No problems. Warnings")):
+        texts = [finding.summary for finding in findings.values() if finding.state == state]
         if texts:
             return f"{title}: {'; '.join(texts)}."
     if finished and len(findings) >= MIN_CHECKS:
@@ -93,7 +93,7 @@ def _table(findings: Mapping[str, Finding]) -> Table:
         for name, finding in findings.items():
             if finding.state != state:
                 continue
-            text = Text(f"{finding.what}\n") + Text(finding.evidence)
+            text = Text(f"{finding.summary}\n") + Text(finding.evidence)
             if finding.advice:
                 text += Text(f"\n→ {finding.advice}", "bold")
             grid.add_row(Text(mark, color), name, text)

@@ -99,8 +99,8 @@ class ProgressDisplay(Callback):
         if run.step >= run.steps:
             self._say(f"all {run.steps:,} steps are done already; {self._how_to_extend(run)}")
             return
-        if run.trainee.why:
-            self._say(f"products: {run.trainee.why}")
+        if run.model_with_loss.description:
+            self._say(f"products: {run.model_with_loss.description}")
         if resumed:
             self._say(f"goes on at step {run.step:,} of {run.steps:,}")
         if self.console.is_terminal:
@@ -168,7 +168,7 @@ class ProgressDisplay(Callback):
         if not quiet:
             self.console.print(Text(line), soft_wrap=keeps_lines(self.console))
         if self.log is not None:
-            self.log.add(line + "\n")
+            self.log.append(line + "\n")
 
     def _speed(self) -> float:
         """Tokens a second over the last steps, evaluation not counted."""

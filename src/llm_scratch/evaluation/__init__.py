@@ -1,1 +1,1 @@
-"""How good a model is: `loss` says how well it foretells a text, `skills` what it has learnt."""
+"""Evaluate models: `loss` measures the loss on a text, `skills` what was learned from the stories."""

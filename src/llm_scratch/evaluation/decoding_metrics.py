@@ -1,8 +1,10 @@
-"""Numbers beside a text that a model wrote, and the tree of what it could have written.
+"""Metrics of generated text (perplexity, distinct n-grams, overlap with the training text), and trees of likely next tokens.
 
-No number says which text is good: greedy text has the lowest perplexity and repeats itself, wild text has all tokens different and no
-sense. Side by side with the numbers of real text they say in which direction a way of writing errs.
-Proof: tests/evaluation/test_decoding_metrics.py. On the command line: `llm-scratch compare-decoding`.
+No single metric tells which text is good: greedy text has the lowest perplexity and repeats itself,
+text at a high temperature has distinct tokens and makes no sense. Compared with the metrics of real
+text they show in which direction a decoding strategy errs.
+Tests: tests/evaluation/test_decoding_metrics.py.
+Command line: `llm-scratch compare-decoding`.
 """
 
 from __future__ import annotations
@@ -26,12 +28,14 @@ NGRAMS = (1, 2, 3)
 
 @dataclass(frozen=True)
 class TextMetrics:
-    """What can be counted in a text.
+    """Metrics of a text.
 
     Attributes:
-        perplexity: among how many equally likely tokens the model, as it is and before any sampler, would have been undecided.
-        distinct: for n = 1, 2, 3, the share of its runs of n tokens that are not a repetition; 1 is no repetition at all.
-        overlap: tokens in its longest run that stands in the training text; None: that text is not known.
+        perplexity: of the text under the unmodified model, before any sampler.
+        distinct: for n = 1, 2, 3, the share of n-grams that do not repeat an earlier one; 1 means
+            no repetition.
+        overlap: tokens in the longest run that also occurs in the training text; None if that text
+            is unknown.
     """
 
     perplexity: float
@@ -40,66 +44,76 @@ class TextMetrics:
 
 
 def perplexity(logprobs: Sequence[float]) -> float:
-    """e to the mean surprise of a text's tokens. Log-probabilities in nats; nan for no token."""
+    """Perplexity from log-probabilities in nats; nan without a token."""
     return math.exp(-sum(logprobs) / len(logprobs)) if logprobs else math.nan
 
 
 def distinct(ids: Ids, n: int) -> float:
-    """The share of the runs of n tokens that differ from all before them; nan for a text with none.
+    """The share of n-grams that are distinct; nan for a text without any.
 
-    Source: Li et al. 2016, "A Diversity-Promoting Objective Function for Neural Conversation Models", https://arxiv.org/abs/1510.03055.
+    Source: Li et al. 2016, "A Diversity-Promoting Objective Function for Neural Conversation
+    Models", https://arxiv.org/abs/1510.03055.
     """
-    runs = [tuple(ids[i : i + n]) for i in range(len(ids) - n + 1)]
-    return len(set(runs)) / len(runs) if runs else math.nan
+    ngrams = [tuple(ids[i : i + n]) for i in range(len(ids) - n + 1)]
+    return len(set(ngrams)) / len(ngrams) if ngrams else math.nan
 
 
 def score(ids: Ids, logprobs: Sequence[float], index: SuffixIndex | None) -> TextMetrics:
-    """The numbers of one text.
+    """The metrics of one text.
 
     Args:
         ids: its tokens, without the prompt and without the end-of-text token.
-        logprobs: what the model gave to each token, in nats; the end of the text, if the model chose it, included.
-        index: of the training text; None: unknown.
+        logprobs: of each token under the model, in nats; with the end of the text, if the model
+            chose it.
+        index: of the training text; None if unknown.
     """
     longest = None if index is None else overlap(index, [ids]).longest
     return TextMetrics(perplexity(logprobs), tuple(distinct(ids, n) for n in NGRAMS), longest)
 
 
 def score_samples(ids: Sequence[Ids], logprobs: Sequence[Sequence[float]], index: SuffixIndex | None) -> TextMetrics:
-    """The numbers of several texts of one method: perplexity over all their tokens, means of the others.
+    """The metrics of several texts of one strategy: perplexity over all their tokens, means of the others.
 
     Args:
-        ids, logprobs, index: as `score` takes them, for each text.
+        ids, logprobs, index: as for `score`, for each text.
     """
-    each = [score(text, found, index) for text, found in zip(ids, logprobs, strict=True)]
-    shares = [[s.distinct[i] for s in each if not math.isnan(s.distinct[i])] for i in range(len(NGRAMS))]
-    means = tuple(sum(found) / len(found) if found else math.nan for found in shares)
-    longest = [s.overlap for s in each if s.overlap is not None]
-    return TextMetrics(
-        perplexity([value for found in logprobs for value in found]), means, sum(longest) / len(longest) if longest else None
-    )
+    metrics = [score(text, values, index) for text, values in zip(ids, logprobs, strict=True)]
+    shares = [[m.distinct[i] for m in metrics if not math.isnan(m.distinct[i])] for i in range(len(NGRAMS))]
+    means = tuple(sum(values) / len(values) if values else math.nan for values in shares)
+    longest = [m.overlap for m in metrics if m.overlap is not None]
+    all_logprobs = [value for values in logprobs for value in values]
+    return TextMetrics(perplexity(all_logprobs), means, sum(longest) / len(longest) if longest else None)
 
 
-def reference_metrics(model: nn.Module, held_out: Ids, index: SuffixIndex, n_tokens: int, samples: int = 32, seed: int = 0) -> TextMetrics:
-    """The same numbers of real text that the model has not seen: means over passages of about `n_tokens` tokens.
+def reference_metrics(
+    model: nn.Module, validation: Ids, index: SuffixIndex, n_tokens: int, samples: int = 32, seed: int = 0
+) -> TextMetrics:
+    """The metrics of real text that the model was not trained on: means over passages of about `n_tokens` tokens.
 
+    Args:
+        model: as `evaluate_tokens` takes it.
+        validation: the validation text.
+        index: of the training text.
+        n_tokens: of a passage.
+        samples: largest number of passages.
+        seed: of their selection.
     Raises:
-        UserError: a text without a passage.
+        UserError: the text has no passage.
     """
     start_id = getattr(model, "start_id", None)
-    rows = sample_passages(held_out, samples, n_tokens + 1, start_id, seed)
+    rows = sample_passages(validation, samples, n_tokens + 1, start_id, seed)
     losses = [evaluate_tokens(model, row) for row in rows]
     texts = [row[1:].tolist() for row in rows]
     shares = [[share for text in texts if not math.isnan(share := distinct(text, n))] for n in NGRAMS]
-    means = tuple(sum(found) / len(found) if found else math.nan for found in shares)
-    longest = [int(found.max()) for found in index.matches(texts)]
+    means = tuple(sum(values) / len(values) if values else math.nan for values in shares)
+    longest = [int(lengths.max()) for lengths in index.matches(texts)]
     mean_nats = sum(loss.nats for loss in losses) / sum(loss.n_tokens for loss in losses)
     return TextMetrics(math.exp(mean_nats), means, sum(longest) / len(longest))
 
 
 @dataclass(frozen=True)
 class Branch:
-    """A token that may come next, its probability after what came before, and what may follow it, the likeliest first."""
+    """A possible next token, its probability given the tokens before, and its continuations, the most likely first."""
 
     id: int
     probability: float
@@ -108,19 +122,21 @@ class Branch:
 
 @torch.no_grad()
 def next_token_tree(
-    model: nn.Module, tokenizer: Any, prompt: str, widths: Sequence[int] = (5, 4, 2), least: float = 0.01, eot: int | None = None
+    model: nn.Module, tokenizer: Any, prompt: str, widths: Sequence[int] = (5, 4, 2), min_probability: float = 0.01, eot: int | None = None
 ) -> tuple[Branch, ...]:
-    """The likeliest continuations of the next few tokens, by the model's own probabilities.
+    """The most likely continuations of the next few tokens, by the probabilities of the unmodified model.
 
     Args:
+        model: as `stream` takes it.
+        tokenizer: of the model.
         prompt: as `stream` takes it.
-        widths: how many branches at each step at most, from the first on.
-        least: branches of a lower probability are left out; the best one never is.
-        eot: the token that ends a text; nothing follows it.
+        widths: the largest number of branches at each step, from the first on.
+        min_probability: less likely branches are left out, except the best one.
+        eot: the end-of-text token; nothing follows it.
     """
     start = encode_prompt(model, tokenizer, prompt)
     check_prompt(model, torch.tensor([start], dtype=torch.long, device=device_of(model)))
-    levels: list[list[list[tuple[int, float]]]] = []  # of each step, of each text so far: (token, probability) of its branches
+    levels: list[list[list[tuple[int, float]]]] = []  # for each step and text so far: (token, probability) of its branches
     texts = [start]
     with eval_mode(model):
         for width in widths:
@@ -133,7 +149,7 @@ def next_token_tree(
         if step == len(levels):
             return ()
         here = levels[step][number]
-        kept = [(i, token, chance) for i, (token, chance) in enumerate(here) if chance >= least or i == 0]
+        kept = [(i, token, chance) for i, (token, chance) in enumerate(here) if chance >= min_probability or i == 0]
         return tuple(Branch(token, chance, () if token == eot else grow(step + 1, number * len(here) + i)) for i, token, chance in kept)
 
     return grow(0, 0)

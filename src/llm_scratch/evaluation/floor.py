@@ -1,4 +1,4 @@
-"""The floor of a run's loss: the entropy of its text, known where a grammar wrote the text.
+"""The floor of the loss: the entropy of the text, known for text that a grammar generated.
 
 Tests: tests/evaluation/test_floor.py.
 """
@@ -15,7 +15,7 @@ from llm_scratch.config import RunConfig
 
 @dataclass(frozen=True)
 class Floor:
-    """The loss that no model can beat on average, in two units.
+    """The lowest loss that a model can reach on average, in two units.
 
     Attributes:
         bits_per_byte: entropy of the text.
@@ -31,7 +31,8 @@ def loss_floor(config: RunConfig, rows: Iterable[Mapping[str, Any]]) -> Floor | 
 
     Args:
         config: of the run.
-        rows: of its metrics.jsonl; an evaluation has the loss in both units, which gives the bytes per token.
+        rows: of its metrics.jsonl; an evaluation has the loss in both units, which gives the bytes
+            per token.
     """
     if config.data.source.partition(":")[0] != "stories":
         return None

@@ -1,7 +1,9 @@
-"""How well a model foretells a text: nats per token, perplexity, and bits per byte, which compares models of different vocabularies.
+"""Loss of a model on a text: nats per token, perplexity, and bits per byte, which compares models of different vocabularies.
 
-Every token but the first is scored exactly once, the short window at the end included. Proof: tests/evaluation/test_loss.py.
-Source: bits per byte as in Gao et al. 2020, "The Pile", https://arxiv.org/abs/2101.00027, section 3.1.
+Every token but the first is scored exactly once, including the last, shorter window.
+Tests: tests/evaluation/test_loss.py.
+Source: bits per byte as in Gao et al. 2020, "The Pile", https://arxiv.org/abs/2101.00027, section
+3.1.
 """
 
 from __future__ import annotations
@@ -22,17 +24,17 @@ from llm_scratch.model.loss import IGNORE, next_token_loss
 from llm_scratch.ranges import check
 from llm_scratch.tokenizers.special import end_of_text
 
-MAX_SCORES = 2**27  # B x T x V held at once; 512 MiB as float32
+MAX_LOGITS = 2**27  # B x T x V in memory at once; 512 MiB as float32
 
 
 @dataclass(frozen=True)
 class Loss:
-    """What a text cost a model. Two texts' losses can be added, and the sum is exact.
+    """The loss of a model on a text. Losses of two texts can be added; the sum is exact.
 
     Attributes:
-        nats: the sum over all scored tokens of -ln(probability that the model gave to the token).
-        n_tokens: how many tokens were scored.
-        n_bytes: how many bytes of text these stand for; None: unknown.
+        nats: the sum over all scored tokens of -ln(probability of the token).
+        n_tokens: number of scored tokens.
+        n_bytes: bytes of text that these tokens encode; None if unknown.
     """
 
     nats: float
@@ -41,17 +43,17 @@ class Loss:
 
     @property
     def nats_per_token(self) -> float:
-        """The cross-entropy that training minimises. A model that spreads evenly scores ln(V)."""
+        """The cross-entropy that training minimizes. Uniform probabilities score ln(V)."""
         return self.nats / self.n_tokens
 
     @property
     def perplexity(self) -> float:
-        """Among how many equally likely tokens the model is undecided, on average: e to the nats per token."""
+        """Perplexity: e to the nats per token, the number of equally likely tokens with the same loss."""
         return math.exp(self.nats_per_token) if self.nats_per_token < 709 else math.inf
 
     @property
     def bits_per_byte(self) -> float | None:
-        """The bits that it takes to store one byte of the text with the model's help; whatever the tokenizer, 8 is no help at all."""
+        """Bits to store a byte of the text when the model is used for compression, for any tokenizer; 8 is no gain."""
         return self.nats / math.log(2) / self.n_bytes if self.n_bytes else None
 
     def __add__(self, other: Loss) -> Loss:
@@ -68,31 +70,38 @@ def evaluate_tokens(
     stride: int | None = None,
     tokenizer: Any = None,
 ) -> Loss:
-    """The exact loss of a model on a row of token ids.
+    """The exact loss of a model on a sequence of token ids.
 
-    The row is cut into windows. Inside a window a token is foretold from the tokens before it, so that the first ones of a window have
-    little to go by; a `stride` below `context_length` lets windows overlap and scores each token where it has most before it.
+    The sequence is split into windows. A token is predicted from the earlier tokens of its window,
+    so the first tokens of a window have little context. With a `stride` below `context_length`
+    windows overlap, and each token is scored with the most context.
 
     Args:
-        model: as `decode.generate` takes it; in eval mode while this runs.
-        ids: at least 2; a memory-mapped array is read window by window. The first id is not scored, as nothing comes before it.
-        context_length: tokens in a window; None: as many as the model can see.
-        batch_size: windows at once; fewer where their scores would not fit `MAX_SCORES`.
-        stride: tokens from one window to the next, at most `context_length`; None: windows do not overlap.
-        tokenizer: gives `n_bytes` from `decode_bytes`. An end-of-text token is no text, so it adds nats and no byte.
+        model: as `decode.generate` takes it; in eval mode during the call.
+        ids: at least 2; a memory-mapped array is read window by window. The first id is not scored,
+            as it has no context.
+        context_length: tokens in a window (default: the context of the model).
+        batch_size: windows at once; fewer if their logits would exceed `MAX_LOGITS`.
+        stride: tokens from one window to the next, at most `context_length` (default: windows do
+            not overlap).
+        tokenizer: for `n_bytes`, from `decode_bytes`. An end-of-text token adds nats and no byte.
     Raises:
-        UserError: fewer than 2 ids, an id outside the vocabulary (code 3), or a size that is not at least 1.
+        UserError: fewer than 2 ids, an id outside the vocabulary (code 3), or a size that is not at
+            least 1.
     """
     n_targets = len(ids) - 1
     if n_targets < 1:
-        raise UserError(f"a loss needs at least 2 tokens, one to foretell from the other; the text has {len(ids)}", DATA)
+        raise UserError(f"a loss needs at least 2 tokens; the text has {len(ids)}", DATA)
     for name, value in (("context_length", context_length), ("batch_size", batch_size), ("stride", stride)):
         check(name, value)
     size = min(limit for limit in (context_length, introspection.context_length(model), n_targets) if limit is not None)
     if stride is not None and stride > size and size < n_targets:
-        raise UserError(f"stride={stride} leaves tokens out; it must be at most the {size} tokens of a window")
-    batch_size = max(1, min(batch_size, MAX_SCORES // (size * (vocab_size(model) or 1))))
-    nats, n_tokens, n_bytes, device = 0.0, 0, 0, device_of(model)
+        raise UserError(f"stride={stride} would skip tokens; it must be at most the window of {size} tokens")
+    batch_size = max(1, min(batch_size, MAX_LOGITS // (size * (vocab_size(model) or 1))))
+    nats = 0.0
+    n_tokens = 0
+    n_bytes = 0
+    device = device_of(model)
     with eval_mode(model), torch.inference_mode():
         for inputs, targets in _batches(ids, size, min(stride or size, size), batch_size):
             check_ids(model, inputs)
@@ -107,9 +116,10 @@ def evaluate_tokens(
 def evaluate_text(
     model: nn.Module, tokenizer: Any, text: str, context_length: int | None = None, batch_size: int = 8, *, stride: int | None = None
 ) -> Loss:
-    """The exact loss of a model on a text, every byte of it: the text is put after the end-of-text token, where a tokenizer has one.
+    """The exact loss of a model on a text, every byte of it: the end-of-text token, if the tokenizer has one, precedes the text.
 
-    A tokenizer that loses part of a text (words that it does not know) makes bits per byte look better than they are.
+    A tokenizer that drops parts of a text (unknown words) makes bits per byte look better than they
+    are.
 
     Raises:
         UserError: as `evaluate_tokens`; special tokens in the text are read as plain text.
@@ -131,8 +141,8 @@ def in_float64(x: Tensor) -> Tensor:
 
 
 def _batches(ids: Sequence[int] | Tensor | np.ndarray, size: int, stride: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Windows over the ids in order, (inputs [B, T], targets [B, T]); every target stands in one window, and is `IGNORE` in the others."""
-    last = max(len(ids) - 1 - size, 0)  # where a window reaches the end
+    """Windows over the ids in order, (inputs [B, T], targets [B, T]); every target is scored in one window and `IGNORE` in the others."""
+    last = max(len(ids) - 1 - size, 0)  # start of a window that reaches the end
     starts = range(0, last + stride, stride)
     for first in range(0, len(starts), batch_size):
         rows = starts[first : first + batch_size]
@@ -140,9 +150,9 @@ def _batches(ids: Sequence[int] | Tensor | np.ndarray, size: int, stride: int, b
         targets = torch.full_like(inputs, IGNORE)  # [B, T]
         for row, start in enumerate(rows):
             window = torch.tensor(np.asarray(ids[start : start + size + 1], dtype=np.int64))
-            seen = size - stride if start else 0
+            n_scored_before = size - stride if start else 0
             inputs[row, : len(window) - 1] = window[:-1]
-            targets[row, seen : len(window) - 1] = window[seen + 1 :]
+            targets[row, n_scored_before : len(window) - 1] = window[n_scored_before + 1 :]
         yield inputs, targets
 
 

@@ -1,10 +1,12 @@
-"""Does a model recite? How much of what it writes stands word for word in its training text, and how much of any text would.
+"""Measure memorization: how much generated text occurs word for word in the training text.
 
-Two texts of one kind share runs of tokens without copying ("once upon a time"), so a number means something only beside that of
-held-out text, which the model has never seen. Read `Index` for how a run is found, `overlap` for what is counted.
-Proof: tests/evaluation/test_memorization.py (equal to a plain search).
-Source: Carlini et al. 2022, "Quantifying Memorization Across Neural Language Models", https://arxiv.org/abs/2202.07646, section 3; the
-suffix array by doubling is Manber and Myers 1993, https://doi.org/10.1137/0222058, with a sort of numpy's in each round.
+Two texts of one kind share runs of tokens without copying ("once upon a time"), so the share is
+only meaningful compared with that of validation text, which the model was not trained on.
+`SuffixIndex` finds runs, `overlap` counts them.
+Tests: tests/evaluation/test_memorization.py (equal to a plain search).
+Source: Carlini et al. 2022, "Quantifying Memorization Across Neural Language Models",
+https://arxiv.org/abs/2202.07646, section 3; suffix array by doubling, Manber and Myers 1993,
+https://doi.org/10.1137/0222058, with a numpy sort in each round.
 """
 
 from __future__ import annotations
@@ -25,60 +27,67 @@ from llm_scratch.model.introspection import device_of
 from llm_scratch.ranges import check
 
 WINDOW = 20  # tokens: longer runs are rarely shared by chance
-MAX_INDEX_TOKENS = 50_000_000  # of the training text are looked through; 60 bytes of memory for each
-END, GAP = -1, -2  # what stands after the last token, and between two rows: no token, and not each other
-BATCH = 32  # texts written at once
+MAX_INDEX_TOKENS = 50_000_000  # of the training text, at 60 bytes of memory each
+END, SEPARATOR = -1, -2  # after the last token, and between two rows: not tokens, and different from each other
+BATCH = 32  # texts generated at once
 Ids = Sequence[int] | Tokens
 
 
 def suffix_array(ids: Ids) -> np.ndarray:
-    """The places of a text in the order of what follows them, as a dictionary orders words. [n] -> [n].
+    """The suffix array: positions of a text in the lexicographic order of their suffixes. [n] -> [n].
 
-    Ordered by one token first, then by two, four, eight ...: the order of the second half is known from the round before.
+    Sorted by one token first, then by two, four, eight ...: the order of the second half is known
+    from the round before.
     """
-    rank, length, n = np.unique(np.asarray(ids), return_inverse=True)[1].astype(np.int64), 1, len(ids)
+    rank = np.unique(np.asarray(ids), return_inverse=True)[1].astype(np.int64)
+    length = 1
+    n = len(ids)
     while True:
-        second = np.zeros(n, dtype=np.int64)  # 0: the text is over
+        second = np.zeros(n, dtype=np.int64)  # 0: past the end of the text
         second[: max(0, n - length)] = rank[length:] + 1
         key = rank * (n + 1) + second
         order = np.argsort(key, kind="stable")
         new = np.diff(key[order], prepend=-1) != 0
         if new.all():
             return order
-        rank[order], length = new.cumsum() - 1, length * 2
+        rank[order] = new.cumsum() - 1
+        length *= 2
 
 
 class SuffixIndex:
-    """A text in which runs of tokens are found quickly, however long the text.
+    """A suffix array of a text, to find runs of tokens quickly, however long the text is.
 
     Args:
-        ids: the token ids of the text, none below 0; of more than `MOST_TOKENS` the first are taken.
+        ids: the token ids of the text, none below 0; at most the first `MAX_INDEX_TOKENS` are
+            indexed.
     Attributes:
-        n_tokens: how many tokens are looked through.
+        n_tokens: number of indexed tokens.
     Raises:
-        UserError: a text without a token (code 3).
+        UserError: the text is empty (exit code 3).
     """
 
     def __init__(self, ids: Ids) -> None:
         self.ids = np.asarray(ids[:MAX_INDEX_TOKENS], dtype=np.int64)
         self.n_tokens = len(self.ids)
         if not self.n_tokens:
-            raise UserError("the training text holds no token; nothing can be found in it", DATA)
+            raise UserError("the training text is empty; there is nothing to search in", DATA)
         self.order = suffix_array(self.ids)
 
     def matches(self, rows: Sequence[Ids]) -> list[np.ndarray]:
-        """For each place of each row: how many tokens from there on, without a gap, stand somewhere in the text.
+        """For each position of each row, the length of the longest run from there that occurs in the text.
 
-        All places look at once. Those that begin with the same tokens are neighbours in `order`: each place holds such a stretch, and
-        every further token narrows it, until nothing is left.
+        All positions are searched at once. Suffixes that begin with the same tokens are adjacent in
+        `order`: each position keeps such a range, and every further token narrows it until it is
+        empty.
         """
-        parts = [np.append(np.asarray(row, dtype=np.int64), GAP) for row in rows]
-        joined = np.concatenate([np.empty(0, dtype=np.int64), *parts])
-        lengths, low, high = (np.full(len(joined), value) for value in (0, 0, self.n_tokens))
-        alive, depth = np.arange(len(joined)), 0
+        parts = [np.append(np.asarray(row, dtype=np.int64), SEPARATOR) for row in rows]
+        tokens = np.concatenate([np.empty(0, dtype=np.int64), *parts])
+        lengths, low, high = (np.full(len(tokens), value) for value in (0, 0, self.n_tokens))
+        alive = np.arange(len(tokens))
+        depth = 0
         while len(alive):
-            token = joined[alive + depth]  # never past the end: the last is a GAP, which nothing matches
-            low[alive], high[alive] = (self._first(low[alive], high[alive], depth, token + more) for more in (0, 1))
+            token = tokens[alive + depth]  # never past the end: the last one is a SEPARATOR, which matches nothing
+            low[alive], high[alive] = (self._first(low[alive], high[alive], depth, token + offset) for offset in (0, 1))
             alive = alive[low[alive] < high[alive]]
             depth += 1
             lengths[alive] = depth
@@ -86,7 +95,7 @@ class SuffixIndex:
         return [lengths[end - len(part) : end - 1] for part, end in zip(parts, ends)]
 
     def _first(self, low: np.ndarray, high: np.ndarray, depth: int, token: np.ndarray) -> np.ndarray:
-        """In each stretch of `order`, the first place where the token after `depth` others is `token` or above; by halving."""
+        """Binary search in each range of `order` for the first suffix whose token at `depth` is at least `token`."""
         while (open_ := low < high).any():
             middle = (low + high) // 2
             at = self.order[np.minimum(middle, self.n_tokens - 1)] + depth
@@ -97,13 +106,15 @@ class SuffixIndex:
 
 @dataclass(frozen=True)
 class Overlap:
-    """What texts have in common with a training text, word for word.
+    """Runs of tokens that texts share with a training text, word for word.
 
     Attributes:
-        run: the longest run of tokens that stands in both.
-        n_windows: windows of `WINDOW` tokens, or as many as were asked for, at every place of the texts.
-        n_found: how many of them stand in the training text.
-        stderr: standard error of `share`; neighbouring windows overlap, so that it comes from the spread between texts.
+        run: the longest shared run of tokens.
+        n_windows: windows of `WINDOW` tokens (or the requested number), one at every position of
+            the texts.
+        n_found: windows that occur in the training text.
+        stderr: standard error of `share`, from the spread between texts, since adjacent windows
+            overlap.
     """
 
     run: tuple[int, ...]
@@ -118,22 +129,25 @@ class Overlap:
 
     @property
     def share(self) -> float:
-        """Of all windows, those that stand in the training text, 0 to 1; nan without a window."""
+        """The share of windows that occur in the training text, 0 to 1; nan without a window."""
         return self.n_found / self.n_windows if self.n_windows else math.nan
 
 
 def overlap(index: SuffixIndex, rows: Sequence[Ids], window: int = WINDOW) -> Overlap:
-    """Count what stands in the training text. Rows shorter than a window have none, and may still hold the longest run.
+    """Count the windows of texts that occur in the training text, and find the longest shared run.
 
-    The error is that of a ratio of sums (Cochran 1977, "Sampling Techniques", section 6.4); nan for fewer than two rows with a window.
+    Rows shorter than a window have no window, but may have the longest run.
+
+    The standard error is that of a ratio of sums (Cochran 1977, "Sampling Techniques", section
+    6.4); it is nan for fewer than two rows with a window.
 
     Raises:
         UserError: a window below 1.
     """
     check("window", window)
     matches = index.matches(rows)
-    longest = max(((int(found.max()), i, int(found.argmax())) for i, found in enumerate(matches) if len(found)), default=(0, 0, 0))
-    length, row, start = longest
+    longest_in_rows = ((int(m.max()), i, int(m.argmax())) for i, m in enumerate(matches) if len(m))
+    length, row, start = max(longest_in_rows, default=(0, 0, 0))
     run = tuple(int(token) for token in rows[row][start : start + length]) if length else ()
     counts = np.array([(len(m) - window + 1, (m >= window).sum()) for m in matches if len(m) >= window]).reshape(-1, 2)
     n_windows, n_found = (int(total) for total in counts.sum(0))
@@ -143,45 +157,54 @@ def overlap(index: SuffixIndex, rows: Sequence[Ids], window: int = WINDOW) -> Ov
     return Overlap(run, n_windows, n_found, stderr)
 
 
-def sample_passages(ids: Ids, n: int, length: int, start_id: int | None, seed: int, least: int = 2) -> list[np.ndarray]:
-    """Pieces of a text at places drawn by chance, each of `length` tokens.
+def sample_passages(ids: Ids, n: int, length: int, start_id: int | None, seed: int, min_tokens: int = 2) -> list[np.ndarray]:
+    """Random passages of a text, each of `length` tokens.
 
-    For a model that learned one document a row (it has a `start_id`) a passage is a document's beginning, `start_id` included; it is
-    shorter where the document is, and documents of fewer than `least` tokens are left out.
+    For a model trained on one document per row (it has a `start_id`) a passage is the beginning of
+    a document with its `start_id`; it is as short as the document, and documents of fewer than
+    `min_tokens` tokens are left out.
 
     Returns:
-        At most n rows; fewer where a text has fewer documents.
+        At most n rows; fewer if a text has fewer documents.
     Raises:
-        UserError: not one passage of `least` tokens (code 3).
+        UserError: there is no passage of `min_tokens` tokens (exit code 3).
     """
-    ids, chance = np.asarray(ids[:MAX_INDEX_TOKENS]), np.random.default_rng(seed)
+    ids = np.asarray(ids[:MAX_INDEX_TOKENS])
+    rng = np.random.default_rng(seed)
+    passages: list[np.ndarray] = []
     if start_id is None:
         length = min(length, len(ids))
-        found = [ids[at : at + length] for at in chance.integers(0, len(ids) - length + 1, n)] if length >= least else []
+        if length >= min_tokens:
+            passages = [ids[at : at + length] for at in rng.integers(0, len(ids) - length + 1, n)]
     else:
         starts = np.flatnonzero(ids == start_id)
         sizes = np.diff([*starts, len(ids)])
-        long = np.flatnonzero(sizes >= least)
-        found = [ids[starts[i] :][: min(length, sizes[i])] for i in chance.permutation(long)[:n]]
-    if not found:
-        raise UserError(f"no passage of {least} tokens in a text of {len(ids)}; ask for shorter ones", DATA)
-    return found
+        long = np.flatnonzero(sizes >= min_tokens)
+        passages = [ids[starts[i] :][: min(length, sizes[i])] for i in rng.permutation(long)[:n]]
+    if not passages:
+        raise UserError(f"no passage of {min_tokens} tokens in a text of {len(ids)}; request shorter ones", DATA)
+    return passages
 
 
 def continuations(
     model: nn.Module, prompts: Sequence[Ids], max_new_tokens: int, temperature: float, seed: int, n_vocab: int | None = None
 ) -> list[list[int]]:
-    """What a model writes after prompts of one length, the prompts not included, up to where it ends the text.
+    """Generate continuations of prompts of one length, without the prompts, up to the end of the text.
 
     Args:
-        temperature: 1 draws as the model says, 0 takes the best token.
-        seed: row i draws from seed + i.
-        n_vocab: how many tokens the tokenizer has, as in `steps.chooser`.
+        model: as `generate` takes it.
+        prompts: token ids, all of the same length.
+        max_new_tokens: of each continuation.
+        temperature: 1 samples from the model's distribution, 0 takes the most likely token.
+        seed: row i uses seed + i.
+        n_vocab: tokens of the tokenizer, as in `steps.build_sampler`.
     """
-    eos, device, rows = getattr(model, "start_id", None), device_of(model), []
+    eos = getattr(model, "start_id", None)
+    device = device_of(model)
+    rows: list[list[int]] = []
     for first in range(0, len(prompts), BATCH):
         idx = torch.tensor(np.array(prompts[first : first + BATCH], dtype=np.int64), device=device)  # [B, T]
-        chance = [seeded(seed + first + i, device) for i in range(len(idx))]
-        more: dict[str, Any] = {"temperature": temperature, "generator": chance, "n_vocab": n_vocab, "eos_id": eos}
-        rows += generate(model, idx, max_new_tokens, **more)[:, idx.shape[1] :].tolist()
+        generators = [seeded(seed + first + i, device) for i in range(len(idx))]
+        options: dict[str, Any] = {"temperature": temperature, "generator": generators, "n_vocab": n_vocab, "eos_id": eos}
+        rows += generate(model, idx, max_new_tokens, **options)[:, idx.shape[1] :].tolist()
     return [row[: row.index(eos)] if eos in row else row for row in rows]

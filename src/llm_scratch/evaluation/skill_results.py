@@ -1,4 +1,4 @@
-"""Skills of a model of the stories as a run directory keeps them: skills.json, written and read.
+"""Store the measured skills of a model in its run directory: read and write skills.json.
 
 Tests: tests/evaluation/test_skill_results.py.
 """
@@ -19,12 +19,12 @@ FILE = "skills.json"
 
 @dataclass(frozen=True)
 class SkillScore:
-    """How often a model was right where a skill decides the next word.
+    """The accuracy of a model on the probes of a skill.
 
     Attributes:
         skill: "name", "pronoun", "object", "count" or "order".
-        accuracy: share of probes where the true answer was the most probable one.
-        chance: what guessing among the answers would reach.
+        accuracy: share of probes in which the true answer was the most probable one.
+        chance: accuracy of guessing among the answers.
         n: number of probes.
         stderr: standard error of the accuracy.
     """
@@ -38,7 +38,7 @@ class SkillScore:
 
 @dataclass(frozen=True)
 class SkillExample:
-    """One question of a skill, and the probability that a model gave to each of its answers.
+    """A question of a skill, and the model's probability of each answer.
 
     Attributes:
         skill: one of `SKILLS`.
@@ -55,14 +55,16 @@ class SkillExample:
 
 @dataclass(frozen=True)
 class SkillResults:
-    """What was measured on held-out stories after training.
+    """Skills and loss on validation stories, measured after training.
 
     Attributes:
         bits_per_byte: of the model on the stories.
-        floor_bits_per_byte: entropy of the same stories, which no model can beat on average.
+        floor_bits_per_byte: entropy of the same stories, the lowest loss that a model can reach on
+            average.
         scores: one for each skill.
-        examples: a question of each skill with the model's answers; none in files of older versions.
-        step: optimizer steps of the run when it was measured; None in files of older versions.
+        examples: a question of each skill with the model's answers; none in files of older
+            versions.
+        step: optimizer steps of the run at the measurement; None in files of older versions.
     """
 
     bits_per_byte: float
@@ -79,7 +81,7 @@ class SkillResults:
 
 
 def read_skills(run: Path) -> SkillResults | None:
-    """The skills that were measured in a run; None if none were, or the file cannot be read."""
+    """Read the skills of a run; None if they were not measured, or the file is invalid."""
     try:
         values = json.loads((run / FILE).read_text(encoding="utf-8"))
         return _from_json(values)
@@ -91,9 +93,10 @@ def _from_json(values: Mapping[str, Any]) -> SkillResults:
     """The results in parsed JSON.
 
     Raises:
-        KeyError, TypeError, ValueError, AttributeError: it does not hold them.
+        KeyError, TypeError, ValueError, AttributeError: the JSON is not of this form.
     """
-    bits, floor = float(values["bits_per_byte"]), float(values["floor_bits_per_byte"])
+    bits = float(values["bits_per_byte"])
+    floor = float(values["floor_bits_per_byte"])
     if not (math.isfinite(bits) and math.isfinite(floor) and floor > 0):
         raise ValueError("the loss and its floor are not positive numbers")
     scores = [

@@ -1,8 +1,9 @@
-"""What a model has learned from the stories: each skill as accuracy against chance, and how far it is from the floor.
+"""Measure what a model has learned from the stories: accuracy of each skill against chance, and distance to the entropy.
 
-A probe is right when the model gives the true answer more probability than every wrong answer of the same kind, for example
-" Lily" more than " Tom" after "Where is the kite,". Stories of seeds from `HELD_OUT` on are never trained on.
-Proof: tests/evaluation/test_skills.py.
+A probe is right if the true answer is more probable than every wrong answer of the same kind, for
+example " Lily" than " Tom" after "Where is the kite,". Stories with seeds from `HELD_OUT` on are
+never trained on.
+Tests: tests/evaluation/test_skills.py.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from llm_scratch.data.stories import HELD_OUT, SKILLS, Probe, Story, example_probes, floor_bits_per_byte, generate_story
 from llm_scratch.errors import DATA, UserError
-from llm_scratch.evaluation.loss import MAX_SCORES, in_float64
+from llm_scratch.evaluation.loss import MAX_LOGITS, in_float64
 from llm_scratch.evaluation.skill_results import SkillExample, SkillScore
 from llm_scratch.model.introspection import check_ids, context_length, device_of, eval_mode, vocab_size
 from llm_scratch.ranges import check
@@ -30,20 +31,20 @@ Row = tuple[int, ...]
 def measure_skills(
     model: nn.Module, tokenizer: Any, n_stories: int = 200, batch_size: int = 64, device: torch.device | str | None = None
 ) -> dict[str, SkillScore]:
-    """Test a model on the probes of stories that it has never seen.
+    """Test a model on the probes of validation stories.
 
     Args:
-        model: `model(in_idx [B, T]) -> logits [B, T, V]`; in eval mode while this runs.
-        tokenizer: with `encode` and an end-of-text token, which stands before each story.
-        n_stories: how many held-out stories; each has about 11 probes.
-        batch_size: rows at once; fewer where their scores would not fit `MAX_SCORES`.
-        device: where the rows go; None: where the model's weights are.
+        model: `model(in_idx [B, T]) -> logits [B, T, V]`; in eval mode during the call.
+        tokenizer: with `encode` and an end-of-text token, which precedes each story.
+        n_stories: number of validation stories; each has about 11 probes.
+        batch_size: rows at once; fewer if their logits would exceed `MAX_LOGITS`.
+        device: of the computation (default: that of the model's weights).
     Returns:
         skill -> score, in the order of `SKILLS`.
     Raises:
-        UserError: no story, no end-of-text token, or a story that the model cannot see whole.
+        UserError: no story, no end-of-text token, or a story longer than the model's context.
     """
-    probes = [probe for story in _held_out(n_stories) for probe in story.probes]
+    probes = [probe for story in _validation_stories(n_stories) for probe in story.probes]
     right = dict.fromkeys(SKILLS, 0)
     chance = dict.fromkeys(SKILLS, 0.0)
     n = dict.fromkeys(SKILLS, 0)
@@ -62,7 +63,7 @@ def measure_skills(
 def score_choices(
     model: nn.Module, tokenizer: Any, probes: Sequence[Probe], batch_size: int = 64, device: torch.device | str | None = None
 ) -> list[bool]:
-    """Whether the model prefers each probe's answer to all the wrong ones; a tie is wrong."""
+    """Whether the model prefers each probe's answer to all wrong ones; a tie counts as wrong."""
     return [true > max(wrong) for true, *wrong in answer_log_probs(model, tokenizer, probes, batch_size, device)]
 
 
@@ -71,30 +72,30 @@ def answer_log_probs(
 ) -> list[list[float]]:
     """Log-probability in nats of each answer of each probe, the true answer first.
 
-    Answers that differ in their last token only, as one-token answers do, share one row of the batch.
+    Answers that differ only in their last token, as one-token answers do, share a row of the batch.
     """
     eot = _end_of_text(tokenizer)
     rows: dict[Row, int] = {}
-    asked: list[list[tuple[int, int, Row]]] = []  # for each probe, for each answer: (row, length of the prompt, answer's ids)
+    queries: list[list[tuple[int, int, Row]]] = []  # for each probe and answer: (row, length of the prompt, answer's ids)
     for probe in probes:
         prompt = (eot, *tokenizer.encode(probe.prompt))
         answers = [tuple(tokenizer.encode(answer)) for answer in (probe.answer, *probe.others)]
-        asked.append([(rows.setdefault(prompt + answer[:-1], len(rows)), len(prompt), answer) for answer in answers])
-    wanted: list[list[tuple[int, int, int]]] = [[] for _ in rows]  # of each row: (number of the answer, position, token)
+        queries.append([(rows.setdefault(prompt + answer[:-1], len(rows)), len(prompt), answer) for answer in answers])
+    targets: list[list[tuple[int, int, int]]] = [[] for _ in rows]  # for each row: (index of the answer, position, token)
     n_answers = 0
-    for answers_of_probe in asked:
+    for answers_of_probe in queries:
         for row, start, answer in answers_of_probe:
-            wanted[row] += [(n_answers, start - 1 + i, token) for i, token in enumerate(answer)]
+            targets[row] += [(n_answers, start - 1 + i, token) for i, token in enumerate(answer)]
             n_answers += 1
     log_probs = torch.zeros(n_answers, dtype=torch.float64)
     for numbers, logits in _logits(model, list(rows), batch_size, device):
-        picked = [(i, *want) for i, number in enumerate(numbers) for want in wanted[number]]
+        picked = [(i, *want) for i, number in enumerate(numbers) for want in targets[number]]
         b, answer_ids, position, token = (torch.tensor(column, device=logits.device) for column in zip(*picked, strict=True))
         scores = in_float64(logits[b, position]).log_softmax(-1)  # [N, V]
         scores = scores.gather(-1, token[:, None].to(scores.device))[:, 0]  # [N]
         log_probs.index_add_(0, answer_ids.cpu(), scores.cpu())
     totals = iter(log_probs.tolist())
-    return [[next(totals) for _ in answers_of_probe] for answers_of_probe in asked]
+    return [[next(totals) for _ in answers_of_probe] for answers_of_probe in queries]
 
 
 def skill_examples(model: nn.Module, tokenizer: Any) -> list[SkillExample]:
@@ -110,17 +111,18 @@ def skill_examples(model: nn.Module, tokenizer: Any) -> list[SkillExample]:
 def story_bits_per_byte(
     model: nn.Module, tokenizer: Any, n_stories: int = 200, batch_size: int = 64, device: torch.device | str | None = None
 ) -> tuple[float, float]:
-    """The model's bits per byte on held-out stories, and the grammar's floor on the same ones.
+    """The model's bits per byte on validation stories, and the entropy of the same stories.
 
-    A story is scored as end-of-text, story, end-of-text: every token of the story and its end count, which is what its probability
-    under the grammar covers. No model can stay below the floor on average.
+    A story is scored as end-of-text, story, end-of-text: every token of the story and its end
+    count, which is what its probability under the grammar covers. The entropy is the lowest loss
+    that a model can reach on average.
 
     Returns:
-        (bits per byte of the model, floor in bits per byte).
+        (bits per byte of the model, entropy in bits per byte).
     Raises:
         UserError: as `measure_skills`.
     """
-    stories = _held_out(n_stories)
+    stories = _validation_stories(n_stories)
     eot = _end_of_text(tokenizer)
     rows = [(eot, *tokenizer.encode(story.text), eot) for story in stories]
     nats = 0.0
@@ -133,7 +135,7 @@ def story_bits_per_byte(
     return nats / math.log(2) / n_bytes, floor_bits_per_byte(n_stories)
 
 
-def _held_out(n_stories: int) -> list[Story]:
+def _validation_stories(n_stories: int) -> list[Story]:
     check("n_stories", n_stories)
     return [generate_story(HELD_OUT + i) for i in range(n_stories)]
 
@@ -150,17 +152,20 @@ def _end_of_text(tokenizer: Any) -> int:
 def _logits(
     model: nn.Module, rows: Sequence[Row], batch_size: int, device: torch.device | str | None
 ) -> Iterator[tuple[list[int], Tensor]]:
-    """The model's scores for rows of ids, longest rows first, padded on the right: (numbers of the rows, logits [B, T, V])."""
+    """Logits for rows of ids, longest rows first, padded on the right: (indices of the rows, logits [B, T, V])."""
     check("batch_size", batch_size)
     device = device_of(model) if device is None else device
     order = sorted(range(len(rows)), key=lambda number: -len(rows[number]))
-    longest, limit = len(rows[order[0]]), context_length(model)
+    longest = len(rows[order[0]])
+    limit = context_length(model)
     if limit is not None and longest > limit:
-        raise UserError(f"a story has {longest} tokens, but the model sees {limit}; train with a larger context_length or vocabulary")
+        raise UserError(
+            f"a story has {longest} tokens, but the model's context is {limit}; train with a larger context_length or vocabulary"
+        )
     with eval_mode(model), torch.inference_mode():
         while order:
             T = len(rows[order[0]])
-            B = max(1, min(batch_size, MAX_SCORES // (T * (vocab_size(model) or 1))))
+            B = max(1, min(batch_size, MAX_LOGITS // (T * (vocab_size(model) or 1))))
             numbers, order = order[:B], order[B:]
             ids = torch.tensor([[*rows[number], *[0] * (T - len(rows[number]))] for number in numbers])  # [B, T]
             check_ids(model, ids)

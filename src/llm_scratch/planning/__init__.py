@@ -1,1 +1,1 @@
-"""Planning: what a run will take, and settings chosen for a text, a machine and a stated time."""
+"""Plan runs: predict memory and time, and choose settings for a text, a machine and a time budget."""

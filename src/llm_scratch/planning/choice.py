@@ -1,7 +1,8 @@
-"""A choice of settings as it is kept in a run directory: what was asked for, what was chosen, and why.
+"""Store the settings chosen for a text, with the request and the reasons, in a run directory.
 
-The same command finds it there, so that a run resumes with the settings it began with instead of timing the machine again.
-Tests: tests/planning/test_choice.py.
+The same command finds them there, so a run resumes with its settings instead of timing the machine
+again.
+Tests: tests/planning/test_choose_run.py.
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ class Choice:
     """Settings that were chosen for a text."""
 
     request: dict[str, Any]
-    """what the user asked for: source, minutes, settings that were given"""
+    """of the user: source, minutes, explicit settings"""
     config: RunConfig
     lines: dict[str, str]
-    """what was chosen and why: a subject such as "model" -> a sentence"""
+    """the choices with reasons: a subject such as "model" -> a sentence"""
     prompts: tuple[str, ...]
-    """beginnings from the text"""
+    """prompts from the text"""
     facts: TextFacts
     fingerprint: str
-    """of the text, `data.corpus.TextFingerprint.sha256`; "" for token shards, whose index has hashes of its own"""
+    """of the text, `data.corpus.TextFingerprint.sha256`; "" for token shards, whose index has hashes"""
 
     def save(self, run: Path) -> None:
         """Write choice.json into a run directory."""
@@ -41,7 +42,7 @@ class Choice:
 
     @classmethod
     def load(cls, run: Path) -> Choice | None:
-        """The choice that a run began with; None if it has none that can be read."""
+        """Read the choice of a run; None if it has no valid one."""
         try:
             values = json.loads((run / FILE).read_text(encoding="utf-8"))
             parts = {"config": from_dict(RunConfig, values["config"]), "facts": TextFacts(**values["facts"])}

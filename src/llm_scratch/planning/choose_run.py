@@ -1,4 +1,4 @@
-"""Settings for a text of one's own: look at the text and the machine, apply the rules of `rules.py`, time a few steps.
+"""Choose the settings of a run for a text, this machine and a time budget: measure, then apply `rules.py`.
 
 Tests: tests/planning/test_choose_run.py.
 """
@@ -31,29 +31,30 @@ from llm_scratch.planning.text_facts import TextFacts, beginnings, text_facts
 from llm_scratch.tokenizers import Tokenizer
 from llm_scratch.tokenizers.special import end_of_text
 
-CLOSING_SECONDS = 4.0  # drawing the loss, the last samples
-READ_RATE = 2e6  # bytes of text for each second of the run: reading it takes a third of the time at most
-MEMORY_PER_BYTE = 10  # memory that a byte of text takes as characters and as tokens, at most
-SAVE_RATE = 300e6  # bytes a second that a checkpoint is written with, about
-SHARD_SAMPLE = 50_000  # tokens of shards that are looked at
+CLOSING_SECONDS = 4.0  # for the loss plot and the last samples
+READ_RATE = 2e6  # largest text in bytes per second of the run: reading it takes at most a third of the time
+MEMORY_PER_BYTE = 10  # largest memory per byte of text, as characters and as tokens
+SAVE_RATE = 300e6  # approximate bytes per second at which checkpoints are written
+SHARD_SAMPLE = 50_000  # tokens of shards to measure
 PROMPTS = 3
-TRIAL_SECONDS, PLAN_SECONDS = 0.6, 2.0
-TOKEN_SECONDS = 0.002  # a token of a sample takes at least, whatever the model
+TRIAL_SECONDS = 0.6
+PLAN_SECONDS = 2.0
+TOKEN_SECONDS = 0.002  # least time to generate a token of a sample
 STEP_OVERHEAD = 0.0015  # seconds of a step for its batch, its row of metrics and the progress bar
-MAX_EPOCHS_FROM_MODEL = 5.0  # of a model that has learned to write already
-MIN_SPEED, MAX_SPEED = 0.02, 0.6  # share of the matrix rate that a step reaches at least and at most
+MAX_EPOCHS_FROM_MODEL = 5.0  # for a pretrained model
+MIN_SPEED, MAX_SPEED = 0.02, 0.6  # range of the share of the matmul rate that a step reaches
 
 
 @dataclass
 class _Chooser:
-    """The settings so far; those in `fixed` stay as the user gave them."""
+    """The settings so far; `fixed` names the ones that the user chose."""
 
     config: RunConfig
     fixed: frozenset[str]
     reasons: dict[str, str] = field(default_factory=dict)
 
     def with_settings(self, settings: Mapping[str, Any]) -> RunConfig:
-        """The settings with others over them, such as {"model.n_layers": 4}, but for what is fixed."""
+        """The settings updated with others, such as {"model.n_layers": 4}, except fixed ones."""
         values: dict[str, dict[str, Any]] = {}
         for name, value in settings.items():
             part, _, key = name.partition(".")
@@ -64,7 +65,7 @@ class _Chooser:
         return from_dict(RunConfig, values, self.config)
 
     def _heads(self, model: Mapping[str, Any]) -> dict[str, int]:
-        """A width that is a multiple of a fixed number of heads, or heads that divide a fixed width; all with heads of even size."""
+        """Fit the width to a fixed number of heads, or the heads to the width; the head size is even."""
         if "emb_dim" not in model and "n_heads" not in model:
             return {}
         old = self.config.model
@@ -77,10 +78,10 @@ class _Chooser:
         return {} if "model.n_heads" in self.fixed else {"n_heads": heads}
 
     def take(self, subject: str, decision: rules.Decision) -> None:
-        """Take the settings of a rule, and remember its reason unless all of them were given."""
+        """Apply a rule's settings, and keep its reason unless all of them are fixed."""
         self.config = self.with_settings(decision.settings)
-        given = bool(decision.settings) and all(name in self.fixed for name in decision.settings)
-        self.reasons[subject] = "as given" if given else decision.reason
+        all_fixed = bool(decision.settings) and all(name in self.fixed for name in decision.settings)
+        self.reasons[subject] = "as given" if all_fixed else decision.reason
 
 
 def choose_run(
@@ -94,21 +95,21 @@ def choose_run(
     spent: Callable[[], float] = lambda: 0.0,
     report: Callable[[str], object] = lambda line: None,
 ) -> tuple[Choice, Plan, Corpus]:
-    """Choose a run's settings for its text, this machine and a stated time.
+    """Choose a run's settings for its text, this machine and a time budget.
 
     Args:
-        base: settings to begin with, `data.source` among them.
-        fixed: names of settings that were given and stay, such as "model.n_layers".
-        seconds: for all of it: reading, this choice, training, the last samples.
-        device: what will be trained on.
-        request: what the user asked for; kept with the choice.
-        tokenizer: the one to use, where a model is there already.
+        base: the initial settings, `data.source` among them.
+        fixed: names of settings that the user chose, such as "model.n_layers".
+        seconds: for everything: reading, this choice, training, the last samples.
+        device: to train on.
+        request: what the user asked for; stored with the choice.
+        tokenizer: that of an existing model (default: choose one).
         spent: seconds since the command began.
-        report: called with what is being done.
+        report: called with progress messages.
     Returns:
-        The choice, the plan of the run, and the text as token ids.
+        The choice, the plan of the run, and the encoded text.
     Raises:
-        UserError: no text, or one too small for a single row (code 3).
+        UserError: no text, or one too short for a single row (exit code 3).
     """
     chooser = _Chooser(base, fixed | ({"data.tokenizer", "model.vocab_size"} if tokenizer is not None else set()))
     chooser.take("optimizer", rules.choose_optimizer(base.train.optimizer, bool(base.start)))
@@ -120,11 +121,11 @@ def choose_run(
     else:
         documents = read(base.data.source)
         facts = text_facts(documents)
-        report(f"learning a vocabulary, turning {facts.n_bytes / 1e6:.1f} MB into tokens …")
+        report(f"training a tokenizer, encoding {facts.n_bytes / 1e6:.1f} MB …")
         corpus = _encode(chooser, documents, facts, budget, tokenizer)
     n_train, n_val = len(corpus.train), len(corpus.val)
     rows = rules.choose_rows(facts, n_train + n_val, n_val, budget)
-    if base.start:  # positions that the model has not learned
+    if base.start:  # later positions of the model are untrained
         rows.settings["model.context_length"] = min(rows.settings["model.context_length"], base.model.context_length)
     chooser.take("rows", rows)
     chooser.config, note = possible_order(chooser.config, corpus.train, corpus.val, end_of_text(corpus.tokenizer))
@@ -140,15 +141,15 @@ def choose_run(
     left_out = loader_for(chooser.config, corpus).left_out
     lines = describe(chooser.config, facts, plan, chooser.reasons, n_train, n_val, left_out)
     is_shards = base.data.source.startswith("shards:")
-    mark = "" if is_shards or corpus.text is None else corpus.text.sha256
-    return Choice(request, chooser.config, lines, tuple(prompts), facts, mark), plan, corpus
+    fingerprint = "" if is_shards or corpus.text is None else corpus.text.sha256
+    return Choice(request, chooser.config, lines, tuple(prompts), facts, fingerprint), plan, corpus
 
 
 def _check_size(source: str, seconds: float) -> None:
-    """See that files are not too large to be read within the time and held in memory.
+    """Check that files can be read within the time and fit into memory.
 
     Raises:
-        UserError: they are; names the way by token shards (code 3).
+        UserError: they do not; suggests token shards (exit code 3).
     """
     kind, _, argument = source.partition(":")
     if kind != "file":
@@ -156,48 +157,51 @@ def _check_size(source: str, seconds: float) -> None:
     files = [file for path in expand_pattern(argument) for file in (files_in(path) if path.is_dir() else [path])]
     size = sum(file.stat().st_size for file in files if file.is_file())
     free = free_memory()
-    slow, large = size > READ_RATE * seconds, free is not None and size > free / MEMORY_PER_BYTE
+    slow = size > READ_RATE * seconds
+    large = free is not None and size > free / MEMORY_PER_BYTE
     if slow or large:
-        prepare = f"llm-scratch data prepare {shlex.quote(argument) if path_list(argument) is None else 'FOLDER'} --out shards/mine"
+        source_argument = shlex.quote(argument) if path_list(argument) is None else "FOLDER"
+        prepare = f"llm-scratch data prepare {source_argument} --out shards/mine"
+        limit = "memory can hold" if large else "can be read in so few --minutes"
         raise UserError(
-            f"the text has {size / 1e9:.2g} GB, more than {'memory can hold' if large else 'can be read in so few --minutes'}; make token "
-            f"shards of it once: `{prepare} --tokenizer bpe`, then `llm-scratch train text shards/mine`",
+            f"the text has {size / 1e9:.2g} GB, more than {limit}; make token shards of it once: "
+            f"`{prepare} --tokenizer bpe`, then `llm-scratch train text shards/mine`",
             DATA,
         )
 
 
 def _encode(chooser: _Chooser, documents: list[str], facts: TextFacts, budget: rules.Budget, tokenizer: Tokenizer | None) -> Corpus:
-    """Choose the split and the tokenizer, and make the text token ids."""
+    """Choose the split and the tokenizer, and encode the text."""
     if tokenizer is None:
         wanted = chooser.config.data.tokenizer if "data.tokenizer" in chooser.fixed else ""
         chooser.take("tokenizer", rules.choose_tokenizer(facts, budget, wanted))
     else:
         chooser.reasons["tokenizer"] = f"that of {chooser.config.start}"
-    spelled = chooser.config.data.tokenizer == "chars" or rules.has_many_characters(facts)
-    chooser.take("split", rules.choose_split(facts.n_documents, facts.n_characters / (1 if spelled else 3)))
-    roomy = chooser.config if "model.vocab_size" in chooser.fixed else _with_room(chooser.config)
+    by_characters = chooser.config.data.tokenizer == "chars" or rules.has_many_characters(facts)
+    chooser.take("split", rules.choose_split(facts.n_documents, facts.n_characters / (1 if by_characters else 3)))
+    unlimited = chooser.config if "model.vocab_size" in chooser.fixed else _without_vocab_limit(chooser.config)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="the text has pairs for")  # the vocabulary is as large as the text allows
-        corpus = read_corpus(roomy, tokenizer, documents)
+        corpus = read_corpus(unlimited, tokenizer, documents)
     chooser.config = chooser.with_settings({"model.vocab_size": corpus.tokenizer.n_vocab})
     return corpus
 
 
-def _with_room(config: RunConfig) -> RunConfig:
-    """The settings with a vocabulary that takes any tokenizer that is not learned to a size."""
+def _without_vocab_limit(config: RunConfig) -> RunConfig:
+    """The settings with a vocabulary large enough for any tokenizer whose size is not trained."""
     return config if config.data.tokenizer == "bpe" else config.with_model(vocab_size=10_000_000)
 
 
 def _open_shards(chooser: _Chooser) -> tuple[Corpus, TextFacts, list[str]]:
-    """The corpus of token shards, what their index says of the text, and its first documents."""
+    """The corpus of token shards, the facts from their index, and their first documents."""
     folder = chooser.config.data.source.partition(":")[2]
     ids, index = open_shards(folder)
     fraction = 0.1 if index.tokens < 2e6 else max(0.001, round(2e5 / index.tokens, 4))
     chooser.config = chooser.with_settings({"model.vocab_size": index.n_vocab, "data.val_fraction": fraction})
     corpus = read_corpus(chooser.config)
-    head = np.asarray(ids[:SHARD_SAMPLE])
-    cuts = np.flatnonzero(head == index.eot)
-    documents = [corpus.tokenizer.decode(part[part != index.eot].tolist()) for part in np.split(head, cuts[1:])]
+    first = np.asarray(ids[:SHARD_SAMPLE])
+    ends = np.flatnonzero(first == index.eot)
+    documents = [corpus.tokenizer.decode(part[part != index.eot].tolist()) for part in np.split(first, ends[1:])]
     documents = [text for text in documents if text.strip()]
     sample = text_facts(documents)
     characters = round(index.done.text_bytes / sample.bytes_per_character)
@@ -210,14 +214,14 @@ def _open_shards(chooser: _Chooser) -> tuple[Corpus, TextFacts, list[str]]:
 
 
 def _choose_model(chooser: _Chooser, n_train: int, row_tokens: float, seconds: float, budget: rules.Budget, device: torch.device) -> None:
-    """Choose size, dropout and batch by timing models of a few sizes."""
+    """Choose size, dropout and batch size by timing models of a few sizes."""
     start = chooser.with_settings({"train.batch_size": max(1, round(rules.MIN_BATCH_TOKENS / row_tokens))})
     measured: dict[ModelConfig, float] = {}
 
     def tokens_per_second(config: RunConfig) -> float:
         if config.model not in measured:
-            trial = estimate_step_time(config, device, budget.flops, TRIAL_SECONDS, round(row_tokens))
-            measured[config.model] = config.train.batch_size * row_tokens / trial.seconds
+            timing = estimate_step_time(config, device, budget.flops, TRIAL_SECONDS, round(row_tokens))
+            measured[config.model] = config.train.batch_size * row_tokens / timing.seconds
         return measured[config.model]
 
     def speed(size: tuple[int, int]) -> tuple[int, float]:
@@ -226,7 +230,7 @@ def _choose_model(chooser: _Chooser, n_train: int, row_tokens: float, seconds: f
         n_params = config.model.n_params
         least, most = (share * budget.flops / (6 * n_params) for share in (MIN_SPEED, MAX_SPEED))
         needed = rules.TOKENS_PER_PARAMETER * n_params / seconds
-        if least >= needed or most < needed:  # whatever a trial said, the size would be taken or not
+        if least >= needed or most < needed:  # the decision does not depend on a measurement
             return n_params, least if least >= needed else most
         return n_params, tokens_per_second(config)
 
@@ -236,8 +240,9 @@ def _choose_model(chooser: _Chooser, n_train: int, row_tokens: float, seconds: f
 
 
 def _choose_steps(chooser: _Chooser, corpus: Corpus, seconds_left: Callable[[], float], device: torch.device) -> Plan:
-    """Plan the chosen model with a first guess of the steps, then take as many as fit; returns the plan of the run."""
-    given, n_train = bool({"train.steps", "train.epochs"} & chooser.fixed), len(corpus.train)
+    """Plan the chosen model with an initial number of steps, then take as many as fit; returns the plan of the run."""
+    is_fixed = bool({"train.steps", "train.epochs"} & chooser.fixed)
+    n_train = len(corpus.train)
     max_epochs = MAX_EPOCHS_FROM_MODEL if chooser.config.start else rules.MAX_EPOCHS
     chooser.config = chooser.with_settings({"train.steps": rules.STEPS} | rules.choose_intervals(rules.STEPS).settings)
     plan = make_plan(chooser.config, device, corpus, PLAN_SECONDS)
@@ -247,17 +252,18 @@ def _choose_steps(chooser: _Chooser, corpus: Corpus, seconds_left: Callable[[], 
     saves = rules.EVALUATIONS * (plan.memory.weights + plan.memory.optimizer) / SAVE_RATE
     samples = rules.SAMPLES * SAMPLE_TOKENS * TOKEN_SECONDS + plan.sample_seconds
     seconds = max(1.0, seconds_left() - saves - samples)
-    step_seconds, evaluating = plan.seconds_per_step + STEP_OVERHEAD, 0.0
-    for _ in range(2):  # how long the evaluations take follows from the steps, and these from what the evaluations leave
-        left = max(0.5 * seconds, seconds - evaluating)
+    step_seconds = plan.seconds_per_step + STEP_OVERHEAD
+    eval_seconds = 0.0
+    for _ in range(2):  # evaluation time depends on the steps, and the steps on the time that evaluation leaves
+        left = max(0.5 * seconds, seconds - eval_seconds)
         decision = rules.choose_steps(left, step_seconds, plan.tokens_per_step, n_train, max_epochs)
-        steps = plan.steps if given else chooser.with_settings(decision.settings).train.steps
+        steps = plan.steps if is_fixed else chooser.with_settings(decision.settings).train.steps
         intervals = rules.choose_intervals(steps)
         batches = chooser.with_settings(intervals.settings).train.eval_batches
-        evaluating = plan.look_seconds * (batches or 1) / (chooser.config.train.eval_batches or batches or 1)
-    chooser.take("training", rules.Decision({}, "as given") if given else decision)
+        eval_seconds = plan.look_seconds * (batches or 1) / (chooser.config.train.eval_batches or batches or 1)
+    chooser.take("training", rules.Decision({}, "as given") if is_fixed else decision)
     chooser.take("intervals", intervals)
     scale = steps / plan.steps
     return replace(
-        plan, steps=steps, passes=None if plan.passes is None else plan.passes * scale, look_seconds=evaluating, sample_seconds=samples
+        plan, steps=steps, passes=None if plan.passes is None else plan.passes * scale, look_seconds=eval_seconds, sample_seconds=samples
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What was chosen for a text, and why, in a few lines.
+"""Describe the chosen settings and the reasons, one line per subject.
 
 Tests: tests/planning/test_describe.py.
 """
@@ -11,7 +11,7 @@ from llm_scratch.config import RunConfig
 from llm_scratch.planning.plan import Plan
 from llm_scratch.planning.text_facts import TextFacts
 
-MIN_LEFT_OUT = 0.01  # of the training tokens: fewer are not worth a line
+MIN_LEFT_OUT = 0.01  # share of the training tokens below which unused ones are not mentioned
 
 _WHERE = {
     "shuffled": "others each time",
@@ -19,28 +19,27 @@ _WHERE = {
     "epochs": "those after the last full batch",
     "in order": "those after the last full row",
 }
-"""Which training tokens an epoch leaves out, by the order of rows."""
+"""The training tokens that an epoch leaves out, by the order of rows."""
 
 
 def describe(
     config: RunConfig, facts: TextFacts, plan: Plan, reasons: Mapping[str, str], n_train: int, n_val: int, left_out: int = 0
 ) -> dict[str, str]:
-    """Five subjects (text, tokenizer, rows, model, training), each with a sentence; a sixth where an epoch leaves out
-    more than `MIN_LEFT_OUT` of the training tokens.
+    """Five subjects (text, tokenizer, rows, model, training), each with a sentence; a sixth if an epoch leaves out
 
     Args:
-        config: what was chosen.
+        config: the chosen settings.
         facts: of the text.
         plan: of the run.
-        reasons: subject -> why, from the rules.
+        reasons: subject -> reason, from the rules.
         n_train, n_val: tokens for training and for validation.
         left_out: training tokens that are not a target in an epoch (`TokenLoader.left_out`).
     """
     model, train = config.model, config.train
-    held_out = f"{n_val / (n_train + n_val):.2g}"
+    val_share = float(f"{n_val / (n_train + n_val):.2g}")
     skipped = f"{left_out:,} of {n_train:,} training tokens an epoch, {_WHERE[config.data.order]}"
     return {
-        "text": f"{_documents(facts.n_documents)}, {_size(facts.n_bytes)}; {float(held_out):.0%} for validation, {reasons['split']}",
+        "text": f"{_documents(facts.n_documents)}, {_size(facts.n_bytes)}; {val_share:.0%} for validation, {reasons['split']}",
         "tokenizer": _tokenizer(config, facts, n_train + n_val, reasons["tokenizer"]),
         "rows": f"{model.context_length} tokens, {train.batch_size} in a step; {reasons['rows']}",
         "model": f"{model.n_layers} layers of {model.emb_dim}, {_count(model.n_params)} parameters"
@@ -55,24 +54,26 @@ def _documents(count: int) -> str:
 
 
 def _tokenizer(config: RunConfig, facts: TextFacts, n_tokens: int, reason: str) -> str:
-    """Its kind and vocabulary, how long a token is, and from how much it was learned if that is not all of the text."""
-    kind, size, sample = config.data.tokenizer, config.model.vocab_size, config.data.tokenizer_sample
+    """Kind and vocabulary of the tokenizer, characters per token, and the training sample if that is not all of the text."""
+    kind = config.data.tokenizer
+    size = config.model.vocab_size
+    sample = config.data.tokenizer_sample
     if kind == "chars":
         return f"{size:,} characters; {reason}"
-    said = f"{kind}, {size:,} tokens of {facts.n_characters / n_tokens:.1f} characters"
-    return f"{said}, learned from {sample / facts.n_characters:.0%} of the text" if sample else f"{said}; {reason}"
+    summary = f"{kind}, {size:,} tokens of {facts.n_characters / n_tokens:.1f} characters"
+    return f"{summary}, learned from {sample / facts.n_characters:.0%} of the text" if sample else f"{summary}; {reason}"
 
 
-def _epochs(passes: float) -> str:
-    return f"{passes:.1f} times over the text" if passes >= 0.95 else f"{passes:.0%} of the text"
+def _epochs(epochs: float) -> str:
+    return f"{epochs:.1f} times over the text" if epochs >= 0.95 else f"{epochs:.0%} of the text"
 
 
 def _count(number: float) -> str:
-    """A number of parameters: 111k, 4.92 M."""
+    """A parameter count: 111k, 4.92 M."""
     return f"{number / 1e6:.3g} M" if number >= 1e6 else f"{number / 1e3:.0f}k"
 
 
 def _size(n_bytes: float) -> str:
-    """Bytes as files are counted: 20 kB, 1.1 MB."""
+    """A file size: 20 kB, 1.1 MB."""
     scale, unit = next((s, u) for s, u in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "bytes")) if n_bytes >= s or s == 1)
     return f"{n_bytes / scale:.3g} {unit}"

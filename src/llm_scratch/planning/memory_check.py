@@ -1,6 +1,7 @@
-"""Refuse a run that cannot fit into memory, before any work: a lower bound first, then a rehearsal where that comes close.
+"""Reject a run that cannot fit into memory, before any work.
 
-Both count only what tensors hold, so a run that is refused cannot fit; one that passes may still be too large.
+A lower bound is checked first; if it comes close, the memory is estimated. Both count only tensors,
+so a rejected run cannot fit, but an accepted one may still be too large.
 Tests: tests/planning/test_memory_check.py.
 """
 
@@ -16,58 +17,60 @@ from llm_scratch.storage.files import format_bytes
 
 BYTES_PER_PARAMETER = 12
 """weight, gradient and one value of the optimizer, each in float32"""
-REHEARSAL_SHARE = 1 / 32
-"""of the free memory: below this lower bound a run is small, and no second is spent on a rehearsal"""
+ESTIMATE_SHARE = 1 / 32
+"""share of free memory: a run with a lower bound below it is small, and no estimate is made"""
 
 
 def check_memory(config: RunConfig, device: torch.device) -> None:
-    """Refuse a run whose tensors need more memory than there is.
+    """Reject a run whose tensors need more memory than there is.
 
     Args:
         config: the run.
-        device: where it will be trained.
+        device: to train on.
     Raises:
-        UserError: names the bytes that are needed and free, and the setting to change (exit code 6).
+        UserError: states the bytes needed and free, and the setting to change (exit code 6).
     """
     free = free_memory(device)
     if free is None:
         return
     free += 0 if device.type == "cuda" else resident_memory() or 0
     parameters, activations = lower_bound(config)
-    if free * REHEARSAL_SHARE < parameters + activations <= free:
+    if free * ESTIMATE_SHARE < parameters + activations <= free:
         memory = estimate_memory(config, device)
         parameters = memory.weights + memory.gradients + memory.optimizer
         activations = memory.peak - parameters
     needed = parameters + activations
     if needed > free:
         raise UserError(
-            f"memory: the run needs at least {format_bytes(needed)}, and {format_bytes(free)} are there; "
+            f"memory: the run needs at least {format_bytes(needed)}, but only {format_bytes(free)} are free; "
             f"{_advice(config, parameters, activations, free)}, or start it anyway with --ignore-memory",
             RESOURCES,
         )
 
 
 def lower_bound(config: RunConfig) -> tuple[int, int]:
-    """Bytes that a run needs for its parameters, and for a batch: token ids, and one vector a layer for each token."""
-    cfg, model = config.train, config.model
+    """Least bytes for the parameters, and for a batch: token ids, and one vector per layer and token."""
+    cfg = config.train
+    model = config.model
     tokens = cfg.batch_size * model.context_length
     kept = tokens // cfg.micro_batches * model.emb_dim * model.n_layers * 4
     return BYTES_PER_PARAMETER * model.n_params, kept + 2 * 8 * tokens
 
 
 def _advice(config: RunConfig, parameters: int, activations: int, free: int) -> str:
-    """Which setting to change."""
-    cfg, model = config.train, config.model
+    """The setting to change."""
+    cfg = config.train
+    model = config.model
     if parameters > free:
         embeddings = model.vocab_size * model.emb_dim * (1 if model.tie_embeddings else 2)
         positions = model.context_length * model.emb_dim if model.architecture == "gpt" else 0
         if positions > model.n_params / 2:
-            return "give a smaller --model.context-length"
+            return "use a smaller --model.context-length"
         if embeddings > model.n_params / 2:
-            return "give a smaller --model.vocab-size"
-        return "give a smaller --model.emb-dim or --model.n-layers"
+            return "use a smaller --model.vocab-size"
+        return "use a smaller --model.emb-dim or --model.n-layers"
     parts = cfg.micro_batches * -(-activations // max(1, free - parameters))
     if parts <= cfg.batch_size:
         divisor = next(n for n in range(parts, cfg.batch_size + 1) if cfg.batch_size % n == 0)
-        return f"give a smaller --train.batch-size, or --train.micro-batches {divisor} or more"
-    return "give a smaller --train.batch-size or --model.context-length"
+        return f"use a smaller --train.batch-size, or --train.micro-batches {divisor} or more"
+    return "use a smaller --train.batch-size or --model.context-length"

@@ -1,21 +1,27 @@
-"""Which tokenizer, rows, model and steps suit a text and a time: a few plain rules, each with its reason.
+"""Rules that choose tokenizer, rows, model size and steps for a text and a time budget, each with its reason.
 
-Each rule is a pure function of facts (of the text, and of how fast this machine is) and returns settings with the reason in words.
-`choose_run.py` measures the facts and applies the rules in their order.
+Each rule is a pure function of facts (of the text, and of the speed of this machine) and returns
+settings with the reason in words. `choose_run.py` measures the facts and applies the rules in
+order.
 
-Where the numbers come from:
+Sources of the constants:
 
-- Model size. Hoffmann et al. 2022 (https://arxiv.org/abs/2203.15556) find about 20 tokens a parameter best for a given amount of
-  computing. `TOKENS_PER_PARAMETER` is lower, since runs here last minutes and Muon learns fast: 2 MB of English and 60 s of one
-  core give 2.22 bits per byte at 2 tokens a parameter, 2.24 at 9, 2.27 at 0.7 and 2.36 at 0.2.
-- Repetition. Muennighoff et al. 2023 (https://arxiv.org/abs/2305.16264): up to 4 epochs are almost as good as new text; after 40,
-  more epochs are worth nothing. So dropout rises with the epochs, and steps end at `MAX_EPOCHS`.
-- Small texts. A story of 20 kB: characters reach 2.45 bits per byte, a vocabulary of 512 tokens 2.65. Without dropout the loss turns up
-  after 7 to 13 epochs; with 0.2 it still falls after 40, and a model of four times the parameters gains nothing.
-- Vocabulary. Tao et al. 2024 (https://arxiv.org/abs/2407.13623): larger models deserve larger vocabularies. Here a token should also
-  occur often enough to be learned: `CHARACTERS_PER_TOKEN` characters of text for each. Chinese news is learned as well in characters as
-  in byte pairs (100,000 characters: 2.87 and 2.85; 1.9 M characters: 2.27 and 2.26), so the same limit holds there; 4096 tokens have
-  1.3 of its characters each.
+- Model size. Hoffmann et al. 2022 (https://arxiv.org/abs/2203.15556) find about 20 tokens per
+  parameter optimal for a given compute. `TOKENS_PER_PARAMETER` is lower, since runs here last
+  minutes and Muon learns fast: 2 MB of English and 60 s of one core give 2.22 bits per byte at 2
+  tokens per parameter, 2.24 at 9, 2.27 at 0.7 and 2.36 at 0.2.
+- Repetition. Muennighoff et al. 2023 (https://arxiv.org/abs/2305.16264): up to 4 epochs are almost
+  as good as new text; after 40, more epochs gain nothing. So dropout rises with the epochs, and
+  steps end at `MAX_EPOCHS`.
+- Small texts. A story of 20 kB: characters reach 2.45 bits per byte, a vocabulary of 512 tokens
+  2.65. Without dropout the loss rises after 7 to 13 epochs; with 0.2 it still falls after 40, and a
+  model of four times the parameters gains nothing.
+- Vocabulary. Tao et al. 2024 (https://arxiv.org/abs/2407.13623): larger models deserve larger
+  vocabularies. Here a token should also
+  occur often enough to be learned: `CHARACTERS_PER_TOKEN` characters of text for each. Chinese news
+  is learned as well in characters as in byte pairs (100,000 characters: 2.87 and 2.85; 1.9 M
+  characters: 2.27 and 2.26), so the same limit holds there; 4096 tokens have 1.3 of its characters
+  each.
 
 Tests: tests/planning/test_rules.py.
 """
@@ -30,20 +36,20 @@ from typing import Any, NamedTuple
 from llm_scratch.planning.text_facts import TextFacts
 
 SMALL_TEXT = 150_000
-"""characters up to which a text is spelled character by character"""
+"""characters up to which a text is tokenized by character"""
 MANY_DISTINCT, MANY_BYTES = 500, 2.0
-"""different characters, and bytes of a character on average, from which a text is of a script with thousands, such as Chinese"""
+"""distinct characters and mean bytes per character, above which a script has thousands of characters, such as Chinese"""
 MAX_ALPHABET = 8192
-"""different characters up to which each can have its own token"""
+"""distinct characters up to which each can have its own token"""
 CHARACTERS_PER_TOKEN = 400
 MIN_VOCABULARY, MIN_VOCABULARY_MANY, MAX_VOCABULARY = 512, 2048, 32_768
 SAMPLE_ALPHABET = 16_000_000
-"""characters that a vocabulary is learned from: 2 seconds of an alphabet with spaces"""
+"""characters to train a tokenizer on: 2 seconds for a script with spaces"""
 SAMPLE_MANY_PER_SECOND = 4000
-"""the same for scripts without spaces, a second of the run: long pieces hardly repeat, and 1 M of them take 7 seconds"""
+"""the same for scripts without spaces, per second of the run: long pieces hardly repeat, and 1 M characters take 7 seconds"""
 TOKENS_PER_PARAMETER = 2.0
 MAX_PARAMETERS_PER_TOKEN = 10.0
-"""of different training text: more parameters only learn it by heart"""
+"""of distinct training text; a larger model only memorizes it"""
 MAX_EPOCHS = 40.0
 SIZES = ((2, 64), (3, 96), (4, 128), (4, 192), (6, 256), (6, 384), (8, 512), (12, 768))
 """(layers, width) of the models, from small to GPT-2's"""
@@ -51,18 +57,18 @@ HEAD_WIDTH = 32
 MIN_CONTEXT = 8
 ANYWHERE = "they begin anywhere in a document"
 MIN_VAL_DOCUMENTS = 5
-"""documents for validation from which they can stand for the rest"""
+"""validation documents from which they represent the rest"""
 STEPS, MIN_STEPS = 1500, 100
-"""optimizer steps that a run should have, where its batches can be made so, and at least"""
+"""optimizer steps of a run: target, if batches can be chosen freely, and minimum"""
 MIN_BATCH_TOKENS, MAX_BATCH_TOKENS = 1024, 65_536
 EVALUATIONS, EVALUATION_SHARE, FORWARD_COST = 12, 0.06, 3
-"""how often the loss is measured, the share of the time that this may take, and how many evaluated batches cost a step"""
+"""evaluations of a run, the share of the time for them, and how many evaluated batches cost as much as a step"""
 SAMPLES = 4
-"""how often the model writes while it learns"""
+"""samples generated during a run"""
 
 
 class Decision(NamedTuple):
-    """Settings, such as {"model.n_layers": 4}, and why these."""
+    """Settings, such as {"model.n_layers": 4}, and the reason for them."""
 
     settings: dict[str, Any]
     reason: str
@@ -70,7 +76,7 @@ class Decision(NamedTuple):
 
 @dataclass(frozen=True)
 class Budget:
-    """The time for a run, and how fast this machine multiplies matrices."""
+    """The time for a run, and the matmul speed of this machine."""
 
     seconds: float
     flops: float
@@ -78,22 +84,22 @@ class Budget:
 
     @property
     def total_flops(self) -> float:
-        """What training may use: an ordinary step reaches a third of the rate."""
+        """FLOPs for training: an ordinary step reaches a third of the rate."""
         return self.seconds * self.flops / 3
 
 
 def has_many_characters(facts: TextFacts) -> bool:
-    """Whether a text is of a script with thousands of characters; code with a few rare symbols is not."""
+    """Whether the script of a text has thousands of characters; code with a few rare symbols does not count."""
     return facts.n_distinct > MANY_DISTINCT and facts.bytes_per_character > MANY_BYTES
 
 
 def choose_tokenizer(facts: TextFacts, budget: Budget, wanted: str = "") -> Decision:
-    """Characters for small texts, byte-pair encoding for larger ones, with a vocabulary that text and time can teach.
+    """Characters for small texts, byte-pair encoding for larger ones, with a vocabulary that fits text and time.
 
     Args:
         facts: of the text.
         budget: of the run.
-        wanted: "bpe" or "chars" where that is decided already.
+        wanted: "bpe" or "chars" if that is decided already.
     """
     many = has_many_characters(facts)
     small = facts.n_characters <= SMALL_TEXT and facts.n_distinct < MAX_ALPHABET
@@ -102,7 +108,7 @@ def choose_tokenizer(facts: TextFacts, budget: Budget, wanted: str = "") -> Deci
         return Decision({"data.tokenizer": "chars", "model.vocab_size": facts.n_distinct + 1}, reason)
     affordable = max(2 * MIN_VOCABULARY, math.sqrt(budget.total_flops) / 500)
     size = _power_of_two(min(facts.n_characters / CHARACTERS_PER_TOKEN, affordable, MAX_VOCABULARY))
-    if many:  # with fewer, common characters would be two or three tokens of bytes
+    if many:  # with fewer tokens, common characters would take two or three byte tokens
         size = max(size, MIN_VOCABULARY_MANY)
     sample = round(SAMPLE_MANY_PER_SECOND * budget.seconds) if many else SAMPLE_ALPHABET
     settings = {"data.tokenizer": "bpe", "model.vocab_size": max(size, MIN_VOCABULARY)}
@@ -112,7 +118,7 @@ def choose_tokenizer(facts: TextFacts, budget: Budget, wanted: str = "") -> Deci
 
 
 def choose_optimizer(optimizer: str, from_model: bool) -> Decision:
-    """Muon for new models; AdamW at a low rate for a model that has learned already, so that it keeps what it knows."""
+    """Muon for new models; AdamW at a low learning rate for a pretrained model, so that it keeps what it has learned."""
     if from_model:
         settings = {"train.optimizer": "adamw", "train.lr": 1e-4, "train.weight_decay": 0.1}
     elif optimizer == "muon":
@@ -123,7 +129,7 @@ def choose_optimizer(optimizer: str, from_model: bool) -> Decision:
 
 
 def choose_split(n_documents: int, n_tokens: float) -> Decision:
-    """How much is kept for validation, and whether it is whole documents from all over the text.
+    """The share of validation text, and whether it is whole documents from all over the text.
 
     Args:
         n_documents, n_tokens: of the whole text; tokens may be estimated.
@@ -135,7 +141,7 @@ def choose_split(n_documents: int, n_tokens: float) -> Decision:
 
 
 def choose_rows(facts: TextFacts, n_tokens: float, n_val: float, budget: Budget) -> Decision:
-    """How long a row is, and whether a row is a document.
+    """The row length, and whether a row is a document.
 
     Args:
         facts: of the text.
@@ -152,11 +158,12 @@ def choose_rows(facts: TextFacts, n_tokens: float, n_val: float, budget: Budget)
 
 
 def choose_size(n_train: float, speed: Callable[[tuple[int, int]], tuple[int, float]], seconds: float) -> Decision:
-    """The largest model of `SIZES` that the time can teach and the text can fill.
+    """The largest model of `SIZES` that can be trained in the time and that the text supports.
 
     Args:
         n_train: tokens of training text.
-        speed: (layers, width) -> (parameters, tokens a second here); asked for as few sizes as possible, since it may measure.
+        speed: (layers, width) -> (parameters, tokens per second here); called for few sizes, since
+            it may measure.
         seconds: for training.
     """
     best, reason = SIZES[0], "no larger one is tried"
@@ -175,7 +182,7 @@ def choose_size(n_train: float, speed: Callable[[tuple[int, int]], tuple[int, fl
 
 
 def choose_batch(n_train: float, tokens: float, row_tokens: float) -> Decision:
-    """Rows in a batch and dropout for a run that may see `tokens` tokens in all.
+    """Batch size and dropout for a run of at most `tokens` tokens.
 
     Args:
         n_train: tokens of training text.
@@ -190,7 +197,7 @@ def choose_batch(n_train: float, tokens: float, row_tokens: float) -> Decision:
 
 
 def dropout(epochs: float) -> float:
-    """The dropout for a text that is read so often: none for new text, 0.2 from 15 epochs on."""
+    """The dropout rate for a number of epochs: 0 for new text, 0.2 above 15 epochs."""
     return next(rate for limit, rate in ((3, 0.0), (8, 0.05), (15, 0.1), (math.inf, 0.2)) if epochs <= limit)
 
 
@@ -202,7 +209,7 @@ def choose_steps(seconds: float, step_seconds: float, tokens_per_step: float, n_
         step_seconds: of one step here, with its share of evaluations and samples.
         tokens_per_step: on average.
         n_train: tokens of training text.
-        max_epochs: after which a text has no more to teach.
+        max_epochs: after which more training on the text gains nothing.
     """
     timed = int(seconds / step_seconds)
     useful = math.ceil(max_epochs * n_train / tokens_per_step)
@@ -212,7 +219,7 @@ def choose_steps(seconds: float, step_seconds: float, tokens_per_step: float, n_
 
 
 def choose_intervals(steps: int) -> Decision:
-    """How often to evaluate, save, sample and log in a run of so many steps, so that it costs `EVALUATION_SHARE` of the time."""
+    """Intervals for evaluating, saving, sampling and logging, so that evaluation costs `EVALUATION_SHARE` of the time."""
     every = max(1, math.ceil(steps / EVALUATIONS))
     batches = round(EVALUATION_SHARE * FORWARD_COST * steps / (2 * EVALUATIONS))
     settings = {
@@ -224,12 +231,12 @@ def choose_intervals(steps: int) -> Decision:
 
 
 def advice(losses: Sequence[Mapping[str, float]], epochs: float, minutes: float) -> list[str]:
-    """What would make a trained model better, most useful first.
+    """Advice for a better model, most useful first.
 
     Args:
         losses: evaluations of the run in their order, with "step", "train_loss" and "val_loss".
-        epochs: passes over the text that the run made.
-        minutes: that it was given.
+        epochs: of the run.
+        minutes: the time budget of the run.
     """
     if not losses:
         return []

@@ -1,8 +1,9 @@
-"""A trial: how long a step takes here, from a few seconds of real steps.
+"""Estimate the time of a training step on this machine, from a few seconds of real steps.
 
-If the model itself is quick enough, its own steps are timed. Else a slice of it is: one and two of its layers, some of its rows, part of
-its vocabulary. What the second layer adds is the price of a layer, the rest that of head and embeddings, and both are scaled up.
-Proof: tests/planning/test_step_timing.py.
+A model that is fast enough is timed itself. Otherwise a scaled-down one is: one and two of its
+layers, some of its rows, part of its vocabulary. The difference is the cost of a layer, the rest
+that of head and embeddings; both are scaled up.
+Tests: tests/planning/test_step_timing.py.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from llm_scratch.training.model_with_loss import prepare_for_training
 from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.parallel import checkpoint_activations
 
-TYPICAL_MFU = 0.4  # to guess what fits into the time of a trial, nothing else
-REPEATS = 3  # a first one that finds its memory, and two that count
+TYPICAL_MFU = 0.4  # only to guess what can be timed in the given time
+REPEATS = 3  # a warm-up, and two that count
 SLICE_VOCABULARY = 8192
 
 
 class StepCost(NamedTuple):
-    """Seconds of one step: `learn` goes forward and back over the rows, `move` changes the weights; `look` is forward alone."""
+    """Seconds of the parts of a step: forward and backward pass, optimizer step; and of an evaluation."""
 
     forward_backward: float
     optimizer_step: float
@@ -37,7 +38,7 @@ class StepCost(NamedTuple):
 
 @dataclass(frozen=True)
 class StepTiming:
-    """What was timed. `seconds` are those of a whole step, `look_seconds` those of evaluating a batch."""
+    """Seconds of a whole step and of evaluating a batch, and how they were measured."""
 
     seconds: float
     eval_seconds: float
@@ -47,15 +48,17 @@ class StepTiming:
 def estimate_step_time(
     config: RunConfig, device: torch.device, matrix_rate: float, seconds: float = 3.0, width: int | None = None
 ) -> StepTiming:
-    """Time a step of a run in about `seconds`, whatever its size.
+    """Estimate the time of a run's step in about `seconds`, whatever its size.
 
     Args:
         config: the run.
-        device: what it will compute on.
-        matrix_rate: FLOP/s that the device can do, to choose what is timed.
-        width: tokens of a row, where rows are shorter than context_length.
+        device: of the computation.
+        matrix_rate: FLOP/s of the device, to choose what is timed.
+        seconds: approximate time to spend.
+        width: tokens of a row, if rows are shorter than context_length.
     """
-    cfg, T = config.train, width or config.model.context_length
+    cfg = config.train
+    T = width or config.model.context_length
     micro = cfg.batch_size // cfg.micro_batches
     with torch.random.fork_rng():
         if _work(config, cfg.batch_size, T) * REPEATS <= seconds * TYPICAL_MFU * matrix_rate:
@@ -65,12 +68,13 @@ def estimate_step_time(
             )
         part, rows = _scaled_down(config, micro, T, seconds * TYPICAL_MFU * matrix_rate / REPEATS)
         one, two = (_time(part.with_model(n_layers=layers), rows, T, device, 0.0) for layers in (1, 2))
-    L, V = config.model.n_layers, config.model.vocab_size / part.model.vocab_size
+    L = config.model.n_layers
+    V = config.model.vocab_size / part.model.vocab_size
     layer = [max(b - a, 0.0) for a, b in zip(one, two)]
     whole = StepCost(*(L * a + V * max(b - a, 0.0) for a, b in zip(layer, one)))
     scale = cfg.batch_size / rows
-    how = f"1 and 2 of {L} layers, {rows} of {cfg.batch_size} rows, {part.model.vocab_size:,} of {config.model.vocab_size:,} tokens"
-    return StepTiming(scale * whole.forward_backward + whole.optimizer_step, scale * whole.evaluation, how)
+    method = f"1 and 2 of {L} layers, {rows} of {cfg.batch_size} rows, {part.model.vocab_size:,} of {config.model.vocab_size:,} tokens"
+    return StepTiming(scale * whole.forward_backward + whole.optimizer_step, scale * whole.evaluation, method)
 
 
 def _work(config: RunConfig, rows: int, T: int) -> float:
@@ -80,10 +84,10 @@ def _work(config: RunConfig, rows: int, T: int) -> float:
 
 
 def _scaled_down(config: RunConfig, rows: int, T: int, flops: float) -> tuple[RunConfig, int]:
-    """A part of the model and as many rows as can be tried with one and with two layers in so many FLOPs; one row at least."""
+    """A part of the model and the number of rows, at least one, that can be timed with one and two layers in `flops`."""
     part = config.with_model(vocab_size=min(config.model.vocab_size, SLICE_VOCABULARY))
-    a_row = sum(_work(part.with_model(n_layers=layers), 1, T) for layers in (1, 2))
-    return part, max(1, min(rows, int(flops / a_row)))
+    flops_per_row = sum(_work(part.with_model(n_layers=layers), 1, T) for layers in (1, 2))
+    return part, max(1, min(rows, int(flops / flops_per_row)))
 
 
 def _time(config: RunConfig, rows: int, T: int, device: torch.device, seconds: float) -> StepCost:
@@ -91,22 +95,24 @@ def _time(config: RunConfig, rows: int, T: int, device: torch.device, seconds: f
     model = build(config.model).to(device)
     if config.machine.recompute:
         checkpoint_activations(model)
-    trainee = prepare_for_training(model, replace(config.machine, compile="no"), device)
+    model_with_loss = prepare_for_training(model, replace(config.machine, compile="no"), device)
     optimizer = OPTIMIZERS[config.train.optimizer](model, config.train)
     ids = torch.randint(config.model.vocab_size, (rows, T), device=device)  # [B, T]
 
-    def learn() -> None:
+    def forward_backward() -> None:
         optimizer.zero_grad(set_to_none=True)
-        trainee(ids, ids).backward()
+        model_with_loss(ids, ids).backward()
 
-    def move() -> None:
+    def optimizer_step() -> None:
         nn.utils.clip_grad_norm_(model.parameters(), config.train.max_norm or 1.0)
         optimizer.step()
 
-    def look() -> None:
+    def evaluate() -> None:
         with torch.no_grad():
-            trainee(ids, ids)
+            model_with_loss(ids, ids)
 
-    learning, moving = median(repeat_timings(learn, device, seconds)), median(repeat_timings(move, device, seconds / 4))
-    trainee.eval()
-    return StepCost(learning, moving, median(repeat_timings(look, device, seconds / 4)))
+    forward_backward_seconds = median(repeat_timings(forward_backward, device, seconds))
+    optimizer_seconds = median(repeat_timings(optimizer_step, device, seconds / 4))
+    model_with_loss.eval()
+    eval_seconds = median(repeat_timings(evaluate, device, seconds / 4))
+    return StepCost(forward_backward_seconds, optimizer_seconds, eval_seconds)

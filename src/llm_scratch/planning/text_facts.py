@@ -1,4 +1,4 @@
-"""What is known of a text before a model is chosen for it: bytes, characters, documents, lines.
+"""Measure a text before a model is chosen for it: bytes, characters, documents, lines; and extract prompts.
 
 Tests: tests/planning/test_text_facts.py.
 """
@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-MIN_PROMPT, MAX_PROMPT = 4, 24  # characters of a beginning to sample from
+MIN_PROMPT, MAX_PROMPT = 4, 24  # characters of a prompt for samples
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,12 @@ class TextFacts:
     """in UTF-8"""
     n_characters: int
     n_distinct: int
-    """different characters"""
+    """distinct characters"""
     n_documents: int
     n_lines: int
     """line breaks and ends of documents"""
     typical_document: int
-    """characters that nine of ten documents do not exceed"""
+    """90th percentile of the documents' lengths, in characters"""
 
     @property
     def bytes_per_character(self) -> float:
@@ -51,11 +51,11 @@ def text_facts(documents: Sequence[str]) -> TextFacts:
 
 
 def beginnings(documents: Sequence[str], count: int) -> list[str]:
-    """Short beginnings from a text itself, to let a model continue them: of evenly spaced documents, or of lines of a single one.
+    """Short prompts from a text: beginnings of evenly spaced documents, or of lines of a single document.
 
     Args:
         documents: the text.
-        count: how many at most; fewer where the text has no more different ones.
+        count: the largest number; fewer if the text has fewer distinct ones.
     Returns:
         At least one.
     """
@@ -63,20 +63,22 @@ def beginnings(documents: Sequence[str], count: int) -> list[str]:
         candidates = [documents[i * len(documents) // count] for i in range(count)]
     else:
         candidates = [text if i == 0 else _after_break(text[i * len(text) // count :]) for i in range(count) for text in documents]
-    found = [beginning for text in candidates if len(beginning := _beginning(text)) >= MIN_PROMPT]
-    return list(dict.fromkeys(found))[:count] or [next(text for text in documents if text.strip()).strip()[:MAX_PROMPT]]
+    prompts = [beginning for text in candidates if len(beginning := _beginning(text)) >= MIN_PROMPT]
+    if prompts:
+        return list(dict.fromkeys(prompts))[:count]
+    return [next(text for text in documents if text.strip()).strip()[:MAX_PROMPT]]
 
 
 def _after_break(text: str) -> str:
-    """A text from its next paragraph, line, sentence or word on."""
+    """A text from its next paragraph, line, sentence or word break."""
     for pattern in (r"\n\s*\n\s*", r"\n\s*", r"[.!?。！？؟]\s*", r"\s+"):
-        if (found := re.search(pattern, text[:4000])) and text[found.end() :].strip():
-            return text[found.end() :]
+        if (match := re.search(pattern, text[:4000])) and text[match.end() :].strip():
+            return text[match.end() :]
     return text
 
 
 def _beginning(text: str) -> str:
-    """The first words of a text: whole words, one line, at most `MAX_PROMPT` characters; characters where no space cuts words."""
+    """The first words of a text in one line of at most `MAX_PROMPT` characters; cut anywhere if it has no spaces."""
     line = next((line.strip() for line in text[:2000].splitlines() if line.strip()), "")
     if len(line) <= MAX_PROMPT:
         return line

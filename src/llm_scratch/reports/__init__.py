@@ -1,1 +1,1 @@
-"""Reports: one HTML page about a run, made of its files. `contents` reads them, `page` writes the page."""
+"""Report about a training run: one HTML page from the files of its directory. `contents` reads, `page` writes."""

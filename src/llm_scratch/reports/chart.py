@@ -1,4 +1,4 @@
-"""The loss of a run as an inline SVG that takes its colors from the page.
+"""Draw the loss of a run as an inline SVG that takes its colors from the page.
 
 Tests: tests/reports/test_chart.py.
 """
@@ -14,9 +14,9 @@ from llm_scratch.formatting import format_count
 from llm_scratch.reports.html import Html, element
 
 MAX_POINTS = 600
-"""Points of a line; more cannot be told apart."""
+"""Points of a line; more are indistinguishable."""
 HEADROOM = 1.1
-"""Height of the chart as a multiple of the first loss, where single batches lie far above it."""
+"""Height of the chart as a multiple of the first loss, so that outliers of single batches do not set the scale."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class LossLines:
         return not any(line.shape[1] for line in (self.batch, self.train, self.val))
 
     def limits(self) -> tuple[float, float, float]:
-        """Last step, lowest and highest loss that the chart shows."""
+        """Last step, lowest and highest loss of the chart."""
         shown = [line for line in (self.batch, self.train, self.val) if line.shape[1]]
         last = max(float(line[0].max()) for line in shown)
         low = min(float(line[1].min()) for line in shown)
@@ -65,7 +65,7 @@ def ticks(low: float, high: float, n: int) -> list[float]:
 
 
 def thin_out(line: np.ndarray, n: int = MAX_POINTS) -> np.ndarray:
-    """At most about `n` points of a line [2, m], the mean of each stretch, the last point kept."""
+    """Downsample a line [2, m] to about `n` points, each the mean of a stretch; the last point is kept."""
     if line.shape[1] <= n:
         return line
     parts = np.array_split(line, n, axis=1)
@@ -79,7 +79,8 @@ def loss_chart(lines: LossLines, width: int, height: int, class_: str = "") -> H
 
     Args:
         lines: at least one of them with a point.
-        class_: of the svg element; the page shows one chart where it is wide and another where it is narrow.
+        width, height: in pixels.
+        class_: of the svg element; the page has a wide and a narrow chart and shows one of them.
     """
     left, right, top, bottom = 40, 12, 10, 40
     last, low, high = lines.limits()
@@ -122,7 +123,7 @@ def loss_chart(lines: LossLines, width: int, height: int, class_: str = "") -> H
 
 
 def legend(lines: LossLines) -> Html:
-    """What each line of the chart is, with its last or best value."""
+    """The legend: each line of the chart with its last or best value."""
     entries: list[tuple[str, str]] = []
     if lines.val.shape[1] and (best := lines.best) is not None:
         entries.append(("val", f"validation, best {best[1]:.3f} at step {best[0]:,.0f}"))
@@ -133,7 +134,7 @@ def legend(lines: LossLines) -> Html:
     if lines.floor is not None:
         entries.append(("floor", f"floor, the entropy of the text: {lines.floor:.3f}"))
     items = []
-    for kind, said in entries:
+    for kind, label in entries:
         swatch = element("svg", element("line", x1=1, x2=25, y1=5, y2=5, class_=kind), viewBox="0 0 26 10", aria_hidden="true")
-        items.append(element("li", swatch, said))
+        items.append(element("li", swatch, label))
     return element("ul", *items, class_="legend")

@@ -1,4 +1,4 @@
-"""What a report about a run says: read from the files of the run directory, each of which may be missing.
+"""Collect the contents of a report from the files of a run directory, each of which may be missing.
 
 Tests: tests/reports/test_contents.py.
 """
@@ -35,7 +35,7 @@ State = Literal["finished", "running", "stopped", "diverged", "not started", "im
 
 @dataclass(frozen=True)
 class Sample:
-    """A text that the model wrote during training."""
+    """A text that the model generated during training."""
 
     step: int
     tokens: str
@@ -44,20 +44,21 @@ class Sample:
 
 @dataclass(frozen=True)
 class RunReport:
-    """Everything that the page shows.
+    """The contents of the page.
 
     Attributes:
         run: settings and counters of the run directory.
-        state: how far training is.
-        step: the last step that the metrics have.
-        rows: of metrics.jsonl, numbers only.
+        state: of the training.
+        step: the last one in the metrics.
+        rows: of metrics.jsonl, only their finite numbers.
         lines: the loss chart's.
-        floor: of the loss, where the entropy of the text is known.
-        findings: check -> what it found.
-        samples: at most `MAX_SAMPLES`, the first and the last among them; `n_samples` is how many there are.
+        floor: of the loss, if the entropy of the text is known.
+        findings: check -> its finding.
+        samples: at most `MAX_SAMPLES`, with the first and the last; `n_samples` is the number of
+            all.
         skills: of a model of the stories.
-        plan: what was predicted; None for a run that began without a plan.
-        measured: what the run took, under the names of `Plan`.
+        plan: the prediction; None for a run without a plan.
+        measured: values of the run, under the names of `Plan`.
         preset: the nearest preset; `changes` are the differences from it.
         environment: of env.json.
     """
@@ -107,7 +108,9 @@ def collect(path: Path) -> RunReport:
             CHECKPOINT,
         )
     rows = [_numbers(row) for row in iter_metrics(path / "metrics.jsonl")]
-    floor, skills, base = loss_floor(run.config, rows), read_skills(path), nearest_preset(run.config, run.preset)
+    floor = loss_floor(run.config, rows)
+    skills = read_skills(path)
+    base = nearest_preset(run.config, run.preset)
     samples = read_samples(path)
     step = int(max((row["step"] for row in rows), default=run.step))
     return RunReport(
@@ -135,7 +138,7 @@ def _numbers(row: dict[str, Any]) -> dict[str, float]:
 
 
 def _state(run: RunInfo, rows: Sequence[dict[str, float]], step: int) -> State:
-    """How far training is."""
+    """The state of the training."""
     if run.bits != 32:
         return "quantized"
     if is_locked(run.path):
@@ -150,7 +153,7 @@ def _state(run: RunInfo, rows: Sequence[dict[str, float]], step: int) -> State:
 
 
 def _lines(rows: Sequence[dict[str, float]], floor: Floor | None) -> LossLines:
-    """The lines of the loss chart: a run without training losses at its evaluations has the mean of its batches."""
+    """The lines of the loss chart; without training losses at evaluations, the running mean of the batches is used."""
     batch = series(rows, "step", "loss")
     train = series(rows, "step", "train_loss")
     return LossLines(
@@ -162,9 +165,10 @@ def _lines(rows: Sequence[dict[str, float]], floor: Floor | None) -> LossLines:
 
 
 def read_samples(run: Path) -> list[Sample]:
-    """The texts of samples.md, the oldest first.
+    """The samples in samples.md, oldest first.
 
-    A line inside a text that looks like a heading counts as one only if its step is a later one.
+    A line inside a sample that looks like a heading counts as one only if its step is later than
+    the previous one.
     """
     try:
         text = (run / "samples.md").read_text(encoding="utf-8", errors="replace")
@@ -181,14 +185,14 @@ def read_samples(run: Path) -> list[Sample]:
 
 
 def spread_out(samples: Sequence[T], n: int) -> list[T]:
-    """At most `n` of several things, evenly spaced, the first and the last among them."""
+    """At most `n` of the items, evenly spaced, with the first and the last."""
     if len(samples) <= n:
         return list(samples)
     return [samples[round(i * (len(samples) - 1) / (n - 1))] for i in range(n)]
 
 
 def _environment(run: Path) -> dict[str, Any]:
-    """What env.json says; nothing if it is not there or damaged."""
+    """The content of env.json; {} if it is missing or invalid."""
     try:
         values = json.loads((run / "env.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,6 +1,6 @@
-"""A run's curve as arrays: what its metrics say, smoothed where single steps only flicker.
+"""The curves of a run as arrays, read from its metrics, with smoothing.
 
-Proof: tests/reports/test_diagnosis.py.
+Tests: tests/reports/test_diagnosis.py.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from llm_scratch.evaluation.skill_results import SkillResults
 
 @dataclass(frozen=True)
 class Curve:
-    """What a run's metrics say. Rows of steps and rows of looks (evaluations) are arrays of their own; losses are nats per token."""
+    """The metrics of a run. Steps and evaluations are separate arrays; losses are in nats per token."""
 
     config: RunConfig
     steps: np.ndarray
@@ -28,81 +28,81 @@ class Curve:
     rate: np.ndarray
     """learning rate"""
     norm: np.ndarray
-    """length of the gradient"""
+    """gradient norm"""
     eval_steps: np.ndarray
-    """step of each look, [m]"""
+    """step of each evaluation, [m]"""
     train_loss: np.ndarray
-    """loss on text that is learned from"""
+    """loss on training text"""
     val_loss: np.ndarray
-    """loss on text that is not"""
+    """loss on validation text"""
     tokens: int
-    """learned from in all"""
+    """tokens trained on"""
     epochs: float | None
-    """over the text"""
+    """epochs of the training text"""
     skipped: list[int]
-    """steps that moved nothing, since their loss or gradient was bad"""
+    """steps that were skipped because loss or gradient was bad"""
     rollbacks: int
-    """times that the run went back to a checkpoint"""
+    """rollbacks to a checkpoint"""
     diverged: int | None = None
-    """step at which training ended since losses or weights were not finite"""
+    """step at which training ended because losses or weights were not finite"""
     bits_per_byte: float | None = None
     """of the validation text at the last evaluation"""
     floor: Floor | None = None
-    """the loss that no model can beat, where it is known"""
+    """the lowest loss that a model can reach, if it is known"""
     skills: SkillResults | None = None
-    """what was measured on held-out stories after training"""
+    """measured on validation stories after training"""
 
     @classmethod
     def of(cls, rows: Sequence[Mapping[str, Any]], config: RunConfig, skills: SkillResults | None = None) -> Curve:
         """The curve of a run from the rows of its metrics.jsonl and its skills, if it has any."""
         steps = [row for row in rows if _finite(row.get("loss")) and row["step"] > 0]
-        looks = [row for row in rows if _finite(row.get("val_loss")) and _finite(row.get("train_loss"))]
+        evaluations = [row for row in rows if _finite(row.get("val_loss")) and _finite(row.get("train_loss"))]
 
         def column(of: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
             return np.array([row.get(name, math.nan) for row in of], dtype=float)
 
         return cls(
             config, column(steps, "step"), column(steps, "loss"), column(steps, "lr"), column(steps, "grad_norm"),
-            column(looks, "step"), column(looks, "train_loss"), column(looks, "val_loss"),
+            column(evaluations, "step"), column(evaluations, "train_loss"), column(evaluations, "val_loss"),
             tokens=max((row.get("tokens", 0) for row in rows), default=0),
-            epochs=max((row["passes"] for row in looks if "passes" in row), default=None),
+            epochs=max((row["passes"] for row in evaluations if "passes" in row), default=None),
             skipped=[row["step"] for row in rows if "skipped" in row],
             rollbacks=max((int(row["returns"]) for row in rows if "returns" in row), default=0),
             diverged=_diverged_at(rows),
-            bits_per_byte=next((row["val_bits_per_byte"] for row in reversed(looks) if _finite(row.get("val_bits_per_byte"))), None),
-            floor=loss_floor(config, looks),
+            bits_per_byte=next((row["val_bits_per_byte"] for row in reversed(evaluations) if _finite(row.get("val_bits_per_byte"))), None),
+            floor=loss_floor(config, evaluations),
             skills=skills,
         )  # fmt: skip
 
     @property
     def last_step(self) -> int:
-        """The last step that a row speaks of."""
+        """The last step of any row."""
         return int(max([0, *self.steps[-1:], *self.eval_steps[-1:]]))
 
     @property
     def is_finished(self) -> bool:
-        """Whether all steps of the run are done, as far as the rows tell. A run of epochs counts as finished."""
+        """Whether all steps of the run are done, according to the rows. A run of epochs counts as finished."""
         return self.config.train.epochs is not None or self.last_step >= self.config.train.steps
 
     @property
     def first_loss(self) -> float | None:
-        """The loss before anything was learned: of a look at step 0, or of the first step."""
+        """The loss of the untrained model: of an evaluation at step 0, or of the first step."""
         if self.eval_steps.size and self.eval_steps[0] == 0:
             return float(self.val_loss[0])
         return float(self.loss[0]) if self.steps.size and self.steps[0] == 1 else None
 
     @property
     def smooth(self) -> np.ndarray:
-        """The loss of each row as the median of a twentieth of the run around it (three rows at least), [n]."""
+        """The running median of the loss over 1/20 of the run (at least 3 rows), [n]."""
         return running_median(self.loss, max(3, self.loss.size // 20 | 1))
 
     def between(self, values: np.ndarray, low: float, high: float) -> np.ndarray:
-        """The values of rows in a part of the run, 0 to 1."""
+        """The values of the rows in a part of the run, from `low` to `high` of its steps (0 to 1)."""
         return values[(self.steps > low * self.last_step) & (self.steps <= high * self.last_step)]
 
 
 def _diverged_at(rows: Sequence[Mapping[str, Any]]) -> int | None:
-    """The step at which a run diverged for good: it says so, or (of an older version) its last evaluation is not finite."""
+    """The step at which a run diverged: recorded, or (older versions) its last evaluation is not finite."""
     evaluations = [row for row in rows if "val_loss" in row]
     if evaluations and not _finite(evaluations[-1]["val_loss"]):
         return int(evaluations[-1]["step"])

@@ -1,7 +1,7 @@
-"""HTML built from elements, so that no text can become markup by accident.
+"""Build HTML from elements, with all text escaped.
 
-`element("p", "a < b")` gives `<p>a &lt; b</p>`: a plain string is always escaped, and only an `Html`,
-which `element` makes, is inserted as it is.
+`element("p", "a < b")` gives `<p>a &lt; b</p>`: a plain string is always escaped; only an `Html`,
+which `element` returns, is inserted unchanged.
 Tests: tests/reports/test_html.py.
 """
 
@@ -23,26 +23,27 @@ class Html(str):
 
 
 def text(content: str | Html) -> Html:
-    """Text as markup: control characters replaced, `<`, `>`, `&` and quotes escaped. An `Html` stays as it is."""
+    """Escape text: `<`, `>`, `&` and quotes, and replace control characters. An `Html` is returned unchanged."""
     return content if isinstance(content, Html) else Html(escape(sanitize(content)))
 
 
 def element(tag: str, /, *content: str | Html, **attributes: str | float) -> Html:
-    """One element with its content.
+    """An element with its content.
 
     Args:
         tag: name of the element, such as "p".
         content: strings, which are escaped, and elements.
-        attributes: a trailing underscore is dropped (`class_="bar"`), another one becomes a hyphen (`aria_label="loss"`).
+        attributes: a trailing underscore is dropped (`class_="bar"`), another one becomes a hyphen
+            (`aria_label="loss"`).
     """
-    said = "".join(f' {key.rstrip("_").replace("_", "-")}="{text(str(value))}"' for key, value in attributes.items() if value != "")
+    pairs = "".join(f' {key.rstrip("_").replace("_", "-")}="{text(str(value))}"' for key, value in attributes.items() if value != "")
     if tag in VOID:
-        return Html(f"<{tag}{said}>")
-    return Html(f"<{tag}{said}>{''.join(text(part) for part in content)}</{tag}>")
+        return Html(f"<{tag}{pairs}>")
+    return Html(f"<{tag}{pairs}>{''.join(text(part) for part in content)}</{tag}>")
 
 
 def table(header: tuple[str, ...], rows: Sequence[tuple[str | Html, ...]], class_: str = "") -> Html:
-    """A table that scrolls inside its own box where it is too wide; the first column is a header of its row."""
+    """A table that scrolls inside its own box if it is too wide; the first column holds row headers."""
     head = element("tr", *(element("th", name, scope="col") for name in header))
     body = [element("tr", element("th", row[0], scope="row"), *(element("td", cell) for cell in row[1:])) for row in rows]
     inner = [element("thead", head)] * any(header) + [element("tbody", *body)]

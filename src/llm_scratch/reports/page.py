@@ -1,6 +1,6 @@
-"""A run as one HTML page: no network, no script, no other file; to read, to hand out and to print.
+"""Render the report of a run as one HTML page without network access, scripts or other files.
 
-`write_report` makes the page, `render` its text from what `contents.collect` has read.
+`write_report` writes the page; `render` makes its text from what `contents.collect` has read.
 Tests: tests/reports/test_page.py.
 """
 
@@ -20,7 +20,7 @@ from llm_scratch.reports.tables import machine, plan, reproduction, settings, sk
 from llm_scratch.storage.files import atomic_write
 
 EVALUATION_ROWS = 8
-SEVERITY = {"ill": ("problem", "Problem"), "watch": ("warning", "Warning"), "well": ("ok", "OK")}
+SEVERITY = {"problem": "Problem", "warning": "Warning", "ok": "OK"}
 STATUS = {
     "finished": ("ok", "finished"),
     "running": ("warning", "still training"),
@@ -33,11 +33,11 @@ STATUS = {
 
 
 def write_report(run: str | Path, out: str | Path | None = None) -> Path:
-    """Write the report about a run directory; returns the path of the page.
+    """Write the report of a run directory; returns the path of the page.
 
     Args:
         run: the run directory.
-        out: the HTML file; None: report.html in the run directory.
+        out: the HTML file (default: report.html in the run directory).
     Raises:
         UserError: there is no run, or the file cannot be written.
     """
@@ -74,42 +74,44 @@ def _header(report: RunReport) -> Html:
 
 
 def _summary(report: RunReport) -> str:
-    """What was trained on what, in a sentence."""
-    model, data = report.run.config.model, report.run.config.data
+    """Model and training text in a sentence."""
+    model = report.run.config.model
+    data = report.run.config.data
     layers = f"{model.n_layers} layer{'s' * (model.n_layers != 1)}"
-    what = (
+    description = (
         f"A {model.architecture} model of {format_count(model.n_params)} parameters: {layers} of width {model.emb_dim}, "
         f"{model.n_heads} heads, a context of {model.context_length:,} tokens and a vocabulary of {model.vocab_size:,} ({data.tokenizer})."
     )
     if report.state == "quantized":
-        return f"{report.run.description.capitalize()}. {what}"
+        return f"{report.run.description.capitalize()}. {description}"
     if report.state == "imported":
-        return f"Imported from {report.run.origin}. {what}"
+        return f"Imported from {report.run.origin}. {description}"
     start = f" It starts from {report.run.config.start}." if report.run.config.start else ""
-    return f"{what} Training text: {_source(data.source)}.{start}"
+    return f"{description} Training text: {_source(data.source)}.{start}"
 
 
 def _source(source: str) -> str:
-    """A source in at most 200 letters: a list of files can be long."""
+    """A source in at most 200 characters: a list of files can be long."""
     return source if len(source) <= 200 else f"{source[:200]}…"
 
 
 def _state_note(report: RunReport) -> str:
-    """What is missing because of the run's state, and how to go on."""
-    path, steps = report.run.path, f"{report.run.steps:,}" if report.run.steps else "its"
+    """What the run's state leaves out of the report, and how to continue."""
+    path = report.run.path
+    steps = f"{report.run.steps:,}" if report.run.steps else "its"
     resume = shell_command("train", "--resume", path)
     if report.state == "quantized":
-        return "It was not trained in this form, so it has no loss curve, no samples and no training settings of its own."
+        return "This model was not trained in this form, so it has no loss curve, samples or training settings."
     if report.state == "imported":
-        return "It was not trained here, so there is no loss curve and there are no samples."
+        return "This model was not trained here, so it has no loss curve and no samples."
     if report.state == "running":
-        return f"This page shows the first {report.step:,} of {steps} steps. Make it again when training is done."
+        return f"This page shows the first {report.step:,} of {steps} steps. Write it again when training is done."
     if report.state == "stopped":
         saved = f"; the last checkpoint is of step {report.run.step:,}" if report.run.step else "; no checkpoint was saved"
-        return f"Training reached step {report.step:,} of {steps} and was stopped or killed{saved}. Resume it with: {resume}"
+        return f"Training was stopped or killed at step {report.step:,} of {steps}{saved}. Resume it with: {resume}"
     if report.state == "diverged":
         return f"Losses or weights were not finite after step {report.step:,} of {steps}."
-    return "" if report.state == "finished" else "There is a run directory with settings, and no training step yet."
+    return "" if report.state == "finished" else "The run directory has settings, but no training step yet."
 
 
 def _tiles(report: RunReport) -> Html:
@@ -139,19 +141,19 @@ def _tiles(report: RunReport) -> Html:
 
 
 def _loss(report: RunReport) -> Html:
-    """The chart, and a few evaluations as numbers."""
+    """The loss chart, and some evaluations as a table."""
     title = element("h2", "Loss")
     if report.lines.is_empty:
         return element("section", title, element("p", "No loss was recorded yet."))
     charts = [loss_chart(report.lines, 880, 380, "broad"), loss_chart(report.lines, 340, 300, "narrow")]
     n_vocab = report.run.config.model.vocab_size
-    caption = f"Nats per token. Guessing all {n_vocab:,} tokens alike costs ln {n_vocab:,} = {math.log(n_vocab):.2f}."
+    caption = f"Nats per token. Chance level for {n_vocab:,} tokens is ln {n_vocab:,} = {math.log(n_vocab):.2f}."
     figure = element("figure", *charts, legend(report.lines), element("figcaption", caption))
     return element("section", title, figure, _evaluations(report))
 
 
 def _evaluations(report: RunReport) -> Html:
-    """Evenly spaced evaluations, the first and the last among them."""
+    """A table of evenly spaced evaluations, with the first and the last."""
     rows = [row for row in report.evaluations if {"train_loss", "val_loss"} <= row.keys()]
     if not rows:
         return Html()
@@ -164,7 +166,7 @@ def _evaluations(report: RunReport) -> Html:
 
 
 def _diagnosis(report: RunReport) -> Html:
-    """What the checks found, problems first."""
+    """The findings, problems first."""
     title = element("h2", "Diagnosis")
     if not report.findings:
         return element(
@@ -175,19 +177,18 @@ def _diagnosis(report: RunReport) -> Html:
 
 
 def _finding(name: str, finding: Finding) -> Html:
-    kind, word = SEVERITY[finding.state]
-    said = [element("p", element("strong", f"{name}: "), finding.what), element("p", finding.evidence, class_="dim")]
+    parts = [element("p", element("strong", f"{name}: "), finding.summary), element("p", finding.evidence, class_="dim")]
     if finding.advice:
-        said.append(element("p", f"→ {finding.advice}"))
-    return element("li", element("b", word, class_=kind), element("div", *said))
+        parts.append(element("p", f"→ {finding.advice}"))
+    return element("li", element("b", SEVERITY[finding.state], class_=finding.state), element("div", *parts))
 
 
 def _samples(report: RunReport) -> Html:
-    """What the model wrote from the same prompt as it learned."""
+    """Samples of the model from the same prompt in the course of training."""
     title = element("h2", "Samples during training")
     if not report.samples:
-        why = "train.sample_every is 0, or the first was not due yet"
-        return element("section", title, element("p", f"No samples were written ({why})."))
+        reason = "train.sample_every is 0, or the first sample was not due yet"
+        return element("section", title, element("p", f"No samples were generated ({reason})."))
     prompt = report.run.config.train.prompt
     which = "" if report.n_samples == len(report.samples) else f" {len(report.samples)} of {report.n_samples} are shown."
     about = f"The prompt is in bold; temperature 0.8.{which}"

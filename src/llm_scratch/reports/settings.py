@@ -1,4 +1,4 @@
-"""The settings of a run beside those of the nearest preset, and the command that trains the run again.
+"""Compare the settings of a run with the nearest preset, and build the command that trains the run again.
 
 Tests: tests/reports/test_settings.py.
 """
@@ -16,7 +16,7 @@ GROUPS = ("model", "data", "train", "machine")
 
 @dataclass(frozen=True)
 class Change:
-    """A setting that differs from the preset's."""
+    """A setting that differs from the preset."""
 
     name: str
     value: Any
@@ -24,7 +24,7 @@ class Change:
 
 
 def flatten(config: RunConfig) -> dict[str, Any]:
-    """Every setting by its flag's name, such as "model.emb_dim"; the model that training starts from is "from"."""
+    """All settings by the names of their flags, such as "model.emb_dim"; `config.start` is "from"."""
     groups = to_dict(config)
     flat = {f"{group}.{name}": value for group in GROUPS for name, value in groups[group].items()}
     return flat | {"from": config.start}
@@ -32,30 +32,32 @@ def flatten(config: RunConfig) -> dict[str, Any]:
 
 def changes(config: RunConfig, base: RunConfig) -> list[Change]:
     """The settings in which a run differs from `base`, in the order of the config classes."""
-    here, there = flatten(config), flatten(base)
+    here = flatten(config)
+    there = flatten(base)
     return [Change(name, value, there[name]) for name, value in here.items() if value != there[name]]
 
 
 def nearest_preset(config: RunConfig, name: str = "") -> str:
-    """The preset that a run differs least from; `name`, where that is a preset, because its folder is named so."""
+    """The preset that a run differs from least; `name` if that is a preset, as the folder is named after it."""
     if name in PRESETS:
         return name
     return min(PRESETS, key=lambda each: len(changes(config, PRESETS[each]())))
 
 
 def train_words(config: RunConfig, preset: str, out: str) -> list[str]:
-    """The words after `llm-scratch` that train a run with these settings again, from its preset and flags.
+    """The arguments of `llm-scratch` that train a run with these settings again, from its preset and flags.
 
     Args:
         config: the settings of the run.
         preset: a name in `PRESETS`.
         out: the new run directory.
     """
-    here, base = flatten(config), PRESETS[preset]()
+    here = flatten(config)
+    base = PRESETS[preset]()
     words = ["train", preset]
     wanted = {change.name for change in changes(config, base)}
     if "data.tokenizer" in wanted:
-        wanted.add("model.vocab_size")  # a ready-made tokenizer brings its own; the run's is stated
+        wanted.add("model.vocab_size")  # a ready-made tokenizer would set its own
     if config.start:
         words += ["--from", config.start]
         wanted = {name for name in wanted if not name.startswith("model.")} | {"model.context_length", "model.drop_rate"}
@@ -67,7 +69,7 @@ def train_words(config: RunConfig, preset: str, out: str) -> list[str]:
 
 
 def _flag(name: str, value: Any) -> list[str]:
-    """A setting as words of a command line."""
+    """A setting as command-line arguments."""
     flag = f"--{name.replace('_', '-')}"
     if isinstance(value, bool):
         group, _, rest = flag[2:].partition(".")

@@ -1,4 +1,4 @@
-"""The sections of a report that are tables: skills, plan, settings, machine, and the command that trains the run again.
+"""Render the tables of a report: skills, plan, settings, machine, and the command that trains the run again.
 
 Tests: tests/reports/test_page.py.
 """
@@ -18,7 +18,7 @@ from llm_scratch.reports.settings import GROUPS, flatten, train_words
 SKILL_MEANING = {
     "name": "recall who a story is about",
     "pronoun": "agree he, she, his, her with a name",
-    "object": "remember a thing and where it was put",
+    "object": "remember an object and its location",
     "count": "continue a count to its number",
     "order": "name places in reverse order",
 }
@@ -26,15 +26,14 @@ UNCERTAIN_SIGMAS = 2
 
 
 def skills(report: RunReport) -> Html:
-    """Each skill beside chance, with an example question; nothing for a text without skills."""
+    """Each skill compared with chance, with an example question; empty for a text without skills."""
     title = element("h2", "Skills")
     if report.skills is None:
         if report.run.config.data.source.partition(":")[0] != "stories":
             return Html()
-        how = shell_command("evaluate", report.run.path, "--skills")
-        return element(
-            "section", title, element("p", "Not measured yet; they are when training is done, or by ", element("code", how), ".")
-        )
+        command = shell_command("evaluate", report.run.path, "--skills")
+        note = element("p", "Not measured yet: measured at the end of training, or by ", element("code", command), ".")
+        return element("section", title, note)
     header = ("skill", "correct", "chance", "", "questions")
     rows: list[tuple[str | Html, ...]] = []
     for score in report.skills.scores:
@@ -43,8 +42,8 @@ def skills(report: RunReport) -> Html:
         correct = f"{score.accuracy:.1%} ± {score.stderr:.1%}"
         rows.append((name, correct, f"{score.chance:.1%}", meter(score.accuracy, score.chance), f"{score.n:,}"))
     about = (
-        f"On stories that were not trained on: {report.skills.bits_per_byte:.4f} bits per byte, where the entropy of the stories is "
-        f"{report.skills.floor_bits_per_byte:.4f}. The mark on each bar is chance."
+        f"On stories that were not trained on: {report.skills.bits_per_byte:.4f} bits per byte (entropy of the stories: "
+        f"{report.skills.floor_bits_per_byte:.4f}). The mark on each bar is chance."
     )
     if report.skills.step is not None and report.skills.step < report.step:
         about += f" Measured at step {report.skills.step:,}, before training was continued."
@@ -52,7 +51,7 @@ def skills(report: RunReport) -> Html:
 
 
 def meter(share: float, mark: float | None = None) -> Html:
-    """A bar of a share from 0 to 1, with a mark."""
+    """A bar for a share from 0 to 1, with a mark."""
     parts = [element("i", style=f"width:{_percent(share)}")]
     if mark is not None:
         parts.append(element("b", style=f"left:{_percent(mark)}"))
@@ -64,11 +63,11 @@ def _percent(share: float) -> str:
 
 
 def _examples(report: RunReport) -> list[Html]:
-    """An example question of each skill; without the model's answers where the run has none."""
+    """An example question of each skill, with the model's answers if they were recorded."""
     assert report.skills is not None
     known = {example.skill: example for example in report.skills.examples}
     measured = {score.skill for score in report.skills.scores}
-    cards = [element("h3", "An example of each")]
+    cards = [element("h3", "Examples")]
     for probe in example_probes():
         if probe.skill in measured:
             example = known.get(probe.skill) or SkillExample(probe.skill, probe.prompt, (probe.answer, *probe.others), ())
@@ -96,8 +95,9 @@ def _example(example: SkillExample) -> Html:
 
 
 def plan(report: RunReport) -> Html:
-    """What was predicted beside what the run took."""
-    took, planned = report.measured, report.plan
+    """The predicted and the measured values."""
+    took = report.measured
+    planned = report.plan
     if not took and planned is None:
         return Html()
     title = element("h2", "Plan and measurement")
@@ -116,7 +116,7 @@ def plan(report: RunReport) -> Html:
         off = f"{predicted / took[key] - 1:+.0%}" if is_known and took[key] else "–"
         rows.append((name, shown(predicted), value, off))
     if planned is None:
-        note = "The run began without a plan, as short runs do, so there are only measurements."
+        note = "The run has no plan, as short runs do, so there are only measurements."
         return element("section", title, element("p", note, class_="dim"), table(("", "measured"), rows), class_="whole")
     about = f"Predicted before the first step, from {planned.trial}."
     return element(
@@ -125,7 +125,7 @@ def plan(report: RunReport) -> Html:
 
 
 def settings(report: RunReport) -> Html:
-    """The settings that differ from the nearest preset's, then all of them."""
+    """The settings that differ from the nearest preset, then all settings."""
     shown = element("code", report.preset)
     if report.changes:
         n = len(report.changes)
@@ -147,7 +147,7 @@ def settings(report: RunReport) -> Html:
 
 
 def _value(value: Any) -> str:
-    """A setting's value as the command line takes it; at most 200 letters."""
+    """A setting's value as the command line takes it, in at most 200 characters."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -159,10 +159,11 @@ def _value(value: Any) -> str:
 
 
 def machine(report: RunReport) -> Html:
-    """Where the run was made."""
-    title, known = element("h2", "Machine and versions"), report.environment
+    """Machine and versions of the run."""
+    title = element("h2", "Machine and versions")
+    known = report.environment
     if not known:
-        return element("section", title, element("p", "The run directory does not say where the run was made (no env.json)."))
+        return element("section", title, element("p", "The run directory has no valid env.json."))
     names = {
         "processor": "processor", "device": "device", "threads": "threads", "machine": "system", "llm_scratch": "llm-scratch",
         "commit": "commit", "python": "Python", "torch": "torch",
@@ -170,20 +171,21 @@ def machine(report: RunReport) -> Html:
     rows: list[tuple[str | Html, ...]] = [(name, str(known[key])) for key, name in names.items() if known.get(key)]
     rate = known.get("matrix_rate")
     if isinstance(rate, (int, float)) and rate > 0:
-        rows.append(("matrix rate", f"{format_count(rate)}FLOP/s, measured when the run began"))
+        rows.append(("matmul speed", f"{format_count(rate)}FLOP/s, measured at the start of the run"))
     return element("section", title, table((), rows, "words"), class_="whole")
 
 
 def reproduction(report: RunReport) -> Html:
-    """The command that makes this model again."""
-    title, run = element("h2", "Make it again"), report.run
+    """The command that trains this model again."""
+    title = element("h2", "Reproduce")
+    run = report.run
     if report.state == "quantized":
         words = ["quantize", run.origin or "RUN", "--bits", str(run.bits)]
         return element("section", title, element("pre", shell_command(*words)))
     if report.state == "imported":
         return element("section", title, element("pre", shell_command("import", run.origin, "--out", "runs/again")))
     command = f"llm-scratch {quote(*train_words(run.config, report.preset, 'runs/again'))}"
-    note = "With the same machine, versions and threads every loss is the same to the last digit; elsewhere it differs by rounding."
+    note = "On the same machine, with the same versions and threads, every loss is identical; elsewhere it differs by rounding."
     if run.config.data.source.partition(":")[0] not in ("stories", "verdict", "shakespeare"):
         note += f" The training text is needed too: {_value(run.config.data.source)}."
     return element("section", title, element("pre", command), element("p", note, class_="dim"), class_="whole")

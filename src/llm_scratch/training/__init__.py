@@ -1,1 +1,4 @@
-"""How weights are found: `loop` for real runs, `simple` for lesson 4, `optim` and `schedule` their parts, `plot` the picture of it."""
+"""Training: `loop` runs it, `step` is one optimizer step, `optim` and `schedule` its parts.
+
+`simple` is the loop of lesson 4, `plot` draws loss curves.
+"""

@@ -1,6 +1,6 @@
-"""A page grows line by line and loses none to a full disk: what the disk does not take waits, and is written once there is room.
+"""Append-only log file that buffers lines while the disk is full and writes them later.
 
-Proof: tests/training/test_append_log.py, tests/reliability/test_r05_full_disk.py.
+Tests: tests/training/test_append_log.py, tests/reliability/test_r05_full_disk.py.
 """
 
 from __future__ import annotations
@@ -13,85 +13,91 @@ from pathlib import Path
 from llm_scratch.errors import RESOURCES, UserError
 from llm_scratch.storage import files
 
-MAX_BUFFER_BYTES = 2**22  # bytes that are held at most before the disk must have them
+MAX_BUFFER_BYTES = 2**22  # bytes that may wait for the disk before writing them must succeed
 
 
 class DurableLog:
-    """A text file that lines are added to.
+    """A text file to append to, which survives failed writes and flushes.
 
-    All that came since the last `flush` is kept: after a failed one nobody knows what the disk has, and it is written again, to the
-    same place. One thread may flush while another adds, which does not wait for the disk then.
+    Everything since the last successful `flush` is kept in memory: after a failed flush it is
+    unknown what reached the disk, so all of it is written again, at the same offset. One thread may
+    flush while another appends; the append does not wait for the disk.
 
     Args:
-        path: where; lines come after what is there already.
-        warn: is told when the disk refuses, once until it takes something again.
+        path: the file; text is appended to what it holds.
+        warn: called with a message when a write fails, once until a write succeeds.
     """
 
     def __init__(self, path: Path, warn: Callable[[str], None]) -> None:
-        self.path, self._warn, self._refused = path, warn, False
-        self._busy = threading.RLock()  # held while what follows changes, and not while the disk is waited for
-        self._flushing = threading.Lock()
+        self.path = path
+        self._warn = warn
+        self._has_failed = False
+        self._state_lock = threading.RLock()  # for the fields below; not held while the disk syncs
+        self._flush_lock = threading.Lock()
         self._file: FileIO | None = None
-        self._certain = 0  # bytes that the disk has for certain
-        self._recent = bytearray()  # what comes after them,
-        self._written = 0  # and how much of it the system has taken
+        self._synced = 0  # bytes that are known to be on the disk
+        self._buffer = bytearray()  # the text after them
+        self._written = 0  # bytes of the buffer that the operating system has taken
 
-    def add(self, text: str) -> None:
-        """Add text at the end. What the disk refuses waits for the next time.
+    def append(self, text: str) -> None:
+        """Append text. If the disk refuses it, it is written with the next call.
 
         Raises:
-            UserError: too much waits (code 6).
+            UserError: the buffer is full and the disk refuses (exit code 6).
         """
-        with self._busy:
-            self._recent += text.encode("utf-8", "replace")
+        with self._state_lock:
+            self._buffer += text.encode("utf-8", "replace")
             try:
-                if len(self._recent) <= MAX_BUFFER_BYTES:
+                if len(self._buffer) <= MAX_BUFFER_BYTES:
                     self._write()
                     return
             except OSError as e:
-                if not self._refused:
-                    self._refused = True  # before the warning, which may be written on this page
-                    self._warn(f"cannot write {self.path}: {e.strerror}; it is kept in memory and written once that is possible")
+                if not self._has_failed:
+                    self._has_failed = True  # first: the warning may be appended to this very log
+                    self._warn(f"cannot write {self.path}: {e.strerror}; its lines are kept in memory and written once that is possible")
                 return
         self.flush()
 
     def flush(self) -> None:
-        """Have all of it on the disk for certain, as before a checkpoint that tells of it.
+        """Sync everything to the disk, as before a checkpoint that refers to it.
 
         Raises:
-            UserError: the disk refuses (code 6); nothing is lost yet.
+            UserError: the disk refuses (exit code 6); the text stays in memory.
         """
-        with self._flushing:
+        with self._flush_lock:
             try:
-                with self._busy:
-                    if size := len(self._recent):
+                with self._state_lock:
+                    if size := len(self._buffer):
                         self._write()
                 if size:
                     files.filesystem.flush(self.path)
             except OSError as e:
-                with self._busy:
+                with self._state_lock:
                     self._written = 0
-                raise UserError(f"cannot write {self.path}: {e.strerror}; free some space or see to its permissions", RESOURCES) from e
-            with self._busy:
-                self._certain += size
+                raise UserError(f"cannot write {self.path}: {e.strerror}; free some space or check its permissions", RESOURCES) from e
+            with self._state_lock:
+                self._synced += size
                 self._written -= size
-                del self._recent[:size]
+                del self._buffer[:size]
 
     def close(self) -> None:
-        """Write what waits, if the disk takes it now; `warn` is told if it does not."""
+        """Write the buffer and close the file; a failure is a warning."""
         try:
             self._write()
         except OSError as e:
-            self._refused = True
-            self._warn(f"{self.path} lacks its end, {len(self._recent) - self._written} bytes: {e.strerror}")
+            self._has_failed = True
+            lost = len(self._buffer) - self._written
+            self._warn(f"{self.path}: the last {lost} bytes could not be written: {e.strerror}")
         if self._file is not None:
             self._file.close()
 
     def _write(self) -> None:
         if self._file is None:
             self.path.touch()
-            self._file = FileIO(self.path, "r+")  # unbuffered: it says how much was taken
-            self._certain = self.path.stat().st_size
-        while self._written < len(self._recent):
-            self._written += files.filesystem.append(self._file, self._certain + self._written, bytes(self._recent[self._written :]))
-        self._refused = False
+            self._file = FileIO(self.path, "r+")  # unbuffered, so that `append` returns what was taken
+            self._synced = self.path.stat().st_size
+        while self._written < len(self._buffer):
+            offset = self._synced + self._written
+            rest = bytes(self._buffer[self._written :])
+            self._written += files.filesystem.append(self._file, offset, rest)
+        self._has_failed = False

@@ -1,8 +1,8 @@
-"""Which process of a distributed job this is, from the environment variables that torchrun sets; imports no torch.
+"""Rank and world size of this process, from the environment variables that torchrun sets; imports no torch.
 
-Shells and job scripts keep such variables after the job that set them. What cannot belong to a job is reported here, so that it
-neither silences a training nor makes it wait for processes that were never started.
-Tests: tests/training/test_launcher.py.
+Shells and job scripts may keep such variables after the job that set them. Values that cannot
+belong to a job are reported here, so that they neither silence a training nor make it wait for
+processes that were never started.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ from dataclasses import dataclass
 
 from llm_scratch.errors import USAGE, UserError
 
-ALONE = "unset RANK and WORLD_SIZE to train with one process, or start all processes with torchrun"
+SINGLE_PROCESS_HINT = "unset RANK and WORLD_SIZE to train with one process, or start all processes with torchrun"
 
 
 @dataclass(frozen=True)
 class LaunchedRank:
-    """This process among those of a job.
+    """The place of this process in a job.
 
     Attributes:
-        rank: its number, from 0.
+        rank: its index, from 0.
         size: the world size, how many processes there are.
-        local_rank: its number on this machine.
-        leftover: variables that belong to no job and are ignored, as `RANK=1`; "" if there are none.
+        local_rank: its index on this machine.
+        leftover: variables that belong to no job and are ignored, as `RANK=1`; "" if there are
+            none.
     """
 
     rank: int = 0
@@ -38,11 +39,11 @@ class LaunchedRank:
 
     @property
     def notice(self) -> str:
-        """How many processes train together, or which variable is ignored; "" for a process that was started by itself."""
+        """A line for the log: the process count, or an ignored variable; "" for a single process."""
         if self.size > 1:
             return f"processes: {self.size}, as torchrun started them; rank 0 writes the run"
         if self.leftover:
-            return f"warning: {self.leftover} is ignored: no WORLD_SIZE above 1 is set, so this is the only process"
+            return f"warning: {self.leftover} is ignored: WORLD_SIZE is not above 1, so this is the only process"
         return ""
 
 
@@ -55,30 +56,30 @@ def launched_rank() -> LaunchedRank:
     size = _number("WORLD_SIZE", 1)
     rank = _number("RANK", None if size > 1 else 0)
     if size < 1:
-        raise UserError(f"WORLD_SIZE={size} must be at least 1; {ALONE}")
+        raise UserError(f"WORLD_SIZE={size} must be at least 1; {SINGLE_PROCESS_HINT}")
     if size == 1:
         return LaunchedRank(leftover=f"RANK={rank}" if rank else "")
     if not 0 <= rank < size:
-        raise UserError(f"RANK={rank} is not one of the {size} processes of WORLD_SIZE={size}; {ALONE}")
+        raise UserError(f"RANK={rank} is not one of the {size} processes of WORLD_SIZE={size}; {SINGLE_PROCESS_HINT}")
     return LaunchedRank(rank, size, _number("LOCAL_RANK", 0))
 
 
-def meeting_point() -> str:
-    """Where the processes of a job connect, as `host:port`.
+def rendezvous_address() -> str:
+    """The address at which the processes of a job connect, as `host:port`.
 
     Raises:
-        UserError: the environment does not say where.
+        UserError: the environment does not define it.
     """
     missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
     if missing:
         size = os.environ.get("WORLD_SIZE")
-        raise UserError(f"WORLD_SIZE={size} needs {' and '.join(missing)}, where the processes connect; {ALONE}", USAGE)
+        raise UserError(f"WORLD_SIZE={size} needs {' and '.join(missing)}, where the processes connect; {SINGLE_PROCESS_HINT}", USAGE)
     _number("MASTER_PORT", None)
     return f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
 
 
 def _number(name: str, default: int | None) -> int:
-    """The whole number in an environment variable; without a default it has to be there."""
+    """The integer in an environment variable; without a default the variable is required."""
     text = os.environ.get(name, "").strip()
     if not text and default is not None:
         return default
@@ -86,4 +87,4 @@ def _number(name: str, default: int | None) -> int:
         return int(text)
     except ValueError:
         problem = f"{name}={text!r} is not a whole number" if text else f"WORLD_SIZE={os.environ.get('WORLD_SIZE')} needs {name}"
-        raise UserError(f"{problem}; {ALONE}") from None
+        raise UserError(f"{problem}; {SINGLE_PROCESS_HINT}") from None

@@ -1,7 +1,7 @@
-"""Lock a run directory: one process at a time writes into it, holds `run.lock` and writes into that file who it is.
+"""Lock a run directory, so that one process at a time writes into it.
 
-The system releases the lock when the process ends, so what a killed process leaves behind does not block the next one.
-Where the file system has no locks (some network file systems), a warning says so.
+The writer holds a lock on `run.lock` and stores its process id and host there. The operating system
+releases the lock when the process ends, so a killed process does not block the next one.
 Tests: tests/training/test_lock.py, tests/reliability/test_r09_lock.py, tests/machines (Windows).
 """
 
@@ -24,34 +24,36 @@ NAME = "run.lock"
 
 
 class RunLock:
-    """The right to write into a run directory; `check` says whether it is still there."""
+    """A held lock of a run directory; `check` fails if the directory was removed or moved."""
 
-    def __init__(self, folder: Path, number: int) -> None:
-        self.folder, self.number = folder, number
+    def __init__(self, folder: Path, descriptor: int) -> None:
+        self.folder = folder
+        self.descriptor = descriptor
 
     def exists(self) -> bool:
-        """Whether the lock's file still has its name."""
+        """Whether the lock file is still in its place."""
         try:
-            return os.path.samestat(os.fstat(self.number), os.stat(self.folder / NAME))
+            return os.path.samestat(os.fstat(self.descriptor), os.stat(self.folder / NAME))
         except FileNotFoundError:
             return False
 
     def check(self) -> None:
-        """See that the directory is the one that was locked.
+        """Check that the directory is still the one that was locked.
 
         Raises:
-            UserError: somebody removed or moved it while it was written to (code 6).
+            UserError: it was removed or moved (exit code 6).
         """
         if not self.exists():
-            raise UserError(f"{self.folder} was removed or moved while it was trained in; what it held from now on is lost", RESOURCES)
+            raise UserError(f"{self.folder}: removed or moved during training; checkpoints cannot be saved from now on", RESOURCES)
 
 
 @contextmanager
 def exclusive_writer(folder: Path, warn: Callable[[str], None]) -> Iterator[RunLock]:
-    """Hold a run directory inside the block; it is made if it is not there, and what a killed process left half-written goes.
+    """Hold the lock of a run directory inside the block; creates it, and removes unfinished files.
 
     Raises:
-        UserError: another process holds it; says which (code 4). It cannot be made or written (code 6).
+        UserError: another process holds the lock (exit code 4); the directory cannot be created or
+            written (exit code 6).
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -59,8 +61,8 @@ def exclusive_writer(folder: Path, warn: Callable[[str], None]) -> Iterator[RunL
     except OSError as e:
         raise UserError(f"{folder} cannot be written: {e.strerror}; choose another --out", RESOURCES) from e
     try:
-        os.ftruncate(lock.number, 0)
-        os.write(lock.number, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
+        os.ftruncate(lock.descriptor, 0)
+        os.write(lock.descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
         remove_leftovers(folder)
         yield lock
     finally:
@@ -68,59 +70,60 @@ def exclusive_writer(folder: Path, warn: Callable[[str], None]) -> Iterator[RunL
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether another process trains in a run directory now. Takes the lock for a moment where it is free."""
+    """Whether another process trains in a run directory now. A free lock is taken for a moment."""
     try:
-        number = os.open(folder / NAME, os.O_RDWR)
+        descriptor = os.open(folder / NAME, os.O_RDWR)
     except OSError:
         return False
     try:
-        try_lock(number)
+        try_lock(descriptor)
     except BlockingIOError:
         return True
-    except OSError:  # no locks here
+    except OSError:  # file locking is not supported
         return False
     finally:
-        os.close(number)
+        os.close(descriptor)
     return False
 
 
 def _release(lock: RunLock) -> None:
-    """Remove `run.lock`, then unlock it: a process that opens the file in between finds it removed, and makes a new one."""
-    path, is_refused = lock.folder / NAME, False
+    """Remove `run.lock`, then unlock it: a process that opens it in between sees that it was removed, and retries."""
+    path = lock.folder / NAME
+    is_refused = False
     if lock.exists():
         try:
             path.unlink()
         except PermissionError:
             is_refused = True
-    os.close(lock.number)
-    if is_refused and sys.platform == "win32":  # which removes no open file
-        with suppress(OSError):  # the next process may have opened it already, and needs it
+    os.close(lock.descriptor)
+    if is_refused and sys.platform == "win32":  # Windows cannot remove an open file
+        with suppress(OSError):  # the next process may hold it already
             path.unlink()
 
 
 def _take(folder: Path, warn: Callable[[str], None]) -> RunLock:
-    """Open `run.lock` and lock it; again if its last holder removed it in between."""
+    """Open `run.lock` and lock it; retry if its last holder removed it in between."""
     while True:
-        number = os.open(folder / NAME, os.O_RDWR | os.O_CREAT, 0o644)
-        lock = RunLock(folder, number)
+        descriptor = os.open(folder / NAME, os.O_RDWR | os.O_CREAT, 0o644)
+        lock = RunLock(folder, descriptor)
         try:
-            try_lock(number)
+            try_lock(descriptor)
         except BlockingIOError:
-            os.close(number)
+            os.close(descriptor)
             who = _holder(folder / NAME)
             raise UserError(f"{folder} is in use: {who} trains there; wait for it, stop it, or choose another --out", CHECKPOINT) from None
         except OSError:
             warn(f"{folder}: file locking is not supported here; make sure that no other process trains in this folder")
         if lock.exists():
             return lock
-        os.close(number)
+        os.close(descriptor)
 
 
 def _holder(path: Path) -> str:
-    """Who holds a lock, as it says in the file; it may be about to write it."""
+    """Describe the process that holds a lock, from the lock file, which it may be about to write."""
     for _ in range(20):
         with suppress(OSError, ValueError, KeyError, TypeError):
-            said = json.loads(path.read_text(encoding="utf-8"))
-            return f"process {said['pid']} on {said['host']}"
+            holder = json.loads(path.read_text(encoding="utf-8"))
+            return f"process {holder['pid']} on {holder['host']}"
         sleep(0.01)
     return "another process"

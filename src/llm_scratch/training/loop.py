@@ -1,8 +1,9 @@
-"""Training: batches in, better weights out; stopped at any moment, it goes on as if it had not been.
+"""Train a model: the training loop with evaluation, checkpoints, samples, metrics and resume.
 
-`step.train_step` is the whole idea in a dozen lines; `train` puts a run around it: evaluation, checkpoints, samples, metrics, and what
-is done about steps that go wrong. It is the same loop on one process and on many (team.py, parallel.py).
-Proof: tests/training/test_loop.py (resumed = uninterrupted, bit for bit).
+`step.train_step` is the whole idea in a dozen lines; `train` adds what a run needs around it, and
+handles steps with a non-finite or outlier loss. One process and many run the same loop
+(distributed.py, parallel.py). An interrupted run that is resumed ends with the same bits.
+Tests: tests/training/test_loop.py (resumed = uninterrupted, bit for bit).
 Lesson: lessons/step4_pretraining.py.
 """
 
@@ -44,21 +45,30 @@ from llm_scratch.training.validate import validate_training
 __all__ = ["Trainer", "build_trainer", "train"]
 
 
-MAX_IN_FLIGHT = {"cuda": 1}  # steps that a device is given before it is asked for the numbers of an older one
+MAX_IN_FLIGHT = {"cuda": 1}
+"""Steps that are enqueued on a device before the results of an older one are read."""
 
 
 def total_steps(cfg: TrainConfig, loader: TokenLoader) -> int:
-    """Steps of the whole run: `epochs` times the batches in a pass, or `steps`."""
+    """Steps of the whole run: `steps`, or `epochs` times the batches in an epoch."""
     return cfg.steps if cfg.epochs is None else cfg.epochs * len(loader)
 
 
 def build_trainer(
     config: RunConfig, folder: Path, device: torch.device, corpus: Corpus, team: Distributed | None = None, model: nn.Module | None = None
 ) -> Trainer:
-    """A run at step 0, its weights drawn from the seed unless there is a model to begin with; on `device`, or on that of the team.
+    """Create a trainer at step 0, with random weights or those of `model`.
 
+    Args:
+        config: the settings of the run.
+        folder: the run directory.
+        device: what to compute on; with several processes, the device of `team`.
+        corpus: the training and validation text, encoded.
+        team: the processes that train together (default: this one alone).
+        model: its weights are the initial ones (default: drawn from the seed).
     Raises:
-        UserError: no such optimizer, schedule or architecture; names the nearest. A batch that cannot be dealt out to the team.
+        UserError: an unknown optimizer, schedule or architecture, with the nearest name; a batch
+            that the processes cannot share evenly.
     """
     cfg, T = config.train, config.model.context_length
     team = team or Distributed(device=device)
@@ -67,23 +77,37 @@ def build_trainer(
     seed_everything(cfg.seed)
     model = build(config.model) if model is None else model
     if team.size == 1 or config.machine.parallel == "ddp":
-        model = model.to(team.device)  # a model in shares goes there block by block
+        model = model.to(team.device)  # FSDP moves a model block by block
     model.start_id = start_id(config.data, corpus.tokenizer)  # type: ignore[assignment]
-    order, eot = config.data.order, end_of_text(corpus.tokenizer)
+    order = config.data.order
+    eot = end_of_text(corpus.tokenizer)
     loaders = (
         TokenLoader(corpus.train, T, cfg.batch_size, cfg.seed, order, eot),
         TokenLoader(corpus.val, T, cfg.batch_size, 0, order if order == "documents" else "in order", eot),
     )
     steps = total_steps(cfg, loaders[0])
-    trainee = prepare_for_training(model, config.machine, team.device, steps * cfg.batch_size * T * 6.0 * config.model.n_params)
-    learner = parallelize(trainee, config.machine, team)
+    work = steps * cfg.batch_size * T * 6.0 * config.model.n_params
+    model_with_loss = prepare_for_training(model, config.machine, team.device, work)
+    wrapped_model = parallelize(model_with_loss, config.machine, team)
     optimizer = OPTIMIZERS[cfg.optimizer](model, cfg)
     guard = SpikeDetector(cfg.spike_sigmas, team.device)
     run = Trainer(
-        config, folder, team, corpus.tokenizer, model, trainee, learner, optimizer, *loaders, corpus.bytes_per_token, steps, guard
+        config,
+        folder,
+        team,
+        corpus.tokenizer,
+        model,
+        model_with_loss,
+        wrapped_model,
+        optimizer,
+        *loaders,
+        corpus.bytes_per_token,
+        steps,
+        guard,
     )
     run.max_in_flight = MAX_IN_FLIGHT.get(team.device.type, 0)
-    run.text, run.prompt = corpus.text, cfg.prompt
+    run.text = corpus.text
+    run.prompt = cfg.prompt
     return run
 
 
@@ -97,47 +121,49 @@ def train(
     model: nn.Module | None = None,
     progress: bool = False,
 ) -> Trainer:
-    """Train a model into the run directory `out`; if one of the same settings is there, go on where it stopped.
+    """Train a model into the run directory `out`, or resume the run that is there.
 
-    Started by torchrun, all processes call this alike, and share the work; the first one writes.
+    Under torchrun every process calls this; they share the work, and rank 0 writes.
 
     Args:
-        config: everything that decides the result.
-        out: the run directory (see checkpoint.py and records.py for what lies in it).
-        device: "cpu", "cuda", "mps".
-        watcher: is told about steps, evaluations and samples (a progress bar, say).
-        progress: show a line with step, losses and time left, updated in place, in a notebook too; not with a `watcher`.
+        config: everything that determines the result.
+        out: the run directory (its files: checkpoint.py and run_logger.py).
+        device: "cpu", "cuda" or "mps".
+        watcher: callbacks for steps, evaluations and samples (a progress bar, say).
+        progress: show a line with step, losses and time left, updated in place, also in a
+            notebook; not together with `watcher`.
         corpus: the text, if it is prepared already.
-        model: one of these settings, whose weights to begin with (see `loading.begin_with`).
+        model: its weights are the initial ones (see `loading.load_for_training`).
     Raises:
-        UserError: bad text or settings; a run of other settings in `out`; diverged; disk full; stopped by Ctrl-C (after saving).
+        UserError: invalid text or settings; a run with other settings in `out`; divergence; full
+            disk; stopped by Ctrl-C (after saving).
     """
     folder = Path(out)
     with init_distributed(device) as team:
         watcher = _watcher(watcher, progress) if team.is_main else NullCallback()
         run = build_trainer(config, folder, team.device, corpus or prepare_for_run(config, folder), team, model)
         with exclusive_writer(folder, watcher.warn) if team.is_main else nullcontext() as lock:
-            found = _load_latest(run, watcher)
-            resumed = found is not None
-            extension = resume(run, found, watcher) if found is not None else ""
+            latest = _load_latest(run, watcher)
+            resumed = latest is not None
+            extension = resume(run, latest, watcher) if latest is not None else ""
             if config.train.sample_every:
                 run.prompt, problem = choose_prompt(run.model, run.tokenizer, config.train.prompt, run.train_loader.ids)
                 if problem:
                     watcher.warn(problem)
-            del found  # its tensors keep the files open, and Windows removes no open file
+            del latest  # its tensors keep files open, and Windows cannot delete open files
             if team.is_main:
                 checkpoint.check_disk_space(folder, run.checkpoint_bytes)
-            papers = RunLogger(config, folder, run.step, run.device, team.size, watcher.warn) if team.is_main else NullLogger()
-            with papers as records, stop_signals() as stop:
+            logger = RunLogger(config, folder, run.step, run.device, team.size, watcher.warn) if team.is_main else NullLogger()
+            with logger, stop_signals() as stop:
                 watcher.started(run, resumed)
                 if extension:
                     watcher.note(extension)
-                with CheckpointWriter(lock, watcher.warn) if lock else nullcontext() as saves:
+                with CheckpointWriter(lock, watcher.warn) if lock else nullcontext() as writer:
                     try:
-                        _loop(run, records, watcher, stop, saves)
+                        _loop(run, logger, watcher, stop, writer)
                     except UserError as e:
                         if e.code == DIVERGED:
-                            records.log_metrics({"step": run.step, "tokens": run.tokens, "diverged": 1})
+                            logger.log_metrics({"step": run.step, "tokens": run.tokens, "diverged": 1})
                         raise
                 watcher.finished(run)
         release_ddp(run)
@@ -145,7 +171,7 @@ def train(
 
 
 def _watcher(watcher: Callback | None, progress: bool) -> Callback:
-    """Who is told how training goes.
+    """The callback of a run: `watcher`, a progress line, or one that prints warnings.
 
     Raises:
         UserError: a watcher is given and progress too.
@@ -160,115 +186,128 @@ def _watcher(watcher: Callback | None, progress: bool) -> Callback:
 
 
 def release_ddp(run: Trainer) -> None:
-    """Let go of DDP before the team is dissolved: what closes the connections when it is freed itself may wait for ever."""
-    if run.learner is not run.trainee:
-        run.learner = run.trainee
+    """Release DDP before the process group is destroyed: freed later, it may wait forever."""
+    if run.wrapped_model is not run.model_with_loss:
+        run.wrapped_model = run.model_with_loss
         gc.collect()
 
 
 def _load_latest(run: Trainer, watcher: Callback) -> checkpoint.Checkpoint | None:
-    """The checkpoint to go on from, if there is one. Process 0 reads it; the others are told all but the tensors."""
-    found = checkpoint.load_latest(run.folder, watcher.warn, prefer="latest") if run.team.is_main else None
-    told = run.team.broadcast(replace(found, weights={}, optimizer={}) if found and run.team.size > 1 else found)
-    return found or told
+    """The newest valid checkpoint, or None. Rank 0 reads it and broadcasts all but the tensors."""
+    is_main = run.team.is_main
+    latest = checkpoint.load_latest(run.folder, watcher.warn, prefer="latest") if is_main else None
+    message = latest
+    if latest is not None and run.team.size > 1:
+        message = replace(latest, weights={}, optimizer={})
+    without_tensors = run.team.broadcast(message)
+    return latest or without_tensors
 
 
-def _loop(run: Trainer, records: RunLogger, watcher: Callback, stop: StopRequest, saves: CheckpointWriter | None) -> None:
-    """Steps until the end; what is due every so many steps is done after the step."""
-    cfg, stopping, best = run.config.train, 0, run.best
+def _loop(run: Trainer, logger: RunLogger, watcher: Callback, stop: StopRequest, writer: CheckpointWriter | None) -> None:
+    """Train until the last step, and do after each step what is due."""
+    cfg = run.config.train
+    stopping = 0
+    best = run.best
     if run.step == 0:
-        _evaluate(run, records, watcher)
+        _evaluate(run, logger, watcher)
     run.model.train()
     while run.step < run.steps:
-        forward = _step(run, records, watcher, saves, run.step if stopping else _next_due(cfg, run.step, run.steps))
-        stopping = stopping or run.team.all_reduce_max(stop.signum)  # asked now: a signal during what follows is for the next step
-        if run.in_flight or not forward:  # what is due comes after a step that no other follows yet
+        forward = _step(run, logger, watcher, writer, run.step if stopping else _next_due(cfg, run.step, run.steps))
+        stopping = stopping or run.team.all_reduce_max(stop.signum)  # a later signal: next step
+        if run.in_flight or not forward:  # evaluate and save only with no step in flight
             continue
         last = run.step == run.steps
-        look = run.step % cfg.eval_every == 0 or last
+        evaluate = run.step % cfg.eval_every == 0 or last
         sample = bool(cfg.sample_every) and (run.step % cfg.sample_every == 0 or last)
-        save = (run.step % cfg.save_every == 0 and not run.trouble.streak) or last or bool(stopping)
-        if look or sample or save:
+        save = (run.step % cfg.save_every == 0 and not run.recovery.streak) or last or bool(stopping)
+        if evaluate or sample or save:
             run.check_finite(dict(run.model.named_parameters()))
-            if not run.team.broadcast(saves is None or saves.wait()):  # the save before this one failed
+            if not run.team.broadcast(writer is None or writer.wait()):  # the previous save failed
                 run.best = best
             best = run.best
-        better = look and _evaluate(run, records, watcher)
+        better = evaluate and _evaluate(run, logger, watcher)
         if not run.last_eval_is_finite():
             _report_divergence(run, watcher, ends=last or bool(stopping))
             save = False
         if sample:
-            shown = replace(run, model=run.gathered_model())
-            records.log_sample(shown, watcher)
+            gathered = replace(run, model=run.gathered_model())
+            logger.log_sample(gathered, watcher)
         if save or better:
-            _save(run, records, saves, better, last or bool(stopping))
+            _save(run, logger, writer, better, last or bool(stopping))
         if stopping and not last:
-            raise UserError(f"stopped at step {run.step}, saved in {run.folder}; the same command goes on from there", 128 + stopping)
+            raise UserError(
+                f"stopped at step {run.step}, saved in {run.folder}; run the same command to resume",
+                128 + stopping,
+            )
 
 
-def _step(run: Trainer, records: RunLogger, watcher: Callback, saves: CheckpointWriter | None, until: int) -> bool:
-    """Do one step and say what came of it; False if it was one bad step too many, and the run went back."""
-    cfg, began, before = run.config.train, time.perf_counter(), run.tokens
+def _step(run: Trainer, logger: RunLogger, watcher: Callback, writer: CheckpointWriter | None, until: int) -> bool:
+    """Do one step and log it; False if it was one bad step too many, and the run rolled back."""
+    cfg = run.config.train
+    began = time.perf_counter()
+    tokens_before = run.tokens
     row = run.train_step(until)
     if "skipped" in row:
-        records.log_metrics(row)
-        watcher.warn(f"step {run.step} was bad and moved nothing: {_describe_bad_step(row)} ({run.trouble.skipped} so far)")
-        if run.trouble.streak >= MAX_CONSECUTIVE_BAD:
-            if saves is not None:
-                saves.wait()
+        logger.log_metrics(row)
+        watcher.warn(f"step {run.step} was skipped: {_describe_bad_step(row)} ({run.recovery.skipped} skipped so far)")
+        if run.recovery.streak >= MAX_CONSECUTIVE_BAD:
+            if writer is not None:
+                writer.wait()
             watcher.warn(run.rollback(_load_latest(run, watcher)))
-            records.truncate_to(run.step)
-            records.log_metrics({"step": run.step + 1, "tokens": run.tokens, "returns": run.trouble.returns, "shift": run.trouble.shift})
+            logger.truncate_to(run.step)
+            rollback = {"returns": run.recovery.returns, "shift": run.recovery.shift}
+            logger.log_metrics({"step": run.step + 1, "tokens": run.tokens, **rollback})
             return False
         return True
-    row |= records.timing_fields(run.model, run.tokens - before, time.perf_counter() - began)
+    row |= logger.timing_fields(run.model, run.tokens - tokens_before, time.perf_counter() - began)
     watcher.step(run, row)
     if run.step % cfg.log_every == 0 or run.step == run.steps:
-        records.log_metrics(row)
+        logger.log_metrics(row)
     return True
 
 
 def _report_divergence(run: Trainer, watcher: Callback, ends: bool) -> None:
-    """Say that the last evaluation was not finite. Its weights are never saved; if the run goes on, bad steps lead it back.
+    """Report a non-finite evaluation. Its weights are never saved; if training continues, bad steps cause a rollback.
 
     Raises:
         UserError: the run ends here (exit code 5).
     """
-    what = f"the loss of the evaluation at step {run.last_eval['step']} is not finite"
+    problem = f"the loss of the evaluation at step {run.last_eval['step']} is not finite"
     if ends:
-        raise UserError(f"{what}: training diverged; the last checkpoint, if there is one, is as it was. {ADVICE}", DIVERGED)
-    watcher.warn(f"{what}; nothing is saved until it is finite again")
+        raise UserError(f"{problem}: training diverged; the last checkpoint is unchanged. {ADVICE}", DIVERGED)
+    watcher.warn(f"{problem}; nothing is saved until it is finite again")
 
 
 def _describe_bad_step(row: dict[str, float]) -> str:
-    """What was wrong with a bad step."""
+    """Why a step was skipped, in words."""
     if "skipped_loss" not in row:
         return "its loss is not finite"
-    return (
-        "its gradient is not finite" if "skipped_grad_norm" not in row else f"its loss, {row['skipped_loss']:.4g}, is far above the usual"
-    )
+    if "skipped_grad_norm" not in row:
+        return "its gradient is not finite"
+    return f"its loss, {row['skipped_loss']:.4g}, is far above the recent ones"
 
 
 def _next_due(cfg: TrainConfig, step: int, steps: int) -> int:
-    """The next step after which something else than a step is due."""
-    return min(steps, *((step // every + 1) * every for every in (cfg.eval_every, cfg.save_every, cfg.sample_every or steps)))
+    """The next step after which an evaluation, a save or a sample is due."""
+    intervals = (cfg.eval_every, cfg.save_every, cfg.sample_every or steps)
+    return min(steps, *((step // every + 1) * every for every in intervals))
 
 
-def _save(run: Trainer, records: RunLogger, saves: CheckpointWriter | None, best: bool, last: bool) -> None:
-    """Let the process that has `saves` write a checkpoint, in the background if it is not the `last` and memory has room for a copy."""
+def _save(run: Trainer, logger: RunLogger, writer: CheckpointWriter | None, best: bool, last: bool) -> None:
+    """Write a checkpoint: in the background, unless it is the `last` or memory has no room for a copy."""
     run.check_finite(optimizer_tensors(run.model, run.optimizer))
     copies = not last and should_save_async(run.config.machine.background_save, run.checkpoint_bytes, free_memory())
-    save = run.checkpoint_writer(copies, best, records.flush)
+    save = run.checkpoint_writer(copies, best, logger.flush)
     if last:
-        run.team.broadcast(saves is None or saves.attempt(save, run.step, last))
-    elif saves is not None:
-        saves.submit(save, run.step, waits=not copies)
+        run.team.broadcast(writer is None or writer.write(save, run.step, last))
+    elif writer is not None:
+        writer.submit(save, run.step, blocking=not copies)
 
 
-def _evaluate(run: Trainer, records: RunLogger, watcher: Callback) -> bool:
-    """Evaluate; True when the held-out loss is the lowest so far."""
+def _evaluate(run: Trainer, logger: RunLogger, watcher: Callback) -> bool:
+    """Evaluate; True if the validation loss is the lowest so far."""
     scores = run.evaluate()
-    records.log_metrics(scores)
+    logger.log_metrics(scores)
     better = scores["val_loss"] < run.best
     run.best = min(run.best, scores["val_loss"])
     watcher.evaluated(run, scores)

@@ -1,8 +1,9 @@
-"""A model made ready to learn on this machine: its loss with it, products in the right precision, compiled where that pays.
+"""A model together with its loss, prepared for training on this machine: precision, matmul library, torch.compile.
 
-`Trainee` is one module from token ids to loss, which is what wrappers (compilers, many processes) want to see.
-What was chosen by a trial, and changes bits, is stored in checkpoints (`Trainee.choices`) and taken
-from there when a run resumes (`Trainee.restore_choices`): the trial of another day may differ.
+`ModelWithLoss` is one module from token ids to loss, which is what wrappers (compilers, DDP, FSDP)
+need. Choices that were made by timing and change bits are stored in checkpoints
+(`ModelWithLoss.choices`) and restored when a run resumes (`ModelWithLoss.restore_choices`): timing
+on another day may differ.
 Tests: tests/training/test_model_with_loss.py. Gains: `python benchmarks/train.py`.
 """
 
@@ -27,29 +28,30 @@ from llm_scratch.model.fast_linear import fast_product, large_shapes, set_produc
 from llm_scratch.model.layers import GELU
 from llm_scratch.training.precision import Precision, choose_precision, precision_of_run
 
-COMPILE_SECONDS = 60.0  # seconds that torch.compile takes for a GPT, about
-COMPILE_SAVING = {"cpu": 0.0, "cuda": 0.3}  # share of a step that it saves; on CPUs it made steps 0 to 20 % longer
-TYPICAL_MFU = 0.4  # share of the matrix rate that an ordinary step reaches
+COMPILE_SECONDS = 60.0  # approximate time of torch.compile for a GPT
+COMPILE_SAVING = {"cpu": 0.0, "cuda": 0.3}  # share of a step that it saves; on CPUs steps became 0 to 20% longer
+TYPICAL_MFU = 0.4  # share of the matmul rate that an ordinary step reaches
 AS_STORED = "as in the run's checkpoint"
+REQUESTED = "as requested"
 
-
-FLOAT32 = Precision("float32", "as asked")
+FLOAT32 = Precision("float32", REQUESTED)
 
 
 class ModelWithLoss(nn.Module):
-    """A model and its loss as one: ids and targets [B, T] in, nats summed over all asked targets out. Dropout draws the fast way.
+    """A model and its loss: ids and targets [B, T] in, the summed loss in nats out. Dropout uses its fast path.
 
     Attributes:
         precision: of the matrix products.
         matmul_backend: the library that multiplies on a CPU; "" on other devices.
-        onednn_products: of linear layers, done by oneDNN's own operator (`set_products`).
-        compiled: whether the model's trunk goes through torch.compile.
-        compile_reason: why, or why not.
+        onednn_products: products of linear layers that oneDNN's operator computes (`set_products`).
+        compiled: whether torch.compile is used for the model's trunk.
+        compile_reason: why it is, or is not.
     """
 
     def __init__(self, model: nn.Module, precision: Precision = FLOAT32) -> None:
         super().__init__()
-        self.model, self.precision = model, precision
+        self.model = model
+        self.precision = precision
         self.matmul_backend = ""
         self.onednn_products: tuple[str, ...] = ()
         self.compiled = False
@@ -65,30 +67,31 @@ class ModelWithLoss(nn.Module):
             return total_loss(self.model, inputs, targets, product)
 
     @property
-    def why(self) -> str:
-        """What was chosen and why, in one line."""
+    def description(self) -> str:
+        """Precision, matmul library and compilation with their reasons, in one line."""
         backend = f", products by {self.matmul_backend}" if self.matmul_backend else ""
         if self.onednn_products:
             backend += f" ({' and '.join(self.onednn_products)} of linear layers by oneDNN)"
         compiled = f"{'' if self.compiled else 'not '}compiled: {self.compile_reason}"
-        return f"{self.precision.name}: {self.precision.why}{backend}; {compiled}"
+        return f"{self.precision.name}: {self.precision.reason}{backend}; {compiled}"
 
     def set_compiled(self, compiled: bool, reason: str) -> None:
-        """Compile the model's trunk at its next call, or undo that."""
+        """Compile the model's trunk at its next call, or stop using a compiled one."""
         trunk = self.model.__dict__
         if compiled and not self.compiled and hasattr(self.model, "hidden"):
             trunk["hidden"] = torch.compile(self.model.hidden)  # type: ignore[arg-type]
         elif not compiled:
             trunk.pop("hidden", None)  # the method of the class is behind it
-        self.compiled, self.compile_reason = compiled, reason
+        self.compiled = compiled
+        self.compile_reason = reason
 
     def set_products(self, products: Sequence[str]) -> None:
-        """Let oneDNN do these products of the model's large linear layers, and no others."""
+        """Use oneDNN for exactly these products of the model's large linear layers."""
         self.onednn_products = tuple(products)
         set_products(self.model, products)
 
     def choices(self) -> dict[str, Any]:
-        """What changes bits and was chosen here: JSON for a checkpoint."""
+        """The choices that change bits: JSON for a checkpoint."""
         return {
             "precision": self.precision.name,
             "matmul_backend": self.matmul_backend,
@@ -97,16 +100,16 @@ class ModelWithLoss(nn.Module):
         }
 
     def restore_choices(self, stored: Mapping[str, Any], machine: SystemConfig, device: torch.device) -> None:
-        """Take the choices of a run's checkpoint instead of those of a new trial.
+        """Use the choices of a run's checkpoint instead of those timed now.
 
-        An explicit setting of `machine` wins. A choice that is missing (an older checkpoint) or
-        impossible here stays as it was made here. A run that was on another kind of device brings
-        its precision alone, as sums round differently anyway.
+        An explicit setting of `machine` wins. A choice that is missing (an older checkpoint) or not
+        possible here stays as it is. A checkpoint from another kind of device contributes only its
+        precision: sums round differently anyway.
 
         Args:
-            stored: the checkpoint's state, with what `choices` returned.
+            stored: the checkpoint's state, with the result of `choices`.
             machine: the settings of the resumed run.
-            device: what it computes on.
+            device: of the computation.
         """
         if machine.precision == "auto" and "precision" in stored:
             self.precision = precision_of_run(stored["precision"], device)
@@ -125,34 +128,36 @@ class ModelWithLoss(nn.Module):
 
 
 def prepare_for_training(model: nn.Module, machine: SystemConfig, device: torch.device, work: float = 0.0) -> ModelWithLoss:
-    """Make a model ready to learn here; `.why` of what comes back says what was chosen.
+    """Prepare a model for training on this machine; `description` of the result explains the choices.
 
     Args:
         model: on its device.
-        work: floating-point operations of the whole run, by which compiling is weighed.
+        machine: precision and compile settings.
+        device: of the computation.
+        work: floating-point operations of the whole run, to decide whether compiling is worth it.
     """
     cfg = ModelConfig.of(model.cfg) if hasattr(model, "cfg") else ModelConfig()  # type: ignore[arg-type]
     on_cpu = device.type == "cpu"
     backend = use_matmul_backend(fastest_matmul_backend()) if on_cpu else ""
     precision = choose_precision(machine.precision, cfg, device)
     dtype = torch.bfloat16 if precision.name == "bfloat16" else torch.float32
-    trainee = ModelWithLoss(model, precision)
-    trainee.matmul_backend = backend
+    model_with_loss = ModelWithLoss(model, precision)
+    model_with_loss.matmul_backend = backend
     if on_cpu and precision.name == "float32":
-        trainee.set_products(faster_products(large_shapes(model), backend))
+        model_with_loss.set_products(faster_products(large_shapes(model), backend))
     compiled, reason = should_compile(machine.compile, work, device, dtype)
     if compiled and (problem := compile_problem(device)):
         compiled, reason = False, f"torch.compile does not work here ({problem})"
-    trainee.set_compiled(compiled, reason)
+    model_with_loss.set_compiled(compiled, reason)
     if on_cpu and cfg.tie_embeddings and hasattr(model, "tok_emb"):
-        model.tok_emb.sparse = True  # type: ignore[union-attr]  # its rows are added into the head's gradient, without a table of zeros
-    return trainee
+        model.tok_emb.sparse = True  # type: ignore[union-attr]  # added to the head's gradient without a dense table
+    return model_with_loss
 
 
 def should_compile(wanted: str, work: float, device: torch.device, dtype: torch.dtype = torch.float32) -> tuple[bool, str]:
-    """Whether to compile, and the arithmetic in words. `wanted` and `work` as in `make_ready`; products are of `dtype`."""
+    """Whether to use torch.compile, and the reason. `wanted` and `work` as in `prepare_for_training`."""
     if wanted != "auto":
-        return wanted == "yes", "as asked"
+        return wanted == "yes", REQUESTED
     share = COMPILE_SAVING.get(device.type, 0.0)
     if not share:
         return False, f"it saves nothing on {device.type}"
@@ -161,18 +166,19 @@ def should_compile(wanted: str, work: float, device: torch.device, dtype: torch.
 
 
 def compile_problem(device: torch.device) -> str:
-    """Why torch.compile does not work on a device, such as for lack of a C++ compiler; "" if it does.
+    """Why torch.compile does not work on a device, for example a missing C++ compiler; "" if it works.
 
-    Tried on a small function, which takes some seconds. Its size is drawn at random, as the compiler keeps what it has compiled.
+    Compiles a small function, which takes some seconds. Its size is random, since the compiler
+    caches.
     """
     size = 9 + int.from_bytes(os.urandom(2), "little") % 4096
     x = torch.ones(size, device=device, requires_grad=True)
     try:
-        torch.compile(_compiled_for_trial)(x).sum().backward()
+        torch.compile(_small_function)(x).sum().backward()
     except Exception as e:  # torch's compilers have no common kind of error
         return describe_error(e, named=True)
     return ""
 
 
-def _compiled_for_trial(x: Tensor) -> Tensor:
+def _small_function(x: Tensor) -> Tensor:
     return (x * x).relu() + x.mean()

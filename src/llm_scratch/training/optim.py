@@ -1,8 +1,9 @@
-"""Optimizers: how a gradient becomes a change of the weights.
+"""Optimizers: AdamW and Muon.
 
-Yours: write `lion(model, cfg) -> Optimizer`, then `OPTIMIZERS["lion"] = lion` and train with `--train.optimizer lion`.
-The loop sets each group's `lr` to the schedule's rate times the group's `lr_scale` (1 if it has none).
-Proof: tests/training/test_optim.py.
+To add one, write `lion(model, cfg) -> Optimizer`, then `OPTIMIZERS["lion"] = lion` and train with
+`--train.optimizer lion`. The loop sets each group's `lr` to the schedule's rate times the group's
+`lr_scale` (default: 1).
+Tests: tests/training/test_optim.py.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ from llm_scratch.training.distributed import full_tensor, shard_like
 
 
 def _parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Trainable parameters that a matrix product or a table look-up uses (2-D), and the rest (norms, biases)."""
+    """Trainable matrices (2-D: linear layers and embeddings), and the other trainable parameters (norms, biases)."""
     matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
     return matrices, [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
 
 
 def adamw(model: nn.Module, cfg: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW: each weight moves by its average gradient over that gradient's usual size; decay on matrices only, or on all.
+    """AdamW: each weight moves by its average gradient divided by the gradient's typical size.
+
+    Weight decay applies to matrices only, or to all parameters (`decay`).
 
     Source: Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101.
     """
@@ -37,15 +40,18 @@ def adamw(model: nn.Module, cfg: TrainConfig) -> torch.optim.Optimizer:
 
 
 def orthogonalize(gradient: Tensor, steps: int = 4) -> Tensor:
-    """The nearest matrix whose singular values are all about 1: every direction of the gradient gets the same weight.
+    """The nearest matrix with all singular values near 1: every direction of the gradient gets the same weight.
 
-    An iteration replaces x by p x with p = a + b g + c g^2 and g = x x^T. All of it happens on the small square g, which p turns into
-    p g p; the p of all iterations, multiplied, meet x once at the end.
+    A Newton-Schulz iteration replaces x by p x with p = a + b g + c g^2 and g = x x^T. All of it is
+    computed on the small square matrix g, which p turns into p g p; the product of the p of all
+    iterations multiplies x once at the end.
 
     Args:
         gradient: [..., rows, columns].
-        steps: Newton-Schulz iterations; four bring nearly all singular values to between 0.68 and 1.2, the fifth the smallest ones.
-    Source: Jordan et al. 2024, "Muon", https://kellerjordan.github.io/posts/muon/ (the polynomial's three numbers are theirs).
+        steps: iterations; four bring nearly all singular values to between 0.68 and 1.2, a fifth
+            the smallest ones.
+    Source: Jordan et al. 2024, "Muon", https://kellerjordan.github.io/posts/muon/ (with its
+    coefficients).
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = gradient.shape[-2] > gradient.shape[-1]
@@ -62,13 +68,14 @@ def orthogonalize(gradient: Tensor, steps: int = 4) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalised, for groups with `matrix=True`; AdamW for the other groups.
+    """Muon (orthogonalized momentum) for groups with `matrix=True`; AdamW for the other groups.
 
-    A matrix [rows, columns] moves by lr x sqrt(max(1, rows / columns)) in every direction of its momentum.
-    As in torch's fused optimizers, a tensor `found_inf` that is not 0 makes a step change nothing, without a wait for the GPU.
+    A matrix [rows, columns] moves by lr x sqrt(max(1, rows / columns)) in every direction of its
+    momentum. As in torch's fused optimizers, a tensor `found_inf` that is not 0 makes a step change
+    nothing, without synchronizing with the GPU.
     """
 
-    _step_supports_amp_scaling = True  # torch's name for "looks at found_inf"
+    _step_supports_amp_scaling = True  # torch's name for "supports found_inf"
     found_inf: Tensor | None = None
 
     def __init__(self, groups: list[dict[str, Any]], lr: float, betas: tuple[float, float], momentum: float = 0.95) -> None:
@@ -76,7 +83,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Move every weight once."""
+        """Update all weights."""
         loss = None if closure is None else closure()
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
@@ -91,15 +98,15 @@ class Muon(torch.optim.Optimizer):
         by_shape: dict[torch.Size, list[nn.Parameter]] = {}
         for p in params:
             by_shape.setdefault(p.shape, []).append(p)
-        for shape, same in by_shape.items():  # equal shapes go through one batched product
-            ahead = torch.stack([full_tensor(self._ahead(p, group["momentum"], skip)) for p in same])  # of shares there are no products
+        for shape, same in by_shape.items():  # one batched product for equal shapes
+            ahead = torch.stack([full_tensor(self._nesterov(p, group["momentum"], skip)) for p in same])  # unsharded
             scale = group["lr"] * max(1, shape[0] / shape[1]) ** 0.5
             for p, direction in zip(same, orthogonalize(ahead)):
                 new = p.mul(1 - group["lr"] * group["weight_decay"]).add_(shard_like(p, direction), alpha=-scale)
                 p.copy_(new if skip is None else torch.where(skip, p, new))
 
-    def _ahead(self, p: nn.Parameter, momentum: float, skip: Tensor | None) -> Tensor:
-        """Nesterov's momentum: the average gradient, updated, and one more update of it. A skipped gradient updates nothing."""
+    def _nesterov(self, p: nn.Parameter, momentum: float, skip: Tensor | None) -> Tensor:
+        """Nesterov momentum: update the average gradient, and look one more update ahead. A skipped gradient changes nothing."""
         if "momentum" not in self.state[p]:
             self.state[p]["momentum"] = torch.zeros_like(p)
         average: Tensor = self.state[p]["momentum"]
@@ -125,12 +132,13 @@ class Muon(torch.optim.Optimizer):
 
 
 def muon(model: nn.Module, cfg: TrainConfig) -> torch.optim.Optimizer:
-    """Muon for the matrices inside the blocks, AdamW for embeddings, head, norms and biases: fewer tokens to the same loss.
+    """Muon for the matrices inside the blocks, AdamW for embeddings, head, norms and biases.
 
-    `lr` is the matrices' rate, 0.02 to 0.05; AdamW's is `ADAM_SHARE` of it, as a word's row is touched only when the word is there.
+    It needs fewer tokens than AdamW for the same loss. `lr` is Muon's learning rate, 0.02 to 0.05;
+    AdamW's is `ADAM_LR_SCALE` times that: the embedding of a rare token is seldom updated.
     """
     if cfg.decay != "matrices":
-        raise UserError(f"decay={cfg.decay!r} is adamw's; muon pulls the matrices inside the blocks alone: leave it out")
+        raise UserError(f"decay={cfg.decay!r} has no effect on muon, which decays the matrices inside blocks; leave it out")
     matrices, others = _parameters(model)
     tables = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
     tables |= {id(p) for name, m in model.named_modules() if name == "out_head" for p in m.parameters()}

@@ -1,6 +1,6 @@
-"""A run on one page: loss, held-out bits per byte, learning rate and gradient, one panel each; several runs over each other.
+"""Plot loss, validation bits per byte, learning rate and gradient norm of one or more runs, a panel each.
 
-Proof: tests/training/test_panels.py.
+Tests: tests/training/test_panels.py.
 """
 
 from __future__ import annotations
@@ -15,21 +15,22 @@ from llm_scratch.training.plot import COLORS, DOTTED, LOSSES, Row, draw_floors, 
 
 PANELS = {
     "loss": "loss (nats per token)",
-    "val_bits_per_byte": "held-out bits per byte",
+    "val_bits_per_byte": "validation bits per byte",
     "lr": "learning rate",
-    "grad_norm": "length of the gradient",
+    "grad_norm": "gradient norm",
 }
 
 
 def panel_figure(runs: Mapping[str, Sequence[Row]], x: str = "step", *, floors: Mapping[str, Mapping[str, float]] | None = None) -> Figure:
-    """Draw `PANELS` of one or more runs. What flickers from step to step is pale, its mean over a fiftieth of the run is not.
+    """Draw `PANELS` of one or more runs. Noisy series are pale, with their running mean on top.
 
     Args:
         runs: name -> rows of metrics.jsonl.
         x: the key of the lower axis, "step", "tokens" or "elapsed".
-        floors: key of a panel -> name of a run -> the value that no model can beat, where it is known.
+        floors: key of a panel -> name of a run -> the lowest value that a model can reach, if it is
+            known.
     Raises:
-        UserError: no row has a loss (code 3).
+        UserError: no row has a loss (exit code 3).
     """
     if not any(series(rows, x, y).size for rows in runs.values() for y in LOSSES):
         raise UserError(f"no loss to draw yet in {', '.join(runs) or 'no run'}; let the run reach its first evaluation", DATA)
@@ -38,12 +39,13 @@ def panel_figure(runs: Mapping[str, Sequence[Row]], x: str = "step", *, floors: 
     has_single_steps = False
     for axes, (key, label) in zip(grid.flat, PANELS.items()):
         for number, (name, rows) in enumerate(runs.items()):
-            points, colour = series(rows, x, key), COLORS[number % len(COLORS)]
+            points = series(rows, x, key)
+            color = COLORS[number % len(COLORS)]
             mean = running_mean(points) if key in ("loss", "grad_norm") else points
             if mean is not points:
-                axes.plot(*points, color=colour, lw=0.6, alpha=0.3)
+                axes.plot(*points, color=color, lw=0.6, alpha=0.3)
                 has_single_steps = True
-            axes.plot(*mean, color=colour, lw=1.8, label=name)
+            axes.plot(*mean, color=color, lw=1.8, label=name)
         draw_floors(axes, (floors or {}).get(key, {}), list(runs), labeled=False)
         axes.set_title(label, loc="left", fontsize=10)
         axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4))

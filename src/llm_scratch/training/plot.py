@@ -1,8 +1,10 @@
-"""Loss curves: what a run did, as one picture in PDF and PNG.
+"""Plot loss curves of runs as PDF, PNG or SVG.
 
-`loss_figure` draws rows of numbers, of one run or of several for comparison; `read_metrics` gets them from a run's metrics.jsonl.
-The picture is made without pyplot, so it needs no display and leaves no state behind. Proof: tests/training/test_plot.py.
-Source of the colours: Okabe and Ito 2008, "Color Universal Design", https://jfly.uni-koeln.de/color/.
+`loss_figure` draws the rows of one or more runs; `read_metrics` reads them from metrics.jsonl.
+Figures are made without pyplot, so they need no display and leave no global state.
+Tests: tests/training/test_plot.py.
+Source of the colors: Okabe and Ito 2008, "Color Universal Design",
+https://jfly.uni-koeln.de/color/.
 """
 
 from __future__ import annotations
@@ -24,9 +26,9 @@ from llm_scratch.storage.files import atomic_file
 Row = Mapping[str, Any]
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
-LOSSES = "val_loss", "train_loss", "loss"  # held out, learned from, of one step's batch; nats per token
+LOSSES = "val_loss", "train_loss", "loss"  # validation, training, a single batch; nats per token
 DASHED = (0, (4, 2))
-KINDS = {"pdf": {"CreationDate": None}, "png": {}, "svg": {"Date": None}}  # no dates: the same run gives the same file
+FORMATS = {"pdf": {"CreationDate": None}, "png": {}, "svg": {"Date": None}}  # no dates: the same run gives the same file
 
 
 def read_metrics(run: str | Path) -> list[dict[str, Any]]:
@@ -39,9 +41,7 @@ def read_metrics(run: str | Path) -> list[dict[str, Any]]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as e:
-        raise UserError(
-            f"cannot read {path}: {describe_error(e)}; expected the folder of a run, as `llm-scratch train` makes it", DATA
-        ) from e
+        raise UserError(f"cannot read {path}: {describe_error(e)}; expected a run directory of `llm-scratch train`", DATA) from e
     rows = []
     for number, line in enumerate(lines[:-1], 1):
         try:
@@ -62,12 +62,13 @@ def loss_figure(runs: Mapping[str, Sequence[Row]], x: str = "step", *, floors: M
     """Draw the training and validation loss of one or more runs.
 
     Args:
-        runs: name -> rows, each with `x`, "tokens" and any of `LOSSES`. Without "train_loss", the mean of "loss" around each step is drawn.
-        x: the key of the lower axis, "step", "tokens" or "elapsed". The upper axis counts tokens. Runs whose steps hold different
-            numbers of tokens cannot be compared by steps, so that tokens are then the lower axis.
-        floors: name of a run -> the loss that no model can beat on its text, for the runs where it is known; drawn as lines.
+        runs: name -> rows, each with `x`, "tokens" and any of `LOSSES`. Without "train_loss", the
+            running mean of "loss" is drawn.
+        x: the key of the lower axis, "step", "tokens" or "elapsed"; the upper axis counts tokens.
+            If the runs have different numbers of tokens per step, "step" becomes "tokens".
+        floors: name of a run -> the lowest loss that a model can reach on its text, if it is known.
     Raises:
-        UserError: no row has a loss (code 3).
+        UserError: no row has a loss (exit code 3).
     """
     if not any(series(rows, x, y).size for rows in runs.values() for y in LOSSES):
         raise UserError(f"no loss to draw yet in {', '.join(runs) or 'no run'}; let the run reach its first evaluation", DATA)
@@ -96,13 +97,13 @@ SAME_FLOOR = 0.005
 
 
 def draw_floors(axes: Axes, floors: Mapping[str, float], runs: Sequence[str], labeled: bool = True) -> None:
-    """Draw the floors of runs as dotted lines: one gray line where they agree, else one in the color of each run.
+    """Draw the floors of runs as dotted lines: one gray line if they agree, else one in the color of each run.
 
     Args:
         axes: of the losses.
         floors: name of a run -> its floor.
         runs: the names of all runs, in the order of their colors.
-        labeled: whether the legend of these axes names them.
+        labeled: whether the legend includes them.
     """
     values = [floors[name] for name in runs if name in floors]
     if not values:
@@ -118,17 +119,17 @@ def draw_floors(axes: Axes, floors: Mapping[str, float], runs: Sequence[str], la
 
 
 def label_x_axis(axes: Axes, x: str, n_columns: int = 1) -> None:
-    """Label the lower axis and put ticks at round numbers, few enough that their labels do not touch.
+    """Label the lower axis and put ticks at round numbers, few enough that their labels do not overlap.
 
     Args:
         axes: with their lines drawn.
         x: what the axis counts, "step", "tokens" or "elapsed".
-        n_columns: how many axes stand side by side in the figure.
+        n_columns: axes side by side in the figure.
     """
     width = axes.get_figure(root=True).get_figwidth() / n_columns  # type: ignore[union-attr]
     n_ticks = max(2, int(width / LABEL_INCHES))
     if x == "elapsed":
-        longest = axes.get_xlim()[1]  # of all axes that share it: those of one panel may have no points
+        longest = axes.get_xlim()[1]  # of all axes that share it: a single panel may have no points
         step = _time_step(longest, n_ticks)
         in_hours = longest >= HOUR
         axes.xaxis.set_major_locator(MultipleLocator(step))
@@ -142,10 +143,10 @@ def label_x_axis(axes: Axes, x: str, n_columns: int = 1) -> None:
 
 
 LABEL_INCHES = 0.85
-"""Room for the label of a tick and the gap beside it."""
+"""Width of a tick label with its gap."""
 MINUTE, HOUR = 60, 3600
 TIME_STEPS = (1, 2, 5, 10, 15, 30, *(MINUTE * n for n in (1, 2, 5, 10, 15, 30)), *(HOUR * n for n in (1, 2, 3, 6, 12, 24)))
-"""Seconds between two ticks, below which a day is not divided evenly; longer ones are powers of ten of days."""
+"""Seconds between two ticks; above a day, powers of ten of days."""
 
 
 def _time_step(longest: float, n_ticks: int) -> float:
@@ -165,14 +166,14 @@ def _clock(seconds: float, _: float = 0) -> str:
 
 
 def style_axes(axes: Axes) -> None:
-    """No frame, and lines that help to read a height."""
+    """Remove the frame and add a horizontal grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="0.9", lw=0.8)
     axes.set_axisbelow(True)
 
 
-def _draw_run(axes: Axes, name: str, rows: Sequence[Row], x: str, colour: str) -> None:
-    """One run: alone, training and validation differ in colour; among others, a run is a colour and its training is pale and dashed."""
+def _draw_run(axes: Axes, name: str, rows: Sequence[Row], x: str, color: str) -> None:
+    """Draw one run: alone, training and validation differ in color; among others, its training line is pale and dashed."""
     val, train, steps = (series(rows, x, loss) for loss in LOSSES)
     if steps.size and not name:
         axes.plot(*steps, color=BLUE, lw=0.8, alpha=0.35, label="single steps")
@@ -180,17 +181,17 @@ def _draw_run(axes: Axes, name: str, rows: Sequence[Row], x: str, colour: str) -
     if train.size and not name:
         axes.plot(*train, color=BLUE, lw=2, label=f"training, {train[1, -1]:.3g} at the end")
     elif train.size:
-        axes.plot(*train, color=colour, lw=1.2, ls=DASHED, alpha=0.7, label=None if val.size else name)
+        axes.plot(*train, color=color, lw=1.2, ls=DASHED, alpha=0.7, label=None if val.size else name)
     if val.size:
         best = val[:, val[1].argmin()]
-        place = _clock(best[0]) if x == "elapsed" else f"{x} {best[0]:,.1f}".removesuffix(".0")
-        colour, where = (colour, "") if name else (VERMILION, f" at {place}")
-        axes.plot(*val, color=colour, lw=2, label=f"{name or 'validation'}, best {best[1]:.3g}{where}")
-        axes.plot(*best, "o", color=colour, ms=6, mec="white", mew=1.2)
+        position = _clock(best[0]) if x == "elapsed" else f"{x} {best[0]:,.1f}".removesuffix(".0")
+        color, where = (color, "") if name else (VERMILION, f" at {position}")
+        axes.plot(*val, color=color, lw=2, label=f"{name or 'validation'}, best {best[1]:.3g}{where}")
+        axes.plot(*best, "o", color=color, ms=6, mec="white", mew=1.2)
 
 
 def running_mean(points: np.ndarray) -> np.ndarray:
-    """The mean over a fiftieth of the points around each, [2, n] -> [2, fewer]; as they are where there are few."""
+    """Running mean over 1/50 of the points, [2, n] -> [2, fewer]; unchanged if there are few points."""
     width = points.shape[1] // 50
     if width < 2:
         return points
@@ -199,7 +200,7 @@ def running_mean(points: np.ndarray) -> np.ndarray:
 
 
 def _tokens_per(x: str, runs: Iterable[Sequence[Row]]) -> tuple[float, float] | None:
-    """(start, slope) of tokens = start + slope * x where one straight line fits all runs, else None."""
+    """(start, slope) of tokens = start + slope * x if one line fits all runs, else None."""
     points = np.concatenate([series(rows, x, "tokens") for rows in runs], axis=1)
     if points.shape[1] < 2 or np.ptp(points[0]) == 0:
         return None
@@ -224,25 +225,25 @@ def _add_token_axis(axes: Axes, start: float, slope: float) -> None:
 
 
 def save_figure(figure: Figure, path: str | Path) -> Path:
-    """Write a picture whole or not at all; the ending of the name says which kind: .pdf, .png or .svg.
+    """Write a figure atomically, in the format of the file name: .pdf, .png or .svg.
 
     Raises:
-        UserError: another ending, or a folder that cannot be written.
+        UserError: another format, or a folder that cannot be written.
     """
     path = Path(path)
-    kind = path.suffix.lower().removeprefix(".")
-    if kind not in KINDS:
-        raise UserError(f"cannot write a picture as {path.name!r}; expected a name that ends in .{', .'.join(KINDS)}")
+    suffix = path.suffix.lower().removeprefix(".")
+    if suffix not in FORMATS:
+        raise UserError(f"cannot write a plot as {path.name!r}; use a name that ends in .{', .'.join(FORMATS)}")
     with atomic_file(path) as part:
-        figure.savefig(part, format=kind, metadata=KINDS[kind])
+        figure.savefig(part, format=suffix, metadata=FORMATS[suffix])
     return path
 
 
 def plot_runs(runs: Sequence[str | Path], out: str | Path, x: str = "step", *, floors: Mapping[str, float] | None = None) -> list[Path]:
-    """Draw the losses of runs as `out`.pdf and `out`.png; returns the two paths.
+    """Write the loss plot of one or more runs to `out`.pdf and `out`.png; returns the two paths.
 
     Raises:
-        UserError: a run without metrics or without a loss (code 3).
+        UserError: a run without metrics or without a loss (exit code 3).
     """
     figure = loss_figure({Path(run).resolve().name: read_metrics(run) for run in runs}, x, floors=floors)
     return [save_figure(figure, f"{out}.{kind}") for kind in ("pdf", "png")]

@@ -1,8 +1,8 @@
-"""In how many bits to multiply: tried out on this machine, for this model's own matrices, before the first step.
+"""Choose float32 or bfloat16 for matrix products, by timing the model's own matrix shapes on this machine.
 
-A processor may multiply bfloat16 numbers twice as fast as float32 ones, or half as fast. Weights, optimizer, norms and the sums inside
-every product stay float32 in each case.
-Proof: tests/training/test_precision.py. Gains: `python benchmarks/train.py`.
+A processor may multiply bfloat16 twice as fast as float32, or half as fast. Weights, optimizer
+state, norms and the sums inside every product stay float32.
+Tests: tests/training/test_precision.py. Gains: `python benchmarks/train.py`.
 Source: mixed precision, Micikevicius et al. 2018, https://arxiv.org/abs/1710.03740.
 """
 
@@ -22,32 +22,32 @@ from llm_scratch.errors import UserError
 from llm_scratch.hardware.benchmark import repeat_timings
 from llm_scratch.hardware.matmul_backend import one_thread, select_matmul_backend
 
-MIN_SPEEDUP = 1.3  # how many times as fast bfloat16 must multiply, as it speeds up only half of a step
-MIN_WIDTH = 256  # emb_dim from which there is enough to multiply
+MIN_SPEEDUP = 1.3  # of bfloat16 products: they are only about half of a step
+MIN_WIDTH = 256  # emb_dim from which bfloat16 is tried
 
 
 @dataclass(frozen=True)
 class Precision:
-    """What was chosen, and why in words."""
+    """The precision of matrix products, and the reason for it."""
 
     name: Literal["float32", "bfloat16"]
-    why: str
+    reason: str
 
     def products(self, device: torch.device) -> AbstractContextManager[object]:
-        """The context for a forward pass: its matrix products round their inputs to bfloat16; nothing for float32."""
+        """The context for a forward pass: bfloat16 autocast, or nothing for float32."""
         return torch.autocast(device.type, torch.bfloat16) if self.name == "bfloat16" else nullcontext()
 
 
 def choose_precision(wanted: Literal["auto", "float32", "bfloat16"], cfg: ModelConfig, device: torch.device) -> Precision:
-    """The precision for a run; `wanted` as in `MachineConfig.precision`.
+    """Choose the precision of a run; `wanted` as in `SystemConfig.precision`.
 
     Raises:
-        UserError: bfloat16 is requested and this device does not multiply in it.
+        UserError: bfloat16 is requested and this device does not support it.
     """
     if wanted == "bfloat16" and not can_multiply_bfloat16(device):
         raise UserError(f"--machine.precision bfloat16: {device} does not multiply in bfloat16 here; use auto or float32")
     if wanted != "auto":
-        return Precision(wanted, "as asked")
+        return Precision(wanted, "as requested")
     if device.type not in ("cpu", "cuda"):
         return Precision("float32", f"bfloat16 is not tried on {device.type}")
     if cfg.emb_dim < MIN_WIDTH:
@@ -58,18 +58,18 @@ def choose_precision(wanted: Literal["auto", "float32", "bfloat16"], cfg: ModelC
 
 
 def precision_of_run(name: Literal["float32", "bfloat16"], device: torch.device) -> Precision:
-    """The precision that a run began with, to resume it in; float32 on a device that does not multiply in bfloat16."""
+    """The precision of a resumed run: the stored one, or float32 if this device does not support bfloat16."""
     if name == "bfloat16" and not can_multiply_bfloat16(device):
         return Precision("float32", f"the run began in bfloat16, in which {device} does not multiply here")
     return Precision(name, "as in the run's checkpoint")
 
 
 def can_multiply_bfloat16(device: torch.device) -> bool:
-    """Whether a matrix product under autocast comes out in bfloat16 on `device`; tried on a small one."""
+    """Whether `device` multiplies matrices in bfloat16 under autocast; tries a small product."""
     x = torch.ones(2, 2, device=device)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # older systems warn and stay in float32, which the data type shows
+            warnings.simplefilter("ignore")  # older systems warn and stay in float32, which the dtype shows
             with Precision("bfloat16", "").products(device):
                 return F.linear(x, x).dtype == torch.bfloat16
     except (RuntimeError, TypeError):
@@ -78,16 +78,16 @@ def can_multiply_bfloat16(device: torch.device) -> bool:
 
 @lru_cache
 def bfloat16_speedup(emb_dim: int, device: torch.device) -> float:
-    """How many times as fast as in float32 the widening product of a feed-forward is, casts included.
+    """Speedup of bfloat16 over float32 for the first product of a feed-forward block, casts included.
 
-    On a CPU it is tried on one thread, whose times are steady on a busy machine too. Tried once, so
-    that a plan and its run agree.
+    On a CPU it is timed on one thread, which is steady on a busy machine too. The result is cached,
+    so that a plan and its run agree.
     """
     if device.type == "cpu":
         select_matmul_backend()
     rows = 512 if device.type == "cpu" else 8192
     x, weight = (torch.full((n, emb_dim), 0.5, device=device) for n in (rows, 4 * emb_dim))  # [N, C], [F, C]
     with one_thread() if device.type == "cpu" else nullcontext():
-        plain = min(repeat_timings(lambda: F.linear(x, weight), device, 0.15))
-        half = min(repeat_timings(lambda: F.linear(x.bfloat16(), weight.bfloat16()).float(), device, 0.15))
-    return plain / half
+        float32 = min(repeat_timings(lambda: F.linear(x, weight), device, 0.15))
+        bfloat16 = min(repeat_timings(lambda: F.linear(x.bfloat16(), weight.bfloat16()).float(), device, 0.15))
+    return float32 / bfloat16

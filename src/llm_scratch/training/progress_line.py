@@ -1,4 +1,4 @@
-"""The progress of `train(..., progress=True)`: one line that is updated in place, in a notebook or on a terminal.
+"""Progress of `train(..., progress=True)`: one line that is updated in place, in a notebook or on a terminal.
 
 Tests: tests/training/test_progress_line.py.
 """
@@ -20,14 +20,14 @@ UPDATE_SECONDS = 0.25
 
 
 class Line(Protocol):
-    """A place that shows one line of text and can replace it."""
+    """A display of one line of text that can be replaced."""
 
     def show(self, text: str) -> None:
         """Replace the line."""
         ...
 
     def close(self) -> None:
-        """Leave the line as it is; what is printed next begins below it."""
+        """Keep the line; later output begins below it."""
         ...
 
 
@@ -39,7 +39,7 @@ class TerminalLine:
         self.width = 0
 
     def show(self, text: str) -> None:
-        """Write over the line; spaces cover the rest of a longer one."""
+        """Overwrite the line; spaces cover the rest of a longer one."""
         self.stream.write("\r" + text.ljust(self.width))
         self.stream.flush()
         self.width = len(text)
@@ -53,7 +53,7 @@ class TerminalLine:
 
 
 class NotebookLine:
-    """An output of a notebook's cell that is updated in place; after `close` the next text is another output."""
+    """An output of a notebook cell that is updated in place; after `close` the next text is a new output."""
 
     def __init__(self, display: Any) -> None:
         self._display = display
@@ -73,7 +73,7 @@ class NotebookLine:
 
 
 def open_line() -> Line:
-    """The line of the notebook that this code runs in, or of standard output. IPython is not imported where it is not used."""
+    """The output line of the notebook or terminal that this code runs in; does not import IPython itself."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     if shell is None or not hasattr(shell, "kernel"):
@@ -87,7 +87,7 @@ class ProgressLine(Callback):
     """A callback of `train` that shows step, losses, speed and time left in a line that is updated in place.
 
     Args:
-        line: where to show it; None: the notebook's cell or standard output.
+        line: the display (default: the notebook cell or standard output).
         every: least seconds between two updates.
     """
 
@@ -99,13 +99,13 @@ class ProgressLine(Callback):
         self._first_tokens = 0
 
     def started(self, run: Trainer, resumed: bool) -> None:
-        """Show where the run begins."""
+        """Show the first or resumed step."""
         self._began = time.perf_counter()
         self._first_step, self._first_tokens = run.step, run.tokens
         self._show(run)
 
     def step(self, run: Trainer, row: dict[str, float]) -> None:
-        """Update the line, if the last update is old enough."""
+        """Update the line, unless the last update is very recent."""
         if time.perf_counter() - self._shown >= self.every:
             self._show(run, row)
 
@@ -114,7 +114,7 @@ class ProgressLine(Callback):
         self._show(run)
 
     def finished(self, run: Trainer) -> None:
-        """Show the end, and leave the line."""
+        """Show the final state, and keep the line."""
         self._show(run)
         self.line.close()
 
@@ -130,7 +130,8 @@ class ProgressLine(Callback):
     def _show(self, run: Trainer, row: dict[str, float] | None = None) -> None:
         """Compose the line and show it."""
         self._shown = time.perf_counter()
-        elapsed, done = self._shown - self._began, run.step - self._first_step
+        elapsed = self._shown - self._began
+        done = run.step - self._first_step
         parts = [f"step {run.step:,}/{run.steps:,} ({run.step / max(run.steps, 1):.0%})"]
         if row is not None:
             parts.append(f"loss {row['loss']:.3f}")
@@ -139,5 +140,6 @@ class ProgressLine(Callback):
         if done and elapsed > 0:
             parts.append(f"{(run.tokens - self._first_tokens) / elapsed:,.0f} tokens/s")
             left = elapsed / done * (run.steps - run.step)
-            parts.append(f"{format_duration(left)} left" if run.step < run.steps else f"{format_duration(elapsed)} in all")
+            total = f"{format_duration(elapsed)} in total"
+            parts.append(f"{format_duration(left)} left" if run.step < run.steps else total)
         self.line.show(" · ".join(parts))

@@ -1,4 +1,4 @@
-"""What the samples of a run begin with: the prompt of its settings, or where the tokenizer cannot encode it, a start of its own.
+"""Choose the prompt of a run's samples: the configured one, or a fallback if the tokenizer cannot encode it.
 
 Tests: tests/training/test_prompt.py.
 """
@@ -17,16 +17,16 @@ from llm_scratch.model.introspection import context_length
 from llm_scratch.tokenizers.special import end_of_text
 
 START_TOKENS = 8
-"""tokens of the training text that a sample begins with, where a model has no start token"""
+"""tokens of the training text as a prompt, for a model without a start token"""
 
 
 def prompt_problem(model: nn.Module, tokenizer: Any, prompt: str) -> str:
-    """Why a model cannot continue `prompt`, in words; "" if it can.
+    """Why a model cannot continue `prompt`; "" if it can.
 
     Args:
-        model: its `start_id`, if it has one, stands before every prompt.
+        model: its `start_id`, if it has one, precedes every prompt.
         tokenizer: of the model.
-        prompt: the text to continue; "" is the model's own start.
+        prompt: the text to continue; "" means the model's start token.
     """
     try:
         ids = encode_prompt(model, tokenizer, prompt)
@@ -35,30 +35,34 @@ def prompt_problem(model: nn.Module, tokenizer: Any, prompt: str) -> str:
     return "" if ids else "it has no tokens, and the tokenizer no end-of-text token to begin with"
 
 
-def _cut_prompt(model: nn.Module, tokenizer: Any, prompt: str) -> str:
-    """A warning that a prompt is longer than the context; "" where it fits."""
-    length, size = len(encode_prompt(model, tokenizer, prompt)), context_length(model)
+def _length_warning(model: nn.Module, tokenizer: Any, prompt: str) -> str:
+    """A warning if a prompt is longer than the context; "" if it fits."""
+    length = len(encode_prompt(model, tokenizer, prompt))
+    size = context_length(model)
     if size is None or length <= size:
         return ""
-    dropped = f"the first {length - size} are dropped"
-    return f"the prompt of samples has {length} tokens and the model sees {size}: {dropped}; --train.prompt sets another"
+    return (
+        f"the prompt of samples has {length} tokens, but the context is {size}: "
+        f"the first {length - size} are dropped; set another with --train.prompt"
+    )
 
 
 def choose_prompt(model: nn.Module, tokenizer: Any, prompt: str, text: Tokens) -> tuple[str, str]:
-    """The prompt that samples of a run can begin with, and a warning if it is not the one asked for.
+    """The prompt for the samples of a run, and a warning if it is not the configured one.
 
     Args:
         model: the model of the run.
         tokenizer: of the run.
-        prompt: the one of the settings.
-        text: the token ids to learn from, [N].
+        prompt: the configured one.
+        text: the training tokens, [N].
     Returns:
-        (prompt, warning): "" as a prompt is the model's start token; "" as a warning means that the prompt is `prompt`, and fits.
+        (prompt, warning): a prompt "" is the model's start token; a warning "" means that the
+        prompt is `prompt` and fits the context.
     """
     if not (problem := prompt_problem(model, tokenizer, prompt)):
-        return prompt, _cut_prompt(model, tokenizer, prompt)
+        return prompt, _length_warning(model, tokenizer, prompt)
     first = np.asarray(text[:START_TOKENS])
     starts_documents = getattr(model, "start_id", None) is not None or first[:1].tolist() == [end_of_text(tokenizer)]
-    own = "" if starts_documents else tokenizer.decode(first.tolist())
-    where = repr(own) if own else "the model's start token"
-    return own, f"samples cannot begin with {prompt!r}: {problem}; they begin with {where}, and --train.prompt sets another"
+    fallback = "" if starts_documents else tokenizer.decode(first.tolist())
+    start = repr(fallback) if fallback else "the model's start token"
+    return fallback, f"samples cannot begin with {prompt!r}: {problem}; using {start}, set another with --train.prompt"

@@ -1,8 +1,8 @@
-"""What a run leaves on paper, and who may watch it: metrics.jsonl, samples.md, config.yaml, env.json, the loss plot.
+"""Log files of a run (metrics.jsonl, samples.md, config.yaml, env.json, loss plot) and training callbacks.
 
-A row of metrics.jsonl is what was learned (the same whenever the run is repeated) and, under `TIMED_FIELDS`, what it took.
-
-Proof: tests/training/test_run_logger.py.
+A row of metrics.jsonl has what was computed, which is the same whenever the run is repeated, and
+under `NONDETERMINISTIC_FIELDS` what it took.
+Tests: tests/training/test_run_logger.py.
 """
 
 from __future__ import annotations
@@ -39,48 +39,48 @@ if TYPE_CHECKING:
     from llm_scratch.training.trainer import Trainer
 
 NONDETERMINISTIC_FIELDS = ("seconds", "elapsed", "tokens_per_second", "mfu", "peak_memory_bytes")
-"""Of a row: what depends on the machine and on the moment, `elapsed` being the run's seconds so far. All else repeats with the run."""
+"""Keys of a row that depend on the machine and the moment (`elapsed`: seconds of the run so far)."""
 
 
 class Callback:
-    """Someone who is told how a run goes, and does nothing about it; the command line's progress bar is one that does."""
+    """Callbacks for training events; the base class prints messages and does nothing else."""
 
     def started(self, run: Trainer, resumed: bool) -> None:
-        """The first step is about to be done."""
+        """Called before the first step."""
 
     def step(self, run: Trainer, row: dict[str, float]) -> None:
-        """A step is done; `row` has step, tokens, loss, bits_per_byte, lr, grad_norm and `TIMED_FIELDS`."""
+        """Called after a step; `row` has step, tokens, loss, bits_per_byte, lr, grad_norm and the timing."""
 
     def evaluated(self, run: Trainer, scores: dict[str, float]) -> None:
-        """The held-out loss was measured; `scores` has train_loss, val_loss, val_bits_per_byte."""
+        """Called after an evaluation; `scores` has train_loss, val_loss, val_bits_per_byte."""
 
     def sampled(self, run: Trainer, text: str) -> None:
-        """The model wrote something."""
+        """Called with a sample that the model generated."""
 
     def finished(self, run: Trainer) -> None:
-        """The last step is done and saved."""
+        """Called when the last step is done and saved."""
 
     def note(self, message: str) -> None:
-        """Something that is as it should be, and worth a line."""
+        """Called with a message that is not a warning."""
         print(message)
 
     def warn(self, message: str) -> None:
-        """Something is not as it should be, and the run goes on."""
+        """Called with a warning; training continues."""
         print(f"warning: {message}")
 
 
 class NullCallback(Callback):
-    """One who says nothing: the watcher of a process that does not write."""
+    """Callbacks of a rank that does not write: silent."""
 
     def note(self, message: str) -> None:
-        """Nothing; the process that writes says it."""
+        """Print nothing; rank 0 does."""
 
     def warn(self, message: str) -> None:
-        """Nothing; the process that writes says it."""
+        """Print nothing; rank 0 does."""
 
 
 def iter_metrics(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a metrics.jsonl; a torn last line (the machine stopped while it was written) is left out."""
+    """The rows of a metrics.jsonl; lines that are not complete are skipped (the machine stopped while writing)."""
     if not path.is_file():
         return
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -93,21 +93,22 @@ def iter_metrics(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _samples_until(path: Path, step: int) -> str:
-    """What samples.md says up to `step`; its heading alone for a new run."""
+    """The content of samples.md up to `step`; only its heading for a new run."""
     if step == 0 or not path.is_file():
         return "# What the model wrote as it learned\n"
     text = path.read_text(encoding="utf-8", errors="replace")
-    later = (found.start() for found in re.finditer(r"\n## Step (\d+), [\d,]+ tokens\n", text) if int(found[1]) > step)
+    headings = re.finditer(r"\n## Step (\d+), [\d,]+ tokens\n", text)
+    later = (heading.start() for heading in headings if int(heading[1]) > step)
     return text[: next(later, len(text))]
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Where a run was made: versions, machine, its measured matrix rate in FLOP/s, the commit if there is one."""
+    """The environment of a run: versions, machine, measured matmul FLOP/s, git commit."""
     try:
         here = Path(__file__).resolve().parent
-        ask = ["git", "rev-parse", "HEAD"]
-        found = subprocess.run(ask, cwd=here, capture_output=True, encoding="utf-8", errors="replace", timeout=5)
-        commit = found.stdout.strip()
+        command = ["git", "rev-parse", "HEAD"]
+        result = subprocess.run(command, cwd=here, capture_output=True, encoding="utf-8", errors="replace", timeout=5)
+        commit = result.stdout.strip()
     except (OSError, subprocess.SubprocessError):
         commit = ""
     return {
@@ -124,53 +125,57 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 class RunLogger:
-    """The papers of one run. On resume, what was written after the checkpoint is taken out, so that no step stands twice.
+    """Write the log files of a run. On resume, rows after the checkpoint are removed, so no step appears twice.
 
     Args:
         config: the run's settings; written as config.yaml.
         folder: the run directory.
-        step: where the run goes on; 0 for a new one.
-        device: what the run computes on.
-        processes: how many share its steps, each on such a device.
-        warn: is told when the disk takes no more; rows and samples wait then (see page.py).
+        step: the step to resume at; 0 for a new run.
+        device: of the computation.
+        processes: how many share each step, each on such a device.
+        warn: called with a message when the disk is full; rows then wait (see append_log.py).
     """
 
     def __init__(
         self, config: RunConfig, folder: Path, step: int, device: torch.device | str = "cpu", processes: int = 1,
         warn: Callable[[str], None] = print,
     ) -> None:  # fmt: skip
-        self.folder, self.device, self._warn = folder, torch.device(device), warn
-        said = environment(self.device)
-        self._matrix_rate, self._flops = float(said["matrix_rate"]) * processes, 0
+        self.folder = folder
+        self.device = torch.device(device)
+        self._warn = warn
+        env = environment(self.device)
+        self._matmul_flops = float(env["matrix_rate"]) * processes
+        self._flops_per_token = 0
         atomic_write(folder / "config.yaml", f"# settings {config_hash(config)}\n{dump_config(config)}")
-        atomic_write(folder / "env.json", json.dumps(said, indent=1) + "\n")
-        rows = self._cut(step)
-        self._board = TensorBoardLogger(folder / "tensorboard", step) if config.machine.tensorboard else None
+        atomic_write(folder / "env.json", json.dumps(env, indent=1) + "\n")
+        rows = self._truncate_after(step)
+        self._tensorboard = TensorBoardLogger(folder / "tensorboard", step) if config.machine.tensorboard else None
         self._began = time.perf_counter() - max((row.get("elapsed", 0.0) for row in rows), default=0.0)
 
     def __enter__(self) -> RunLogger:
         return self
 
-    def _cut(self, step: int) -> list[dict[str, Any]]:
-        """Take out what was written after `step`, and go on from there; returns the rows that stay."""
+    def _truncate_after(self, step: int) -> list[dict[str, Any]]:
+        """Remove what was logged after `step` and open the files for appending; returns the remaining rows."""
         rows = [row for row in iter_metrics(self.folder / "metrics.jsonl") if row["step"] <= step and step > 0]
         atomic_write(self.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         atomic_write(self.folder / "samples.md", _samples_until(self.folder / "samples.md", step))
-        self._metrics, self._samples = (DurableLog(self.folder / name, self._warn) for name in ("metrics.jsonl", "samples.md"))
+        self._metrics = DurableLog(self.folder / "metrics.jsonl", self._warn)
+        self._samples = DurableLog(self.folder / "samples.md", self._warn)
         return rows
 
     def truncate_to(self, step: int) -> None:
-        """Take out what was written after `step`, from where the run goes on once more."""
+        """Remove what was logged after `step`, after a rollback to it."""
         self._close()
-        self._cut(step)
-        if self._board is not None:
-            self._board.truncate_to(step)
+        self._truncate_after(step)
+        if self._tensorboard is not None:
+            self._tensorboard.truncate_to(step)
 
     def flush(self) -> None:
-        """Have every row and sample on the disk for certain, before a checkpoint tells of their steps.
+        """Sync every row and sample to the disk, before a checkpoint refers to their steps.
 
         Raises:
-            UserError: the disk refuses (code 6).
+            UserError: the disk refuses (exit code 6).
         """
         self._metrics.flush()
         self._samples.flush()
@@ -182,60 +187,68 @@ class RunLogger:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         try:
             self._close()
-            if self._board is not None:
-                self._board.close()
+            if self._tensorboard is not None:
+                self._tensorboard.close()
             plot_runs([self.folder], self.folder / "loss-plot")
-        except Exception as e:  # on a full disk matplotlib raises what it happens to; an error that is on its way says more
-            if error is None:
-                self._warn(f"no picture of the losses ({describe_error(e, named=True)}); `llm-scratch plot {self.folder}` draws it")
+        except Exception as e:  # matplotlib raises various errors on a full disk
+            if error is None:  # else that error is the more important one
+                self._warn(f"cannot draw the loss plot ({describe_error(e, named=True)}); `llm-scratch plot {self.folder}` draws it later")
 
     def timing_fields(self, model: nn.Module, tokens: int, seconds: float) -> dict[str, float]:
-        """What a step took, under `TIMED_FIELDS`: time, speed, share of the machine's matrix rate, memory held at most so far."""
-        self._flops = self._flops or flops_per_token(model)
-        speed, held = tokens / max(seconds, 1e-9), peak_memory(self.device)
-        row = {"seconds": seconds, "tokens_per_second": speed, "mfu": mfu(self._flops, speed, self._matrix_rate)}
-        return row if held is None else row | {"peak_memory_bytes": held}
+        """Timing of a step, under `NONDETERMINISTIC_FIELDS`: seconds, tokens per second, MFU, peak memory so far."""
+        self._flops_per_token = self._flops_per_token or flops_per_token(model)
+        speed = tokens / max(seconds, 1e-9)
+        peak = peak_memory(self.device)
+        row = {
+            "seconds": seconds,
+            "tokens_per_second": speed,
+            "mfu": mfu(self._flops_per_token, speed, self._matmul_flops),
+        }
+        return row if peak is None else row | {"peak_memory_bytes": peak}
 
     def log_metrics(self, row: dict[str, float]) -> None:
-        """Append one row to metrics.jsonl, and when in the run it was; TensorBoard gets it too, until its disk refuses.
+        """Append a row to metrics.jsonl with the elapsed time, and to TensorBoard until its disk refuses.
 
-        Values that are not finite are left out, as JSON has no word for them.
+        Values that are not finite are left out: JSON cannot express them.
 
         Raises:
-            UserError: the disk has refused for so long that too much waits (code 6).
+            UserError: the disk has refused for so long that the buffer is full (exit code 6).
         """
         finite = {name: value for name, value in row.items() if math.isfinite(value)}
         row = finite | {"elapsed": time.perf_counter() - self._began}
-        self._metrics.add(json.dumps(row) + "\n")
+        self._metrics.append(json.dumps(row) + "\n")
         try:
-            if self._board is not None:
-                self._board.write(row)
+            if self._tensorboard is not None:
+                self._tensorboard.write(row)
         except OSError as e:
-            self._board = None
-            self._warn(f"TensorBoard gets no more of this run: {e.strerror or e}; metrics.jsonl does")
+            self._tensorboard = None
+            self._warn(f"TensorBoard logging stopped: {e.strerror or e}; metrics.jsonl continues")
 
     def log_sample(self, run: Trainer, watcher: Callback) -> None:
-        """Let the model continue the run's prompt, into samples.md; a failure is a warning, as training does not depend on it.
+        """Generate a continuation of the run's prompt and append it to samples.md; a failure is a warning.
 
-        Draws from a generator of its own, so the training itself stays the same.
+        Sampling uses a random generator of its own, so it does not change the training.
         """
-        compiled = "hidden" in vars(run.model)  # for whole rows; with a cache it would be compiled again for one length after another
+        # The compiled trunk is for whole rows; with a cache it would be recompiled for each length.
+        compiled = "hidden" in vars(run.model)
         try:
-            with warnings.catch_warnings(action="ignore", category=GenerationWarning):  # `choose_prompt` has reported it once
-                pieces = stream(run.model, run.tokenizer, run.prompt, max_new_tokens=180, temperature=0.8, seed=run.step)
+            with warnings.catch_warnings(action="ignore", category=GenerationWarning):  # reported by `choose_prompt`
+                chunks = stream(run.model, run.tokenizer, run.prompt, max_new_tokens=180, temperature=0.8, seed=run.step)
             with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
-                text = run.prompt + "".join(pieces)
+                text = run.prompt + "".join(chunks)
         except MemoryError:
             raise
         except Exception as e:
-            watcher.warn(f"no sample at step {run.step} ({describe_error(e, named=True)}); `llm-scratch generate {run.folder}` writes one")
+            watcher.warn(
+                f"no sample at step {run.step} ({describe_error(e, named=True)}); `llm-scratch generate {run.folder}` generates one"
+            )
             return
-        self._samples.add(f"\n## Step {run.step}, {run.tokens:,} tokens\n\n{text.strip()}\n")
+        self._samples.append(f"\n## Step {run.step}, {run.tokens:,} tokens\n\n{text.strip()}\n")
         watcher.sampled(run, text)
 
 
 class NullLogger(RunLogger):
-    """The papers of a process that does not write: none."""
+    """Log files of a rank that does not write: none."""
 
     def __init__(self) -> None:
         pass
@@ -247,17 +260,17 @@ class NullLogger(RunLogger):
         pass
 
     def truncate_to(self, step: int) -> None:
-        """Nothing was written."""
+        """Do nothing."""
 
     def flush(self) -> None:
-        """There is nothing to flush."""
+        """Do nothing."""
 
     def timing_fields(self, model: nn.Module, tokens: int, seconds: float) -> dict[str, float]:
-        """Nobody reads it."""
+        """No timing."""
         return {}
 
     def log_metrics(self, row: dict[str, float]) -> None:
-        """Nobody reads it."""
+        """Do nothing."""
 
     def log_sample(self, run: Trainer, watcher: Callback) -> None:
-        """The process that writes does."""
+        """Do nothing."""

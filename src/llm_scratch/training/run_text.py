@@ -1,7 +1,8 @@
-"""The text and tokenizer of a run that is resumed: the tokenizer of its checkpoint, and a text that has not changed.
+"""Tokenizer and text of a resumed run: use the checkpoint's tokenizer, and check that the text is unchanged.
 
-A tokenizer that is trained again on a changed text gives other ids, which mean nothing to the weights.
-So a checkpoint holds its tokenizer and a hash of the text, and both are used before anything is encoded.
+A tokenizer trained again on a changed text has other ids, which mean nothing to the weights. So a
+checkpoint stores its tokenizer and a hash of the text, and both are used before anything is
+encoded.
 Tests: tests/training/test_run_text.py.
 """
 
@@ -25,12 +26,12 @@ TENSOR_FILES = ("model.safetensors", "optim.safetensors")
 
 
 def prepare_for_run(config: RunConfig, folder: Path, tokenizer: Tokenizer | None = None) -> Corpus:
-    """The corpus of a run; if it has checkpoints, encoded with its own tokenizer, after a check of the text.
+    """The corpus of a run; if it has checkpoints, encoded with their tokenizer after a check of the text.
 
     Args:
         config: the run's settings.
         folder: the run directory, which may not exist yet.
-        tokenizer: the one to use; None: that of the run's newest checkpoint, or a new one.
+        tokenizer: to use (default: that of the run's latest checkpoint, or a new one).
     Raises:
         UserError: the text has changed since the last checkpoint (exit code 3); as `prepare`.
     """
@@ -38,17 +39,17 @@ def prepare_for_run(config: RunConfig, folder: Path, tokenizer: Tokenizer | None
 
 
 def tokenizer_of_run(config: RunConfig, folder: Path) -> Tokenizer | None:
-    """The tokenizer in a run's newest checkpoint; None for a new run, or where the text does not decide the tokenizer."""
+    """The tokenizer of a run's latest checkpoint; None for a new run, or if the text does not determine the tokenizer."""
     saved = newest_without_weights(folder)
     if saved is None or config.data.tokenizer == "gpt2" or config.data.source.startswith("shards:"):
         return None
-    with suppress(UserError):  # of a kind that was not registered to be read: it is made again from the same text
+    with suppress(UserError):  # a tokenizer class that is not registered: it is trained again from the same text
         return load_tokenizer(saved[0])
     return None
 
 
 def text_check(config: RunConfig, folder: Path) -> Callable[[TextFingerprint], None] | None:
-    """What `data.corpus.read_corpus` shall check the text with: that it is the one of the run's newest checkpoint, if there is one."""
+    """A check for `data.corpus.read_corpus` that the text is the one of the run's latest checkpoint; None if there is none."""
     saved = newest_without_weights(folder)
     if saved is None:
         return None
@@ -56,7 +57,7 @@ def text_check(config: RunConfig, folder: Path) -> Callable[[TextFingerprint], N
 
 
 def newest_without_weights(run: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The newest checkpoint of a run whose small files are undamaged, and its state; None if there is none."""
+    """The latest checkpoint of a run whose small files are valid, and its state; None if there is none."""
     for folder in list_checkpoints(run):
         if verify(folder, TENSOR_FILES) is None:
             return folder, json.loads((folder / "state.json").read_text(encoding="utf-8"))
@@ -64,12 +65,12 @@ def newest_without_weights(run: Path) -> tuple[Path, dict[str, Any]] | None:
 
 
 def check_text(run: Path, state: Mapping[str, Any], text: TextFingerprint | None, source: str) -> None:
-    """Refuse to resume a run on another text than it was trained on.
+    """Check that a run is resumed on the text that it was trained on.
 
     Args:
         run: the run directory.
-        state: of its checkpoint; an older version did not store the text's hash, and then nothing is compared.
-        text: what the source holds now; None if it is not known.
+        state: of its checkpoint; without a text hash (older versions) nothing is compared.
+        text: what the source has now; None if unknown.
         source: the name of the source.
     Raises:
         UserError: the text has changed (exit code 3).
@@ -83,16 +84,17 @@ def check_text(run: Path, state: Mapping[str, Any], text: TextFingerprint | None
 
 
 def text_change(stored: Mapping[str, Any] | None, text: TextFingerprint | None) -> str:
-    """What differs between the text that a run was trained on and `text`, in words; "" if nothing does or it is not known.
+    """How `text` differs from the text that a run was trained on; "" if it does not or this is unknown.
 
     Args:
         stored: the `text` of a checkpoint's state.
-        text: what the source holds now.
+        text: what the source has now.
     """
     if not stored or text is None or stored.get("sha256") == text.sha256:
         return ""
-    there, here = dict(stored), asdict(text)
+    there = dict(stored)
+    here = asdict(text)
     for name, unit in (("documents", "documents"), ("n_bytes", "bytes")):
         if there.get(name) != here[name]:
             return f"{there.get(name, 0):,} {unit} then, {here[name]:,} now"
-    return f"{here['n_bytes']:,} bytes then and now, but others"
+    return f"still {here['n_bytes']:,} bytes, but different ones"

@@ -1,10 +1,9 @@
-"""Whether a run may be resumed with other settings, and in words which one differs.
+"""Check whether a run may be resumed with other settings.
 
-Observation settings (how often to evaluate, save, log and sample, and the prompt of samples) and
+Settings that only observe (evaluation, save, log and sample intervals, the prompt of samples) and
 `machine` may always change. The number of steps or epochs may grow: the run is then extended, and
-its learning rate follows the schedule over the new total. Everything else decides what is learned
-and must stay.
-Tests: tests/training/test_same_run.py.
+its learning rate follows the schedule over the new total. All other settings affect what is
+learned and must stay.
 """
 
 from __future__ import annotations
@@ -22,27 +21,27 @@ def check_same_run(folder: Path, old: RunConfig, new: RunConfig) -> None:
     Args:
         folder: the run directory, for the error.
         old: the settings that it was trained with.
-        new: the settings that it shall be resumed with.
+        new: the settings to resume it with.
     Raises:
-        UserError: a setting that decides what is learned differs, or the run would get shorter
+        UserError: a setting that affects what is learned differs, or the run would get shorter
             (exit code 4).
     """
     same_length = replace(new, train=replace(new.train, steps=old.train.steps, epochs=old.train.epochs))
-    if found := difference(old, same_length):
+    if differs := difference(old, same_length):
         raise UserError(
-            f"{folder} holds a run with other settings ({found}); choose another --out, or --fresh --force, which deletes it",
+            f"{folder} has a run with other settings ({differs}); choose another --out, or --fresh --force, which deletes it",
             CHECKPOINT,
         )
     check_length(folder, old.train, new.train)
 
 
 def check_length(folder: Path, old: TrainConfig, new: TrainConfig) -> None:
-    """Check that a run does not get shorter, as far as the settings alone can tell.
+    """Check that a run does not get shorter, as far as the settings alone show.
 
-    Where one counts steps and the other epochs, only the text can tell (see `loop.train`).
+    Steps and epochs can only be compared with the text (see `loop.train`).
 
     Raises:
-        UserError: it would get shorter, or counts epochs and is given steps (exit code 4).
+        UserError: it would get shorter, or steps are set for a run of epochs (exit code 4).
     """
     if old.epochs is not None and old.epochs == new.epochs and old.steps != new.steps:
         raise UserError(
@@ -66,9 +65,9 @@ def shorter(folder: Path, before: str, now: str) -> str:
 
 
 def difference(old: RunConfig, new: RunConfig) -> str:
-    """The first setting that decides what is learned and differs, e.g. "train.lr is 0.02 there, 0.01 here"; "" for none."""
+    """The first setting that differs and affects what is learned, e.g. "train.lr is 0.02 there, 0.01 here"; "" if none does."""
     if old.start != new.start:
-        return f"it begins with {old.start or 'fresh weights'} there, with {new.start or 'fresh weights'} here"
+        return f"it starts from {old.start or 'random weights'} there, from {new.start or 'random weights'} here"
     there, here = resume_relevant(to_dict(old)), resume_relevant(to_dict(new))
     pairs = [(f"{part}.{key}", there[part][key], here[part][key]) for part in here if part != "start" for key in here[part]]
     return next((f"{name} is {a} there, {b} here" for name, a, b in pairs if a != b), "")

@@ -1,13 +1,15 @@
-"""What many GPUs need, on paper: bytes held, bytes passed on, seconds, and how soon something breaks.
+"""Estimate training on many GPUs: memory, communication, step time and failures.
 
-Every number is a product of a few others, and all of them stand here; docs/scale.md explains them and shows the tables.
+Every estimate is a product of a few constants, all defined here; docs/scale.md explains them and
+shows the tables.
 
     python benchmarks/scale.py
 
-Proof: tests/training/test_scale.py.
-Sources: activations, Korthikanti et al. 2022, https://arxiv.org/abs/2205.05198; sharding, Rajbhandari et al. 2020,
-https://arxiv.org/abs/1910.02054; the batch that still pays, Kaplan et al. 2020, https://arxiv.org/abs/2001.08361, section 5.1;
-how often GPUs fail, Llama 3, https://arxiv.org/abs/2407.21783, section 3.3.4; how often to save, Young 1974 (CACM 17, 9).
+Tests: tests/training/test_scale.py.
+Sources: activations, Korthikanti et al. 2022, https://arxiv.org/abs/2205.05198; sharding,
+Rajbhandari et al. 2020, https://arxiv.org/abs/1910.02054; critical batch size, Kaplan et al. 2020,
+https://arxiv.org/abs/2001.08361, section 5.1; GPU failure rate, Llama 3,
+https://arxiv.org/abs/2407.21783, section 3.3.4; checkpoint interval, Young 1974 (CACM 17, 9).
 """
 
 from __future__ import annotations
@@ -15,16 +17,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 WEIGHT = GRADIENT = 4  # bytes of a float32
-ADAMW = 8  # its two averages
-STATE = WEIGHT + ADAMW  # what a checkpoint holds
-ACTIVATIONS = 34  # bytes a token, a layer and a column of emb_dim, with 16-bit products and attention that keeps no scores
-BLOCK_INPUT = 4  # bytes of the same if blocks are recomputed: their input alone, float32
-BACKWARD = 2 / 3  # share of a step's work that lies on the way back, behind which gradients can travel
+ADAMW = 8  # its two moments
+STATE = WEIGHT + ADAMW  # what a checkpoint stores
+ACTIVATIONS = 34  # bytes per token, layer and column of emb_dim: 16-bit products, attention that stores no scores
+BLOCK_INPUT = 4  # the same with activation checkpointing: only the block's input, in float32
+BACKWARD = 2 / 3  # share of a step that is backward pass, which overlaps the communication of gradients
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A model and its batch. `tokens` are those of a whole step, over all GPUs."""
+    """A model and its batch. `tokens` are those of a step over all GPUs."""
 
     name: str
     params: float
@@ -37,61 +39,61 @@ class Shape:
 
 @dataclass(frozen=True)
 class Cluster:
-    """GPUs and what joins them. Rates are bytes a second for each GPU and direction."""
+    """GPUs and their network. Rates are bytes per second, per GPU and direction."""
 
     flops: float = 990e12
-    """16-bit products of an H100 or H200, FLOP/s"""
+    """of 16-bit products on an H100 or H200, FLOP/s"""
     used: float = 0.4
-    """share of it that training reaches"""
+    """MFU: the share of it that training reaches"""
     memory: float = 80e9
     node: int = 8
     """GPUs in one machine"""
     inside: float = 300e9
-    """between GPUs of a machine (NVLink), as reached"""
+    """bandwidth between GPUs of a machine (NVLink), as achieved"""
     between: float = 40e9
-    """between machines (400 Gbit/s a GPU), as reached"""
+    """bandwidth between machines (400 Gbit/s per GPU), as achieved"""
     disk: float = 2e9
-    """what process 0 writes and reads a checkpoint at"""
+    """rate at which rank 0 writes and reads a checkpoint"""
     hours: float = 50_000
-    """between two failures of one GPU, its share of network and machine included: 419 in 54 days on 16,384"""
+    """between failures of one GPU with its share of network and machine: 419 in 54 days on 16,384"""
     start: float = 120
-    """seconds from a failure until all processes stand again, without reading the checkpoint"""
+    """seconds from a failure until all processes run again, without reading the checkpoint"""
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What a step on so many GPUs takes. Bytes are those of one GPU, seconds those of a step where nothing else is said."""
+    """Costs of a step on `gpus` GPUs. Bytes are per GPU; times are seconds per step unless stated otherwise."""
 
     gpus: int
     rows: float
-    """of the batch, for each GPU"""
+    """of the batch, per GPU"""
     ddp: float
-    """bytes held if each holds the whole model"""
+    """bytes in memory if each GPU has the whole model"""
     fsdp: float
-    """bytes held if each holds a share"""
+    """bytes in memory if each GPU has a shard"""
     compute: float
     passed: float
-    """bytes that each sends in an all-reduce of the gradients"""
+    """bytes that each GPU sends in an all-reduce of the gradients"""
     all_reduce: float
     sharded: float
-    """seconds that FSDP's three passes take"""
+    """communication time of FSDP's three passes"""
     efficiency: float
-    """share of the time that is computing, with what travels behind the way back hidden"""
+    """share of the time that is computation, with communication overlapping the backward pass"""
     failure: float
-    """hours between two failures somewhere"""
+    """hours between failures of any GPU"""
     save_every: float
-    """seconds between two checkpoints that lose the least time"""
+    """seconds between checkpoints that lose the least time"""
     lost: float
-    """share of the time that goes into saving, and into doing again what a failure cost"""
+    """share of the time for saving, and for redoing what failures cost"""
 
 
 def critical_batch_size(loss: float) -> float:
-    """Tokens in a batch above which more of them no longer save steps one for one, at this loss in nats per token."""
+    """Critical batch size in tokens at a loss in nats per token: above it, larger batches save fewer steps."""
     return 2e8 / loss ** (1 / 0.21)
 
 
 def activations(shape: Shape, rows: float, recompute: bool = True) -> float:
-    """Bytes kept for the way back over so many rows at a time; logits are never all there (model/chunked_loss.py)."""
+    """Bytes of activations for `rows` rows; logits are computed in chunks (model/chunked_loss.py)."""
     tokens_layer = rows * shape.context * shape.width
     if recompute:
         return tokens_layer * (BLOCK_INPUT * shape.layers + ACTIVATIONS)
@@ -99,8 +101,9 @@ def activations(shape: Shape, rows: float, recompute: bool = True) -> float:
 
 
 def costs(shape: Shape, gpus: int, cluster: Cluster = Cluster()) -> Costs:  # noqa: B008  (it is frozen)
-    """The arithmetic of a step on so many GPUs; one row at a time goes through the model."""
-    rows, share = shape.tokens / shape.context / gpus, (gpus - 1) / gpus
+    """Costs of a step on `gpus` GPUs; one row at a time goes through the model."""
+    rows = shape.tokens / shape.context / gpus
+    share = (gpus - 1) / gpus
     held = shape.params * (WEIGHT + GRADIENT + ADAMW)
     block = shape.params / shape.layers * WEIGHT
     kept = activations(shape, min(1.0, rows))

@@ -1,8 +1,9 @@
-"""How the learning rate moves: up for a while, then down.
+"""Learning-rate schedules with warmup: constant, linear and cosine.
 
-Each schedule is a function of how much of the way after the warm-up is done, 0 to 1, giving 1 (the highest rate) to 0 (the lowest).
-Yours: write `f(done) -> float`, then `SCHEDULES["mine"] = f` and train with `--train.schedule mine`.
-Proof: tests/training/test_schedule.py.
+A schedule maps the progress after the warmup, 0 to 1, to a factor from 1 (the highest rate) to 0
+(the lowest). To add one, write `f(done) -> float`, then `SCHEDULES["mine"] = f` and train with
+`--train.schedule mine`.
+Tests: tests/training/test_schedule.py.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ def constant(done: float) -> float:
 
 
 def linear(done: float) -> float:
-    """Fall evenly."""
+    """Fall linearly."""
     return 1 - done
 
 
 def cosine(done: float) -> float:
-    """Fall like half a wave: slowly, fast, slowly. Source: Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983."""
+    """Fall like half a cosine wave. Source: Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983."""
     return 0.5 * (1 + math.cos(math.pi * done))
 
 
@@ -36,7 +37,7 @@ def learning_rate(step: int, total: int, cfg: TrainConfig) -> float:
     """The learning rate of one step, counted from 0.
 
     Raises:
-        UserError: no such schedule; names the nearest.
+        UserError: an unknown schedule; names the nearest.
     """
     if cfg.schedule not in SCHEDULES:
         raise unknown("schedule", cfg.schedule, SCHEDULES, extensible=True)

@@ -1,7 +1,8 @@
-"""Training as lesson 4 writes it: a loop that fits on one screen, on plain data loaders.
+"""The training loop of lesson 4: it fits on one screen and uses plain data loaders.
 
 `training/loop.py` does the same for real runs, with a schedule, clipping, checkpoints and resume.
-Proof: tests/training/test_simple.py and tests/notebooks/test_step4.py. Lesson: lessons/step4_pretraining.py.
+Tests: tests/training/test_simple.py and tests/notebooks/test_step4.py. Lesson:
+lessons/step4_pretraining.py.
 """
 
 from __future__ import annotations
@@ -31,20 +32,24 @@ def calc_loss_batch(input_batch: Tensor, target_batch: Tensor, model: nn.Module,
 
 @torch.no_grad()
 def calc_loss_loader(data_loader: Iterable[Batch], model: nn.Module, device: torch.device | str, num_batches: int | None = None) -> float:
-    """The mean loss over a loader, in nats per token, every token counting the same; nan when there is none.
+    """The mean loss over a loader, in nats per token, every token counting the same; nan for an empty loader.
 
-    The notebooks took the mean of the batches' means. That is the same number where all batches are of one size; a short last batch
-    had too much weight there, and has its share here. The model stays in the mode it is in.
+    The notebooks took the mean of the batches' means. The two agree if all batches have the same
+    size; a short last batch had too much weight there. The model stays in its mode.
 
     Args:
-        num_batches: look at so many batches only; None: all.
+        data_loader: (inputs, targets), each [B, T].
+        model: returns logits.
+        device: of the model.
+        num_batches: evaluate only this many; None: all.
     """
-    total, asked = 0.0, 0
+    total = 0.0
+    n_targets = 0
     for input_batch, target_batch in islice(data_loader, num_batches):
         targets = target_batch.to(device)
         total += next_token_loss(model(input_batch.to(device)), targets, "sum").item()
-        asked += int((targets != IGNORE).sum())
-    return total / asked if asked else math.nan
+        n_targets += int((targets != IGNORE).sum())
+    return total / n_targets if n_targets else math.nan
 
 
 def evaluate_model(
@@ -56,7 +61,7 @@ def evaluate_model(
 
 
 def generate_and_print_sample(model: nn.Module, tokenizer: Any, device: torch.device | str, start_context: str) -> None:
-    """Print how the model continues `start_context`: the best 50 tokens, on one line."""
+    """Print a greedy continuation of `start_context` by 50 tokens, on one line."""
     ids = text_to_token_ids(start_context, tokenizer).to(device)
     size = context_length(model) or 50 + ids.shape[1]
     print(token_ids_to_text(generate_text_simple(model, ids, 50, size), tokenizer).replace("\n", " "))
@@ -74,14 +79,21 @@ def train_model_simple(
     start_context: str,
     tokenizer: Any,
 ) -> tuple[list[float], list[float], list[int]]:
-    """Show the model the whole text `num_epochs` times, and let the optimizer mend it after each batch.
+    """Train for `num_epochs` epochs, and print losses and samples.
 
     Args:
-        eval_freq: steps between two looks at the losses, which are printed.
-        eval_iter: batches that a look takes from each loader; None: all.
-        start_context: what the model continues, printed after each epoch.
+        model: returns logits.
+        train_loader, val_loader: (inputs, targets), each [B, T].
+        optimizer: of the model's parameters.
+        device: of the model.
+        num_epochs: passes over the training data.
+        eval_freq: steps between two evaluations.
+        eval_iter: batches of each loader for an evaluation; None: all.
+        start_context: prompt of the sample after each epoch.
+        tokenizer: of the model.
     Returns:
-        (train_losses, val_losses, track_tokens_seen): nats per token at each look, and how many tokens it had been shown by then.
+        (train_losses, val_losses, track_tokens_seen): nats per token at each evaluation, and the
+        tokens trained on by then.
     """
     train_losses: list[float] = []
     val_losses: list[float] = []
@@ -113,10 +125,10 @@ def plot_losses(
     *,
     path: str | Path = "loss-plot.pdf",
 ) -> Figure:
-    """Draw both losses over epochs, with a second axis for the tokens seen, and save the picture as `path`.
+    """Plot both losses over epochs, with a second axis for the tokens seen, and save the figure as `path`.
 
     Raises:
-        ValueError: the four are not of one length.
+        ValueError: the four sequences differ in length.
     """
     names = "epoch", "tokens", "train_loss", "val_loss"
     points = zip((float(epoch) for epoch in epochs_seen), tokens_seen, train_losses, val_losses, strict=True)

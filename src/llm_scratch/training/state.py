@@ -1,6 +1,6 @@
-"""Everything that the next step depends on, as tensors with names and plain numbers: nothing is pickled.
+"""Save and restore what the next step depends on: optimizer state, random state, numerics. Nothing is pickled.
 
-Proof: tests/training/test_loop.py (a run that was stopped and resumed ends with the same bits as one that was not).
+Tests: tests/training/test_loop.py (a resumed run ends with the same bits as an uninterrupted one).
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from llm_scratch.training.model_with_loss import ModelWithLoss
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's memory under names such as `tok_emb.weight/exp_avg`."""
+    """The optimizer state under names such as `tok_emb.weight/exp_avg`."""
     names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
     return {f"{names[p]}/{key}": value for p, slots in optimizer.state.items() for key, value in slots.items()}
 
 
 def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` gave."""
+    """Restore what `optimizer_tensors` returned."""
     params = dict(model.named_parameters())
     for full, value in tensors.items():
         name, key = full.rsplit("/", 1)
@@ -32,25 +32,25 @@ def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensor
 
 
 def seed_everything(seed: int) -> None:
-    """Begin the random numbers of torch, Python and numpy anew, the same ones for the same seed."""
+    """Seed the random generators of torch, Python and numpy."""
     torch.manual_seed(seed)
     random.seed(seed)
     np.random.seed(seed % 2**32)
 
 
 def rng_state() -> dict[str, Any]:
-    """Where the random generators of torch, Python and numpy stand, as JSON.
+    """The states of the random generators of torch, Python and numpy, as JSON.
 
-    Dropout is the only user of ours, the data order needs none; the other two are for parts that somebody adds.
+    Only dropout uses one here; the data order needs none. The others are for user extensions.
     """
     _, words, gauss = random.getstate()
-    name, key, place, has_gauss, cached = np.random.get_state()
+    name, key, position, has_gauss, cached = np.random.get_state()
     states: dict[str, Any] = {
         "cpu": torch.get_rng_state().numpy().tobytes().hex(),
         "python": {"words": np.array(words, dtype=np.uint32).tobytes().hex(), "gauss": gauss},
-        "numpy": {"words": np.asarray(key).tobytes().hex(), "place": place, "has_gauss": has_gauss, "gauss": cached},
+        "numpy": {"words": np.asarray(key).tobytes().hex(), "place": position, "has_gauss": has_gauss, "gauss": cached},
     }
-    if torch.cuda.is_initialized():  # asking would initialize it, and take half a gigabyte of GPU memory for a run on the CPU
+    if torch.cuda.is_initialized():  # a query would initialize it: half a gigabyte of GPU memory for a CPU run
         states["cuda"] = torch.cuda.get_rng_state().numpy().tobytes().hex()
     if torch.backends.mps.is_available():
         states["mps"] = torch.mps.get_rng_state().numpy().tobytes().hex()
@@ -58,7 +58,7 @@ def rng_state() -> dict[str, Any]:
 
 
 def restore_random(states: dict[str, Any]) -> None:
-    """Put the generators back to where `random_state` saw them; one that it did not tell of stays."""
+    """Restore the random generators from `rng_state`; generators that are missing there keep their state."""
     torch.set_rng_state(_as_tensor(states["cpu"]))
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(_as_tensor(states["cuda"]))
@@ -67,24 +67,24 @@ def restore_random(states: dict[str, Any]) -> None:
     if "python" in states:
         random.setstate((3, tuple(_words(states["python"]).tolist()), states["python"]["gauss"]))
     if "numpy" in states:
-        said = states["numpy"]
-        np.random.set_state(("MT19937", _words(said), said["place"], said["has_gauss"], said["gauss"]))
+        stored = states["numpy"]
+        np.random.set_state(("MT19937", _words(stored), stored["place"], stored["has_gauss"], stored["gauss"]))
 
 
-def numerics(trainee: ModelWithLoss, device: torch.device) -> dict[str, Any]:
-    """What decides how a run's sums and products round, as JSON: stored with it and compared when it resumes."""
-    rounding = rounding_fingerprint(device, trainee.matmul_backend)
+def numerics(model_with_loss: ModelWithLoss, device: torch.device) -> dict[str, Any]:
+    """What determines the rounding of a run, as JSON: stored in checkpoints and compared on resume."""
+    rounding = rounding_fingerprint(device, model_with_loss.matmul_backend)
     here: dict[str, Any] = {"torch": torch.__version__, "device": device.type, "rounding": rounding}
     if device.type == "cpu":
         here["threads"] = torch.get_num_threads()
-    return here | trainee.choices()
+    return here | model_with_loss.choices()
 
 
 def environment_diff(stored: dict[str, Any], here: dict[str, Any]) -> str:
-    """In words, what rounds otherwise here than where a checkpoint was written; "" if nothing does that is known.
+    """How the numerics here differ from those of a checkpoint, in words; "" if no difference is known.
 
     Args:
-        stored: the checkpoint's state; values that an older version did not store are not compared.
+        stored: the checkpoint's state; values that older versions did not store are not compared.
         here: as `numerics` returns it.
     """
     elsewhere = stored.get("device", here.get("device")) != here.get("device")
@@ -95,10 +95,10 @@ def environment_diff(stored: dict[str, Any], here: dict[str, Any]) -> str:
         if name in here and stored.get(name, here[name]) != here[name]
     ]
     if not changed and stored.get("rounding", here.get("rounding")) != here.get("rounding"):
-        changed = ["this processor rounds differently from the one of the checkpoint"]
+        changed = ["this processor rounds differently from that of the checkpoint"]
     if not changed:
         return ""
-    return f"{', '.join(changed)}: sums may round otherwise, so the last bits may differ from now on"
+    return f"{', '.join(changed)}: sums may round differently, so the last bits may differ from now on"
 
 
 def _in_words(value: Any) -> str:
@@ -109,12 +109,12 @@ def _as_tensor(digits: str) -> Tensor:
     return torch.frombuffer(bytearray.fromhex(digits), dtype=torch.uint8)
 
 
-def _words(said: dict[str, Any]) -> np.ndarray:
-    return np.frombuffer(bytes.fromhex(said["words"]), dtype=np.uint32)
+def _words(stored: dict[str, Any]) -> np.ndarray:
+    return np.frombuffer(bytes.fromhex(stored["words"]), dtype=np.uint32)
 
 
 def unique_state_dict(model: nn.Module) -> dict[str, Tensor]:
-    """The model's weights by name, a shared one (a tied head) once, as safetensors wants them."""
+    """The model's weights by name, shared weights (a tied head) only once, as safetensors requires."""
     seen: set[int] = set()
     weights = {}
     for name, tensor in model.state_dict(keep_vars=True).items():

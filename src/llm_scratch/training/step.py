@@ -1,6 +1,7 @@
-"""One training step: how wrong, in which direction, move. And the same question without moving: `mean_loss`.
+"""One training step: forward pass, backward pass, optimizer step. And the loss without training: `mean_loss`.
 
-Proof: tests/training/test_step.py (micro-batches = one batch, processes = one process). Lesson: lessons/step4_pretraining.py.
+Tests: tests/training/test_step.py (micro-batches = one batch, processes = one process).
+Lesson: lessons/step4_pretraining.py.
 """
 
 from __future__ import annotations
@@ -23,74 +24,86 @@ SINGLE_PROCESS = Distributed()
 
 
 class StepResult(NamedTuple):
-    """What a step measured, over all processes; tensors, so that nobody has to wait for the device before the next step is under way."""
+    """Results of a step over all processes, as tensors, so that the next step can be enqueued first."""
 
     loss: Tensor
     """nats per token"""
     norm: Tensor
-    """length of the gradient before clipping"""
+    """gradient norm before clipping"""
     tokens: Tensor
-    """targets that were asked of a process, on average"""
+    """targets per process, on average"""
     good: Tensor
-    """whether the weights moved"""
+    """whether the weights changed"""
 
 
 def train_step(
-    trainee: nn.Module,
+    model_with_loss: nn.Module,
     optimizer: torch.optim.Optimizer,
     batches: list[tuple[Tensor, Tensor]],
     max_norm: float | None,
     guard: SpikeDetector | None = None,
     team: Distributed = SINGLE_PROCESS,
 ) -> StepResult:
-    """One optimizer step over micro-batches, weighted by their tokens, so that N of them equal one large batch exactly.
+    """One optimizer step over micro-batches, weighted by their tokens: N of them equal one large batch.
 
-    The micro-batches of all processes are one batch too: each divides by the mean of what they were asked, and gradients are averaged.
+    So do the micro-batches of all processes: each process divides by the mean number of targets,
+    and gradients are averaged.
 
     Args:
-        trainee: `(inputs, targets) -> summed loss`, as `trainee.Trainee` makes it of a model.
+        model_with_loss: `(inputs, targets) -> summed loss`, a `ModelWithLoss`, wrapped or not.
+        optimizer: of the model's parameters.
         batches: (inputs, targets) of this process, each [B, T].
-        max_norm: longest gradient; longer ones are scaled down to it. None: only measured.
-        guard: says whether the weights may move; by default they may if loss and gradient are numbers.
+        max_norm: largest gradient norm; larger gradients are scaled down to it. None: no clipping.
+        guard: decides whether the step is applied (default: if loss and gradient are finite).
         team: the processes that share the step.
     """
-    asked = team.all_reduce_mean(torch.stack([(targets != IGNORE).sum() for _, targets in batches]).sum())
-    total = torch.zeros((), device=asked.device)
+    n_targets = team.all_reduce_mean(torch.stack([(targets != IGNORE).sum() for _, targets in batches]).sum())
+    total = torch.zeros((), device=n_targets.device)
     optimizer.zero_grad(set_to_none=True)
     for number, (inputs, targets) in enumerate(batches, 1):
-        with gradient_sync(trainee, number == len(batches), team):
-            loss = trainee(inputs, targets) / asked
+        with gradient_sync(model_with_loss, number == len(batches), team):
+            loss = model_with_loss(inputs, targets) / n_targets
             loss.backward()
         total += loss.detach()
-    norm = full_tensor(nn.utils.clip_grad_norm_(trainee.parameters(), math.inf if max_norm is None else max_norm))
-    loss, norm = team.all_reduce_mean(total), team.all_reduce_mean(norm)
+    norm = full_tensor(nn.utils.clip_grad_norm_(model_with_loss.parameters(), math.inf if max_norm is None else max_norm))
+    loss = team.all_reduce_mean(total)
+    norm = team.all_reduce_mean(norm)
     good = guard.accept(loss, norm) if guard else is_finite(loss, norm)
     step_if(good, optimizer)
-    return StepResult(loss, norm, asked, good)
+    return StepResult(loss, norm, n_targets, good)
 
 
 @torch.no_grad()
-def mean_loss(trainee: nn.Module, loader: TokenLoader, batches: int | None, parts: int = 1, team: Distributed = SINGLE_PROCESS) -> float:
-    """Nats per token over `batches` of a loader, spread over one pass (None: all), every token counting the same, dropout off.
+def mean_loss(
+    model_with_loss: nn.Module,
+    loader: TokenLoader,
+    batches: int | None,
+    parts: int = 1,
+    team: Distributed = SINGLE_PROCESS,
+) -> float:
+    """Mean loss in nats per token over a data loader, without dropout; every token has the same weight.
 
     Args:
+        model_with_loss: `(inputs, targets) -> summed loss`.
+        loader: of the text.
+        batches: how many, spread evenly over one epoch; None: all.
         parts: micro-batches that each process makes of its rows, to fit the memory.
-        team: the processes that share the rows; computes on the team's device.
+        team: the processes that share the rows.
     """
     total = torch.zeros(2, device=team.device)  # nats, tokens
     n = len(loader) if batches is None else min(batches, len(loader))
-    with eval_mode(trainee):
+    with eval_mode(model_with_loss):
         for step in (i * len(loader) // n for i in range(n)):
             inputs, targets = (t.to(team.device) for t in _pad_to_multiple(loader.batch(step), team.size * parts))
             mine = slice(team.rank * parts, (team.rank + 1) * parts)
             for part in zip(inputs.chunk(team.size * parts)[mine], targets.chunk(team.size * parts)[mine]):
-                total += torch.stack([trainee(*part), (part[1] != IGNORE).sum()])
-    nats, asked = team.all_reduce_mean(total).tolist()
-    return nats / asked
+                total += torch.stack([model_with_loss(*part), (part[1] != IGNORE).sum()])
+    nats, n_targets = team.all_reduce_mean(total).tolist()
+    return nats / n_targets
 
 
 def _pad_to_multiple(batch: tuple[Tensor, Tensor], pieces: int) -> tuple[Tensor, Tensor]:
-    """The batch with rows added that ask nothing, until it can be cut into equal pieces: processes must all have as much to do."""
+    """Pad a batch with ignored rows until it divides evenly: all processes need the same amount of work."""
     inputs, targets = batch
     missing = -len(inputs) % pieces
     return F.pad(inputs, (0, 0, 0, missing)), F.pad(targets, (0, 0, 0, missing), value=IGNORE)

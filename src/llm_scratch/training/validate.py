@@ -1,6 +1,6 @@
-"""Whether a run's settings can be trained with, before any text is read: names in tables, and settings that exclude each other.
+"""Check a run's settings before any text is read: registered names, and settings that exclude each other.
 
-`train` and `train --print-config` both call `validate`, so that one refuses what the other refuses.
+`train` and `train --print-config` both call `validate`, so they reject the same settings.
 Tests: tests/training/test_validate.py.
 """
 
@@ -25,40 +25,45 @@ from llm_scratch.training.schedule import SCHEDULES
 
 
 def validate(config: RunConfig, run: Path | None = None) -> None:
-    """See that a run's settings name things that exist and go together. The text itself is not read.
+    """Check that a run's settings name things that exist and fit together. The text is not read.
 
     Args:
         config: the settings.
-        run: its directory; a run under way has its tokenizer there, and needs the file no more that it came from.
+        run: its directory; a run with checkpoints has its tokenizer there and no longer needs the
+            file that it came from.
     Raises:
-        UserError: a name that is in no table (names the nearest); a model that cannot be built or trained; a file that is not there.
+        UserError: an unregistered name (with the nearest one); a model that cannot be built or
+            trained; a missing file.
     """
-    under_way = run is not None and any((run / "ckpt").glob("step-*/manifest.json"))
-    _validate_data(config, under_way)
+    has_checkpoint = run is not None and any((run / "ckpt").glob("step-*/manifest.json"))
+    _validate_data(config, has_checkpoint)
     validate_training(config)
     with torch.device("meta"):
         build(config.model)
 
 
 def validate_training(config: RunConfig) -> None:
-    """The part of `validate` that concerns model and training and not the text.
+    """Check the settings of model and training, not of the text.
 
     Raises:
-        UserError: an unknown architecture, optimizer or schedule; a quantized model; settings that the optimizer refuses.
+        UserError: an unknown architecture, optimizer or schedule; a quantized model; settings that
+            the optimizer rejects.
     """
-    _known("architecture", config.model.architecture, MODELS)
-    _known("optimizer", config.train.optimizer, OPTIMIZERS)
-    _known("schedule", config.train.schedule, SCHEDULES)
+    _check_registered("architecture", config.model.architecture, MODELS)
+    _check_registered("optimizer", config.train.optimizer, OPTIMIZERS)
+    _check_registered("schedule", config.train.schedule, SCHEDULES)
     if config.model.bits != 32:
-        raise UserError(f"a model of {config.model.bits} bits cannot learn; train with model.bits=32, then `llm-scratch quantize`")
+        raise UserError(
+            f"model.bits={config.model.bits}: quantized models cannot be trained; train with model.bits=32, then run `llm-scratch quantize`"
+        )
     OPTIMIZERS[config.train.optimizer](nn.Linear(1, 1), config.train)
 
 
-def _validate_data(config: RunConfig, under_way: bool) -> None:
-    """A source that exists, without reading it, and a tokenizer that goes with it."""
+def _validate_data(config: RunConfig, has_checkpoint: bool) -> None:
+    """Check that the source exists, without reading it, and the tokenizer."""
     source, _, argument = config.data.source.partition(":")
-    _known("source", source, SOURCES)
-    if not under_way:
+    _check_registered("source", source, SOURCES)
+    if not has_checkpoint:
         _validate_tokenizer(config)
     if source == "file":
         missing = next((path for path in expand_pattern(argument) if not path.exists()), None)
@@ -71,7 +76,7 @@ def _validate_data(config: RunConfig, under_way: bool) -> None:
 
 
 def _validate_tokenizer(config: RunConfig) -> None:
-    """A tokenizer's name, or the file that it names and how many tokens that has."""
+    """Check that a tokenizer is registered, or a file whose vocabulary fits the model."""
     name = config.data.tokenizer
     if name in TOKENIZERS:
         return
@@ -85,6 +90,6 @@ def _validate_tokenizer(config: RunConfig) -> None:
         )
 
 
-def _known(kind: str, name: str, table: Collection[str]) -> None:
+def _check_registered(kind: str, name: str, table: Collection[str]) -> None:
     if name not in table:
         raise unknown(kind, name, table, extensible=True)

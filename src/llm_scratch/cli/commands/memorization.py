@@ -98,7 +98,7 @@ class Memorization(ReportCommand):
         index, n_vocab = SuffixIndex(corpus.train), corpus.tokenizer.n_vocab
         drawn: dict[str, list[Any]] = {}
         for name, ids in (("held-out", corpus.val), ("training", corpus.train)):
-            drawn[name] = sample_passages(ids, self.samples, k + self.max_tokens, start_id, self.seed, least=k + self.window)
+            drawn[name] = sample_passages(ids, self.samples, k + self.max_tokens, start_id, self.seed, min_tokens=k + self.window)
         rows: list[tuple[str, Sequence[Any]]] = [
             (f"after {name} text", continuations(model, [p[:k] for p in found], self.max_tokens, self.temperature, self.seed, n_vocab))
             for name, found in drawn.items()
