@@ -32,10 +32,10 @@ def test_an_end_of_text_before_each_document():
     eot = tokenizer.eot_token
     assert found.ids.tolist() == [eot, 0, 1, eot, 3, eot, 1]
     assert found.ids.dtype == np.uint16
-    assert found.held == ShardProgress(1, 0, documents=3, empty=1, text_bytes=5, source_bytes=12)
+    assert found.progress == ShardProgress(1, 0, documents=3, empty=1, text_bytes=5, source_bytes=12)
     assert not found.last
     last = encode(END, tokenizer, "uint16")
-    assert (last.ids.tolist(), last.held, last.last) == ([eot], ShardProgress(1), True)
+    assert (last.ids.tolist(), last.progress, last.last) == ([eot], ShardProgress(1), True)
 
 
 def test_special_text_stays_text():
@@ -51,7 +51,7 @@ def test_several_processes_give_what_one_gives(folder):
     assert len(one) == len(three) == 21
     for a, b in zip(one, three):
         assert np.array_equal(a.ids, b.ids)
-        assert (a.held, a.last) == (b.held, b.last)
+        assert (a.progress, a.last) == (b.progress, b.last)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -234,14 +234,14 @@ def test_ctrl_c_says_what_is_kept(small, stories, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(UserError, match=r"stopped; 2,000 tokens are kept in .*; the same command goes on from there") as error:
-        make_shards(stories, tmp_path / "out", "chars", shard_tokens=1000, watch=stop)
+        make_shards(stories, tmp_path / "out", "chars", shard_tokens=1000, on_progress=stop)
     assert error.value.code == INTERRUPTED
     assert not list((tmp_path / "out").glob(".*"))
 
 
 def test_progress_counts_the_bytes_of_the_source(small, stories, tmp_path):
     seen = []
-    index = make_shards(stories, tmp_path / "out", "chars", shard_tokens=1000, watch=lambda done, tokens: seen.append((done, tokens)))
+    index = make_shards(stories, tmp_path / "out", "chars", shard_tokens=1000, on_progress=lambda done, tokens: seen.append((done, tokens)))
     assert [done.source_bytes for done, _ in seen] == sorted({done.source_bytes for done, _ in seen})
     assert seen[-1][0].source_bytes == open_source(stories).size
     assert seen[-1][1] == index.tokens - 1

@@ -3,7 +3,7 @@
 The textbook (`crc32c_by_bits`) goes bit by bit, too slow for half a gigabyte. But what a word does to the checksum depends only on the
 word and on how many words follow it. So data is folded: its first half, moved past the second by a table, is xor-ed onto it, again and
 again until one word is left. Each fold is a few numpy operations on the whole half.
-Proof: tests/interop/test_crc32c.py. Source: RFC 3720, section 12.1 and appendix B.4, https://www.rfc-editor.org/rfc/rfc3720.
+Tests: tests/interop/test_crc32c.py. Source: RFC 3720, section 12.1 and appendix B.4, https://www.rfc-editor.org/rfc/rfc3720.
 """
 
 from __future__ import annotations

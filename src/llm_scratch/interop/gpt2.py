@@ -2,7 +2,7 @@
 
 A folder of OpenAI's release that is here is taken. Else `gpt2` is one file of Hugging Face's, pinned by its sha256, and the three larger
 ones, of which nobody has told us a hash, are OpenAI's release, whose tensors carry checksums.
-Proof: tests/interop/test_gpt2.py.
+Tests: tests/interop/test_gpt2.py.
 """
 
 from __future__ import annotations

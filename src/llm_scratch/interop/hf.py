@@ -3,7 +3,7 @@
 A folder holds config.json (what kind, which shape), the weights in model.safetensors or in several files with an index
 (interop/safetensors.py), and tokenizer.json, or vocab.json and merges.txt. Of the many kinds of models, those that compute what ours do
 are read; any other is refused with the setting that is to blame. No code that lies in a folder is ever run.
-Proof: tests/interop/test_hf.py (folders that transformers wrote; equal logits, bit-equal tensors, equal ids, both ways).
+Tests: tests/interop/test_hf.py (folders that transformers wrote; equal logits, bit-equal tensors, equal ids, both ways).
 Source: https://huggingface.co/docs/transformers, GPT2Config; their GPT-2 is OpenAI's, under its names.
 """
 

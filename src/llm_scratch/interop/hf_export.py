@@ -1,7 +1,7 @@
 """Our model as a folder that transformers reads: written beside its place, reloaded by transformers, compared, and only then put there.
 
 What GPT2LMHeadModel has and we have not (a bias of query, key and value) is written as 0; what it cannot be is refused with the reason.
-Proof: tests/interop/test_hf_export.py, tests/reliability/test_f10_round_trip.py (bit-equal tensors, logits within 1e-5, equal ids).
+Tests: tests/interop/test_hf_export.py, tests/reliability/test_f10_round_trip.py (bit-equal tensors, logits within 1e-5, equal ids).
 """
 
 from __future__ import annotations

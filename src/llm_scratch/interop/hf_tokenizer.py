@@ -2,7 +2,7 @@
 
 Byte-pair tokenizers have the same tokenizer.json here and there, and characters have one in `tokenizers.char_files`. Words cannot be
 written: the `tokenizers` library joins them with other spaces.
-Proof: tests/interop/test_hf_export.py (equal ids and equal texts, both ways).
+Tests: tests/interop/test_hf_export.py (equal ids and equal texts, both ways).
 Source: https://huggingface.co/docs/tokenizers; the fields of tokenizer_config.json are transformers' PreTrainedTokenizerFast's.
 """
 

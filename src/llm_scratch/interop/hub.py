@@ -2,7 +2,7 @@
 
 The hub's client does the work and knows how to resume; only files of the names that we ask for are got, never what a listing says.
 HF_HUB_OFFLINE and LLM_SCRATCH_OFFLINE keep it from the network; HF_ENDPOINT is the address of another hub, such as a mirror of it.
-Proof: tests/interop/test_hub.py.
+Tests: tests/interop/test_hub.py.
 """
 
 from __future__ import annotations

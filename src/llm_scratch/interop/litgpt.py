@@ -2,7 +2,7 @@
 
 Ours is one of the models that it can be; any setting that asks for another is named. litgpt tells places in a text by turning queries and
 keys ("rotary"), never by a table: a model that turns nothing (rotary_percentage 0) is ours with a table of zeros, one that turns is not.
-Proof: tests/interop/test_import.py (logits equal to those of litgpt's formula).
+Tests: tests/interop/test_import.py (logits equal to those of litgpt's formula).
 Source: https://github.com/Lightning-AI/litgpt, litgpt/config.py and litgpt/model.py.
 """
 

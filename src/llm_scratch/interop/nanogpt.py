@@ -1,7 +1,7 @@
 """nanoGPT's ckpt.pt: GPT-2's names, matrices as PyTorch has them, the exact GELU, and biases only if its settings say so.
 
 Its optimizer's memory is left behind: its groups are in an order that the file does not tell.
-Proof: tests/interop/test_import.py (logits equal to those of nanoGPT's formula).
+Tests: tests/interop/test_import.py (logits equal to those of nanoGPT's formula).
 Source: https://github.com/karpathy/nanoGPT, model.py and train.py.
 """
 

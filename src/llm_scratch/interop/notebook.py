@@ -2,7 +2,7 @@
 
 Names and matrices are ours, and the masks that they hold too are dropped. AdamW numbers its memory in the order in which the parameters
 were made, which is ours (contract), so training can go on from it.
-Proof: tests/interop/test_notebook.py, tests/test_loading.py.
+Tests: tests/interop/test_notebook.py, tests/test_loading.py.
 """
 
 from __future__ import annotations

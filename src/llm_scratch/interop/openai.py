@@ -6,7 +6,7 @@
 
 The release keeps a matrix as [in, out], we and PyTorch as [out, in]; it has one matrix for query, key and value, we have three; its head
 is the token embedding. The map of names is interop/gpt2_weight_map.py.
-Proof: tests/interop/test_openai.py (every parameter, and logits equal to transformers'). The file format: interop/tensorflow.py.
+Tests: tests/interop/test_openai.py (every parameter, and logits equal to transformers'). The file format: interop/tensorflow.py.
 Source: https://github.com/openai/gpt-2 (src/model.py).
 """
 

@@ -1,7 +1,7 @@
 """A GPT of ours in the five files of OpenAI's GPT-2 release: the way back of interop/openai.py.
 
 What the release has and the model has not, a bias of query, key and value, is written as 0; what it cannot be is refused.
-Proof: tests/interop/test_openai_export.py (read back with equal tensors, byte for byte as TensorFlow writes them).
+Tests: tests/interop/test_openai_export.py (read back with equal tensors, byte for byte as TensorFlow writes them).
 """
 
 from __future__ import annotations

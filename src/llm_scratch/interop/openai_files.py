@@ -3,7 +3,7 @@
 OpenAI publishes no hashes of these files. Those that others have published are in `download.FILES`; of the rest the size that the server
 announces is checked, then, when the weights are read, the CRC-32C that TensorFlow kept of every tensor; the vocabulary is checked as it
 is read. LLM_SCRATCH_MIRROR and LLM_SCRATCH_OFFLINE hold here too.
-Proof: tests/interop/test_openai_files.py, against a server that fails.
+Tests: tests/interop/test_openai_files.py, against a server that fails.
 Source: https://github.com/openai/gpt-2 (download_model.py).
 """
 

@@ -3,7 +3,7 @@
 A file is: the length of its header (8 bytes), the header (JSON: name -> type, shape, first and last byte), the numbers. Nothing in it
 can be run. The header is a stranger's all the same, so before anything is believed or given memory it is held to the file: every
 tensor lies behind the one before, without overlap or hole, and is as long as its shape says.
-Proof: tests/interop/test_safetensors.py (equal to the safetensors library, on whole files and on broken ones), tests/reliability/.
+Tests: tests/interop/test_safetensors.py (equal to the safetensors library, on whole files and on broken ones), tests/reliability/.
 Source: https://github.com/huggingface/safetensors, README, "Format".
 """
 

@@ -9,7 +9,7 @@ The table is LevelDB's: blocks of rows, then a block that says where these block
 is. A row's key is kept as "the first n letters of the last key, and then ...". A row's value is a Protocol Buffers message: numbered
 fields, small numbers in few bytes. The file is taken for hostile: each length is held to what is there before it is believed, and each
 block and tensor to its checksum.
-Proof: tests/interop/test_tensorflow.py (equal, bit for bit, to what TensorFlow wrote; broken in every byte, each gives one clear error).
+Tests: tests/interop/test_tensorflow.py (equal, bit for bit, to what TensorFlow wrote; broken in every byte, each gives one clear error).
 Source: LevelDB, https://github.com/google/leveldb/blob/main/doc/table_format.md; TensorFlow, core/protobuf/tensor_bundle.proto;
 Protocol Buffers, https://protobuf.dev/programming-guides/encoding/.
 """

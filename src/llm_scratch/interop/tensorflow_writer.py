@@ -1,7 +1,7 @@
 """TensorFlow's checkpoint format, written: the way back of interop/tensorflow.py, which explains the format.
 
 `write` is all that a checkpoint needs. The smaller pieces are public because tests build from them what TensorFlow would never write.
-Proof: tests/interop/test_openai_export.py (byte for byte what TensorFlow wrote).
+Tests: tests/interop/test_openai_export.py (byte for byte what TensorFlow wrote).
 """
 
 from __future__ import annotations

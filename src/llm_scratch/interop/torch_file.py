@@ -2,7 +2,7 @@
 
 torch's weights-only reader knows the few calls that tensors need and refuses every other; there is no second try without it. Before it,
 a zip that unpacks to more than it is long is refused, and after it, a tensor that claims more numbers than it brings.
-Proof: tests/interop/test_torch_file.py, tests/reliability/test_f01_pickles.py and test_f05_bombs.py.
+Tests: tests/interop/test_torch_file.py, tests/reliability/test_f01_pickles.py and test_f05_bombs.py.
 Source: https://docs.python.org/3/library/pickle.html, the warning at the top; https://docs.pytorch.org/docs/stable/notes/serialization.html.
 """
 

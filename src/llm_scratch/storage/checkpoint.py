@@ -4,7 +4,7 @@ A checkpoint is a folder `RUN/ckpt/step-00001000/` with weights and optimizer as
 the tokenizer, and `manifest.json` with the size and sha256 of each. It is written under another name, flushed to the disk,
 and renamed; the text files `latest` and `best` then name it, and only then older ones go. Loading checks the manifest; what
 fails moves to `quarantine/` and the next older one is taken.
-Proof: tests/storage/test_checkpoint.py, tests/reliability/ (every moment at which the power can go, every file that can be damaged).
+Tests: tests/storage/test_checkpoint.py, tests/reliability/ (every moment at which the power can go, every file that can be damaged).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ in a hidden `.part` file, is continued after a break, and gets its name only whe
     LLM_SCRATCH_OFFLINE   1: never ask the network (so does HF_HUB_OFFLINE=1)
 
 Every row of `FILES` has a sha256. How one answer is asked for: web.py.
-Proof: tests/storage/test_download.py, against a server that fails in every way we know.
+Tests: tests/storage/test_download.py, against a server that fails in every way we know.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Everything that a run must not lose goes through `disk`, so that a test can put another one in its place: one that keeps a
 record of every operation, or one that is full.
-Proof: tests/storage/test_files.py.
+Tests: tests/storage/test_files.py.
 """
 
 from __future__ import annotations

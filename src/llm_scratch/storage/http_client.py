@@ -2,7 +2,7 @@
 
 Only http and https are spoken, https never goes on as http, and machines of the own network segment are not asked: 169.254.169.254
 hands a cloud machine's secrets to whoever asks from inside.
-Proof: tests/storage/test_download.py.
+Tests: tests/storage/test_download.py.
 Source: RFC 9110, sections 13.1.5 (If-Range) and 14 (Range), https://www.rfc-editor.org/rfc/rfc9110.
 """
 

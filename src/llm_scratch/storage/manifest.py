@@ -1,7 +1,7 @@
 """The manifest of a checkpoint folder: size and sha256 of every file in it, and of the manifest itself.
 
 safetensors notices one flipped bit in a hundred, and no block of zeros at a file's end; the manifest notices all.
-Proof: tests/storage/test_checkpoint.py, tests/reliability/test_r03_damage.py.
+Tests: tests/storage/test_checkpoint.py, tests/reliability/test_r03_damage.py.
 """
 
 from __future__ import annotations

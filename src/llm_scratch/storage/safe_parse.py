@@ -2,7 +2,7 @@
 
 Refused: a name given twice, numbers that JSON does not have (NaN), nesting without end, YAML that makes objects or refers to itself
 (a few hundred bytes of it can stand for gigabytes), and files far larger than settings are.
-Proof: tests/storage/test_safe_parse.py.
+Tests: tests/storage/test_safe_parse.py.
 Source: RFC 8259, section 4, https://www.rfc-editor.org/rfc/rfc8259; YAML 1.2.2, section 3.2.1.3, https://yaml.org/spec/1.2.2.
 """
 

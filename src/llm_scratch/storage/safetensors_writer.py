@@ -2,7 +2,7 @@
 
 The format: the length of the header (8 bytes, little-endian), the header (JSON: name -> dtype, shape, place), then the numbers.
 Nothing in it can be run. Reading is the safetensors library's.
-Proof: tests/storage/test_safetensors_writer.py (byte for byte what the library writes).
+Tests: tests/storage/test_safetensors_writer.py (byte for byte what the library writes).
 Source: https://github.com/huggingface/safetensors, README.
 """
 

@@ -5,7 +5,7 @@
     bpe     byte-pair encoding learned from your text             bpe.py, bpe_train.py
     gpt2    GPT-2's, ready made                                   gpt2.py
 
-Proof: tests/tokenizers/test_table.py.
+Tests: tests/tokenizers/test_table.py.
 """
 
 from __future__ import annotations

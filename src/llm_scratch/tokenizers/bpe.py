@@ -5,7 +5,7 @@ the training text were made tokens of their own (`bpe_train.py`), the most frequ
 merges in the same order: that rule is `merging.merge_piece`. `encode_python` is the way from text to ids; it reaches what the rule gives
 by two shorter ways, `Vocabulary.longest_first` and, for long pieces, `merging.merge_long`, which tests hold to it.
 `encode` hands the same work to tiktoken's engine, which is written in Rust, and gives the same ids.
-Proof: tests/tokenizers/test_bpe.py. Lesson: lessons/step1_text.py.
+Tests: tests/tokenizers/test_bpe.py. Lesson: lessons/step1_text.py.
 Source: GPT-2 (Radford et al. 2019), section 2.2; Sennrich et al. 2016, https://arxiv.org/abs/1508.07909.
 """
 

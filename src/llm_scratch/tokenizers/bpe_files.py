@@ -3,7 +3,7 @@
 The `tokenizers` library and GPT-2 write a token's bytes as printable characters: "Ġ" is the space. A file from a stranger may be
 damaged or made to hurt; too large, in circles, or with doubles, it is refused with the place and the reason. In a
 `tokenizer.json` ids may have gaps, as those of tiktoken's cl100k_base and o200k_base do.
-Proof: tests/tokenizers/test_bpe_files.py.
+Tests: tests/tokenizers/test_bpe_files.py.
 Source: https://github.com/openai/gpt-2 (src/encoder.py, `bytes_to_unicode`); https://huggingface.co/docs/tokenizers.
 """
 

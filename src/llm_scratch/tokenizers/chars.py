@@ -2,7 +2,7 @@
 
 Every different character of the training text gets a number, `<|endoftext|>` the last one. A model of tiny Shakespeare
 then has 66 tokens to choose from, and must learn to spell.
-Proof: tests/tokenizers/test_chars.py.
+Tests: tests/tokenizers/test_chars.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """GPT-2's own tokenizer, as tiktoken gives it: 50,257 ids, learned by OpenAI from WebText.
 
 Its two vocabulary files are looked for on this machine and else downloaded once; the hash of each is checked.
-Proof: tests/tokenizers/test_gpt2.py.
+Tests: tests/tokenizers/test_gpt2.py.
 """
 
 from __future__ import annotations

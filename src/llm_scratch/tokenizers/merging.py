@@ -3,7 +3,7 @@
 In a piece of text each byte is a token, numbered as in GPT-2 (`BYTES`); merge number i makes token 256 + i. A *word* here is the
 string of `chr(number)` of its tokens, and a *pair* is two such characters. Read `merge_piece`: it is the rule of byte-pair
 encoding in two lines. `merge_long` gives the same result for very long words. `Chain` is a very long word from which merges are learned.
-Proof: tests/tokenizers/test_merging.py.
+Tests: tests/tokenizers/test_merging.py.
 """
 
 from __future__ import annotations

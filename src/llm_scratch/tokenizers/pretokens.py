@@ -2,7 +2,7 @@
 
 GPT-2's pattern cuts before a space, between letters, digits and marks, so that "dog", "dog!" and "dog." share the token
 for dog, and so that byte-pair encoding works on short pieces, each of which needs to be looked at only once.
-Proof: tests/tokenizers/test_pretokens.py.
+Tests: tests/tokenizers/test_pretokens.py.
 Source: GPT-2 (Radford et al. 2019), section 2.2.
 """
 

@@ -2,7 +2,7 @@
 
 `<|endoftext|>` stands between two documents. If a stranger's text could write it, a stranger could end the document,
 so in every tokenizer here such a spelling is plain text unless the caller allows it.
-Proof: tests/tokenizers/test_special.py.
+Tests: tests/tokenizers/test_special.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """When is a list of merges a vocabulary? When each merge uses what is there, makes something new, and can really happen.
 
 `Vocabulary` numbers the tokens and holds every list to these three conditions, whoever made it: a file may come from a stranger.
-Proof: tests/tokenizers/test_vocabulary.py.
+Tests: tests/tokenizers/test_vocabulary.py.
 Source: bytes as printable characters: https://github.com/openai/gpt-2 (src/encoder.py, `bytes_to_unicode`).
 """
 

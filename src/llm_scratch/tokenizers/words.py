@@ -2,7 +2,7 @@
 
 A text is cut at spaces and punctuation, every different word gets a number. `SimpleTokenizerV1` stops at a word it has
 never met; `SimpleTokenizerV2` writes `<|unk|>` there. Either way spaces are lost, which is why `bpe.py` exists.
-Proof: tests/tokenizers/test_words.py. Lesson: lessons/step1_text.py.
+Tests: tests/tokenizers/test_words.py. Lesson: lessons/step1_text.py.
 """
 
 from __future__ import annotations
