@@ -96,7 +96,7 @@ CASES = {
     "download unknown": (["data", "get", "vedict"], 2, "unknown source 'vedict'; did you mean 'verdict'?"),
     "no network": (["data", "get", "verdict"], 3, "cannot download the-verdict.txt: the network is switched off"),
     "no network for training": (["train", "verdict"], 3, "cannot download the-verdict.txt"),
-    "how many stories": (["data", "show", "stories:many"], 2, "does not say how many stories"),
+    "how many stories": (["data", "show", "stories:many"], 2, "not a number of stories"),
     "unknown preset to print": (["config", "quikstart"], 2, "unknown preset 'quikstart'"),
     "missing run to show": (["runs", "show", "{tmp}"], 4, "is no run directory"),
     "missing folder of runs": (["runs", "list", "{tmp}/none"], 4, "no folder"),

@@ -30,8 +30,8 @@ def documents(*lengths):
     ("train", "val", "reason"),
     [
         (np.ones(100, int), np.ones(50, int), "the text is one document"),
-        (documents(30, 30), documents(40)[1:], "the validation part holds no whole document; a larger --data.val-fraction"),
-        (documents(30)[:-1], documents(40, 5), "the training part holds no whole document; a smaller --data.val-fraction"),
+        (documents(30, 30), documents(40)[1:], "the validation part holds no whole document (a larger --data.val-fraction"),
+        (documents(30)[:-1], documents(40, 5), "the training part holds no whole document (a smaller --data.val-fraction"),
     ],
 )
 def test_documents_as_rows_become_windows_where_a_part_has_no_document(train, val, reason):

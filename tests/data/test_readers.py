@@ -114,7 +114,9 @@ def test_a_line_that_is_too_long_is_named(small, tmp_path, monkeypatch):
     monkeypatch.setattr(readers, "MAX_LINE_BYTES", 1 << 20)
     short = json.dumps({"text": "x"}) + "\n"
     (tmp_path / "a.jsonl").write_text(short * 9 + json.dumps({"text": "y" * (3 << 20)}))
-    with pytest.raises(UserError, match=r"a.jsonl line 10 is longer than 1 MiB; expected a document a line") as error:
+    with pytest.raises(
+        UserError, match=r"a.jsonl line 10 is longer than 1 MiB, the most that is held in memory; expected one document per line"
+    ) as error:
         documents(tmp_path / "a.jsonl")
     assert error.value.code == DATA
 
@@ -175,10 +177,10 @@ def test_parquet_gives_its_rows(small, tmp_path):
     texts = ["", "one", None, *LINES * 20]
     parquet.write_table(pyarrow.table({"id": range(len(texts)), "body": texts}), tmp_path / "a.parquet", row_group_size=50)
     assert documents(tmp_path / "a.parquet", "body") == [text or "" for text in texts]
-    with pytest.raises(UserError, match="a.parquet has no column 'text'; its columns are id, body: name one with --field") as error:
+    with pytest.raises(UserError, match="a.parquet has no column 'text'; choose one with --field: id, body") as error:
         documents(tmp_path / "a.parquet")
     assert error.value.code == DATA
-    with pytest.raises(UserError, match="the column 'id' of .*a.parquet holds int, such as '0'; expected texts"):
+    with pytest.raises(UserError, match="the column 'id' of .*a.parquet holds int, such as '0'; expected strings"):
         documents(tmp_path / "a.parquet", "id")
     (tmp_path / "a.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-9])
     with pytest.raises(UserError, match="is not a readable .parquet file"):
@@ -192,7 +194,7 @@ def test_a_data_set_of_the_hub_gives_its_rows(small, tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", lambda *names, **more: asked.append((*names, more["split"])) or rows)
     assert documents("hf:someone/tales:small") == list(rows["text"])
     assert asked[0] == ("someone/tales", "small", "train")
-    with pytest.raises(UserError, match="hf:someone/tales has no column 'body'; its columns are id, text"):
+    with pytest.raises(UserError, match="hf:someone/tales has no column 'body'; choose one with --field: id, text"):
         open_source("hf:someone/tales", "body")
 
 
@@ -203,7 +205,7 @@ def test_a_data_set_that_cannot_be_had(tmp_path, monkeypatch):
         raise ConnectionError("Couldn't reach\nthe Hub")
 
     monkeypatch.setattr(datasets, "load_dataset", offline)
-    with pytest.raises(UserError, match="cannot load the data set 'nobody/none': Couldn't reach the Hub; expected hf:NAME") as error:
+    with pytest.raises(UserError, match="cannot load the dataset 'nobody/none': Couldn't reach the Hub; expected hf:NAME") as error:
         open_source("hf:nobody/none")
     assert error.value.code == DATA
 
@@ -259,5 +261,5 @@ def test_a_file_that_is_not_there(tmp_path):
 
 def test_a_file_that_shrinks_while_it_is_read(tmp_path):
     (tmp_path / "a.txt").write_text("short")
-    with pytest.raises(UserError, match="a.txt has become shorter while it was read"):
+    with pytest.raises(UserError, match="a.txt was truncated while it was read"):
         list(FileSpan(tmp_path / "a.txt", 0, 50, "text").texts())

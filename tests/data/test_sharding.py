@@ -233,7 +233,7 @@ def test_ctrl_c_says_what_is_kept(small, stories, tmp_path):
         if tokens > 2500:
             raise KeyboardInterrupt
 
-    with pytest.raises(UserError, match=r"stopped; 2,000 tokens are kept in .*; the same command goes on from there") as error:
+    with pytest.raises(UserError, match=r"stopped; 2,000 tokens are kept in .*; run the same command again to resume") as error:
         make_shards(stories, tmp_path / "out", "chars", shard_tokens=1000, on_progress=stop)
     assert error.value.code == INTERRUPTED
     assert not list((tmp_path / "out").glob(".*"))
@@ -300,7 +300,7 @@ def test_a_full_disk_leaves_nothing_half_written(whole, stories, tmp_path, monke
 )
 def test_a_folder_of_other_settings_is_left_alone(whole, stories, change, message):
     before = content(whole)
-    with pytest.raises(UserError, match=f"holds other work: {message}; choose another folder, or --fresh") as error:
+    with pytest.raises(UserError, match=f"holds other shards: {message}; choose another folder, or --fresh") as error:
         make_shards(stories, whole, **{"tokenizer": "chars", "shard_tokens": 1000, **change})
     assert error.value.code == DATA
     assert content(whole) == before
@@ -309,7 +309,7 @@ def test_a_folder_of_other_settings_is_left_alone(whole, stories, change, messag
 def test_a_source_that_has_changed_is_noticed(whole, stories):
     with open(stories, "a") as file:
         file.write('{"text": "more"}\n')
-    with pytest.raises(UserError, match="holds other work: source .* had .* bytes or other names"):
+    with pytest.raises(UserError, match="holds other shards: source .* had .* bytes or other file names"):
         make_shards(stories, whole, "chars", shard_tokens=1000)
 
 
@@ -318,7 +318,7 @@ def test_a_source_that_has_changed_is_noticed(whole, stories):
     [
         (lambda folder: (folder / "shard-00001.bin").write_bytes(b"x"), "shard-00001.bin has 1 bytes, not 2,000"),
         (lambda folder: (folder / "shard-00001.bin").unlink(), "shard-00001.bin is missing"),
-        (lambda folder: (folder / "tokenizer.json").write_text("{}"), "tokenizer.json is not the one that the work began with"),
+        (lambda folder: (folder / "tokenizer.json").write_text("{}"), "tokenizer.json changed since the first shard"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "cannot read .*tokenizer.json"),
         (lambda folder: (folder / "index.json").unlink(), "holds other files, such as 'shard-00000.bin'; choose a new"),
     ],
@@ -342,7 +342,7 @@ def test_a_source_without_text(small, tmp_path, text):
     ("settings", "message"),
     [
         ({"tokenizer": "gpt3"}, "unknown tokenizer 'gpt3'; did you mean 'gpt2'"),
-        ({"tokenizer": "words"}, "forgets the blanks between words"),
+        ({"tokenizer": "words"}, "loses the white space between words"),
         ({"tokenizer": "chars", "vocab_size": 5}, "vocab_size=5 has no meaning for chars"),
         ({"shard_tokens": 0}, "shard_tokens=0 and workers=1 must both be at least 1"),
         ({"workers": 0}, "workers=0 must both be at least 1"),
@@ -357,5 +357,5 @@ def test_what_cannot_be_asked(small, stories, tmp_path, settings, message):
 
 @pytest.mark.parametrize("kind", ["", "file:"])
 def test_shards_do_not_lie_in_their_own_source(small, stories, tmp_path, kind):
-    with pytest.raises(UserError, match="the shards would lie inside their own source"):
+    with pytest.raises(UserError, match="is inside its own source"):
         make_shards(f"{kind}{tmp_path}", tmp_path / "a" / "out")

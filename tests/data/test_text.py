@@ -152,7 +152,7 @@ def test_a_special_token_in_the_text_is_text_unless_it_is_meant(gpt2):
 
 @pytest.mark.parametrize("text", ["", "x", "x" * 8])
 def test_a_text_shorter_than_one_window(text):
-    with pytest.raises(UserError, match=f"the text has {len(text)} tokens, and one example of max_length=8 needs 9") as error:
+    with pytest.raises(UserError, match=f"the text has {len(text)} tokens, one example of max_length=8 needs 9") as error:
         create_dataloader_V1(text, 1, 8, 8, tokenizer=Letters())
     assert error.value.code == DATA
 

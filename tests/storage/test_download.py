@@ -620,7 +620,7 @@ def test_https_does_not_go_on_as_http():
     follow = functools.partial(Redirects().redirect_request, request, io.BytesIO(), 302, "Found", {})
     with pytest.raises(RequestError, match="leads to http://example.org/file.bin, which is not encrypted") as error:
         follow("http://example.org/file.bin")
-    assert error.value.for_good
+    assert error.value.permanent
     assert follow("https://127.0.0.1/other.bin").full_url == "https://127.0.0.1/other.bin"
 
 

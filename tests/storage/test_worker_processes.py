@@ -14,7 +14,7 @@ import pytest
 
 from llm_scratch.errors import RESOURCES, UserError
 from llm_scratch.storage import worker_processes
-from llm_scratch.storage.worker_processes import NO_MAIN_GUARD, check_main_guard, how_it_ended, worker_pool
+from llm_scratch.storage.worker_processes import NO_MAIN_GUARD, check_main_guard, exit_description, worker_pool
 
 SCRIPT = """
 import sys, warnings
@@ -95,7 +95,7 @@ def test_an_error_of_the_work_is_passed_on():
 )
 @pytest.mark.skipif(os.name == "nt", reason="signals have other numbers there")
 def test_the_process_that_failed_first_says_how(codes, want):
-    assert how_it_ended({number: SimpleNamespace(exitcode=code) for number, code in enumerate(codes)}) == want
+    assert exit_description({number: SimpleNamespace(exitcode=code) for number, code in enumerate(codes)}) == want
 
 
 def test_a_worker_that_imports_the_users_script_asks_for_no_workers(monkeypatch):
