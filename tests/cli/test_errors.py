@@ -94,7 +94,7 @@ CASES = {
     ),
     "download of nothing": (["data", "get"], 2, "NAME is missing; there are"),
     "download unknown": (["data", "get", "vedict"], 2, "unknown source 'vedict'; did you mean 'verdict'?"),
-    "no network": (["data", "get", "verdict"], 3, "cannot download the-verdict.txt: the network is switched off"),
+    "no network": (["data", "get", "verdict"], 3, "cannot download the-verdict.txt: downloads are disabled"),
     "no network for training": (["train", "verdict"], 3, "cannot download the-verdict.txt"),
     "how many stories": (["data", "show", "stories:many"], 2, "not a number of stories"),
     "unknown preset to print": (["config", "quikstart"], 2, "unknown preset 'quikstart'"),

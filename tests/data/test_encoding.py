@@ -67,7 +67,7 @@ def test_a_worker_that_is_killed_is_an_error_and_no_wait(folder):
     for child in psutil.Process().children(recursive=True):
         if "spawn_main" in " ".join(child.cmdline()):
             child.kill()
-    with pytest.raises(UserError, match=r"a worker was ended from outside \(SIGKILL, maybe for lack of memory\)") as error:
+    with pytest.raises(UserError, match=r"a worker was killed \(SIGKILL, possibly out of memory\)") as error:
         list(found)
     assert error.value.code == RESOURCES
 
@@ -76,7 +76,7 @@ def test_where_no_worker_can_start_this_process_encodes_the_same(folder, monkeyp
     portions = [(Texts(("ab", "ba"), 4),), END]
     want = [one.ids.tolist() for one in encode_all(portions, folder, "uint16", 1)]
     monkeypatch.setattr("llm_scratch.storage.worker_processes.ProcessPoolExecutor", _no_semaphores)
-    with pytest.warns(RuntimeWarning, match="all work is done in this process"):
+    with pytest.warns(RuntimeWarning, match="using this process"):
         assert [one.ids.tolist() for one in encode_all(portions, folder, "uint16", 2)] == want
 
 

@@ -23,7 +23,7 @@ from llm_scratch.tokenizers import TOKENIZERS, CharTokenizer
 
 tokenizers = pytest.importorskip("tokenizers", reason="comes with transformers; install the hf extra")
 transformers = pytest.importorskip("transformers", reason="transformers reads what is written; install the hf extra")
-TEXTS = ["the cat sat on the mat, and the hat — naïve 😀\n\t" * 20]
+N_TEXTS = ["the cat sat on the mat, and the hat — naïve 😀\n\t" * 20]
 CFG = ModelConfig(vocab_size=300, context_length=24, emb_dim=24, n_heads=3, n_layers=2, drop_rate=0.0)
 KINDS = {
     "as the notebooks have it": {},
@@ -44,7 +44,7 @@ def model_of(cfg):
 
 @pytest.fixture(scope="module")
 def bpe():
-    return TOKENIZERS["bpe"](TEXTS, 280)
+    return TOKENIZERS["bpe"](N_TEXTS, 280)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_transformers_goes_on_with_a_text_as_we_do(written, bpe):
 @pytest.mark.parametrize("has_start", [True, False])
 def test_the_pipeline_begins_a_prompt_with_the_start_id(tmp_path, bpe, kind, has_start):
     """A model that learned one document a row writes worse without the token that its rows began with."""
-    tokenizer = bpe if kind == "bpe" else CharTokenizer.train(TEXTS)
+    tokenizer = bpe if kind == "bpe" else CharTokenizer.train(N_TEXTS)
     model = model_of(CFG)
     model.start_id = tokenizer.eot_token if has_start else None
     export_hf(model, tokenizer, tmp_path / "ours")
@@ -135,7 +135,7 @@ def test_a_folder_without_our_settings_begins_with_the_token_that_its_tokenizer_
 
 @pytest.mark.parametrize("kind", ["bpe", "chars", "gpt2"])
 def test_ids_and_texts_are_equal(tmp_path, bpe, kind, request):
-    tokenizer = {"bpe": lambda: bpe, "chars": lambda: CharTokenizer.train(TEXTS), "gpt2": lambda: request.getfixturevalue("gpt2")}[kind]()
+    tokenizer = {"bpe": lambda: bpe, "chars": lambda: CharTokenizer.train(N_TEXTS), "gpt2": lambda: request.getfixturevalue("gpt2")}[kind]()
     hf_export.write_tokenizer(tokenizer, tmp_path, 24)
     theirs, texts = transformers.AutoTokenizer.from_pretrained(tmp_path), sample_texts(tokenizer, 1000)
     texts += ["", "<|endoftext|>", "\n<|endoftext|> \n", " "] if kind != "chars" else ["", "a<|endoftext|>t"]
@@ -224,7 +224,7 @@ def test_a_place_that_is_taken_stays_as_it_is(tmp_path, bpe, taken):
     if taken == "folder":
         place.mkdir()
     (place if taken == "file" else place / "diary.txt").write_text("mine")
-    with pytest.raises(UserError, match="is there already; expected a new or empty folder") as error:
+    with pytest.raises(UserError, match="is not empty; choose a new or empty folder") as error:
         export_hf(model_of(CFG), bpe, place)
     assert error.value.code == USAGE
     assert (place if taken == "file" else place / "diary.txt").read_text() == "mine"
@@ -237,7 +237,7 @@ def test_an_empty_folder_is_taken(tmp_path, bpe):
 
 def test_what_transformers_cannot_be_is_refused_with_the_reason(tmp_path, bpe):
     with pytest.raises(UserError, match="transformers has no tokenizer of words"):
-        export_hf(model_of(CFG), TOKENIZERS["words"](TEXTS, 20), tmp_path / "ours")
+        export_hf(model_of(CFG), TOKENIZERS["words"](N_TEXTS, 20), tmp_path / "ours")
     model = model_of(CFG)
     model.cfg = replace(CFG, architecture="mine")
     with pytest.raises(UserError, match="the architecture 'mine' is no GPT2LMHeadModel"):

@@ -116,7 +116,7 @@ def test_settings_of_nanogpt_that_do_not_fit_are_named(tmp_path, changes, messag
 def test_a_tensor_of_nanogpt_that_is_missing_or_not_finite_is_named(tmp_path):
     state = weights(NANO_NAMES, True, True, True, False)
     state["transformer.h.1.mlp.c_fc.bias"][3] = torch.nan
-    with pytest.raises(UserError, match=r"h\.1\.mlp\.c_fc\.bias holds numbers that are not finite"):
+    with pytest.raises(UserError, match=r"h\.1\.mlp\.c_fc\.bias has values that are not finite"):
         load(nano(tmp_path / "ckpt.pt", state))
     del state["transformer.h.1.mlp.c_fc.bias"]
     with pytest.raises(UserError, match=r"h\.1\.mlp\.c_fc\.bias is missing"):
@@ -141,7 +141,7 @@ def test_litgpt_without_rotary_places_is_the_same_model_here(tmp_path, bias, app
         *[({name: "x"}, f"{name} is 'x'; expected") for name in litgpt.REQUIRED_DEFAULTS],
         ({"n_query_groups": 1}, "n_query_groups is 1; expected 3"),
         ({"intermediate_size": 7}, "intermediate_size is 7; expected 96"),
-        ({"n_layer": 0}, "n_layer is 0; expected a whole number from 1 on"),
+        ({"n_layer": 0}, "n_layer is 0; expected a positive integer"),
         ({"n_layer": 10**4}, r"h\.2\.norm_1\.weight is missing, which model_config.yaml asks for"),
         ({"n_layer": 10**9}, "n_layers: 1000000000 is out of range"),
         ({"gelu_approximate": "sigmoid"}, "gelu_approximate is 'sigmoid'"),

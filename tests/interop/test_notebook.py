@@ -238,7 +238,7 @@ def weights(state, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"pos_emb__weight": torch.full((16, 64), torch.nan)}, "pos_emb.weight holds numbers that are not finite"),
+        ({"pos_emb__weight": torch.full((16, 64), torch.nan)}, "pos_emb.weight has values that are not finite"),
         ({"pos_emb__weight": torch.zeros(16, 64, dtype=torch.int64)}, "pos_emb.weight holds int64; expected float32"),
         ({"pos_emb__weight": torch.zeros(16)}, "holds no state_dict of a GPTModel"),
         ({"pos_emb__weight": torch.zeros(16, 63)}, r"pos_emb.weight is \(16, 63\), the model has \(16, 64\)"),

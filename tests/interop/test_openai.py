@@ -243,7 +243,7 @@ def rewritten(folder, expected, **changes):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (np.full(8, np.nan, np.float32), "model/h1/ln_2/b holds numbers that are not finite"),
+        (np.full(8, np.nan, np.float32), "model/h1/ln_2/b has values that are not finite"),
         (np.zeros(8, np.int32), "model/h1/ln_2/b holds int32; expected float32"),
         (np.zeros(9, np.float32), r"model/h1/ln_2/b is \(9,\), by hparams.json it is \(8,\)"),
     ],

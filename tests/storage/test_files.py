@@ -59,7 +59,7 @@ def test_a_full_disk_leaves_the_old_file_and_says_what_to_do(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
-        with pytest.raises(UserError, match="cannot write .*file: File too large; free some space") as error:
+        with pytest.raises(UserError, match="cannot write .*file: File too large; free disk space") as error:
             atomic_write(path, b"x" * 2000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -344,7 +344,7 @@ def test_a_panic_of_the_engine_falls_back_to_python(small, monkeypatch):
 def test_two_tokens_with_one_id_are_refused(small):
     with pytest.raises(UserError, match="600 tokens have only 599 ids"):
         ByteBPE(small.merges, special_tokens={"<|endoftext|>": 5})
-    with pytest.raises(UserError, match="tiktoken cannot read the pattern"):
+    with pytest.raises(UserError, match="tiktoken cannot parse the pattern"):
         ByteBPE(small.merges, pattern=r"\m").encode("ab")
 
 

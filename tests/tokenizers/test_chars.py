@@ -42,7 +42,7 @@ def test_what_it_does_not_know_is_named():
     for wrong in ([3], [-1]):
         with pytest.raises(ValueError, match="is not in this vocabulary of 3"):
             tokenizer.decode(wrong)
-    with pytest.raises(UserError, match="give each once"):
+    with pytest.raises(UserError, match="remove the duplicates"):
         CharTokenizer("aa")
 
 

@@ -199,15 +199,15 @@ def assemble(
 
 
 def read(source: Source, name: str, where: object) -> Tensor:
-    """One tensor, once it is sure that it holds numbers (without a copy: the least and the largest are finite)."""
+    """Read a tensor and check that it is finite (by its minimum and maximum, without a copy)."""
     tensor = source.read(name)
     if tensor.numel() and not torch.stack(torch.aminmax(tensor)).isfinite().all():
-        raise UserError(f"{_file_of(source.tensors, name, where)}: {name} holds numbers that are not finite", CHECKPOINT)
+        raise UserError(f"{_file_of(source.tensors, name, where)}: {name} has values that are not finite", CHECKPOINT)
     return tensor
 
 
 def _file_of(found: Mapping[str, TensorInfo], name: str, where: object) -> object:
-    """The file that a tensor is in, if it is known; else `where`."""
+    """The file of a tensor, if known; else `where`."""
     known = found[name]
     return known.file if isinstance(known, Entry) else where
 
@@ -221,7 +221,10 @@ def match_tensors(
     absent: Collection[str] = (),
     prefix: str = "",
 ) -> list[tuple[str, tuple[str, ...]]]:
-    """What to read for which of ours ("" where it is 0), once it is sure that all is there, fits, and is all there is; see `assemble`."""
+    """Match the tensors of a source to our parameters, and check that names and shapes are complete.
+
+    Returns pairs (name in the source, our names); the name "" stands for 0. See `assemble`.
+    """
     todo, known = [], set()
     for name, ours in names(layout, cfg.n_layers):
         theirs = name if ours == (HEAD,) else prefix + name
@@ -234,7 +237,7 @@ def match_tensors(
                 raise UserError(f"{_file_of(found, theirs, where)}: {theirs} holds {_dtype(found[theirs])}; expected float32", CHECKPOINT)
             todo.append((theirs, ours))
         elif ours == (HEAD,) and cfg.tie_embeddings or _bias_of_qkv(ours) and not cfg.qkv_bias:
-            continue  # neither there nor here
+            continue  # absent in both
         elif not name or re.sub(r"trf_blocks\.\d+\.", "", ours[0]) in absent:
             todo.append(("", ours))
         else:
