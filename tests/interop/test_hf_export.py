@@ -13,7 +13,7 @@ from llm_scratch.config import ModelConfig
 from llm_scratch.errors import CHECKPOINT, RESOURCES, USAGE, UserError
 from llm_scratch.generation.decode import encode_prompt, generate
 from llm_scratch.interop import hf_export
-from llm_scratch.interop.hf import OURS
+from llm_scratch.interop.hf import EXTRA_KEY
 from llm_scratch.interop.hf_export import Checked, export_hf, sample_texts
 from llm_scratch.interop.hf_tokenizer import read_start_id, read_tokenizer
 from llm_scratch.loading import load
@@ -23,7 +23,7 @@ from llm_scratch.tokenizers import TOKENIZERS, CharTokenizer
 
 tokenizers = pytest.importorskip("tokenizers", reason="comes with transformers; install the hf extra")
 transformers = pytest.importorskip("transformers", reason="transformers reads what is written; install the hf extra")
-N_TEXTS = ["the cat sat on the mat, and the hat — naïve 😀\n\t" * 20]
+TEXTS = ["the cat sat on the mat, and the hat — naïve 😀\n\t" * 20]
 CFG = ModelConfig(vocab_size=300, context_length=24, emb_dim=24, n_heads=3, n_layers=2, drop_rate=0.0)
 KINDS = {
     "as the notebooks have it": {},
@@ -44,7 +44,7 @@ def model_of(cfg):
 
 @pytest.fixture(scope="module")
 def bpe():
-    return TOKENIZERS["bpe"](N_TEXTS, 280)
+    return TOKENIZERS["bpe"](TEXTS, 280)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_transformers_goes_on_with_a_text_as_we_do(written, bpe):
 @pytest.mark.parametrize("has_start", [True, False])
 def test_the_pipeline_begins_a_prompt_with_the_start_id(tmp_path, bpe, kind, has_start):
     """A model that learned one document a row writes worse without the token that its rows began with."""
-    tokenizer = bpe if kind == "bpe" else CharTokenizer.train(N_TEXTS)
+    tokenizer = bpe if kind == "bpe" else CharTokenizer.train(TEXTS)
     model = model_of(CFG)
     model.start_id = tokenizer.eot_token if has_start else None
     export_hf(model, tokenizer, tmp_path / "ours")
@@ -128,14 +128,14 @@ def test_a_folder_without_our_settings_begins_with_the_token_that_its_tokenizer_
     _, folder = written
     shutil.copytree(folder, tmp_path / "theirs")
     config = json.loads((folder / "config.json").read_text())
-    assert config.pop(OURS)["start_id"] == bpe.eot_token
+    assert config.pop(EXTRA_KEY)["start_id"] == bpe.eot_token
     (tmp_path / "theirs" / "config.json").write_text(json.dumps(config))
     assert load(tmp_path / "theirs")[0].start_id == bpe.eot_token
 
 
 @pytest.mark.parametrize("kind", ["bpe", "chars", "gpt2"])
 def test_ids_and_texts_are_equal(tmp_path, bpe, kind, request):
-    tokenizer = {"bpe": lambda: bpe, "chars": lambda: CharTokenizer.train(N_TEXTS), "gpt2": lambda: request.getfixturevalue("gpt2")}[kind]()
+    tokenizer = {"bpe": lambda: bpe, "chars": lambda: CharTokenizer.train(TEXTS), "gpt2": lambda: request.getfixturevalue("gpt2")}[kind]()
     hf_export.write_tokenizer(tokenizer, tmp_path, 24)
     theirs, texts = transformers.AutoTokenizer.from_pretrained(tmp_path), sample_texts(tokenizer, 1000)
     texts += ["", "<|endoftext|>", "\n<|endoftext|> \n", " "] if kind != "chars" else ["", "a<|endoftext|>t"]
@@ -237,7 +237,7 @@ def test_an_empty_folder_is_taken(tmp_path, bpe):
 
 def test_what_transformers_cannot_be_is_refused_with_the_reason(tmp_path, bpe):
     with pytest.raises(UserError, match="transformers has no tokenizer of words"):
-        export_hf(model_of(CFG), TOKENIZERS["words"](N_TEXTS, 20), tmp_path / "ours")
+        export_hf(model_of(CFG), TOKENIZERS["words"](TEXTS, 20), tmp_path / "ours")
     model = model_of(CFG)
     model.cfg = replace(CFG, architecture="mine")
     with pytest.raises(UserError, match="the architecture 'mine' is no GPT2LMHeadModel"):
