@@ -85,7 +85,7 @@ def against_transformers_gpt2(architecture: str, bend: str) -> float:
 
 @row(
     "model, and its weights in", "model/gpt.GPTModel", "transformers' GPT2LMHeadModel, saved by it",
-    "interop/test_hf.py::test_what_transformers_wrote_is_the_same_model_here", 1e-4, covers="MODELS.gpt",
+    "interop/test_hf.py::test_transformers_folder_loads_as_the_same_model", 1e-4, covers="MODELS.gpt",
 )  # fmt: skip
 def _model() -> float:
     return against_transformers_gpt2("gpt", "gelu_new")
@@ -102,7 +102,7 @@ def _exact_bend() -> float:
 
 @row(
     "model with the exact GELU", "model/exact_gelu.ExactGELUGPT", "transformers' GPT2LMHeadModel with gelu",
-    "interop/test_hf.py::test_what_transformers_wrote_is_the_same_model_here", 1e-4, covers="MODELS.gpt-erf",
+    "interop/test_hf.py::test_transformers_folder_loads_as_the_same_model", 1e-4, covers="MODELS.gpt-erf",
 )  # fmt: skip
 def _erf_model() -> float:
     return against_transformers_gpt2("gpt-erf", "gelu")

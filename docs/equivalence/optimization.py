@@ -61,7 +61,7 @@ def _muons_adam() -> float:
 
 @row(
     "AdamW, decay on all weights", "training/optim.adamw", "torch.optim.AdamW",
-    "interop/test_notebook.py::test_the_losses_go_on_as_the_notebooks_would", 1e-5,
+    "interop/test_notebook.py::test_resumed_losses_equal_the_notebooks", 1e-5,
 )  # fmt: skip
 def _adam_of_the_notebooks() -> float:
     ours = nn.Linear(8, 5)

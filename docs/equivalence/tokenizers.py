@@ -40,7 +40,7 @@ def _ids_by_default() -> float:
 
 @row(
     "tokenizer, trained", "tokenizers/bpe.ByteBPE.train", "the tokenizers library: merges that differ",
-    "tokenizers/test_bpe_train.py::test_equals_the_tokenizers_library", covers="TOKENIZERS.bpe",
+    "tokenizers/test_bpe_train.py::test_trained_merges_equal_the_tokenizers_library", covers="TOKENIZERS.bpe",
 )  # fmt: skip
 def _merges() -> float:
     import tokenizers

@@ -23,7 +23,7 @@ TINY = Path(__file__).resolve().parents[2] / "tests" / "interop" / "tiny_gpt2"  
 
 @row(
     "TensorFlow's format, read", "interop/tensorflow.TFCheckpointReader", "the arrays TensorFlow wrote: bytes that differ",
-    "interop/test_tensorflow.py::test_it_equals_what_tensorflow_wrote",
+    "interop/test_tensorflow.py::test_tensorflow_reader_equals_tensorflow",
 )  # fmt: skip
 def _tensorflow_read() -> float:
     file, want = tensorflow.TFCheckpointReader(TINY / "model.ckpt"), np.load(TINY / "expected.npz")
@@ -32,7 +32,7 @@ def _tensorflow_read() -> float:
 
 @row(
     "OpenAI's release, read and written", "interop/openai_export.save_gpt2", "TensorFlow's files: bytes that differ",
-    "interop/test_openai_export.py::test_a_release_that_is_read_and_written_is_the_same_files",
+    "interop/test_openai_export.py::test_release_read_and_written_gives_the_same_files",
 )  # fmt: skip
 def _release_written() -> float:
     with tempfile.TemporaryDirectory() as folder:
@@ -40,7 +40,7 @@ def _release_written() -> float:
         return sum(count_differences(path.read_bytes(), (TINY / path.name).read_bytes()) for path in Path(folder).iterdir())
 
 
-@row("CRC-32C", "interop/crc32c.crc32c", "the rule, bit by bit", "interop/test_crc32c.py::test_it_equals_the_loop")
+@row("CRC-32C", "interop/crc32c.crc32c", "the rule, bit by bit", "interop/test_crc32c.py::test_crc32c_equals_bitwise_definition")
 def _checksum() -> float:
     data = TEXT.encode()
     return float(sum(crc32c.crc32c(data[:n]) != crc32c.crc32c_by_bits(data[:n]) for n in (0, 1, 7, 64, 300)))
@@ -48,7 +48,7 @@ def _checksum() -> float:
 
 @row(
     "safetensors, written", "storage/safetensors_writer.iter_bytes", "the safetensors library: bytes that differ",
-    "storage/test_safetensors_writer.py::test_the_bytes_are_the_librarys",
+    "storage/test_safetensors_writer.py::test_safetensors_writer_equals_the_library",
 )  # fmt: skip
 def _safetensors_written() -> float:
     import safetensors.torch
@@ -59,7 +59,7 @@ def _safetensors_written() -> float:
 
 @row(
     "safetensors, read", "interop/safetensors.TensorFiles", "the safetensors library",
-    "interop/test_safetensors.py::test_what_is_read_is_what_the_library_reads",
+    "interop/test_safetensors.py::test_safetensors_reader_equals_the_library",
 )  # fmt: skip
 def _safetensors_read() -> float:
     from safetensors.torch import save_file
@@ -73,7 +73,7 @@ def _safetensors_read() -> float:
 
 @row(
     "the notebooks' .pth, read", "interop/notebook.weights_of", "the model that was saved",
-    "interop/test_notebook.py::test_the_next_step_is_the_notebooks",
+    "interop/test_notebook.py::test_next_step_equals_the_notebooks",
 )  # fmt: skip
 def _notebooks() -> float:
     model, ids = GPTModel(CONFIG).eval(), torch.randint(0, 97, (2, 32))
@@ -91,7 +91,7 @@ def weights_as_linear(theirs: nn.Module) -> dict[str, Tensor]:
 
 @row(
     "nanoGPT's ckpt.pt, read", "interop/nanogpt.load_nanogpt", "transformers' GPT2LMHeadModel with gelu",
-    "interop/test_import.py::test_nanogpt_is_the_same_model_here", 1e-4,
+    "interop/test_import.py::test_nanogpt_checkpoint_loads_as_the_same_model", 1e-4,
 )  # fmt: skip
 def _nanogpt() -> float:
     theirs, ids = transformers_gpt2(activation_function="gelu"), torch.randint(0, 97, (2, 32))
@@ -106,7 +106,7 @@ LITGPT = {"h.": "h.", "ln_1": "norm_1", "ln_2": "norm_2", "attn.c_attn": "attn.q
 
 @row(
     "litgpt's folder, read", "interop/litgpt.load_litgpt", "transformers' GPT2LMHeadModel without positions",
-    "interop/test_import.py::test_litgpt_without_rotary_places_is_the_same_model_here", 1e-4,
+    "interop/test_import.py::test_litgpt_without_rotary_loads_as_the_same_model", 1e-4,
 )  # fmt: skip
 def _litgpt() -> float:
     theirs, ids = transformers_gpt2(activation_function="gelu"), torch.randint(0, 97, (2, 32))
@@ -127,7 +127,7 @@ def _litgpt() -> float:
 
 @row(
     "export to transformers, logits", "interop/hf_export.export_hf", "transformers' GPT2LMHeadModel, as a share of the largest",
-    "interop/test_hf_export.py::test_transformers_reads_the_same_model_and_so_do_we", 1e-5,
+    "interop/test_hf_export.py::test_exported_model_equals_transformers_model", 1e-5,
 )  # fmt: skip
 def _exported() -> float:
     return exported()[0]
@@ -135,7 +135,7 @@ def _exported() -> float:
 
 @row(
     "export to transformers, ids", "interop/hf_export.export_hf", "transformers' AutoTokenizer: texts that differ",
-    "interop/test_hf_export.py::test_ids_and_texts_are_equal",
+    "interop/test_hf_export.py::test_exported_tokenizer_gives_equal_ids_and_texts",
 )  # fmt: skip
 def _exported_ids() -> float:
     return exported()[1]

@@ -180,7 +180,7 @@ def test_a_tokenizer_that_is_there_is_taken():
         ({"val_fraction": 0.001, "source": "one"}, "the validation part of 'one' has .* one window takes 17", DATA),
     ],
 )
-def test_what_does_not_fit_is_named(changes, message, code):
+def test_corpus_that_does_not_fit_raises_with_setting(changes, message, code):
     with pytest.raises(UserError, match=message) as error:
         prepare(settings(**changes))
     assert error.value.code == code
@@ -218,7 +218,7 @@ def test_bytes_are_counted_token_by_token(tokenizer):
         ({"split": "characters"}, "data.split='characters' does not apply to token shards; set --data.split tokens", USAGE),
     ],
 )
-def test_what_does_not_fit_shards_is_named(shards, changes, message, code):
+def test_shards_that_do_not_fit_raise_with_setting(shards, changes, message, code):
     with pytest.raises(UserError, match=message) as error:
         prepare(settings(shards, **changes))
     assert error.value.code == code

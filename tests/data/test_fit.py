@@ -88,7 +88,7 @@ def test_every_flag_that_the_error_names_makes_the_text_fit(config, n_train, n_v
         TokenLoader(val, changed.model.context_length, changed.train.batch_size, order="in order")
 
 
-def test_where_no_flag_helps_none_is_named():
+def test_fit_error_names_no_flag_when_none_helps():
     with pytest.raises(UserError) as error:
         check_fit(settings(), np.ones(4, int), np.ones(2, int), EOT)
     assert "--" not in str(error.value)

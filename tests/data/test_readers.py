@@ -240,7 +240,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_cannot_be_read_is_named_with_its_place(small, tmp_path, name):
+def test_reader_error_names_file_and_line(small, tmp_path, name):
     data, why = BAD[name]
     if data is None:
         (tmp_path / name).mkdir()

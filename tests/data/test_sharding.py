@@ -164,7 +164,7 @@ class Dying(files.FileSystem):
 
 
 @pytest.mark.parametrize("torn", [False, True])
-def test_killed_before_any_operation_on_the_disk_it_goes_on(whole, stories, tmp_path, monkeypatch, torn):
+def test_make_shards_resumes_after_kill_at_any_disk_operation(whole, stories, tmp_path, monkeypatch, torn):
     """Every state that a kill can leave behind is gone through, and each ends in the same files."""
     want, states = content(whole), 0
     for at in range(1000):
@@ -197,7 +197,7 @@ make_shards(sys.argv[1], sys.argv[2], "chars", shard_tokens=10_000)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs kill -9")
-def test_killed_at_random_moments_it_goes_on(tmp_path):
+def test_make_shards_resumes_after_random_kills(tmp_path):
     """kill -9 of a real process, six times; the seconds are drawn from a seed that a failure prints."""
     (tmp_path / "a.txt").write_text("".join(f"{n} hens and {n * n} foxes.\n" for n in range(9000)))
     words = [sys.executable, "-c", COMMAND, str(tmp_path / "a.txt")]
@@ -221,14 +221,14 @@ def test_killed_at_random_moments_it_goes_on(tmp_path):
     assert content(tmp_path / "out") == content(tmp_path / "whole"), f"seed {seed}"
 
 
-def test_work_that_is_done_is_left_alone(whole, stories, monkeypatch):
+def test_make_shards_leaves_complete_folder_unchanged(whole, stories, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in whole.iterdir()}
     monkeypatch.setattr(files, "filesystem", Dying(0, False))
     assert make_shards(stories, whole, "chars", shard_tokens=1000).complete
     assert {path: path.stat().st_mtime_ns for path in whole.iterdir()} == before
 
 
-def test_ctrl_c_says_what_is_kept(small, stories, tmp_path):
+def test_make_shards_ctrl_c_reports_kept_tokens(small, stories, tmp_path):
     def stop(done, tokens):
         if tokens > 2500:
             raise KeyboardInterrupt
@@ -323,7 +323,7 @@ def test_a_source_that_has_changed_is_noticed(whole, stories):
         (lambda folder: (folder / "index.json").unlink(), "holds other files, such as 'shard-00000.bin'; choose a new"),
     ],
 )
-def test_work_does_not_go_on_over_damage(whole, stories, damage, message):
+def test_make_shards_does_not_resume_damaged_folder(whole, stories, damage, message):
     damage(whole)
     with pytest.raises(UserError, match=message) as error:
         make_shards(stories, whole, "chars", shard_tokens=1000)
@@ -348,7 +348,7 @@ def test_a_source_without_text(small, tmp_path, text):
         ({"workers": 0}, "workers=0 must both be at least 1"),
     ],
 )
-def test_what_cannot_be_asked(small, stories, tmp_path, settings, message):
+def test_make_shards_rejects_unsupported_settings(small, stories, tmp_path, settings, message):
     with pytest.raises(UserError, match=message) as error:
         make_shards(stories, tmp_path / "out", **settings)
     assert error.value.code == USAGE

@@ -62,12 +62,12 @@ def test_places_slices_and_the_whole_are_those_of_an_array(data):
 
 
 @pytest.mark.parametrize("place", [20, -21, [3, 20]])
-def test_a_place_outside_is_an_index_error(place):
+def test_sharded_tokens_out_of_range_raises_index_error(place):
     with pytest.raises(IndexError, match="are out of range for 20 tokens"):
         in_shards(np.arange(20), 6)[place]
 
 
-def test_what_would_be_answered_wrongly_is_refused():
+def test_sharded_tokens_reject_slice_steps_and_views():
     row = in_shards(np.arange(20), 6)
     with pytest.raises(IndexError, match="slice step 2 is not supported"):
         row[::2]
@@ -183,7 +183,7 @@ def damaged(change):
         (damaged(lambda values: values["done"].update(odd=1)), "index.json is damaged"),
     ],
 )
-def test_what_is_wrong_with_a_folder_is_said_when_it_is_opened(folder, damage, message):
+def test_open_shards_describes_damage(folder, damage, message):
     damage(folder)
     with pytest.raises(UserError, match=message) as error:
         open_shards(folder)

@@ -84,7 +84,7 @@ def test_stories_are_twenty_thousand_unless_told(monkeypatch):
 
 
 @pytest.mark.parametrize("argument", ["0", "-1", "many", "1.5", "³", "1e4", "1000000001", "9" * 5000])
-def test_a_number_of_stories_that_is_none(argument):
+def test_stories_reject_invalid_number(argument):
     with pytest.raises(UserError, match="not a number of stories"):
         read(f"stories:{argument}")
 
@@ -243,7 +243,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_no_text_is_one_clear_error(name, here):
+def test_source_that_is_not_text_raises_one_error(name, here):
     data, why = BAD[name]
     if data is ...:
         (here / name).mkdir()

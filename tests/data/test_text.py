@@ -170,7 +170,7 @@ def test_lengths_that_make_no_sense(max_length, stride):
         GPTDatasetV1("abc", Letters(), max_length, stride)
 
 
-def test_the_notebooks_module_is_a_face_of_this_one(capsys):
+def test_notebooks_module_reexports_text(capsys):
     assert text_data.create_dataloader_V1 is create_dataloader_V1
     assert text_data.GPTDatasetV1 is GPTDatasetV1
     assert capsys.readouterr().out == ""

@@ -65,7 +65,7 @@ def assert_same(ours, theirs):
         ("5GB", {"n_layer": 1, "n_head": 1, "dtype": "float16"}),
     ],
 )
-def test_what_transformers_wrote_is_the_same_model_here(tmp_path, shard, changes):
+def test_transformers_folder_loads_as_the_same_model(tmp_path, shard, changes):
     theirs = made(tmp_path, shard, **changes)
     assert len(list(tmp_path.glob("*.safetensors"))) == (1 if shard == "5GB" else len(list(tmp_path.glob("model-0*"))))
     ours, tokenizer = load_folder(tmp_path, CHARS)
@@ -263,6 +263,6 @@ def test_settings_come_back(changes):
     assert known.eos_token_id == 260
 
 
-def test_what_gpt2lmheadmodel_cannot_be_is_said():
+def test_to_config_rejects_unsupported_architecture():
     with pytest.raises(UserError, match="the architecture 'dummy' is no GPT2LMHeadModel"):
         to_config(ModelConfig(architecture="dummy"), None, None)

@@ -133,14 +133,14 @@ def test_a_revision_comes_from_the_hub_that_hf_endpoint_names(snapshot, tmp_path
 
 
 @pytest.mark.parametrize("name", ["org/x@", "org/x@..", "org/x@a/../b", "org/x@-f", "org/x@a b", "org/x@a@b"])
-def test_what_is_no_revision_is_not_asked_for(name, monkeypatch):
+def test_hub_rejects_invalid_revision(name, monkeypatch):
     monkeypatch.setattr(hub, "hf_hub_download", lambda *args, **more: pytest.fail("it was"))
     with pytest.raises(UserError, match="is not a valid revision; expected a commit, a branch or a tag") as error:
         from_hub(name)
     assert error.value.code == USAGE
 
 
-def test_what_is_not_in_the_cache_is_said(snapshot, monkeypatch):
+def test_hub_error_explains_missing_cache(snapshot, monkeypatch):
     cached(monkeypatch, snapshot)
     with pytest.raises(UserError, match="cannot download hf:org/other: downloads are disabled and it is not in the hub's cache") as error:
         load("hf:org/other")
@@ -157,7 +157,7 @@ def test_a_file_that_the_index_smuggles_in_is_not_asked_for(snapshot, monkeypatc
 
 
 @pytest.mark.parametrize("name", ["", "/etc", "../x", "org/../x", "a/b/c", "org/na me", "org--x", "x" * 97, "org/x\n"])
-def test_what_is_no_name_is_not_asked_for(name, monkeypatch, tmp_path):
+def test_hub_rejects_invalid_name(name, monkeypatch, tmp_path):
     monkeypatch.setattr(hub, "hf_hub_download", lambda *args, **more: pytest.fail("it was"))
     with pytest.raises(UserError, match="is not a valid model name; expected hf:org/name") as error:
         from_hub(name)

@@ -78,7 +78,7 @@ def lit(folder, state, **changes):
 @torch.inference_mode()
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("compiled", [True, False])
-def test_nanogpt_is_the_same_model_here(tmp_path, bias, compiled):
+def test_nanogpt_checkpoint_loads_as_the_same_model(tmp_path, bias, compiled):
     state = weights(NANO_NAMES, bias, bias, True, False)
     want = formula(state, NANO_NAMES)
     if compiled:  # torch.compile puts this before every name; older ones hold the mask
@@ -126,7 +126,7 @@ def test_a_tensor_of_nanogpt_that_is_missing_or_not_finite_is_named(tmp_path):
 @torch.inference_mode()
 @pytest.mark.parametrize(("bias", "approximate"), [(True, "none"), (False, "tanh")])
 @pytest.mark.parametrize("wrapped", [True, False])
-def test_litgpt_without_rotary_places_is_the_same_model_here(tmp_path, bias, approximate, wrapped):
+def test_litgpt_without_rotary_loads_as_the_same_model(tmp_path, bias, approximate, wrapped):
     state = weights(LIT_NAMES, bias, True, False, True)
     folder = lit(tmp_path, {"model": state} if wrapped else state, bias=bias, gelu_approximate=approximate)
     model, _ = load(folder)

@@ -18,7 +18,7 @@ TENSORS = {
 }
 
 
-def test_what_is_read_is_what_the_library_reads(tmp_path):
+def test_safetensors_reader_equals_the_library(tmp_path):
     path = tmp_path / "x.safetensors"
     safetensors.torch.save_file(TENSORS, path, {"format": "pt"})
     source, want = TensorFiles([path]), safetensors.torch.load_file(path)

@@ -50,7 +50,7 @@ def not_called(message):
     raise AssertionError(message)
 
 
-def test_gives_back_what_was_saved(tmp_path):
+def test_checkpoint_read_returns_what_was_saved(tmp_path):
     folder = save(tmp_path, 7)
     found = checkpoint.load_latest(tmp_path, not_called)
     assert found.folder == folder == tmp_path / "ckpt" / "step-00000007"
@@ -229,7 +229,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_nothing_else(tmp_path, monkey
     assert checkpoint.load_latest(tmp_path, not_called).state["step"] == 2
 
 
-def test_a_disk_that_fills_up_in_truth(tmp_path):
+def test_checkpoint_on_a_really_full_disk(tmp_path):
     """No file may grow beyond 4 kB, as on a disk with no more room; in a process of its own, since the limit cannot be lifted again."""
     save(tmp_path, 1)
     before = tree(tmp_path)
@@ -250,7 +250,7 @@ except UserError as e:
     assert tree(tmp_path) == before
 
 
-def test_what_a_killed_save_left_goes_with_the_next(tmp_path):
+def test_save_removes_partial_files_of_a_killed_save(tmp_path):
     save(tmp_path, 1)
     (tmp_path / "ckpt" / "step-00000002.tmp-17").mkdir()
     (tmp_path / "ckpt" / "step-00000002.tmp-17" / "model.safetensors").write_bytes(b"half")

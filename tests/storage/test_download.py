@@ -192,7 +192,7 @@ def names(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir())
 
 
-def test_a_good_server_is_asked_once(server, tmp_path, pauses):
+def test_download_requests_a_good_server_once(server, tmp_path, pauses):
     for _ in range(2):
         assert get(server, tmp_path / "new").read_bytes() == CONTENT
     assert names(tmp_path / "new") == ["file.bin"]
@@ -223,7 +223,7 @@ MENDED = {
 
 
 @pytest.mark.parametrize("fault", MENDED)
-def test_a_fault_that_passes_is_mended_and_said(fault, server, tmp_path, pauses, caplog):
+def test_download_retries_and_logs_transient_failures(fault, server, tmp_path, pauses, caplog):
     why, server.faults = MENDED[fault][0], list(MENDED[fault][1])
     assert get(server, tmp_path).read_bytes() == CONTENT
     assert names(tmp_path) == ["file.bin"]
@@ -234,7 +234,7 @@ def test_a_fault_that_passes_is_mended_and_said(fault, server, tmp_path, pauses,
 
 
 @pytest.mark.parametrize("useless", [status(416), wrong_range, other_version])
-def test_what_cannot_be_continued_is_read_from_its_beginning(useless, server, tmp_path):
+def test_download_restarts_when_resume_is_impossible(useless, server, tmp_path):
     server.faults = [cut(2 * CHUNK), useless]
     assert get(server, tmp_path).read_bytes() == CONTENT
     assert ["range" in asked for asked in server.asked] == [False, True, False]
@@ -293,14 +293,14 @@ def test_a_weak_etag_is_no_promise_of_equal_bytes(server, tmp_path):
     assert "if-range" not in server.asked[1]
 
 
-def test_what_an_ended_process_left_is_continued(server, tmp_path):
+def test_download_resumes_partial_file_of_a_dead_process(server, tmp_path):
     (tmp_path / ".file.bin.part").write_bytes(CONTENT[:1000])
     assert get(server, tmp_path).read_bytes() == CONTENT
     assert server.sent == len(CONTENT) - 1000
 
 
 @pytest.mark.parametrize("left", [b"x" * 1000, b"x" * len(CONTENT), b"x" * (len(CONTENT) + 1)])
-def test_what_an_ended_process_left_is_not_trusted(left, server, tmp_path):
+def test_download_verifies_partial_file_of_a_dead_process(left, server, tmp_path):
     (tmp_path / ".file.bin.part").write_bytes(left)
     assert get(server, tmp_path).read_bytes() == CONTENT
     assert names(tmp_path) == ["file.bin"]
@@ -324,7 +324,7 @@ HOPELESS = {
 
 
 @pytest.mark.parametrize("fault", HOPELESS)
-def test_what_cannot_be_mended_ends_in_one_clear_error(fault, server, tmp_path, pauses):
+def test_download_permanent_failure_raises_one_error(fault, server, tmp_path, pauses):
     behave, tries, why = HOPELESS[fault]
     server.faults = [behave] * 100
     with pytest.raises(UserError, match=re.escape(why)) as error:
@@ -350,7 +350,7 @@ def test_only_http_addresses_are_opened(url, tmp_path):
         fetch("x", [url], SHA, len(CONTENT), tmp_path)
 
 
-def test_nobody_answers(tmp_path, pauses):
+def test_download_fails_when_no_server_responds(tmp_path, pauses):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, but nobody listens
         with pytest.raises(UserError, match="refused"):
@@ -591,7 +591,7 @@ def test_a_spoilt_copy_in_the_cache_is_replaced(server, tmp_path):
 
 
 @pytest.mark.parametrize("switch", ["LLM_SCRATCH_OFFLINE", "HF_HUB_OFFLINE"])
-def test_offline_means_no_attempt(switch, server, tmp_path, monkeypatch):
+def test_offline_download_makes_no_request(switch, server, tmp_path, monkeypatch):
     monkeypatch.setenv(switch, "1")
     with pytest.raises(UserError, match="downloads are disabled") as error:
         get(server, tmp_path)

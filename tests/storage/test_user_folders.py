@@ -107,7 +107,7 @@ def test_a_temporary_folder_that_others_could_have_made_is_not_used(wrong, no_ho
 
 
 @posix
-def test_without_any_folder_the_error_names_the_variable(no_home, monkeypatch):
+def test_cache_folder_error_names_the_variable(no_home, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", "/nonexistent/tmp")
     with pytest.raises(UserError, match="no folder for the cache .*; set LLM_SCRATCH_CACHE to a writable folder"):
         cache_folder()

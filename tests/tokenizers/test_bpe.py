@@ -355,7 +355,7 @@ def test_a_copy_in_another_process_encodes_alike(small):
     assert not copy._units.keys() - {"a", " copy"}
 
 
-def test_memory_is_bounded():
+def test_piece_cache_is_bounded():
     memory = _PieceCache(lambda unit: (len(unit),), limit=3)
     assert [memory[unit] for unit in ("a", "bb", "ccc", "dddd")] == [(1,), (2,), (3,), (4,)]
     assert list(memory) == ["dddd"]

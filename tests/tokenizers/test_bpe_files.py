@@ -146,7 +146,7 @@ def test_a_tokenizer_of_the_library_is_read(verdict, tmp_path):
         assert again.encode(verdict).ids == read.encode(verdict)
 
 
-def test_what_would_change_ids_is_refused(small, tmp_path):
+def test_tokenizer_json_with_other_rules_is_rejected(small, tmp_path):
     small.save(tmp_path)
     good = json.loads((tmp_path / "tokenizer.json").read_text())
     assert ByteBPE.load(tmp_path).splitter.pattern == GPT2_PATTERN

@@ -34,7 +34,7 @@ def test_the_end_of_text_counts_only_where_allowed():
     assert tokenizer.encode(text, allowed_special="all", disallowed_special="all") == [a, end, b]
 
 
-def test_what_it_does_not_know_is_named():
+def test_char_tokenizer_names_unknown_character():
     tokenizer = CharTokenizer.train(["ab"])
     with pytest.raises(UserError, match=r"'é' \(U\+00E9\) was not in the training text") as caught:
         tokenizer.encode("abé")

@@ -71,7 +71,7 @@ def test_a_tokenizer_from_outside_joins_by_one_line(monkeypatch, tmp_path):
     assert isinstance(load_tokenizer(tmp_path), Mine)
 
 
-def test_what_cannot_be_saved_or_loaded_is_named(tmp_path):
+def test_tokenizer_error_names_what_cannot_be_saved_or_loaded(tmp_path):
     with pytest.raises(UserError, match="cannot save a object"):
         save_tokenizer(object(), tmp_path)
     with pytest.raises(UserError, match="No such file.*expected a tokenizer file") as caught:
