@@ -123,7 +123,7 @@ def test_a_run_lends_its_tokenizer(trained, text_file, llm):
         (("--shard-tokens", "many"), "--shard-tokens is 'many'; expected a whole number such as 500k or 100M", USAGE),
         (("--workers", "-1"), "--workers: -1 is out of range", USAGE),
         (("--tokenizer", "words"), "loses the white space between words", USAGE),
-        (("--vocab-size", "999"), "vocab_size=999 has no meaning for chars", USAGE),
+        (("--vocab-size", "999"), "vocab_size=999: no effect with chars", USAGE),
     ],
 )
 def test_what_cannot_be_asked(prepare, words, message, code):

@@ -343,7 +343,7 @@ def test_a_source_without_text(small, tmp_path, text):
     [
         ({"tokenizer": "gpt3"}, "unknown tokenizer 'gpt3'; did you mean 'gpt2'"),
         ({"tokenizer": "words"}, "loses the white space between words"),
-        ({"tokenizer": "chars", "vocab_size": 5}, "vocab_size=5 has no meaning for chars"),
+        ({"tokenizer": "chars", "vocab_size": 5}, "vocab_size=5: no effect with chars"),
         ({"shard_tokens": 0}, "shard_tokens=0 and workers=1 must both be at least 1"),
         ({"workers": 0}, "workers=0 must both be at least 1"),
     ],

@@ -264,5 +264,5 @@ def test_settings_come_back(changes):
 
 
 def test_to_config_rejects_unsupported_architecture():
-    with pytest.raises(UserError, match="the architecture 'dummy' is no GPT2LMHeadModel"):
+    with pytest.raises(UserError, match="architecture 'dummy' is not a GPT2LMHeadModel"):
         to_config(ModelConfig(architecture="dummy"), None, None)

@@ -240,7 +240,7 @@ def test_export_rejects_unsupported_model_with_reason(tmp_path, bpe):
         export_hf(model_of(CFG), TOKENIZERS["words"](TEXTS, 20), tmp_path / "ours")
     model = model_of(CFG)
     model.cfg = replace(CFG, architecture="mine")
-    with pytest.raises(UserError, match="the architecture 'mine' is no GPT2LMHeadModel"):
+    with pytest.raises(UserError, match="architecture 'mine' is not a GPT2LMHeadModel"):
         export_hf(model, bpe, tmp_path / "ours")
     assert list(tmp_path.iterdir()) == []
 

@@ -93,7 +93,7 @@ def test_nanogpt_checkpoint_loads_as_the_same_model(tmp_path, bias, compiled):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"use_rmsnorm": True}, "model_args has use_rmsnorm=True, which nanoGPT's own model does not know"),
+        ({"use_rmsnorm": True}, "model_args has use_rmsnorm=True, which nanoGPT's model does not have"),
         ({"n_layer": "2"}, r"model_args\['n_layer'\] is '2'; expected a whole number"),
         ({"n_layer": 10**4}, r"h\.2\.ln_1\.weight is missing, which model_args asks for"),
         ({"n_layer": 10**9}, "n_layers: 1000000000 is out of range"),
@@ -137,7 +137,7 @@ def test_litgpt_without_rotary_loads_as_the_same_model(tmp_path, bias, approxima
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rotary_percentage": 0.25}, "rotary_percentage is 0.25; expected 0: the model here has no other"),
+        ({"rotary_percentage": 0.25}, "rotary_percentage is 0.25; expected 0, the only supported value"),
         *[({name: "x"}, f"{name} is 'x'; expected") for name in litgpt.REQUIRED_DEFAULTS],
         ({"n_query_groups": 1}, "n_query_groups is 1; expected 3"),
         ({"intermediate_size": 7}, "intermediate_size is 7; expected 96"),

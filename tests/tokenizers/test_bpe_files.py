@@ -54,8 +54,8 @@ def test_the_two_files_are_read(write):
 
 def test_t5_circles_doubles_and_gaps_are_refused(write, measured):
     expect_refused("merge 1 uses 'bc', which is neither a byte nor the result of an earlier merge", *write(["a bc", "b ca", "c ab"]))
-    expect_refused("merge 2 makes 'ab', which is there already", *write(["a b", "a b"]))
-    expect_refused("merge 3 makes 'abc', which is there already", *write(["a b", "ab c", "a bc"][:2] + ["ab c"]))
+    expect_refused("merge 2 makes 'ab', which already exists", *write(["a b", "a b"]))
+    expect_refused("merge 3 makes 'abc', which already exists", *write(["a b", "ab c", "a bc"][:2] + ["ab c"]))
     expect_refused("merge 3, 'ab' and 'c', can never occur", *write(["b c", "a b", "ab c"]))
     good = ["a b", "ab c"]
     vocab = vocab_of(good)
@@ -64,7 +64,7 @@ def test_t5_circles_doubles_and_gaps_are_refused(write, measured):
     expect_refused("not 0 to 258, each once", *write(good, vocab | {"abc": True}))
     expect_refused("not 0 to 258, each once", *write(good, vocab | {"abc": "257"}))
     expect_refused("'abc' has no id", *write(good, vocab_of(["a b"])))
-    expect_refused("'abc' is made by no merge and is no special token", *write(["a b"], vocab))
+    expect_refused("'abc' is neither the result of a merge nor special", *write(["a b"], vocab))
     expect_refused("expected two tokens", *write(["a b c"]))
     expect_refused("not a token in GPT-2's spelling", *write(["a \t"], vocab))
     measured("T5", "12 of 12", QUICKLY)
