@@ -199,7 +199,7 @@ def test_override_reads_values_by_the_type_of_their_setting():
         ("train.steps=ten", "setting 'train.steps' is 'ten'; expected int"),
         ("train.lr=nan", "train.lr: nan is out of range"),
         ("train.betas=[1", "train.betas: '[1' is not a YAML value"),
-        ("train.betas=" + "[" * 5000, "train.betas: .* brackets in each other"),
+        ("train.betas=" + "[" * 5000, "train.betas: .* nested brackets"),
     ],
 )
 def test_override_names_what_is_wrong(setting, message):
@@ -207,6 +207,6 @@ def test_override_names_what_is_wrong(setting, message):
         preset("quickstart").override([setting])
     assert error.value.code == USAGE
     if "brackets" in message:
-        assert "brackets in each other" in str(error.value)
+        assert "nested brackets" in str(error.value)
     else:
         assert message in str(error.value)

@@ -99,7 +99,7 @@ def test_gpt2_without_network_says_what_to_do(go_on, monkeypatch, tmp_path):
     monkeypatch.delenv("LLM_SCRATCH_DATA", raising=False)
     result = go_on("--out", "on", start="gpt2")
     assert result.code == 3
-    assert "the network is switched off" in result.err
+    assert "downloads are disabled" in result.err
     assert "LLM_SCRATCH_DATA" in result.err
 
 

@@ -16,7 +16,7 @@ def test_a_run_is_written_compared_and_read_again(llm, trained):
     assert llm("generate", "out", *words).out == llm("generate", trained, *words).out
     again = llm("export", "hf", trained, "out")
     assert again.code == 2
-    assert "out is there already" in again.err
+    assert "out is not empty" in again.err
 
 
 def test_without_transformers_it_says_that_nothing_was_compared(llm, trained, monkeypatch):

@@ -152,7 +152,7 @@ def test_a_working_folder_that_is_gone_is_one_line(llm, tmp_path, monkeypatch):
 def test_a_path_of_an_unknown_user_is_one_line(llm):
     result = llm("train", "quickstart", "--data.source", "file:~nobody-of-that-name/x.txt")
     assert (result.code, result.err.count("\n")) == (2, 1)
-    assert "~nobody-of-that-name/x.txt: there is no such home folder; write the path in full, or set HOME" in result.err
+    assert "~nobody-of-that-name/x.txt: unknown home folder; write the full path, or set HOME" in result.err
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_warnings_of_a_run_reach_stderr(llm, capsys):
 @pytest.mark.parametrize(
     ("words", "result", "hint"),
     [
-        ("generate {run} the --tokens 3 --seed 1", r"the", "tokens/s"),
+        ("generate {run} the --max-tokens 3 --seed 1", r"the", "tokens/s"),
         ("runs show {run}", r"^run ", "llm-scratch generate"),
         ("runs diagnose {run}", r"initial loss", "the curve:"),
         ("quantize {run} --out new", r"written: new", "next:"),
@@ -69,7 +69,7 @@ def test_chat_prints_answers_only(llm, trained, monkeypatch):
     import io
 
     monkeypatch.setattr("sys.stdin", io.StringIO("the\n"))
-    result = llm("chat", trained, "--tokens", 4, "--seed", 1, "--quiet")
+    result = llm("chat", trained, "--max-tokens", 4, "--seed", 1, "--quiet")
     assert result.code == 0
     assert result.err == ""
     assert "context of" not in result.out

@@ -76,7 +76,7 @@ def test_stopped_it_says_so_and_goes_on(prepare, monkeypatch):
     monkeypatch.setattr(PrepareProgress, "after_portion", stop)
     stopped = prepare("--shard-tokens", "500", "--workers", "1")
     assert stopped.code == 130
-    assert stopped.err == "llm-scratch: stopped; 1,500 tokens are kept in out; the same command goes on from there\n"
+    assert stopped.err == "llm-scratch: stopped; 1,500 tokens are kept in out; run the same command again to resume\n"
     monkeypatch.setattr(PrepareProgress, "after_portion", real)
     again = prepare("--shard-tokens", "500", "--workers", "1")
     assert again.out.startswith("goes on after 1,500 tokens\nout: 2,697 tokens of 1 document in 6 shards")
@@ -86,7 +86,7 @@ def test_other_settings_need_fresh(prepare, tmp_path):
     prepare()
     other = prepare("--shard-tokens", "1k")
     assert other.code == DATA
-    assert "holds other work: shard_tokens was 100000000 and is now 1000; choose another folder, or --fresh" in other.err
+    assert "holds other shards: shard_tokens was 100000000 and is now 1000; choose another folder, or --fresh" in other.err
     fresh = prepare("--shard-tokens", "1k", "--fresh")
     assert fresh.out.startswith("removed the shards that were in out\nout: 2,697 tokens")
     assert "all was there" not in fresh.out
@@ -122,8 +122,8 @@ def test_a_run_lends_its_tokenizer(trained, text_file, llm):
     [
         (("--shard-tokens", "many"), "--shard-tokens is 'many'; expected a whole number such as 500k or 100M", USAGE),
         (("--workers", "-1"), "--workers: -1 is out of range", USAGE),
-        (("--tokenizer", "words"), "forgets the blanks between words", USAGE),
-        (("--vocab-size", "999"), "vocab_size=999 has no meaning for chars", USAGE),
+        (("--tokenizer", "words"), "loses the white space between words", USAGE),
+        (("--vocab-size", "999"), "vocab_size=999: no effect with chars", USAGE),
     ],
 )
 def test_what_cannot_be_asked(prepare, words, message, code):

@@ -278,7 +278,7 @@ def test_a_text_of_one_document_becomes_windows_where_rows_were_to_be_documents(
     words = [*tiny, "--data.order", "documents"]
     result = llm(*words, "--out", "x")
     assert result.code == 0, result.err
-    assert "rows: windows side by side (--data.order shuffled) instead of one document each: the text is one document" in result.out
+    assert "rows: adjacent windows (--data.order shuffled) instead of one document each: the text is one document" in result.out
     assert yaml.safe_load(Path("x/config.yaml").read_text())["data"]["order"] == "shuffled"
     again = llm(*words, "--out", "x")
     assert (again.code, "all 4 steps are done already" in again.out) == (0, True)

@@ -176,11 +176,11 @@ def test_a_tokenizer_that_is_there_is_taken():
         ({"tokenizer": "bpee"}, "unknown tokenizer 'bpee'; did you mean 'bpe'", USAGE),
         ({"source": "nowhere"}, "unknown source 'nowhere'", USAGE),
         ({"vocab_size": 12}, r"'chars' has \d+ tokens, but model.vocab_size=12; set --model.vocab-size \d+", USAGE),
-        ({"context_length": 5000}, "the training part of 'many:5' has .* tokens; one window takes 5001", DATA),
+        ({"context_length": 5000}, "the training part of 'many:5' has .* tokens, one window takes 5001", DATA),
         ({"val_fraction": 0.001, "source": "one"}, "the validation part of 'one' has .* one window takes 17", DATA),
     ],
 )
-def test_what_does_not_fit_is_named(changes, message, code):
+def test_corpus_that_does_not_fit_raises_with_setting(changes, message, code):
     with pytest.raises(UserError, match=message) as error:
         prepare(settings(**changes))
     assert error.value.code == code
@@ -213,12 +213,12 @@ def test_bytes_are_counted_token_by_token(tokenizer):
 @pytest.mark.parametrize(
     ("changes", "message", "code"),
     [
-        ({"vocab_size": 12}, r"the tokenizer '.*shards' has \d+ tokens, but model.vocab_size=12; set --model.vocab-size \d+", USAGE),
-        ({"context_length": 5000}, "the training part of 'shards:.*' has .* tokens; one window takes 5001", DATA),
-        ({"split": "characters"}, "holds tokens, and data.split is 'characters'; set --data.split tokens", USAGE),
+        ({"vocab_size": 12}, r"tokenizer '.*shards' has \d+ tokens, but model.vocab_size=12; set --model.vocab-size \d+", USAGE),
+        ({"context_length": 5000}, "the training part of 'shards:.*' has .* tokens, one window takes 5001", DATA),
+        ({"split": "characters"}, "data.split='characters' does not apply to token shards; set --data.split tokens", USAGE),
     ],
 )
-def test_what_does_not_fit_shards_is_named(shards, changes, message, code):
+def test_shards_that_do_not_fit_raise_with_setting(shards, changes, message, code):
     with pytest.raises(UserError, match=message) as error:
         prepare(settings(shards, **changes))
     assert error.value.code == code

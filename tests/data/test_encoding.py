@@ -32,10 +32,10 @@ def test_an_end_of_text_before_each_document():
     eot = tokenizer.eot_token
     assert found.ids.tolist() == [eot, 0, 1, eot, 3, eot, 1]
     assert found.ids.dtype == np.uint16
-    assert found.held == ShardProgress(1, 0, documents=3, empty=1, text_bytes=5, source_bytes=12)
+    assert found.progress == ShardProgress(1, 0, documents=3, empty=1, text_bytes=5, source_bytes=12)
     assert not found.last
     last = encode(END, tokenizer, "uint16")
-    assert (last.ids.tolist(), last.held, last.last) == ([eot], ShardProgress(1), True)
+    assert (last.ids.tolist(), last.progress, last.last) == ([eot], ShardProgress(1), True)
 
 
 def test_special_text_stays_text():
@@ -51,7 +51,7 @@ def test_several_processes_give_what_one_gives(folder):
     assert len(one) == len(three) == 21
     for a, b in zip(one, three):
         assert np.array_equal(a.ids, b.ids)
-        assert (a.held, a.last) == (b.held, b.last)
+        assert (a.progress, a.last) == (b.progress, b.last)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -67,7 +67,7 @@ def test_a_worker_that_is_killed_is_an_error_and_no_wait(folder):
     for child in psutil.Process().children(recursive=True):
         if "spawn_main" in " ".join(child.cmdline()):
             child.kill()
-    with pytest.raises(UserError, match=r"a worker was ended from outside \(SIGKILL, maybe for lack of memory\)") as error:
+    with pytest.raises(UserError, match=r"a worker was killed \(SIGKILL, possibly out of memory\)") as error:
         list(found)
     assert error.value.code == RESOURCES
 
@@ -76,7 +76,7 @@ def test_where_no_worker_can_start_this_process_encodes_the_same(folder, monkeyp
     portions = [(Texts(("ab", "ba"), 4),), END]
     want = [one.ids.tolist() for one in encode_all(portions, folder, "uint16", 1)]
     monkeypatch.setattr("llm_scratch.storage.worker_processes.ProcessPoolExecutor", _no_semaphores)
-    with pytest.warns(RuntimeWarning, match="all work is done in this process"):
+    with pytest.warns(RuntimeWarning, match="using this process"):
         assert [one.ids.tolist() for one in encode_all(portions, folder, "uint16", 2)] == want
 
 

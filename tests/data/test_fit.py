@@ -30,8 +30,8 @@ def documents(*lengths):
     ("train", "val", "reason"),
     [
         (np.ones(100, int), np.ones(50, int), "the text is one document"),
-        (documents(30, 30), documents(40)[1:], "the validation part holds no whole document; a larger --data.val-fraction"),
-        (documents(30)[:-1], documents(40, 5), "the training part holds no whole document; a smaller --data.val-fraction"),
+        (documents(30, 30), documents(40)[1:], "the validation part holds no whole document (a larger --data.val-fraction"),
+        (documents(30)[:-1], documents(40, 5), "the training part holds no whole document (a smaller --data.val-fraction"),
     ],
 )
 def test_documents_as_rows_become_windows_where_a_part_has_no_document(train, val, reason):
@@ -88,7 +88,7 @@ def test_every_flag_that_the_error_names_makes_the_text_fit(config, n_train, n_v
         TokenLoader(val, changed.model.context_length, changed.train.batch_size, order="in order")
 
 
-def test_where_no_flag_helps_none_is_named():
+def test_fit_error_names_no_flag_when_none_helps():
     with pytest.raises(UserError) as error:
         check_fit(settings(), np.ones(4, int), np.ones(2, int), EOT)
     assert "--" not in str(error.value)

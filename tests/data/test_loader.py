@@ -212,14 +212,14 @@ def test_w3_the_order_of_samples_is_the_same_for_any_number_of_processes(order, 
 
 
 @pytest.mark.parametrize(("order", "tokens"), [("shuffled", T), ("epochs", 3 * T + 1), ("in order", 0), ("documents", 1)])
-def test_too_little_text_says_how_much_there_is(ids, order, tokens):
-    with pytest.raises(UserError, match=rf"{tokens} tokens hold \d windows of {T}; \d (is|are) needed: use more text") as error:
+def test_loader_error_states_number_of_windows(ids, order, tokens):
+    with pytest.raises(UserError, match=rf"{tokens} tokens hold \d windows of {T}, \d+ needed; use more text") as error:
         TokenLoader(ids[:tokens], T, 4, order=order, eot=EOT)
     assert error.value.code == DATA
 
 
-def test_documents_need_to_know_what_begins_one(ids):
-    with pytest.raises(ValueError, match="needs the token that begins a document"):
+def test_document_order_requires_eot(ids):
+    with pytest.raises(ValueError, match="needs eot, the token that begins a document"):
         TokenLoader(ids, T, 4, order="documents")
 
 

@@ -92,5 +92,5 @@ def test_begins_as_text_allows_a_last_character_that_is_cut():
 
 
 @pytest.mark.parametrize(("text", "blank"), [("", True), (" \n\t\u3000", True), ("a", False), (" a", False), ("\u200b", False)])
-def test_is_blank(text, blank):
+def test_is_blank_detects_white_space(text, blank):
     assert is_blank(text) == blank

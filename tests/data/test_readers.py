@@ -33,13 +33,13 @@ GPT4 = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]
 def small(monkeypatch):
     """Portions of 64 bytes instead of a megabyte."""
     monkeypatch.setattr(readers, "CHUNK_BYTES", 64)
-    monkeypatch.setattr(readers, "SNIFF_BYTES", 10)
+    monkeypatch.setattr(readers, "OPEN_FILE_BYTES", 10)
 
 
 def documents(source, field="text"):
     """The documents of a source, put together again from its portions."""
     found: list[str] = []
-    for portion in open_source(str(source), field).portions():
+    for portion in open_source(str(source), field).chunks():
         for part in portion:
             for begins, text in part.texts():
                 if begins:
@@ -57,7 +57,7 @@ def test_a_file_comes_whole_out_of_its_portions(small, tmp_path, ends, begin):
     text = "\n".join(LINES * 20)
     (tmp_path / "a.txt").write_bytes(begin + text.replace("\n", ends).encode())
     assert documents(tmp_path / "a.txt") == [text]
-    stretches = [part for portion in open_source(str(tmp_path / "a.txt")).portions() for part in portion]
+    stretches = [part for portion in open_source(str(tmp_path / "a.txt")).chunks() for part in portion]
     assert len(stretches) > 10
     assert [part.begin for part in stretches[1:]] == [part.end for part in stretches[:-1]]
     assert stretches[-1].end == (tmp_path / "a.txt").stat().st_size
@@ -67,7 +67,7 @@ def test_a_file_comes_whole_out_of_its_portions(small, tmp_path, ends, begin):
 def test_a_text_without_a_place_to_cut_is_cut_between_characters(small, tmp_path, letter):
     (tmp_path / "a.txt").write_bytes((letter * 500).encode())
     assert documents(tmp_path / "a.txt") == [(letter * 500).replace("\r\n", "\n")]
-    assert len(list(open_source(str(tmp_path / "a.txt")).portions())) > 2
+    assert len(list(open_source(str(tmp_path / "a.txt")).chunks())) > 2
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_a_text_in_pieces_keeps_its_tokens(tokenizers, tmp_path, monkeypatch, en
     monkeypatch.setattr(readers, "CHUNK_BYTES", 512)
     text = "\n".join(LINES * 40)
     (tmp_path / "a.txt").write_bytes(text.replace("\n", ends).encode())
-    from_file = [part for portion in open_source(str(tmp_path / "a.txt")).portions() for one in portion for _, part in one.texts()]
+    from_file = [part for portion in open_source(str(tmp_path / "a.txt")).chunks() for one in portion for _, part in one.texts()]
     for parts in (from_file, list(split_text(text))):
         assert len(parts) > 5
         assert "".join(parts) == text
@@ -107,14 +107,16 @@ def test_lines_of_json_are_never_cut(small, tmp_path):
     texts = [line * n for n, line in enumerate(LINES * 3)]
     (tmp_path / "a.jsonl").write_text("\n\n".join(json.dumps({"id": 1, "body": text}) for text in texts) + "\r\n", encoding="utf-8")
     assert documents(tmp_path / "a.jsonl", "body") == texts
-    assert len(list(open_source(str(tmp_path / "a.jsonl"), "body").portions())) > 5
+    assert len(list(open_source(str(tmp_path / "a.jsonl"), "body").chunks())) > 5
 
 
 def test_a_line_that_is_too_long_is_named(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(readers, "LONGEST", 1 << 20)
+    monkeypatch.setattr(readers, "MAX_LINE_BYTES", 1 << 20)
     short = json.dumps({"text": "x"}) + "\n"
     (tmp_path / "a.jsonl").write_text(short * 9 + json.dumps({"text": "y" * (3 << 20)}))
-    with pytest.raises(UserError, match=r"a.jsonl line 10 is longer than 1 MiB; expected a document a line") as error:
+    with pytest.raises(
+        UserError, match=r"a.jsonl line 10 is longer than 1 MiB, the most that is held in memory; expected one document per line"
+    ) as error:
         documents(tmp_path / "a.jsonl")
     assert error.value.code == DATA
 
@@ -149,14 +151,14 @@ def test_files_that_are_not_text_are_left_out_of_a_folder(tmp_path):
 def test_many_small_files_share_a_portion(tmp_path):
     for n in range(50):
         (tmp_path / f"{n:02}.txt").write_text(f"number {n}")
-    assert len(list(open_source(str(tmp_path)).portions())) == 1
+    assert len(list(open_source(str(tmp_path)).chunks())) == 1
     assert documents(tmp_path) == [f"number {n}" for n in range(50)]
 
 
 def test_any_other_source_gives_its_documents(monkeypatch):
     monkeypatch.setitem(SOURCES, "mine", lambda argument: ["one", f"two {argument}"])
     assert documents("mine:x") == ["one", "two x"]
-    assert open_source("mine:x").facts != open_source("mine:y").facts
+    assert open_source("mine:x").metadata != open_source("mine:y").metadata
 
 
 def test_a_folder_does_not_hide_a_source_of_its_name(tmp_path, monkeypatch):
@@ -175,10 +177,10 @@ def test_parquet_gives_its_rows(small, tmp_path):
     texts = ["", "one", None, *LINES * 20]
     parquet.write_table(pyarrow.table({"id": range(len(texts)), "body": texts}), tmp_path / "a.parquet", row_group_size=50)
     assert documents(tmp_path / "a.parquet", "body") == [text or "" for text in texts]
-    with pytest.raises(UserError, match="a.parquet has no column 'text'; its columns are id, body: name one with --field") as error:
+    with pytest.raises(UserError, match="a.parquet has no column 'text'; choose one with --field: id, body") as error:
         documents(tmp_path / "a.parquet")
     assert error.value.code == DATA
-    with pytest.raises(UserError, match="the column 'id' of .*a.parquet holds int, such as '0'; expected texts"):
+    with pytest.raises(UserError, match="the column 'id' of .*a.parquet holds int, such as '0'; expected strings"):
         documents(tmp_path / "a.parquet", "id")
     (tmp_path / "a.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-9])
     with pytest.raises(UserError, match="is not a readable .parquet file"):
@@ -192,7 +194,7 @@ def test_a_data_set_of_the_hub_gives_its_rows(small, tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", lambda *names, **more: asked.append((*names, more["split"])) or rows)
     assert documents("hf:someone/tales:small") == list(rows["text"])
     assert asked[0] == ("someone/tales", "small", "train")
-    with pytest.raises(UserError, match="hf:someone/tales has no column 'body'; its columns are id, text"):
+    with pytest.raises(UserError, match="hf:someone/tales has no column 'body'; choose one with --field: id, text"):
         open_source("hf:someone/tales", "body")
 
 
@@ -203,7 +205,7 @@ def test_a_data_set_that_cannot_be_had(tmp_path, monkeypatch):
         raise ConnectionError("Couldn't reach\nthe Hub")
 
     monkeypatch.setattr(datasets, "load_dataset", offline)
-    with pytest.raises(UserError, match="cannot load the data set 'nobody/none': Couldn't reach the Hub; expected hf:NAME") as error:
+    with pytest.raises(UserError, match="cannot load the dataset 'nobody/none': Couldn't reach the Hub; expected hf:NAME") as error:
         open_source("hf:nobody/none")
     assert error.value.code == DATA
 
@@ -238,7 +240,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_cannot_be_read_is_named_with_its_place(small, tmp_path, name):
+def test_reader_error_names_file_and_line(small, tmp_path, name):
     data, why = BAD[name]
     if data is None:
         (tmp_path / name).mkdir()
@@ -259,5 +261,5 @@ def test_a_file_that_is_not_there(tmp_path):
 
 def test_a_file_that_shrinks_while_it_is_read(tmp_path):
     (tmp_path / "a.txt").write_text("short")
-    with pytest.raises(UserError, match="a.txt has become shorter while it was read"):
+    with pytest.raises(UserError, match="a.txt was truncated while it was read"):
         list(FileSpan(tmp_path / "a.txt", 0, 50, "text").texts())

@@ -164,7 +164,7 @@ class Dying(files.FileSystem):
 
 
 @pytest.mark.parametrize("torn", [False, True])
-def test_killed_before_any_operation_on_the_disk_it_goes_on(whole, stories, tmp_path, monkeypatch, torn):
+def test_make_shards_resumes_after_kill_at_any_disk_operation(whole, stories, tmp_path, monkeypatch, torn):
     """Every state that a kill can leave behind is gone through, and each ends in the same files."""
     want, states = content(whole), 0
     for at in range(1000):
@@ -197,7 +197,7 @@ make_shards(sys.argv[1], sys.argv[2], "chars", shard_tokens=10_000)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs kill -9")
-def test_killed_at_random_moments_it_goes_on(tmp_path):
+def test_make_shards_resumes_after_random_kills(tmp_path):
     """kill -9 of a real process, six times; the seconds are drawn from a seed that a failure prints."""
     (tmp_path / "a.txt").write_text("".join(f"{n} hens and {n * n} foxes.\n" for n in range(9000)))
     words = [sys.executable, "-c", COMMAND, str(tmp_path / "a.txt")]
@@ -221,27 +221,27 @@ def test_killed_at_random_moments_it_goes_on(tmp_path):
     assert content(tmp_path / "out") == content(tmp_path / "whole"), f"seed {seed}"
 
 
-def test_work_that_is_done_is_left_alone(whole, stories, monkeypatch):
+def test_make_shards_leaves_complete_folder_unchanged(whole, stories, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in whole.iterdir()}
     monkeypatch.setattr(files, "filesystem", Dying(0, False))
     assert make_shards(stories, whole, "chars", shard_tokens=1000).complete
     assert {path: path.stat().st_mtime_ns for path in whole.iterdir()} == before
 
 
-def test_ctrl_c_says_what_is_kept(small, stories, tmp_path):
+def test_make_shards_ctrl_c_reports_kept_tokens(small, stories, tmp_path):
     def stop(done, tokens):
         if tokens > 2500:
             raise KeyboardInterrupt
 
-    with pytest.raises(UserError, match=r"stopped; 2,000 tokens are kept in .*; the same command goes on from there") as error:
-        make_shards(stories, tmp_path / "out", "chars", shard_tokens=1000, watch=stop)
+    with pytest.raises(UserError, match=r"stopped; 2,000 tokens are kept in .*; run the same command again to resume") as error:
+        make_shards(stories, tmp_path / "out", "chars", shard_tokens=1000, on_progress=stop)
     assert error.value.code == INTERRUPTED
     assert not list((tmp_path / "out").glob(".*"))
 
 
 def test_progress_counts_the_bytes_of_the_source(small, stories, tmp_path):
     seen = []
-    index = make_shards(stories, tmp_path / "out", "chars", shard_tokens=1000, watch=lambda done, tokens: seen.append((done, tokens)))
+    index = make_shards(stories, tmp_path / "out", "chars", shard_tokens=1000, on_progress=lambda done, tokens: seen.append((done, tokens)))
     assert [done.source_bytes for done, _ in seen] == sorted({done.source_bytes for done, _ in seen})
     assert seen[-1][0].source_bytes == open_source(stories).size
     assert seen[-1][1] == index.tokens - 1
@@ -300,7 +300,7 @@ def test_a_full_disk_leaves_nothing_half_written(whole, stories, tmp_path, monke
 )
 def test_a_folder_of_other_settings_is_left_alone(whole, stories, change, message):
     before = content(whole)
-    with pytest.raises(UserError, match=f"holds other work: {message}; choose another folder, or --fresh") as error:
+    with pytest.raises(UserError, match=f"holds other shards: {message}; choose another folder, or --fresh") as error:
         make_shards(stories, whole, **{"tokenizer": "chars", "shard_tokens": 1000, **change})
     assert error.value.code == DATA
     assert content(whole) == before
@@ -309,7 +309,7 @@ def test_a_folder_of_other_settings_is_left_alone(whole, stories, change, messag
 def test_a_source_that_has_changed_is_noticed(whole, stories):
     with open(stories, "a") as file:
         file.write('{"text": "more"}\n')
-    with pytest.raises(UserError, match="holds other work: source .* had .* bytes or other names"):
+    with pytest.raises(UserError, match="holds other shards: source .* had .* bytes or other file names"):
         make_shards(stories, whole, "chars", shard_tokens=1000)
 
 
@@ -318,12 +318,12 @@ def test_a_source_that_has_changed_is_noticed(whole, stories):
     [
         (lambda folder: (folder / "shard-00001.bin").write_bytes(b"x"), "shard-00001.bin has 1 bytes, not 2,000"),
         (lambda folder: (folder / "shard-00001.bin").unlink(), "shard-00001.bin is missing"),
-        (lambda folder: (folder / "tokenizer.json").write_text("{}"), "tokenizer.json is not the one that the work began with"),
+        (lambda folder: (folder / "tokenizer.json").write_text("{}"), "tokenizer.json changed since the first shard"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "cannot read .*tokenizer.json"),
         (lambda folder: (folder / "index.json").unlink(), "holds other files, such as 'shard-00000.bin'; choose a new"),
     ],
 )
-def test_work_does_not_go_on_over_damage(whole, stories, damage, message):
+def test_make_shards_does_not_resume_damaged_folder(whole, stories, damage, message):
     damage(whole)
     with pytest.raises(UserError, match=message) as error:
         make_shards(stories, whole, "chars", shard_tokens=1000)
@@ -342,13 +342,13 @@ def test_a_source_without_text(small, tmp_path, text):
     ("settings", "message"),
     [
         ({"tokenizer": "gpt3"}, "unknown tokenizer 'gpt3'; did you mean 'gpt2'"),
-        ({"tokenizer": "words"}, "forgets the blanks between words"),
-        ({"tokenizer": "chars", "vocab_size": 5}, "vocab_size=5 has no meaning for chars"),
+        ({"tokenizer": "words"}, "loses the white space between words"),
+        ({"tokenizer": "chars", "vocab_size": 5}, "vocab_size=5: no effect with chars"),
         ({"shard_tokens": 0}, "shard_tokens=0 and workers=1 must both be at least 1"),
         ({"workers": 0}, "workers=0 must both be at least 1"),
     ],
 )
-def test_what_cannot_be_asked(small, stories, tmp_path, settings, message):
+def test_make_shards_rejects_unsupported_settings(small, stories, tmp_path, settings, message):
     with pytest.raises(UserError, match=message) as error:
         make_shards(stories, tmp_path / "out", **settings)
     assert error.value.code == USAGE
@@ -357,5 +357,5 @@ def test_what_cannot_be_asked(small, stories, tmp_path, settings, message):
 
 @pytest.mark.parametrize("kind", ["", "file:"])
 def test_shards_do_not_lie_in_their_own_source(small, stories, tmp_path, kind):
-    with pytest.raises(UserError, match="the shards would lie inside their own source"):
+    with pytest.raises(UserError, match="is inside its own source"):
         make_shards(f"{kind}{tmp_path}", tmp_path / "a" / "out")

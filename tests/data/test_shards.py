@@ -62,16 +62,16 @@ def test_places_slices_and_the_whole_are_those_of_an_array(data):
 
 
 @pytest.mark.parametrize("place", [20, -21, [3, 20]])
-def test_a_place_outside_is_an_index_error(place):
-    with pytest.raises(IndexError, match="are not all in a row of 20 tokens"):
+def test_sharded_tokens_out_of_range_raises_index_error(place):
+    with pytest.raises(IndexError, match="are out of range for 20 tokens"):
         in_shards(np.arange(20), 6)[place]
 
 
-def test_what_would_be_answered_wrongly_is_refused():
+def test_sharded_tokens_reject_slice_steps_and_views():
     row = in_shards(np.arange(20), 6)
-    with pytest.raises(IndexError, match="no step of 2 in a slice"):
+    with pytest.raises(IndexError, match="slice step 2 is not supported"):
         row[::2]
-    with pytest.raises(ValueError, match="only be had as a copy"):
+    with pytest.raises(ValueError, match="only be converted to one array by copying"):
         np.asarray(row, copy=False)
 
 
@@ -174,16 +174,16 @@ def damaged(change):
         (lambda folder: (folder / "index.json").write_text('{"version": 1'), "index.json is damaged"),
         (lambda folder: (folder / "index.json").write_text("[]"), "index.json is damaged"),
         (lambda folder: (folder / "index.json").write_bytes(b"\xff"), "index.json is damaged"),
-        (damaged(lambda values: values.update(version=9)), "holds shards of version 9, and this program knows 1"),
-        (damaged(lambda values: values.update(complete=False)), "are not finished .*; run the same"),
-        (damaged(lambda values: values.update(tokens=3)), "its numbers contradict each other"),
-        (damaged(lambda values: values.update(dtype="float64")), "its numbers contradict each other"),
+        (damaged(lambda values: values.update(version=9)), "shard format version 9 is not supported .expected 1"),
+        (damaged(lambda values: values.update(complete=False)), "are not complete .*; run the same"),
+        (damaged(lambda values: values.update(tokens=3)), "inconsistent values"),
+        (damaged(lambda values: values.update(dtype="float64")), "inconsistent values"),
         (damaged(lambda values: values.update(more=1)), "index.json is damaged"),
         (damaged(lambda values: values.pop("shards")), "index.json is damaged"),
         (damaged(lambda values: values["done"].update(odd=1)), "index.json is damaged"),
     ],
 )
-def test_what_is_wrong_with_a_folder_is_said_when_it_is_opened(folder, damage, message):
+def test_open_shards_describes_damage(folder, damage, message):
     damage(folder)
     with pytest.raises(UserError, match=message) as error:
         open_shards(folder)
@@ -192,7 +192,7 @@ def test_what_is_wrong_with_a_folder_is_said_when_it_is_opened(folder, damage, m
 
 
 def test_a_folder_that_is_not_there():
-    with pytest.raises(UserError, match="no token shards in /nowhere .*; expected a folder that `llm-scratch data prepare` made"):
+    with pytest.raises(UserError, match="no token shards in /nowhere .*; expected a folder made by `llm-scratch data prepare`"):
         open_shards("/nowhere")
 
 

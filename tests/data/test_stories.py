@@ -33,13 +33,13 @@ def n_sentences(text: str) -> int:
 # the text is the choices, and the choices are the text
 
 
-def test_parses_back(stories):
+def test_parse_recovers_choices(stories):
     for story in stories:
         assert parse(story.text) == story.choices, story.text
 
 
 @pytest.mark.slow
-def test_parses_10_000_back():
+def test_parse_recovers_choices_of_10_000_stories():
     for seed in range(HELD_OUT, HELD_OUT + 10_000):
         story = generate_story(seed)
         assert parse(story.text) == story.choices, story.text
@@ -59,18 +59,18 @@ def test_a_seed_does_not_depend_on_what_was_told_before(stories):
 
 
 @pytest.mark.parametrize("change", [lambda t: "", lambda t: t[:-1], lambda t: t + " ", lambda t: t.replace(" the ", " teh ", 1), str.upper])
-def test_what_is_no_story_is_refused(change):
-    with pytest.raises(ValueError, match="no story reads"):
+def test_parse_rejects_text_that_is_not_a_story(change):
+    with pytest.raises(ValueError, match="no parse"):
         parse(change(generate_story(7).text))
-    with pytest.raises(ValueError, match="no story reads"):
+    with pytest.raises(ValueError, match="no parse"):
         bits(change(generate_story(7).text))
 
 
-def test_a_wrong_memory_is_refused(stories):
+def test_parse_rejects_a_wrong_remembered_word(stories):
     story = next(story for story in stories if story.shape == "pond")
     other = next(p for p in story.probes if p.skill == "object")
     wrong = other.prompt + other.others[0] + story.text[len(other.prompt) + len(other.answer) :]
-    with pytest.raises(ValueError, match="no story reads"):
+    with pytest.raises(ValueError, match="no parse"):
         parse(wrong)
 
 
@@ -119,7 +119,7 @@ def test_choices_are_uniform(stories):
 # the size of the thing
 
 
-def test_size():
+def test_story_grammar_has_enough_stories():
     patterns = {pattern for bank in [*BEATS.values(), *SCENES.values()] for pattern in bank}
     plain = [option for kind in WORDS for option in WORDS[kind] if "{" not in option]
     assert len(patterns) >= 200
@@ -128,7 +128,7 @@ def test_size():
     assert tuple(SKILLS) == ("name", "pronoun", "object", "count", "order")
 
 
-def test_length(stories):
+def test_story_length_is_bounded(stories):
     lengths = [len(story.text.split()) for story in stories]
     assert max(lengths) < 170
     assert 70 <= statistics.fmean(lengths) <= 110
@@ -168,7 +168,7 @@ def test_an_unknown_hole_is_an_error():
 # English
 
 
-def test_reads_well(stories):
+def test_story_text_is_well_formed(stories):
     for text in (story.text for story in stories):
         assert not re.search(r"  |\n|[{}\[\]|]| [.,!?:]|^ | $", text), text
         assert not re.search(r"\b[Aa] [aeiou]|\b[Aa]n [^aeiou]", text), text
@@ -264,7 +264,7 @@ def test_the_text_before_a_probe_decides_it_in_many():
     check_only_the_answer_goes_on(range(1000, 1200))
 
 
-def test_begins():
+def test_begins_accepts_prefixes_of_stories():
     story = generate_story(3)
     assert all(begins(story.text[:end]) for end in range(0, len(story.text) + 1, 29))
     assert not begins("Call me")
@@ -274,7 +274,7 @@ def test_begins():
 # the engine
 
 
-def test_inflect():
+def test_inflect_returns_forms_split_at_skills():
     assert [inflect("Lily", form) for form in ("", "she", "Her", "girl")] == [("Lily",), ("she",), ("Her",), ("girl",)]
     assert [inflect("Tom", form) for form in ("him", "her", "girl")] == [("him",), ("his",), ("boy",)]
     assert [inflect("four", form) for form in ("more", "less")] == [("five",), ("three",)]

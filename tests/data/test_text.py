@@ -152,7 +152,7 @@ def test_a_special_token_in_the_text_is_text_unless_it_is_meant(gpt2):
 
 @pytest.mark.parametrize("text", ["", "x", "x" * 8])
 def test_a_text_shorter_than_one_window(text):
-    with pytest.raises(UserError, match=f"the text has {len(text)} tokens, and one example of max_length=8 needs 9") as error:
+    with pytest.raises(UserError, match=f"the text has {len(text)} tokens, one example of max_length=8 needs 9") as error:
         create_dataloader_V1(text, 1, 8, 8, tokenizer=Letters())
     assert error.value.code == DATA
 
@@ -170,7 +170,7 @@ def test_lengths_that_make_no_sense(max_length, stride):
         GPTDatasetV1("abc", Letters(), max_length, stride)
 
 
-def test_the_notebooks_module_is_a_face_of_this_one(capsys):
+def test_notebooks_module_reexports_text(capsys):
     assert text_data.create_dataloader_V1 is create_dataloader_V1
     assert text_data.GPTDatasetV1 is GPTDatasetV1
     assert capsys.readouterr().out == ""

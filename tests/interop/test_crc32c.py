@@ -18,19 +18,19 @@ def test_known_values_of_the_standard(check, data, value):
 
 
 @given(st.binary(max_size=200))
-def test_it_equals_the_loop(data):
+def test_crc32c_equals_bitwise_definition(data):
     assert crc32c(data) == crc32c_by_bits(data)
 
 
 @pytest.mark.parametrize("near", [1, 2, 3])
 @pytest.mark.parametrize("off", range(-5, 6))
-def test_it_equals_the_loop_around_the_ends_of_blocks(monkeypatch, near, off):
+def test_crc32c_equals_bitwise_definition_around_block_ends(monkeypatch, near, off):
     monkeypatch.setattr(module, "BLOCK", 4)
     data = np.random.default_rng(near).bytes(near * 64 + off)
     assert crc32c(data) == crc32c_by_bits(data)
 
 
-def test_it_equals_the_loop_beyond_a_true_block():
+def test_crc32c_equals_bitwise_definition_beyond_one_block():
     data = np.random.default_rng(1).bytes((4 << module.BLOCK) + 7)
     assert crc32c(data) == crc32c_by_bits(data)
     assert crc32c(np.frombuffer(data, np.uint8)) == crc32c(data)

@@ -42,7 +42,7 @@ def test_a_release_that_is_here_is_taken(tmp_path, monkeypatch, name, place):
 
 @pytest.mark.parametrize("name", GPT2)
 def test_offline_says_what_to_put_where(name):
-    with pytest.raises(UserError, match="the network is switched off .*LLM_SCRATCH_DATA") as error:
+    with pytest.raises(UserError, match="downloads are disabled .*LLM_SCRATCH_DATA") as error:
         load(name)
     assert error.value.code == DATA
 
@@ -65,7 +65,7 @@ def test_the_pinned_file_is_read_and_another_is_not(tmp_path, monkeypatch):
     assert all(torch.equal(parameter, model.get_parameter(name)) for name, parameter in ours.named_parameters())
     assert model.out_head.weight is model.tok_emb.weight
     file.write_bytes(file.read_bytes()[:-1] + b"x")
-    with pytest.raises(UserError, match=r"gpt2\.safetensors is another file; expected .* with sha256"):
+    with pytest.raises(UserError, match=r"gpt2\.safetensors differs from the expected file .* with sha256"):
         load("gpt2")
 
 

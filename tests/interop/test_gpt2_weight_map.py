@@ -78,7 +78,7 @@ def test_a_model_comes_back_bit_by_bit(model, style):
         assert back.get_parameter(name).untyped_storage().nbytes() == parameter.nbytes, "a part keeps the whole in memory"
 
 
-def test_what_may_be_absent_is_zero(model):
+def test_optional_tensors_are_zero_when_missing(model):
     source = table(dict(model.named_parameters()), NANOGPT)
     for name in [name for name in source.tensors if name.endswith("bias") and "c_attn" not in name]:
         del source.tensors[name]
@@ -97,7 +97,7 @@ def test_a_shape_without_end_is_compared_and_not_built():
         match_tensors(huge, {"wte.weight": TensorSpec(torch.float32, (31, 12))}, HF, "here", "settings")
 
 
-def test_put_keeps_a_tied_head_tied():
+def test_set_parameters_keeps_a_tied_head_tied():
     tied = GPTModel({**CFG, "tie_embeddings": True})
     set_parameters(tied, {"tok_emb.weight": torch.ones(31, 12, dtype=torch.float16)})
     assert tied.out_head.weight is tied.tok_emb.weight

@@ -13,7 +13,7 @@ from llm_scratch.config import ModelConfig
 from llm_scratch.errors import CHECKPOINT, RESOURCES, USAGE, UserError
 from llm_scratch.generation.decode import encode_prompt, generate
 from llm_scratch.interop import hf_export
-from llm_scratch.interop.hf import OURS
+from llm_scratch.interop.hf import EXTRA_KEY
 from llm_scratch.interop.hf_export import Checked, export_hf, sample_texts
 from llm_scratch.interop.hf_tokenizer import read_start_id, read_tokenizer
 from llm_scratch.loading import load
@@ -57,7 +57,7 @@ def written(bpe, tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_transformers_reads_the_same_model_and_so_do_we(tmp_path, bpe, kind):
+def test_exported_model_equals_transformers_model(tmp_path, bpe, kind):
     model = model_of(replace(CFG, **KINDS[kind]))
     folder = tmp_path / "new" / "ours"
     checked = export_hf(model, bpe, folder)
@@ -84,7 +84,7 @@ def test_the_tensors_are_those_that_transformers_would_write(written, tmp_path):
     assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
 
 
-def test_what_a_row_begins_with_comes_back(written, bpe):
+def test_start_id_survives_export(written, bpe):
     _, folder = written
     assert load(folder)[0].start_id == bpe.eot_token
     config = json.loads((folder / "config.json").read_text())
@@ -128,13 +128,13 @@ def test_a_folder_without_our_settings_begins_with_the_token_that_its_tokenizer_
     _, folder = written
     shutil.copytree(folder, tmp_path / "theirs")
     config = json.loads((folder / "config.json").read_text())
-    assert config.pop(OURS)["start_id"] == bpe.eot_token
+    assert config.pop(EXTRA_KEY)["start_id"] == bpe.eot_token
     (tmp_path / "theirs" / "config.json").write_text(json.dumps(config))
     assert load(tmp_path / "theirs")[0].start_id == bpe.eot_token
 
 
 @pytest.mark.parametrize("kind", ["bpe", "chars", "gpt2"])
-def test_ids_and_texts_are_equal(tmp_path, bpe, kind, request):
+def test_exported_tokenizer_gives_equal_ids_and_texts(tmp_path, bpe, kind, request):
     tokenizer = {"bpe": lambda: bpe, "chars": lambda: CharTokenizer.train(TEXTS), "gpt2": lambda: request.getfixturevalue("gpt2")}[kind]()
     hf_export.write_tokenizer(tokenizer, tmp_path, 24)
     theirs, texts = transformers.AutoTokenizer.from_pretrained(tmp_path), sample_texts(tokenizer, 1000)
@@ -219,12 +219,12 @@ def test_a_folder_that_would_differ_does_not_appear(tmp_path, bpe, monkeypatch, 
 
 
 @pytest.mark.parametrize("taken", ["file", "folder"])
-def test_a_place_that_is_taken_stays_as_it_is(tmp_path, bpe, taken):
+def test_export_leaves_existing_folder_unchanged(tmp_path, bpe, taken):
     place = tmp_path / "ours"
     if taken == "folder":
         place.mkdir()
     (place if taken == "file" else place / "diary.txt").write_text("mine")
-    with pytest.raises(UserError, match="is there already; expected a new or empty folder") as error:
+    with pytest.raises(UserError, match="is not empty; choose a new or empty folder") as error:
         export_hf(model_of(CFG), bpe, place)
     assert error.value.code == USAGE
     assert (place if taken == "file" else place / "diary.txt").read_text() == "mine"
@@ -235,12 +235,12 @@ def test_an_empty_folder_is_taken(tmp_path, bpe):
     assert isinstance(export_hf(model_of(CFG), bpe, tmp_path / "ours"), Checked)
 
 
-def test_what_transformers_cannot_be_is_refused_with_the_reason(tmp_path, bpe):
+def test_export_rejects_unsupported_model_with_reason(tmp_path, bpe):
     with pytest.raises(UserError, match="transformers has no tokenizer of words"):
         export_hf(model_of(CFG), TOKENIZERS["words"](TEXTS, 20), tmp_path / "ours")
     model = model_of(CFG)
     model.cfg = replace(CFG, architecture="mine")
-    with pytest.raises(UserError, match="the architecture 'mine' is no GPT2LMHeadModel"):
+    with pytest.raises(UserError, match="architecture 'mine' is not a GPT2LMHeadModel"):
         export_hf(model, bpe, tmp_path / "ours")
     assert list(tmp_path.iterdir()) == []
 

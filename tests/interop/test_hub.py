@@ -125,7 +125,7 @@ def test_a_revision_comes_from_the_hub_that_hf_endpoint_names(snapshot, tmp_path
     assert done.returncode == 0, done.stderr
     good, bad = done.stdout.splitlines()
     assert good == "24 abba"
-    assert bad.startswith(f"{DATA} cannot get hf:org/tiny@v2: ")
+    assert bad.startswith(f"{DATA} cannot download hf:org/tiny@v2: ")
     wanted = {("GET", name) for name in ("config.json", "model.safetensors.index.json", "tokenizer.json")}
     assert wanted <= {(verb, name) for verb, _, name in server.asked}
     assert {revision for _, revision, _ in server.asked} <= {"v1", "v2", COMMIT}
@@ -133,16 +133,16 @@ def test_a_revision_comes_from_the_hub_that_hf_endpoint_names(snapshot, tmp_path
 
 
 @pytest.mark.parametrize("name", ["org/x@", "org/x@..", "org/x@a/../b", "org/x@-f", "org/x@a b", "org/x@a@b"])
-def test_what_is_no_revision_is_not_asked_for(name, monkeypatch):
+def test_hub_rejects_invalid_revision(name, monkeypatch):
     monkeypatch.setattr(hub, "hf_hub_download", lambda *args, **more: pytest.fail("it was"))
-    with pytest.raises(UserError, match="names no revision; expected a commit, a branch or a tag") as error:
+    with pytest.raises(UserError, match="is not a valid revision; expected a commit, a branch or a tag") as error:
         from_hub(name)
     assert error.value.code == USAGE
 
 
-def test_what_is_not_in_the_cache_is_said(snapshot, monkeypatch):
+def test_hub_error_explains_missing_cache(snapshot, monkeypatch):
     cached(monkeypatch, snapshot)
-    with pytest.raises(UserError, match="cannot get hf:org/other: the network is switched off and it is not in the hub's cache") as error:
+    with pytest.raises(UserError, match="cannot download hf:org/other: downloads are disabled and it is not in the hub's cache") as error:
         load("hf:org/other")
     assert error.value.code == DATA
 
@@ -157,9 +157,9 @@ def test_a_file_that_the_index_smuggles_in_is_not_asked_for(snapshot, monkeypatc
 
 
 @pytest.mark.parametrize("name", ["", "/etc", "../x", "org/../x", "a/b/c", "org/na me", "org--x", "x" * 97, "org/x\n"])
-def test_what_is_no_name_is_not_asked_for(name, monkeypatch, tmp_path):
+def test_hub_rejects_invalid_name(name, monkeypatch, tmp_path):
     monkeypatch.setattr(hub, "hf_hub_download", lambda *args, **more: pytest.fail("it was"))
-    with pytest.raises(UserError, match="names no model; expected hf:org/name") as error:
+    with pytest.raises(UserError, match="is not a valid model name; expected hf:org/name") as error:
         from_hub(name)
     assert error.value.code == USAGE
 
@@ -197,7 +197,7 @@ def test_a_hub_that_does_not_resolve_is_not_asked_and_its_cache_is_used(snapshot
     cached(monkeypatch, snapshot)
     assert load("hf:org/tiny")[0].cfg.emb_dim == 24
     with pytest.raises(
-        UserError, match="the hub cannot be reached and it is not in the hub's cache; .*What works without a network"
+        UserError, match="the hub cannot be reached and it is not in the hub's cache; .*Without a network you can use"
     ) as error:
         load("hf:org/other")
     assert error.value.code == DATA

@@ -78,7 +78,7 @@ def lit(folder, state, **changes):
 @torch.inference_mode()
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("compiled", [True, False])
-def test_nanogpt_is_the_same_model_here(tmp_path, bias, compiled):
+def test_nanogpt_checkpoint_loads_as_the_same_model(tmp_path, bias, compiled):
     state = weights(NANO_NAMES, bias, bias, True, False)
     want = formula(state, NANO_NAMES)
     if compiled:  # torch.compile puts this before every name; older ones hold the mask
@@ -93,7 +93,7 @@ def test_nanogpt_is_the_same_model_here(tmp_path, bias, compiled):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"use_rmsnorm": True}, "model_args has use_rmsnorm=True, which nanoGPT's own model does not know"),
+        ({"use_rmsnorm": True}, "model_args has use_rmsnorm=True, which nanoGPT's model does not have"),
         ({"n_layer": "2"}, r"model_args\['n_layer'\] is '2'; expected a whole number"),
         ({"n_layer": 10**4}, r"h\.2\.ln_1\.weight is missing, which model_args asks for"),
         ({"n_layer": 10**9}, "n_layers: 1000000000 is out of range"),
@@ -116,7 +116,7 @@ def test_settings_of_nanogpt_that_do_not_fit_are_named(tmp_path, changes, messag
 def test_a_tensor_of_nanogpt_that_is_missing_or_not_finite_is_named(tmp_path):
     state = weights(NANO_NAMES, True, True, True, False)
     state["transformer.h.1.mlp.c_fc.bias"][3] = torch.nan
-    with pytest.raises(UserError, match=r"h\.1\.mlp\.c_fc\.bias holds numbers that are not finite"):
+    with pytest.raises(UserError, match=r"h\.1\.mlp\.c_fc\.bias has values that are not finite"):
         load(nano(tmp_path / "ckpt.pt", state))
     del state["transformer.h.1.mlp.c_fc.bias"]
     with pytest.raises(UserError, match=r"h\.1\.mlp\.c_fc\.bias is missing"):
@@ -126,7 +126,7 @@ def test_a_tensor_of_nanogpt_that_is_missing_or_not_finite_is_named(tmp_path):
 @torch.inference_mode()
 @pytest.mark.parametrize(("bias", "approximate"), [(True, "none"), (False, "tanh")])
 @pytest.mark.parametrize("wrapped", [True, False])
-def test_litgpt_without_rotary_places_is_the_same_model_here(tmp_path, bias, approximate, wrapped):
+def test_litgpt_without_rotary_loads_as_the_same_model(tmp_path, bias, approximate, wrapped):
     state = weights(LIT_NAMES, bias, True, False, True)
     folder = lit(tmp_path, {"model": state} if wrapped else state, bias=bias, gelu_approximate=approximate)
     model, _ = load(folder)
@@ -137,11 +137,11 @@ def test_litgpt_without_rotary_places_is_the_same_model_here(tmp_path, bias, app
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rotary_percentage": 0.25}, "rotary_percentage is 0.25; expected 0: the model here has no other"),
+        ({"rotary_percentage": 0.25}, "rotary_percentage is 0.25; expected 0, the only supported value"),
         *[({name: "x"}, f"{name} is 'x'; expected") for name in litgpt.REQUIRED_DEFAULTS],
         ({"n_query_groups": 1}, "n_query_groups is 1; expected 3"),
         ({"intermediate_size": 7}, "intermediate_size is 7; expected 96"),
-        ({"n_layer": 0}, "n_layer is 0; expected a whole number from 1 on"),
+        ({"n_layer": 0}, "n_layer is 0; expected a positive integer"),
         ({"n_layer": 10**4}, r"h\.2\.norm_1\.weight is missing, which model_config.yaml asks for"),
         ({"n_layer": 10**9}, "n_layers: 1000000000 is out of range"),
         ({"gelu_approximate": "sigmoid"}, "gelu_approximate is 'sigmoid'"),

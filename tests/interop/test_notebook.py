@@ -55,7 +55,7 @@ def saved(path, what):
     return path
 
 
-def test_the_optimizers_memory_comes_over_bit_by_bit(tmp_path, trained):
+def test_optimizer_state_is_imported_bit_for_bit(tmp_path, trained):
     model, optimizer, both = trained
     loaded = read(saved(tmp_path / "model_and_optimizer.pth", both), HEADS)
     assert {name: loaded.train[name] for name in ("lr", "weight_decay", "betas")} == {
@@ -70,7 +70,7 @@ def test_the_optimizers_memory_comes_over_bit_by_bit(tmp_path, trained):
     assert loaded.optimizer["tok_emb.weight/step"] == 3
 
 
-def test_the_next_step_is_the_notebooks(tmp_path, trained):
+def test_next_step_equals_the_notebooks(tmp_path, trained):
     model, optimizer, both = trained
     path = saved(tmp_path / "model_and_optimizer.pth", copy.deepcopy(both))
     step(model, optimizer)
@@ -85,7 +85,7 @@ def test_the_next_step_is_the_notebooks(tmp_path, trained):
     assert not torch.allclose(fresh.get_parameter("tok_emb.weight"), model.get_parameter("tok_emb.weight"), rtol=1e-6, atol=1e-8)
 
 
-def test_the_losses_go_on_as_the_notebooks_would(tmp_path, trained):
+def test_resumed_losses_equal_the_notebooks(tmp_path, trained):
     """The notebooks' AdamW with its decay of 0.1, gradients longer than 1, and a loss out of the blue."""
     model = trained[0]
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=0.1)
@@ -117,7 +117,7 @@ def test_the_losses_go_on_as_the_notebooks_would(tmp_path, trained):
     assert longest > 1
 
 
-def test_without_memory_there_is_none(tmp_path, trained):
+def test_file_without_optimizer_gives_no_optimizer_state(tmp_path, trained):
     _, _, both = trained
     untouched = torch.optim.AdamW(GPTModel(CONFIG).parameters()).state_dict()
     for what in (both["model_state_dict"], both | {"optimizer_state_dict": untouched}):
@@ -125,7 +125,7 @@ def test_without_memory_there_is_none(tmp_path, trained):
         assert (loaded.optimizer, loaded.train) == ({}, {})
 
 
-def test_heads_are_as_many_as_are_said(tmp_path, trained):
+def test_n_heads_argument_sets_heads(tmp_path, trained):
     path = saved(tmp_path / "model.pth", trained[2]["model_state_dict"])
     assert read(path, Options(n_heads=4)).model.cfg.n_heads == 4
     assert load(path, n_heads=2)[0].cfg.n_heads == 2
@@ -133,7 +133,7 @@ def test_heads_are_as_many_as_are_said(tmp_path, trained):
         read(path, Options(n_heads=5))
 
 
-def test_heads_that_nobody_says_are_asked_for(tmp_path, trained):
+def test_unknown_heads_raise_with_flag(tmp_path, trained):
     """Another number of heads is another model, which loads without complaint and writes garbage."""
     path = saved(tmp_path / "model.pth", trained[2]["model_state_dict"])
     with pytest.raises(UserError, match="does not say how many attention heads its model has; import it with .* --heads N") as error:
@@ -142,7 +142,7 @@ def test_heads_that_nobody_says_are_asked_for(tmp_path, trained):
     assert "e.g. 1, 2, 4)" in str(error.value)
 
 
-def test_heads_of_a_gpt2_size_are_taken_and_said():
+def test_gpt2_sized_model_gets_gpt2_heads_with_warning():
     small = ModelConfig(n_heads=1)
     assert known_heads(small) == 12
     assert known_heads(dataclasses.replace(small, emb_dim=1600, n_layers=48)) == 25
@@ -150,7 +150,7 @@ def test_heads_of_a_gpt2_size_are_taken_and_said():
     assert known_heads(dataclasses.replace(small, n_layers=6)) is None
 
 
-def test_what_leaves_no_trace_in_the_weights_is_said(tmp_path, trained):
+def test_import_prints_assumptions_not_stored_in_weights(tmp_path, trained):
     path = saved(tmp_path / "model.pth", trained[2]["model_state_dict"])
     loaded = read(path, HEADS)
     assert loaded.assumed == {"activation": "GELU in its tanh form", "norm eps": 1e-5, "dropout": 0.1}
@@ -222,7 +222,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("fault", BROKEN)
-def test_memory_that_does_not_fit_is_named(tmp_path, trained, fault):
+def test_optimizer_state_that_does_not_match_is_rejected(tmp_path, trained, fault):
     breaks, message = BROKEN[fault]
     both = copy.deepcopy(trained[2])
     breaks(both)
@@ -238,7 +238,7 @@ def weights(state, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"pos_emb__weight": torch.full((16, 64), torch.nan)}, "pos_emb.weight holds numbers that are not finite"),
+        ({"pos_emb__weight": torch.full((16, 64), torch.nan)}, "pos_emb.weight has values that are not finite"),
         ({"pos_emb__weight": torch.zeros(16, 64, dtype=torch.int64)}, "pos_emb.weight holds int64; expected float32"),
         ({"pos_emb__weight": torch.zeros(16)}, "holds no state_dict of a GPTModel"),
         ({"pos_emb__weight": torch.zeros(16, 63)}, r"pos_emb.weight is \(16, 63\), the model has \(16, 64\)"),

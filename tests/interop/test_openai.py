@@ -126,7 +126,7 @@ def test_load_takes_the_folder(copy, expected):
 
 
 @torch.inference_mode()
-def test_the_logits_equal_transformers(expected):
+def test_openai_logits_equal_transformers(expected):
     transformers = pytest.importorskip("transformers", reason="transformers is the reference for GPT-2's logits; install the hf extra")
     config = transformers.GPT2Config(vocab_size=261, n_positions=16, n_embd=8, n_head=2, n_layer=2)
     theirs = transformers.GPT2LMHeadModel(config).eval()
@@ -243,7 +243,7 @@ def rewritten(folder, expected, **changes):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (np.full(8, np.nan, np.float32), "model/h1/ln_2/b holds numbers that are not finite"),
+        (np.full(8, np.nan, np.float32), "model/h1/ln_2/b has values that are not finite"),
         (np.zeros(8, np.int32), "model/h1/ln_2/b holds int32; expected float32"),
         (np.zeros(9, np.float32), r"model/h1/ln_2/b is \(9,\), by hparams.json it is \(8,\)"),
     ],
@@ -257,7 +257,7 @@ def test_numbers_that_cannot_be_weights_are_refused(copy, expected, value, messa
         assert error.value.code == CHECKPOINT
 
 
-def test_what_is_not_the_models_is_left_alone(copy, expected):
+def test_openai_loader_ignores_unrelated_files(copy, expected):
     write(copy / "model.ckpt", expected | {"global_step": np.array(7)})
     assert_bit_equal(load(copy)[0], expected)
 

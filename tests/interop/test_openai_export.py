@@ -25,14 +25,14 @@ def test_the_writer_equals_tensorflow_byte_for_byte(tmp_path):
         assert (tmp_path / name).read_bytes() == (TINY / name).read_bytes(), name
 
 
-def test_a_release_that_is_read_and_written_is_the_same_files(tmp_path):
+def test_release_read_and_written_gives_the_same_files(tmp_path):
     save_gpt2(*load_gpt2(TINY), tmp_path / "new" / "124M")
     for name in FILES:
         assert (tmp_path / "new" / "124M" / name).read_bytes() == (TINY / name).read_bytes(), name
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_what_is_written_is_read_as_the_same_model(tmp_path, bias):
+def test_exported_release_loads_as_the_same_model(tmp_path, bias):
     torch.manual_seed(1)
     model = GPTModel(SMALL | {"qkv_bias": bias}).eval()
     save_gpt2(model, TOKENIZER, tmp_path)

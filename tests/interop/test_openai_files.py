@@ -83,7 +83,7 @@ def assert_whole(folder):
         assert (folder / name).read_bytes() == (TINY / name).read_bytes()
 
 
-def test_what_is_not_here_is_downloaded_once(server, tmp_path):
+def test_missing_release_files_are_downloaded_once(server, tmp_path):
     settings, params = download_and_load_gpt2("124M", tmp_path / "gpt2")
     assert (settings["n_layer"], params["wte"].shape) == (2, (261, 8))
     assert_whole(tmp_path / "gpt2" / "124M")
@@ -94,7 +94,7 @@ def test_what_is_not_here_is_downloaded_once(server, tmp_path):
 
 
 @pytest.mark.parametrize("faults", [["cut"], ["cut", 503, "cut"], [500, "whole"], ["cut", "whole"], ["cut", "no length", 429], [408] * 4])
-def test_a_break_is_gone_on_from(server, tmp_path, faults):
+def test_release_download_resumes_after_a_disconnect(server, tmp_path, faults):
     server.faults = list(faults)
     assert_whole(find_or_download("124M", tmp_path))
     ranges = [span for path, span in server.asked if path.endswith(DATA_FILE)]
@@ -103,7 +103,7 @@ def test_a_break_is_gone_on_from(server, tmp_path, faults):
         assert ranges[1] == "bytes=5000-"
 
 
-def test_what_an_earlier_try_left_is_used(server, tmp_path):
+def test_release_download_resumes_partial_file(server, tmp_path):
     (tmp_path / "124M").mkdir()
     part = tmp_path / "124M" / f".{DATA_FILE}.part"
     part.write_bytes((TINY / DATA_FILE).read_bytes()[:7000])
@@ -113,7 +113,7 @@ def test_what_an_earlier_try_left_is_used(server, tmp_path):
     assert not any(path.endswith("hparams.json") for path, _ in server.asked)
 
 
-def test_what_an_earlier_try_left_too_long_starts_over(server, tmp_path):
+def test_release_download_restarts_oversized_partial_file(server, tmp_path):
     (tmp_path / "124M").mkdir()
     (tmp_path / "124M" / f".{DATA_FILE}.part").write_bytes(bytes(99_999))
     assert_whole(find_or_download("124M", tmp_path))
@@ -151,9 +151,7 @@ def test_offline_says_what_to_put_where(tmp_path, monkeypatch):
     with pytest.raises(UserError) as error:
         download_and_load_gpt2("355M", tmp_path / "gpt2")
     assert error.value.code == DATA
-    wanted = (
-        r"GPT-2 355M is not on this machine .*: the network is switched off .*; put hparams\.json, .*vocab\.bpe from https://.*/355M/ into"
-    )
+    wanted = r"GPT-2 355M is not on this machine .*: downloads are disabled .*; put hparams\.json, .*vocab\.bpe from https://.*/355M/ into"
     assert re.match(wanted, str(error.value))
     assert not (tmp_path / "gpt2").exists()
 

@@ -23,7 +23,7 @@ F4 = 1
 
 
 @pytest.mark.parametrize(("folder", "n", "shards"), [("tiny_gpt2/model", 28, 1), ("kinds/kinds", 15, 2)])
-def test_it_equals_what_tensorflow_wrote(folder, n, shards):
+def test_tensorflow_reader_equals_tensorflow(folder, n, shards):
     checkpoint = TFCheckpointReader(HERE / f"{folder}.ckpt")
     expected = np.load((HERE / folder).parent / "expected.npz")
     assert (set(checkpoint.variables), len(expected.files), checkpoint.n_shards) == (set(expected.files), n, shards)

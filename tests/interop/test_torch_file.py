@@ -10,7 +10,7 @@ PLAIN = {"w": torch.arange(6.0).view(2, 3), "half": torch.ones(2, dtype=torch.bf
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_plain_things_are_read(tmp_path, zipped):
+def test_read_torch_loads_plain_content(tmp_path, zipped):
     torch.save(PLAIN, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
     found = read_torch(tmp_path / "x.pth")
     assert torch.equal(found["w"], PLAIN["w"])
@@ -93,6 +93,6 @@ def test_a_torch_with_known_holes_reads_no_strangers_files(version, safe, tmp_pa
         ({"a": torch.ones(1).expand(9)}, "a claims 9 numbers and does not bring them"),
     ],
 )
-def test_what_is_no_dict_of_tensors_is_named(tmp_path, state, message):
+def test_state_dict_source_rejects_other_content(tmp_path, state, message):
     with pytest.raises(UserError, match=message):
         StateDictSource(state, tmp_path / "x.pth")

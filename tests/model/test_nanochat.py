@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from proofs import nanochat_of_transformers
+from equivalence import transformers_nanochat
 
 from llm_scratch.errors import UserError
 from llm_scratch.generation.decode import generate
@@ -35,7 +35,7 @@ def model():
 @torch.inference_mode()
 def test_equals_transformers_nanochat(model):
     ids = torch.randint(0, 97, (2, 32))
-    torch.testing.assert_close(model(ids), nanochat_of_transformers(model)(ids).logits, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(model(ids), transformers_nanochat(model)(ids).logits, rtol=1e-4, atol=1e-4)
 
 
 @torch.inference_mode()

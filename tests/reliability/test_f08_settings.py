@@ -94,7 +94,7 @@ def test_f8_yaml_that_does_more_than_say_values_is_refused(tmp_path, measured):
         for target, door in ((path, load_config), (folder / "model_config.yaml", lambda target: load(target.parent))):
             target.write_text(text.replace("{marker}", str(marker)))
             bytes_read = len(text) if len(text) <= MAX_YAML else 0
-            reason = f"{target}.*{'is there twice' if 'twice' in name else ''}"
+            reason = f"{target}.*{'duplicate key' if 'twice' in name else ''}"
             refusal = partial(door, target)
             peak, code = limits(refusal, reason, 20_000 + 150 * bytes_read, 20 + bytes_read)
             assert peak <= 32 << 20, name
@@ -158,6 +158,6 @@ def test_f8_names_twice_in_json_are_refused(tmp_path):
     many = "".join(f', "{i}": 0' for i in range(n_names))
     for more in (', "n_layer": 3}', many + ', "329999": 0}'):
         (tmp_path / "config.json").write_text(text[:-1] + more)
-        _, code = limits(lambda: load(tmp_path), "' is there twice", 10 * n_names, n_names)
+        _, code = limits(lambda: load(tmp_path), "duplicate key", 10 * n_names, n_names)
         assert code == CHECKPOINT
     assert (tmp_path / "config.json").stat().st_size > 4_000_000

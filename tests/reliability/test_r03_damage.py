@@ -79,7 +79,7 @@ def test_r3_600_damages_are_noticed_and_the_older_checkpoint_used(trained, tmp_p
         assert found.state["step"] == 10, what
         assert len(warnings) == 1, what
         assert "step-00000020 is damaged" in warnings[0], what
-        assert "quarantine, taking the next older one" in warnings[0], what
+        assert "quarantine, trying the next older one" in warnings[0], what
         tried += 1
     measured("R3", "600 of 600 noticed, the older one used, one warning each", "600 of 600")
 
@@ -115,7 +115,7 @@ def test_r3_the_command_goes_on_from_the_older_one_with_one_clear_warning(by_com
     everything = " ".join((said.out + said.err).split())
     assert everything.count("damaged") == 1
     assert (
-        "step-00000020 is damaged: optim.safetensors is not what was written (its sha256 differs); moved to run/ckpt/quarantine"
+        "step-00000020 is damaged: optim.safetensors changed since it was written (its sha256 differs); moved to run/ckpt/quarantine"
         in everything
     )
     assert "goes on at step 10 of 20" in everything

@@ -151,7 +151,7 @@ def test_r5_too_little_room_is_told_before_the_first_step(corpus, tmp_path, monk
         def step(self, run, row):
             pytest.fail("it began")
 
-    with pytest.raises(UserError, match=r"checkpoints of [\d.]+ kB: need [\d.]+ kB, free 20\.0 kB; make room") as error:
+    with pytest.raises(UserError, match=r"checkpoints of [\d.]+ kB: need [\d.]+ kB, free 20\.0 kB; free disk space") as error:
         train(tiny(), tmp_path / "run", corpus=corpus, watcher=NoStep())
     assert error.value.code == RESOURCES
     assert not (tmp_path / "run" / "metrics.jsonl").exists()

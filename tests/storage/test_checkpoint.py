@@ -50,7 +50,7 @@ def not_called(message):
     raise AssertionError(message)
 
 
-def test_gives_back_what_was_saved(tmp_path):
+def test_checkpoint_read_returns_what_was_saved(tmp_path):
     folder = save(tmp_path, 7)
     found = checkpoint.load_latest(tmp_path, not_called)
     assert found.folder == folder == tmp_path / "ckpt" / "step-00000007"
@@ -144,7 +144,7 @@ def test_damage_is_noticed_and_the_older_one_taken(tmp_path, name, kind):
 def test_a_file_that_does_not_belong_is_noticed(tmp_path):
     folder = save(tmp_path, 1)
     (folder / "pytorch_model.bin").write_bytes(b"")
-    assert checkpoint.verify(folder) == "pytorch_model.bin does not belong to it"
+    assert checkpoint.verify(folder) == "pytorch_model.bin is not in the manifest"
 
 
 def test_one_checkpoint_under_the_name_of_another_is_noticed(tmp_path):
@@ -174,7 +174,7 @@ def test_a_format_that_is_only_claimed_is_damage(tmp_path):
     (folder / "manifest.json").write_text(text.replace('"format": 2', '"format": 3'))
     warnings = []
     assert checkpoint.load_latest(tmp_path, warnings.append).state["step"] == 1
-    assert "manifest.json is not what was written" in warnings[0]
+    assert "manifest.json changed since it was written" in warnings[0]
 
 
 def test_all_damaged_is_an_error_that_names_them_and_stays_one(tmp_path):
@@ -189,7 +189,7 @@ def test_all_damaged_is_an_error_that_names_them_and_stays_one(tmp_path):
 def test_reading_a_damaged_one_by_name_is_an_error(tmp_path):
     folder = save(tmp_path, 1)
     flip(folder / "model.safetensors", None)
-    with pytest.raises(UserError, match=r"model\.safetensors is not what was written") as error:
+    with pytest.raises(UserError, match=r"model\.safetensors changed since it was written") as error:
         checkpoint.read(folder)
     assert error.value.code == CHECKPOINT
 
@@ -200,7 +200,7 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path, number):
     save(tmp_path, 2, weights=tensors(2) | {"b": torch.tensor([1.0, number])})
     warnings = []
     assert checkpoint.load_latest(tmp_path, warnings.append).state["step"] == 1
-    assert "b holds numbers that are not finite" in warnings[0]
+    assert "b has values that are not finite" in warnings[0]
 
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -219,7 +219,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_nothing_else(tmp_path, monkey
         if not changes:
             patch.setattr(files.FileSystem, fault, refuse)
         with pytest.raises(
-            UserError, match=r"cannot save the checkpoint .*: No space left on device \(need 148 bytes, free .*make room"
+            UserError, match=r"cannot save the checkpoint .*: No space left on device \(need 148 bytes, free .*free disk space"
         ) as error:
             save(tmp_path, 2, best=True, **changes)
     assert error.value.code == RESOURCES
@@ -229,7 +229,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_nothing_else(tmp_path, monkey
     assert checkpoint.load_latest(tmp_path, not_called).state["step"] == 2
 
 
-def test_a_disk_that_fills_up_in_truth(tmp_path):
+def test_checkpoint_on_a_really_full_disk(tmp_path):
     """No file may grow beyond 4 kB, as on a disk with no more room; in a process of its own, since the limit cannot be lifted again."""
     save(tmp_path, 1)
     before = tree(tmp_path)
@@ -250,7 +250,7 @@ except UserError as e:
     assert tree(tmp_path) == before
 
 
-def test_what_a_killed_save_left_goes_with_the_next(tmp_path):
+def test_save_removes_partial_files_of_a_killed_save(tmp_path):
     save(tmp_path, 1)
     (tmp_path / "ckpt" / "step-00000002.tmp-17").mkdir()
     (tmp_path / "ckpt" / "step-00000002.tmp-17" / "model.safetensors").write_bytes(b"half")
@@ -282,7 +282,9 @@ def test_a_disk_that_cannot_be_read_is_a_damage_like_others(tmp_path, monkeypatc
 def test_room_for_the_checkpoints_is_asked_for_before_work_begins(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**7, 6 * 10**6, 4 * 10**6))
     checkpoint.check_disk_space(tmp_path / "not" / "yet", 10**6)
-    with pytest.raises(UserError, match=r"checkpoints of 1\.1 MB: need 4\.4 MB, free 4\.0 MB; make room, or choose another --out") as error:
+    with pytest.raises(
+        UserError, match=r"checkpoints of 1\.1 MB: need 4\.4 MB, free 4\.0 MB; free disk space, or choose another --out"
+    ) as error:
         checkpoint.check_disk_space(tmp_path, 1_100_000)
     assert error.value.code == RESOURCES
     (tmp_path / "ckpt").mkdir()

@@ -192,7 +192,7 @@ def names(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir())
 
 
-def test_a_good_server_is_asked_once(server, tmp_path, pauses):
+def test_download_requests_a_good_server_once(server, tmp_path, pauses):
     for _ in range(2):
         assert get(server, tmp_path / "new").read_bytes() == CONTENT
     assert names(tmp_path / "new") == ["file.bin"]
@@ -201,29 +201,29 @@ def test_a_good_server_is_asked_once(server, tmp_path, pauses):
 
 
 MENDED = {
-    "503 twice": ("answers 503", [status(503), status(503)]),
-    "429": ("answers 429", [status(429)]),
-    "closed": (f"broke at {3 * CHUNK + 17:,} of", [cut(3 * CHUNK + 17)]),
-    "closed before a byte": ("broke at 0 of", [cut(0)]),
-    "closed within a chunk": (f"broke at {CHUNK + 9:,} of", [chunked(CHUNK + 9)]),
+    "503 twice": ("responded 503", [status(503), status(503)]),
+    "429": ("responded 429", [status(429)]),
+    "closed": (f"closed at {3 * CHUNK + 17:,} of", [cut(3 * CHUNK + 17)]),
+    "closed before a byte": ("closed at 0 of", [cut(0)]),
+    "closed within a chunk": (f"closed at {CHUNK + 9:,} of", [chunked(CHUNK + 9)]),
     "reset in the headers": ("Remote end closed", [lambda h: h.connection.shutdown(socket.SHUT_RDWR)]),
     "wrong length": (f"200 with {len(CONTENT) - 9} bytes", [whole(CONTENT[:-9])]),
     "longer": ("wrong length: more than", [no_length(CONTENT + b"more")]),
-    "shorter, unsaid": ("answers 416", [no_length(CONTENT[:-9]), status(416)]),
+    "shorter, unsaid": ("responded 416", [no_length(CONTENT[:-9]), status(416)]),
     "same length, wrong bytes": ("the sha256 differs", [whole(bytes(len(CONTENT)))]),
     "one bit wrong": ("the sha256 differs", [whole(CONTENT[:-1] + bytes([CONTENT[-1] ^ 1]))]),
-    "range ignored": ("broke at", [cut(2 * CHUNK), whole(CONTENT)]),
+    "range ignored": ("closed at", [cut(2 * CHUNK), whole(CONTENT)]),
     "range ignored by wrong bytes": ("the sha256 differs", [cut(2 * CHUNK), whole(bytes(len(CONTENT)))]),
     "another range": ("the file changed", [cut(2 * CHUNK), wrong_range]),
     "changed, If-Range unminded": ("the file changed", [cut(2 * CHUNK), other_version]),
-    "nothing to say": ("answers 204", [status(204)]),
+    "nothing to say": ("responded 204", [status(204)]),
     "not HTTP": ("hello", [lambda h: h.body(b"hello?\n\n")]),
-    "four faults": ("answers 502", [status(500), cut(0), status(502), cut(100)]),
+    "four faults": ("responded 502", [status(500), cut(0), status(502), cut(100)]),
 }
 
 
 @pytest.mark.parametrize("fault", MENDED)
-def test_a_fault_that_passes_is_mended_and_said(fault, server, tmp_path, pauses, caplog):
+def test_download_retries_and_logs_transient_failures(fault, server, tmp_path, pauses, caplog):
     why, server.faults = MENDED[fault][0], list(MENDED[fault][1])
     assert get(server, tmp_path).read_bytes() == CONTENT
     assert names(tmp_path) == ["file.bin"]
@@ -234,7 +234,7 @@ def test_a_fault_that_passes_is_mended_and_said(fault, server, tmp_path, pauses,
 
 
 @pytest.mark.parametrize("useless", [status(416), wrong_range, other_version])
-def test_what_cannot_be_continued_is_read_from_its_beginning(useless, server, tmp_path):
+def test_download_restarts_when_resume_is_impossible(useless, server, tmp_path):
     server.faults = [cut(2 * CHUNK), useless]
     assert get(server, tmp_path).read_bytes() == CONTENT
     assert ["range" in asked for asked in server.asked] == [False, True, False]
@@ -263,7 +263,7 @@ def test_a_stall_ends_after_the_timeout_and_goes_on_from_there(server, tmp_path,
     server.faults = [stall]
     assert get(server, tmp_path).read_bytes() == CONTENT
     assert server.asked[1]["range"] == f"bytes={CHUNK + 5}-"
-    assert "no byte for 1 s" in caplog.text
+    assert "no data for 1 s" in caplog.text
 
 
 def test_a_line_that_breaks_twenty_times_brings_each_byte_once(tmp_path, server, monkeypatch):
@@ -293,14 +293,14 @@ def test_a_weak_etag_is_no_promise_of_equal_bytes(server, tmp_path):
     assert "if-range" not in server.asked[1]
 
 
-def test_what_an_ended_process_left_is_continued(server, tmp_path):
+def test_download_resumes_partial_file_of_a_dead_process(server, tmp_path):
     (tmp_path / ".file.bin.part").write_bytes(CONTENT[:1000])
     assert get(server, tmp_path).read_bytes() == CONTENT
     assert server.sent == len(CONTENT) - 1000
 
 
 @pytest.mark.parametrize("left", [b"x" * 1000, b"x" * len(CONTENT), b"x" * (len(CONTENT) + 1)])
-def test_what_an_ended_process_left_is_not_trusted(left, server, tmp_path):
+def test_download_verifies_partial_file_of_a_dead_process(left, server, tmp_path):
     (tmp_path / ".file.bin.part").write_bytes(left)
     assert get(server, tmp_path).read_bytes() == CONTENT
     assert names(tmp_path) == ["file.bin"]
@@ -308,7 +308,7 @@ def test_what_an_ended_process_left_is_not_trusted(left, server, tmp_path):
 
 HOPELESS = {
     "always 503": (status(503), MAX_ATTEMPTS, "503"),
-    "never a byte": (cut(0), MAX_ATTEMPTS, "broke at 0 of"),
+    "never a byte": (cut(0), MAX_ATTEMPTS, "closed at 0 of"),
     "always wrong bytes": (whole(bytes(len(CONTENT))), MAX_ATTEMPTS, "sha256 differs"),
     "always the wrong length": (whole(b"sign in to the hotel"), MAX_ATTEMPTS, "20 bytes"),
     "gone": (status(404), 1, "404"),
@@ -324,7 +324,7 @@ HOPELESS = {
 
 
 @pytest.mark.parametrize("fault", HOPELESS)
-def test_what_cannot_be_mended_ends_in_one_clear_error(fault, server, tmp_path, pauses):
+def test_download_permanent_failure_raises_one_error(fault, server, tmp_path, pauses):
     behave, tries, why = HOPELESS[fault]
     server.faults = [behave] * 100
     with pytest.raises(UserError, match=re.escape(why)) as error:
@@ -350,7 +350,7 @@ def test_only_http_addresses_are_opened(url, tmp_path):
         fetch("x", [url], SHA, len(CONTENT), tmp_path)
 
 
-def test_nobody_answers(tmp_path, pauses):
+def test_download_fails_when_no_server_responds(tmp_path, pauses):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, but nobody listens
         with pytest.raises(UserError, match="refused"):
@@ -378,9 +378,9 @@ def test_a_name_that_does_not_resolve_is_tried_once(resolver, tmp_path, pauses):
     assert pauses == []
     assert set(resolver) == {"models.example"}
     assert str(error.value) == (
-        "cannot download file.bin: the name of the server does not resolve (http://models.example/file.bin); "
+        "cannot download file.bin: the host name does not resolve (http://models.example/file.bin); "
         "download it elsewhere, save it as FOLDER/file.bin and set LLM_SCRATCH_DATA=FOLDER. "
-        "What works without a network: --data.source stories, your own texts (`train text FILE`), the models in runs/."
+        "Without a network you can use: --data.source stories, your own texts (`train text FILE`), the models in runs/."
     )
     assert error.value.code == DATA
 
@@ -391,7 +391,7 @@ def test_without_a_route_it_is_tried_once(number, monkeypatch, tmp_path, pauses)
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(socket, "create_connection", connect)
-    with pytest.raises(UserError, match="What works without a network"):
+    with pytest.raises(UserError, match="Without a network you can use"):
         fetch("file.bin", ["http://127.0.0.1:9/file.bin"], SHA, len(CONTENT), tmp_path)
     assert pauses == []
 
@@ -402,7 +402,7 @@ def test_a_network_that_breaks_while_it_is_used_is_tried_again(monkeypatch, serv
     def breaks_once(*args):
         calls.append(args)
         if len(calls) == 2:
-            raise RequestError("the name of the server does not resolve", unreachable=True)
+            raise RequestError("the host name does not resolve", unreachable=True)
         return ask(*args)
 
     monkeypatch.setattr(http_client, "open_range", breaks_once)
@@ -545,7 +545,7 @@ def test_elsewhere_a_line_comes_every_ten_seconds(monkeypatch, capsys):
     assert capsys.readouterr().err.splitlines() == [
         "gpt2.safetensors: 80.0 of 548.0 MB (15%), 2.5 MB/s, 3 min 7 s left",
         "gpt2.safetensors: 110.0 of 548.0 MB (20%), 2.5 MB/s, 2 min 55 s left",
-        "gpt2.safetensors: 20.0 of 548.0 MB (4%), 0.0 MB/s, time left unknown",
+        "gpt2.safetensors: 20.0 of 548.0 MB (4%), 0.0 MB/s, ETA unknown",
     ]
 
 
@@ -573,7 +573,7 @@ def test_the_users_own_folder_is_looked_in_first_and_never_written(server, tmp_p
     (own / "file.bin").write_bytes(CONTENT)
     assert get(server, cache) == own / "file.bin"
     (own / "file.bin").write_bytes(bytes(len(CONTENT)))
-    with pytest.raises(UserError, match="own/file.bin is another file; .* replace or remove it") as error:
+    with pytest.raises(UserError, match="own/file.bin differs from the expected file .*; replace or remove it") as error:
         get(server, cache)
     assert error.value.code == DATA
     assert len(server.asked) == 1
@@ -591,9 +591,9 @@ def test_a_spoilt_copy_in_the_cache_is_replaced(server, tmp_path):
 
 
 @pytest.mark.parametrize("switch", ["LLM_SCRATCH_OFFLINE", "HF_HUB_OFFLINE"])
-def test_offline_means_no_attempt(switch, server, tmp_path, monkeypatch):
+def test_offline_download_makes_no_request(switch, server, tmp_path, monkeypatch):
     monkeypatch.setenv(switch, "1")
-    with pytest.raises(UserError, match="switched off") as error:
+    with pytest.raises(UserError, match="downloads are disabled") as error:
         get(server, tmp_path)
     assert error.value.code == DATA
     assert not server.asked
@@ -618,9 +618,9 @@ def test_without_a_folder_it_goes_to_the_cache(server, tmp_path, monkeypatch):
 def test_https_does_not_go_on_as_http():
     request = urllib.request.Request("https://example.org/file.bin")
     follow = functools.partial(Redirects().redirect_request, request, io.BytesIO(), 302, "Found", {})
-    with pytest.raises(RequestError, match="leads to http://example.org/file.bin, which is not encrypted") as error:
+    with pytest.raises(RequestError, match="redirects to http://example.org/file.bin, which is not encrypted") as error:
         follow("http://example.org/file.bin")
-    assert error.value.for_good
+    assert error.value.permanent
     assert follow("https://127.0.0.1/other.bin").full_url == "https://127.0.0.1/other.bin"
 
 

@@ -59,7 +59,7 @@ def test_a_full_disk_leaves_the_old_file_and_says_what_to_do(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
-        with pytest.raises(UserError, match="cannot write .*file: File too large; free some space") as error:
+        with pytest.raises(UserError, match="cannot write .*file: File too large; free disk space") as error:
             atomic_write(path, b"x" * 2000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -119,7 +119,7 @@ def test_the_disk_removes_files_folders_and_what_is_not_there(tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows cannot be asked whether a process runs")
-def test_what_a_killed_process_left_goes_and_what_a_running_one_writes_stays(tmp_path):
+def test_remove_leftovers_keeps_files_of_running_processes(tmp_path):
     done = subprocess.Popen([sys.executable, "-c", "pass"])
     done.wait()
     for name in (f".plot.png.{done.pid}.part", f".plot.png.{os.getpid()}.part", ".mine.part", "mine.1.part"):
@@ -132,5 +132,5 @@ def test_what_a_killed_process_left_goes_and_what_a_running_one_writes_stays(tmp
     ("n_bytes", "words"),
     [(0, "0 bytes"), (999, "999 bytes"), (1500, "1.5 kB"), (7_340_000, "7.3 MB"), (5e9, "5.0 GB"), (3e15, "3000.0 TB")],
 )
-def test_sizes_in_words(n_bytes, words):
+def test_format_bytes_uses_units(n_bytes, words):
     assert format_bytes(n_bytes) == words

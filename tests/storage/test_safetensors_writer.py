@@ -19,13 +19,13 @@ TENSORS = {
 
 @pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
 @pytest.mark.parametrize("names", [list(TENSORS), list(TENSORS)[:1], list(TENSORS)[::-1], []], ids=len)
-def test_the_bytes_are_the_librarys(names, metadata):
+def test_safetensors_writer_equals_the_library(names, metadata):
     tensors = {name: TENSORS[name] for name in names}
     want = safetensors.torch.save({name: t.detach().contiguous() for name, t in tensors.items()}, metadata)
     assert b"".join(iter_bytes(tensors, metadata)) == want
 
 
-def test_the_library_reads_it_back():
+def test_safetensors_library_reads_written_file():
     found = safetensors.torch.load(b"".join(iter_bytes(TENSORS)))
     assert found.keys() == TENSORS.keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in TENSORS.items())

@@ -80,7 +80,7 @@ def test_a_home_folder_that_cannot_be_written_is_replaced_too(tmp_path, monkeypa
     private = Path(tempfile.gettempdir()) / f"llm-scratch-{os.getuid()}"
     usual = tmp_path / ".cache" / "llm-scratch"
     monkeypatch.setattr(sys, "platform", "linux")
-    assert find_cache_folder() == (private, f"{usual} cannot be made")
+    assert find_cache_folder() == (private, f"{usual} cannot be created")
     usual.mkdir(parents=True)
     assert find_cache_folder() == (usual, ""), "a cache that is there is read, whether or not it can be written"
 
@@ -107,9 +107,9 @@ def test_a_temporary_folder_that_others_could_have_made_is_not_used(wrong, no_ho
 
 
 @posix
-def test_without_any_folder_the_error_names_the_variable(no_home, monkeypatch):
+def test_cache_folder_error_names_the_variable(no_home, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", "/nonexistent/tmp")
-    with pytest.raises(UserError, match="no folder for the cache .*; set LLM_SCRATCH_CACHE to one that can be written"):
+    with pytest.raises(UserError, match="no folder for the cache .*; set LLM_SCRATCH_CACHE to a writable folder"):
         cache_folder()
     set_library_folders()  # the libraries do what they can
     assert not set(LIBRARY_FOLDERS) & set(os.environ)
@@ -119,7 +119,7 @@ def test_without_any_folder_the_error_names_the_variable(no_home, monkeypatch):
 def test_a_path_of_an_unknown_user_is_an_error_with_what_to_do(tmp_path):
     assert expand_user("~/a") == tmp_path / "a"
     assert expand_user("b") == Path("b")
-    with pytest.raises(UserError, match="~nobody-of-that-name/x: there is no such home folder; write the path in full") as error:
+    with pytest.raises(UserError, match="~nobody-of-that-name/x: unknown home folder; write the full path") as error:
         expand_user("~nobody-of-that-name/x")
     assert error.value.code == USAGE
 

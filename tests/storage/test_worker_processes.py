@@ -14,7 +14,7 @@ import pytest
 
 from llm_scratch.errors import RESOURCES, UserError
 from llm_scratch.storage import worker_processes
-from llm_scratch.storage.worker_processes import NO_MAIN_GUARD, check_main_guard, how_it_ended, worker_pool
+from llm_scratch.storage.worker_processes import NO_MAIN_GUARD, check_main_guard, exit_description, worker_pool
 
 SCRIPT = """
 import sys, warnings
@@ -40,8 +40,8 @@ def test_a_script_without_a_main_guard_does_the_work_itself_and_says_why(tmp_pat
     (tmp_path / "bare.py").write_text(SCRIPT.format(guard="if True:"))
     done = run(tmp_path / "bare.py")
     assert (done.returncode, done.stdout) == (0, "3\n")
-    assert "worker processes cannot start (the script that needs them has no `if __name__" in done.stderr
-    assert "all work is done in this process" in done.stderr
+    assert "worker processes cannot start (the script has no `if __name__" in done.stderr
+    assert "using this process" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -65,14 +65,14 @@ def test_one_worker_is_this_process_and_no_warning():
 
 
 def test_workers_that_cannot_be_made_ready_are_done_without(capfd):
-    with pytest.warns(RuntimeWarning, match="the first one could not be made ready"), worker_pool(2, int, ("no number",)) as pool:
+    with pytest.warns(RuntimeWarning, match="the first one failed to initialize"), worker_pool(2, int, ("no number",)) as pool:
         assert pool is None
     assert "invalid literal for int()" in capfd.readouterr().err
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs kill -9")
 def test_a_worker_that_is_killed_while_it_works_is_an_error_with_the_signal():
-    said = r"a worker was ended from outside \(SIGKILL, maybe for lack of memory\)"
+    said = r"a worker was killed \(SIGKILL, possibly out of memory\)"
     with pytest.raises(UserError, match=said) as error, worker_pool(2) as pool:
         pool.submit(os.kill, pool.submit(os.getpid).result(), signal.SIGKILL).result()
     assert error.value.code == RESOURCES
@@ -86,16 +86,16 @@ def test_an_error_of_the_work_is_passed_on():
 @pytest.mark.parametrize(
     ("codes", "want"),
     [
-        ([-signal.SIGTERM, -9], "was ended from outside (SIGKILL, maybe for lack of memory)"),
+        ([-signal.SIGTERM, -9], "was killed (SIGKILL, possibly out of memory)"),
         ([None, 3, -signal.SIGTERM], "ended with exit code 3"),
-        ([-signal.SIGTERM], "was ended from outside (SIGTERM)"),
-        ([-99], "was ended from outside (signal 99)"),
-        ([0, None], "could not be made ready"),
+        ([-signal.SIGTERM], "was killed (SIGTERM)"),
+        ([-99], "was killed (signal 99)"),
+        ([0, None], "failed to initialize"),
     ],
 )
 @pytest.mark.skipif(os.name == "nt", reason="signals have other numbers there")
 def test_the_process_that_failed_first_says_how(codes, want):
-    assert how_it_ended({number: SimpleNamespace(exitcode=code) for number, code in enumerate(codes)}) == want
+    assert exit_description({number: SimpleNamespace(exitcode=code) for number, code in enumerate(codes)}) == want
 
 
 def test_a_worker_that_imports_the_users_script_asks_for_no_workers(monkeypatch):

@@ -344,7 +344,7 @@ def test_a_panic_of_the_engine_falls_back_to_python(small, monkeypatch):
 def test_two_tokens_with_one_id_are_refused(small):
     with pytest.raises(UserError, match="600 tokens have only 599 ids"):
         ByteBPE(small.merges, special_tokens={"<|endoftext|>": 5})
-    with pytest.raises(UserError, match="tiktoken cannot read the pattern"):
+    with pytest.raises(UserError, match="tiktoken cannot parse the pattern"):
         ByteBPE(small.merges, pattern=r"\m").encode("ab")
 
 
@@ -355,7 +355,7 @@ def test_a_copy_in_another_process_encodes_alike(small):
     assert not copy._units.keys() - {"a", " copy"}
 
 
-def test_memory_is_bounded():
+def test_piece_cache_is_bounded():
     memory = _PieceCache(lambda unit: (len(unit),), limit=3)
     assert [memory[unit] for unit in ("a", "bb", "ccc", "dddd")] == [(1,), (2,), (3,), (4,)]
     assert list(memory) == ["dddd"]

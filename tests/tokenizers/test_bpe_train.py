@@ -46,7 +46,7 @@ def count_anew(counts: Counter[str], n_merges: int) -> list[tuple[int, int]]:
 
 @settings(max_examples=150, deadline=None)
 @given(st.dictionaries(st.text("abé", min_size=1, max_size=12), st.integers(1, 5), max_size=12), st.integers(0, 40))
-def test_equals_counting_anew(counts, n):
+def test_train_merges_equal_recounting(counts, n):
     assert [tuple(map(ord, pair)) for pair in learn_merges(counts, n)] == count_anew(Counter(counts), n)
 
 
@@ -87,7 +87,7 @@ def test_equals_counting_anew_on_real_text(verdict):
     assert [tuple(map(ord, pair)) for pair in learn_merges(counts, 60)] == count_anew(counts, 60)
 
 
-def test_equals_the_tokenizers_library(data_dir, tmp_path):
+def test_trained_merges_equal_the_tokenizers_library(data_dir, tmp_path):
     tokenizers = pytest.importorskip("tokenizers", reason="needs the tokenizers library: pip install tokenizers")
     text = (data_dir / "tinyshakespeare.txt").read_text(encoding="utf-8")[:300_000]
     theirs = tokenizers.Tokenizer(tokenizers.models.BPE())

@@ -42,6 +42,6 @@ def test_words_of_several_letters_are_refused(tmp_path):
         {"pre_tokenizer": {"type": "Whitespace"}},
     ):
         write_tokenizer_json(tmp_path, good | change)
-        with pytest.raises(UserError, match="is a list of words that is not one of single characters") as error:
+        with pytest.raises(UserError, match="is a WordLevel tokenizer, but not of single characters") as error:
             load_tokenizer(tmp_path)
         assert error.value.code == DATA

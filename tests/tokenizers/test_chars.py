@@ -34,7 +34,7 @@ def test_the_end_of_text_counts_only_where_allowed():
     assert tokenizer.encode(text, allowed_special="all", disallowed_special="all") == [a, end, b]
 
 
-def test_what_it_does_not_know_is_named():
+def test_char_tokenizer_names_unknown_character():
     tokenizer = CharTokenizer.train(["ab"])
     with pytest.raises(UserError, match=r"'é' \(U\+00E9\) was not in the training text.*train with --data\.tokenizer bpe") as caught:
         tokenizer.encode("abé")
@@ -42,7 +42,7 @@ def test_what_it_does_not_know_is_named():
     for wrong in ([3], [-1]):
         with pytest.raises(ValueError, match="is not in this vocabulary of 3"):
             tokenizer.decode(wrong)
-    with pytest.raises(UserError, match="give each once"):
+    with pytest.raises(UserError, match="remove the duplicates"):
         CharTokenizer("aa")
 
 

@@ -51,6 +51,6 @@ def test_two_files_of_gpt2_are_opened(tmp_path):
 
 @pytest.mark.parametrize("where", ["none.json", "."])
 def test_where_there_is_none_the_error_says_what_is_expected(where, tmp_path):
-    with pytest.raises(UserError, match="cannot read .*; give the path of a tokenizer file or of the folder") as error:
+    with pytest.raises(UserError, match="cannot read .*; expected a tokenizer file or its folder") as error:
         open_tokenizer(tmp_path / where)
     assert error.value.code == 3

@@ -88,7 +88,7 @@ def test_where_no_worker_can_start_counting_gives_the_same(monkeypatch):
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr("llm_scratch.storage.worker_processes.ProcessPoolExecutor", no_semaphores)
-    with pytest.warns(RuntimeWarning, match="all work is done in this process"):
+    with pytest.warns(RuntimeWarning, match="using this process"):
         assert Splitter().count(["a b a"], 2) == Splitter().count(["a b a"])
 
 

@@ -37,7 +37,7 @@ def test_the_first_word_tokenizer_keeps_its_way_with_unknown_words(tmp_path):
 
 def test_a_size_that_would_be_ignored_is_an_error(gpt2):
     assert TOKENIZERS["chars"](["ab"], 3).n_vocab == 3
-    with pytest.raises(UserError, match="no meaning for chars: this text gives 3"):
+    with pytest.raises(UserError, match="no effect with chars, whose size for this text is 3"):
         TOKENIZERS["chars"](["ab"], 4096)
     assert TOKENIZERS["gpt2"]([], 50257) is gpt2
     with pytest.raises(UserError, match="no meaning for gpt2, which has 50257"):
@@ -45,7 +45,7 @@ def test_a_size_that_would_be_ignored_is_an_error(gpt2):
 
 
 def test_bpe_without_a_size_takes_4096():
-    with pytest.warns(UserWarning, match="vocab_size=4096 was asked"):
+    with pytest.warns(UserWarning, match="vocab_size=4096: the text has pairs"):
         assert TOKENIZERS["bpe"]([TEXT]).n_vocab < 4096
 
 
@@ -71,10 +71,10 @@ def test_a_tokenizer_from_outside_joins_by_one_line(monkeypatch, tmp_path):
     assert isinstance(load_tokenizer(tmp_path), Mine)
 
 
-def test_what_cannot_be_saved_or_loaded_is_named(tmp_path):
+def test_tokenizer_error_names_what_cannot_be_saved_or_loaded(tmp_path):
     with pytest.raises(UserError, match="cannot save a object"):
         save_tokenizer(object(), tmp_path)
-    with pytest.raises(UserError, match="No such file.*give the path") as caught:
+    with pytest.raises(UserError, match="No such file.*expected a tokenizer file") as caught:
         load_tokenizer(tmp_path)
     assert caught.value.code == 3
     for text, why in {

@@ -59,7 +59,7 @@ def test_every_word_of_the_text_can_be_encoded_underscores_too(verdict):
 def test_a_vocabulary_without_unk_or_with_a_shared_id_is_refused():
     with pytest.raises(UserError, match=r"no <\|unk\|>; build it with specials"):
         SimpleTokenizerV2({"a": 0})
-    with pytest.raises(UserError, match="2 words only 1 different ids"):
+    with pytest.raises(UserError, match="2 words have only 1 distinct ids"):
         SimpleTokenizerV1({"a": 0, "b": 0})
     with pytest.raises(UserError, match="use one of raise, drop"):
         SimpleTokenizerV1({"a": 0}, unknown="unk")
@@ -74,7 +74,7 @@ def test_training_keeps_the_most_frequent_words_and_ties_go_by_the_alphabet():
     assert tokenizer.str_to_int == {"a": 0, "b": 1, "c": 2, "<|endoftext|>": 3, "<|unk|>": 4}
     assert SimpleTokenizerV2.train(["b b a c"], vocab_size=4).str_to_int == {"a": 0, "b": 1, "<|endoftext|>": 2, "<|unk|>": 3}
     assert (tokenizer.n_vocab, tokenizer.eot_token) == (5, 3)
-    with pytest.raises(UserError, match="vocab_size=2 leaves no room"):
+    with pytest.raises(UserError, match="vocab_size=2: too small"):
         SimpleTokenizerV2.train(["a"], vocab_size=2)
 
 

@@ -1,1 +1,1 @@
-"""Text: where it comes from, and how it becomes batches of token windows."""
+"""Data: sources of text, token shards, and batches of token windows."""

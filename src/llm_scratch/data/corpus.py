@@ -1,7 +1,8 @@
-"""From a source's documents to a tokenizer and two streams of token ids: one to learn from, one held out.
+"""Build a corpus: read a source, make its tokenizer, encode training and validation token ids.
 
-Several documents are joined as `<|endoftext|> document <|endoftext|> document ... <|endoftext|>`; a single one stands as it is.
-Proof: tests/data/test_corpus.py.
+Several documents are joined as `<|endoftext|> document <|endoftext|> document ... <|endoftext|>`.
+A single document gets no `<|endoftext|>`.
+Tests: tests/data/test_corpus.py.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from llm_scratch.tokenizers import TOKENIZERS, Tokenizer, decoding_every_id, loa
 from llm_scratch.tokenizers.locate import open_tokenizer
 from llm_scratch.tokenizers.special import END_OF_TEXT, end_of_text
 
-N_SPANS = 64  # of a sample of a text
+N_SPANS = 64  # spans in a sample of a text
 
 
 @dataclass(frozen=True)
 class TextFingerprint:
-    """Which text it is: a hash over all documents, and how much they are, for a message when the hash differs."""
+    """Identity of a text: SHA-256 over all documents, and its size, for the error when it changed."""
 
     sha256: str
     documents: int
@@ -38,47 +39,49 @@ class TextFingerprint:
 
     @classmethod
     def of(cls, documents: Iterable[str]) -> TextFingerprint:
-        """The fingerprint of documents; the same text cut into documents elsewhere has another one."""
-        digest, number, size = hashlib.sha256(), 0, 0
+        """Fingerprint documents. The same text split into other documents gives another hash."""
+        digest = hashlib.sha256()
+        n_documents = 0
+        n_bytes = 0
         for text in documents:
             data = text.encode("utf-8", errors="surrogatepass")
             digest.update(len(data).to_bytes(8, "little"))
             digest.update(data)
-            number += 1
-            size += len(data)
-        return cls(digest.hexdigest(), number, size)
+            n_documents += 1
+            n_bytes += len(data)
+        return cls(digest.hexdigest(), n_documents, n_bytes)
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A text as a model sees it. `train` and `val` are token ids; `val_bytes` is the size of the held-out text in bytes."""
+    """A tokenized text: `train` and `val` are token ids, `val_bytes` the validation text in bytes."""
 
     tokenizer: Tokenizer
     train: Tokens
     val: Tokens
     val_bytes: int
     text: TextFingerprint | None = None
-    """which text it is made of, if that is known"""
+    """the text it was made from, if known"""
 
     @property
     def bytes_per_token(self) -> float:
-        """Of the held-out text; turns nats per token into bits per byte."""
+        """Bytes per token of the validation text; converts nats per token into bits per byte."""
         return self.val_bytes / len(self.val)
 
 
 def encode_documents(documents: list[str], tokenizer: Tokenizer) -> np.ndarray:
-    """Token ids of all documents in one row, `<|endoftext|>` around each if there are several.
+    """Encode all documents into one array, `<|endoftext|>` around each if there are several.
 
-    Special text in them stays text. Returns int32 [N].
+    Special tokens spelled in the text are encoded as plain text. Returns int32 [N].
     """
     return _encode(documents[0], tokenizer) if len(documents) == 1 else _join(documents, tokenizer)
 
 
 def _join(documents: list[str], tokenizer: Tokenizer) -> np.ndarray:
-    """Token ids of documents with `<|endoftext|>` before each and after the last, int32 [N]."""
+    """Encode documents with `<|endoftext|>` before each and after the last, int32 [N]."""
     if (eot := end_of_text(tokenizer)) is None:
         raise UserError(
-            f"{len(documents):,} documents: this tokenizer has no {END_OF_TEXT} to stand between them; join them into one file",
+            f"{len(documents):,} documents: this tokenizer has no {END_OF_TEXT} to separate them; join them into one file",
             DATA,
         )
     end = np.array([eot], dtype=np.int32)
@@ -87,15 +90,16 @@ def _join(documents: list[str], tokenizer: Tokenizer) -> np.ndarray:
 
 
 def _encode(text: str, tokenizer: Tokenizer) -> np.ndarray:
-    """Token ids of one text, int32 [N]; a long one goes piece by piece, as a Python list takes 36 bytes for each id."""
+    """Encode one text, int32 [N]; in pieces, because a Python list takes 36 bytes per id."""
     rows = [np.array(tokenizer.encode(piece, disallowed_special=()), dtype=np.int32) for piece in split_text(text)]
     return np.concatenate([np.empty(0, np.int32), *rows])
 
 
 def split_tokens(ids: Tokens, val_fraction: float, eot: int | None = None) -> tuple[Tokens, Tokens]:
-    """The first tokens for training, the last `val_fraction` for validation.
+    """Split token ids: the first for training, the last `val_fraction` for validation.
 
-    With `eot`, the cut moves to the start of the next document, unless that would leave less than a quarter of the share.
+    With `eot`, the split moves forward to the start of the next document, unless less than a
+    quarter of the requested validation tokens would remain.
     """
     cut = int(len(ids) * (1 - val_fraction))
     if eot is not None:
@@ -107,59 +111,66 @@ def split_tokens(ids: Tokens, val_fraction: float, eot: int | None = None) -> tu
 
 
 def split_documents(documents: list[str], val_fraction: float) -> tuple[list[str], list[str]]:
-    """Documents for training and for validation: at 0.1, every tenth document is for validation.
+    """Split documents into training and validation: at 0.1, every tenth document is for validation.
 
-    Files of a folder are often sorted by kind, so that the last ones are unlike the rest; evenly spaced ones are like it.
+    Evenly spaced, because the files of a folder are often sorted by kind: the last ones would not
+    be representative.
 
     Raises:
-        UserError: there are too few documents to hold one out (code 3).
+        UserError: too few documents for a validation part (code 3).
     """
-    held_out = [int((i + 1) * val_fraction) > int(i * val_fraction) for i in range(len(documents))]
-    val = [text for text, held in zip(documents, held_out) if held]
+    is_val = [int((i + 1) * val_fraction) > int(i * val_fraction) for i in range(len(documents))]
+    val = [text for text, in_val in zip(documents, is_val) if in_val]
     if not val or len(val) == len(documents):
         raise UserError(
-            f"data.split: {len(documents)} documents are too few to hold out {val_fraction:.1%} of them; "
-            "set --data.split tokens, or another --data.val-fraction",
+            f"data.split: {len(documents)} documents are too few to use {val_fraction:.1%} of them "
+            "for validation; set --data.split tokens, or another --data.val-fraction",
             DATA,
         )
-    return [text for text, held in zip(documents, held_out) if not held], val
+    return [text for text, in_val in zip(documents, is_val) if not in_val], val
 
 
 def _read_prefix(documents: list[str], share: float) -> list[str]:
-    """The first documents, up to `share` of all characters: what a tokenizer may learn from, so that validation text stays unseen."""
-    room = int(sum(map(len, documents)) * share)
-    head = []
+    """The first `share` of all characters: a tokenizer trained on them has not seen validation text."""
+    remaining = int(sum(map(len, documents)) * share)
+    prefix = []
     for text in documents:
-        head.append(text[:room])
-        room -= len(text)
-        if room <= 0:
+        prefix.append(text[:remaining])
+        remaining -= len(text)
+        if remaining <= 0:
             break
-    return head
+    return prefix
 
 
 def sample_text(documents: list[str], characters: int) -> list[str]:
-    """About so many characters of some documents, in `STRETCHES` stretches spread evenly over all of them; all, if they have no more."""
+    """Sample about `characters` characters in `N_SPANS` spans, evenly spaced over all documents.
+
+    Returns all documents if they are no longer than that.
+    """
     total = sum(map(len, documents))
     if total <= characters:
         return documents
-    size, sample, before = characters // N_SPANS, [], 0
+    size = characters // N_SPANS
+    sample = []
+    before = 0
     starts = [i * total // N_SPANS for i in range(N_SPANS)]
     for text in documents:
-        for start in starts[bisect_left(starts, before - size + 1) : bisect_left(starts, before + len(text))]:
+        first = bisect_left(starts, before - size + 1)
+        for start in starts[first : bisect_left(starts, before + len(text))]:
             sample.append(text[max(0, start - before) : start - before + size])
         before += len(text)
     return sample
 
 
 def count_bytes(ids: Tokens, tokenizer: Tokenizer) -> int:
-    """The size of a text in UTF-8, by its ids: the sum over its tokens, each looked up; the end of a text has none."""
+    """Size in UTF-8 bytes of the text behind token ids; `<|endoftext|>` counts as 0 bytes."""
     eot = end_of_text(tokenizer)
     sizes = np.array([0 if i == eot else len(tokenizer.decode_bytes([i])) for i in range(tokenizer.n_vocab)])
     return sum(int(sizes[block].sum()) for _, block in blocks(ids))
 
 
 def start_id(data: DataConfig, tokenizer: Tokenizer) -> int | None:
-    """The token that every row begins with when a row is a document; None when rows begin anywhere."""
+    """The token at the start of each row when a row is a document; None for any other order."""
     if data.order != "documents":
         return None
     if (eot := end_of_text(tokenizer)) is None:
@@ -167,8 +178,14 @@ def start_id(data: DataConfig, tokenizer: Tokenizer) -> int | None:
     return eot
 
 
-def prepare(config: RunConfig, tokenizer: Tokenizer | None = None, check: Callable[[TextFingerprint], None] | None = None) -> Corpus:
-    """Read the source, make its tokenizer (learned from the training part only) unless it is given, cut, and check that rows fit.
+def prepare(
+    config: RunConfig,
+    tokenizer: Tokenizer | None = None,
+    check: Callable[[TextFingerprint], None] | None = None,
+) -> Corpus:
+    """Read and tokenize the text of a run, and check that rows of its context length fit.
+
+    The tokenizer is trained on the training part only, unless one is passed.
 
     Raises:
         UserError: as `read_corpus` and `check_fit`.
@@ -184,17 +201,17 @@ def read_corpus(
     documents: list[str] | None = None,
     check: Callable[[TextFingerprint], None] | None = None,
 ) -> Corpus:
-    """The text of a run as two rows of token ids, whether or not rows of its context length fit into them.
+    """Read and tokenize the text of a run, without checking that rows of its context length fit.
 
-    Token shards are not read but mapped, and their tokenizer is their own.
+    Token shards are memory-mapped and bring their own tokenizer.
 
     Args:
         config: the run.
-        tokenizer: the one to use; None makes that of `config.data.tokenizer`.
-        documents: what `read(config.data.source)` gives, if it was called already.
-        check: called with what the text is before any of it is encoded; may raise.
+        tokenizer: the tokenizer to use (default: made from `config.data.tokenizer`).
+        documents: the result of `read(config.data.source)`, if already available.
+        check: called with the fingerprint of the text before encoding; may raise.
     Raises:
-        UserError: no such source or tokenizer, no text, or a vocabulary smaller than the tokenizer's.
+        UserError: unknown source or tokenizer, no text, or model.vocab_size below the tokenizer's.
     """
     if config.data.source.startswith("shards:"):
         return _from_shards(config, check)
@@ -218,29 +235,34 @@ def read_corpus(
     val: Tokens
     if data.split == "tokens":
         ids = encode_documents(documents, tokenizer)
-        train, val = split_tokens(ids, data.val_fraction, end_of_text(tokenizer) if len(documents) > 1 else None)
+        separator = end_of_text(tokenizer) if len(documents) > 1 else None
+        train, val = split_tokens(ids, data.val_fraction, separator)
     else:
         encode = _join if data.split == "documents" else encode_documents
         train, val = (encode(part, tokenizer) for part in parts)
     eot = end_of_text(tokenizer)
     text_ids = np.asarray(val) if eot is None else val[np.asarray(val) != eot]
-    held_out = tokenizer.decode(text_ids.tolist())
-    return Corpus(tokenizer, train, val, len(held_out.encode("utf-8", errors="surrogatepass")), fingerprint)
+    val_text = tokenizer.decode(text_ids.tolist())
+    val_bytes = len(val_text.encode("utf-8", errors="surrogatepass"))
+    return Corpus(tokenizer, train, val, val_bytes, fingerprint)
 
 
 def make_tokenizer(config: RunConfig, train: list[str], documents: list[str]) -> Tokenizer:
-    """The tokenizer that `config.data.tokenizer` names, learned from the text or opened.
+    """Train or open the tokenizer that `config.data.tokenizer` names.
 
     Args:
         config: the run.
-        train: texts of the training part: what a vocabulary is learned from, or `data.tokenizer_sample` characters of it.
+        train: training texts; the vocabulary comes from them, or from `data.tokenizer_sample`
+            characters of them.
         documents: all texts, for the alphabet of "chars" and "words".
     Raises:
         UserError: neither a name in `TOKENIZERS` nor a path of a tokenizer.
     """
-    data, sample = config.data, config.data.tokenizer_sample
+    data = config.data
     if data.tokenizer == "bpe":
-        return TOKENIZERS["bpe"](train if sample is None else sample_text(train, sample), config.model.vocab_size)
+        if data.tokenizer_sample is not None:
+            train = sample_text(train, data.tokenizer_sample)
+        return TOKENIZERS["bpe"](train, config.model.vocab_size)
     if data.tokenizer in TOKENIZERS:
         return decoding_every_id(TOKENIZERS[data.tokenizer](documents, None))
     if not expand_user(data.tokenizer).exists():
@@ -249,13 +271,14 @@ def make_tokenizer(config: RunConfig, train: list[str], documents: list[str]) ->
 
 
 def _from_shards(config: RunConfig, check: Callable[[TextFingerprint], None] | None) -> Corpus:
-    """The corpus of a folder of token shards, cut between two documents if one begins in the validation part."""
+    """Open a folder of token shards as a corpus, split between two documents where possible."""
     folder = config.data.source.partition(":")[2]
     if config.data.split != "tokens":
-        raise UserError(f"{config.data.source} holds tokens, and data.split is {config.data.split!r}; set --data.split tokens")
+        raise UserError(f"{config.data.source}: data.split={config.data.split!r} does not apply to token shards; set --data.split tokens")
     ids, index = open_shards(folder)
     hashes = json.dumps([index.tokenizer_sha256, *(shard.sha256 for shard in index.shards)])
-    fingerprint = TextFingerprint(hashlib.sha256(hashes.encode()).hexdigest(), index.done.documents, index.done.text_bytes)
+    sha256 = hashlib.sha256(hashes.encode()).hexdigest()
+    fingerprint = TextFingerprint(sha256, index.done.documents, index.done.text_bytes)
     if check is not None:
         check(fingerprint)
     tokenizer = load_tokenizer(expand_user(folder))
@@ -267,6 +290,6 @@ def _from_shards(config: RunConfig, check: Callable[[TextFingerprint], None] | N
 def _check_vocabulary(name: str, tokenizer: Tokenizer, vocab_size: int) -> None:
     if tokenizer.n_vocab > vocab_size:
         raise UserError(
-            f"the tokenizer {name!r} has {tokenizer.n_vocab} tokens, but model.vocab_size={vocab_size}; "
+            f"tokenizer {name!r} has {tokenizer.n_vocab} tokens, but model.vocab_size={vocab_size}; "
             f"set --model.vocab-size {tokenizer.n_vocab}"
         )

@@ -1,6 +1,6 @@
-"""Portions of a source into token ids, in this process or in several at once; they come out in the order in which they went in.
+"""Encode chunks of a source into token ids, in this process or in parallel, keeping their order.
 
-Proof: tests/data/test_encoding.py.
+Tests: tests/data/test_encoding.py.
 """
 
 from __future__ import annotations
@@ -25,31 +25,35 @@ from llm_scratch.storage.worker_processes import worker_pool
 from llm_scratch.tokenizers import Tokenizer, load_tokenizer
 
 END: Chunk = ()
-"""The portion that stands for the end of a source: nothing but the <|endoftext|> after the last document."""
-MAX_QUEUED = 3  # portions a worker that may wait to be turned into ids or to be taken
+"""Marks the end of a source: encoded as the <|endoftext|> after the last document."""
+MAX_QUEUED = 3  # chunks per worker that may wait for encoding or for collection
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A portion as token ids, and what it held; `last` is that of `END`."""
+    """Token ids of a chunk, and the counts of its text; `last` is True for `END`."""
 
     ids: np.ndarray
-    held: ShardProgress
+    progress: ShardProgress
     last: bool = False
 
 
-def encode(portion: Chunk, tokenizer: Tokenizer, dtype: str) -> Encoded:
-    """The ids of a portion: `<|endoftext|>` before each document that begins in it. Special text in a document stays text.
+def encode(chunk: Chunk, tokenizer: Tokenizer, dtype: str) -> Encoded:
+    """Encode a chunk, with `<|endoftext|>` before each document that begins in it.
+
+    Special tokens spelled in a document are encoded as plain text.
 
     Raises:
-        UserError: what is no text, with its place (code 3).
+        UserError: not text; names the position (code 3).
     """
     end = np.array([tokenizer.eot_token], dtype)
-    if portion == END:
+    if chunk == END:
         return Encoded(end, ShardProgress(portions=1), last=True)
     rows = [np.empty(0, dtype)]
-    documents = empty = n_bytes = 0
-    for part in portion:
+    documents = 0
+    empty = 0
+    n_bytes = 0
+    for part in chunk:
         for begins, text in part.texts():
             if begins and (is_blank(text) if part.whole else not text):
                 empty += 1
@@ -59,40 +63,43 @@ def encode(portion: Chunk, tokenizer: Tokenizer, dtype: str) -> Encoded:
                 rows.append(end)
             rows += [np.array(tokenizer.encode(piece, disallowed_special=()), dtype) for piece in split_text(text)]
             n_bytes += len(text.encode("utf-8", "surrogatepass"))
-    return Encoded(np.concatenate(rows), ShardProgress(1, 0, documents, empty, n_bytes, sum(part.size for part in portion)))
+    source_bytes = sum(part.size for part in chunk)
+    progress = ShardProgress(1, 0, documents, empty, n_bytes, source_bytes)
+    return Encoded(np.concatenate(rows), progress)
 
 
-def encode_all(portions: Iterable[Chunk], folder: Path, dtype: str, workers: int, run_first: str = "") -> Generator[Encoded]:
-    """The ids of many portions, in their order.
+def encode_all(chunks: Iterable[Chunk], folder: Path, dtype: str, workers: int, run_first: str = "") -> Generator[Encoded]:
+    """Encode chunks, in parallel and in order.
 
     Args:
-        folder: holds the tokenizer.json.
-        workers: processes; 1, or where none can start: this one. Each holds a tokenizer and a few portions.
-        run_first: a Python file that each runs at its start.
+        folder: contains the tokenizer.json.
+        workers: number of processes; 1 encodes in this process, and so does a system that cannot
+            start workers. Each worker holds a tokenizer and a few chunks.
+        run_first: a Python file that each worker runs when it starts.
     Raises:
-        UserError: a worker ended before its time (code 6).
+        UserError: a worker died (code 6).
     """
     with worker_pool(workers, _begin_worker, (folder, dtype, run_first)) as pool:
         if pool is None:
             tokenizer = load_tokenizer(folder)
-            for portion in portions:
-                yield encode(portion, tokenizer, dtype)
+            for chunk in chunks:
+                yield encode(chunk, tokenizer, dtype)
             return
-        waiting: deque[Future[Encoded]] = deque()
-        for portion in portions:
-            waiting.append(pool.submit(_encode_in_worker, portion))
-            if len(waiting) > MAX_QUEUED * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        queue: deque[Future[Encoded]] = deque()
+        for chunk in chunks:
+            queue.append(pool.submit(_encode_in_worker, chunk))
+            if len(queue) > MAX_QUEUED * workers:
+                yield queue.popleft().result()
+        while queue:
+            yield queue.popleft().result()
 
 
 _assigned: tuple[Tokenizer, str]
-"""A worker's tokenizer and the type of its ids."""
+"""In a worker process: its tokenizer and the dtype of its ids."""
 
 
 def _begin_worker(folder: Path, dtype: str, run_first: str) -> None:
-    """Make a new process ready: it leaves Ctrl-C to its parent, and ends when that does, however it ended."""
+    """Initialize a worker: ignore Ctrl-C, which the parent handles, and exit when the parent exits."""
     global _assigned
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -108,5 +115,5 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _encode_in_worker(portion: Chunk) -> Encoded:
-    return encode(portion, *_assigned)
+def _encode_in_worker(chunk: Chunk) -> Encoded:
+    return encode(chunk, *_assigned)

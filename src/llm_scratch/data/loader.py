@@ -1,6 +1,6 @@
-"""Batches of token windows in an order that is a pure function of (seed, step): to resume, ask for the next step.
+"""Batches of token windows whose order is a pure function of (seed, step), so resuming needs no state.
 
-Proof: tests/data/test_loader.py (each window once an epoch, no state, the notebooks' loader as a special case).
+Tests: tests/data/test_loader.py (each window once an epoch, no state, the notebooks' loader as a special case).
 """
 
 from __future__ import annotations
@@ -16,59 +16,74 @@ from llm_scratch.data.shards import Tokens, positions_of
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.model.loss import IGNORE
 
-PAD_MULTIPLE = 16  # rows of documents are as wide as a multiple of it: where a few widths come again, memory that was freed fits again
+# Row widths of documents are rounded up to a multiple: with few distinct widths, the memory
+# allocator can reuse freed blocks.
+PAD_MULTIPLE = 16
 Order = Literal["shuffled", "documents", "epochs", "in order"]
 
 
 class TokenLoader:
-    """Windows of a token stream, `batch_size` at a time; the target of each token is the one after it.
+    """Batches of windows of a token stream; the target of each token is the next token.
 
     Args:
-        ids: the stream, [N]: an array, or shards on disk, of which a batch reads only its own places.
-        context_length: T, tokens a window.
-        batch_size: B, windows a batch.
-        seed: of the order.
-        order: "shuffled": all windows that fit, side by side. The remainder of fewer than T tokens is left out,
-            before the first window or after the last, or in parts of both, drawn each epoch;
-            "documents": one document a row, shuffled anew each pass; the row ends with the `eot` after it, and what is left of the row
-            is not asked (`IGNORE`); a document longer than T is cut, and a batch is only as wide as its longest row, up to `WIDTH`;
-            "epochs": side by side from the start, a ragged last batch dropped, as the notebooks' loader;
-            "in order": the same without shuffling or dropping, for evaluation; its last batch may be smaller.
+        ids: the stream, [N]: an array, or shards on disk, of which a batch reads only its windows.
+        context_length: T, tokens per window.
+        batch_size: B, windows per batch.
+        seed: seed of the shuffling.
+        order: "shuffled": adjacent windows. The remainder of fewer than T tokens is left out, before
+            the first window, after the last, or partly both, drawn each epoch;
+            "documents": one document per row, reshuffled each epoch. The row ends with the `eot`
+            after the document, and targets beyond it are ignored (`IGNORE`). A document longer than
+            T is truncated. A batch is as wide as its longest row, rounded up to `PAD_MULTIPLE`;
+            "epochs": adjacent windows from the start, an incomplete last batch dropped, as in the
+            notebooks' loader;
+            "in order": the same without shuffling or dropping, for evaluation; the last batch may be
+            smaller.
         eot: the token that begins a document, for "documents".
     Raises:
-        UserError: not one whole window (or, for "epochs", batch) in the stream.
+        UserError: the stream has not one whole window (for "epochs": batch).
     """
 
     def __init__(
-        self, ids: Tokens, context_length: int, batch_size: int, seed: int = 0, order: Order = "shuffled", eot: int | None = None
+        self,
+        ids: Tokens,
+        context_length: int,
+        batch_size: int,
+        seed: int = 0,
+        order: Order = "shuffled",
+        eot: int | None = None,
     ) -> None:
-        self.ids, self.context_length, self.batch_size, self.seed, self.order = ids, context_length, batch_size, seed, order
-        T, last = context_length, len(ids) - 1 - context_length  # last: the latest start of a whole window
+        self.ids = ids
+        self.context_length = context_length
+        self.batch_size = batch_size
+        self.seed = seed
+        self.order = order
+        T = context_length
         if order == "documents":
             if eot is None:
-                raise ValueError('order="documents" needs the token that begins a document; give eot')
+                raise ValueError('order="documents" needs eot, the token that begins a document')
             ends_of_text = positions_of(ids, eot)
             self.starts = ends_of_text[:-1]
             self.ends = np.minimum(ends_of_text[1:], self.starts + T)  # the last token of each row
         else:
-            self.starts = np.arange(0, last + 1, T)
+            self.starts = np.arange(0, len(ids) - T, T)  # a window takes T + 1 tokens
         needed = batch_size if order == "epochs" else 1
         if len(self.starts) < needed:
             raise UserError(
-                f"{len(ids)} tokens hold {len(self.starts)} windows of {T}; {needed} are needed: use more text or a smaller context_length",
+                f"{len(ids)} tokens hold {len(self.starts)} windows of {T}, {needed} needed; use more text or a smaller context_length",
                 DATA,
             )
         self.whole_window_offsets = False
         self._epoch_starts = lru_cache(maxsize=2)(self._starts_of_epoch)
 
     def __len__(self) -> int:
-        """Batches in one pass: whole ones, and for "in order" the smaller last one too."""
+        """Batches per epoch: full ones, and for "in order" the smaller last one too."""
         whole, rest = divmod(len(self.starts), self.batch_size)
         return whole + bool(rest) if self.order == "in order" else max(1, whole)
 
     @property
     def left_out(self) -> int:
-        """Tokens of the stream that are not a target in one epoch; the first token, which has no predecessor, does not count."""
+        """Tokens that are not a target in one epoch, except the first, which has no predecessor."""
         T = self.context_length
         if self.order == "documents":
             return len(self.ids) - 1 - int((self.ends - self.starts).sum())
@@ -76,7 +91,10 @@ class TokenLoader:
         return len(self.ids) - 1 - windows * T
 
     def use_whole_window_offsets(self) -> None:
-        """Take the "shuffled" rows of older runs, so that they resume exactly: one window fewer an epoch, at an offset of up to T - 1."""
+        """Use the "shuffled" rows of older runs, so that they resume exactly.
+
+        An epoch has one window fewer, and all windows share an offset of up to T - 1.
+        """
         if self.order == "shuffled" and len(self.starts) > 1:
             self.starts = self.starts[:-1]
             self.whole_window_offsets = True
@@ -90,19 +108,20 @@ class TokenLoader:
         if self.whole_window_offsets:
             return starts + rng.integers(self.context_length) if len(starts) > 1 else starts
         if self.order == "shuffled":
-            most = self.left_out
-            # Drawn from thrice the range and clipped: one epoch in three begins with the first token, one in
-            # three ends with the last. A uniform offset would all but never reach the two ends of a text.
-            starts = starts + np.clip(rng.integers(-most, 2 * most, endpoint=True), 0, most)
+            max_offset = self.left_out
+            # Drawn from three times the range and clipped: one epoch in three begins with the first
+            # token, one in three ends with the last. A uniform offset would rarely reach either end.
+            offset = rng.integers(-max_offset, 2 * max_offset, endpoint=True)
+            starts = starts + np.clip(offset, 0, max_offset)
         return starts
 
     def starts_of(self, step: int) -> np.ndarray:
-        """Where the windows of batch `step` begin: [B] places in the stream."""
+        """Start positions in the stream of the windows of batch `step`, [B]."""
         if self.order in ("epochs", "in order"):
             epoch, within = divmod(step, len(self))
             return self._epoch_starts(epoch)[within * self.batch_size : (within + 1) * self.batch_size]
-        places = range(step * self.batch_size, (step + 1) * self.batch_size)
-        pairs = [divmod(place, len(self.starts)) for place in places]
+        rows = range(step * self.batch_size, (step + 1) * self.batch_size)
+        pairs = [divmod(row, len(self.starts)) for row in rows]
         return np.array([self._epoch_starts(epoch)[within] for epoch, within in pairs])
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> tuple[Tensor, Tensor]:
@@ -110,23 +129,25 @@ class TokenLoader:
 
         Args:
             step: counted from 0.
-            rank, world: of `world` processes, the one that takes these rows: together they take each row of the batch once,
-                in its order, and none reads what another takes.
+            rank, world: return only the rows of this rank. The ranks' rows concatenated are the
+                batch; no row is read twice.
         """
         starts = self.starts_of(step)
-        mine = slice(rank * len(starts) // world, (rank + 1) * len(starts) // world)
+        rank_rows = slice(rank * len(starts) // world, (rank + 1) * len(starts) // world)
         if self.order == "documents":
-            return self._documents(starts, mine)
-        windows = starts[mine, None] + np.arange(self.context_length + 1)
+            return self._documents(starts, rank_rows)
+        windows = starts[rank_rows, None] + np.arange(self.context_length + 1)
         tokens = torch.from_numpy(self.ids[windows].astype(np.int64))  # [B, T + 1]
         return tokens[:, :-1], tokens[:, 1:]
 
-    def _documents(self, starts: np.ndarray, mine: slice) -> tuple[Tensor, Tensor]:
-        """Rows that hold one document each, as wide as the longest of the whole batch, up to `WIDTH`: [B, T] each."""
+    def _documents(self, starts: np.ndarray, rank_rows: slice) -> tuple[Tensor, Tensor]:
+        """Rows of one document each, as wide as the longest of the whole batch: [B, T] each."""
         lengths = self.ends[np.searchsorted(self.starts, starts)] - starts
-        places = np.arange(min(self.context_length, -(-lengths.max() // PAD_MULTIPLE) * PAD_MULTIPLE) + 1)
-        starts, lengths = starts[mine], lengths[mine]
-        windows = starts[:, None] + np.minimum(places, lengths[:, None])
+        width = -(-lengths.max() // PAD_MULTIPLE) * PAD_MULTIPLE
+        positions = np.arange(min(self.context_length, width) + 1)
+        starts = starts[rank_rows]
+        lengths = lengths[rank_rows]
+        windows = starts[:, None] + np.minimum(positions, lengths[:, None])
         tokens = torch.from_numpy(self.ids[windows].astype(np.int64))  # [B, T + 1]
-        beyond = torch.from_numpy(places[1:] > lengths[:, None])  # [B, T]
+        beyond = torch.from_numpy(positions[1:] > lengths[:, None])  # [B, T]
         return tokens[:, :-1], tokens[:, 1:].masked_fill(beyond, IGNORE)

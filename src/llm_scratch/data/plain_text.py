@@ -1,7 +1,8 @@
-"""Decode the bytes of a text file: the one set of rules for training texts, prompts and standard input.
+"""Decode the bytes of a text file: one set of rules for training texts, prompts and standard input.
 
-UTF-8 with or without a byte order mark, or UTF-16 and UTF-32 with one. Line ends become "\\n". Anything else is
-an error that names the file, the byte and the line. Tests: tests/data/test_plain_text.py.
+UTF-8 with or without a byte order mark, or UTF-16 and UTF-32 with one. Line ends become "\\n".
+Anything else is an error that names the file, the byte and the line.
+Tests: tests/data/test_plain_text.py.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ _FORMATS = {
     b"7z\xbc\xaf\x27\x1c": ("a 7z archive", "unpack it first"),
     b"PK\x03\x04": ("a zip archive (.zip, .docx, .epub)", "unpack it, or save it as plain text"),
     b"%PDF-": ("a PDF", "save it as plain text first, e.g. with pdftotext"),
-    b"PAR1": ("a Parquet table", "make token shards of it: `llm-scratch data prepare FILE --out FOLDER`"),
+    b"PAR1": ("a Parquet table", "make token shards from it: `llm-scratch data prepare FILE --out FOLDER`"),
 }
-"""First bytes of file formats that are often mistaken for text: what each is, and how to get text from it."""
+"""Magic bytes of formats that are often mistaken for text: (description, how to get text)."""
 
 
 def decode_text(name: str | Path, data: bytes, begin: int = 0) -> str:
@@ -71,7 +72,7 @@ def with_line_feeds(text: str) -> str:
 
 
 def is_blank(text: str) -> bool:
-    """Whether a document is empty or white space only. Such documents are left out of every text."""
+    """Whether a document is empty or only white space. Such documents are left out."""
     return not text or text.isspace()
 
 

@@ -1,9 +1,10 @@
-"""A source of any size as a row of portions, each a megabyte or so of text that one process turns into tokens.
+"""Read a source of any size in chunks of about a megabyte, each of which one process tokenizes.
 
-A portion is a few stretches of files, which that process reads itself, or texts that are in hand. The same source always gives the
-same portions, so work that was stopped goes on by their number. A long text is cut where no token can reach across: before a single
-space or after a single line end, between two characters that are not blank.
-Proof: tests/data/test_readers.py.
+A chunk is a few spans of files, which the worker reads itself, or documents in memory. The same
+source always gives the same chunks, so interrupted work resumes by chunk number. A long text is
+split where no token can cross: before a single space or after a single line end, between two
+non-blank characters.
+Tests: tests/data/test_readers.py.
 """
 
 from __future__ import annotations
@@ -21,40 +22,43 @@ from llm_scratch.errors import DATA, UserError, describe_error
 from llm_scratch.extras import install_command
 from llm_scratch.storage.user_folders import expand_user
 
-CHUNK_BYTES = 1 << 20  # bytes
-LONGEST = 64 << 20  # bytes in a line of a .jsonl file: a document is held in memory
-ROWS = 32  # of a table, read together
-SNIFF_BYTES = 1000  # bytes that could be read in the time that it takes to open a file
-_SOLID = r"[^\s\udc80-\udcff]"  # no blank, and no byte of a character that a cut has halved
+CHUNK_BYTES = 1 << 20
+MAX_LINE_BYTES = 64 << 20  # of a .jsonl file: a document is held in memory
+ROWS_PER_READ = 32  # of a table
+OPEN_FILE_BYTES = 1000  # cost of opening a file, as bytes read in the same time
+_SOLID = r"[^\s\udc80-\udcff]"  # neither blank nor a byte of a character split by the window
 _CUT = re.compile(rf"(?<={_SOLID})(?:(?= {_SOLID})|\n(?={_SOLID}))")
 _CUT_IN_FILE = re.compile(rf"(?<={_SOLID})(?:(?= {_SOLID})|(?:\r\n?|\n)(?={_SOLID}))")  # where line ends are not \n yet
 
 
 @dataclass(frozen=True)
 class FileSpan:
-    """The bytes of a file from `begin` to `end`; `field` is where the text stands in a line of a .jsonl file."""
+    """The bytes of a file from `begin` to `end`; `field` is the key of the text in a .jsonl line."""
 
     path: Path
     begin: int
     end: int
     field: str
     whole: bool = False
-    """whether no text of it continues in another stretch"""
+    """whether all its documents end in this span"""
 
     @property
     def size(self) -> int:
-        """In bytes of the source."""
+        """Bytes of the source."""
         return self.end - self.begin
 
     def texts(self) -> Iterator[tuple[bool, str]]:
-        """Its texts, and whether each begins a document; else it goes on with the one before.
+        """Read the span: (True, text) for the start of a document, (False, text) for a continuation.
 
         Raises:
-            UserError: not text, or not JSON; names the place (code 3).
+            UserError: not text, or not JSON; names the position (code 3).
         """
         data = read_bytes(self.path, self.begin, self.end)
         if len(data) < self.size:
-            raise UserError(f"{self.path} has become shorter while it was read; leave it as it is, and start again with --fresh", DATA)
+            raise UserError(
+                f"{self.path} was truncated while it was read; leave it unchanged and start over with --fresh",
+                DATA,
+            )
         text = decode_text(self.path, data, self.begin)
         if self.path.suffix != ".jsonl":
             yield self.begin == 0, text
@@ -64,19 +68,20 @@ class FileSpan:
                 try:
                     yield True, json_text(self.path, number, line, self.field)
                 except UserError:  # the line's number in the file is counted only for an error
-                    json_text(self.path, number + lines_before(self.path, self.begin), line, self.field)
+                    first_line = lines_before(self.path, self.begin)
+                    json_text(self.path, number + first_line, line, self.field)
 
 
 @dataclass(frozen=True)
 class Texts:
-    """Documents in hand; `size` is what they are of the source, in its bytes."""
+    """Documents in memory; `size` is their share of the source, in bytes."""
 
     documents: tuple[str, ...]
     size: int
     whole = True
 
     def texts(self) -> Iterator[tuple[bool, str]]:
-        """As `Stretch.texts`."""
+        """As `FileSpan.texts`."""
         return ((True, text) for text in self.documents)
 
 
@@ -86,66 +91,79 @@ Chunk = tuple[Part, ...]
 
 @dataclass(frozen=True)
 class Source:
-    """A source that was found: `facts` tell it from another, `size` is in bytes, `parts` reads on."""
+    """An opened source: `metadata` identifies it, `size` is in bytes, `parts()` iterates over it."""
 
-    facts: dict[str, Any]
+    metadata: dict[str, Any]
     size: int
     parts: Callable[[], Iterator[Part]]
 
-    def portions(self) -> Iterator[Chunk]:
-        """All of it, in portions."""
-        held: list[Part] = []
+    def chunks(self) -> Iterator[Chunk]:
+        """Iterate over the source in chunks."""
+        chunk: list[Part] = []
         size = 0
         for part in self.parts():
-            held.append(part)
-            size += part.size + SNIFF_BYTES
+            chunk.append(part)
+            size += part.size + OPEN_FILE_BYTES
             if size >= CHUNK_BYTES:
-                yield tuple(held)
-                held, size = [], 0
-        if held:
-            yield tuple(held)
+                yield tuple(chunk)
+                chunk = []
+                size = 0
+        if chunk:
+            yield tuple(chunk)
 
     def texts(self) -> Iterator[str]:
-        """All of it, in texts that are documents or stretches of one."""
+        """Iterate over the source in texts: documents, or parts of long ones."""
         return (text for part in self.parts() for _, text in part.texts())
 
 
 def open_source(name: str, field: str = "text") -> Source:
-    """Find a source.
+    """Open a source by name or path.
 
     Args:
-        name: a name that `sources.read` knows, "file:books/*.txt" among them; "hf:NAME"; else the path of a file or a folder.
-        field: where the text of a document stands in .jsonl files and tables.
+        name: a source of `sources.read`, such as "file:books/*.txt"; "hf:NAME"; or a path of a file
+            or folder.
+        field: key or column of the text in .jsonl files and tables.
     Raises:
-        UserError: no such source; a folder without files; a library that is missing (code 2 or 3).
+        UserError: unknown source, folder without text, or missing library (code 2 or 3).
     """
     kind, _, argument = name.partition(":")
     if kind == "hf":
         return _from_hub(name, argument, field)
     if kind == "file" or (kind not in SOURCES and expand_user(name).exists()):
-        found = expand_pattern(argument if kind == "file" else name)
-        return _from_files(name, [f for path in found for f in (text_files(path, tables=True) if path.is_dir() else [path])], field)
+        paths: list[Path] = []
+        for path in expand_pattern(argument if kind == "file" else name):
+            paths += text_files(path, tables=True) if path.is_dir() else [path]
+        return _from_files(name, paths, field)
     documents = read(name)
     sizes = [len(text.encode("utf-8", "surrogatepass")) for text in documents]
-    facts = {"name": name, "documents": len(documents), "bytes": sum(sizes), "sha256": _fingerprint(documents)}
-    return Source(facts, sum(sizes), lambda: (Texts((text,), size) for text, size in zip(documents, sizes)))
+    metadata = {
+        "name": name,
+        "documents": len(documents),
+        "bytes": sum(sizes),
+        "sha256": _fingerprint(documents),
+    }
+
+    def parts() -> Iterator[Part]:
+        return (Texts((text,), size) for text, size in zip(documents, sizes))
+
+    return Source(metadata, sum(sizes), parts)
 
 
 def _fingerprint(lines: Iterable[str]) -> str:
-    """Changes when a line does."""
+    """SHA-256 over lines."""
     sha = hashlib.sha256()
     for line in lines:
-        sha.update(line.encode("utf-8", "surrogatepass") + b"\n")  # the name of a file need not be text
+        sha.update(line.encode("utf-8", "surrogatepass") + b"\n")  # file names can be invalid UTF-8
     return sha.hexdigest()
 
 
 def _from_files(name: str, paths: list[Path], field: str) -> Source:
-    """Texts, .jsonl and .parquet files, one after the other."""
+    """Open text, .jsonl and .parquet files as one source."""
     try:
         sizes = [path.stat().st_size for path in paths]
     except OSError as e:
         raise UserError(f"cannot read {e.filename}: {e.strerror}; expected a text file, .jsonl or .parquet", DATA) from e
-    facts = {
+    metadata = {
         "name": name,
         "files": len(paths),
         "bytes": sum(sizes),
@@ -154,13 +172,16 @@ def _from_files(name: str, paths: list[Path], field: str) -> Source:
 
     def parts() -> Iterator[Part]:
         for path, size in zip(paths, sizes):
-            yield from _table(path, size, field) if path.suffix == ".parquet" else _stretches(path, size, field)
+            if path.suffix == ".parquet":
+                yield from _table(path, size, field)
+            else:
+                yield from _file_spans(path, size, field)
 
-    return Source(facts, sum(sizes), parts)
+    return Source(metadata, sum(sizes), parts)
 
 
-def _stretches(path: Path, size: int, field: str) -> Iterator[FileSpan]:
-    """A file in stretches of about a portion; one that is not UTF-8 is a single stretch."""
+def _file_spans(path: Path, size: int, field: str) -> Iterator[FileSpan]:
+    """Split a file into spans of about a chunk; a UTF-16 or UTF-32 file is a single span."""
     is_jsonl = path.suffix == ".jsonl"
     after = _after_line if is_jsonl else _after_word
     begin = 0
@@ -172,54 +193,57 @@ def _stretches(path: Path, size: int, field: str) -> Iterator[FileSpan]:
         if begin + CHUNK_BYTES < size:
             with path.open("rb") as file:
                 end = min(size, after(file, begin + CHUNK_BYTES))
-        yield FileSpan(path, begin, end, field, whole=is_jsonl or (begin == 0 and end == size))
+        whole = is_jsonl or (begin == 0 and end == size)
+        yield FileSpan(path, begin, end, field, whole)
         begin = end
     if not size:
         yield FileSpan(path, 0, 0, field, whole=True)
 
 
 def _after_word(file: BinaryIO, offset: int) -> int:
-    """A place at or after `offset` where a text can be cut and keep its tokens; if none is near, between two characters."""
+    """First offset from `offset` on where splitting keeps the tokens; if none is near, between two characters."""
     for window in (CHUNK_BYTES >> 8, CHUNK_BYTES):
         file.seek(offset)
         data = file.read(window)
-        if found := _CUT_IN_FILE.search(data.decode("utf-8", "surrogateescape")):
-            return offset + len(found.string[: found.end()].encode("utf-8", "surrogateescape"))
-    return offset + next((i for i, byte in enumerate(data) if byte & 0xC0 != 0x80 and byte != 0x0A), len(data))
+        cut = _CUT_IN_FILE.search(data.decode("utf-8", "surrogateescape"))
+        if cut:
+            return offset + len(cut.string[: cut.end()].encode("utf-8", "surrogateescape"))
+    starts = (i for i, byte in enumerate(data) if byte & 0xC0 != 0x80 and byte != 0x0A)
+    return offset + next(starts, len(data))
 
 
 def _after_line(file: BinaryIO, offset: int) -> int:
-    """The first place after `offset` where a line begins."""
+    """First offset after `offset` where a line begins."""
     file.seek(offset)
     read_so_far = 0
     while data := file.read(CHUNK_BYTES):
         if (end := data.find(b"\n")) >= 0:
             return offset + read_so_far + end + 1
         read_so_far += len(data)
-        if read_so_far > LONGEST:
+        if read_so_far > MAX_LINE_BYTES:
             line = lines_before(Path(file.name), offset) + 1
             raise UserError(
-                f"{file.name} line {line} is longer than {LONGEST >> 20} MiB; expected a document a line, so split it: "
-                "each is held in memory",
+                f"{file.name} line {line} is longer than {MAX_LINE_BYTES >> 20} MiB, the most that is held in memory; "
+                "expected one document per line, so split it",
                 DATA,
             )
     return offset + read_so_far
 
 
 def split_text(text: str) -> Iterator[str]:
-    """A text in pieces of about a portion, cut where `_after_word` would."""
+    """Split a text into pieces of about a chunk, where `_after_word` would."""
     begin = 0
     while begin < len(text):
         end = len(text)
         if begin + 2 * CHUNK_BYTES < end:
-            found = _CUT.search(text, begin + CHUNK_BYTES, begin + 2 * CHUNK_BYTES)
-            end = found.end() if found else begin + CHUNK_BYTES
+            cut = _CUT.search(text, begin + CHUNK_BYTES, begin + 2 * CHUNK_BYTES)
+            end = cut.end() if cut else begin + CHUNK_BYTES
         yield text[begin:end]
         begin = end
 
 
 def _table(path: Path, size: int, field: str) -> Iterator[Texts]:
-    """The documents of a .parquet file, some rows at a time."""
+    """Read the documents of a .parquet file, a few rows at a time."""
     try:
         import pyarrow
         from pyarrow import parquet
@@ -229,14 +253,15 @@ def _table(path: Path, size: int, field: str) -> Iterator[Texts]:
         with parquet.ParquetFile(path) as file:
             _check_column(path, field, file.schema_arrow.names)
             n_rows = file.metadata.num_rows
-            for batch in file.iter_batches(ROWS, columns=[field], use_threads=False):
-                yield _rows(path, field, batch.column(0).to_pylist(), size * batch.num_rows // n_rows)
+            for batch in file.iter_batches(ROWS_PER_READ, columns=[field], use_threads=False):
+                n_bytes = size * batch.num_rows // n_rows
+                yield _rows(path, field, batch.column(0).to_pylist(), n_bytes)
     except (pyarrow.ArrowException, OSError) as e:
-        raise UserError(f"{path} is not a readable .parquet file ({describe_error(e)}); get it again", DATA) from e
+        raise UserError(f"{path} is not a readable .parquet file ({describe_error(e)}); download it again", DATA) from e
 
 
 def _from_hub(where: str, argument: str, field: str) -> Source:
-    """The split "train" of a data set that the library `datasets` finds: `hf:NAME` or `hf:NAME:CONFIG`."""
+    """Open the split "train" of a Hugging Face dataset: `hf:NAME` or `hf:NAME:CONFIG`."""
     try:
         import datasets
     except ImportError as e:
@@ -244,11 +269,14 @@ def _from_hub(where: str, argument: str, field: str) -> Source:
     name, _, config = argument.partition(":")
     try:
         rows = datasets.load_dataset(name, config or None, split="train")
-    except Exception as e:  # the library's own errors differ by what is wrong
-        raise UserError(f"cannot load the data set {argument!r}: {describe_error(e)}; expected hf:NAME or hf:NAME:CONFIG", DATA) from e
+    except Exception as e:  # the library raises many unrelated types
+        raise UserError(
+            f"cannot load the dataset {argument!r}: {describe_error(e)}; expected hf:NAME or hf:NAME:CONFIG",
+            DATA,
+        ) from e
     _check_column(where, field, rows.column_names)
     rows = rows.select_columns([field])
-    facts = {
+    metadata = {
         "name": where,
         "documents": len(rows),
         "bytes": rows.data.nbytes,
@@ -256,21 +284,24 @@ def _from_hub(where: str, argument: str, field: str) -> Source:
     }
 
     def parts() -> Iterator[Part]:
-        for first in range(0, len(rows), ROWS):
-            texts = rows[first : first + ROWS][field]
+        for first in range(0, len(rows), ROWS_PER_READ):
+            texts = rows[first : first + ROWS_PER_READ][field]
             yield _rows(where, field, texts, rows.data.nbytes * len(texts) // len(rows))
 
-    return Source(facts, rows.data.nbytes, parts)
+    return Source(metadata, rows.data.nbytes, parts)
 
 
 def _check_column(where: Path | str, field: str, names: list[str]) -> None:
     if field not in names:
-        raise UserError(f"{where} has no column {field!r}; its columns are {', '.join(names)}: name one with --field", DATA)
+        raise UserError(f"{where} has no column {field!r}; choose one with --field: {', '.join(names)}", DATA)
 
 
 def _rows(where: Path | str, field: str, values: list[Any], size: int) -> Texts:
-    """Rows of a table as documents; one without a value is an empty document."""
-    odd = next((value for value in values if not isinstance(value, str | None)), None)
-    if odd is not None:
-        raise UserError(f"the column {field!r} of {where} holds {type(odd).__name__}, such as {str(odd)[:40]!r}; expected texts", DATA)
+    """Turn rows of a table into documents; a null is an empty document."""
+    non_text = next((value for value in values if not isinstance(value, str | None)), None)
+    if non_text is not None:
+        raise UserError(
+            f"the column {field!r} of {where} holds {type(non_text).__name__}, such as {str(non_text)[:40]!r}; expected strings",
+            DATA,
+        )
     return Texts(tuple(with_line_feeds(value or "") for value in values), size)

@@ -1,9 +1,9 @@
-"""Any source into token shards: in parallel, in bounded memory, and stopped at any moment, it goes on as if it had not been.
+"""Tokenize a source into shards: in parallel, in bounded memory, resumable after any interruption.
 
-Workers turn portions of the source into ids; this process lays them in a row, in the source's order, and cuts the row into shards.
-A shard gets its name once it is whole, and the index is written after it. Which bytes come out depends on the settings alone, not on
-how many workers there were or how often the work was stopped.
-Proof: tests/data/test_sharding.py.
+Workers encode chunks of the source. This process concatenates the ids in the source's order and
+splits them into shards. A shard is renamed into place once complete, and the index is written after
+it. The output depends on the settings alone, not on the number of workers or interruptions.
+Tests: tests/data/test_sharding.py.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from llm_scratch.storage.user_folders import expand_user
 from llm_scratch.storage.worker_processes import check_main_guard
 from llm_scratch.tokenizers import TOKENIZERS, Tokenizer, save_tokenizer
 
-SAMPLE = 32 << 20  # bytes of text that a new bpe vocabulary is learned from, at most
+MAX_SAMPLE_BYTES = 32 << 20  # of the text that a new bpe vocabulary is trained on
 
 PrepareCallback = Callable[[ShardProgress, int], None]
-"""Is told after every portion: how far the source is read, and how many tokens that gave."""
+"""Called after every chunk with the progress in the source and the number of tokens so far."""
 
 
 def make_shards(
@@ -43,26 +43,27 @@ def make_shards(
     shard_tokens: int = 100_000_000,
     workers: int = 1,
     run_first: str = "",
-    found: Callable[[int, ShardIndex], None] = lambda size, index: None,
-    watch: PrepareCallback = lambda done, tokens: None,
+    on_start: Callable[[int, ShardIndex], None] = lambda size, index: None,
+    on_progress: PrepareCallback = lambda done, tokens: None,
 ) -> ShardIndex:
-    """Turn a source into a folder of token shards, or go on where that was stopped.
+    """Tokenize a source into a folder of token shards, or resume an interrupted preparation.
 
     Args:
         source, field: as in `readers.open_source`.
-        folder: a new folder, or one in which the same work was begun.
-        tokenizer: a name in `TOKENIZERS`, or a tokenizer. "bpe" is learned from the first half of the source, 32 MiB at most, so that
-            held-out text stays unseen; "chars" reads it all once to know every character.
-        vocab_size: of "bpe".
-        shard_tokens: ids in a shard.
-        workers: processes; the result is the same.
-        run_first: a Python file that each of them runs at its start, where it adds a tokenizer of yours.
-        found: is told the size of the source in bytes, and the index as it stands before the work.
-        watch: is told after every portion.
+        folder: a new folder, or one with an interrupted preparation of the same settings.
+        tokenizer: a name in `TOKENIZERS`, or a tokenizer. "bpe" is trained on the first half of the
+            source, at most 32 MiB, so that validation text stays unseen; "chars" first reads the
+            whole source to collect its characters.
+        vocab_size: vocabulary size for "bpe".
+        shard_tokens: ids per shard.
+        workers: number of processes; the result does not depend on it.
+        run_first: a Python file that each worker runs first, for example to add a tokenizer.
+        on_start: called once with the size of the source in bytes and the index before the work.
+        on_progress: called after every chunk.
     Returns:
         The index of the complete folder.
     Raises:
-        UserError: bad text, or a folder with something else in it (code 3); a full disk (code 6); Ctrl-C (code 130).
+        UserError: bad text or a folder with other content (code 3); full disk (code 6); Ctrl-C (code 130).
     """
     check_main_guard()
     folder = expand_user(folder)
@@ -70,129 +71,154 @@ def make_shards(
         raise UserError(f"shard_tokens={shard_tokens} and workers={workers} must both be at least 1")
     path = expand_user(source.removeprefix("file:"))
     if path.is_dir() and folder.resolve().is_relative_to(path.resolve()):
-        raise UserError(f"the shards would lie inside their own source, {path}; choose another folder than {folder}")
+        raise UserError(f"{folder} is inside its own source, {path}; choose another folder for the shards")
     text = open_source(source, field)
-    name = tokenizer if isinstance(tokenizer, str) else f"sha256:{hashlib.sha256(_as_file(tokenizer)).hexdigest()}"
-    settings = {"field": field, "tokenizer": name, "vocab_size": vocab_size, "shard_tokens": shard_tokens}
+    if isinstance(tokenizer, str):
+        name = tokenizer
+    else:
+        name = f"sha256:{hashlib.sha256(_as_file(tokenizer)).hexdigest()}"
+    settings = {
+        "field": field,
+        "tokenizer": name,
+        "vocab_size": vocab_size,
+        "shard_tokens": shard_tokens,
+    }
     index = _resume(folder, settings, text) or _new_index(folder, settings, text, tokenizer)
-    found(text.size, index)
+    on_start(text.size, index)
     if index.complete:
         return index
-    encoded = encode_all(
-        islice(chain(text.portions(), [END]), index.done.portions, None),
-        folder, index.dtype, min(workers, max(1, text.size // CHUNK_BYTES)), run_first,
-    )  # fmt: skip
+    remaining = islice(chain(text.chunks(), [END]), index.done.portions, None)
+    workers = min(workers, max(1, text.size // CHUNK_BYTES))
+    encoded = encode_all(remaining, folder, index.dtype, workers, run_first)
     try:
-        return _write(index, _TokenStream(encoded, index, watch), folder)
+        return _write_shards(index, _TokenStream(encoded, index, on_progress), folder)
     except KeyboardInterrupt:
         kept = f"{ShardIndex.load(folder).tokens:,} tokens are kept in {folder}"
-        raise UserError(f"stopped; {kept}; the same command goes on from there", INTERRUPTED) from None
+        raise UserError(f"stopped; {kept}; run the same command again to resume", INTERRUPTED) from None
     finally:
         encoded.close()
 
 
 def _resume(folder: Path, settings: dict[str, Any], source: Source) -> ShardIndex | None:
-    """The index of the same work, if it was begun in this folder; what a kill left half-written is removed.
+    """Load the index of an interrupted preparation, and remove partially written files.
+
+    Returns None where the folder has none.
 
     Raises:
-        UserError: the folder holds other work, or other files (code 3).
+        UserError: the folder holds other shards or other files (code 3).
     """
     if not folder.exists():
         return None
-    begun = (folder / "index.json").exists()
-    strange = sorted(path.name for path in folder.iterdir() if path.suffix != ".part") if folder.is_dir() else [folder.name]
-    if strange and not begun:
-        raise UserError(f"{folder} holds other files, such as {strange[0]!r}; choose a new or an empty folder", DATA)
-    for left in folder.glob(".*.part"):
-        files.filesystem.remove(left)
-    if not begun:
+    has_index = (folder / "index.json").exists()
+    if folder.is_dir():
+        others = sorted(path.name for path in folder.iterdir() if path.suffix != ".part")
+    else:
+        others = [folder.name]
+    if others and not has_index:
+        raise UserError(f"{folder} holds other files, such as {others[0]!r}; choose a new or empty folder", DATA)
+    for partial in folder.glob(".*.part"):
+        files.filesystem.remove(partial)
+    if not has_index:
         return None
     index = ShardIndex.load(folder)
     changed = [
         f"{key} was {index.settings.get(key)!r} and is now {value!r}" for key, value in settings.items() if index.settings.get(key) != value
     ]
-    if {**index.source, "name": ""} != {**source.facts, "name": ""}:
-        changed.append(f"source {index.source.get('name')!r} had {index.source.get('bytes', 0):,} bytes or other names")
+    if {**index.source, "name": ""} != {**source.metadata, "name": ""}:
+        name = index.source.get("name")
+        n_bytes = index.source.get("bytes", 0)
+        changed.append(f"source {name!r} had {n_bytes:,} bytes or other file names")
     if changed:
-        raise UserError(f"{folder} holds other work: {changed[0]}; choose another folder, or --fresh to start over", DATA)
-    if not index.shards and not (folder / "tokenizer.json").exists():  # that was as far as it came
+        raise UserError(
+            f"{folder} holds other shards: {changed[0]}; choose another folder, or --fresh to start over",
+            DATA,
+        )
+    if not index.shards and not (folder / "tokenizer.json").exists():  # interrupted before it
         return None
     for shard in index.shards:
         check_size(folder / shard.file, shard.tokens * np.dtype(index.dtype).itemsize)
     if sha256_of(folder / "tokenizer.json") != index.tokenizer_sha256:
-        raise UserError(f"{folder}/tokenizer.json is not the one that the work began with; start again with --fresh", DATA)
+        raise UserError(f"{folder}/tokenizer.json changed since the first shard; start over with --fresh", DATA)
     return index
 
 
 def _new_index(folder: Path, settings: dict[str, Any], source: Source, tokenizer: str | Tokenizer) -> ShardIndex:
-    """Begin: make the tokenizer, and write what is going to be done."""
+    """Start a preparation: make the tokenizer, then write the index and tokenizer.json."""
     if isinstance(tokenizer, str):
         tokenizer = _make_tokenizer(tokenizer, settings["vocab_size"], source)
-    dtype, content = "uint16" if tokenizer.n_vocab <= 1 << 16 else "uint32", _as_file(tokenizer)
-    index = ShardIndex(settings, source.facts, dtype, tokenizer.n_vocab, tokenizer.eot_token, hashlib.sha256(content).hexdigest())
+    dtype = "uint16" if tokenizer.n_vocab <= 1 << 16 else "uint32"
+    content = _as_file(tokenizer)
+    sha256 = hashlib.sha256(content).hexdigest()
+    index = ShardIndex(settings, source.metadata, dtype, tokenizer.n_vocab, tokenizer.eot_token, sha256)
     index.save(folder)
     files.atomic_write(folder / "tokenizer.json", content)
     return index
 
 
 def _make_tokenizer(name: str, vocab_size: int | None, source: Source) -> Tokenizer:
-    """The tokenizer of a name, learned from the source where it has to be."""
+    """Make a tokenizer by name, trained on the source where it needs training."""
     if name not in TOKENIZERS:
         raise unknown("tokenizer", name, TOKENIZERS, extensible=True)
     if name == "words":
-        raise UserError("the tokenizer 'words' forgets the blanks between words, so its text cannot be had back; take bpe, gpt2 or chars")
-    return TOKENIZERS[name](_read_prefix(source, min(SAMPLE, source.size // 2)) if name == "bpe" else source.texts(), vocab_size)
+        raise UserError("tokenizer 'words' loses the white space between words, so token shards cannot be decoded; use bpe, gpt2 or chars")
+    if name == "bpe":
+        prefix = _read_prefix(source, min(MAX_SAMPLE_BYTES, source.size // 2))
+        return TOKENIZERS[name](prefix, vocab_size)
+    return TOKENIZERS[name](source.texts(), vocab_size)
 
 
-def _read_prefix(source: Source, room: int) -> Iterator[str]:
-    """The beginning of a source's text, as many bytes as there is room for."""
+def _read_prefix(source: Source, n_bytes: int) -> Iterator[str]:
+    """The first `n_bytes` bytes of a source's text."""
     for text in chain.from_iterable(map(split_text, source.texts())):
-        data = text.encode("utf-8", "replace")[:room]
-        room -= len(data)
+        data = text.encode("utf-8", "replace")[:n_bytes]
+        n_bytes -= len(data)
         yield data.decode("utf-8", "ignore")
-        if room <= 0:
+        if n_bytes <= 0:
             return
 
 
 def _as_file(tokenizer: Tokenizer) -> bytes:
-    """What stands in its tokenizer.json."""
+    """Content of the tokenizer's tokenizer.json."""
     with tempfile.TemporaryDirectory() as folder:
         save_tokenizer(tokenizer, folder)
         return (Path(folder) / "tokenizer.json").read_bytes()
 
 
 class _TokenStream:
-    """The ids of all portions in one row, from which one shard after the other is taken.
+    """The ids of all chunks as one stream, read shard by shard.
 
     Args:
-        encoded: the portions from `index.done.portions` on.
-        index: says where the next shard begins.
+        encoded: the chunks from `index.done.portions` on.
+        index: its `done` is the position of the next shard.
+        on_progress: called after every chunk.
     """
 
-    def __init__(self, encoded: Generator[Encoded], index: ShardIndex, watch: PrepareCallback) -> None:
-        self.encoded, self.watch = encoded, watch
-        self.before = replace(index.done, skip=0)  # what was held by the portions before the current one
-        self.tokens = index.tokens  # taken so far
+    def __init__(self, encoded: Generator[Encoded], index: ShardIndex, on_progress: PrepareCallback) -> None:
+        self.encoded = encoded
+        self.on_progress = on_progress
+        self.before = replace(index.done, skip=0)  # counts of the chunks before the current one
+        self.tokens = index.tokens  # read so far
         self.current = next(encoded)
-        self.at = index.done.skip  # ids of the current portion that are taken
+        self.at = index.done.skip  # ids of the current chunk already read
 
     @property
     def ended(self) -> bool:
-        """Whether all is taken."""
+        """Whether all ids are read."""
         return self.current.last and self.at == len(self.current.ids)
 
     @property
     def done(self) -> ShardProgress:
-        """Where the next shard begins."""
+        """Position of the next shard."""
         return replace(self.before, skip=self.at)
 
-    def take(self, n: int) -> Iterator[bytes]:
-        """The next `n` ids, or all that are left, as the bytes of a file."""
+    def read(self, n: int) -> Iterator[bytes]:
+        """Read the next `n` ids, or all that are left, as little-endian bytes."""
         while n and not self.ended:
             if self.at == len(self.current.ids):
-                self.before += self.current.held
-                self.watch(self.before, self.tokens)
-                self.current, self.at = next(self.encoded), 0
+                self.before += self.current.progress
+                self.on_progress(self.before, self.tokens)
+                self.current = next(self.encoded)
+                self.at = 0
             ids = self.current.ids[self.at : self.at + n]
             self.at += len(ids)
             self.tokens += len(ids)
@@ -200,22 +226,24 @@ class _TokenStream:
             yield ids.astype(ids.dtype.newbyteorder("<")).tobytes()
 
 
-def _write(index: ShardIndex, row: _TokenStream, folder: Path) -> ShardIndex:
-    """Cut a row into shards; the index is saved after each."""
+def _write_shards(index: ShardIndex, stream: _TokenStream, folder: Path) -> ShardIndex:
+    """Write a stream as shards; the index is saved after each."""
     while not index.complete:
-        name, sha, before = f"shard-{len(index.shards):05}.bin", hashlib.sha256(), row.tokens
+        name = f"shard-{len(index.shards):05}.bin"
+        sha = hashlib.sha256()
+        before = stream.tokens
         with files.atomic_file(folder / name) as part:
-            files.filesystem.write(part, _hashed(row.take(index.settings["shard_tokens"]), sha))
-        shard = Shard(name, row.tokens - before, sha.hexdigest())
-        if row.ended and not row.done.documents:
+            files.filesystem.write(part, _hashed(stream.read(index.settings["shard_tokens"]), sha))
+        shard = Shard(name, stream.tokens - before, sha.hexdigest())
+        if stream.ended and not stream.done.documents:
             raise UserError(f"source {index.source['name']!r} holds no text; expected at least one document", DATA)
-        index = replace(index, shards=(*index.shards, shard), done=row.done, complete=row.ended)
+        index = replace(index, shards=(*index.shards, shard), done=stream.done, complete=stream.ended)
         index.save(folder)
     return index
 
 
 def _hashed(pieces: Iterable[bytes], sha: Any) -> Iterator[bytes]:
-    """The same pieces, each seen by a hash on its way."""
+    """Pass pieces through and update a hash with each."""
     for piece in pieces:
         sha.update(piece)
         yield piece

@@ -1,15 +1,16 @@
-"""Token shards: a text of any size as files of token ids, of which a run reads only the places that it needs.
+"""Token shards: a text of any size as memory-mapped files of token ids.
 
-A folder of shards holds
+A folder of shards contains
 
-    shard-00000.bin ...   token ids and nothing else: little-endian uint16, or uint32 if the tokenizer has more than 65,536 tokens;
-                          every shard but the last holds `shard_tokens` ids, and together they are one row:
+    shard-00000.bin ...   token ids, without a header: little-endian uint16, or uint32 if the
+                          tokenizer has more than 65,536 tokens. Every shard but the last holds
+                          `shard_tokens` ids. Concatenated, the shards are
                           <|endoftext|> document <|endoftext|> document ... <|endoftext|>
     tokenizer.json        the tokenizer they were made with
-    index.json            an `Index`: what the shards hold, their sha256, and how far the work is
+    index.json            a `ShardIndex`: settings, size and SHA-256 of each shard, progress
 
 `llm-scratch data prepare` makes one (sharding.py); `--data.source shards:FOLDER` trains on it.
-Proof: tests/data/test_shards.py.
+Tests: tests/data/test_shards.py.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from llm_scratch.storage.files import atomic_write
 from llm_scratch.storage.user_folders import expand_user
 
 VERSION = 1
-BLOCK = 1 << 22  # ids looked at together where a whole row is gone through
+BLOCK = 1 << 22  # ids per block of a scan over all tokens
 _REPREPARE_HINT = "run `llm-scratch data prepare` again with --fresh"
 
 
@@ -43,13 +44,18 @@ class Shard:
 
 @dataclass(frozen=True)
 class ShardProgress:
-    """How far the work is: what all portions of the source before one held, and how many tokens of that one are in shards too."""
+    """Progress of the preparation: counts over the finished chunks, and tokens written of the next.
+
+    Field names are stored in index.json.
+    """
 
     portions: int = 0
+    """finished chunks of the source"""
     skip: int = 0
+    """tokens of the next chunk that are already in shards"""
     documents: int = 0
     empty: int = 0
-    """documents without a character, which were left out"""
+    """blank documents, which are left out"""
     text_bytes: int = 0
     source_bytes: int = 0
 
@@ -59,7 +65,7 @@ class ShardProgress:
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """What a folder of shards holds; `settings` and what is known of the `source` decide every byte of it."""
+    """Index of a folder of shards; `settings` and the `source` metadata determine every byte of it."""
 
     settings: dict[str, Any]
     source: dict[str, Any]
@@ -78,72 +84,86 @@ class ShardIndex:
         return sum(shard.tokens for shard in self.shards)
 
     def save(self, folder: Path) -> None:
-        """Write index.json, whole or not at all."""
-        atomic_write(folder / "index.json", json.dumps({"tokens": self.tokens, **asdict(self)}, indent=1) + "\n")
+        """Write index.json atomically."""
+        values = {"tokens": self.tokens, **asdict(self)}
+        atomic_write(folder / "index.json", json.dumps(values, indent=1) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> ShardIndex:
         """Read index.json.
 
         Raises:
-            UserError: there is none, it is damaged, or of a version that is not known here (code 3).
+            UserError: missing, damaged, or of an unknown version (code 3).
         """
         try:
             values = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-            version, tokens = values["version"], values.pop("tokens")
+            version = values["version"]
+            tokens = values.pop("tokens")
             if version == VERSION:
                 shards = tuple(Shard(**shard) for shard in values.pop("shards"))
-                index = cls(**values | {"shards": shards, "done": ShardProgress(**values["done"])})
-                if tokens != index.tokens or index.dtype not in ("uint16", "uint32") or index.settings["shard_tokens"] < 1:
-                    raise ValueError("its numbers contradict each other")
+                done = ShardProgress(**values["done"])
+                index = cls(**values | {"shards": shards, "done": done})
+                valid_dtype = index.dtype in ("uint16", "uint32")
+                if tokens != index.tokens or not valid_dtype or index.settings["shard_tokens"] < 1:
+                    raise ValueError("inconsistent values")
                 return index
         except OSError as e:
             raise UserError(
-                f"no token shards in {folder} ({e.strerror}); expected a folder that `llm-scratch data prepare` made", DATA
+                f"no token shards in {folder} ({e.strerror}); expected a folder made by `llm-scratch data prepare`",
+                DATA,
             ) from e
         except (ValueError, KeyError, TypeError, AttributeError) as e:
-            raise UserError(f"{folder}/index.json is damaged ({describe_error(e, named=True)}); {_REPREPARE_HINT}", DATA) from e
-        raise UserError(f"{folder} holds shards of version {version!r}, and this program knows {VERSION}; {_REPREPARE_HINT}", DATA)
+            raise UserError(
+                f"{folder}/index.json is damaged ({describe_error(e, named=True)}); {_REPREPARE_HINT}",
+                DATA,
+            ) from e
+        raise UserError(
+            f"{folder}: shard format version {version!r} is not supported (expected {VERSION}); {_REPREPARE_HINT}",
+            DATA,
+        )
 
 
 class ShardedTokens:
-    """One long row of token ids that lie in several shards: a numpy array to those who ask for places in it.
+    """Array-like view of the token ids of several shards, indexed like one numpy array.
 
-    `row[places]` with an array of places (or one) reads them, and nothing else; `row[a:b]` is a view, which reads nothing;
-    `np.asarray(row)` reads it all.
+    `tokens[positions]` reads only these positions (an int or an array of ints). `tokens[a:b]` is a
+    view and reads nothing. `np.asarray(tokens)` reads everything.
 
     Args:
-        shards: the ids of each, memory-mapped; all but the last hold `shard_tokens`.
-        shard_tokens: as it says.
-        begin, end: the part of the row that this is; None: to its end.
+        shards: the memory-mapped ids of each shard; all but the last hold `shard_tokens`.
+        shard_tokens: ids per shard.
+        begin, end: range of this view (default: all).
     """
 
     def __init__(self, shards: list[np.ndarray], shard_tokens: int, begin: int = 0, end: int | None = None) -> None:
-        self.shards, self.shard_tokens, self.begin = shards, shard_tokens, begin
+        self.shards = shards
+        self.shard_tokens = shard_tokens
+        self.begin = begin
         self.end = sum(map(len, shards)) if end is None else end
         self.dtype = shards[0].dtype
 
     def __len__(self) -> int:
         return self.end - self.begin
 
-    def __getitem__(self, places: Any) -> Any:
-        if isinstance(places, slice):
-            begin, end, step = places.indices(len(self))
+    def __getitem__(self, positions: Any) -> Any:
+        if isinstance(positions, slice):
+            begin, end, step = positions.indices(len(self))
             if step != 1:
-                raise IndexError(f"a row of shards has no step of {step} in a slice; read the places as an array")
-            return ShardedTokens(self.shards, self.shard_tokens, self.begin + begin, self.begin + max(begin, end))
-        places = np.asarray(places)
-        if places.size and not (-len(self) <= places.min() and places.max() < len(self)):
-            raise IndexError(f"places {places.min()} to {places.max()} are not all in a row of {len(self)} tokens")
-        number, within = np.divmod(self.begin + places % max(1, len(self)), self.shard_tokens)
-        ids = np.empty(places.shape, self.dtype)
+                raise IndexError(f"slice step {step} is not supported; index with an array of positions")
+            end = max(begin, end)
+            return ShardedTokens(self.shards, self.shard_tokens, self.begin + begin, self.begin + end)
+        positions = np.asarray(positions)
+        if positions.size and not (-len(self) <= positions.min() and positions.max() < len(self)):
+            raise IndexError(f"positions {positions.min()} to {positions.max()} are out of range for {len(self)} tokens")
+        number, within = np.divmod(self.begin + positions % max(1, len(self)), self.shard_tokens)
+        ids = np.empty(positions.shape, self.dtype)
         for n in np.unique(number):
             ids[number == n] = self.shards[n][within[number == n]]
         return ids[()]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
-            raise ValueError("the ids of several shards can only be had as a copy")
+            raise ValueError("token shards can only be converted to one array by copying")
         pieces = [
             shard[max(0, self.begin - first) : max(0, self.end - first)]
             for first, shard in zip(range(0, self.end, self.shard_tokens), self.shards)
@@ -155,69 +175,81 @@ Tokens = np.ndarray | ShardedTokens
 
 
 def blocks(ids: Tokens, begin: int = 0) -> Iterator[tuple[int, np.ndarray]]:
-    """A row of ids from `begin` on in parts that fit any memory: (where the part begins, its ids)."""
+    """Iterate over ids from `begin` on in blocks of bounded size: (start position, ids)."""
     for first in range(begin, len(ids), BLOCK):
         yield first, np.asarray(ids[first : first + BLOCK])
 
 
 def positions_of(ids: Tokens, token: int) -> np.ndarray:
-    """Every place where a token stands."""
-    found = [first + np.flatnonzero(block == token) for first, block in blocks(ids)]
-    return np.concatenate([np.empty(0, np.int64), *found])
+    """All positions of a token, in order."""
+    positions = [first + np.flatnonzero(block == token) for first, block in blocks(ids)]
+    return np.concatenate([np.empty(0, np.int64), *positions])
 
 
 def open_shards(folder: str | Path) -> tuple[ShardedTokens, ShardIndex]:
-    """The tokens of a folder of shards, memory-mapped, and its index. Sizes are checked; `check_shards` checks every byte.
+    """Open a folder of token shards: its memory-mapped tokens and its index.
+
+    File sizes are checked; `check_shards` checks every byte.
 
     Raises:
-        UserError: not a folder of shards, one that is not finished, or a shard that is missing or too short (code 3).
+        UserError: no shards, not complete, or a shard missing or of a wrong size (code 3).
     """
     folder = expand_user(folder)
     index = ShardIndex.load(folder)
     if not index.complete:
         raise UserError(
-            f"the shards in {folder} are not finished ({index.tokens:,} tokens so far); run the same `llm-scratch data prepare` again", DATA
+            f"the shards in {folder} are not complete ({index.tokens:,} tokens so far); "
+            "run the same `llm-scratch data prepare` again to resume",
+            DATA,
         )
-    return ShardedTokens([_map(folder, shard, index) for shard in index.shards], index.settings["shard_tokens"]), index
+    shards = [_map(folder, shard, index) for shard in index.shards]
+    return ShardedTokens(shards, index.settings["shard_tokens"]), index
 
 
 def _map(folder: Path, shard: Shard, index: ShardIndex) -> np.ndarray:
-    """A shard's ids, memory-mapped."""
-    path, dtype = folder / shard.file, np.dtype(index.dtype).newbyteorder("<")
+    """Memory-map the ids of a shard."""
+    path = folder / shard.file
+    dtype = np.dtype(index.dtype).newbyteorder("<")
     check_size(path, shard.tokens * dtype.itemsize)
     return np.memmap(path, dtype, mode="r")
 
 
 def check_size(path: Path, size: int) -> None:
-    """See that a shard is there and has as many bytes as the index says.
+    """Check that a shard exists and has the size stated in the index.
 
     Raises:
-        UserError: it is not so (code 3).
+        UserError: missing, or of another size (code 3).
     """
-    found = path.stat().st_size if path.is_file() else None
-    if found != size:
-        raise UserError(f"{path} {'is missing' if found is None else f'has {found:,} bytes, not {size:,}'}; {_REPREPARE_HINT}", DATA)
+    actual = path.stat().st_size if path.is_file() else None
+    if actual != size:
+        problem = "is missing" if actual is None else f"has {actual:,} bytes, not {size:,}"
+        raise UserError(f"{path} {problem}; {_REPREPARE_HINT}", DATA)
 
 
 def check_shards(folder: str | Path) -> Iterator[str]:
-    """Compare every file of a folder of shards with the sha256 in its index; names each file once it is found right.
+    """Verify the SHA-256 of every file of a folder of shards; yields each file name once verified.
 
     Raises:
-        UserError: as `open_shards`; a file that has changed since it was written (code 3).
+        UserError: as `open_shards`; a file that changed since it was written (code 3).
     """
     folder = expand_user(folder)
     _, index = open_shards(folder)
-    for file, sha256 in [("tokenizer.json", index.tokenizer_sha256), *((shard.file, shard.sha256) for shard in index.shards)]:
-        if (found := sha256_of(folder / file)) != sha256:
-            raise UserError(f"{folder / file} is damaged: its sha256 is {found[:16]}…, expected {sha256[:16]}…; {_REPREPARE_HINT}", DATA)
+    shards = [(shard.file, shard.sha256) for shard in index.shards]
+    for file, expected in [("tokenizer.json", index.tokenizer_sha256), *shards]:
+        actual = sha256_of(folder / file)
+        if actual != expected:
+            raise UserError(
+                f"{folder / file} is damaged: its sha256 is {actual[:16]}…, expected {expected[:16]}…; {_REPREPARE_HINT}",
+                DATA,
+            )
         yield file
 
 
 def sha256_of(path: Path) -> str:
-    """The sha256 of a file, in hex.
+    """SHA-256 of a file, in hex.
 
     Raises:
-        UserError: it cannot be read (code 3).
+        UserError: the file cannot be read (code 3).
     """
     try:
         with path.open("rb") as file:

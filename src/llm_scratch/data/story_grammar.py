@@ -1,17 +1,20 @@
-"""The engine behind the stories: sentence patterns become pieces, pieces become text, and text becomes choices again.
+"""Story grammar engine: compile sentence patterns, generate text from choices, parse text into choices.
 
 A pattern is plain English with three kinds of holes:
 
-    [went|ran|walked]   one of these, each as likely as the others
-    {kind}              one word of the list `WORDS["kind"]`; {Kind} writes it with a capital; {kind?} and {?kind} write it, with a
-                        space after or before, in half of the cases
-    {thing}             a word that the story remembers (`SKILL` lists them): drawn the first time, the same word ever after;
-                        {thing2} is another one, and a digit makes any word remembered, so {food1} and {food2} differ;
-                        {A} and {B} are the two children, {A:she} is a form of A's word and {n:more} a form of the number's
+    [went|ran|walked]   one of these, with equal probability
+    {kind}              one word of the list `WORDS["kind"]`; {Kind} capitalizes it; {kind?} and
+                        {?kind} write it, with a space after or before, in half of the cases
+    {thing}             a remembered word (`SKILL` lists their kinds): drawn the first time, the same
+                        word afterwards; {thing2} is another one, and a digit makes any word
+                        remembered, so {food1} and {food2} differ;
+                        {A} and {B} are the two children, {A:she} is a form of A's word and {n:more}
+                        a form of the number's
 
-Every choice is uniform and is made where the reader meets it, so a story's probability is the product of 1/options, and reading
-from left to right undoes the telling. Read `Telling.say` (choices to text) beside `match` (text to choices): same three cases.
-Proof that they agree: tests/data/test_stories.py.
+Every choice is uniform and is made where its text appears, so a story's probability is the product
+of 1/options, and parsing from left to right recovers the choices. `StoryWriter.say` (choices to text)
+and `match` (text to choices) handle the same three cases.
+Tests (that they agree): tests/data/test_stories.py.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ HOLE = re.compile(r"\{(\??)(\w+?)(\d?)(?::(\w+))?(\??)\}|\[([^\[\]]*)\]")
 OPENS = re.compile(r"[.!?]\"? (\w+,? ){0,2}$")  # at most two words into a sentence
 MAX_OTHERS = 3
 
-Mark = tuple[int, str, str, tuple[str, ...]]  # (where the answer ends, answer, skill, wrong answers)
+Mark = tuple[int, str, str, tuple[str, ...]]  # (end of the answer, answer, skill, wrong answers)
 Memory = dict[str, str]  # role -> its word, for example "thing1" -> "kite"
 
 
@@ -47,7 +50,7 @@ class Pick:
 
 @dataclass(frozen=True)
 class Recall:
-    """A remembered word: `role` is drawn from `WORDS[kind]` the first time; afterwards it is known and only its `form` is written."""
+    """A remembered word: drawn from `WORDS[kind]` at its first use; afterwards its `form` is written."""
 
     role: str
     kind: str
@@ -59,7 +62,7 @@ Pieces = tuple[Piece, ...]
 
 
 def compile_pattern(pattern: str) -> Pieces:
-    """Turn a pattern into pieces. A name in braces that is no known list raises KeyError."""
+    """Compile a pattern into pieces. An unknown name in braces raises KeyError."""
     pieces: list[Piece] = []
     end = 0
     for hole in HOLE.finditer(pattern):
@@ -70,7 +73,7 @@ def compile_pattern(pattern: str) -> Pieces:
 
 
 def _piece(before: str, name: str, digit: str, form: str, after: str, options: str) -> Piece:
-    """The piece of a hole: `options` of a bracket, or what stands between braces."""
+    """Compile a hole: the `options` of a bracket, or the content of braces."""
     if options is not None:
         return Pick(tuple(compile_pattern(option) for option in options.split("|")))
     if before or after:
@@ -80,23 +83,27 @@ def _piece(before: str, name: str, digit: str, form: str, after: str, options: s
     kind = role[:-1]
     if digit or kind in SKILL:
         return Recall(role, kind, form or ("" if name.islower() or name in ALIAS else "Same"))
-    return Pick(tuple(compile_pattern(word if name.islower() else word[0].upper() + word[1:]) for word in WORDS[kind]))
+    words = WORDS[kind]
+    if not name.islower():
+        words = [word[0].upper() + word[1:] for word in words]
+    return Pick(tuple(compile_pattern(word) for word in words))
 
 
 @cache
 def drawable(kind: str, taken: frozenset[str]) -> tuple[str, ...]:
-    """The words of a kind that the story does not use yet, in the list's order."""
+    """The words of a kind that a story has not used yet, in the list's order."""
     return tuple(word for word in WORDS[kind] if word not in taken)
 
 
 def free_words(memory: Memory, kind: str) -> tuple[str, ...]:
-    """The words that a new role of this kind may get: no two roles of a story share a word."""
-    return drawable(kind, frozenset(word for role, word in memory.items() if role[:-1] == kind))
+    """The words available for a new role of this kind: no two roles of a story share a word."""
+    taken = frozenset(word for role, word in memory.items() if role[:-1] == kind)
+    return drawable(kind, taken)
 
 
 @cache
 def inflect(word: str, form: str) -> tuple[str, ...]:
-    """A form of a remembered word, cut where a skill decides what follows.
+    """Inflect a remembered word, split where a skill decides the next part.
 
     >>> inflect("Lily", "she"), inflect("four", "more"), inflect("three", "count")
     (('she',), ('five',), ('one, two, ', 'three', '.'))
@@ -124,30 +131,34 @@ COUNTED: dict[str, Callable[[int], tuple[str, ...]]] = {
 
 
 def skill_and_others(piece: Recall, part: str, memory: Memory) -> tuple[str, tuple[str, ...]]:
-    """The skill that a recalled part needs, and wrong answers of its kind: first those that the story itself offers."""
+    """The skill needed for a recalled part, and wrong answers: first those that occur in the story."""
     if piece.form.lower() in PRONOUNS:
         pair = PRONOUNS[piece.form.lower()]
         wrong = pair[part.lower() == pair[0]]
         return "pronoun", (wrong.capitalize() if piece.form[0].isupper() else wrong,)
     if part == ".":
-        return "count", (",",)  # the count ends here or goes on
+        return "count", (",",)  # the count ends here or continues
     word = part if piece.kind == "name" else part.lower()
     rivals = [other for role, other in memory.items() if role[:-1] == piece.kind and other != memory[piece.role]]
     if piece.kind == "number":
         i = NUMBERS.index(word)
-        others = [NUMBERS[j] for j in (i + 1, i - 1, i + 2, i - 2, i - 3) if 0 <= j < len(NUMBERS)]
+        nearby = (i + 1, i - 1, i + 2, i - 2, i - 3)
+        others = [NUMBERS[j] for j in nearby if 0 <= j < len(NUMBERS)]
     elif SKILL[piece.kind] == "order":
         others = rivals
     else:
         words = WORDS[piece.kind]
-        absent = [words[(words.index(word) + 7 * step) % len(words)] for step in range(1, MAX_OTHERS + 2)]
+        at = words.index(word)
+        absent = [words[(at + 7 * step) % len(words)] for step in range(1, MAX_OTHERS + 2)]
         others = [*rivals, *(other for other in absent if other not in rivals and other != word)]
     others = others[:MAX_OTHERS]
-    return SKILL[piece.kind], tuple(others if part == word else (other.capitalize() for other in others))
+    if part != word:
+        others = [other.capitalize() for other in others]
+    return SKILL[piece.kind], tuple(others)
 
 
-class Telling:
-    """One story being told: the text so far, the choices made, and the places where a skill decided what came next."""
+class StoryWriter:
+    """State of a story being generated: text, choices, and positions where a skill decided the next word."""
 
     def __init__(self, choose: Callable[[int], int]) -> None:
         self.choose = choose  # n -> one of 0 .. n - 1
@@ -156,17 +167,17 @@ class Telling:
         self.choices: list[int] = []
         self.sizes: list[int] = []  # how many options each choice had
         self.marks: list[Mark] = []
-        self.again: set[str] = set()  # roles that were mentioned twice
+        self.repeated: set[str] = set()  # roles mentioned at least twice
 
     def pick(self, n: int) -> int:
-        """Make one choice among n and note it."""
+        """Make and record one choice among n."""
         choice = self.choose(n)
         self.choices.append(choice)
         self.sizes.append(n)
         return choice
 
     def say(self, pieces: Pieces) -> None:
-        """Write the pieces, making choices on the way."""
+        """Write the pieces, making the choices in them."""
         for piece in pieces:
             if isinstance(piece, str):
                 self.write(piece)
@@ -180,14 +191,16 @@ class Telling:
                 self.write("".join(inflect(self.memory[piece.role], piece.form)))
 
     def recall(self, piece: Recall) -> None:
-        """Write a word that the story already knows, and mark each part that a skill decides.
+        """Write a remembered word, and mark each part that a skill decides.
 
-        Two kinds of words are not marked: a name among the first words of a sentence, as which child it is about is often free,
-        and the second mention of what a deed names in order, as only the third, the undoing, turns the order round.
+        Two cases are not marked. A name among the first words of a sentence: either child may be its
+        subject. The second mention of a word in an ordered list: only the third one reverses it.
         """
         skill = SKILL.get(piece.kind)
-        free = (skill == "name" and not piece.form and OPENS.search(self.text)) or (skill == "order" and piece.role not in self.again)
-        self.again.add(piece.role)
+        starts_sentence = skill == "name" and not piece.form and OPENS.search(self.text)
+        second_of_list = skill == "order" and piece.role not in self.repeated
+        free = starts_sentence or second_of_list
+        self.repeated.add(piece.role)
         for part in inflect(self.memory[piece.role], piece.form):
             self.write(part)
             if skill and not free and not part.endswith(", "):
@@ -201,9 +214,9 @@ class Telling:
 
 
 def match(pieces: Pieces, text: str, at: int, memory: Memory, partial: bool = False) -> Iterator[tuple[int, ...]]:
-    """Yield the choices of every way in which the pieces read as `text[at:]`; text comes from `without_an`.
+    """Yield the choices of every parse of `text[at:]` as `pieces`; text comes from `without_an`.
 
-    With `partial`, the text may stop early: then a way is found when some story begins so.
+    With `partial`, the text may be a prefix of a story.
     """
     for i, piece in enumerate(pieces):
         if isinstance(piece, str):
@@ -217,8 +230,12 @@ def match(pieces: Pieces, text: str, at: int, memory: Memory, partial: bool = Fa
         if isinstance(piece, Recall) and piece.role in memory:
             yield from match(inflect(memory[piece.role], piece.form) + rest, text, at, memory, partial)
             return
-        words = () if isinstance(piece, Pick) else free_words(memory, piece.kind)
-        options = piece.options if isinstance(piece, Pick) else tuple(inflect(word, piece.form) for word in words)
+        words: tuple[str, ...] = ()
+        if isinstance(piece, Pick):
+            options = piece.options
+        else:
+            words = free_words(memory, piece.kind)
+            options = tuple(inflect(word, piece.form) for word in words)
         for choice, option in enumerate(options):
             first = option[0] if option else ""
             if not isinstance(first, str) or text.startswith(first, at) or (partial and first.startswith(text[at:])):
@@ -231,17 +248,18 @@ def match(pieces: Pieces, text: str, at: int, memory: Memory, partial: bool = Fa
 
 
 def without_an(text: str) -> str:
-    """The text with every "an" written "a", as the patterns write it."""
+    """Replace "an" by "a", as the patterns write it."""
     return re.sub(r"\b([Aa])n (?=[aeiou])", r"\1 ", text)
 
 
 def expected_bits(pieces: Pieces, roles: frozenset[str] = frozenset()) -> tuple[float, dict[frozenset[str], float]]:
-    """The mean information of what the pieces say, in bits, after a story that remembers `roles`.
+    """Entropy of the pieces in bits, given the remembered `roles`; exact, without sampling.
 
     Returns:
-        (bits, probability of each set of roles that the story may then remember). No sampling: the sum runs over all ways.
+        (bits, probability of each set of remembered roles afterwards).
     """
-    bits, now = 0.0, {roles: 1.0}
+    bits = 0.0
+    now = {roles: 1.0}
     for piece in pieces:
         if isinstance(piece, str):
             continue
@@ -251,13 +269,14 @@ def expected_bits(pieces: Pieces, roles: frozenset[str] = frozenset()) -> tuple[
                 share = p / len(piece.options)
                 bits += p * math.log2(len(piece.options))
                 for option in piece.options:
-                    more, then = expected_bits(option, known)
-                    bits += share * more
+                    option_bits, then = expected_bits(option, known)
+                    bits += share * option_bits
                     for later, q in then.items():
                         after[later] += share * q
             else:
                 if piece.role not in known:
-                    bits += p * math.log2(len(WORDS[piece.kind]) - sum(role[:-1] == piece.kind for role in known))
+                    n_taken = sum(role[:-1] == piece.kind for role in known)
+                    bits += p * math.log2(len(WORDS[piece.kind]) - n_taken)
                 after[known | {piece.role}] += p
         now = after
     return bits, now

@@ -1,8 +1,9 @@
-"""The sentences that all shapes of story share: how one begins, what is put where, how it is missed and found, how it ends.
+"""Sentence patterns shared by all story shapes: openings, hiding and finding an object, endings.
 
 `BEATS[beat]` holds the patterns of a beat; `story_grammar.py` explains the holes.
-Two rules for authors. Where two patterns of one beat begin alike, they go on with the same child, so that the text before a name decides
-it. A digit on a word that is only remembered to differ from its twin (`{food1}`, `{food2}`) belongs to one beat.
+Two rules for authors. Patterns of one beat with the same beginning must continue with the same child,
+so that the text before a name determines it. A digit on a word that is remembered only to differ from
+its twin (`{food1}`, `{food2}`) belongs to one beat.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""The shapes of the stories, and the scenes that belong to one shape: a counting game, a walk there and back, a picnic.
+"""Story shapes, and the scenes of a single shape: a counting game, a walk there and back, a picnic.
 
-A shape is a list of beats in order; "?" marks a beat that half of the stories leave out. Shared beats are in `story_sentences.py`.
-The title names what the story will remember, always in the same places, so that a small model finds it early in its training.
-In `SCENES`, a deed names three things of the title in order, and undoing it names them again from the last to the first.
+A shape is a list of beats in order; "?" marks a beat that half of the stories leave out. Shared beats
+are in `story_sentences.py`. The title names the words that the story will recall, always in the same
+positions, so that a small model learns to find them early in training. In `SCENES`, an action lists
+three things of the title in order, and undoing it lists them in reverse.
 """
 
 from __future__ import annotations
@@ -21,9 +22,16 @@ STORY_SHAPES = {
     "concert": "title_tune hero friend play put ask? answer find stop end",
 }
 TITLE = "The [story|tale] of {A}, {B} and the {thing} {near} the {spot}"
-THREE = {"landmark": "", "garment": "", "color": " one", "supply": "", "beast": "", "tune": ""}  # what comes in threes, and a noun after it
+THREE = {
+    "landmark": "",
+    "garment": "",
+    "color": " one",
+    "supply": "",
+    "beast": "",
+    "tune": "",
+}  # kind of a list of three -> noun after each word
 
-DEEDS = {  # what is done three times over, and how it is undone
+DEEDS = {  # kind -> (action on all three, its reversal)
     "landmark": ("path", "return"),
     "garment": ("dress", "undress"),
     "color": ("build", "topple"),
@@ -108,7 +116,7 @@ LEADS: dict[str, tuple[str, ...]] = {
 
 
 def _order_scenes(kind: str, noun: str) -> dict[str, tuple[str, ...]]:
-    """The title, the deed and its undoing for three things of a kind; every undoing ends in the same words, turned round."""
+    """Title, action and reversal for three things of a kind; the reversal lists them backwards."""
     one, two, three = (f"{{{kind}{i}}}{noun}" for i in (1, 2, 3))
     deed, undoing = DEEDS[kind]
     return {

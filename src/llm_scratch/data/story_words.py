@@ -1,13 +1,14 @@
-"""The words of the stories: each list is one kind of thing, so that any of its words fits wherever the kind is asked for.
+"""Word lists of the stories: each list is one kind, any word of which fits where the kind occurs.
 
-`{thing}` in a sentence of `story_sentences.py` or `story_shapes.py` means a word of `WORDS["thing"]`. A list may be named by one
-of its words. A word that follows "a" may start with a vowel letter (the grammar then writes "an"), but never one that sounds otherwise.
+`{thing}` in a sentence of `story_sentences.py` or `story_shapes.py` means a word of `WORDS["thing"]`.
+A list may be named after one of its words. A word that follows "a" may start with a vowel letter (the
+grammar then writes "an"), but the letter and the sound must agree.
 """
 
 from __future__ import annotations
 
 _LISTS = {
-    # what a story remembers
+    # words that a story remembers
     "girl": "Lily Mia Anna Rosa Ella Nora Zoe Lucy Ruby Clara Eva Amy",
     "boy": "Tom Ben Max Sam Leo Jack Finn Omar Luke Hugo Theo Paul",
     "number": "three four five six seven eight nine",
@@ -70,7 +71,7 @@ _LISTS = {
     "quiet": "quiet calm peaceful bright lovely dark",
     "lovely": "lovely good wonderful splendid fine busy happy quiet",
     "pirate": "pirate knight clown wizard dragon robot farmer captain king giant",
-    # what is done, and how
+    # actions, and manners
     "gently": """slowly quickly quietly happily gently softly carefully proudly gladly eagerly bravely calmly neatly merrily kindly
         cheerfully""",
     "softly": """softly kindly gently warmly quietly happily proudly politely brightly eagerly calmly sweetly shyly gladly merrily

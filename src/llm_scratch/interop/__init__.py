@@ -1,1 +1,1 @@
-"""Weights from elsewhere: other people's files, read byte by byte, and their names mapped to ours."""
+"""Import and export of other formats: Hugging Face, OpenAI, nanoGPT, litgpt, the notebooks' files."""

@@ -1,8 +1,9 @@
-"""GPT-2 by name: `gpt2`, `gpt2-medium`, `gpt2-large`, `gpt2-xl`; from this machine, or downloaded once.
+"""Load GPT-2 by name: `gpt2`, `gpt2-medium`, `gpt2-large`, `gpt2-xl`; local, or downloaded once.
 
-A folder of OpenAI's release that is here is taken. Else `gpt2` is one file of Hugging Face's, pinned by its sha256, and the three larger
-ones, of which nobody has told us a hash, are OpenAI's release, whose tensors carry checksums.
-Proof: tests/interop/test_gpt2.py.
+A local folder of OpenAI's release is used if there is one. Else `gpt2` is a file from Hugging Face,
+verified by SHA-256. The three larger ones, whose SHA-256 is not published, are OpenAI's release, whose
+tensors have checksums.
+Tests: tests/interop/test_gpt2.py.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ from llm_scratch.tokenizers import TOKENIZERS, Tokenizer
 
 
 def load_named(name: str) -> tuple[nn.Module, Tokenizer]:
-    """The model of that name, and GPT-2's tokenizer.
+    """Load a GPT-2 by name, with its tokenizer.
 
     Raises:
-        UserError: it is not on this machine and cannot be downloaded (code 3), it is damaged (code 4), the disk is full (code 6).
+        UserError: not on this machine and download failed (code 3); damaged (code 4); disk full (code 6).
     """
     size = GPT2[name]
     data = os.environ.get("LLM_SCRATCH_DATA")
     cache = download.cache_folder() / "gpt2"
-    for place in (Path("gpt2"), *([expand_user(data) / "gpt2"] if data else []), cache):
-        if all((place / size / file).is_file() for file in WEIGHTS):
-            return load_gpt2(place / size)
+    for folder in (Path("gpt2"), *([expand_user(data) / "gpt2"] if data else []), cache):
+        if all((folder / size / file).is_file() for file in WEIGHTS):
+            return load_gpt2(folder / size)
     if (file := f"{name}.safetensors") not in download.FILES:
         return load_gpt2(find_or_download(size, cache))
     path = download.fetch(file, *download.FILES[file])

@@ -1,7 +1,7 @@
-"""GPT-2's tensors under everybody's names, and how any of these formats becomes our model: one table, both ways.
+"""Weight map of GPT-2: names and layouts of its tensors in each format, for import and export.
 
-Three things differ. The names: `TABLE`. What is one tensor there and three here (query, key and value, side by side). And how a matrix
-lies: OpenAI and Hugging Face keep it as [in, out], PyTorch, nanoGPT and litgpt as [out, in].
+Three things differ: the names (`TABLE`), the fused query, key and value tensor that is three tensors here,
+and the layout of a matrix: OpenAI and Hugging Face store [in, out], PyTorch, nanoGPT and litgpt [out, in].
 Tests: tests/interop/test_gpt2_weight_map.py, test_openai.py, test_hf.py, test_import.py: bit-equal tensors, equal logits.
 Source: https://github.com/openai/gpt-2 (src/model.py) and the model files of transformers, nanoGPT and litgpt.
 """
@@ -49,17 +49,17 @@ X = TypeVar("X", bound="np.ndarray[Any, Any] | Tensor")
 
 
 class Layout(NamedTuple):
-    """A format: its column in `TABLE`, and whether its matrices are [in, out]."""
+    """A format: its column in `TABLE`, and whether its matrices are transposed ([in, out])."""
 
     column: int
-    turned: bool
+    transposed: bool
 
 
 OPENAI, HF, NANOGPT, LITGPT = Layout(1, True), Layout(2, True), Layout(2, False), Layout(3, False)
 
 
 class TensorInfo(Protocol):
-    """What is known of a tensor before it is read: an `Entry` of a file says it, a `Kind`, and a tensor itself."""
+    """Type and shape of a tensor: an `Entry` of a file, a `TensorSpec`, or a tensor itself."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -80,45 +80,46 @@ class TensorSpec(NamedTuple):
 
 
 class Source(Protocol):
-    """A table of tensors that can be read one by one."""
+    """A collection of tensors that can be read one by one."""
 
     @property
     def tensors(self) -> Mapping[str, TensorInfo]:
-        """Name -> what is known of it."""
+        """Name -> type and shape."""
         ...
 
     def read(self, name: str) -> Tensor:
-        """The numbers, in memory of their own."""
+        """Read a tensor into memory of its own."""
         ...
 
 
-def names(style: Layout, n_layers: int) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Each tensor of a format and what it is here: ("h.0.attn.c_attn.weight", ("trf_blocks.0.att.W_query.weight", ...)), top to bottom.
+def names(layout: Layout, n_layers: int) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Iterate over (name in the format, our names), for example
+    ("h.0.attn.c_attn.weight", ("trf_blocks.0.att.W_query.weight", ...)), from embedding to head.
 
-    What the format does not have is called "".
+    The name of a tensor that the format does not have is "".
     """
     inner = [i for i, row in enumerate(ROWS) if "#" in row[0]]
     before, block, after = ROWS[: inner[0]], ROWS[inner[0] : inner[-1] + 1], ROWS[inner[-1] + 1 :]
     layers = ((row, str(layer)) for layer in range(n_layers) for row in block)
     for row, layer in chain(((row, "") for row in before), layers, ((row, "") for row in after)):
-        theirs = "" if row[style.column] == "-" else row[style.column].replace("#", layer)
+        theirs = "" if row[layout.column] == "-" else row[layout.column].replace("#", layer)
         yield theirs, tuple(name.replace("#", layer) for name in _spelled_out(row[0]))
 
 
 def biases(with_shifts: bool) -> set[str]:
-    """Our names, without the layer, of what a model without biases lacks; `with_shifts`: the norms' too."""
+    """Our names, without the layer, of all biases; `with_shifts`: including those of the norms."""
     ends = (".bias", ".shift") if with_shifts else (".bias",)
     return {name.removeprefix("trf_blocks.#.") for row in ROWS for name in _spelled_out(row[0]) if name.endswith(ends)}
 
 
 def _spelled_out(name: str) -> list[str]:
-    """A name with {a,b} in it as one for each."""
-    found = re.search(r"\{(.*)\}", name)
-    return [name.replace(found[0], part) for part in found[1].split(",")] if found else [name]
+    """Expand a name with {a,b} into one name for each."""
+    braces = re.search(r"\{(.*)\}", name)
+    return [name.replace(braces[0], part) for part in braces[1].split(",")] if braces else [name]
 
 
 def shape(name: str, cfg: ModelConfig) -> tuple[int, ...]:
-    """The shape of one of our parameters, by formula: no memory is needed to know it, however large it is."""
+    """The shape of one of our parameters, by formula, without allocating memory."""
     C = cfg.emb_dim
     rows = {EMBEDDING: cfg.vocab_size, HEAD: cfg.vocab_size, "pos_emb.weight": cfg.context_length}
     if name in rows:
@@ -127,52 +128,54 @@ def shape(name: str, cfg: ModelConfig) -> tuple[int, ...]:
     return (n_out, n_in) if name.endswith("weight") else (n_out,)
 
 
-def their_shape(ours: tuple[str, ...], cfg: ModelConfig, style: Layout) -> tuple[int, ...]:
-    """The shape of the tensor that holds these of ours."""
+def their_shape(ours: tuple[str, ...], cfg: ModelConfig, layout: Layout) -> tuple[int, ...]:
+    """The shape of the tensor of a format that contains these parameters of ours."""
     first, *rest = shape(ours[0], cfg)
     whole = (first * len(ours), *rest)
-    return whole[::-1] if _transposed(ours, style) else whole
+    return whole[::-1] if _transposed(ours, layout) else whole
 
 
-def _transposed(ours: tuple[str, ...], style: Layout) -> bool:
-    return style.turned and ours[0].startswith("trf_blocks.") and ours[0].endswith("weight")
+def _transposed(ours: tuple[str, ...], layout: Layout) -> bool:
+    return layout.transposed and ours[0].startswith("trf_blocks.") and ours[0].endswith("weight")
 
 
-def split(ours: tuple[str, ...], tensor: X, style: Layout) -> dict[str, X]:
-    """A tensor of a format as ours by name: views, not copies."""
-    whole: Any = tensor.T if _transposed(ours, style) else tensor
+def split(ours: tuple[str, ...], tensor: X, layout: Layout) -> dict[str, X]:
+    """Split a tensor of a format into our parameters by name: views, not copies."""
+    whole: Any = tensor.T if _transposed(ours, layout) else tensor
     size = len(whole) // len(ours)
     return {name: whole[i * size : (i + 1) * size] for i, name in enumerate(ours)}
 
 
-def join(state: Mapping[str, Tensor], ours: tuple[str, ...], style: Layout) -> Tensor:
-    """The tensor of a format that holds these of ours; what we do not have (a bias) is 0."""
-    parts = [state[name] if name in state else torch.zeros(_concat(name, state)) for name in ours]
+def join(state: Mapping[str, Tensor], ours: tuple[str, ...], layout: Layout) -> Tensor:
+    """Concatenate our parameters to the tensor of a format; a bias that we do not have is 0."""
+    parts = [state[name] if name in state else torch.zeros(_bias_length(name, state)) for name in ours]
     whole = parts[0] if len(parts) == 1 else torch.cat(parts)
-    return whole.T if _transposed(ours, style) else whole
+    return whole.T if _transposed(ours, layout) else whole
 
 
-def _concat(bias: str, state: Mapping[str, Tensor]) -> int:
-    """The length of a bias: the rows of its matrix."""
+def _bias_length(bias: str, state: Mapping[str, Tensor]) -> int:
+    """The length of a bias: the number of rows of its matrix."""
     return len(state[bias.removesuffix("bias") + "weight"])
 
 
 def assemble(
-    cfg: ModelConfig, source: Source, style: Layout, where: object, says: str, absent: Collection[str] = (), prefix: str = ""
+    cfg: ModelConfig, source: Source, layout: Layout, where: object, config_file: str, absent: Collection[str] = (), prefix: str = ""
 ) -> nn.Module:
-    """A model from a table of tensors: everything is checked before anything is read, and then read tensor by tensor.
+    """Build a model from a source of tensors: check all names and shapes, then read tensor by tensor.
 
     Args:
-        cfg: the model's shape, as `says` has it.
+        cfg: the model's shape.
+        source: the tensors.
+        layout: their format.
         where: the file or folder, for errors.
-        says: the file that the settings are from, for errors.
-        absent: what the format need not have, by our names without the layer (`norm1.shift`); it is 0.
-        prefix: stands before every name in the source but the head's.
+        config_file: the file that the settings come from, for errors.
+        absent: optional tensors, by our names without the layer (`norm1.shift`); if missing, they are 0.
+        prefix: prefix of every name in the source except the head's.
     Raises:
         UserError: a tensor is missing, unknown, of another shape or type, or not finite; names it (code 4).
     """
-    todo = match_tensors(cfg, source.tensors, style, where, says, absent, prefix)
-    with torch.device("meta"):  # shapes alone, no memory, no random numbers
+    todo = match_tensors(cfg, source.tensors, layout, where, config_file, absent, prefix)
+    with torch.device("meta"):  # shapes only: no memory, no initialization
         model = build(cfg)
     for theirs, ours in todo:
         if not theirs:
@@ -182,27 +185,29 @@ def assemble(
         if ours == (HEAD,) and cfg.tie_embeddings:
             if not torch.equal(tensor, model.get_parameter(EMBEDDING).to(tensor.dtype)):
                 raise UserError(
-                    f"{_config_file(source.tensors, theirs, where)}: {theirs} is not the token embedding, and {says} says that it is",
+                    f"{_file_of(source.tensors, theirs, where)}: {theirs} differs from the token embedding, but {config_file} ties them",
                     CHECKPOINT,
                 )
         elif _bias_of_qkv(ours) and not cfg.qkv_bias:
             if tensor.any():
-                raise UserError(f"{_config_file(source.tensors, theirs, where)}: {theirs} is not 0, and {says} says that it is", CHECKPOINT)
+                raise UserError(
+                    f"{_file_of(source.tensors, theirs, where)}: {theirs} is not 0, but {config_file} has no such bias", CHECKPOINT
+                )
         else:
-            set_parameters(model, split(ours, tensor, style))
+            set_parameters(model, split(ours, tensor, layout))
     return model
 
 
 def read(source: Source, name: str, where: object) -> Tensor:
-    """One tensor, once it is sure that it holds numbers (without a copy: the least and the largest are finite)."""
+    """Read a tensor and check that it is finite (by its minimum and maximum, without a copy)."""
     tensor = source.read(name)
     if tensor.numel() and not torch.stack(torch.aminmax(tensor)).isfinite().all():
-        raise UserError(f"{_config_file(source.tensors, name, where)}: {name} holds numbers that are not finite", CHECKPOINT)
+        raise UserError(f"{_file_of(source.tensors, name, where)}: {name} has values that are not finite", CHECKPOINT)
     return tensor
 
 
-def _config_file(found: Mapping[str, TensorInfo], name: str, where: object) -> object:
-    """The file that a tensor is in, if it is known; else `where`."""
+def _file_of(found: Mapping[str, TensorInfo], name: str, where: object) -> object:
+    """The file of a tensor, if known; else `where`."""
     known = found[name]
     return known.file if isinstance(known, Entry) else where
 
@@ -210,34 +215,35 @@ def _config_file(found: Mapping[str, TensorInfo], name: str, where: object) -> o
 def match_tensors(
     cfg: ModelConfig,
     found: Mapping[str, TensorInfo],
-    style: Layout,
+    layout: Layout,
     where: object,
-    says: str,
+    config_file: str,
     absent: Collection[str] = (),
     prefix: str = "",
 ) -> list[tuple[str, tuple[str, ...]]]:
-    """What to read for which of ours ("" where it is 0), once it is sure that all is there, fits, and is all there is; see `assemble`."""
+    """Match the tensors of a source to our parameters, and check that names and shapes are complete.
+
+    Returns pairs (name in the source, our names); the name "" stands for 0. See `assemble`.
+    """
     todo, known = [], set()
-    for name, ours in names(style, cfg.n_layers):
+    for name, ours in names(layout, cfg.n_layers):
         theirs = name if ours == (HEAD,) else prefix + name
         known.add(theirs)
         if name and theirs in found:
-            has, want = tuple(found[theirs].shape), their_shape(ours, cfg, style)
+            has, want = tuple(found[theirs].shape), their_shape(ours, cfg, layout)
             if has != want:
-                raise UserError(f"{_config_file(found, theirs, where)}: {theirs} is {has}, by {says} it is {want}", CHECKPOINT)
+                raise UserError(f"{_file_of(found, theirs, where)}: {theirs} is {has}, by {config_file} it is {want}", CHECKPOINT)
             if found[theirs].dtype not in FLOATS:
-                raise UserError(
-                    f"{_config_file(found, theirs, where)}: {theirs} holds {_dtype(found[theirs])}; expected float32", CHECKPOINT
-                )
+                raise UserError(f"{_file_of(found, theirs, where)}: {theirs} holds {_dtype(found[theirs])}; expected float32", CHECKPOINT)
             todo.append((theirs, ours))
         elif ours == (HEAD,) and cfg.tie_embeddings or _bias_of_qkv(ours) and not cfg.qkv_bias:
-            continue  # neither there nor here
+            continue  # absent in both
         elif not name or re.sub(r"trf_blocks\.\d+\.", "", ours[0]) in absent:
             todo.append(("", ours))
         else:
-            raise UserError(f"{where}: {theirs} is missing, which {says} asks for", CHECKPOINT)
+            raise UserError(f"{where}: {theirs} is missing, which {config_file} asks for", CHECKPOINT)
     if extra := sorted(name for name in found if name.startswith(prefix) and name not in known):
-        raise UserError(f"{_config_file(found, extra[0], where)}: unknown tensor {extra[0]}, for which {says} has no place", CHECKPOINT)
+        raise UserError(f"{_file_of(found, extra[0], where)}: unknown tensor {extra[0]}, for which {config_file} has no place", CHECKPOINT)
     return todo
 
 
@@ -250,11 +256,11 @@ def _dtype(tensor: TensorInfo) -> str:
 
 
 def set_parameters(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Give a model some of its parameters, as float32 and in memory of their own; a tied head stays tied."""
+    """Set parameters of a model, as float32 in memory of their own; a tied head stays tied."""
     tied = model.get_parameter(HEAD) is model.get_parameter(EMBEDDING)
     for name, tensor in tensors.items():
         values = tensor.to(torch.float32).contiguous()
-        if values.untyped_storage().nbytes() > values.nbytes:  # a part of something larger, which would stay with it
+        if values.untyped_storage().nbytes() > values.nbytes:  # a view would keep all of its storage alive
             values = values.clone()
         module, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(module), leaf, nn.Parameter(values))

@@ -1,7 +1,8 @@
-"""Our model as a folder that transformers reads: written beside its place, reloaded by transformers, compared, and only then put there.
+"""Export a model to a transformers folder: written to a temporary folder, reloaded, compared, then renamed.
 
-What GPT2LMHeadModel has and we have not (a bias of query, key and value) is written as 0; what it cannot be is refused with the reason.
-Proof: tests/interop/test_hf_export.py, tests/reliability/test_f10_round_trip.py (bit-equal tensors, logits within 1e-5, equal ids).
+Biases of query, key and value, which GPT2LMHeadModel always has, are written as 0 if the model has none.
+Models that it cannot express are rejected with the reason.
+Tests: tests/interop/test_hf_export.py, tests/reliability/test_f10_round_trip.py (bit-equal tensors, logits within 1e-5, equal ids).
 """
 
 from __future__ import annotations
@@ -29,32 +30,36 @@ from llm_scratch.tokenizers import CharTokenizer, Tokenizer
 from llm_scratch.tokenizers.special import end_of_text
 
 TOLERANCE = 1e-4
-"""largest difference of two logits, as a share of the largest logit, in float32"""
-CONTINUED = 8  # tokens that a prompt is continued by
-ROWS, LONGEST, TEXTS = 2, 256, 1000  # rows of tokens whose logits are compared, their length at most; texts whose ids are
+"""Largest allowed difference of logits, relative to the largest logit, in float32."""
+N_NEW_TOKENS = 8  # generated to compare a continuation
+N_ROWS = 2  # rows of tokens whose logits are compared
+MAX_ROW_LENGTH = 256  # tokens
+N_TEXTS = 1000  # texts whose ids are compared
 
 
 class Checked(NamedTuple):
-    """What a comparison found."""
+    """Result of a comparison."""
 
     difference: float
-    """of logits, as a share of the largest"""
+    """of logits, relative to the largest"""
     texts: int
-    """that gave equal ids"""
+    """number of texts with equal ids"""
 
 
 def export_hf(model: nn.Module, tokenizer: Tokenizer, folder: str | Path) -> Checked | None:
-    """Write the folder; None if transformers is not installed, so that nothing could be compared.
+    """Export a model and its tokenizer; returns the comparison, or None without transformers.
 
     Args:
-        folder: a new or empty one.
+        model: the model.
+        tokenizer: its tokenizer.
+        folder: a new or empty folder.
     Raises:
-        UserError: transformers cannot express the model or the tokenizer, or there is something in the folder (code 2); what it read
-            back differs (code 4); the disk is full (code 6). The folder is then as it was.
+        UserError: transformers cannot express the model or tokenizer, or the folder is not empty (code 2);
+            the reloaded model differs (code 4); disk full (code 6). The folder is then unchanged.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} is there already; expected a new or empty folder")
+        raise UserError(f"{folder} is not empty; choose a new or empty folder")
     check_exportable(tokenizer)
     part = folder.absolute().with_name(f".{folder.name}.{os.getpid()}.part")
     try:
@@ -64,7 +69,7 @@ def export_hf(model: nn.Module, tokenizer: Tokenizer, folder: str | Path) -> Che
             folder.rmdir()
         part.rename(folder)
     except OSError as e:
-        raise UserError(f"cannot write {folder}: {e.strerror or e}; free some space or choose another folder", RESOURCES) from e
+        raise UserError(f"cannot write {folder}: {e.strerror or e}; free disk space or choose another folder", RESOURCES) from e
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return checked
@@ -83,19 +88,19 @@ def write(model: nn.Module, tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def tensors(model: nn.Module, cfg: ModelConfig) -> dict[str, Tensor]:
-    """The weights under transformers' names and in its shapes; a tied head is in the file once."""
+    """Convert the weights to transformers' names and shapes; a tied head is stored once."""
     state = {name: parameter.detach().to("cpu", torch.float32) for name, parameter in model.named_parameters()}
-    found = {}
+    result = {}
     for theirs, ours in names(HF, cfg.n_layers):
         if ours != (HEAD,):
-            found[f"transformer.{theirs}"] = join(state, ours, HF)
+            result[f"transformer.{theirs}"] = join(state, ours, HF)
         elif not cfg.tie_embeddings:
-            found[theirs] = state[HEAD]
-    return found
+            result[theirs] = state[HEAD]
+    return result
 
 
 def compare(model: nn.Module, tokenizer: Tokenizer, folder: Path) -> Checked | None:
-    """Read a folder with transformers, and compare its logits, its ids and a continued prompt with ours.
+    """Load a folder with transformers, and compare logits, token ids and a continuation with ours.
 
     Raises:
         UserError: they differ (code 4).
@@ -115,7 +120,7 @@ def compare(model: nn.Module, tokenizer: Tokenizer, folder: Path) -> Checked | N
     difference = logits_differ(model, theirs)
     if not difference <= TOLERANCE:
         raise UserError(f"transformers reads another model: logits differ by {difference:.1e} of the largest, expected 1e-4", CHECKPOINT)
-    texts = sample_texts(tokenizer, TEXTS)
+    texts = sample_texts(tokenizer, N_TEXTS)
     first = [] if model.start_id is None else [model.start_id]
     for text, ids in zip(texts, their_tokenizer(texts, verbose=False)["input_ids"]):
         if [*first, *tokenizer.encode(text, allowed_special="all")] != ids:
@@ -127,24 +132,24 @@ def compare(model: nn.Module, tokenizer: Tokenizer, folder: Path) -> Checked | N
 
 @torch.inference_mode()
 def check_continuation(model: nn.Module, tokenizer: Tokenizer, pipeline: Any, texts: Sequence[str]) -> None:
-    """Let transformers' text-generation pipeline continue a prompt greedily, as a user would, and follow it with our model.
+    """Compare a greedy continuation by transformers' text-generation pipeline with our model.
 
     Args:
         model, tokenizer: ours; the prompt begins with `model.start_id`, as in `generate`.
-        pipeline: theirs.
-        texts: prompts to choose from; one that leaves room in the context is taken.
+        pipeline: transformers' pipeline.
+        texts: candidate prompts; the first that fits the context is used.
     Raises:
-        UserError: the pipeline gives its model other ids, or its model continues with another token (code 4).
+        UserError: the pipeline encodes other ids, or generates another token (code 4).
     """
     cfg = ModelConfig.of(model.cfg)  # type: ignore[arg-type]
     first = [] if model.start_id is None else [model.start_id]
-    room = cfg.context_length - len(first) - CONTINUED
+    room = cfg.context_length - len(first) - N_NEW_TOKENS
     encoded = ((text, tokenizer.encode(text, allowed_special="all")) for text in texts)
     prompt, own = next(((text, ids) for text, ids in encoded if 0 < len(ids) <= room), ("", []))
     if not own:
-        return  # the context has no room for a prompt and its continuation
-    given = pipeline(prompt, max_new_tokens=CONTINUED, do_sample=False, pad_token_id=0, return_tensors=True)
-    ids = given[0]["generated_token_ids"]
+        return  # the context is too short for a prompt and its continuation
+    output = pipeline(prompt, max_new_tokens=N_NEW_TOKENS, do_sample=False, pad_token_id=0, return_tensors=True)
+    ids = output[0]["generated_token_ids"]
     start = len(first) + len(own)
     if ids[:start] != [*first, *own]:
         raise UserError(
@@ -159,17 +164,17 @@ def check_continuation(model: nn.Module, tokenizer: Tokenizer, pipeline: Any, te
 
 @torch.inference_mode()
 def logits_differ(model: nn.Module, theirs: Any) -> float:
-    """The largest difference between the logits of two models on random tokens, as a share of the largest logit."""
+    """The largest difference between the logits of two models on random tokens, relative to the largest."""
     cfg = ModelConfig.of(model.cfg)  # type: ignore[arg-type]
     draw = torch.Generator().manual_seed(0)
-    ids = torch.randint(0, cfg.vocab_size, (ROWS, min(cfg.context_length, LONGEST)), generator=draw)
+    ids = torch.randint(0, cfg.vocab_size, (N_ROWS, min(cfg.context_length, MAX_ROW_LENGTH)), generator=draw)
     device = next(model.parameters()).device
     ours, want = model(ids.to(device)).float().cpu(), theirs(ids).logits.float()
     return ((ours - want).abs().max() / want.abs().max()).item()
 
 
 def sample_texts(tokenizer: Tokenizer, n: int) -> list[str]:
-    """Texts to compare tokenizers on, always the same: tokens drawn at random and, unless it knows only some characters, any Unicode."""
+    """Deterministic texts to compare tokenizers: random tokens and, except for characters, any Unicode."""
     draw, special = random.Random(0), end_of_text(tokenizer)
     known = [i for i in range(tokenizer.n_vocab) if i != special]
     texts = [tokenizer.decode(draw.choices(known, k=draw.randrange(1, 60))) for _ in range(n)]

@@ -1,8 +1,8 @@
-"""Tokenizers as transformers reads and writes them.
+"""Read and write tokenizers in transformers' format.
 
-Byte-pair tokenizers have the same tokenizer.json here and there, and characters have one in `tokenizers.char_files`. Words cannot be
-written: the `tokenizers` library joins them with other spaces.
-Proof: tests/interop/test_hf_export.py (equal ids and equal texts, both ways).
+BPE tokenizers have the same tokenizer.json in both projects, and character tokenizers have one in
+`tokenizers.char_files`. Word tokenizers cannot be exported: the `tokenizers` library restores other spaces.
+Tests: tests/interop/test_hf_export.py (equal ids and equal texts, both ways).
 Source: https://huggingface.co/docs/tokenizers; the fields of tokenizer_config.json are transformers' PreTrainedTokenizerFast's.
 """
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 def read_tokenizer(folder: str | Path) -> Tokenizer:
-    """The tokenizer in a folder: tokenizer.json, or GPT-2's two files under transformers' names.
+    """Read the tokenizer of a folder: tokenizer.json, or GPT-2's two files under transformers' names.
 
     Raises:
-        UserError: there is none, it is damaged, or of a kind that is not known here (code 3).
+        UserError: missing, damaged, or of an unsupported type (code 3).
     """
     folder = Path(folder)
     if not (folder / "tokenizer.json").is_file() and (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
@@ -37,7 +37,7 @@ def read_tokenizer(folder: str | Path) -> Tokenizer:
 
 
 def check_exportable(tokenizer: Tokenizer) -> None:
-    """Refuse a tokenizer that the `tokenizers` library cannot express, before anything is written.
+    """Reject a tokenizer that the `tokenizers` library cannot express, before anything is written.
 
     Raises:
         UserError: it is neither byte-level BPE nor characters (code 2).
@@ -52,7 +52,7 @@ def check_exportable(tokenizer: Tokenizer) -> None:
     if hasattr(tokenizer, "_mergeable_ranks"):
         try:
             ByteBPE.from_tiktoken(cast("tiktoken.Encoding", tokenizer))
-        except Exception as e:  # whatever a vocabulary of another kind makes of the conversion
+        except Exception as e:  # an unsupported vocabulary can fail in any way
             reason = f"its vocabulary is not a byte-level BPE that can be written as merges ({describe_error(e, named=True)})"
         else:
             return
@@ -63,11 +63,10 @@ def write_tokenizer(tokenizer: Tokenizer, folder: str | Path, context_length: in
     """Write tokenizer.json and tokenizer_config.json, so that AutoTokenizer reads the same tokenizer.
 
     Args:
-        tokenizer: what to write.
-        folder: where to.
-        context_length: tokens that the model takes.
-        start_id: the token that the model needs before each text (`model.start_id`): AutoTokenizer then adds it to prompts.
-
+        tokenizer: the tokenizer.
+        folder: the target folder.
+        context_length: the model's context length.
+        start_id: the token before each text (`model.start_id`), which AutoTokenizer adds to prompts.
     Raises:
         UserError: the `tokenizers` library cannot express it (code 2).
     """
@@ -95,7 +94,7 @@ def write_tokenizer(tokenizer: Tokenizer, folder: str | Path, context_length: in
 
 
 def _starts_with(tokenizer: Tokenizer, start_id: int) -> dict[str, Any]:
-    """The post_processor that puts a token before each text, and before a pair of texts once."""
+    """Make the post_processor that prepends a token to each text or pair of texts."""
     name = tokenizer.decode([start_id])
     first = {"SpecialToken": {"id": name, "type_id": 0}}
     texts = [{"Sequence": {"id": letter, "type_id": number}} for number, letter in enumerate("AB")]
@@ -108,10 +107,10 @@ def _starts_with(tokenizer: Tokenizer, start_id: int) -> dict[str, Any]:
 
 
 def read_start_id(folder: str | Path) -> int | None:
-    """The token that the tokenizer.json of a folder puts before each text; None where there is none.
+    """The token that the tokenizer.json of a folder prepends to each text, or None.
 
     Raises:
-        UserError: it puts other tokens around each text (code 3).
+        UserError: it adds other tokens to each text (code 3).
     """
     if not (Path(folder) / "tokenizer.json").is_file():
         return None

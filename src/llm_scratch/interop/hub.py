@@ -1,8 +1,9 @@
-"""Models on the Hugging Face hub: `hf:org/name` or `hf:org/name@revision`, kept in the hub's own cache, which other programs share.
+"""Download models from the Hugging Face hub: `hf:org/name` or `hf:org/name@revision`.
 
-The hub's client does the work and knows how to resume; only files of the names that we ask for are got, never what a listing says.
-HF_HUB_OFFLINE and LLM_SCRATCH_OFFLINE keep it from the network; HF_ENDPOINT is the address of another hub, such as a mirror of it.
-Proof: tests/interop/test_hub.py.
+Files are kept in the hub's own cache, shared with other programs. The hub's client downloads and resumes;
+only files with expected names are requested, never those of a listing. HF_HUB_OFFLINE and
+LLM_SCRATCH_OFFLINE disable downloads; HF_ENDPOINT is the URL of another hub, such as a mirror.
+Tests: tests/interop/test_hub.py.
 """
 
 from __future__ import annotations
@@ -19,19 +20,19 @@ from llm_scratch.storage.user_folders import set_library_folders
 
 
 def from_hub(name: str) -> Path:
-    """The folder of a model of the Hugging Face hub, in the hub's own cache; what is not there is downloaded.
+    """Return the folder of a model in the hub's cache, downloading missing files.
 
     Args:
-        name: "org/name", or "org/name@revision": a commit, a branch or a tag; main unless given.
+        name: "org/name", or "org/name@revision": a commit, branch or tag (default: main).
     Raises:
-        UserError: the extra `hf` is not installed or the name is none (code 2), it cannot be had (code 3).
+        UserError: the extra `hf` is not installed, or an invalid name (code 2); download failed (code 3).
     """
     name, at, revision = name.partition("@")
     if at and (not re.fullmatch(r"\w[\w./-]{0,200}", revision, re.ASCII) or ".." in revision):
-        raise UserError(f"hf:{name[:80]}@{revision[:80]} names no revision; expected a commit, a branch or a tag: hf:org/name@main")
+        raise UserError(f"hf:{name[:80]}@{revision[:80]} is not a valid revision; expected a commit, branch or tag: hf:org/name@main")
     if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name, re.ASCII) or ".." in name or "--" in name or len(name) > 96:
-        raise UserError(f"hf:{name[:80]} names no model; expected hf:org/name, such as hf:openai-community/gpt2")
-    set_library_folders()  # before the hub's client is imported, which takes a home folder that it does not find for a folder named "~"
+        raise UserError(f"hf:{name[:80]} is not a valid model name; expected hf:org/name, such as hf:openai-community/gpt2")
+    set_library_folders()  # before importing the hub's client, which without a home folder creates one named "~"
     try:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.constants import ENDPOINT
@@ -65,13 +66,13 @@ def from_hub(name: str) -> Path:
             get_any("merges.txt")
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as e:
         if download.offline():
-            why = "the network is switched off and it is not in the hub's cache"
+            reason = "downloads are disabled and it is not in the hub's cache"
         elif isinstance(e, LocalEntryNotFoundError):
-            why = "the hub cannot be reached and it is not in the hub's cache"
+            reason = "the hub cannot be reached and it is not in the hub's cache"
         else:
-            why = describe_error(e)
+            reason = describe_error(e)
         raise UserError(
-            f"cannot get hf:{name}{at}{revision}: {why}; see https://huggingface.co/{name}, or give a folder that has config.json, "
+            f"cannot download hf:{name}{at}{revision}: {reason}; see https://huggingface.co/{name}, or use a folder with config.json, "
             "model.safetensors and tokenizer.json" + (f". {download.WITHOUT_NETWORK}" if local else ""),
             DATA,
         ) from e

@@ -1,8 +1,8 @@
-"""litgpt's folder: lit_model.pth and model_config.yaml, one general model with forty settings.
+"""Load litgpt models: lit_model.pth and model_config.yaml, one general model with forty settings.
 
-Ours is one of the models that it can be; any setting that asks for another is named. litgpt tells places in a text by turning queries and
-keys ("rotary"), never by a table: a model that turns nothing (rotary_percentage 0) is ours with a table of zeros, one that turns is not.
-Proof: tests/interop/test_import.py (logits equal to those of litgpt's formula).
+Only settings of our GPT are supported; any other is rejected by name. litgpt has rotary and no learned
+position embeddings: a model with rotary_percentage 0 is ours with position embeddings of 0.
+Tests: tests/interop/test_import.py (logits equal to those of litgpt's formula).
 Source: https://github.com/Lightning-AI/litgpt, litgpt/config.py and litgpt/model.py.
 """
 
@@ -19,9 +19,10 @@ from llm_scratch.interop.gpt2_weight_map import LITGPT, assemble, biases
 from llm_scratch.interop.torch_file import StateDictSource, read_torch
 from llm_scratch.storage.safe_parse import read_yaml
 
-MODEL, CONFIG = "lit_model.pth", "model_config.yaml"
+MODEL = "lit_model.pth"
+CONFIG = "model_config.yaml"
 ACTIVATIONS = {"none": "gpt-erf", "tanh": "gpt"}
-"""gelu_approximate -> our architecture."""
+"""gelu_approximate -> architecture."""
 REQUIRED_DEFAULTS: dict[str, tuple[Any, Any]] = {
     "rotary_percentage": (0.25, 0), "norm_class_name": ("LayerNorm", "LayerNorm"), "norm_eps": (1e-5, 1e-5), "norm_qk": (False, False),
     "parallel_residual": (True, False), "shared_attention_norm": (False, False), "post_attention_norm": (False, False),
@@ -30,19 +31,19 @@ REQUIRED_DEFAULTS: dict[str, tuple[Any, Any]] = {
     "sliding_window_size": (None, None), "attention_logit_softcapping": (None, None), "final_logit_softcapping": (None, None),
     "latent_attention": (None, None),
 }  # fmt: skip
-"""A setting -> (what litgpt takes if it is not given, what our model has)."""
+"""Setting -> (litgpt's default, the only value that our model supports)."""
 
 
 def is_litgpt(folder: Path) -> bool:
-    """Whether a folder is one of litgpt's."""
+    """Whether a folder is a litgpt model."""
     return (folder / MODEL).is_file() and (folder / CONFIG).is_file()
 
 
 def load_litgpt(folder: Path) -> nn.Module:
-    """The model in a folder.
+    """Load the model of a folder.
 
     Raises:
-        UserError: its settings are of another model, or its tensors do not fit them (code 4).
+        UserError: unsupported settings, or tensors that do not match them (code 4).
     """
     path = folder / CONFIG
     config = read_yaml(path, CHECKPOINT)
@@ -56,28 +57,29 @@ def load_litgpt(folder: Path) -> nn.Module:
 
 
 def config_of(config: dict[str, Any], path: Path) -> ModelConfig:
-    """Our words for litgpt's settings.
+    """Convert litgpt's settings to a ModelConfig.
 
     Raises:
-        UserError: they are of a model that ours is not; names the setting (code 4).
+        UserError: an unsupported setting; names it (code 4).
     """
 
-    def refuse(name: str, expected: object) -> UserError:
-        return UserError(f"{path}: {name} is {config.get(name)!r:.60}; expected {expected}: the model here has no other", CHECKPOINT)
+    def unsupported(name: str, expected: object) -> UserError:
+        return UserError(f"{path}: {name} is {config.get(name)!r:.60}; expected {expected}, the only supported value", CHECKPOINT)
 
     for name, (default, wanted) in REQUIRED_DEFAULTS.items():
         if config.get(name, default) != wanted:
-            raise refuse(name, repr(wanted))
+            raise unsupported(name, repr(wanted))
     vocab = "padded_vocab_size" if config.get("padded_vocab_size") is not None else "vocab_size"
     for name in (vocab, "block_size", "n_embd", "n_head", "n_layer"):
         if type(config.get(name)) is not int or config[name] < 1:
-            raise refuse(name, "a whole number from 1 on")
+            raise unsupported(name, "a positive integer")
     C, H = config["n_embd"], config["n_head"]
     for name, wanted in (("head_size", C / H), ("n_query_groups", H), ("intermediate_size", 4 * C)):
         if config.get(name) not in (None, wanted):
-            raise refuse(name, wanted)
-    if (bend := config.get("gelu_approximate", "none")) not in ACTIVATIONS:
-        raise refuse("gelu_approximate", " or ".join(ACTIVATIONS))
+            raise unsupported(name, wanted)
+    activation = config.get("gelu_approximate", "none")
+    if activation not in ACTIVATIONS:
+        raise unsupported("gelu_approximate", " or ".join(ACTIVATIONS))
     bias = bool(config.get("bias", True) or config.get("attn_bias", False))
     return ModelConfig(
         config[vocab],
@@ -88,5 +90,5 @@ def config_of(config: dict[str, Any], path: Path) -> ModelConfig:
         0.0,
         qkv_bias=bias,
         tie_embeddings=False,
-        architecture=ACTIVATIONS[bend],
+        architecture=ACTIVATIONS[activation],
     )

@@ -1,8 +1,8 @@
-"""What the original notebooks save: `model.pth`, a state_dict, and `model_and_optimizer.pth`, with AdamW's memory beside it.
+"""Load the notebooks' files: `model.pth`, a state_dict, and `model_and_optimizer.pth`, with AdamW's state.
 
-Names and matrices are ours, and the masks that they hold too are dropped. AdamW numbers its memory in the order in which the parameters
-were made, which is ours (contract), so training can go on from it.
-Proof: tests/interop/test_notebook.py, tests/test_loading.py.
+Names and layouts are ours; the causal masks in the files are dropped. AdamW numbers its state in the order
+in which the parameters were created, which is ours (contract), so training can resume from it.
+Tests: tests/interop/test_notebook.py, tests/test_loading.py.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ WITH_OPTIMIZER = ("model_state_dict", "optimizer_state_dict")
 NESTED = (WITH_OPTIMIZER[0], "state_dict", "model")
 """Keys under which a file may keep its state_dict."""
 REQUIRED_DEFAULTS = {"eps": 1e-8, "amsgrad": False, "maximize": False, "decoupled_weight_decay": True}
-"""What AdamW is when nobody says otherwise, and always here."""
+"""AdamW's defaults, the only values that are supported."""
 DROP_RATE = 0.1
-"""of the notebooks' own models; dropout leaves no trace in the weights"""
-HEAD, EMBEDDING = "out_head.weight", "tok_emb.weight"
+"""Dropout of the notebooks' models, which cannot be read from the weights."""
+HEAD = "out_head.weight"
+EMBEDDING = "tok_emb.weight"
 
 
 def weights_of(saved: Any, path: Path) -> dict[str, Tensor]:
-    """The state_dict in what torch.save wrote.
+    """Find the state_dict in the content of a torch file.
 
     Raises:
-        UserError: there is none, or a tensor in it is no tensor of weights (code 4).
+        UserError: no state_dict of a GPTModel, or a tensor that cannot be a weight (code 4).
     """
     nested = (saved.get(key) for key in NESTED) if isinstance(saved, dict) else ()
     state = next((state for state in nested if isinstance(state, dict)), saved)
@@ -44,18 +45,18 @@ def weights_of(saved: Any, path: Path) -> dict[str, Tensor]:
         if not tensor.is_floating_point():
             raise UserError(f"{path}: {name} holds {str(tensor.dtype).removeprefix('torch.')}; expected float32", CHECKPOINT)
         if not torch.isfinite(tensor).all():
-            raise UserError(f"{path}: {name} holds numbers that are not finite", CHECKPOINT)
+            raise UserError(f"{path}: {name} has values that are not finite", CHECKPOINT)
     return weights
 
 
 def config_of(weights: dict[str, Tensor], path: Path, n_heads: int = 1, drop_rate: float | None = None) -> ModelConfig:
-    """The shape of a model, read off its weights, and what leaves no trace in them.
+    """Infer the shape of a model from its weights.
 
     Args:
-        weights: as `weights_of` gives them.
+        weights: the result of `weights_of`.
         path: the file, for errors.
-        n_heads: attention heads a layer; no tensor's shape depends on it (see `known_heads`).
-        drop_rate: dropout of further training; None: the notebooks'.
+        n_heads: attention heads per layer; no tensor's shape depends on it (see `known_heads`).
+        drop_rate: dropout for further training (default: the notebooks').
     Raises:
         UserError: the weights are not those of a GPTModel (code 4).
     """
@@ -80,19 +81,19 @@ def config_of(weights: dict[str, Tensor], path: Path, n_heads: int = 1, drop_rat
 
 
 def _is_tied(weights: dict[str, Tensor]) -> bool:
-    """Whether the head is the embedding: it is missing, or torch.save has found it in the same memory."""
+    """Whether the head is tied to the embedding: missing, or sharing its state."""
     head = weights.get(HEAD)
     return head is None or head.data_ptr() == weights[EMBEDDING].data_ptr()
 
 
 def known_heads(cfg: ModelConfig) -> int | None:
-    """Heads of a model that has the vocabulary, width and depth of a GPT-2, as the notebooks' do; None for any other."""
+    """Attention heads of the GPT-2 with the same vocabulary, width and depth; None if there is none."""
     sizes = {(shape["emb_dim"], shape["n_layers"]): shape["n_heads"] for shape in model_configs.values()}
     return sizes.get((cfg.emb_dim, cfg.n_layers)) if cfg.vocab_size == ModelConfig().vocab_size else None
 
 
 def unknown_heads(path: Path, emb_dim: int) -> UserError:
-    """The error for a file that leaves the number of heads open: another number gives another model, which writes garbage."""
+    """Make the error for an unknown number of heads: a wrong number loads, but generates garbage."""
     near = [n for n in range(1, emb_dim + 1) if emb_dim % n == 0 and emb_dim // n in (16, 32, 64, 128)] or [1]
     return UserError(
         f"{path} does not say how many attention heads its model has; import it with the number that it was trained with: "
@@ -102,34 +103,35 @@ def unknown_heads(path: Path, emb_dim: int) -> UserError:
 
 
 def optimizer_of(saved: Any, model: nn.Module, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """AdamW's memory under names such as `tok_emb.weight/exp_avg`, and the settings with which training goes on as the notebooks' would.
+    """Convert AdamW's state, and the settings to resume training as the notebooks would.
 
-    Both are empty where there is none. The notebooks pull every weight towards 0, norms and biases too, and clip and pass over nothing.
+    State has names such as `tok_emb.weight/exp_avg`. Both results are empty if the file has no state. The
+    notebooks apply weight decay to all weights, including norms and biases, without clipping or skipping.
 
     Raises:
-        UserError: it does not fit the model, or is another optimizer than AdamW as it is here (code 4); says where.
+        UserError: the state does not match the model, or an unsupported optimizer (code 4).
     """
-    found = saved.get(WITH_OPTIMIZER[1]) if isinstance(saved, dict) else None
-    if not found or not found.get("state"):
+    optimizer = saved.get(WITH_OPTIMIZER[1]) if isinstance(saved, dict) else None
+    if not optimizer or not optimizer.get("state"):
         return {}, {}
     params = list(model.named_parameters())
     try:
-        (group,) = found["param_groups"]
+        (group,) = optimizer["param_groups"]
         if list(group["params"]) != list(range(len(params))):
             raise ValueError(f"it is of {len(group['params'])} parameters, the model has {len(params)}")
         if odd := [name for name, wanted in REQUIRED_DEFAULTS.items() if group.get(name, wanted) != wanted]:
             raise ValueError(f"its {odd[0]} is {group[odd[0]]!r:.40}, and {REQUIRED_DEFAULTS[odd[0]]} the only one here")
-        memory = {}
+        state = {}
         for i, (name, parameter) in enumerate(params):
             for key in ("exp_avg", "exp_avg_sq"):
-                value = StateDictSource({name: found["state"][i][key]}, path).read(name)
+                value = StateDictSource({name: optimizer["state"][i][key]}, path).read(name)
                 if value.shape != parameter.shape or not torch.isfinite(value).all():
                     raise ValueError(f"{key} of {name} is not finite or is {tuple(value.shape)}, not {tuple(parameter.shape)}")
-                memory[f"{name}/{key}"] = value.float().clone()
-            memory[f"{name}/step"] = torch.tensor(float(found["state"][i]["step"]))
+                state[f"{name}/{key}"] = value.float().clone()
+            state[f"{name}/step"] = torch.tensor(float(optimizer["state"][i]["step"]))
         settings = {"lr": float(group["lr"]), "weight_decay": float(group["weight_decay"]), "betas": tuple(map(float, group["betas"]))}
         settings |= {"optimizer": "adamw", "decay": "all", "schedule": "constant", "min_lr": settings["lr"], "warmup_steps": 0}
         settings |= {"max_norm": None, "spike_sigmas": 0.0}
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise UserError(f"{path}: its optimizer_state_dict does not fit: {describe_error(e)}; save the state_dict alone", CHECKPOINT) from e
-    return memory, settings
+    return state, settings

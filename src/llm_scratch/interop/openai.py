@@ -1,12 +1,12 @@
-"""OpenAI's GPT-2, as published in 2019, in our model, without TensorFlow.
+"""Load OpenAI's GPT-2 release of 2019, without TensorFlow.
 
-    settings, params = download_and_load_gpt2("124M", "gpt2")     # the notebooks' way: a dict of arrays, then copied into a model
-    load_weights_into_gpt(gpt, params)
-    model, tokenizer = load_gpt2("gpt2/124M")                     # one tensor at a time: half the memory
+    settings, params = download_and_load_gpt2("124M", "gpt2")  # as the notebooks: a dict of arrays
+    load_weights_into_gpt(gpt, params)                         # ... copied into a model
+    model, tokenizer = load_gpt2("gpt2/124M")                  # one tensor at a time: half the memory
 
-The release keeps a matrix as [in, out], we and PyTorch as [out, in]; it has one matrix for query, key and value, we have three; its head
-is the token embedding. The map of names is interop/gpt2_weight_map.py.
-Proof: tests/interop/test_openai.py (every parameter, and logits equal to transformers'). The file format: interop/tensorflow.py.
+The release stores a matrix as [in, out], PyTorch as [out, in]; it has one matrix for query, key and
+value, we have three; its head is the token embedding. Weight map: interop/gpt2_weight_map.py.
+Tests: tests/interop/test_openai.py (every parameter, and logits equal to transformers'). The file format: interop/tensorflow.py.
 Source: https://github.com/openai/gpt-2 (src/model.py).
 """
 
@@ -36,24 +36,24 @@ model_configs = {
     "gpt2-large (774M)": {"emb_dim": 1280, "n_layers": 36, "n_heads": 20},
     "gpt2-xl (1558M)": {"emb_dim": 1600, "n_layers": 48, "n_heads": 25},
 }
-"""What distinguishes the four sizes; all have 50,257 tokens, 1,024 positions and query, key and value biases."""
+"""The four sizes; all have 50,257 tokens, 1,024 positions, and query, key and value biases."""
 KEYS = ("n_vocab", "n_ctx", "n_embd", "n_head", "n_layer")
-PREFIX = "model/"  # of every tensor's name in the file
+PREFIX = "model/"  # prefix of every tensor name in the file
 
 
 def download_and_load_gpt2(model_size: str = "124M", models_dir: str | Path = "gpt2") -> tuple[dict[str, int], dict[str, Any]]:
-    """GPT-2's settings and weights; downloaded once if they are not on this machine.
+    """Load GPT-2's settings and weights, downloading them once if necessary.
 
-    Nothing pins these files by a hash, for OpenAI gives none: the size announced by the server is checked on the way, and the checksum
-    that the checkpoint itself keeps of each tensor when it is read.
+    OpenAI publishes no hashes: the size reported by the server is checked, and the checksum of each tensor.
 
     Args:
         model_size: "124M", "355M", "774M" or "1558M".
-        models_dir: the folder in which the folder of that size is looked for or made.
+        models_dir: the parent of the folder of that size.
     Returns:
-        settings {n_vocab, n_ctx, n_embd, n_head, n_layer}, and params as `load_gpt2_params_from_tf_ckpt` gives them.
+        settings {n_vocab, n_ctx, n_embd, n_head, n_layer}, and params as returned by
+        `load_gpt2_params_from_tf_ckpt`.
     Raises:
-        UserError: no such size (code 2), not here and no network (code 3), damaged (code 4), no space (code 6).
+        UserError: unknown size (code 2), download failed (code 3), damaged (code 4), disk full (code 6).
     """
     folder = find_or_download(model_size, models_dir)
     settings = read_settings(folder)
@@ -61,10 +61,10 @@ def download_and_load_gpt2(model_size: str = "124M", models_dir: str | Path = "g
 
 
 def read_settings(folder: str | Path) -> dict[str, int]:
-    """The shape of a released model, from the `hparams.json` in its folder.
+    """Read the shape of a released model from its `hparams.json`.
 
     Raises:
-        UserError: no such file, or it does not hold five whole numbers that fit together (code 4).
+        UserError: missing file, or not five consistent integers (code 4).
     """
     path = Path(folder) / "hparams.json"
     try:
@@ -76,56 +76,57 @@ def read_settings(folder: str | Path) -> dict[str, int]:
         raise UserError(f"{path} is no JSON object with {', '.join(KEYS)} ({type(e).__name__}); get it again", CHECKPOINT) from None
     for key, value in settings.items():
         if type(value) is not int or value < 1:
-            raise UserError(f"{path}: {key} is {str(value)[:40]!r}; expected a whole number from 1 on", CHECKPOINT)
+            raise UserError(f"{path}: {key} is {str(value)[:40]!r}; expected a positive integer", CHECKPOINT)
     if settings["n_embd"] % settings["n_head"]:
         raise UserError(f"{path}: n_embd={settings['n_embd']} is not a multiple of n_head={settings['n_head']}", CHECKPOINT)
     return settings
 
 
 def load_gpt2_params_from_tf_ckpt(path: str | Path, settings: Mapping[str, int]) -> dict[str, Any]:
-    """The weights of a TensorFlow checkpoint as a tree of arrays, under OpenAI's names.
+    """Read the weights of a TensorFlow checkpoint as a tree of arrays, with OpenAI's names.
 
     Args:
         path: the checkpoint's path without `.index`, e.g. "gpt2/124M/model.ckpt".
-        settings: what `hparams.json` says.
+        settings: content of `hparams.json`.
     Returns:
         {"wte" [n_vocab, n_embd], "wpe" [n_ctx, n_embd], "g", "b" (the last norm), "blocks": a list with, for each layer,
         {"attn": {"c_attn": {"w" [in, out], "b"}, "c_proj": ...}, "mlp": {"c_fc": ..., "c_proj": ...}, "ln_1": {"g", "b"}, "ln_2": ...}}.
     Raises:
-        UserError: a tensor is missing, unknown, of another shape or type, damaged or not finite (code 4); names file and tensor.
+        UserError: a tensor is missing, unknown, of another shape or type, damaged or not finite (code 4).
     """
     source = TFTensorSource(Path(path))
     params: dict[str, Any] = {"blocks": [{} for _ in range(min(settings["n_layer"], len(source.tensors)))]}
     for name, _ in match_tensors(config_of(settings), source.tensors, OPENAI, path, "hparams.json", prefix=PREFIX):
-        *way, leaf = _tree_path(name.removeprefix(PREFIX))
-        at: Any = params
-        for step in way:
-            at = at[step] if isinstance(step, int) or step == "blocks" else at.setdefault(step, {})
-        at[leaf] = read(source, name, path).numpy()
+        *path_to_node, leaf = _tree_path(name.removeprefix(PREFIX))
+        node: Any = params
+        for key in path_to_node:
+            node = node[key] if isinstance(key, int) or key == "blocks" else node.setdefault(key, {})
+        node[leaf] = read(source, name, path).numpy()
     return params
 
 
 def assign(left: Tensor, right: Array | Tensor) -> nn.Parameter:
-    """A parameter with the numbers of `right`, once it is sure that they fit where `left` was; dtype and device are `left`'s.
+    """Make a parameter with the values of `right`, and the dtype and device of `left`.
 
     Raises:
-        ValueError: the shapes differ; names both.
+        ValueError: the shapes differ.
     """
     if left.shape != right.shape:
         raise ValueError(f"Shape mismatch. Left: {left.shape}, Right: {right.shape}")
     values = right.detach().clone() if isinstance(right, Tensor) else torch.from_numpy(np.array(right, order="C"))
-    device = "cpu" if left.is_meta else left.device  # a "meta" tensor is a shape without numbers
+    device = "cpu" if left.is_meta else left.device  # a "meta" tensor has no values
     return nn.Parameter(values.to(device, left.dtype))
 
 
 def load_weights_into_gpt(gpt: nn.Module, params: Mapping[str, Any]) -> None:
-    """Give a GPTModel the weights that `download_and_load_gpt2` read: all of them, or, on an error, none.
+    """Load the weights from `download_and_load_gpt2` into a GPTModel: all, or none on an error.
 
-    A model whose head is its token embedding (tie_embeddings=True) keeps it so; another gets a copy, as the notebooks did.
+    With tied embeddings (tie_embeddings=True) the head stays tied; otherwise it gets a copy, as in the
+    notebooks.
 
     Raises:
         ValueError: a shape differs; names both shapes and the parameter.
-        UserError: `params` or the model lacks a part, or they differ in layers (code 4).
+        UserError: a missing tensor, or another number of layers (code 4).
     """
     n_layers, n_blocks = len(gpt.get_submodule("trf_blocks")), len(params.get("blocks", ()))  # type: ignore[arg-type]
     if n_layers != n_blocks:
@@ -149,12 +150,12 @@ def load_weights_into_gpt(gpt: nn.Module, params: Mapping[str, Any]) -> None:
 
 
 def load_gpt2(folder: str | Path) -> tuple[nn.Module, ByteBPE]:
-    """The model and the tokenizer of a release that lies in a folder, with the head tied as OpenAI's is.
+    """Load the model and tokenizer of a release folder, with tied embeddings as in OpenAI's model.
 
-    Weights go from the file into the model one by one, so that there is never more than one tensor besides the model.
+    Weights are read one tensor at a time to save memory.
 
     Raises:
-        UserError: a file is missing or damaged, or they do not belong together (code 3 the tokenizer's, code 4 the others).
+        UserError: files missing, damaged or inconsistent (code 4; for the tokenizer, code 3).
     """
     folder = Path(folder)
     settings, source = read_settings(folder), TFTensorSource(folder / "model.ckpt")
@@ -171,30 +172,31 @@ def gpt2_config(size: str) -> ModelConfig:
 
 
 def config_of(settings: Mapping[str, int]) -> ModelConfig:
-    """Our words for the five settings of a release."""
+    """Convert the five settings of a release to a ModelConfig."""
     V, T, C, H, layers = (settings[key] for key in KEYS)
     return ModelConfig(V, T, C, n_heads=H, n_layers=layers, qkv_bias=True, tie_embeddings=True)
 
 
 class TFTensorSource:
-    """A TensorFlow checkpoint as a table of torch tensors; a matrix, there a convolution of width 1, as [in, out]."""
+    """A TensorFlow checkpoint as a source of torch tensors; a matrix, stored as [1, in, out], is [in, out]."""
 
     def __init__(self, path: Path) -> None:
         self.file = TFCheckpointReader(path)
-        self.tensors = {name: self._known(found) for name, found in self.file.variables.items()}
+        self.tensors = {name: self._spec(variable) for name, variable in self.file.variables.items()}
 
-    def _known(self, found: Variable) -> TensorSpec:
-        """Its type, `torch.bool` for what is no number that a weight could be, and its shape."""
-        dtype = getattr(torch, str(found.dtype), torch.bool)
-        return TensorSpec(dtype, found.shape[1:] if len(found.shape) == 3 and found.shape[0] == 1 else found.shape)
+    def _spec(self, variable: Variable) -> TensorSpec:
+        """Type and shape of a variable; the type is `torch.bool` if torch has none like it."""
+        dtype = getattr(torch, str(variable.dtype), torch.bool)
+        shape = variable.shape
+        return TensorSpec(dtype, shape[1:] if len(shape) == 3 and shape[0] == 1 else shape)
 
     def read(self, name: str) -> Tensor:
-        """The numbers of one tensor."""
+        """Read a tensor."""
         return torch.from_numpy(self.file.read(name)).reshape(self.tensors[name].shape)
 
 
 def _tree_path(name: str) -> list[str | int]:
-    """Where a tensor lies in `params`: "h3/ln_1/g" -> ["blocks", 3, "ln_1", "g"], and "ln_f/g" -> ["g"]."""
+    """Path of a tensor in `params`: "h3/ln_1/g" -> ["blocks", 3, "ln_1", "g"], "ln_f/g" -> ["g"]."""
     if not name.startswith("h"):
         return [name.rpartition("/")[2]]
     layer, *rest = name.split("/")
@@ -212,7 +214,7 @@ def _find(params: Mapping[str, Any], name: str) -> Array:
 
 
 def _concat(params: Mapping[str, Any], name: str, ours: tuple[str, ...]) -> Array:
-    """A tensor of the tree; one that is three of ours must be long enough for three."""
+    """Get a tensor of the tree; checks that a fused one can be split into `ours`."""
     array = _find(params, name)
     if not array.ndim or array.shape[-1] % len(ours):
         raise ValueError(f"Shape mismatch. {name} is {array.shape}; expected query, key and value side by side")

@@ -1,7 +1,7 @@
-"""A GPT of ours in the five files of OpenAI's GPT-2 release: the way back of interop/openai.py.
+"""Export a GPT in the five files of OpenAI's GPT-2 release, the inverse of interop/openai.py.
 
-What the release has and the model has not, a bias of query, key and value, is written as 0; what it cannot be is refused.
-Proof: tests/interop/test_openai_export.py (read back with equal tensors, byte for byte as TensorFlow writes them).
+Missing biases of query, key and value are written as 0. Models that the format cannot express are rejected.
+Tests: tests/interop/test_openai_export.py (read back with equal tensors, byte for byte as TensorFlow writes them).
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def save_gpt2(model: nn.Module, tokenizer: ByteBPE, folder: str | Path) -> None:
 
     Args:
         model: a GPTModel whose head is its token embedding (tie_embeddings=True), since the release has no other.
-        folder: made if it is not there; named after its size, it is found by `download_and_load_gpt2`.
+        tokenizer: its tokenizer.
+        folder: created if missing; named after its size, it is found by `download_and_load_gpt2`.
     Raises:
         UserError: the model is not of that kind (code 2); the disk is full or not writable (code 6).
     """

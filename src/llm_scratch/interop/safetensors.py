@@ -1,9 +1,9 @@
-"""Safetensors files, one or many, as one table of tensors; a tensor is read when it is asked for.
+"""Read safetensors files, one or several, tensor by tensor, with a validated header.
 
-A file is: the length of its header (8 bytes), the header (JSON: name -> type, shape, first and last byte), the numbers. Nothing in it
-can be run. The header is a stranger's all the same, so before anything is believed or given memory it is held to the file: every
-tensor lies behind the one before, without overlap or hole, and is as long as its shape says.
-Proof: tests/interop/test_safetensors.py (equal to the safetensors library, on whole files and on broken ones), tests/reliability/.
+A file is the length of its header (8 bytes), the header (JSON: name -> type, shape, offsets), and the
+values; it has no executable content. The header is untrusted, so it is checked against the file before
+memory is allocated: tensors are contiguous, without overlap or gap, and as long as their shapes require.
+Tests: tests/interop/test_safetensors.py (equal to the safetensors library, on whole files and on broken ones), tests/reliability/.
 Source: https://github.com/huggingface/safetensors, README, "Format".
 """
 
@@ -21,17 +21,20 @@ from torch import Tensor
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.storage.safe_parse import parse_json, read_json
 
-MAX_HEADER, MAX_PARTS, MAX_DIMS = 512 << 10, 36_000, 8  # bytes; a matrix has twelve commas, colons, brackets; GPT-2 XL: 60 kB, 7,500, 2
+MAX_HEADER = 512 << 10  # bytes; GPT-2 XL: 60 kB
+MAX_PARTS = 36_000  # commas, colons and brackets, twelve per matrix; GPT-2 XL: 7,500
+MAX_DIMS = 8
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64, "I32": torch.int32,
     "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
-INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
-DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # names that Windows keeps for itself
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # reserved names on Windows
 
 
 class Entry(NamedTuple):
-    """Where a tensor lies, and what it is."""
+    """Type, shape and position of a tensor."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
@@ -43,10 +46,10 @@ class Entry(NamedTuple):
 
 
 class TensorFiles:
-    """The tensors of one or several safetensors files. What is in them is known at once, numbers are read when asked for.
+    """Tensors of one or several safetensors files: headers are read at once, values on demand.
 
     Args:
-        files: as `files_of` gives them.
+        files: the result of `files_of`.
     Raises:
         UserError: a file is missing or damaged, or two have a tensor of the same name (code 4).
     """
@@ -55,12 +58,14 @@ class TensorFiles:
         self.tensors: dict[str, Entry] = {}
         for path in files:
             entries = read_header(path)
-            if double := sorted(entries.keys() & self.tensors.keys()):
-                raise UserError(f"{path}: {double[0]} is in {self.tensors[double[0]].file.name} too; get the files again", CHECKPOINT)
+            duplicates = sorted(entries.keys() & self.tensors.keys())
+            if duplicates:
+                other = self.tensors[duplicates[0]].file.name
+                raise UserError(f"{path}: {duplicates[0]} is in {other} too; get the files again", CHECKPOINT)
             self.tensors |= entries
 
     def read(self, name: str) -> Tensor:
-        """The numbers of one tensor, in memory of its own."""
+        """Read a tensor into memory of its own."""
         entry = self.tensors[name]
         data = bytearray(entry.size)
         with entry.file.open("rb", buffering=0) as file:
@@ -76,10 +81,10 @@ class TensorFiles:
 
 
 def files_of(folder: str | Path) -> list[Path]:
-    """The safetensors files of a model's folder: those that its index names, or the only one.
+    """The safetensors files of a folder: those listed in its index, or the only one.
 
     Raises:
-        UserError: there are none, one of them is missing, or the index names what is no plain file name (code 4).
+        UserError: a file is missing, or the index has an unsafe file name (code 4).
     """
     folder = Path(folder)
     index = folder / INDEX
@@ -92,10 +97,10 @@ def files_of(folder: str | Path) -> list[Path]:
 
 
 def plain_name(name: str, where: str | Path) -> str:
-    """A file name that is safe to use in a folder of one's own, on every system.
+    """Check that a file name is safe: it stays in its folder on every system.
 
     Raises:
-        UserError: it leads elsewhere, or could (code 4).
+        UserError: an unsafe name (code 4).
     """
     if not re.fullmatch(r"\w[\w.-]{0,150}\.safetensors", name, re.ASCII) or ".." in name or DEVICES.fullmatch(name):
         raise UserError(f"{where} names the file {name[:80]!r}; expected a plain name such as model-00001-of-00002.safetensors", CHECKPOINT)
@@ -109,10 +114,10 @@ def _there(path: Path) -> Path:
 
 
 def read_header(path: Path) -> dict[str, Entry]:
-    """The table of one file: name -> what and where.
+    """Read and validate the header of a file: name -> type, shape and position.
 
     Raises:
-        UserError: it is no safetensors file, or its header does not fit it (code 4); says why.
+        UserError: not a safetensors file, or an inconsistent header (code 4).
     """
     try:
         size = path.stat().st_size
@@ -125,12 +130,12 @@ def read_header(path: Path) -> dict[str, Entry]:
             text = file.read(length)
     except OSError as e:
         raise UserError(f"cannot read {path}: {e.strerror}; check the path and its permissions", CHECKPOINT) from None
-    if (many := sum(map(text.count, (b",", b":", b"[", b"{")))) > MAX_PARTS:  # read, it would take twenty times the memory of its text
+    if (many := sum(map(text.count, (b",", b":", b"[", b"{")))) > MAX_PARTS:  # parsed, it takes twenty times the memory of its text
         raise _damaged(path, f"its header has {many:,} parts; expected at most {MAX_PARTS:,}, enough for 3,000 matrices")
     head = parse_json(text, f"the header of {path}", CHECKPOINT)
     begin = 8 + length
     head.pop("__metadata__", None)
-    entries = {name: _entry(path, begin, name, said) for name, said in head.items()}
+    entries = {name: _entry(path, begin, name, fields) for name, fields in head.items()}
     end = begin
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].size)):
         if entry.start != end:
@@ -141,10 +146,10 @@ def read_header(path: Path) -> dict[str, Entry]:
     return entries
 
 
-def _entry(path: Path, begin: int, name: str, said: Any) -> Entry:
-    """A row of the header, once it is sure that it means something."""
+def _entry(path: Path, begin: int, name: str, fields: Any) -> Entry:
+    """Validate an entry of the header."""
     try:
-        dtype, shape, (start, end) = said["dtype"], said["shape"], said["data_offsets"]
+        dtype, shape, (start, end) = fields["dtype"], fields["shape"], fields["data_offsets"]
         numbers = [*shape, start, end]
     except (KeyError, TypeError, ValueError):
         raise _damaged(path, f"{name[:80]} has no dtype, shape and data_offsets") from None

@@ -1,15 +1,15 @@
-"""TensorFlow's checkpoint format, read in plain numpy: `Checkpoint("124M/model.ckpt").read("model/wte")`.
+"""Read TensorFlow checkpoints in numpy: `TFCheckpointReader("124M/model.ckpt").read("model/wte")`.
 
-A checkpoint is a small table and large files of data. Read this from top to bottom:
+A checkpoint is a small table and large data files:
 
-    model.ckpt.index                    a sorted table, name -> (type, shape, which data file, where, how long, checksum)
-    model.ckpt.data-00000-of-00001      the numbers of one tensor after the other, nothing between them
+    model.ckpt.index                a sorted table, name -> (type, shape, data file, offset, size, checksum)
+    model.ckpt.data-00000-of-00001  the values of all tensors, contiguous
 
-The table is LevelDB's: blocks of rows, then a block that says where these blocks are, then a footer of 48 bytes that says where that block
-is. A row's key is kept as "the first n letters of the last key, and then ...". A row's value is a Protocol Buffers message: numbered
-fields, small numbers in few bytes. The file is taken for hostile: each length is held to what is there before it is believed, and each
-block and tensor to its checksum.
-Proof: tests/interop/test_tensorflow.py (equal, bit for bit, to what TensorFlow wrote; broken in every byte, each gives one clear error).
+The table is LevelDB's: blocks of rows, an index block with the positions of these blocks, and a footer of
+48 bytes with the position of the index block. Keys are prefix-compressed. A row's value is a Protocol
+Buffers message: numbered fields, variable-length integers. The file is untrusted: every length is checked
+against the file, and every block and tensor against its checksum.
+Tests: tests/interop/test_tensorflow.py (equal, bit for bit, to what TensorFlow wrote; broken in every byte, each gives one clear error).
 Source: LevelDB, https://github.com/google/leveldb/blob/main/doc/table_format.md; TensorFlow, core/protobuf/tensor_bundle.proto;
 Protocol Buffers, https://protobuf.dev/programming-guides/encoding/.
 """
@@ -28,15 +28,16 @@ from llm_scratch.errors import CHECKPOINT, UserError, describe_error
 from llm_scratch.interop.crc32c import crc32c, masked
 
 MAGIC = 0xDB4775248B80FB57  # the last 8 bytes of a table
-FOOTER, TRAILER = 48, 5  # bytes: at the end of the table; behind each block (1 compression, 4 checksum)
+FOOTER = 48  # bytes at the end of the table
+TRAILER = 5  # bytes after each block: 1 compression, 4 checksum
 MAX_INDEX, MAX_KEY, MAX_ROWS, MAX_DIMS = 4 << 20, 1024, 10_000, 8  # GPT-2 XL: 20 kB, 25 letters, 581 rows, 3 dimensions
 MAX_DIM = (1 << 31) - 1
 NUMBERS = {1: "f4", 2: "f8", 3: "i4", 4: "u1", 5: "i2", 6: "i1", 9: "i8", 10: "?", 17: "u2", 19: "f2", 22: "u4", 23: "u8"}
-"""TensorFlow's number of a type -> numpy's name. Text, complex numbers and the like are not read here."""
+"""TensorFlow's type code -> numpy's name; strings, complex numbers etc. are not supported."""
 
 
 class Variable(NamedTuple):
-    """Where a tensor lies, and what it is."""
+    """Type, shape and position of a tensor."""
 
     dtype: np.dtype[Any] | None
     """None: not a plain array of numbers"""
@@ -52,12 +53,12 @@ class Variable(NamedTuple):
 
 
 class TFCheckpointReader:
-    """A TensorFlow checkpoint: what is in it is known at once, numbers are read when asked for.
+    """A TensorFlow checkpoint: the index is read at once, values on demand.
 
     Args:
-        prefix: the path without `.index`, as TensorFlow names a checkpoint.
+        prefix: the path without `.index`, as in TensorFlow.
     Raises:
-        UserError: there is none, or its table is damaged (code 4).
+        UserError: missing, or a damaged index (code 4).
     """
 
     def __init__(self, prefix: str | Path) -> None:
@@ -74,29 +75,30 @@ class TFCheckpointReader:
             raise UserError(f"{path} is damaged: {describe_error(e)}; get it again", CHECKPOINT) from None
 
     def read(self, name: str) -> np.ndarray[Any, np.dtype[Any]]:
-        """The numbers of one tensor, in its shape.
+        """Read a tensor.
 
         Raises:
-            UserError: no such tensor, it is not of numbers, or its data is missing or damaged (code 4); names file and tensor.
+            UserError: unknown tensor, unsupported type, or missing or damaged data (code 4).
         """
-        found = self.variables.get(name)
-        if found is None:
+        variable = self.variables.get(name)
+        if variable is None:
             raise UserError(f"{self._file('index')} has no tensor {name}; expected it among its {len(self.variables)}", CHECKPOINT)
-        if found.dtype is None:
+        if variable.dtype is None:
             raise UserError(f"{self._file('index')}: {name} is not a plain array of numbers; save it as one", CHECKPOINT)
-        path = self._file(f"data-{found.shard:05d}-of-{self.n_shards:05d}")
+        path = self._file(f"data-{variable.shard:05d}-of-{self.n_shards:05d}")
         try:
             there = path.stat().st_size
-            if found.offset + found.size > there:
+            if variable.offset + variable.size > there:
                 raise UserError(
-                    f"{path} ends before {name}: it has {there:,} bytes, expected {found.offset + found.size:,}; get it again", CHECKPOINT
+                    f"{path} ends before {name}: it has {there:,} bytes, expected {variable.offset + variable.size:,}; get it again",
+                    CHECKPOINT,
                 )
-            raw = np.fromfile(path, np.uint8, found.size, offset=found.offset)
+            raw = np.fromfile(path, np.uint8, variable.size, offset=variable.offset)
         except OSError as e:
             raise UserError(f"cannot read {name} from {path}: {e.strerror}; expected the data of the checkpoint", CHECKPOINT) from e
-        if len(raw) != found.size or masked(crc32c(raw)) != found.checksum:
+        if len(raw) != variable.size or masked(crc32c(raw)) != variable.checksum:
             raise UserError(f"{path} is damaged: the checksum of {name} differs; get it again", CHECKPOINT)
-        return raw.view(found.dtype).reshape(found.shape)
+        return raw.view(variable.dtype).reshape(variable.shape)
 
     def _file(self, what: str) -> Path:
         return self.prefix.with_name(f"{self.prefix.name}.{what}")
@@ -132,12 +134,12 @@ def _variable(name: str, value: bytes, n_shards: int) -> Variable:
         raise ValueError(f"{name} has the shape {str(shape)[:80]}")
     code = NUMBERS.get(_number(entry, 1))
     dtype = np.dtype(f"<{code}") if code and 7 not in entry else None
-    found = Variable(dtype, shape, *(_number(entry, field) for field in (3, 4, 5, 6)))
-    if found.shard >= n_shards:
-        raise ValueError(f"{name} lies in data file {found.shard} of {n_shards}")
-    if dtype is not None and found.size != math.prod(shape) * dtype.itemsize:
-        raise ValueError(f"{name} has {found.size:,} bytes, but {shape} of {dtype} is {math.prod(shape) * dtype.itemsize:,}")
-    return found
+    variable = Variable(dtype, shape, *(_number(entry, field) for field in (3, 4, 5, 6)))
+    if variable.shard >= n_shards:
+        raise ValueError(f"{name} lies in data file {variable.shard} of {n_shards}")
+    if dtype is not None and variable.size != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"{name} has {variable.size:,} bytes, but {shape} of {dtype} is {math.prod(shape) * dtype.itemsize:,}")
+    return variable
 
 
 # LevelDB's table
@@ -153,12 +155,12 @@ def _rows(table: bytes) -> Iterator[tuple[bytes, bytes]]:
     last, n = None, 0
     for _, value in _block(table, offset, size):
         offset, size, _ = _handle(memoryview(value), 0)
-        for key, found in _block(table, offset, size):
+        for key, variable in _block(table, offset, size):
             if last is not None and key <= last:
                 raise ValueError(f"the name {key[:80]!r} is out of order or there twice")
             if (n := n + 1) > MAX_ROWS:
                 raise ValueError(f"it has more than {MAX_ROWS:,} rows")
-            yield key, found
+            yield key, variable
             last = key
 
 

@@ -1,7 +1,7 @@
-"""TensorFlow's checkpoint format, written: the way back of interop/tensorflow.py, which explains the format.
+"""Write TensorFlow checkpoints, the inverse of interop/tensorflow.py, which explains the format.
 
-`write` is all that a checkpoint needs. The smaller pieces are public because tests build from them what TensorFlow would never write.
-Proof: tests/interop/test_openai_export.py (byte for byte what TensorFlow wrote).
+`write` writes a checkpoint. The other functions are public because tests use them to build invalid files.
+Tests: tests/interop/test_openai_export.py (byte for byte what TensorFlow wrote).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from llm_scratch.storage.files import atomic_write
 
 Row = tuple[bytes, bytes]
 CODES = {np.dtype(name): code for code, name in NUMBERS.items()}
-RESTART = 16  # rows after which a key is written in full again, so that a search can begin there
+RESTART = 16  # rows between keys that are written in full, where a search can start
 PER_BLOCK = 1000  # rows
 
 
@@ -44,7 +44,7 @@ def write(prefix: str | Path, tensors: Mapping[str, np.ndarray[Any, Any]], per_b
 
 
 def one_table(rows: Sequence[Row], per_block: int = PER_BLOCK) -> bytes:
-    """The table of sorted rows."""
+    """Build the table of sorted rows."""
     groups = [rows[i : i + per_block] for i in range(0, len(rows), per_block)]
     ends = [group[-1][0] for group in groups]
     return table([block(group) for group in groups], [*ends[:-1], _after(ends[-1])] if ends else [])

@@ -1,8 +1,9 @@
-"""Files that torch.save wrote, read as numbers and names alone: a pickle is a program, and this one is never run.
+"""Read torch.save files safely: weights only, without executing their pickle.
 
-torch's weights-only reader knows the few calls that tensors need and refuses every other; there is no second try without it. Before it,
-a zip that unpacks to more than it is long is refused, and after it, a tensor that claims more numbers than it brings.
-Proof: tests/interop/test_torch_file.py, tests/reliability/test_f01_pickles.py and test_f05_bombs.py.
+torch's weights-only loader allows the few calls that tensors need and rejects all others; there is no
+fallback. Before it, a zip that unpacks to more than its size is rejected, and after it, a tensor with more
+elements than its data.
+Tests: tests/interop/test_torch_file.py, tests/reliability/test_f01_pickles.py and test_f05_bombs.py.
 Source: https://docs.python.org/3/library/pickle.html, the warning at the top; https://docs.pytorch.org/docs/stable/notes/serialization.html.
 """
 
@@ -23,33 +24,33 @@ from llm_scratch.errors import CHECKPOINT, UserError, describe_error
 from llm_scratch.storage.safe_parse import first_duplicate_key
 
 SAFE_SINCE = (2, 10)
-"""The first torch whose weights-only reader has no known hole (CVE-2025-32434, CVE-2026-24747)."""
+"""First torch version whose weights-only loader has no known vulnerability (CVE-2025-32434, CVE-2026-24747)."""
 MAX_TABLE, MAX_MEMBERS = 4 << 20, 10_000  # bytes of a zip's table of contents, and rows in it; GPT-2 XL: 60 kB, 600
 WRAPPERS = frozenset({"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
-"""What stands in names of torch.compile, DDP, FSDP and activation checkpointing, at any depth."""
-WHAT_TO_DO = "save its state_dict alone, or convert it to safetensors where you trust it"
+"""Name components added by torch.compile, DDP, FSDP and activation checkpointing, at any depth."""
+FIX = "save only its state_dict, or convert it to safetensors on a machine that trusts it"
 
 
 def read_torch(path: Path) -> Any:
-    """What is in a file of torch.save, if that is tensors, numbers, texts, lists and dicts.
+    """Load a file of torch.save that has only tensors, numbers, strings, lists and dicts.
 
     Raises:
-        UserError: it is not, or torch is too old to tell (code 4).
+        UserError: other content, or torch is too old to load it safely (code 4).
     """
     check_version(torch.__version__, path)
     try:
         _check_zip(path)
-        with torch.sparse.check_sparse_tensor_invariants(), warnings.catch_warnings():  # by default torch trusts their indices
+        with torch.sparse.check_sparse_tensor_invariants(), warnings.catch_warnings():  # torch does not check them by default
             warnings.filterwarnings("ignore", "Validating sparse tensor invariants")  # torch 2.15 says that it takes time
             return torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
-    except Exception as e:  # the reader's own errors differ by what is wrong with the file
-        raise UserError(f"{path} is not a file of weights alone ({_reason(e)}); {WHAT_TO_DO}", CHECKPOINT) from e
+    except Exception as e:  # the loader raises many unrelated types
+        raise UserError(f"{path} is not a file of weights alone ({_reason(e)}); {FIX}", CHECKPOINT) from e
 
 
 def _reason(error: Exception) -> str:
-    """Why torch does not read a file; its own advice, to switch its safe reader off, is left out."""
+    """Describe a loading error, without torch's advice to disable its safe loader."""
     if not isinstance(error, pickle.UnpicklingError):
         return describe_error(error)
     found = re.search(r"GLOBAL ([\w.]+)", str(error))
@@ -57,10 +58,10 @@ def _reason(error: Exception) -> str:
 
 
 def check_version(version: str, path: Path) -> None:
-    """Refuse to read a stranger's file with a torch whose reader has known holes; it is new enough for all the rest.
+    """Reject untrusted files if torch's weights-only loader has known vulnerabilities.
 
     Raises:
-        UserError: too old (code 4).
+        UserError: torch is too old (code 4).
     """
     if tuple(int(part) for part in version.split(".")[:2]) < SAFE_SINCE:
         need = ".".join(map(str, SAFE_SINCE))
@@ -72,7 +73,7 @@ def check_version(version: str, path: Path) -> None:
 
 
 def _check_zip(path: Path) -> None:
-    """Refuse an archive that would unpack to more than it is: torch keeps its numbers as they are."""
+    """Reject compressed or oversized archives: torch.save stores its data uncompressed."""
     with path.open("rb") as file:
         if file.read(4) != b"PK\3\4":
             return
@@ -97,15 +98,15 @@ def _check_zip(path: Path) -> None:
 
 
 def unwrapped_name(name: str) -> str:
-    """A tensor's name as the model itself has it: "module._orig_mod.out_head.weight" is "out_head.weight"."""
+    """Remove wrappers from a tensor's name: "module._orig_mod.out_head.weight" -> "out_head.weight"."""
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
 def unwrapped_names(names: Iterable[str], path: Path) -> dict[str, str]:
-    """Each name of a state_dict and what it is without wrappers.
+    """Map each name of a state_dict to the name without wrappers.
 
     Raises:
-        UserError: two names differ by a wrapper alone, so that one of them would be lost (exit code 4).
+        UserError: two names differ only by a wrapper, so one tensor would be lost (code 4).
     """
     plain = {name: unwrapped_name(name) for name in names}
     if (double := first_duplicate_key(plain.values())) is not None:
@@ -114,13 +115,13 @@ def unwrapped_names(names: Iterable[str], path: Path) -> dict[str, str]:
 
 
 class StateDictSource:
-    """A dict of tensors as a table that is read from (see gpt2_table.Source).
+    """A dict of tensors as a source (see `gpt2_weight_map.Source`).
 
     Args:
         state: name -> tensor.
         path: the file, for errors.
     Raises:
-        UserError: it is something else, or a tensor is not plain numbers, or claims more of them than it brings (code 4).
+        UserError: not a dict of tensors, an unsupported kind of tensor, or one larger than its data (code 4).
     """
 
     def __init__(self, state: Any, path: Path) -> None:
@@ -135,5 +136,5 @@ class StateDictSource:
         self.tensors: dict[str, Tensor] = {plain[name]: tensor.detach() for name, tensor in state.items()}
 
     def read(self, name: str) -> Tensor:
-        """One tensor."""
+        """Read a tensor."""
         return self.tensors[name]

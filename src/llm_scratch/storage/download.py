@@ -1,15 +1,15 @@
-"""Files from the internet: pinned by their sha256, looked for on this machine first, and never half there.
+"""Download files: verified by SHA-256, resumable, cached, atomic.
 
-Look order: the folder that LLM_SCRATCH_DATA names, the cache folder of the user, the internet. What comes from the internet grows
-in a hidden `.part` file, is continued after a break, and gets its name only when size and sha256 are right.
+Search order: the folder LLM_SCRATCH_DATA, the user's cache folder, the internet. A download is written
+to a hidden `.part` file, resumed after an interruption, and renamed only when size and SHA-256 match.
 
-    LLM_SCRATCH_DATA      a folder of files you have already; looked in first, never written to
-    LLM_SCRATCH_CACHE     where downloads and compiled programs are kept, instead of the system's cache folder
-    LLM_SCRATCH_MIRROR    an address that stands in for every "https://host", e.g. http://mirror.lan/files
-    LLM_SCRATCH_OFFLINE   1: never ask the network (so does HF_HUB_OFFLINE=1)
+    LLM_SCRATCH_DATA      a folder of existing files; searched first, never written to
+    LLM_SCRATCH_CACHE     folder for downloads and compiled programs (default: the system's cache folder)
+    LLM_SCRATCH_MIRROR    URL that replaces every "https://host", e.g. http://mirror.lan/files
+    LLM_SCRATCH_OFFLINE   1: disable downloads (so does HF_HUB_OFFLINE=1)
 
-Every row of `FILES` has a sha256. How one answer is asked for: web.py.
-Proof: tests/storage/test_download.py, against a server that fails in every way we know.
+Every file in `FILES` has a SHA-256. A single request: http_client.py.
+Tests: tests/storage/test_download.py, against a server with all failures known to us.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from llm_scratch.storage.file_lock import wait_for_lock
 from llm_scratch.storage.http_client import RequestError
 from llm_scratch.storage.user_folders import cache_folder, expand_user
 
-MAX_ATTEMPTS = 5  # in a row that bring nothing new
-REPORT_SECONDS = 10.0  # seconds between two lines of progress where there is no terminal
+MAX_ATTEMPTS = 5  # in a row without new data
+REPORT_SECONDS = 10.0  # between two progress lines without a terminal
 SHOW_PROGRESS = True
-"""whether downloads report how far they are; a command with `--quiet` turns it off"""
-MIN_BAR_COLUMNS = 50  # beside the name, for a short bar, sizes, speed and time
+"""whether downloads report their progress; a command with `--quiet` turns it off"""
+MIN_BAR_COLUMNS = 50  # width of the bar, sizes, speed and time, without the name
 log = logging.getLogger(__name__)
 
 
 class Remote(NamedTuple):
-    """Where a file can be had, and how it is known to be the right one; None: nobody has told us, and the server's word is taken."""
+    """URLs of a file, and its expected SHA-256 and size; None: not published, so not verified."""
 
     urls: tuple[str, ...]
     sha256: str | None = None
@@ -89,11 +89,11 @@ FILES: dict[str, Remote] = {
 }
 
 
-WITHOUT_NETWORK = "What works without a network: --data.source stories, your own texts (`train text FILE`), the models in runs/."
+WITHOUT_NETWORK = "Without a network you can use: --data.source stories, your own texts (`train text FILE`), the models in runs/."
 
 
 class DownloadError(UserError):
-    """A file that cannot be downloaded, and how to bring it here.
+    """A file that cannot be downloaded, with how to copy it here.
 
     Args:
         name: the file.
@@ -109,50 +109,55 @@ class DownloadError(UserError):
 
 
 def offline() -> bool:
-    """Whether the user forbids the network."""
+    """Whether the user disabled network access."""
     return any(os.environ.get(name, "").lower() in {"1", "true", "yes", "on"} for name in ("LLM_SCRATCH_OFFLINE", "HF_HUB_OFFLINE"))
 
 
 def fetch(name: str, urls: Sequence[str], sha256: str | None, size: int | None, folder: str | Path | None = None) -> Path:
-    """The path of a file that is certainly the right one; downloaded if this machine has none. `fetch(name, *FILES[name])`.
+    """Return the path of a verified local copy of a file, downloading it if necessary.
+
+    Usage: `fetch(name, *FILES[name])`.
 
     Args:
-        name: what the file is called in LLM_SCRATCH_DATA and in the cache.
-        urls: http(s) addresses, the best first; each try takes the next.
-        sha256, size: what pins it, in hex digits and in bytes.
-        folder: where to keep it; None is `cache_folder()`.
+        name: file name in LLM_SCRATCH_DATA and in the cache.
+        urls: http(s) URLs, the best first; each attempt uses the next.
+        sha256: expected hash, in hex.
+        size: expected bytes.
+        folder: folder for the download (default: `cache_folder()`).
     Raises:
-        UserError: it cannot be had, or the user's own copy is another file (code 3); no space for it (code 6).
+        UserError: download failed, or the copy in LLM_SCRATCH_DATA differs (code 3); disk full (code 6).
     """
     remote = Remote(tuple(urls), sha256, size)
-    if given := os.environ.get("LLM_SCRATCH_DATA"):
-        own = expand_user(given) / name
+    if data_folder := os.environ.get("LLM_SCRATCH_DATA"):
+        own = expand_user(data_folder) / name
         if not own.parent.is_dir():
-            raise UserError(f"LLM_SCRATCH_DATA={given} is not a folder; make it or unset the variable", DATA)
+            raise UserError(f"LLM_SCRATCH_DATA={data_folder} is not a folder; create it or unset the variable", DATA)
         if own.exists():
             if _matches(own, remote):
                 return own
-            raise UserError(f"{own} is another file; expected {remote}: replace or remove it", DATA)
+            raise UserError(f"{own} differs from the expected file ({remote}); replace or remove it", DATA)
     path = Path(folder or cache_folder()) / name
     try:
         return get(path, remote)
     except RequestError as e:
         raise DownloadError(name, e) from e
     except OSError as e:
-        raise UserError(f"cannot write {path}: {e.strerror or e}; free space, or set LLM_SCRATCH_CACHE to another folder", RESOURCES) from e
+        raise UserError(
+            f"cannot write {path}: {e.strerror or e}; free disk space, or set LLM_SCRATCH_CACHE to another folder", RESOURCES
+        ) from e
 
 
 def get(path: Path, remote: Remote) -> Path:
-    """Bring a file to `path`, if it does not stand there already; it appears whole and right, or not at all.
+    """Download a file to `path` atomically, unless it is there already.
 
     Raises:
-        Failed: it cannot be had; says why.
-        OSError: it cannot be written.
+        RequestError: the download failed.
+        OSError: the file cannot be written.
     """
     if _matches(path, remote):
         return path
     if offline():
-        reason = "the network is switched off (LLM_SCRATCH_OFFLINE or HF_HUB_OFFLINE)"
+        reason = "downloads are disabled (LLM_SCRATCH_OFFLINE or HF_HUB_OFFLINE)"
         raise RequestError(f"{reason}, so not from {remote.urls[0]}", unreachable=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _lock(path.parent):
@@ -162,7 +167,7 @@ def get(path: Path, remote: Remote) -> Path:
 
 
 def _matches(path: Path, remote: Remote) -> bool:
-    """Whether the file at `path` is the right one, as far as that is known."""
+    """Whether the file at `path` has the expected size and SHA-256, as far as these are known."""
     if not path.is_file() or remote.size not in (None, path.stat().st_size):
         return False
     if remote.sha256 is None:
@@ -173,8 +178,11 @@ def _matches(path: Path, remote: Remote) -> bool:
 
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    """Lock the folder, so that a second process waits and then finds the file; without locks, the sha256 alone protects it."""
-    if sys.platform == "win32":  # which opens no folders
+    """Lock a folder, so that a second process waits and then finds the file.
+
+    Where locks are not supported, only the SHA-256 protects the file.
+    """
+    if sys.platform == "win32":  # cannot open folders
         number = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)
     else:
         number = os.open(folder, os.O_RDONLY)
@@ -187,11 +195,13 @@ def _lock(folder: Path) -> Iterator[None]:
 
 
 def _download(path: Path, remote: Remote) -> None:
-    """Try, wait and try again, until the right file stands at `path` or `TRIES` tries in a row brought nothing new."""
+    """Download with retries, until done or `MAX_ATTEMPTS` attempts in a row brought no new data."""
     part = path.with_name(f".{path.name}.part")
-    urls, etags = [_from_mirror(url) for url in remote.urls], dict[str, str]()
-    tries, furthest = 0, _size(part)
-    begun_at = furthest
+    urls = [_from_mirror(url) for url in remote.urls]
+    etags: dict[str, str] = {}
+    attempts = 0
+    furthest = _size(part)
+    initial = furthest
     if remote.size is not None:
         _check_space(part, remote.size - furthest)
     with _progress(path.name) as show:
@@ -203,26 +213,28 @@ def _download(path: Path, remote: Remote) -> None:
                 return
             except RequestError as e:
                 failed = RequestError(f"{e} ({url})", unreachable=e.unreachable)
-                # without a network a second try is no better, unless the network broke while it was used
-                hopeless = e.for_good or (e.unreachable and furthest == begun_at)
+                # without a network retrying is useless, unless it failed during the download
+                hopeless = e.permanent or (e.unreachable and furthest == initial)
                 urls += [] if hopeless else [url]
-                if e.start_over or not _size(part):
+                if e.restart or not _size(part):
                     part.unlink(missing_ok=True)
             except OSError:
-                part.unlink(missing_ok=True)  # a full disk gets its space back
+                part.unlink(missing_ok=True)  # frees the space of a full disk
                 raise
-            new = _size(part) >= furthest + http_client.CHUNK
-            tries, furthest = (0 if new else tries + 1), max(furthest, _size(part))
-            if not urls or tries >= MAX_ATTEMPTS:
+            has_new_data = _size(part) >= furthest + http_client.CHUNK
+            attempts = 0 if has_new_data else attempts + 1
+            furthest = max(furthest, _size(part))
+            if not urls or attempts >= MAX_ATTEMPTS:
                 raise failed
-            pause = random.uniform(1, min(30, 2 ** max(1, tries)))  # seconds; drawn, so that many machines do not come back all at once
-            log.warning("%s: %s; next try in %.0f s", path.name, failed, pause)
+            pause = random.uniform(1, min(30, 2 ** max(1, attempts)))  # seconds; random, to spread out clients
+            log.warning("%s: %s; retrying in %.0f s", path.name, failed, pause)
             sleep(pause)
 
 
-def _check_space(part: Path, to_come: int) -> None:
-    if (free := shutil.disk_usage(part.parent).free) < to_come:
-        raise OSError(errno.ENOSPC, f"{to_come:,} bytes are to come and {free:,} are free")
+def _check_space(part: Path, remaining: int) -> None:
+    free = shutil.disk_usage(part.parent).free
+    if free < remaining:
+        raise OSError(errno.ENOSPC, f"{remaining:,} bytes needed and {free:,} free")
 
 
 def _size(path: Path) -> int:
@@ -230,38 +242,38 @@ def _size(path: Path) -> int:
 
 
 def _from_mirror(url: str) -> str:
-    """The address at the user's mirror, if there is one."""
+    """Replace scheme and host of a URL by LLM_SCRATCH_MIRROR, if it is set."""
     mirror = os.environ.get("LLM_SCRATCH_MIRROR")
     return mirror.rstrip("/") + urlsplit(url)._replace(scheme="", netloc="").geturl() if mirror else url
 
 
 def _attempt(part: Path, url: str, remote: Remote, etags: dict[str, str], show: Callable[[int, int], Any]) -> None:
-    """Bring `part` from where it stands to the whole, right file, or raise `Failed`."""
+    """Make one attempt to complete and verify `part`; raises RequestError."""
     with part.open("ab") as file:
         if remote.size is None or file.tell() < remote.size:
-            answer, total = http_client.open_range(url, file.tell(), remote.size, etags)
-            with answer:
-                if answer.status == 200:  # from the first byte on: the server keeps no ranges, or has a new version
+            response, total = http_client.open_range(url, file.tell(), remote.size, etags)
+            with response:
+                if response.status == 200:  # from the first byte on: no range support, or a new version
                     file.truncate(file.seek(0))
                 _check_space(part, total - file.tell())
-                while piece := http_client.read_chunk(answer):
+                while piece := http_client.read_chunk(response):
                     if file.tell() + len(piece) > total:
-                        raise RequestError(f"wrong length: more than {total:,} bytes", start_over=True)
+                        raise RequestError(f"wrong length: more than {total:,} bytes", restart=True)
                     file.write(piece)
                     show(file.tell(), total)
             if file.tell() < total:
-                raise RequestError(f"the connection broke at {file.tell():,} of {total:,} bytes")
+                raise RequestError(f"the connection closed at {file.tell():,} of {total:,} bytes")
         file.flush()
         os.fsync(file.fileno())
     if not _matches(part, remote):
-        raise RequestError("wrong bytes: the sha256 differs", start_over=True)
+        raise RequestError("wrong content: the sha256 differs", restart=True)
 
 
 @contextmanager
 def _progress(name: str) -> Iterator[Callable[[int, int], Any]]:
-    """A function to call with the bytes that are here and of how many; draws a bar where somebody watches, and writes lines elsewhere."""
+    """Yield a function of (bytes done, bytes total) that draws a bar on a terminal, else prints lines."""
     if sys.stderr is None or not SHOW_PROGRESS:  # None under pythonw
-        yield lambda here, total: None
+        yield lambda done, total: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, ProgressColumn, Task, TransferSpeedColumn
@@ -280,23 +292,26 @@ def _progress(name: str) -> Iterator[Callable[[int, int], Any]]:
     columns = ("{task.description}", BarColumn(None), DownloadColumn(), TransferSpeedColumn(), TimeLeft())
     with Progress(*columns, console=console, transient=True, expand=True) as bar:
         task = bar.add_task(name, total=None)
-        yield lambda here, total: bar.update(task, completed=here, total=total)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 class ProgressLog:
-    """A line every ten seconds for a log: how much of a file is here, how fast it comes, how long the rest will take."""
+    """Print a line every ten seconds: progress, speed and remaining time of a download."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.said, self.before = name, monotonic(), -1
+        self.name = name
+        self.reported_at = monotonic()
+        self.reported_bytes = -1
 
-    def __call__(self, here: int, total: int) -> None:
-        """The bytes that are here now, and of how many."""
+    def __call__(self, done: int, total: int) -> None:
+        """Report `done` of `total` bytes, if a line is due."""
         now = monotonic()
-        if not 0 <= self.before <= here:  # the beginning, or begun anew
-            self.before = here
-        if now - self.said >= REPORT_SECONDS:
-            speed = (here - self.before) / (now - self.said)
-            left = f"{format_duration((total - here) / speed)} left" if speed else "time left unknown"
-            done = f"{here / 1e6:,.1f} of {total / 1e6:,.1f} MB ({here / total:.0%})"
-            print(f"{self.name}: {done}, {speed / 1e6:.1f} MB/s, {left}", file=sys.stderr, flush=True)
-            self.said, self.before = now, here
+        if not 0 <= self.reported_bytes <= done:  # first call, or restarted
+            self.reported_bytes = done
+        if now - self.reported_at >= REPORT_SECONDS:
+            speed = (done - self.reported_bytes) / (now - self.reported_at)
+            eta = f"{format_duration((total - done) / speed)} left" if speed else "ETA unknown"
+            progress = f"{done / 1e6:,.1f} of {total / 1e6:,.1f} MB ({done / total:.0%})"
+            print(f"{self.name}: {progress}, {speed / 1e6:.1f} MB/s, {eta}", file=sys.stderr, flush=True)
+            self.reported_at = now
+            self.reported_bytes = done

@@ -1,6 +1,6 @@
-"""Lock an open file, so that other processes know that it is in use: flock on POSIX systems, msvcrt.locking on Windows.
+"""Lock an open file against other processes: flock on POSIX systems, msvcrt.locking on Windows.
 
-The system releases the lock when the file is closed or its process ends, however that ends.
+The system releases the lock when the file is closed or its process ends for any reason.
 Tests: tests/storage/test_file_lock.py, tests/machines (Windows).
 Source: https://docs.python.org/3/library/fcntl.html#fcntl.flock, https://docs.python.org/3/library/msvcrt.html#msvcrt.locking
 """
@@ -16,14 +16,14 @@ if sys.platform == "win32":
     import msvcrt
 
     LOCKED_BYTE = 2**30
-    """Position of the byte that is locked. On Windows a locked byte cannot be read, so it is far behind the content."""
+    """Offset of the locked byte, far behind the content: on Windows a locked byte cannot be read."""
 
     def try_lock(number: int) -> None:
         """Lock the file with this descriptor.
 
         Raises:
             BlockingIOError: another process holds the lock.
-            OSError: this system or file system has no locks.
+            OSError: this system or file system does not support locks.
         """
         os.lseek(number, LOCKED_BYTE, os.SEEK_SET)
         try:
@@ -44,7 +44,7 @@ else:
 
         Raises:
             BlockingIOError: another process holds the lock.
-            OSError: this system or file system has no locks.
+            OSError: this system or file system does not support locks.
         """
         if fcntl is None:
             raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
@@ -52,13 +52,13 @@ else:
 
 
 def wait_for_lock(number: int, seconds: float = 0.1) -> None:
-    """Lock the file with this descriptor, and wait until no other process holds the lock.
+    """Wait until no other process holds the lock, then lock the file with this descriptor.
 
     Args:
         number: the file descriptor.
         seconds: time between two attempts.
     Raises:
-        OSError: this system or file system has no locks.
+        OSError: this system or file system does not support locks.
     """
     while True:
         try:

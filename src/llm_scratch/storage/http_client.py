@@ -1,8 +1,8 @@
-"""One answer from the internet: the bytes of a file from some byte on, or the reason why not.
+"""HTTP client for range requests: open a URL from a byte offset on, with safe redirects.
 
-Only http and https are spoken, https never goes on as http, and machines of the own network segment are not asked: 169.254.169.254
-hands a cloud machine's secrets to whoever asks from inside.
-Proof: tests/storage/test_download.py.
+Only http and https are supported, and https never redirects to http. Link-local addresses are rejected:
+169.254.169.254 returns a cloud machine's credentials to any process on it.
+Tests: tests/storage/test_download.py.
 Source: RFC 9110, sections 13.1.5 (If-Range) and 14 (Range), https://www.rfc-editor.org/rfc/rfc9110.
 """
 
@@ -18,97 +18,100 @@ import urllib.request
 from typing import Any
 from urllib.parse import urlsplit
 
-TIMEOUT = 20.0  # seconds without a byte
+TIMEOUT = 20.0  # seconds without data
 CHUNK = 1 << 16  # bytes
 UNREACHABLE = {errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTUNREACH}
 
 
 class RequestError(Exception):
-    """A try that did not end in the file.
+    """A failed download attempt.
 
     Args:
-        why: the reason.
-        for_good: this address will never do better.
-        start_over: what came is no use.
-        unreachable: no server was found at all, as on a machine without a network.
+        reason: what failed.
+        permanent: retrying this URL is useless.
+        restart: the partial file is invalid and must be discarded.
+        unreachable: no server was reached, as on a machine without a network.
     """
 
-    def __init__(self, why: str, *, for_good: bool = False, start_over: bool = False, unreachable: bool = False) -> None:
-        super().__init__(why)
-        self.for_good = for_good
-        self.start_over = start_over
+    def __init__(self, reason: str, *, permanent: bool = False, restart: bool = False, unreachable: bool = False) -> None:
+        super().__init__(reason)
+        self.permanent = permanent
+        self.restart = restart
         self.unreachable = unreachable
 
 
 def open_range(url: str, start: int, size: int | None, etags: dict[str, str]) -> tuple[http.client.HTTPResponse, int]:
-    """The server's answer to "the bytes from `start` on", and the size of the whole file.
+    """Request the bytes of a URL from `start` on; returns the response and the size of the whole file.
 
     Args:
-        size: what the file must have; None: what the server says.
-        etags: the version that each address gave before; this one's is written down.
+        url: the URL.
+        start: offset of the first byte.
+        size: expected size of the file (default: the size that the server reports).
+        etags: URL -> ETag of its last response; updated.
     Returns:
-        Status 206 with exactly these bytes, or 200 with the file from its beginning.
+        A response with status 206 and exactly these bytes, or 200 and the file from its beginning.
     Raises:
-        Failed: neither.
+        RequestError: any other response, or no connection.
     """
     headers = {"User-Agent": "llm-scratch"} | ({"Range": f"bytes={start}-"} if start else {})
-    if start and etags.get(url, "").startswith('"'):  # not W/"...": a weak tag does not promise equal bytes
+    if start and etags.get(url, "").startswith('"'):  # not W/"...": a weak tag does not guarantee equal bytes
         headers["If-Range"] = etags[url]
     try:
         check_address(url)
-        answer = urllib.request.build_opener(Redirects).open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+        response = urllib.request.build_opener(Redirects).open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
     except urllib.error.HTTPError as e:
         e.close()
-        for_good = e.code < 500 and e.code not in (408, 416, 425, 429)
-        raise RequestError(f"the server answers {e.code} {e.reason}", for_good=for_good, start_over=e.code == 416) from e
+        permanent = e.code < 500 and e.code not in (408, 416, 425, 429)
+        raise RequestError(f"the server responded {e.code} {e.reason}", permanent=permanent, restart=e.code == 416) from e
     except (OSError, http.client.HTTPException, ValueError) as e:
         raise RequestError(_describe(e), unreachable=is_unreachable(e)) from e
-    before, etag = etags.get(url), answer.headers.get("ETag", "")
-    length = answer.headers.get("Content-Length", "unknown" if size is None else str(size))
-    span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
-    if answer.status == 200 and length.isdecimal() and size in (None, int(length)):
+    previous = etags.get(url)
+    etag = response.headers.get("ETag", "")
+    length = response.headers.get("Content-Length", "unknown" if size is None else str(size))
+    span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+    if response.status == 200 and length.isdecimal() and size in (None, int(length)):
         etags[url] = etag
-        return answer, int(length)
-    if answer.status == 206 and span and int(span[1]) == start and before in (None, etag):
+        return response, int(length)
+    if response.status == 206 and span and int(span[1]) == start and previous in (None, etag):
         total = span[2] if span[2] != "*" else str(size)
         if total.isdecimal() and size in (None, int(total)):
             etags[url] = etag
-            return answer, int(total)
-    answer.close()
-    if answer.status == 206:
-        raise RequestError("the file changed while it came", start_over=True)
-    expected = "expected 200 and how many there are" if size is None else f"expected 200 with {size}"
-    raise RequestError(f"the server answers {answer.status} with {length} bytes, {expected}")
+            return response, int(total)
+    response.close()
+    if response.status == 206:
+        raise RequestError("the file changed during the download", restart=True)
+    expected = "expected 200 with a size" if size is None else f"expected 200 with {size}"
+    raise RequestError(f"the server responded {response.status} with {length} bytes, {expected}")
 
 
-def read_chunk(answer: http.client.HTTPResponse) -> bytes:
-    """What has arrived by now, at most a chunk; b"" at the end."""
+def read_chunk(response: http.client.HTTPResponse) -> bytes:
+    """Read the available bytes, at most a chunk; b"" at the end."""
     try:
-        return answer.read1(CHUNK)
-    except http.client.IncompleteRead as e:  # what newer Pythons raise where older ones give b""
+        return response.read1(CHUNK)
+    except http.client.IncompleteRead as e:  # newer versions of Python raise where older ones return b""
         return e.partial
     except (OSError, http.client.HTTPException, ValueError) as e:
         raise RequestError(_describe(e)) from e
 
 
 def _describe(error: Exception) -> str:
-    """Why the network failed, in the words of the system."""
+    """Describe a network error."""
     cause = getattr(error, "reason", error)  # of a URLError
     if isinstance(cause, socket.gaierror):
-        return "the name of the server does not resolve"
-    return f"no byte for {TIMEOUT:g} s" if isinstance(cause, TimeoutError) else str(cause) or type(cause).__name__
+        return "the host name does not resolve"
+    return f"no data for {TIMEOUT:g} s" if isinstance(cause, TimeoutError) else str(cause) or type(cause).__name__
 
 
 def is_unreachable(error: Exception) -> bool:
-    """Whether an error is that of a machine without a network: a name that does not resolve, no route."""
+    """Whether an error indicates a missing network: the host name does not resolve, no route."""
     cause = getattr(error, "reason", error)
     return isinstance(cause, socket.gaierror) or getattr(cause, "errno", None) in UNREACHABLE
 
 
 def resolves(url: str) -> bool:
-    """Whether the name of a server resolves; True behind a proxy, which resolves names itself.
+    """Whether the host name of a URL resolves; True behind a proxy, which resolves names itself.
 
-    For libraries that would try a name again and again.
+    For libraries that would otherwise retry many times.
     """
     if urllib.request.getproxies().keys() & {"http", "https", "all"}:
         return True
@@ -120,31 +123,31 @@ def resolves(url: str) -> bool:
 
 
 class Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows a redirect only where `check_address` lets it, and not from https to http."""
+    """Follow redirects only to addresses that `check_address` accepts, and not from https to http."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> urllib.request.Request | None:
-        """The request that follows."""
+        """Make the request for the redirect."""
         fp.close()
         if req.type == "https" and urlsplit(newurl).scheme != "https":
-            raise RequestError(f"{req.full_url} leads to {newurl}, which is not encrypted", for_good=True)
+            raise RequestError(f"{req.full_url} redirects to {newurl}, which is not encrypted", permanent=True)
         check_address(newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def check_address(url: str) -> None:
-    """Refuse what is not http(s), and link-local machines.
+    """Reject URLs that are not http(s), and link-local addresses.
 
     Raises:
-        Failed: it is one of these.
+        RequestError: the URL is rejected.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise RequestError(f"{url} is not an http or https address", for_good=True)
+        raise RequestError(f"{url} is not an http or https address", permanent=True)
     try:
-        found = socket.getaddrinfo(parts.hostname, None)
+        addresses = socket.getaddrinfo(parts.hostname, None)
     except OSError:
-        return  # the request itself will say so; behind a proxy it may yet work
-    for *_, (host, *_) in found:
+        return  # the request reports it; behind a proxy it may still work
+    for *_, (host, *_) in addresses:
         address = ipaddress.ip_address(host)
         if (getattr(address, "ipv4_mapped", None) or address).is_link_local:
-            raise RequestError(f"{url} leads to the link-local address {host}", for_good=True)
+            raise RequestError(f"{url} resolves to the link-local address {host}", permanent=True)

@@ -1,7 +1,8 @@
-"""The manifest of a checkpoint folder: size and sha256 of every file in it, and of the manifest itself.
+"""The manifest of a checkpoint folder: size and SHA-256 of every file, and of the manifest itself.
 
-safetensors notices one flipped bit in a hundred, and no block of zeros at a file's end; the manifest notices all.
-Proof: tests/storage/test_checkpoint.py, tests/reliability/test_r03_damage.py.
+safetensors detects one flipped bit in a hundred, and no block of zeros at the end of a file; the
+manifest detects all.
+Tests: tests/storage/test_checkpoint.py, tests/reliability/test_r03_damage.py.
 """
 
 from __future__ import annotations
@@ -16,17 +17,18 @@ from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.storage import files
 
 FORMAT = 2
-"""2: the manifest holds the sha256 of itself. 1, which is read too: it does not."""
+"""2: the manifest has its own SHA-256. Format 1, without it, is still read."""
 
 
 def as_json(data: Any) -> bytes:
-    """Plain data as the bytes of a file that people can read."""
+    """Serialize plain data as indented JSON."""
     return json.dumps(data, indent=1).encode()
 
 
 def write_hashed(path: Path, pieces: Iterable[bytes | memoryview]) -> dict[str, Any]:
-    """Write a file piece by piece; returns what the manifest says about it."""
-    digest, size = hashlib.sha256(), 0
+    """Write a file piece by piece; returns its entry for the manifest."""
+    digest = hashlib.sha256()
+    size = 0
 
     def hashed() -> Iterator[bytes | memoryview]:
         nonlocal size
@@ -40,9 +42,9 @@ def write_hashed(path: Path, pieces: Iterable[bytes | memoryview]) -> dict[str, 
 
 
 def write_manifest(folder: Path, step: int, written: dict[str, dict[str, Any]]) -> None:
-    """Write the manifest over every file of the folder, and see that all of it has reached the disk."""
+    """Write the manifest of all files of a folder, and flush everything to disk."""
     for path in folder.iterdir():
-        if path.name not in written:  # the tokenizer's, which were not hashed while they were written
+        if path.name not in written:  # the tokenizer, written without `write_hashed`
             files.filesystem.flush(path)
             written[path.name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
     manifest = {"format": FORMAT, "step": step, "files": dict(sorted(written.items()))}
@@ -51,7 +53,7 @@ def write_manifest(folder: Path, step: int, written: dict[str, dict[str, Any]]) 
 
 
 def _with_hash(manifest: dict[str, Any]) -> bytes:
-    """A manifest as its file holds it, with the sha256 of the rest at its end."""
+    """Serialize a manifest with the SHA-256 of the rest at its end."""
     rest = {key: value for key, value in manifest.items() if key != "sha256"}
     return as_json(rest | {"sha256": hashlib.sha256(as_json(rest)).hexdigest()})
 
@@ -62,41 +64,46 @@ def _sha256(path: Path) -> str:
 
 
 def verify(folder: Path, skip: Collection[str] = ()) -> str | None:
-    """What is wrong with a checkpoint folder, in words, or None: every file there, of the size and sha256 that the manifest says.
+    """Verify a checkpoint folder against its manifest; returns a description of the problem, or None.
 
     Args:
         folder: the checkpoint.
-        skip: names of files that are not read, such as the weights where only the settings matter.
+        skip: names of files not to read, such as the weights if only the settings matter.
     Raises:
-        UserError: nothing is, but a newer version of this program wrote it (code 4).
+        UserError: intact, but written by a newer version of this program (code 4).
     """
     try:
         text = (folder / "manifest.json").read_bytes()
         manifest = json.loads(text)
         if manifest["format"] != 1 and text != _with_hash(manifest):
-            return "manifest.json is not what was written (its sha256 differs)"
+            return "manifest.json changed since it was written (its sha256 differs)"
         if manifest["format"] > FORMAT:
             newer = f"has format {manifest['format']}, which is newer than this program (it reads 1 to {FORMAT})"
             raise UserError(f"checkpoint {folder} {newer}; update this program: git pull, then pip install -e . in its folder", CHECKPOINT)
         if folder.name.startswith("step-") and folder.name != f"step-{manifest['step']:08d}":
             return f"it is the checkpoint of step {manifest['step']}"
-        promised = {str(name): (said["bytes"], said["sha256"]) for name, said in manifest["files"].items()}
+        expected = {str(name): (entry["bytes"], entry["sha256"]) for name, entry in manifest["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         return f"manifest.json cannot be read ({type(e).__name__})"
     try:
-        if extra := {p.name for p in folder.iterdir()} - set(promised) - {"manifest.json"}:
-            return f"{sorted(extra)[0]} does not belong to it"
-        return next((wrong for name, said in promised.items() if name not in skip and (wrong := _difference(folder / name, *said))), None)
+        extra = {p.name for p in folder.iterdir()} - set(expected) - {"manifest.json"}
+        if extra:
+            return f"{sorted(extra)[0]} is not in the manifest"
+        for name, (size, digest) in expected.items():
+            problem = None if name in skip else _difference(folder / name, size, digest)
+            if problem:
+                return problem
+        return None
     except OSError as e:
         return f"{Path(e.filename or folder).name} cannot be read ({e.strerror})"
 
 
 def _difference(path: Path, size: int, digest: str) -> str | None:
-    """What is wrong with one file."""
+    """Describe how a file differs from its manifest entry; None if it does not."""
     if not path.is_file():
         return f"{path.name} is missing"
     if path.stat().st_size != size:
         return f"{path.name} has {path.stat().st_size} bytes instead of {size}"
     if _sha256(path) != digest:
-        return f"{path.name} is not what was written (its sha256 differs)"
+        return f"{path.name} changed since it was written (its sha256 differs)"
     return None

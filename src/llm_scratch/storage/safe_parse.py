@@ -1,8 +1,8 @@
-"""JSON and YAML from strangers: what two readers could understand differently, or what is made to hurt, is refused.
+"""Parse untrusted JSON and YAML safely: reject ambiguous and malicious input.
 
-Refused: a name given twice, numbers that JSON does not have (NaN), nesting without end, YAML that makes objects or refers to itself
-(a few hundred bytes of it can stand for gigabytes), and files far larger than settings are.
-Proof: tests/storage/test_safe_parse.py.
+Rejected: duplicate keys, numbers that are not JSON (NaN), excessive nesting, YAML tags that create
+objects, YAML aliases (a few hundred bytes can expand to gigabytes), and oversized files.
+Tests: tests/storage/test_safe_parse.py.
 Source: RFC 8259, section 4, https://www.rfc-editor.org/rfc/rfc8259; YAML 1.2.2, section 3.2.1.3, https://yaml.org/spec/1.2.2.
 """
 
@@ -17,57 +17,61 @@ from typing import Any, NoReturn
 
 from llm_scratch.errors import UserError, describe_error
 
-MAX_JSON, MAX_YAML, MAX_DEPTH = 4 << 20, 64 << 10, 50  # bytes, bytes (its reader is slow), brackets in brackets
+MAX_JSON = 4 << 20  # bytes
+MAX_YAML = 64 << 10  # bytes; PyYAML is slow
+MAX_DEPTH = 50  # nested brackets
 
 
 def parse_json(text: bytes, where: str | Path, code: int) -> dict[str, Any]:
-    """The object that a JSON text holds.
+    """Parse a JSON object.
 
     Args:
-        where: the file, for the error.
-        code: of the error.
+        text: the JSON text.
+        where: the file, for errors.
+        code: exit code of errors.
     Raises:
-        UserError: it is no JSON, no object, or names something twice.
+        UserError: not JSON, not an object, or a duplicate key.
     """
 
-    def once(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        if (double := first_duplicate_key(name for name, _ in items)) is not None:
-            raise ValueError(f"{double[:60]!r} is there twice")
+    def reject_duplicates(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        duplicate = first_duplicate_key(name for name, _ in items)
+        if duplicate is not None:
+            raise ValueError(f"duplicate key {duplicate[:60]!r}")
         return dict(items)
 
-    def refuse(constant: str) -> NoReturn:
-        raise ValueError(f"{constant} is no JSON number")
+    def reject_constant(constant: str) -> NoReturn:
+        raise ValueError(f"{constant} is not a JSON number")
 
     try:
-        found = json.loads(text, object_pairs_hook=once, parse_constant=refuse)
+        content = json.loads(text, object_pairs_hook=reject_duplicates, parse_constant=reject_constant)
     except (ValueError, RecursionError) as e:
-        raise UserError(f"{where} is not JSON ({describe_error(e)}); get it again", code) from None
-    if not isinstance(found, dict):
-        raise UserError(f"{where} holds no JSON object; get it again", code)
-    return found
+        raise UserError(f"{where} is not JSON ({describe_error(e)}); download or write it again", code) from None
+    if not isinstance(content, dict):
+        raise UserError(f"{where} is not a JSON object; download or write it again", code)
+    return content
 
 
 def read_json(path: str | Path, code: int) -> dict[str, Any]:
-    """The object in a JSON file; errors as `parse_json`, or it cannot be read."""
+    """Read a JSON object from a file. Raises as `parse_json`, or if the file cannot be read."""
     return parse_json(_read_limited(path, MAX_JSON, code), path, code)
 
 
 def read_yaml(path: str | Path, code: int) -> dict[str, Any]:
-    """The settings in a YAML file; an empty one has none.
+    """Read a mapping from a YAML file; an empty file gives {}.
 
     Raises:
-        UserError: it cannot be read, is no YAML of plain values, refers to itself, or names something twice.
+        UserError: unreadable, not YAML of plain values, an alias, or a duplicate key.
     """
     import yaml
 
     data = _read_limited(path, MAX_YAML, code)
     try:
-        found = _load_yaml(data.decode("utf-8"))
+        content = _load_yaml(data.decode("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as e:
-        raise UserError(f"{path} is not YAML: {describe_error(e)}", code) from None
-    if not isinstance(found, dict | None):
-        raise UserError(f"{path} holds no settings; expected YAML such as `name: value`", code)
-    return found or {}
+        raise UserError(f"{path} is not YAML: {describe_error(e)}; correct it", code) from None
+    if not isinstance(content, dict | None):
+        raise UserError(f"{path} is not a YAML mapping; expected lines such as `name: value`", code)
+    return content or {}
 
 
 def parse_yaml_value(text: str, name: str) -> Any:
@@ -91,20 +95,25 @@ def _load_yaml(text: str) -> Any:
     import yaml
 
     if max(accumulate((letter in "[{") - (letter in "]}") for letter in text), default=0) > MAX_DEPTH:
-        raise ValueError(f"more than {MAX_DEPTH} brackets in each other")
+        raise ValueError(f"more than {MAX_DEPTH} nested brackets")
     return yaml.load(text, _plain_loader())
 
 
 def first_duplicate_key(names: Iterable[str]) -> str | None:
-    """The first name that occurs a second time, found in one pass; None if each occurs once."""
+    """The first name that occurs twice; None if all are distinct."""
     seen: set[str] = set()
-    return next((name for name in names if name in seen or seen.add(name)), None)  # type: ignore[func-returns-value]
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
 
 
 def _read_limited(path: str | Path, limit: int, code: int) -> bytes:
     try:
-        if (size := Path(path).stat().st_size) > limit:
-            raise UserError(f"{path} has {size:,} bytes; settings have at most {limit:,}", code)
+        size = Path(path).stat().st_size
+        if size > limit:
+            raise UserError(f"{path} has {size:,} bytes; expected at most {limit:,}", code)
         return Path(path).read_bytes()
     except OSError as e:
         raise UserError(f"cannot read {path}: {e.strerror}; check the path and its permissions", code) from None
@@ -112,18 +121,19 @@ def _read_limited(path: str | Path, limit: int, code: int) -> bytes:
 
 @cache
 def _plain_loader() -> Any:
-    """PyYAML's reader of plain values, without aliases and without doubles."""
+    """A PyYAML loader of plain values that rejects aliases and duplicate keys."""
     import yaml
 
     class Plain(yaml.SafeLoader):
         def compose_node(self, parent: Any, index: Any) -> Any:
             if self.check_event(yaml.AliasEvent):
-                raise yaml.YAMLError(f"*{self.peek_event().anchor} refers to another place; write the value out")
+                raise yaml.YAMLError(f"*{self.peek_event().anchor} is an alias; write out its value")
             return super().compose_node(parent, index)
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            if (double := first_duplicate_key(key.value for key, _ in node.value if isinstance(key.value, str))) is not None:
-                raise yaml.YAMLError(f"{double[:60]!r} is there twice")
+            duplicate = first_duplicate_key(key.value for key, _ in node.value if isinstance(key.value, str))
+            if duplicate is not None:
+                raise yaml.YAMLError(f"duplicate key {duplicate[:60]!r}")
             return super().construct_mapping(node, deep)
 
     return Plain

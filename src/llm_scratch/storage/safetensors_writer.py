@@ -1,8 +1,8 @@
-"""Tensors as the bytes of a safetensors file, one tensor at a time, so that a large model is never in memory twice.
+"""Serialize tensors as a safetensors file, one at a time, so that a model is never in memory twice.
 
-The format: the length of the header (8 bytes, little-endian), the header (JSON: name -> dtype, shape, place), then the numbers.
-Nothing in it can be run. Reading is the safetensors library's.
-Proof: tests/storage/test_safetensors_writer.py (byte for byte what the library writes).
+The format: the length of the header (8 bytes, little-endian), the header (JSON: name -> dtype, shape,
+offsets), then the values. It has no executable content. Reading uses the safetensors library.
+Tests: tests/storage/test_safetensors_writer.py (byte for byte what the library writes).
 Source: https://github.com/huggingface/safetensors, README.
 """
 
@@ -14,21 +14,21 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-DTYPES = {  # the file holds wide numbers first, so that each lies at a multiple of its size
+DTYPES = {  # widest first, so that each tensor is aligned to the size of its elements
     torch.int64: "I64", torch.float64: "F64", torch.float32: "F32", torch.int32: "I32", torch.bfloat16: "BF16",
     torch.float16: "F16", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
 }  # fmt: skip
 
 
 def iter_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Iterator[bytes | memoryview]:
-    """The file's bytes: its head, then each tensor's, brought to the CPU when its turn comes.
+    """Iterate over the bytes of the file: the header, then each tensor, copied to the CPU in turn.
 
     Raises:
-        TypeError: a dtype that the format does not have; names the tensor.
+        TypeError: a dtype that the format does not support; names the tensor.
     """
     for name, tensor in tensors.items():
         if tensor.dtype not in DTYPES:
-            raise TypeError(f"{name} is {tensor.dtype}; a safetensors file holds {', '.join(DTYPES.values())}")
+            raise TypeError(f"{name} is {tensor.dtype}; safetensors supports {', '.join(DTYPES.values())}")
     ranks = {dtype: rank for rank, dtype in enumerate(DTYPES)}
     names = sorted(tensors, key=lambda name: (ranks[tensors[name].dtype], name))
     head: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}

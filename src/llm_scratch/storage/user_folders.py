@@ -1,7 +1,8 @@
-"""Where the files of this user go: `~` in paths, the cache folder, and what replaces both for a user without a home folder.
+"""Per-user folders: expand `~`, find the cache folder, and work without a home folder.
 
-Containers and services often run under a number that has no account, or with a home folder that cannot be written. The cache is then
-a private folder in the system's temporary one, and libraries that expect a home folder or a user name are pointed there.
+Containers and services often run under a user id without an account, or with a read-only home folder.
+The cache is then a private folder in the system's temporary folder, and libraries that expect a home
+folder or user name are pointed there.
 Tests: tests/storage/test_user_folders.py.
 """
 
@@ -22,18 +23,18 @@ LIBRARY_FOLDERS = {
     "TRITON_CACHE_DIR": "triton",
     "HF_HOME": "huggingface",
 }
-"""Environment variables by which libraries are told where to keep files, and the folder in our cache that each gets."""
+"""Environment variable of a library's cache folder -> subfolder of our cache."""
 
 
 class CacheFolder(NamedTuple):
-    """The cache folder; `reason` says why it is not the usual one, "" if it is."""
+    """The cache folder; `reason` is why the default is not used, "" if it is."""
 
     path: Path
     reason: str = ""
 
 
 def expand_user(path: str | Path) -> Path:
-    """A path with a leading `~` replaced by the home folder.
+    """Replace a leading `~` of a path by the home folder.
 
     Raises:
         UserError: the home folder is unknown.
@@ -41,7 +42,7 @@ def expand_user(path: str | Path) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise UserError(f"{path}: there is no such home folder; write the path in full, or set HOME") from None
+        raise UserError(f"{path}: unknown home folder; write the full path, or set HOME") from None
 
 
 def cache_folder() -> Path:
@@ -54,38 +55,41 @@ def cache_folder() -> Path:
 
 
 def find_cache_folder() -> CacheFolder:
-    """The cache folder and why it is that one.
+    """Find the cache folder, with the reason for the choice.
 
     Raises:
-        UserError: LLM_SCRATCH_CACHE begins with an unknown home folder; or there is no usual folder, and the temporary one cannot
-            be used (code 6).
+        UserError: LLM_SCRATCH_CACHE begins with an unknown home folder; or there is neither a default
+            folder nor a usable temporary one (code 6).
     """
-    if named := os.environ.get("LLM_SCRATCH_CACHE"):
-        return CacheFolder(expand_user(named))
-    usual = _usual_folder()
-    if usual is None:
+    if path := os.environ.get("LLM_SCRATCH_CACHE"):
+        return CacheFolder(expand_user(path))
+    default = _default_folder()
+    if default is None:
         return CacheFolder(_private_folder(), "this user has no home folder")
-    if not _usable(usual):
-        return CacheFolder(_private_folder(), f"{usual} cannot be made")
-    return CacheFolder(usual)
+    if not _usable(default):
+        return CacheFolder(_private_folder(), f"{default} cannot be created")
+    return CacheFolder(default)
 
 
 def set_library_folders() -> None:
-    """Point libraries that need a home folder or a user name at our cache, if this user has none; a variable that is set stays."""
-    usual = _usual_folder()
-    if usual is None:
+    """Point libraries that need a home folder or user name to our cache, if this user has none.
+
+    Variables that are already set are unchanged.
+    """
+    default = _default_folder()
+    if default is None:
         needed = set(LIBRARY_FOLDERS)
-    elif not _usable(usual):
-        needed = set(LIBRARY_FOLDERS) - {"HF_HOME"}  # models that are in a home folder which cannot be written can still be read
+    elif not _usable(default):
+        needed = set(LIBRARY_FOLDERS) - {"HF_HOME"}  # models in a read-only home folder are still readable
     else:
         needed = set() if _has_user_name() else {"TORCHINDUCTOR_CACHE_DIR"}
-    with suppress(UserError):  # without any folder the libraries do what they do by themselves
+    with suppress(UserError):  # without any folder the libraries use their own defaults
         for variable in needed - set(os.environ):
             os.environ[variable] = str(cache_folder() / LIBRARY_FOLDERS[variable])
 
 
-def _usual_folder() -> Path | None:
-    """`llm-scratch` in the folder where this system keeps caches; None for a user without a home folder."""
+def _default_folder() -> Path | None:
+    """`llm-scratch` in the system's cache folder; None for a user without a home folder."""
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
     elif sys.platform == "darwin":
@@ -99,8 +103,8 @@ def _usual_folder() -> Path | None:
 
 
 def _has_user_name() -> bool:
-    """Whether this user has a name, by which torch's compiler names its folder."""
-    import getpass  # here, so that --help does not load it
+    """Whether this user has a name, from which torch's compiler derives the name of its folder."""
+    import getpass  # imported here to keep --help fast
 
     try:
         return bool(getpass.getuser())
@@ -109,25 +113,26 @@ def _has_user_name() -> bool:
 
 
 def _usable(folder: Path) -> bool:
-    """Whether a folder is there, or can be made."""
+    """Whether a folder exists or can be created."""
     if os.path.exists(folder):
         return True
-    there = next(parent for parent in folder.absolute().parents if os.path.exists(parent))
-    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    existing = next(parent for parent in folder.absolute().parents if os.path.exists(parent))
+    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
 
 
 def _private_folder() -> Path:
-    """A folder of this user's own below the temporary one, made if it is missing.
+    """A private folder of this user in the temporary folder, created if missing.
 
-    Its name can be guessed, so it is used only if it belongs to this user and is closed to others: what is compiled there is run.
+    Compiled programs in it are executed and its name is predictable, so it is used only if it belongs to
+    this user and is not accessible to others.
 
     Raises:
-        UserError: it belongs to somebody else or cannot be made (code 6).
+        UserError: it belongs to another user or cannot be created (code 6).
     """
-    import tempfile  # here, so that --help does not load it
+    import tempfile  # imported here to keep --help fast
 
     try:
-        if not hasattr(os, "getuid"):  # Windows gives each user a temporary folder of their own
+        if not hasattr(os, "getuid"):  # on Windows the temporary folder is per user
             path = Path(tempfile.gettempdir()) / "llm-scratch"
             path.mkdir(exist_ok=True)
             return path
@@ -136,9 +141,7 @@ def _private_folder() -> Path:
             path.mkdir(mode=0o700)
         status = path.lstat()
     except OSError as e:
-        raise UserError(
-            f"no folder for the cache ({describe_error(e)}); set LLM_SCRATCH_CACHE to one that can be written", RESOURCES
-        ) from e
+        raise UserError(f"no folder for the cache ({describe_error(e)}); set LLM_SCRATCH_CACHE to a writable folder", RESOURCES) from e
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise UserError(f"{path}: not a private folder of this user; remove it, or set LLM_SCRATCH_CACHE to another", RESOURCES)
     return path

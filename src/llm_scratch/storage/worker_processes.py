@@ -1,4 +1,4 @@
-"""Worker processes, or a reason to do without them: a machine may lack shared memory, a script its main guard.
+"""Start worker processes, or explain why none can start: no shared memory, or no main guard in a script.
 
 Tests: tests/storage/test_worker_processes.py.
 """
@@ -19,23 +19,23 @@ from typing import Any
 from llm_scratch.errors import RESOURCES, UserError, describe_error
 
 NO_MAIN_GUARD = 113
-"""Exit code of a worker in which the user's script, imported to start it, began to start workers itself."""
+"""Exit code of a worker in which importing the user's script started workers again."""
 
 
 @contextmanager
 def worker_pool(
     workers: int, initializer: Callable[..., object] | None = None, initargs: tuple[Any, ...] = ()
 ) -> Iterator[ProcessPoolExecutor | None]:
-    """A pool of worker processes, of which the first has started; None, with a warning, if none can start.
+    """Context manager for a pool of worker processes; None, with a warning, if none can start.
 
-    The processes are spawned, so that they begin the same on every system. The pool is shut down after the block.
+    Processes are spawned, as on every system. The pool is shut down after the block.
 
     Args:
-        workers: processes; with 1 there is no pool and no warning.
-        initializer, initargs: what each process calls first.
+        workers: number of processes; with 1 there is no pool and no warning.
+        initializer, initargs: called first in each process.
     Raises:
-        UserError: a worker ended while it was needed (code 6).
-        SystemExit: this process is a worker itself that still imports the user's script.
+        UserError: a worker died (code 6).
+        SystemExit: this process is itself a worker that is importing the user's script.
     """
     check_main_guard()
     if workers == 1:
@@ -43,25 +43,25 @@ def worker_pool(
         return
     try:
         pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer, initargs)
-    except (OSError, ImportError, NotImplementedError) as e:  # no semaphores here, as without /dev/shm
+    except (OSError, ImportError, NotImplementedError) as e:  # no semaphores, for example without /dev/shm
         _warn(describe_error(e, named=True))
         yield None
         return
-    processes = pool._processes  # by process id; the pool itself forgets them when it breaks
+    processes = pool._processes  # by process id; a broken pool drops its own reference
     try:
-        reason = _why_not_started(pool, processes)
+        reason = _start_failure(pool, processes)
         if reason:
             _warn(reason)
         yield None if reason else pool
     except BrokenProcessPool as e:
-        pool.shutdown()  # waits, so that the exit codes are known
-        raise UserError(f"a worker {how_it_ended(processes)}; the same command with fewer workers goes on", RESOURCES) from e
+        pool.shutdown()  # waits for the exit codes
+        raise UserError(f"a worker {exit_description(processes)}; run the same command with fewer workers to resume", RESOURCES) from e
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def can_have_workers() -> bool:
-    """Whether this system has the semaphores that worker processes need; a warning with the reason if not."""
+    """Whether this system has the semaphores that worker processes need; warns with the reason if not."""
     try:
         multiprocessing.get_context("spawn").Lock()
     except (OSError, ImportError) as e:
@@ -71,28 +71,29 @@ def can_have_workers() -> bool:
 
 
 def check_main_guard() -> None:
-    """End this process if it is a worker that is being started and imports the user's script, which asks for workers again.
+    """Exit if this process is a worker whose import of the user's script is starting workers again.
 
-    Python imports a script anew in each process that it spawns. Without `if __name__ == "__main__":` its work begins anew there.
+    Python imports the script in each spawned process. Without `if __name__ == "__main__":` this repeats
+    its work there.
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise SystemExit(NO_MAIN_GUARD)
 
 
-def how_it_ended(processes: Mapping[int, BaseProcess]) -> str:
-    """How the first process that failed ended: the pool sends SIGTERM to the others."""
+def exit_description(processes: Mapping[int, BaseProcess]) -> str:
+    """Describe how the first failed process ended; the pool sends SIGTERM to the others."""
     codes = [process.exitcode for process in processes.values() if process.exitcode]
     code = next((code for code in codes if code != -signal.SIGTERM), codes[0] if codes else None)
     if code is None:
-        return "could not be made ready"
+        return "failed to initialize"
     if code >= 0:
         return f"ended with exit code {code}"
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-    return f"was ended from outside ({name}{', maybe for lack of memory' if name == 'SIGKILL' else ''})"
+    return f"was killed ({name}{', possibly out of memory' if name == 'SIGKILL' else ''})"
 
 
-def _why_not_started(pool: ProcessPoolExecutor, processes: Mapping[int, BaseProcess]) -> str:
-    """Wait for the first worker to start; "", or why none can."""
+def _start_failure(pool: ProcessPoolExecutor, processes: Mapping[int, BaseProcess]) -> str:
+    """Wait for the first worker to start; returns "" or why none can start."""
     try:
         pool.submit(os.getpid).result()
     except OSError as e:
@@ -100,10 +101,10 @@ def _why_not_started(pool: ProcessPoolExecutor, processes: Mapping[int, BaseProc
     except BrokenProcessPool:
         pool.shutdown()
         if any(process.exitcode == NO_MAIN_GUARD for process in processes.values()):
-            return 'the script that needs them has no `if __name__ == "__main__":` around its work'
-        return f"the first one {how_it_ended(processes)}"
+            return 'the script has no `if __name__ == "__main__":` around its work'
+        return f"the first one {exit_description(processes)}"
     return ""
 
 
 def _warn(reason: str) -> None:
-    warnings.warn(f"worker processes cannot start ({reason}); all work is done in this process", RuntimeWarning, stacklevel=4)
+    warnings.warn(f"worker processes cannot start ({reason}); using this process", RuntimeWarning, stacklevel=4)

@@ -1,11 +1,11 @@
-"""Tokenizers: text to ids and back. `TOKENIZERS` is the table of them; add your own with one line.
+"""Tokenizers: text to ids and back. `TOKENIZERS` maps names to them; add your own with one line.
 
-    words   words and punctuation marks, to see the idea          words.py
-    chars   characters: a tiny vocabulary, long sequences         chars.py
-    bpe     byte-pair encoding learned from your text             bpe.py, bpe_train.py
-    gpt2    GPT-2's, ready made                                   gpt2.py
+    words   words and punctuation marks, for teaching             words.py
+    chars   characters: a small vocabulary, long sequences        chars.py
+    bpe     byte-pair encoding trained on your text               bpe.py, bpe_train.py
+    gpt2    the pretrained tokenizer of GPT-2                     gpt2.py
 
-Proof: tests/tokenizers/test_table.py.
+Tests: tests/tokenizers/test_table.py.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ __all__ = [
 
 
 class Tokenizer(Protocol):
-    """What training, decoding and evaluation ask of a tokenizer; tiktoken's encodings have it too."""
+    """Interface of a tokenizer for training, decoding and evaluation; tiktoken's encodings match it."""
 
     @property
     def n_vocab(self) -> int:
-        """How many ids a model needs."""
+        """Number of ids: the vocabulary size a model needs."""
         ...
 
     @property
     def eot_token(self) -> int:
-        """The id of `<|endoftext|>`, which stands between documents."""
+        """The id of `<|endoftext|>`, which separates documents."""
         ...
 
     def encode(
@@ -61,22 +61,22 @@ class Tokenizer(Protocol):
         allowed_special: Literal["all"] | AbstractSet[str] = ...,
         disallowed_special: Literal["all"] | Collection[str] = ...,
     ) -> list[int]:
-        """Text to ids."""
+        """Encode a text to ids."""
         ...
 
     def decode(self, tokens: Any, /) -> str:
-        """Ids to text."""
+        """Decode ids to text."""
         ...
 
     def decode_bytes(self, tokens: Any, /) -> bytes:
-        """Ids to bytes; a text may end in the middle of a character, bytes do not care."""
+        """Decode ids to bytes; unlike text, bytes can end in the middle of a character."""
         ...
 
 
 def _chars(texts: Iterable[str], vocab_size: int | None = None) -> Tokenizer:
     tokenizer = CharTokenizer.train(texts)
     if vocab_size not in (None, tokenizer.n_vocab):
-        raise UserError(f"vocab_size={vocab_size} has no meaning for chars: this text gives {tokenizer.n_vocab}; leave it out")
+        raise UserError(f"vocab_size={vocab_size}: no effect with chars, whose size for this text is {tokenizer.n_vocab}; remove it")
     return tokenizer
 
 
@@ -86,7 +86,7 @@ def _bpe(texts: Iterable[str], vocab_size: int | None = None) -> Tokenizer:
 
 def _gpt2(texts: Iterable[str] = (), vocab_size: int | None = None) -> Tokenizer:
     if vocab_size not in (None, N_VOCAB):
-        raise UserError(f"vocab_size={vocab_size} has no meaning for gpt2, which has {N_VOCAB} tokens; leave it out, or use bpe")
+        raise UserError(f"vocab_size={vocab_size}: no effect with gpt2, which has {N_VOCAB} tokens; remove it, or use bpe")
     return load_gpt2()
 
 
@@ -96,13 +96,13 @@ TOKENIZERS: dict[str, Callable[..., Tokenizer]] = {
     "bpe": _bpe,
     "gpt2": _gpt2,
 }
-"""Name -> function of (texts, vocab_size) that gives a tokenizer; vocab_size None lets the tokenizer decide."""
+"""Name -> function of (texts, vocab_size) that makes a tokenizer; vocab_size None is its default."""
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
-    """Write `tokenizer.json` into a folder, whole or not at all.
+    """Save a tokenizer as `tokenizer.json` in a folder, atomically.
 
-    For bpe and gpt2 it is the format of the `tokenizers` library; for words and chars it is our own.
+    bpe and gpt2 use the format of the `tokenizers` library, words and chars one of this project.
     """
     if isinstance(tokenizer, (SimpleTokenizerV1, CharTokenizer)):
         bpe_files.write_tokenizer_json(folder, {"version": "1.0", "model": tokenizer.to_json()})
@@ -113,16 +113,16 @@ def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
     elif callable(save := getattr(tokenizer, "save", None)):
         save(folder)
     else:
-        raise UserError(f"cannot save a {type(tokenizer).__name__}: it has no save(folder)", DATA)
+        raise UserError(f"cannot save a {type(tokenizer).__name__}: no method save(folder); add one", DATA)
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
-    """Read the tokenizer that `save_tokenizer` wrote, or a byte-level BPE of the `tokenizers` library.
+    """Load a tokenizer that `save_tokenizer` wrote, or a byte-level BPE of the `tokenizers` library.
 
     Args:
-        folder: the folder of a `tokenizer.json`, or its own path.
+        folder: a folder with a `tokenizer.json`, or the path of the file.
     Raises:
-        UserError: there is none, or it is damaged, or of a kind that is not known here (code 3).
+        UserError: missing, damaged, or of an unsupported type (code 3).
     """
     data, path = bpe_files.read_tokenizer_json(folder)
     kind = data["model"].get("type", "BPE")
@@ -132,9 +132,10 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
 
 
 def decoding_every_id(tokenizer: Tokenizer) -> Tokenizer:
-    """The same tokenizer, or a ByteBPE in place of a tiktoken encoding that has gaps in its ids (cl100k_base, o200k_base).
+    """Replace a tiktoken encoding with gaps in its ids (cl100k_base, o200k_base) by a ByteBPE.
 
-    A model can choose any id below `n_vocab`. tiktoken raises an error for an id in a gap; a ByteBPE decodes it as no text.
+    A model can generate any id below `n_vocab`. tiktoken raises an error for an id in a gap; ByteBPE
+    decodes it to the empty text.
     """
     if not hasattr(tokenizer, "_mergeable_ranks"):
         return tokenizer
@@ -160,4 +161,4 @@ MODEL_TYPES: dict[str, Callable[[dict[str, Any], Path], Tokenizer]] = {
     "chars": _read_own(CharTokenizer),
     "WordLevel": from_word_level,
 }
-"""The "type" in a `tokenizer.json` -> a function of (its content, its path)."""
+"""Model "type" in a `tokenizer.json` -> function of (content, path) that makes the tokenizer."""

@@ -1,11 +1,11 @@
-"""Byte-pair encoding: any text as a short list of ids, any list of ids back as bytes.
+"""Byte-pair encoding (BPE): encode any text to ids, decode any ids to bytes.
 
-A text is UTF-8 bytes, and each of the 256 bytes is a token, so nothing is ever unknown. Pairs of tokens that occurred often in
-the training text were made tokens of their own (`bpe_train.py`), the most frequent first. Encoding a piece of text repeats these
-merges in the same order: that rule is `merging.merge_piece`. `encode_python` is the way from text to ids; it reaches what the rule gives
-by two shorter ways, `Vocabulary.longest_first` and, for long pieces, `merging.merge_long`, which tests hold to it.
-`encode` hands the same work to tiktoken's engine, which is written in Rust, and gives the same ids.
-Proof: tests/tokenizers/test_bpe.py. Lesson: lessons/step1_text.py.
+A text is UTF-8 bytes, and each of the 256 bytes is a token, so nothing is unknown. Training merges the
+most frequent pairs of tokens into new tokens (`bpe_train.py`). Encoding a piece of text applies these
+merges in the same order: `merging.merge_piece` is this rule. `encode_python` encodes in Python, with
+two faster algorithms of the same result: `Vocabulary.longest_first` and, for long pieces,
+`merging.merge_long`. `encode` uses tiktoken's engine, written in Rust, and returns the same ids.
+Tests: tests/tokenizers/test_bpe.py. Lesson: lessons/step1_text.py.
 Source: GPT-2 (Radford et al. 2019), section 2.2; Sennrich et al. 2016, https://arxiv.org/abs/1508.07909.
 """
 
@@ -32,21 +32,22 @@ if TYPE_CHECKING:
     import tiktoken
 
 MAX_VOCAB = 1_000_000
-_LONG = 64  # bytes: from here on `merge_long` is the faster way
+_LONG = 64  # bytes; `merge_long` is faster from this length on
 
 
 class ByteBPE:
-    """A byte-level BPE tokenizer: `train` one, `load` one, or take GPT-2's by `from_gpt2_files`.
+    """A byte-level BPE tokenizer: `train` or `load` one, or read GPT-2's with `from_gpt2_files`.
 
     Args:
-        merges: pairs of byte strings, the first learned first; each half is a byte or was made by an earlier merge.
-            `vocabulary.Vocabulary` says what else is asked of them.
+        merges: pairs of byte strings in learned order; each half is a byte or the result of an earlier
+            merge. `vocabulary.Vocabulary` lists the other requirements.
         special_tokens: names, which get the ids after all others; or name -> id.
-        pattern: cuts text into pieces; a regular expression on which the `regex` library and tiktoken agree.
-        ids: the id of each token's bytes, if it is not GPT-2's order: bytes as in `merging.BYTES`, then merges.
-        name: for people.
+        pattern: splits text into pieces; a regular expression that the `regex` library and tiktoken
+            interpret alike.
+        ids: token bytes -> id (default: GPT-2's order, bytes as in `merging.BYTES`, then merges).
+        name: a label.
     Raises:
-        UserError: the merges are not a vocabulary, or two tokens share an id (code 3).
+        UserError: invalid merges, or two tokens share an id (code 3).
     """
 
     def __init__(
@@ -84,31 +85,33 @@ class ByteBPE:
         progress: bool = False,
         processes: int = 1,
     ) -> ByteBPE:
-        """Learn a vocabulary of `vocab_size` tokens: 256 bytes, merges, special tokens.
+        """Train a vocabulary of `vocab_size` tokens: 256 bytes, merges, special tokens.
 
         Args:
-            texts: documents, read once. Equal texts in any order give equal merges; `bpe_train.learn_merges` states the rule for ties.
-            vocab_size: how many ids there shall be. A text too small for it gives a smaller vocabulary and a warning.
-            progress: draw a bar while pieces are counted and merges learned.
-            processes: count pieces in so many processes; pays from about 100 MB on. The merges are the same. More than one asks a
-                script for `if __name__ == "__main__":`, as each imports it.
+            texts: documents, read once. Their order does not matter; `bpe_train.learn_merges` states
+                how ties are broken.
+            vocab_size: number of ids. A text too small for it gives a smaller vocabulary and a warning.
+            progress: draw a progress bar.
+            processes: processes that count pieces; worthwhile from about 100 MB on. The merges are the
+                same. A script that uses several needs `if __name__ == "__main__":`, because each
+                process imports it.
         """
         least = 256 + len(special_tokens)
         check_in("vocab_size", vocab_size, count(least, MAX_VOCAB, "of which 256 are bytes"))
         _check_special(special_tokens)
         merges = train_merges(texts, vocab_size - least, Splitter(pattern), special_tokens, progress, processes)
         if (made := least + len(merges)) < vocab_size:
-            warnings.warn(f"the text has pairs for {made} tokens only, vocab_size={vocab_size} was asked; use more text", stacklevel=2)
+            warnings.warn(f"vocab_size={vocab_size}: the text has pairs for only {made} tokens; use more text", stacklevel=2)
         return cls(merges, special_tokens=special_tokens, pattern=pattern, name=f"bpe-{made}")
 
     @classmethod
     def from_gpt2_files(cls, vocab_bpe: str | Path, encoder_json: str | Path, sha256: tuple[str, str] | None = None) -> ByteBPE:
-        """GPT-2's tokenizer, or one in the same two files, as OpenAI published them.
+        """Load GPT-2's tokenizer, or another one in the two files of OpenAI's format.
 
         Args:
-            vocab_bpe: one merge a line, the first learned first.
+            vocab_bpe: one merge per line, in learned order.
             encoder_json: token -> id.
-            sha256: what the files must have, in hex digits; `bpe_files.GPT2_SHA256` are OpenAI's.
+            sha256: expected hashes of the files, in hex; `bpe_files.GPT2_SHA256` are OpenAI's.
         Raises:
             UserError: the files are damaged, disagree, or are not byte-level BPE (code 3).
         """
@@ -116,28 +119,31 @@ class ByteBPE:
 
     @classmethod
     def from_tiktoken(cls, encoding: tiktoken.Encoding) -> ByteBPE:
-        """The same vocabulary as a tiktoken encoding; its merges are found again from the ranks."""
+        """Convert a tiktoken encoding; its merges are reconstructed from the ranks."""
         return cls(**bpe_files.from_ranks(encoding), name=encoding.name)
 
     @classmethod
     def load(cls, path: str | Path) -> ByteBPE:
-        """Read a `tokenizer.json` of the `tokenizers` library's byte-level BPE, or the folder that holds one."""
+        """Load a byte-level BPE in the `tokenizer.json` format, from the file or its folder."""
         return cls(**bpe_files.from_json(*bpe_files.read_tokenizer_json(path)))
 
     def save(self, path: str | Path) -> None:
-        """Write `tokenizer.json` into a folder, or to a path that ends in .json; the `tokenizers` library reads it and gives equal ids."""
+        """Save as `tokenizer.json` in a folder, or to a path that ends in .json.
+
+        The `tokenizers` library reads the file and returns the same ids.
+        """
         ids = {token: self._id[s] for token, s in self.vocabulary.symbol.items()}
         data = bpe_files.to_json(self.merges, ids, self.special_tokens, self.splitter.pattern)
         bpe_files.write_tokenizer_json(path, data)
 
     @property
     def merges(self) -> list[tuple[bytes, bytes]]:
-        """The bytes of both halves of each merge, the first learned first."""
+        """The bytes of both halves of each merge, in learned order."""
         return self.vocabulary.merges
 
     @property
     def n_vocab(self) -> int:
-        """How many ids a model needs: the largest id plus one."""
+        """Number of ids: the largest id plus one."""
         return max(self._bytes) + 1
 
     @property
@@ -157,9 +163,10 @@ class ByteBPE:
         """Turn a text into ids.
 
         Args:
-            text: any text; half a surrogate pair, which UTF-8 cannot write, becomes U+FFFD.
-            allowed_special: special tokens, or "all", that become their id where the text spells them. Else they are text like any other.
-            disallowed_special: special tokens, or "all", whose spelling in the text is an error (ValueError).
+            text: any text; a lone surrogate, which UTF-8 cannot encode, becomes U+FFFD.
+            allowed_special: special tokens to recognize in the text, or "all"; others are encoded as
+                plain text.
+            disallowed_special: special tokens, or "all", that raise a ValueError if the text has them.
         """
         return self._around_special(text, allowed_special, disallowed_special, self.encode_ordinary)
 
@@ -170,11 +177,11 @@ class ByteBPE:
         allowed_special: Literal["all"] | AbstractSet[str] = frozenset(),
         disallowed_special: Literal["all"] | Collection[str] = (),
     ) -> list[int]:
-        """The ids of `encode`, by Python code that can be read: cut into pieces, merge each, look up the ids."""
+        """Encode as `encode` does, in readable Python: split into pieces, merge each, look up ids."""
         return self._around_special(text, allowed_special, disallowed_special, self._encode_in_python)
 
     def encode_ordinary(self, text: str) -> list[int]:
-        """The ids of a text in which special tokens have no meaning."""
+        """Encode a text without recognizing special tokens."""
         if self._engine is None or long_whitespace(text):
             return self._encode_in_python(text)
         try:
@@ -193,11 +200,11 @@ class ByteBPE:
             yield from self.encode(chunk, allowed_special=allowed_special)
 
     def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
-        """Turn ids into text; bytes that are not UTF-8 (half a character) become U+FFFD unless `errors` says otherwise."""
+        """Decode ids to text; bytes that are not UTF-8 become U+FFFD, depending on `errors`."""
         return self.decode_bytes(ids).decode("utf-8", errors)
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """Turn ids into bytes. An id that no token has, in a gap below `n_vocab`, gives none; one outside is a ValueError."""
+        """Decode ids to bytes. Unused ids below `n_vocab` give none; others raise a ValueError."""
         return b"".join(self.decode_tokens_bytes(ids))
 
     def decode_tokens_bytes(self, ids: Iterable[int]) -> list[bytes]:
@@ -219,12 +226,12 @@ class ByteBPE:
         self,
         text: str,
         allowed: Literal["all"] | AbstractSet[str],
-        refused: Literal["all"] | Collection[str],
+        disallowed: Literal["all"] | Collection[str],
         encode: Callable[[str], list[int]],
     ) -> list[int]:
-        """Encode the text between special tokens; where one is allowed, put its id."""
+        """Encode the text between special tokens, and insert the ids of the allowed ones."""
         names = self.special_tokens.keys() if allowed == "all" else self.special_tokens.keys() & allowed
-        reject_special(text, self.special_tokens.keys() - names if refused == "all" else refused)
+        reject_special(text, self.special_tokens.keys() - names if disallowed == "all" else disallowed)
         if not any(name in text for name in names):
             return encode(text)
         ids: list[int] = []
@@ -240,25 +247,31 @@ class ByteBPE:
         return list(chain.from_iterable(map(self._units.__getitem__, self.splitter.units(text))))
 
     def _encode_unit(self, unit: str) -> tuple[int, ...]:
-        """The ids of a unit, piece by piece."""
+        """Encode a unit, piece by piece."""
         pieces, known = self.splitter.pieces(unit), self._pieces
         return known[unit] if len(pieces) == 1 else tuple(chain.from_iterable(map(known.__getitem__, pieces)))
 
     def _encode_piece(self, piece: str) -> tuple[int, ...]:
-        """The ids of a piece."""
-        known, data = self.vocabulary, piece.encode()
-        if (token := known.symbol.get(data)) is not None:
+        """Encode a piece."""
+        vocabulary = self.vocabulary
+        data = piece.encode()
+        token = vocabulary.symbol.get(data)
+        if token is not None:
             return (self._id[token],)
-        word = known.longest_first(data) if len(data) < _LONG else merge_long(symbols(data), known.joined, known.pair_of)
+        if len(data) < _LONG:
+            word = vocabulary.longest_first(data)
+        else:
+            word = merge_long(symbols(data), vocabulary.joined, vocabulary.pair_of)
         return tuple(map(self._id.__getitem__, word))
 
     def clear_cache(self) -> None:
-        """Forget the ids of what was met before, which `encode_python` remembers (some 100 MB at most)."""
-        self._units, self._pieces = _PieceCache(self._encode_unit), _PieceCache(self._encode_piece)
+        """Clear the caches of `encode_python` (about 100 MB at most)."""
+        self._units = _PieceCache(self._encode_unit)
+        self._pieces = _PieceCache(self._encode_piece)
 
     @cached_property
     def _engine(self) -> Any:
-        """tiktoken with this vocabulary; None where ids do not rise with the merges, because its ranks are ids."""
+        """tiktoken with this vocabulary; None if ids are not in merge order, as its ranks are ids."""
         import tiktoken
 
         order = [self._id[new] for new in self.vocabulary.pair_of]
@@ -270,7 +283,7 @@ class ByteBPE:
             return tiktoken.Encoding(self.name, pat_str=pattern, mergeable_ranks=ranks, special_tokens=self.special_tokens)
         except ValueError as e:
             raise UserError(
-                f"tiktoken cannot read the pattern {pattern!r}: {describe_error(e)}; write it so that both regex and tiktoken can"
+                f"tiktoken cannot parse the pattern {pattern!r}: {describe_error(e)}; use syntax that regex and tiktoken share"
             ) from None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -282,7 +295,7 @@ class ByteBPE:
 
 
 class _PieceCache(dict[str, tuple[int, ...]]):
-    """Ids of units or pieces met before; it starts afresh when it is full."""
+    """Cache of the ids of units or pieces; cleared when full."""
 
     def __init__(self, encode: Callable[[str], tuple[int, ...]], limit: int = 1 << 18) -> None:
         self.encode, self.limit = encode, limit

@@ -1,9 +1,9 @@
-"""Byte-pair vocabularies on disk: `tokenizer.json`, GPT-2's two files, tiktoken's ranks. What is read is checked before it is used.
+"""Read and write BPE vocabularies: `tokenizer.json`, GPT-2's two files, tiktoken's ranks.
 
-The `tokenizers` library and GPT-2 write a token's bytes as printable characters: "Ġ" is the space. A file from a stranger may be
-damaged or made to hurt; too large, in circles, or with doubles, it is refused with the place and the reason. In a
-`tokenizer.json` ids may have gaps, as those of tiktoken's cl100k_base and o200k_base do.
-Proof: tests/tokenizers/test_bpe_files.py.
+The `tokenizers` library and GPT-2 write a token's bytes as printable characters: "Ġ" is the space.
+Files are untrusted: oversized, circular or duplicate content is rejected with its position. In a
+`tokenizer.json` ids may have gaps, as in tiktoken's cl100k_base and o200k_base.
+Tests: tests/tokenizers/test_bpe_files.py.
 Source: https://github.com/openai/gpt-2 (src/encoder.py, `bytes_to_unicode`); https://huggingface.co/docs/tokenizers.
 """
 
@@ -36,7 +36,7 @@ GPT2_SHA256 = (
 
 
 def read_gpt2(vocab_bpe: str | Path, encoder_json: str | Path, sha256: tuple[str, str] | None) -> dict[str, Any]:
-    """The parts of a ByteBPE from GPT-2's two files."""
+    """Read GPT-2's two files; returns the arguments of ByteBPE."""
     rows = _read(vocab_bpe, sha256 and sha256[0])
     if (n := rows.count(b"\n")) > MAX_TOKENS:
         raise bad_vocabulary(f"{vocab_bpe} has {n:,} lines; a vocabulary has at most {MAX_TOKENS:,} tokens")
@@ -47,7 +47,7 @@ def read_gpt2(vocab_bpe: str | Path, encoder_json: str | Path, sha256: tuple[str
 
 
 def from_json(data: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """The parts of a ByteBPE from the content of a `tokenizer.json`."""
+    """Convert the content of a `tokenizer.json` to the arguments of ByteBPE."""
     try:
         model, added = data["model"], data.get("added_tokens") or []
         _check_plain(data, model, added, path)
@@ -60,24 +60,24 @@ def from_json(data: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _check_plain(data: Mapping[str, Any], model: Mapping[str, Any], added: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Refuse what would change ids here and there: other models, normalizers, added text, tokens matched by other rules."""
+    """Reject features that change ids: other models, normalizers, added text, other token matching."""
     settings = {key: model.get(key) for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")}
     settings["normalizer"] = data.get("normalizer")
     if model.get("type", "BPE") != "BPE" or any(settings.values()):
-        wrong = ", ".join(f"{key}={value!r}" for key, value in settings.items() if value) or f"a {model.get('type')} model"
-        raise bad_vocabulary(f"{path} is not plain byte-level BPE: it has {wrong}")
+        extra = ", ".join(f"{key}={value!r}" for key, value in settings.items() if value) or f"a {model.get('type')} model"
+        raise bad_vocabulary(f"{path} is not plain byte-level BPE: it has {extra}")
     prefix_id(data, path)
     if plain := [token["content"] for token in added if not token.get("special")]:
-        raise bad_vocabulary(f"{path} has added tokens that are not special, such as {plain[0]!r}; this tokenizer has no such kind")
+        raise bad_vocabulary(f"{path} has added tokens that are not special, such as {plain[0]!r}; these are not supported")
 
 
 def prefix_id(data: Mapping[str, Any], path: Path) -> int | None:
-    """The token that a `tokenizer.json` puts before each text (its post_processor); None where it adds nothing.
+    """The token that the post_processor of a `tokenizer.json` prepends to each text, or None.
 
-    Encoding here never adds the token: it belongs to the model, as `start_id`.
+    Encoding never adds the token: it belongs to the model, as `start_id`.
 
     Raises:
-        UserError: it adds other tokens (code 3).
+        UserError: the post_processor adds other tokens (code 3).
     """
     after = data.get("post_processor") or {"type": "ByteLevel"}
     steps = after["processors"] if after["type"] == "Sequence" else [after]
@@ -93,11 +93,11 @@ def prefix_id(data: Mapping[str, Any], path: Path) -> int | None:
             ids = templates[0]["special_tokens"][pieces[0]["SpecialToken"]["id"]]["ids"]
             if len(ids) == 1 and type(ids[0]) is int:
                 return ids[0]
-    raise bad_vocabulary(f"{path} adds tokens to each text ({after['type']}), which this tokenizer does not do")
+    raise bad_vocabulary(f"{path} adds tokens to each text ({after['type']}), which is not supported")
 
 
 def to_json(merges: Sequence[Merge], ids: Mapping[bytes, int], specials: Mapping[str, int], pattern: str) -> dict[str, Any]:
-    """The content of a `tokenizer.json` as the `tokenizers` library writes it."""
+    """Make the content of a `tokenizer.json` as the `tokenizers` library writes it."""
     vocab = {printable(token): i for token, i in ids.items()} | dict(specials)
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": pattern == GPT2_PATTERN}
     split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
@@ -124,7 +124,10 @@ def to_json(merges: Sequence[Merge], ids: Mapping[bytes, int], specials: Mapping
 
 
 def from_ranks(encoding: tiktoken.Encoding) -> dict[str, Any]:
-    """The parts of a ByteBPE from a tiktoken encoding. A token was made by the pair that its bytes become under all earlier merges."""
+    """Convert a tiktoken encoding to the arguments of ByteBPE.
+
+    The merge of a token is the pair that its bytes become under all earlier merges.
+    """
     ranks = encoding._mergeable_ranks
     if missing := [byte for byte in BYTES if bytes([byte]) not in ranks]:
         raise bad_vocabulary(f"the encoding {encoding.name!r} has no token for the byte {missing[0]}")
@@ -133,35 +136,36 @@ def from_ranks(encoding: tiktoken.Encoding) -> dict[str, Any]:
     for token in sorted((token for token in ranks if len(token) > 1), key=ranks.__getitem__):
         pair = merge_piece(symbols(token), vocabulary.joined, vocabulary.pair_of)
         if len(pair) != 2:
-            raise bad_vocabulary(f"the token {printable(token)!r} of {encoding.name!r} is no pair of earlier tokens")
+            raise bad_vocabulary(f"the token {printable(token)!r} of {encoding.name!r} is not a pair of earlier tokens")
         vocabulary.add(tokens[ord(pair[0])], tokens[ord(pair[1])])
         tokens.append(token)
     return {"merges": vocabulary, "ids": ranks, "special_tokens": encoding._special_tokens, "pattern": encoding._pat_str}
 
 
 def read_tokenizer_json(path: str | Path) -> tuple[dict[str, Any], Path]:
-    """The content of a `tokenizer.json`, or of the one in a folder, and its path."""
+    """Read a `tokenizer.json`, given its path or folder; returns its content and path."""
     path = Path(path)
     path = path / "tokenizer.json" if path.is_dir() else path
     data = _parse(_read(path), path)
     if not isinstance(data.get("model"), dict):
-        raise bad_vocabulary(f'{path} has no "model": it is not a tokenizer.json')
+        raise bad_vocabulary(f'{path} is not a tokenizer.json: it has no "model"')
     return data, path
 
 
 def write_tokenizer_json(path: str | Path, data: Mapping[str, Any]) -> None:
-    """Write a `tokenizer.json`, whole or not at all, into a folder or to a path that ends in .json."""
+    """Write a `tokenizer.json` atomically, into a folder or to a path that ends in .json."""
     path = Path(path)
     atomic_write(path if path.suffix == ".json" else path / "tokenizer.json", json.dumps(data, ensure_ascii=False) + "\n")
 
 
 def _parts(vocab: Mapping[str, Any], merges: Sequence[Sequence[str]], specials: Mapping[str, int] | None) -> dict[str, Any]:
-    """Check a vocabulary against its merges. What is neither byte nor merge is special: named, or `<...>` if None."""
+    """Check a vocabulary against its merges; returns the arguments of ByteBPE.
+
+    All other tokens must be special: in `specials`, or spelled `<...>` if `specials` is None.
+    """
     if max(len(vocab), len(merges)) > MAX_TOKENS:
-        raise bad_vocabulary(f"{max(len(vocab), len(merges)):,} rows are more than the {MAX_TOKENS:,} tokens that a vocabulary may have")
+        raise bad_vocabulary(f"{max(len(vocab), len(merges)):,} tokens exceed the limit of {MAX_TOKENS:,}")
     ids = vocab.values()
-    if specials is None and (any(type(i) is not int for i in ids) or sorted(ids) != list(range(len(vocab)))):
-        raise bad_vocabulary(f"the ids of the {len(vocab)} tokens are not 0 to {len(vocab) - 1}, each once")
     if specials is None and (any(type(i) is not int for i in ids) or sorted(ids) != list(range(len(vocab)))):
         raise bad_vocabulary(f"the ids of the {len(vocab)} tokens are not 0 to {len(vocab) - 1}, each once")
     if (
@@ -176,18 +180,18 @@ def _parts(vocab: Mapping[str, Any], merges: Sequence[Sequence[str]], specials: 
             raise bad_vocabulary(f"merge {n + 1} is {' '.join(map(str, merge))[:60]!r}, expected two tokens")
         vocabulary.add(unprintable(merge[0]), unprintable(merge[1]))
     known = {printable(token): token for token in vocabulary.symbol}
-    if lost := [name for name in known if name not in vocab]:
-        raise bad_vocabulary(f"the token {lost[0]!r} has no id")
+    if missing := [name for name in known if name not in vocab]:
+        raise bad_vocabulary(f"the token {missing[0]!r} has no id")
     rest = {name: i for name, i in vocab.items() if name not in known}
-    if odd := [name for name in rest if (name[0] + name[-1] != "<>" if specials is None else name not in specials)]:
-        raise bad_vocabulary(f"the token {odd[0]!r} is made by no merge and is no special token")
+    if unknown := [name for name in rest if (name[0] + name[-1] != "<>" if specials is None else name not in specials)]:
+        raise bad_vocabulary(f"the token {unknown[0]!r} is neither the result of a merge nor special")
     by_token = {token: vocab[name] for name, token in known.items()}
     return {"merges": vocabulary, "ids": by_token, "special_tokens": rest if specials is None else specials}
 
 
-def _pattern(cutter: Mapping[str, Any], path: Path) -> str:
-    """The pattern that a `tokenizer.json` cuts with."""
-    steps = cutter["pretokenizers"] if cutter.get("type") == "Sequence" else [cutter]
+def _pattern(pre_tokenizer: Mapping[str, Any], path: Path) -> str:
+    """The pattern with which a `tokenizer.json` splits text."""
+    steps = pre_tokenizer["pretokenizers"] if pre_tokenizer.get("type") == "Sequence" else [pre_tokenizer]
     *splits, last = steps
     if last.get("type") != "ByteLevel" or last.get("add_prefix_space"):
         raise bad_vocabulary(f"{path} does not end its pre_tokenizer with ByteLevel without add_prefix_space")
@@ -197,39 +201,37 @@ def _pattern(cutter: Mapping[str, Any], path: Path) -> str:
         split = splits[0]
         if split["type"] == "Split" and "Regex" in split["pattern"] and split["behavior"] == "Isolated" and not split.get("invert"):
             return split["pattern"]["Regex"]
-    raise bad_vocabulary(
-        f"{path} cuts text in a way that this tokenizer does not know; known are ByteLevel, and Split by one Regex (Isolated)"
-    )
+    raise bad_vocabulary(f"{path} has an unsupported pre_tokenizer; supported are ByteLevel, and Split by one Regex (Isolated)")
 
 
 def _read(path: str | Path, sha256: str | None = None) -> bytes:
-    """The bytes of a file that is not too large and, if its hash is given, the right one."""
+    """Read a file of limited size, and check its hash if `sha256` is set."""
     path = Path(path)
     try:
         if (size := path.stat().st_size) > MAX_BYTES:
             raise bad_vocabulary(f"{path} has {size:,} bytes; a vocabulary has at most {MAX_BYTES:,}")
         data = path.read_bytes()
     except OSError as e:
-        raise UserError(
-            f"cannot read {path}: {e.strerror}; give the path of a tokenizer file or of the folder that holds it", DATA
-        ) from None
-    if sha256 and (found := hashlib.sha256(data).hexdigest()) != sha256:
-        raise bad_vocabulary(f"{path} has sha256 {found}, expected {sha256}")
+        raise UserError(f"cannot read {path}: {e.strerror}; expected a tokenizer file or its folder", DATA) from None
+    if sha256:
+        actual = hashlib.sha256(data).hexdigest()
+        if actual != sha256:
+            raise bad_vocabulary(f"{path} has sha256 {actual}, expected {sha256}")
     return data
 
 
 def _parse(data: bytes, path: str | Path) -> dict[str, Any]:
-    """A JSON object in which no name is given twice."""
+    """Parse a JSON object and reject duplicate keys."""
 
-    def once(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    def reject_duplicates(items: list[tuple[str, Any]]) -> dict[str, Any]:
         if (name := first_duplicate_key(name for name, _ in items)) is not None:
-            raise bad_vocabulary(f"{path} names {name[:60]!r} twice")
+            raise bad_vocabulary(f"{path} has the duplicate key {name[:60]!r}")
         return dict(items)
 
     try:
-        content = json.loads(data, object_pairs_hook=once)
+        content = json.loads(data, object_pairs_hook=reject_duplicates)
     except (ValueError, RecursionError) as e:
         raise bad_vocabulary(f"{path} is not JSON ({describe_error(e)})") from None
     if not isinstance(content, dict):
-        raise bad_vocabulary(f"{path} holds no JSON object")
+        raise bad_vocabulary(f"{path} is not a JSON object")
     return content

@@ -1,14 +1,15 @@
-"""Learning a byte-pair vocabulary: join the most frequent pair of neighbours, and again, and again.
+"""Train a BPE vocabulary: repeatedly merge the most frequent pair of adjacent tokens.
 
-That sentence is the whole algorithm. Counting all pairs anew for each merge would take hours; here five things make it fast,
-and none changes the result (tests/tokenizers/test_bpe_train.py holds it to a version of twenty lines that does count anew):
+Recounting all pairs for each merge would take hours. Five optimizations make it fast without changing
+the result (tests/tokenizers/test_bpe_train.py compares it to a version of twenty lines that recounts):
 
-1. Each different piece of text is kept once, with how often it occurs.
-2. A word is a string with one *character per token* (`merging.py`): `word.replace("ab", "c")` is the merge, done by Python in C.
-3. `where` knows for each pair the words that may hold it, so a merge touches those words alone, and in them changes
-   only the counts of the pairs beside the merged one.
-4. A heap gives the most frequent pair. Counts that have fallen since are not looked up in the heap; such a pair is corrected
-   when it comes to the top. Counts never grow: new pairs always contain the new token.
+1. Each distinct piece of text is stored once, with its frequency.
+2. A word is a string with one *character per token* (`merging.py`): `word.replace("ab", "c")` is the
+   merge, executed by Python in C.
+3. `where` maps each pair to the words that may contain it. A merge touches only these words, and in
+   them changes only the counts of the pairs next to the merged one.
+4. A heap returns the most frequent pair. Decreased counts are not updated in the heap; a stale entry
+   is corrected when it reaches the top. Counts never increase: new pairs contain the new token.
 5. A very long word is a `Chain` of tokens: a merge touches the positions of its pair, not the whole word.
 
 Source: Sennrich et al. 2016, https://arxiv.org/abs/1508.07909, algorithm 1; on bytes: GPT-2 (Radford et al. 2019), section 2.2.
@@ -27,17 +28,17 @@ from llm_scratch.tokenizers.merging import BYTES, FIRST_MERGE, Chain, pairs, sym
 from llm_scratch.tokenizers.pretokens import Splitter
 from llm_scratch.tokenizers.special import special_pattern
 
-MIN_CHAIN = 128  # tokens: a word from here on is a `Chain`; below, replacing in a string is faster
-MIN_BAR_COLUMNS = 70  # that a progress bar takes with its name, share and time
+MIN_CHAIN = 128  # tokens of a word stored as a `Chain`; for shorter ones `str.replace` is faster
+MIN_BAR_COLUMNS = 70  # width of a progress bar with its name, percentage and time
 
 
 def train_merges(
     texts: Iterable[str], n_merges: int, splitter: Splitter, special_tokens: Sequence[str] = (), progress: bool = False, processes: int = 1
 ) -> list[tuple[bytes, bytes]]:
-    """Learn up to `n_merges` merges from texts; special tokens that the texts spell are cut out, so that no merge crosses one.
+    """Learn up to `n_merges` merges from texts; no merge crosses a special token in them.
 
     Returns:
-        The bytes of both halves of each merge, the first learned first.
+        The bytes of both halves of each merge, in learned order.
     """
     size = sum(map(len, texts)) if isinstance(texts, Sequence) else None
     with _bar("characters", size, progress) as tick:
@@ -53,17 +54,18 @@ def train_merges(
 
 
 def learn_merges(counts: Mapping[str, int], n_merges: int, tick: Callable[[], object] = lambda: None) -> list[str]:
-    """Learn up to `n_merges` merges from pieces of text and how often each occurs.
+    """Learn up to `n_merges` merges from pieces of text and their frequencies.
 
-    The pair that occurs most often is merged; among equals the one with the smallest left token, then the smallest right one
-    (bytes in the order of `BYTES`, then merged tokens in the order they were learned). So the result depends on the counts alone.
+    The most frequent pair is merged. Ties go to the smallest left token, then the smallest right one
+    (bytes in the order of `BYTES`, then merged tokens in learned order), so the result depends on the
+    counts alone.
 
     Args:
-        counts: piece -> how often it occurs.
-        n_merges: how many to learn; fewer come back when no word of two tokens is left.
+        counts: piece -> frequency.
+        n_merges: number of merges; fewer are returned when no word of two tokens is left.
         tick: called after each merge, for a progress bar.
     Returns:
-        The merged pairs in order; `chr(256 + i)` is the token that merge number i makes.
+        The merged pairs in order; `chr(256 + i)` is the token of merge number i.
     """
     words = [symbols(piece.encode("utf-8", "replace")) for piece in counts]
     freqs = list(counts.values())
@@ -91,11 +93,11 @@ def learn_merges(counts: Mapping[str, int], n_merges: int, tick: Callable[[], ob
 
 
 def _index(words: list[str], freqs: list[int]) -> tuple[dict[str, int], dict[str, list[int]]]:
-    """For each pair: how often it occurs, and in which words."""
+    """Frequency of each pair, and the words that contain it."""
     count: dict[str, int] = {}
     where: dict[str, list[int]] = {}
     for i, word in enumerate(words):
-        if len(word) >= MIN_CHAIN:  # listed once for each of its pairs: the chain knows the positions
+        if len(word) >= MIN_CHAIN:  # one entry per pair: the chain stores the positions
             for pair, n in Counter(pairs(word)).items():
                 count[pair] = count.get(pair, 0) + n * freqs[i]
                 where.setdefault(pair, []).append(i)
@@ -119,13 +121,16 @@ def _merge(
     where: dict[str, list[int]],
     chains: Mapping[int, Chain],
 ) -> dict[str, int]:
-    """Replace `pair` by the token `new` in every word, keep `count` and `where` true, and return the counts of the pairs that this made."""
+    """Replace `pair` by the token `new` in every word, and update `count` and `where`.
+
+    Returns the counts of the new pairs.
+    """
     left, right = pair[0], pair[1]
-    in_chains: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)  # a pair with the new token -> (word, how often in it)
-    born: defaultdict[str, list[int]] = defaultdict(list)  # a pair with the new token -> the words it is in, once for each place
+    in_chains: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)  # new pair -> (word, occurrences)
+    born: defaultdict[str, list[int]] = defaultdict(list)  # new pair -> word of each occurrence
     for i in where.pop(pair):
         parts = words[i].split(pair)
-        if len(parts) == 2:  # once in the word: only the pairs with its two neighbours change
+        if len(parts) == 2:  # one occurrence: only the pairs with its two neighbors change
             head, tail = parts
             words[i] = head + new + tail
             if head:
@@ -134,7 +139,7 @@ def _merge(
             if tail:
                 count[right + tail[0]] -= freqs[i]
                 born[new + tail[0]].append(i)
-        elif len(parts) > 2:  # more than once, maybe side by side: take the old word out of the counts, put the new one in
+        elif len(parts) > 2:  # several, possibly adjacent: subtract the old word, add the new one
             for gone in pairs(words[i]):
                 count[gone] -= freqs[i]
             words[i] = new.join(parts)
@@ -150,10 +155,10 @@ def _merge(
                 elif n:
                     in_chains[changed].append((i, n))
     del count[pair]
-    fresh = {made: sum(map(freqs.__getitem__, places)) for made, places in born.items()}
-    for made, found in in_chains.items():
-        fresh[made] = fresh.get(made, 0) + sum(n * freqs[i] for i, n in found)
-        born[made] += [i for i, _ in found]
+    fresh = {made: sum(map(freqs.__getitem__, word_ids)) for made, word_ids in born.items()}
+    for made, occurrences in in_chains.items():
+        fresh[made] = fresh.get(made, 0) + sum(n * freqs[i] for i, n in occurrences)
+        born[made] += [i for i, _ in occurrences]
     where.update(born)
     count.update(fresh)
     return fresh
@@ -161,7 +166,7 @@ def _merge(
 
 @contextmanager
 def _gc_paused() -> Iterator[None]:
-    """Keep Python's garbage collector from walking over all the lists again and again: nothing here forms a circle. Saves an eighth."""
+    """Pause the garbage collector, which would scan all lists repeatedly; nothing here is cyclic."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -172,7 +177,7 @@ def _gc_paused() -> Iterator[None]:
 
 
 def _between(special_tokens: Sequence[str], texts: Iterable[str]) -> Iterator[str]:
-    """The text between special tokens."""
+    """Iterate over the text between special tokens."""
     if not special_tokens:
         yield from texts
         return
@@ -183,7 +188,7 @@ def _between(special_tokens: Sequence[str], texts: Iterable[str]) -> Iterator[st
 
 @contextmanager
 def _bar(what: str, total: int | None, draw: bool) -> Iterator[Callable[[int], object]]:
-    """A function to call with how much more is done, which moves a progress bar if one is drawn; without a total it only shows life."""
+    """A function that advances a progress bar by n, if one is drawn; without a total the bar pulses."""
     if not draw:
         yield lambda n: None
         return
@@ -191,7 +196,7 @@ def _bar(what: str, total: int | None, draw: bool) -> Iterator[Callable[[int], o
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    if console.width < MIN_BAR_COLUMNS:  # numbers would be cut
+    if console.width < MIN_BAR_COLUMNS:  # too narrow
         yield lambda n: None
         return
     with Progress(console=console) as bar:

@@ -1,4 +1,4 @@
-"""A tokenizer of characters as a `tokenizer.json` of the `tokenizers` library: a WordLevel model of one-letter words.
+"""Character tokenizers in the `tokenizer.json` format: a WordLevel model of one-letter words.
 
 Tests: tests/tokenizers/test_char_files.py, tests/interop/test_hf_export.py (equal ids and texts in transformers).
 Source: https://huggingface.co/docs/tokenizers.
@@ -15,12 +15,12 @@ from llm_scratch.tokenizers.bpe_files import prefix_id
 from llm_scratch.tokenizers.chars import CharTokenizer
 from llm_scratch.tokenizers.special import END_OF_TEXT
 
-FREE = ("version", "truncation", "padding", "post_processor")
-"""Fields that do not change the ids of the text itself; transformers writes its last call's truncation and padding into the file."""
+IGNORED_FIELDS = ("version", "truncation", "padding", "post_processor")
+"""Fields that do not change the ids of a text; transformers saves its last truncation and padding."""
 
 
 def word_level_json(tokenizer: CharTokenizer) -> dict[str, Any]:
-    """The content of a `tokenizer.json` that splits a text into characters, each of them a word."""
+    """Make the content of a `tokenizer.json` that splits a text into characters, each a word."""
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     letters = {letter: i for i, letter in enumerate(tokenizer.characters)}
     return {
@@ -37,18 +37,18 @@ def word_level_json(tokenizer: CharTokenizer) -> dict[str, Any]:
 
 
 def from_word_level(data: Mapping[str, Any], path: Path) -> CharTokenizer:
-    """The CharTokenizer in the content of a `tokenizer.json`: one that `word_level_json` made, or that transformers saved again.
+    """Read a CharTokenizer from a `tokenizer.json` of `word_level_json`, also if saved by transformers.
 
     Raises:
-        UserError: its words are longer than a character, or text is split or changed by other rules (code 3).
+        UserError: words longer than a character, or other rules of splitting or normalizing (code 3).
     """
     vocab = data["model"].get("vocab")
     if isinstance(vocab, dict) and all(type(i) is int for i in vocab.values()):
         letters = [name for name, _ in sorted(vocab.items(), key=lambda item: item[1]) if name != END_OF_TEXT]
         if all(len(letter) == 1 for letter in letters):
             tokenizer = CharTokenizer(letters, END_OF_TEXT in vocab)
-            wanted = {key: value for key, value in word_level_json(tokenizer).items() if key not in FREE}
+            expected = {key: value for key, value in word_level_json(tokenizer).items() if key not in IGNORED_FIELDS}
             prefix_id(data, path)
-            if wanted.items() <= data.items():
+            if expected.items() <= data.items():
                 return tokenizer
-    raise UserError(f"{path} is a list of words that is not one of single characters; known are byte-level BPE and characters", DATA)
+    raise UserError(f"{path} is a WordLevel tokenizer, but not of single characters; use byte-level BPE or characters", DATA)

@@ -1,8 +1,8 @@
-"""Characters as tokens: the smallest vocabulary, the longest sequences.
+"""Character tokenizer: one token per character, with a small vocabulary and long sequences.
 
-Every different character of the training text gets a number, `<|endoftext|>` the last one. A model of tiny Shakespeare
-then has 66 tokens to choose from, and must learn to spell.
-Proof: tests/tokenizers/test_chars.py.
+Each distinct character of the training text gets an id, `<|endoftext|>` the last one. A model of tiny
+Shakespeare then has 66 tokens, and must learn to spell.
+Tests: tests/tokenizers/test_chars.py.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from llm_scratch.tokenizers.special import END_OF_TEXT, reject_special
 
 
 class CharTokenizer:
-    """Characters to ids and back.
+    """Encode characters to ids and decode them.
 
     Args:
-        characters: the characters it knows, in the order of their ids.
-        end_of_text: whether `<|endoftext|>` gets the id after them; nanoGPT's models of characters do not know it.
+        characters: the characters of the vocabulary, in the order of their ids.
+        end_of_text: whether `<|endoftext|>` gets the id after them; nanoGPT's character models have none.
     """
 
     def __init__(self, characters: Iterable[str], end_of_text: bool = True) -> None:
         self.characters = "".join(characters)
         self._id = {character: i for i, character in enumerate(self.characters)}
         if len(self._id) != len(self.characters):
-            raise UserError(f"{len(self.characters)} characters were given but only {len(self._id)} differ; give each once", DATA)
+            raise UserError(f"{len(self.characters)} characters, only {len(self._id)} of them distinct; remove the duplicates", DATA)
         self.special_tokens = {END_OF_TEXT: len(self.characters)} if end_of_text else {}
 
     @classmethod
     def train(cls, texts: Iterable[str], end_of_text: bool = True) -> CharTokenizer:
-        """The different characters of some texts, sorted by code point."""
+        """Make a tokenizer of the distinct characters of texts, sorted by code point."""
         characters: set[str] = set()
         for text in texts:
             characters.update(text)
@@ -40,14 +40,14 @@ class CharTokenizer:
 
     @property
     def n_vocab(self) -> int:
-        """How many ids there are: the characters and `<|endoftext|>`."""
+        """Number of ids: the characters and `<|endoftext|>`."""
         return len(self.characters) + len(self.special_tokens)
 
     @property
     def eot_token(self) -> int:
         """The id of `<|endoftext|>`."""
         if not self.special_tokens:
-            raise UserError(f"this tokenizer of {len(self.characters)} characters has no {END_OF_TEXT}", DATA)
+            raise UserError(f"this tokenizer of {len(self.characters)} characters has no {END_OF_TEXT}; use one with it", DATA)
         return self.special_tokens[END_OF_TEXT]
 
     def encode(
@@ -57,15 +57,15 @@ class CharTokenizer:
         allowed_special: Literal["all"] | AbstractSet[str] = frozenset(),
         disallowed_special: Literal["all"] | Collection[str] = (),
     ) -> list[int]:
-        """Turn a text into one id a character.
+        """Encode a text, one id per character.
 
         Args:
-            text: characters that the training text had.
-            allowed_special: "all" or a set with `<|endoftext|>`: where the text spells it, it becomes `eot_token`.
-                Else its letters are letters.
-            disallowed_special: special tokens whose spelling in the text is an error (ValueError).
+            text: a text of known characters.
+            allowed_special: "all" or a set with `<|endoftext|>`, to encode it as `eot_token`;
+                else its letters are encoded as characters.
+            disallowed_special: special tokens that raise a ValueError if the text has them.
         Raises:
-            UserError: a character that the training text did not have.
+            UserError: a character that was not in the training text.
         """
         allowed = bool(self.special_tokens) and (allowed_special == "all" or END_OF_TEXT in allowed_special)
         if disallowed_special == "all":
@@ -78,17 +78,16 @@ class CharTokenizer:
             try:
                 ids += map(self._id.__getitem__, part)
             except KeyError:
-                odd = next(character for character in part if character not in self._id)
+                unknown = next(character for character in part if character not in self._id)
                 raise UserError(
-                    f"the character {odd!r} (U+{ord(odd):04X}) was not in the training text, so this tokenizer has no id for it; "
-                    "leave it out, or train with --data.tokenizer bpe, which knows every character "
-                    f"(known here: {len(self._id)} characters)",
+                    f"the character {unknown!r} (U+{ord(unknown):04X}) was not in the training text, so this tokenizer has no id for it "
+                    f"(it knows {len(self._id)} characters); remove it, or train with --data.tokenizer bpe, which encodes every character",
                     DATA,
                 ) from None
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Turn ids back into the text; an id outside the vocabulary is a ValueError."""
+        """Decode ids to text; an id outside the vocabulary raises a ValueError."""
         known = [*self.characters, *self.special_tokens]
         text = []
         for i in ids:
@@ -98,14 +97,14 @@ class CharTokenizer:
         return "".join(text)
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The bytes of `decode(ids)` in UTF-8."""
+        """Decode ids to UTF-8 bytes."""
         return self.decode(ids).encode("utf-8", "replace")
 
     def to_json(self) -> dict[str, Any]:
-        """What `tokenizer.json` holds as its model."""
+        """The "model" for `tokenizer.json`."""
         return {"type": "chars", "characters": self.characters, **({} if self.special_tokens else {"end_of_text": False})}
 
     @classmethod
     def from_json(cls, model: dict[str, Any]) -> CharTokenizer:
-        """The tokenizer that `to_json` described."""
+        """Make the tokenizer from the result of `to_json`."""
         return cls(model["characters"], model.get("end_of_text", True) is True)

@@ -1,7 +1,7 @@
-"""GPT-2's own tokenizer, as tiktoken gives it: 50,257 ids, learned by OpenAI from WebText.
+"""GPT-2's pretrained tokenizer from tiktoken: 50,257 ids, trained by OpenAI on WebText.
 
-Its two vocabulary files are looked for on this machine and else downloaded once; the hash of each is checked.
-Proof: tests/tokenizers/test_gpt2.py.
+Its two vocabulary files are read from a local cache or downloaded once, and verified by SHA-256.
+Tests: tests/tokenizers/test_gpt2.py.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _FILES = [  # name, sha256, bytes
 
 
 def load_gpt2() -> tiktoken.Encoding:
-    """GPT-2's tokenizer: `tiktoken.get_encoding("gpt2")` itself.
+    """Load GPT-2's tokenizer: `tiktoken.get_encoding("gpt2")` with verified files.
 
-    The files are taken from TIKTOKEN_CACHE_DIR, from `tiktoken/` in LLM_SCRATCH_DATA, or from a cache folder.
+    The files come from TIKTOKEN_CACHE_DIR, from `tiktoken/` in LLM_SCRATCH_DATA, or from a cache folder.
 
     Raises:
-        UserError: they are not there and cannot be downloaded (code 3).
+        UserError: the files are missing and cannot be downloaded (code 3).
     """
     import tiktoken
 
@@ -46,7 +46,7 @@ def load_gpt2() -> tiktoken.Encoding:
     except DownloadError as e:
         raise UserError(
             f"GPT-2's vocabulary is not on this machine: {e.reason}; use --data.tokenizer bpe, which needs no download, "
-            "or set TIKTOKEN_CACHE_DIR to a tiktoken cache of a machine that has it (or put that as tiktoken/ into LLM_SCRATCH_DATA)"
+            "or set TIKTOKEN_CACHE_DIR to a tiktoken cache copied from another machine (or copy it to tiktoken/ in LLM_SCRATCH_DATA)"
             + (f". {WITHOUT_NETWORK}" if e.unreachable else ""),
             DATA,
         ) from None
@@ -56,7 +56,7 @@ def load_gpt2() -> tiktoken.Encoding:
         return tiktoken.get_encoding("gpt2")
     except OSError as e:
         raise UserError(
-            f"cannot read GPT-2's vocabulary in {folder}: {describe_error(e)}; set TIKTOKEN_CACHE_DIR to a tiktoken cache that has it", DATA
+            f"cannot read GPT-2's vocabulary in {folder}: {describe_error(e)}; set TIKTOKEN_CACHE_DIR to a folder with its files", DATA
         ) from e
     finally:
         if before is None:
@@ -66,7 +66,7 @@ def load_gpt2() -> tiktoken.Encoding:
 
 
 def on_this_machine() -> Path | None:
-    """The folder that has GPT-2's two files; None if `load_gpt2` would have to download them."""
+    """The local folder with GPT-2's two files; None if `load_gpt2` would download them."""
     folder = _folder()
     return folder if _has_both(folder) else None
 
@@ -76,18 +76,18 @@ def _has_both(folder: Path) -> bool:
 
 
 def _cached_name(name: str) -> str:
-    """The name under which tiktoken caches a file: the sha1 of its address."""
+    """The file name in tiktoken's cache: the SHA-1 of the URL."""
     return hashlib.sha1((_ADDRESS + name).encode()).hexdigest()
 
 
 def _folder() -> Path:
-    """The tiktoken cache to use: the one the user names, or the first that has both files, or a folder in our own cache."""
+    """The tiktoken cache to use: TIKTOKEN_CACHE_DIR, or the first with both files, or our own."""
     if named := os.environ.get("TIKTOKEN_CACHE_DIR"):
         return Path(named)
     data = os.environ.get("LLM_SCRATCH_DATA")
     from llm_scratch.storage.download import cache_folder
 
     own = cache_folder() / "tiktoken"
-    places = [expand_user(data) / "tiktoken"] if data else []
-    places += [own, Path(os.environ.get("DATA_GYM_CACHE_DIR") or Path(tempfile.gettempdir()) / "data-gym-cache")]
-    return next((place for place in places if _has_both(place)), own)
+    folders = [expand_user(data) / "tiktoken"] if data else []
+    folders += [own, Path(os.environ.get("DATA_GYM_CACHE_DIR") or Path(tempfile.gettempdir()) / "data-gym-cache")]
+    return next((folder for folder in folders if _has_both(folder)), own)

@@ -1,4 +1,4 @@
-"""Open the tokenizer that a path names: a file, a folder, a run directory or one of its checkpoints.
+"""Open a tokenizer by path: a file, a folder, a run directory or one of its checkpoints.
 
 Tests: tests/tokenizers/test_locate.py.
 """
@@ -16,10 +16,11 @@ def open_tokenizer(where: str | Path) -> Tokenizer:
     """Open the tokenizer at a path.
 
     Args:
-        where: a tokenizer.json of this project or of Hugging Face (byte-level BPE) under any name; a folder that holds one, or GPT-2's
-            vocab.json and merges.txt; a run directory, of which the last checkpoint counts.
+        where: a tokenizer.json of this project or of Hugging Face (byte-level BPE) under any name; a
+            folder with one, or with GPT-2's vocab.json and merges.txt; a run directory, whose latest
+            checkpoint is used.
     Raises:
-        UserError: there is none, it is damaged, or of a kind that is not known here (code 3).
+        UserError: missing, damaged, or of an unsupported type (code 3).
     """
     path = expand_user(where)
     latest = path / "ckpt" / "latest"

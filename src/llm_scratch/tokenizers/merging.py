@@ -1,9 +1,10 @@
-"""Words as strings with one character per token, so that merging a pair is `str.replace`.
+"""Apply BPE merges: words are strings with one character per token, so a merge is `str.replace`.
 
-In a piece of text each byte is a token, numbered as in GPT-2 (`BYTES`); merge number i makes token 256 + i. A *word* here is the
-string of `chr(number)` of its tokens, and a *pair* is two such characters. Read `merge_piece`: it is the rule of byte-pair
-encoding in two lines. `merge_long` gives the same result for very long words. `Chain` is a very long word from which merges are learned.
-Proof: tests/tokenizers/test_merging.py.
+In a piece of text each byte is a token, numbered as in GPT-2 (`BYTES`); merge number i makes token
+256 + i. A *word* is the string of `chr(number)` of its tokens, a *pair* is two such characters.
+`merge_piece` is the rule of byte-pair encoding in two lines. `merge_long` gives the same result for
+very long words. `Chain` is a very long word during training.
+Tests: tests/tokenizers/test_merging.py.
 """
 
 from __future__ import annotations
@@ -14,31 +15,32 @@ from collections.abc import Mapping
 from operator import add
 
 BYTES = bytes([*range(33, 127), *range(161, 173), *range(174, 256), *range(33), *range(127, 161), 173])
-"""The 256 bytes in the order of GPT-2's ids: those that print come first."""
+"""The 256 bytes in the order of GPT-2's ids: printable ones first."""
 
 FIRST_MERGE = 256
 _SYMBOL_OF_BYTE = "".join(chr(BYTES.index(byte)) for byte in range(256))
 
 
 def symbols(piece: bytes) -> str:
-    """A piece of text as a word of single bytes: b"!" is `chr(0)`, because "!" is the first in `BYTES`."""
-    return piece.decode("latin-1").translate(_SYMBOL_OF_BYTE)  # a string serves as a table from 0 on
+    """Convert bytes to a word of single-byte tokens: b"!" is `chr(0)`, the first in `BYTES`."""
+    return piece.decode("latin-1").translate(_SYMBOL_OF_BYTE)
 
 
 def pairs(word: str) -> map[str]:
-    """The pairs of neighbours in a word: "abc" has "ab" and "bc"."""
+    """The pairs of adjacent tokens in a word: "abc" has "ab" and "bc"."""
     return map(add, word, word[1:])
 
 
 def merge_piece(word: str, joined: Mapping[str, str], pair_of: Mapping[str, str]) -> str:
-    """Merge what can be merged: of all pairs in the word the one learned first, wherever it stands, until no pair was learned.
+    """Apply all merges to a word: repeatedly merge the pair that was learned first, everywhere.
 
-    Merging all places of a pair at once is exact, because the pairs that it makes contain the new token and were learned later.
+    Merging all occurrences at once is exact: the new pairs contain the new token, so they were learned
+    later.
 
     Args:
         word: one character per token.
-        joined: pair -> the token that it makes; a larger character was learned later.
-        pair_of: token -> the pair that made it.
+        joined: pair -> merged token; a larger character was learned later.
+        pair_of: merged token -> its pair.
     """
     while new := min(filter(None, map(joined.get, pairs(word))), default=""):
         word = word.replace(pair_of[new], new)
@@ -46,25 +48,26 @@ def merge_piece(word: str, joined: Mapping[str, str], pair_of: Mapping[str, str]
 
 
 def merge_long(word: str, joined: Mapping[str, str], pair_of: Mapping[str, str]) -> str:
-    """`merge_piece` for a word of thousands of tokens, in a time that grows with its length and not with its square.
+    """`merge_piece` for words of thousands of tokens, in about linear instead of quadratic time.
 
-    The tokens form a chain (`left`, `right`: the neighbours of a place), `places` lists where each learned pair was seen, and a heap
-    says which pair is next. A place whose tokens have changed since is passed over.
+    The tokens form a linked list (`left`, `right`: the neighbors of a position), `positions` maps each
+    merged token to the positions of its pair, and a heap yields the next merge. Positions whose tokens
+    have changed are skipped.
     """
     tokens = list(word)
     end = len(tokens)
     left, right = list(range(-1, end - 1)), list(range(1, end + 1))
-    places: dict[str, list[int]] = {}
+    positions: dict[str, list[int]] = {}
     for i, new in enumerate(map(joined.get, pairs(word))):
         if new:
-            places.setdefault(new, []).append(i)
-    queue = list(places)
+            positions.setdefault(new, []).append(i)
+    queue = list(positions)
     heapq.heapify(queue)
     while queue:
         new = heapq.heappop(queue)
         pair = pair_of[new]
         first, second = pair[0], pair[1]
-        for i in sorted(places.pop(new)):
+        for i in sorted(positions.pop(new)):
             j = right[i]
             if tokens[i] != first or j == end or tokens[j] != second:
                 continue
@@ -73,17 +76,18 @@ def merge_long(word: str, joined: Mapping[str, str], pair_of: Mapping[str, str])
             right[i] = k
             if k < end:
                 left[k] = i
-                _note(joined.get(new + tokens[k]), i, places, queue)
+                _note(joined.get(new + tokens[k]), i, positions, queue)
             if h >= 0:
-                _note(joined.get(tokens[h] + new), h, places, queue)
+                _note(joined.get(tokens[h] + new), h, positions, queue)
     return "".join(tokens)
 
 
 class Chain:
-    """A very long word as a linked list of tokens, in which a merge touches only the positions of its pair.
+    """A very long word as a linked list of tokens: a merge touches only the positions of its pair.
 
-    Each position holds a token and the positions of its two neighbors; a token that was merged away is "". `positions` lists where each
-    pair was seen, in ascending order. A position whose tokens have changed since is passed over.
+    Each position holds a token and the positions of its two neighbors; a token that was merged away
+    is "". `positions` lists the positions of each pair, ascending; those whose tokens have changed are
+    skipped.
 
     Args:
         word: one character per token.
@@ -99,7 +103,7 @@ class Chain:
             self._note(pair, i)
 
     def merge(self, pair: str, new: str) -> dict[str, int]:
-        """Replace a pair by the token `new` from left to right; returns how much the count of each pair beside it has changed."""
+        """Replace a pair by the token `new`, left to right; returns the changes in the counts of pairs."""
         tokens, left, right = self.tokens, self.left, self.right
         first, second = pair[0], pair[1]
         end = len(tokens)
@@ -125,19 +129,19 @@ class Chain:
         return changes
 
     def _note(self, pair: str, position: int) -> None:
-        """Remember that a pair is at a position."""
-        found = self.positions.get(pair)
-        if found is None:
-            found = self.positions[pair] = array("q")
-        found.append(position)
+        """Add a position of a pair."""
+        positions = self.positions.get(pair)
+        if positions is None:
+            positions = self.positions[pair] = array("q")
+        positions.append(position)
 
 
-def _note(new: str | None, place: int, places: dict[str, list[int]], queue: list[str]) -> None:
-    """Remember that the pair that makes `new` stands at `place`."""
+def _note(new: str | None, position: int, positions: dict[str, list[int]], queue: list[str]) -> None:
+    """Add a position of the pair that merges into `new`."""
     if new is None:
         return
-    if new in places:
-        places[new].append(place)
+    if new in positions:
+        positions[new].append(position)
     else:
-        places[new] = [place]
+        positions[new] = [position]
         heapq.heappush(queue, new)

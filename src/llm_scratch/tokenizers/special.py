@@ -1,8 +1,8 @@
-"""Special tokens: ids that no ordinary text may reach by spelling them.
+"""Special tokens: ids that ordinary text cannot produce by spelling them.
 
-`<|endoftext|>` stands between two documents. If a stranger's text could write it, a stranger could end the document,
-so in every tokenizer here such a spelling is plain text unless the caller allows it.
-Proof: tests/tokenizers/test_special.py.
+`<|endoftext|>` separates documents. If untrusted text could produce it, it could end the document, so
+every tokenizer encodes such a spelling as plain text unless the caller allows it.
+Tests: tests/tokenizers/test_special.py.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ UNKNOWN = "<|unk|>"
 
 
 def special_pattern(names: Collection[str]) -> re.Pattern[str]:
-    """A pattern that finds any of `names`, the longest first; its one group keeps them in `pattern.split(text)`."""
+    """Compile a pattern for any of `names`, longest first; its group keeps them in `pattern.split`."""
     return re.compile("(" + "|".join(re.escape(name) for name in sorted(names, key=lambda name: (-len(name), name))) + ")")
 
 
 def reject_special(text: str, names: Collection[str]) -> None:
-    """Stop where `text` spells one of `names` (ValueError, as in tiktoken)."""
-    if names and (found := special_pattern(names).search(text)):
+    """Raise a ValueError if `text` contains one of the special tokens `names`, as tiktoken does."""
+    match = special_pattern(names).search(text) if names else None
+    if match:
         raise ValueError(
-            f"the text spells the special token {found.group()!r} at character {found.start()}; "
-            "allow it with allowed_special, or read it as plain text with disallowed_special=()"
+            f"the text contains the special token {match.group()!r} at character {match.start()}; "
+            "allow it with allowed_special, or encode it as plain text with disallowed_special=()"
         )
 
 

@@ -1,7 +1,8 @@
-"""When is a list of merges a vocabulary? When each merge uses what is there, makes something new, and can really happen.
+"""BPE vocabulary: number the tokens, and validate the merges.
 
-`Vocabulary` numbers the tokens and holds every list to these three conditions, whoever made it: a file may come from a stranger.
-Proof: tests/tokenizers/test_vocabulary.py.
+A merge is valid if its halves exist, its result is new, and it can occur. `Vocabulary` checks these
+three conditions for every list of merges, because files are untrusted.
+Tests: tests/tokenizers/test_vocabulary.py.
 Source: bytes as printable characters: https://github.com/openai/gpt-2 (src/encoder.py, `bytes_to_unicode`).
 """
 
@@ -12,23 +13,24 @@ from collections.abc import Iterable
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.tokenizers.merging import BYTES, FIRST_MERGE
 
-_PRINTING = 188  # bytes that print; the others are written as the characters from U+0100 on
+_PRINTING = 188  # printable bytes; the others are written as the characters from U+0100 on
 _CHARACTERS = [chr(byte) if i < _PRINTING else chr(256 + i - _PRINTING) for i, byte in enumerate(BYTES)]
 _BYTE = dict(zip(_CHARACTERS, BYTES))
 _WRITE = {byte: character for character, byte in _BYTE.items()}
 
 
 class Vocabulary:
-    """Tokens of bytes, numbered: the 256 bytes in the order of `BYTES`, then what each merge makes.
+    """Numbered byte tokens: the 256 bytes in the order of `BYTES`, then the result of each merge.
 
     Args:
-        merges: pairs of byte strings, the first learned first.
+        merges: pairs of byte strings in learned order.
     Attributes:
         merges: the same pairs, as a list.
-        symbol: a token's bytes -> its character; `chr(256 + i)` is made by merge number i.
-        joined, pair_of: pair of characters -> the character that it makes, and back.
+        symbol: a token's bytes -> its character; `chr(256 + i)` is the result of merge number i.
+        joined, pair_of: pair of characters -> merged character, and back.
     Raises:
-        UserError: a merge uses what nothing earlier makes (a circle, a gap), makes a token again, or can never happen (code 3).
+        UserError: a merge uses an unknown token (a circle, a gap), repeats a token, or can never occur
+            (code 3).
     """
 
     def __init__(self, merges: Iterable[tuple[bytes, bytes]]) -> None:
@@ -40,34 +42,43 @@ class Vocabulary:
             self.add(left, right)
 
     def add(self, left: bytes, right: bytes) -> None:
-        """Take in the next merge, if it meets the three conditions."""
+        """Validate and append a merge."""
         n = len(self.merges)
-        token, new = left + right, chr(FIRST_MERGE + n)
+        token = left + right
+        new = chr(FIRST_MERGE + n)
         for half in (left, right):
             if half not in self.symbol:
-                raise bad_vocabulary(f"merge {n + 1} uses {printable(half)!r}, which is no byte and is made by no earlier merge")
+                raise bad_vocabulary(f"merge {n + 1} uses {printable(half)!r}, which is neither a byte nor the result of an earlier merge")
         if token in self.symbol:
-            raise bad_vocabulary(f"merge {n + 1} makes {printable(token)!r}, which is there already")
+            raise bad_vocabulary(f"merge {n + 1} makes {printable(token)!r}, which already exists")
         pair = self.symbol[left] + self.symbol[right]
         if not self._can_meet(*pair):
             raise bad_vocabulary(
-                f"merge {n + 1}, {printable(left)!r} and {printable(right)!r}, never happens: earlier merges part its bytes otherwise"
+                f"merge {n + 1}, {printable(left)!r} and {printable(right)!r}, can never occur: earlier merges group its bytes differently"
             )
         self.merges.append((left, right))
         self.symbol[token] = new
-        self.joined[pair], self.pair_of[new] = new, pair
+        self.joined[pair] = new
+        self.pair_of[new] = pair
 
     def longest_first(self, piece: bytes) -> str:
-        """The merged word of a piece, as `merging.merge_piece` makes it, in one walk along the piece instead of a walk for each merge.
+        """Encode a piece in one pass, with the same result as `merging.merge_piece`.
 
-        The longest token that stands next and can meet the one before is taken; where nothing can follow, the one before is given up
-        for a shorter one. Exact: let some merge across a border between two of the tokens be the first. Then both of them were as they
-        are in that pair alone, in which, as `_can_meet` says, no such merge comes. So each beginning of the piece has one way only, and one
-        that led nowhere (`dead`) is never tried again. Source: https://github.com/github/rust-gems, crate `bpe`.
+        Takes the longest next token that can follow the previous one (`_can_meet`); if there is none,
+        backtracks and replaces the previous token by a shorter one.
+
+        Exact: consider the first merge across a boundary between two of the tokens. Until then both
+        tokens evolve as in that pair alone, where `_can_meet` excludes such a merge. So each prefix has
+        one tokenization, and an offset that led nowhere (`dead`) is never tried again.
+        Source: https://github.com/github/rust-gems, crate `bpe`.
         """
-        symbol, end = self.symbol, len(piece)
-        word, starts, dead = "", [], set()
-        start, cut = 0, end
+        symbol = self.symbol
+        end = len(piece)
+        word = ""
+        starts: list[int] = []
+        dead: set[int] = set()
+        start = 0
+        cut = end
         while start < end:
             token = None
             while cut > start:
@@ -78,21 +89,25 @@ class Vocabulary:
             if cut > start and token:
                 word += token
                 starts.append(start)
-                start, cut = cut, end
+                start = cut
+                cut = end
             else:
                 dead.add(start)
-                word, start, cut = word[:-1], starts.pop(), start - 1
+                cut = start - 1
+                start = starts.pop()
+                word = word[:-1]
         return word
 
     def _can_meet(self, left: str, right: str) -> bool:
-        """Whether the bytes of two tokens, side by side, become these two tokens under the merges so far.
+        """Whether the concatenated bytes of two tokens encode to exactly these two tokens.
 
-        Each half on its own does. So only merges *across* the border could prevent it, and what stands at the border when is known: going
-        back in time, the token that was made last falls into its halves, of which one is at the border. `now` is the merge that
-        comes next. Where the halves are equal tokens in a row ("aaa"), the left pair goes first, hence the two different `now`.
+        Each token alone does, so only a merge *across* the boundary could prevent it. The tokens at the
+        boundary are known at any time: going backward, the token that was merged last splits into its
+        halves, one of which is at the boundary. `now` is the next merge in this order. Among equal
+        adjacent tokens ("aaa") the left pair is merged first, hence the two different values of `now`.
 
-        That every token can be made is what lets tiktoken's engine, which looks at bytes alone, give the ids of these merges: where the
-        bytes of two neighbours are a token, they are the two that make it.
+        Because every token is reachable, tiktoken's engine, which compares bytes, returns the ids of
+        these merges: if the bytes of two adjacent tokens are a token, these two are its halves.
         """
         joined, pair_of = self.joined, self.pair_of
         now = "\U0010ffff"
@@ -110,18 +125,18 @@ class Vocabulary:
 
 
 def printable(token: bytes) -> str:
-    """A token's bytes as GPT-2 writes them: b" the" is "Ġthe"."""
+    """Format a token's bytes as GPT-2 writes them: b" the" is "Ġthe"."""
     return token.decode("latin-1").translate(_WRITE)
 
 
 def unprintable(name: str) -> bytes:
-    """The bytes of a token as GPT-2 writes it: "Ġthe" is b" the"."""
+    """Parse a token in GPT-2's spelling of bytes: "Ġthe" is b" the"."""
     try:
         return bytes(map(_BYTE.__getitem__, name))
     except (KeyError, TypeError):
         raise bad_vocabulary(f"{name!r} is not a token in GPT-2's spelling of bytes") from None
 
 
-def bad_vocabulary(why: str) -> UserError:
-    """The error for a vocabulary that cannot be used."""
-    return UserError(f"damaged or foreign vocabulary: {why}; fetch the file again, or train a tokenizer", DATA)
+def bad_vocabulary(reason: str) -> UserError:
+    """Make the error for an invalid vocabulary."""
+    return UserError(f"damaged or unsupported vocabulary: {reason}; download the file again, or train a tokenizer", DATA)

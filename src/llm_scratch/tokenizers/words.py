@@ -1,8 +1,9 @@
-"""Words as tokens: the first tokenizer, simple enough to hold in the head, and what it cannot do.
+"""Word tokenizers: the simplest tokenizers, for teaching, and their limits.
 
-A text is cut at spaces and punctuation, every different word gets a number. `SimpleTokenizerV1` stops at a word it has
-never met; `SimpleTokenizerV2` writes `<|unk|>` there. Either way spaces are lost, which is why `bpe.py` exists.
-Proof: tests/tokenizers/test_words.py. Lesson: lessons/step1_text.py.
+A text is split at spaces and punctuation, and each distinct word gets an id. `SimpleTokenizerV1` raises
+an error for an unknown word; `SimpleTokenizerV2` encodes it as `<|unk|>`. Both lose the spaces, which is
+why `bpe.py` exists.
+Tests: tests/tokenizers/test_words.py. Lesson: lessons/step1_text.py.
 """
 
 from __future__ import annotations
@@ -21,51 +22,49 @@ _SPACE_BEFORE_MARK = re.compile(r'\s+([,.:;?!"()\'])')
 
 
 def split_words(text: str) -> list[str]:
-    """Cut a text into words and punctuation marks; spaces are thrown away.
+    """Split a text into words and punctuation marks; spaces are dropped.
 
-    One rule for the vocabulary and for both tokenizers, so that whatever was counted can be encoded:
+    The vocabulary and both tokenizers share this rule, so that the text of the vocabulary can be encoded:
     `split_words("_rs_, --so")` is `["_", "rs", "_", ",", "--", "so"]`.
     """
     return [word for word in _CUT.split(text) if word and not word.isspace()]
 
 
 def build_vocab(text: str, specials: Sequence[str] = ()) -> dict[str, int]:
-    """Number the different words of a text in sorted order, then the special tokens.
+    """Number the distinct words of a text in sorted order, then the special tokens.
 
     Returns:
-        word -> id, ids 0 ... n-1 without a gap.
+        word -> id, ids 0 to n - 1 without gaps.
     """
     words = sorted(set(split_words(text)) - set(specials))
     return {word: i for i, word in enumerate([*words, *specials])}
 
 
 class SimpleTokenizerV1:
-    """Words to ids and back, for a fixed list of words.
+    """Encode words to ids and decode them, for a fixed vocabulary.
 
     Args:
         vocab: word -> id, each id once (`build_vocab` makes one).
-        unknown: what a word outside `vocab` does: "raise" stops with an error that names it; "drop" leaves it out of
-            the ids, as the notebooks' first version did without a word (kept so that its printed ids can be reached).
+        unknown: how to encode a word outside `vocab`: "raise" raises an error with the word; "drop"
+            skips it silently, as the notebooks' first version did (to reproduce their printed ids).
     """
 
-    model_type = "words-v1"  # what it is called in tokenizer.json
+    model_type = "words-v1"  # the "type" in tokenizer.json
     kinds: tuple[str, ...] = ("raise", "drop")
 
     def __init__(self, vocab: dict[str, int], unknown: Literal["raise", "drop", "unk"] = "raise") -> None:
         if unknown not in self.kinds:
-            raise UserError(f"unknown={unknown!r} is not a choice of {type(self).__name__}; use one of {', '.join(self.kinds)}")
+            raise UserError(f"unknown={unknown!r}: not supported by {type(self).__name__}; use one of {', '.join(self.kinds)}")
         self.str_to_int = dict(vocab)
         self.int_to_str = {i: word for word, i in vocab.items()}
         if len(self.int_to_str) != len(vocab):
-            raise UserError(
-                f"the vocabulary gives {len(vocab)} words only {len(self.int_to_str)} different ids; give each word its own", DATA
-            )
+            raise UserError(f"vocabulary: {len(vocab)} words have only {len(self.int_to_str)} distinct ids; give each word its own", DATA)
         self.unknown = unknown
         self.special_tokens = {name: vocab[name] for name in (END_OF_TEXT, UNKNOWN) if name in vocab}
 
     @property
     def n_vocab(self) -> int:
-        """How many ids a model needs: the largest id plus one."""
+        """Number of ids: the largest id plus one."""
         return max(self.int_to_str, default=-1) + 1
 
     @property
@@ -82,12 +81,12 @@ class SimpleTokenizerV1:
         allowed_special: Literal["all"] | AbstractSet[str] = frozenset(),
         disallowed_special: Literal["all"] | Collection[str] = (),
     ) -> list[int]:
-        """Turn a text into ids.
+        """Encode a text to ids.
 
         Args:
-            text: any text; its spaces are not kept.
-            allowed_special: special tokens that become their own id where the text spells them; else they are words like any other.
-            disallowed_special: special tokens whose spelling in the text is an error (ValueError).
+            text: any text; its spaces are lost.
+            allowed_special: special tokens to recognize in the text; others are encoded as words.
+            disallowed_special: special tokens that raise a ValueError if the text has them.
         Raises:
             UserError: a word is not in the vocabulary and `unknown` is "raise".
         """
@@ -101,19 +100,25 @@ class SimpleTokenizerV1:
         return ids
 
     def _encode_words(self, words: list[str]) -> list[int]:
-        """The ids of words; the spelling of a special token is no word."""
-        found = (None if word in self.special_tokens else self.str_to_int.get(word) for word in words)
-        return [self._missing(word) if i is None else i for word, i in zip(words, found) if i is not None or self.unknown != "drop"]
+        """Encode words; a word spelled like a special token is unknown."""
+        ids: list[int] = []
+        for word in words:
+            i = None if word in self.special_tokens else self.str_to_int.get(word)
+            if i is not None:
+                ids.append(i)
+            elif self.unknown != "drop":
+                ids.append(self._missing(word))
+        return ids
 
     def _missing(self, word: str) -> int:
         raise UserError(
             f"the word {word!r} is not among the {len(self.str_to_int)} words of this vocabulary; "
-            "use SimpleTokenizerV2 (it writes <|unk|>), or the bpe tokenizer, which knows every text",
+            "use SimpleTokenizerV2 (it encodes <|unk|>), or the bpe tokenizer, which encodes any text",
             DATA,
         )
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Turn ids into words with one space between, none before a punctuation mark."""
+        """Decode ids to words separated by one space, with none before a punctuation mark."""
         try:
             text = " ".join([self.int_to_str[i] for i in ids])
         except KeyError as missing:
@@ -121,16 +126,16 @@ class SimpleTokenizerV1:
         return _SPACE_BEFORE_MARK.sub(r"\1", text)
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The bytes of `decode(ids)` in UTF-8."""
+        """Decode ids to UTF-8 bytes."""
         return self.decode(ids).encode("utf-8", "replace")
 
     def to_json(self) -> dict[str, Any]:
-        """What `tokenizer.json` holds as its model."""
+        """The "model" for `tokenizer.json`."""
         return {"type": self.model_type, "unknown": self.unknown, "vocab": self.str_to_int}
 
     @classmethod
     def from_json(cls, model: dict[str, Any]) -> Self:
-        """The tokenizer that `to_json` described."""
+        """Make the tokenizer from the result of `to_json`."""
         vocab = model["vocab"]
         if any(type(i) is not int for i in vocab.values()):
             raise ValueError("an id is not an integer")
@@ -138,11 +143,11 @@ class SimpleTokenizerV1:
 
 
 class SimpleTokenizerV2(SimpleTokenizerV1):
-    """Words to ids and back; a word that is not in the vocabulary becomes `<|unk|>`, so nothing vanishes without a trace.
+    """Word tokenizer that encodes unknown words as `<|unk|>`.
 
     Args:
-        vocab: word -> id, with `<|unk|>` among them.
-        unknown: "unk"; or "drop", which loses unknown words as the notebooks' version did; or "raise".
+        vocab: word -> id, including `<|unk|>`.
+        unknown: "unk"; or "drop", which skips unknown words as the notebooks' version did; or "raise".
     """
 
     model_type = "words"
@@ -158,9 +163,9 @@ class SimpleTokenizerV2(SimpleTokenizerV1):
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int | None = None) -> SimpleTokenizerV2:
-        """The words of some texts, the most frequent ones when `vocab_size` (with the two special tokens) is given.
+        """Make a tokenizer of the words of texts, or of the most frequent ones up to `vocab_size`.
 
-        Among words met equally often, those first in the alphabet stay.
+        `vocab_size` includes the two special tokens. Ties are broken alphabetically.
         """
         counts: Counter[str] = Counter()
         for text in texts:
@@ -171,6 +176,8 @@ class SimpleTokenizerV2(SimpleTokenizerV1):
         words = sorted(counts, key=lambda word: (-counts[word], word))
         if vocab_size is not None:
             if vocab_size <= len(specials):
-                raise UserError(f"vocab_size={vocab_size} leaves no room for words beside the {len(specials)} special tokens")
+                raise UserError(
+                    f"vocab_size={vocab_size}: too small for words besides the {len(specials)} special tokens; use a larger one"
+                )
             words = words[: vocab_size - len(specials)]
         return cls({word: i for i, word in enumerate([*sorted(words), *specials])})

@@ -76,7 +76,7 @@ class PrepareData(Command):
         with PrepareProgress(screen) as reading:
             index = make_shards(
                 self.source, self.out, tokenizer, vocab_size=self.vocab_size, field=self.field, shard_tokens=shard_tokens,
-                workers=workers, run_first=self.import_, watch=reading.after_portion, found=reading.found,
+                workers=workers, run_first=self.import_, on_progress=reading.after_portion, on_start=reading.found,
             )  # fmt: skip
         _sum_up(index, self.out, screen, time.perf_counter() - began if reading.moved else None)
 

@@ -1,4 +1,4 @@
-"""Learning: optimizers, clipping, schedules: rows of docs/proof.md."""
+"""Learning: optimizers, clipping, schedules: rows of docs/equivalence.md."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from equivalence import CONFIG, max_difference, row
 from llm_scratch.config import TrainConfig
 from llm_scratch.model.gpt import GPTModel
 from llm_scratch.training.model_with_loss import ModelWithLoss
@@ -16,7 +17,6 @@ from llm_scratch.training.optim import Muon, adamw, orthogonalize
 from llm_scratch.training.schedule import learning_rate
 from llm_scratch.training.simple import calc_loss_batch
 from llm_scratch.training.step import train_step
-from proofs import CONFIG, apart, row
 
 
 def after_steps(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> list[Tensor]:
@@ -31,7 +31,7 @@ def after_steps(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]
 
 @row(
     "AdamW, decay on matrices alone", "training/optim.adamw", "its formula",
-    "training/test_optim.py::test_adamw_equals_its_formula", 1e-5, of="OPTIMIZERS.adamw",
+    "training/test_optim.py::test_adamw_equals_its_formula", 1e-5, covers="OPTIMIZERS.adamw",
 )  # fmt: skip
 def _adam() -> float:
     ours = nn.Linear(8, 5)
@@ -44,7 +44,7 @@ def _adam() -> float:
             mean[i], square[i] = 0.9 * mean[i] + 0.1 * g, 0.95 * square[i] + 0.05 * g**2
             step = mean[i] / (1 - 0.9**t) / ((square[i] / (1 - 0.95**t)).sqrt() + 1e-8)
             mine[i] = w - 1e-2 * (0.1 if w.ndim == 2 else 0) * w - 1e-2 * step
-    return max(map(apart, moved, mine))
+    return max(map(max_difference, moved, mine))
 
 
 @row(
@@ -56,19 +56,19 @@ def _muons_adam() -> float:
     theirs = copy.deepcopy(ours)
     a = after_steps(Muon([{"params": list(ours.parameters())}], 2e-3, (0.9, 0.95)), list(ours.parameters()))
     b = after_steps(torch.optim.AdamW(theirs.parameters(), 2e-3, (0.9, 0.95), weight_decay=0.0), list(theirs.parameters()))
-    return max(map(apart, a, b))
+    return max(map(max_difference, a, b))
 
 
 @row(
     "AdamW, decay on all weights", "training/optim.adamw", "torch.optim.AdamW",
-    "interop/test_notebook.py::test_the_losses_go_on_as_the_notebooks_would", 1e-5,
+    "interop/test_notebook.py::test_resumed_losses_equal_the_notebooks", 1e-5,
 )  # fmt: skip
 def _adam_of_the_notebooks() -> float:
     ours = nn.Linear(8, 5)
     theirs = copy.deepcopy(ours)
     a = after_steps(adamw(ours, TrainConfig(lr=1e-2, weight_decay=0.1, betas=(0.9, 0.999), decay="all")), list(ours.parameters()))
     b = after_steps(torch.optim.AdamW(theirs.parameters(), 1e-2, weight_decay=0.1), list(theirs.parameters()))
-    return max(map(apart, a, b))
+    return max(map(max_difference, a, b))
 
 
 def turned(shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -80,7 +80,7 @@ def turned(shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
 
 @row(
     "Muon's directions", "training/optim.orthogonalize", "the SVD's: what points elsewhere",
-    "training/test_optim.py::test_orthogonalize_brings_singular_values_to_about_1", 1e-3, of="OPTIMIZERS.muon",
+    "training/test_optim.py::test_orthogonalize_brings_singular_values_to_about_1", 1e-3, covers="OPTIMIZERS.muon",
 )  # fmt: skip
 def _directions() -> float:
     return max((middle - middle.diagonal().diag_embed()).abs().max().item() for middle, _ in map(turned, ((16, 64), (64, 16), (20, 20))))
@@ -106,7 +106,7 @@ def _clipping() -> float:
         calc_loss_batch(*batch, plain, "cpu").backward()
     grads = [p.grad for p in plain.parameters() if p.grad is not None]
     length = torch.stack([g.norm() for g in grads]).norm()
-    return max(apart(p.grad, g * 0.1 / length) for p, g in zip(ours.parameters(), grads, strict=True) if p.grad is not None)
+    return max(max_difference(p.grad, g * 0.1 / length) for p, g in zip(ours.parameters(), grads, strict=True) if p.grad is not None)
 
 
 def schedule(name: str, test: str, formula: Callable[[float], float]) -> None:

@@ -1,4 +1,4 @@
-"""The architecture is a list, and this test reads it: a room imports only from lower floors, and inside a room there are no circles."""
+"""Architecture: a package imports only from lower layers, and has no circular imports."""
 
 import ast
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import pytest
 import llm_scratch
 
 ROOT = Path(llm_scratch.__file__).parent
-FLOORS = [
+LAYERS = [
     ["errors", "formatting"],
     ["ranges", "extras", "storage"],
     ["config", "hardware"],  # above storage: settings are parsed, and timings kept in the cache folder
@@ -23,13 +23,13 @@ FLOORS = [
     ["cli"],
     ["__main__"],
 ]
-FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-FACES = ["attention.py", "gpt_download.py", "llm_gpt.py", "text_data.py"]  # stand outside and import from floors 3 to 5
+LAYER = {package: layer for layer, packages in enumerate(LAYERS) for package in packages}
+COMPAT_MODULES = ["attention.py", "gpt_download.py", "llm_gpt.py", "text_data.py"]  # stand outside and import from layers 3 to 5
 
 
 @dataclass(frozen=True)
 class Import:
-    """One import statement of our own code: the module it stands in and the one it wants, both without `llm_scratch.`."""
+    """An import of our own code: the importing and the imported module, without `llm_scratch.`."""
 
     where: str
     here: str
@@ -38,17 +38,17 @@ class Import:
 
 
 def modules(root: Path) -> dict[str, Path]:
-    """Every module of the package by its dotted name; a folder by its own."""
+    """Every module by its dotted name; a package by its own name."""
     names = {}
     for path in sorted(root.rglob("*.py")):
         parts = path.relative_to(root).with_suffix("").parts
         names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    del names[""]  # the face of the package loads names when they are used
+    del names[""]  # the package itself loads names when they are used
     return names
 
 
 def imports(path: Path, here: str, known: dict[str, Path], public: dict[str, str]) -> list[Import]:
-    """The imports of one file, those inside functions and those for types too."""
+    """The imports of one file, including those in functions and under TYPE_CHECKING."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     guarded = {
         id(n) for test in ast.walk(tree) if isinstance(test, ast.If) and "TYPE_CHECKING" in ast.unparse(test.test) for n in ast.walk(test)
@@ -76,43 +76,47 @@ def everything() -> list[Import]:
     return [found for here, path in known.items() for found in imports(path, here, known, llm_scratch._PUBLIC)]
 
 
-def room(module: str) -> str:
+def package_of(module: str) -> str:
     return module.split(".")[0]
 
 
-def test_every_room_has_its_floor():
-    homeless = {room(name) for name in modules(ROOT)} - set(FLOOR)
-    assert not homeless, f"write them into FLOORS: {sorted(homeless)}"
+def test_every_package_has_a_layer():
+    unlisted = {package_of(name) for name in modules(ROOT)} - set(LAYER)
+    assert not unlisted, f"add them to LAYERS: {sorted(unlisted)}"
 
 
-def test_a_room_imports_only_from_lower_floors():
+def test_package_imports_only_from_lower_layers():
     found = everything()
     assert len(found) > 50
-    wrong = [f"{i.where} imports {i.used}" for i in found if room(i.used) != room(i.here) and FLOOR[room(i.used)] >= FLOOR[room(i.here)]]
+    wrong = [
+        f"{i.where} imports {i.used}"
+        for i in found
+        if package_of(i.used) != package_of(i.here) and LAYER[package_of(i.used)] >= LAYER[package_of(i.here)]
+    ]
     assert not wrong, "\n".join(wrong)
 
 
-def test_inside_a_room_there_are_no_circles():
+def test_package_has_no_circular_imports():
     graph: dict[str, set[str]] = {}
     for i in everything():
-        if room(i.used) == room(i.here) and not i.for_types_only:
+        if package_of(i.used) == package_of(i.here) and not i.for_types_only:
             graph.setdefault(i.here, set()).add(i.used)
     for here, used in graph.items():
         assert here not in used, f"{here} imports itself"
     try:
         list(TopologicalSorter(graph).static_order())
     except CycleError as e:
-        raise AssertionError(f"a circle: {' -> '.join(e.args[1])}") from None
+        raise AssertionError(f"circular import:  {' -> '.join(e.args[1])}") from None
 
 
-def test_one_folder_level_and_no_drawers():
+def test_packages_are_flat_and_have_no_utils():
     deep = [str(path) for path in ROOT.rglob("*.py") if len(path.relative_to(ROOT).parts) > 2 and path.parts[-3:-1] != ("cli", "commands")]
     assert not deep, deep
-    drawers = [str(path) for path in ROOT.rglob("*") if path.stem in ("utils", "util", "common", "helpers", "misc")]
-    assert not drawers, f"split by idea: {drawers}"
+    catch_all = [str(path) for path in ROOT.rglob("*") if path.stem in ("utils", "util", "common", "helpers", "misc")]
+    assert not catch_all, f"split by idea: {catch_all}"
 
 
-def test_tokenizers_know_no_torch():
+def test_tokenizers_do_not_import_torch():
     wrong = [
         f"{path.name}:{node.lineno}"
         for path in ROOT.glob("tokenizers/*.py")
@@ -126,19 +130,19 @@ def names_of(node: ast.Import | ast.ImportFrom) -> list[str]:
     return [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
 
 
-@pytest.mark.parametrize("face", FACES)
-def test_a_face_is_a_docstring_and_names_from_floors_3_to_5(face):
-    tree = ast.parse((ROOT.parent / face).read_text(encoding="utf-8"))
+@pytest.mark.parametrize("name", COMPAT_MODULES)
+def test_compat_module_only_reexports_from_layers_3_to_5(name):
+    tree = ast.parse((ROOT.parent / name).read_text(encoding="utf-8"))
     assert ast.get_docstring(tree)
     for node in tree.body[1:]:
         if isinstance(node, ast.ImportFrom) and node.module.startswith("llm_scratch."):
-            assert 3 <= FLOOR[node.module.split(".")[1]] <= 5, f"{face}:{node.lineno} imports {node.module}"
+            assert 3 <= LAYER[node.module.split(".")[1]] <= 5, f"{name}:{node.lineno} imports {node.module}"
         else:
             kind = ast.unparse(node).split(" = ")[0]
-            assert kind == "__all__" or kind.startswith("from __future__"), f"{face}:{node.lineno} is more than a name: {ast.unparse(node)}"
+            assert kind == "__all__" or kind.startswith("from __future__"), f"{name}:{node.lineno} is more than a name: {ast.unparse(node)}"
 
 
-def test_the_reader_of_imports_sees_every_kind(tmp_path):
+def test_import_reader_finds_every_kind_of_import(tmp_path):
     text = """
 from typing import TYPE_CHECKING
 import llm_scratch.errors

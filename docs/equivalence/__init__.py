@@ -1,6 +1,8 @@
-"""What a row of docs/proof.md is, and the tools to measure one. The rows: model.py, tokens.py, choosing.py, learning.py, weights.py.
+"""Rows of docs/equivalence.md, and tools to measure them.
 
-Yours: write a function that computes the same thing in two ways and returns how far they are apart, with `@row(...)` above it.
+The rows are in model.py, tokenizers.py, decoding.py, optimization.py and weights.py. To add one, write a
+function that computes the same result with both implementations and returns the largest difference,
+decorated with `@row(...)`.
 """
 
 from __future__ import annotations
@@ -20,49 +22,49 @@ class NotRun(Exception):
 
 
 class Row(NamedTuple):
-    """A line of the page."""
+    """A row of the table."""
 
-    part: str
+    component: str
     ours: str
     """path.name inside the package"""
     reference: str
     test: str
     """file::function under tests/"""
-    most: float
-    """the difference that is allowed; 0: none"""
+    tolerance: float
+    """the largest difference allowed"""
     measure: Callable[[], float]
-    of: tuple[str, ...] = ()
-    """the entries of tables that it proves: "SAMPLERS.top_k"; tests/architecture/test_proof.py wants a row for each"""
+    covers: tuple[str, ...] = ()
+    """registry entries that the row covers, such as "SAMPLERS.top_k"; each entry needs a row"""
 
 
 ROWS: list[Row] = []
 
 
 def row(
-    part: str, ours: str, reference: str, test: str, most: float = 0.0, of: str = ""
+    component: str, ours: str, reference: str, test: str, tolerance: float = 0.0, covers: str = ""
 ) -> Callable[[Callable[[], float]], Callable[[], float]]:
-    """Make a function that returns a difference a line of the page; `of`: the entries of tables that it proves, separated by spaces."""
+    """Register a function that returns a difference as a row; `covers`: registry entries, space-separated."""
 
     def add(measure: Callable[[], float]) -> Callable[[], float]:
-        ROWS.append(Row(part, ours, reference, test, most, measure, tuple(of.split())))
+        ROWS.append(Row(component, ours, reference, test, tolerance, measure, tuple(covers.split())))
         return measure
 
     return add
 
 
-def apart(a: Tensor, b: Tensor) -> float:
-    """The largest difference of two tensors; places where both are infinite are equal."""
+def max_difference(a: Tensor, b: Tensor) -> float:
+    """The largest absolute difference of two tensors; equal infinities count as 0."""
     return torch.where(a == b, 0.0, (a - b).abs()).max().item()
 
 
-def unlike(a: object, b: object) -> float:
-    """How many places of two sequences differ, beyond the shorter one included."""
+def count_differences(a: object, b: object) -> float:
+    """The number of positions at which two sequences differ, including those beyond the shorter one."""
     a, b = list(a), list(b)  # type: ignore[call-overload]
     return float(sum(x != y for x, y in zip(a, b)) + abs(len(a) - len(b)))
 
 
-def gpt2_of_transformers(**changes: object) -> nn.Module:
-    """A small GPT2LMHeadModel with random weights, its biases and norms too."""
+def transformers_gpt2(**changes: object) -> nn.Module:
+    """A small GPT2LMHeadModel with random weights, including biases and norms."""
     import transformers
 
     shape = {"vocab_size": 97, "n_positions": 32, "n_embd": 24, "n_head": 6, "n_layer": 2, "bos_token_id": 0, "eos_token_id": 0}
@@ -73,31 +75,31 @@ def gpt2_of_transformers(**changes: object) -> nn.Module:
     return theirs
 
 
-def difference(row: Row) -> float:
-    """Measure a row, reproducibly.
+def measure_difference(row: Row) -> float:
+    """Measure a row, deterministically.
 
     Raises:
-        AssertionError: the difference is larger than `row.most`.
+        AssertionError: the difference exceeds the tolerance.
         NotRun: this machine cannot do the measurement.
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(123)
-        largest = float(row.measure())
-    assert largest <= row.most, f"{row.ours} and {row.reference} are {largest:g} apart, at most {row.most:g} is right"
-    return largest
+        difference = float(row.measure())
+    assert difference <= row.tolerance, f"{row.ours} and {row.reference} differ by {difference:g}; expected at most {row.tolerance:g}"
+    return difference
 
 
 def result(row: Row) -> str:
     """What the page shows of a row: "equal", its largest difference, or "not run" with the reason."""
     try:
-        largest = difference(row)
+        difference = measure_difference(row)
     except NotRun as e:
         return f"not run: {e}"
-    return f"{largest:.0e}" if largest else "equal"
+    return f"{difference:.0e}" if difference else "equal"
 
 
-def nanochat_of_transformers(model: nn.Module) -> nn.Module:
-    """transformers' NanoChat with the weights of a `modern.ModernGPT`, in eval mode."""
+def transformers_nanochat(model: nn.Module) -> nn.Module:
+    """transformers' NanoChat with the weights of our NanoChat model, in eval mode."""
     from transformers import NanoChatConfig, NanoChatForCausalLM
 
     cfg, H = model.cfg, model.cfg.n_heads  # type: ignore[union-attr]
@@ -107,8 +109,8 @@ def nanochat_of_transformers(model: nn.Module) -> nn.Module:
         bos_token_id=0, eos_token_id=0, pad_token_id=0,
     )  # fmt: skip
 
-    def turned(weight: Tensor) -> Tensor:
-        """The halves of every head exchanged: NanoChat turns its pairs the other way round."""
+    def swap_halves(weight: Tensor) -> Tensor:
+        """Exchange the halves of every head: transformers' NanoChat rotates in the other direction."""
         return weight.unflatten(0, (H, 2, -1)).flip(1).reshape(weight.shape)
 
     names = {"out_proj": "self_attn.o_proj", "W_value": "self_attn.v_proj", "W_query": "self_attn.q_proj", "W_key": "self_attn.k_proj"}
@@ -116,7 +118,7 @@ def nanochat_of_transformers(model: nn.Module) -> nn.Module:
     for i, block in enumerate(model.trf_blocks):  # type: ignore[arg-type]
         for ours, theirs in names.items():
             weight = getattr(block.att, ours).weight
-            weights[f"model.layers.{i}.{theirs}.weight"] = turned(weight) if ours in ("W_query", "W_key") else weight
+            weights[f"model.layers.{i}.{theirs}.weight"] = swap_halves(weight) if ours in ("W_query", "W_key") else weight
         weights |= {f"model.layers.{i}.mlp.fc1.weight": block.widen.weight, f"model.layers.{i}.mlp.fc2.weight": block.narrow.weight}
     theirs = NanoChatForCausalLM(config).eval()
     theirs.load_state_dict(weights)

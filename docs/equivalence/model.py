@@ -1,4 +1,4 @@
-"""The model and its parts: rows of docs/proof.md."""
+"""The model and its parts: rows of docs/equivalence.md."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from equivalence import CONFIG, NotRun, max_difference, row, transformers_gpt2, transformers_nanochat
 from llm_scratch.config import ModelConfig
 from llm_scratch.hardware.packed_matmul import can_pack
 from llm_scratch.interop import hf
@@ -22,14 +23,13 @@ from llm_scratch.model.loss import next_token_loss
 from llm_scratch.model.packed import PackedLinear
 from llm_scratch.model.quantized import QuantizedLinear, from_int4, from_int8, to_int4, to_int8
 from llm_scratch.model.rope import ROPE_BASE, apply_rotary, rotary_angles
-from proofs import CONFIG, NotRun, apart, gpt2_of_transformers, nanochat_of_transformers, row
 
 
 @row("attention", "model/attention.MultiHeadAttention", "its formula", "model/test_attention.py::test_kernel_equals_formula", 1e-5)
 def _attention() -> float:
     x, att = torch.randn(2, 7, 24), MultiHeadAttention(24, 24, 8, 0.0, 6)
     q, k, v = (part(x).view(2, 7, 6, 4).transpose(1, 2) for part in (att.W_query, att.W_key, att.W_value))
-    return apart(att(x), att.out_proj((attention_weights(q, k) @ v).transpose(1, 2).reshape(2, 7, 24)))
+    return max_difference(att(x), att.out_proj((attention_weights(q, k) @ v).transpose(1, 2).reshape(2, 7, 24)))
 
 
 @row(
@@ -42,14 +42,14 @@ def _attention_of_torch() -> float:
         theirs.in_proj_weight.copy_(torch.cat([att.W_query.weight, att.W_key.weight, att.W_value.weight]))
         theirs.in_proj_bias.zero_()
     theirs.out_proj = att.out_proj
-    return apart(att(x), theirs(x, x, x, attn_mask=torch.ones(7, 7).triu(1).bool(), need_weights=False)[0])
+    return max_difference(att(x), theirs(x, x, x, attn_mask=torch.ones(7, 7).triu(1).bool(), need_weights=False)[0])
 
 
 @row("layer norm", "model/layers.LayerNorm", "its formula", "model/test_layers.py::test_layer_norm_equals_its_formula", 1e-5)
 def _norm() -> float:
     x, part = 3 * torch.randn(5, 24) + 1, LayerNorm(24)
     nn.init.normal_(part.scale)
-    return apart(part(x), layer_norm(x, part.scale, part.shift))
+    return max_difference(part(x), layer_norm(x, part.scale, part.shift))
 
 
 @row(
@@ -59,7 +59,7 @@ def _norm() -> float:
 def _bend() -> float:
     from transformers.activations import NewGELUActivation
 
-    return apart(GELU()(x := 3 * torch.randn(1000)), NewGELUActivation()(x))
+    return max_difference(GELU()(x := 3 * torch.randn(1000)), NewGELUActivation()(x))
 
 
 @row(
@@ -69,26 +69,26 @@ def _bend() -> float:
 def _feed_forward() -> float:
     part, x = FeedForward({"emb_dim": 24}), torch.randn(5, 24)
     widen, _, narrow = part.layers
-    return apart(part(x), gelu(x @ widen.weight.T + widen.bias) @ narrow.weight.T + narrow.bias)
+    return max_difference(part(x), gelu(x @ widen.weight.T + widen.bias) @ narrow.weight.T + narrow.bias)
 
 
-def against_gpt2_of_transformers(architecture: str, bend: str) -> float:
+def against_transformers_gpt2(architecture: str, bend: str) -> float:
     """How far the logits of a model are from those of transformers' GPT-2 with the same weights, which it saved."""
-    theirs = gpt2_of_transformers(activation_function=bend)
+    theirs = transformers_gpt2(activation_function=bend)
     with tempfile.TemporaryDirectory() as folder:
         theirs.save_pretrained(folder)  # type: ignore[operator]
         file, shape = Path(folder) / "model.safetensors", CONFIG | {"tie_embeddings": True, "architecture": architecture}
         ours = hf.load_weights(ModelConfig.of(shape), [file], file, "config.json").eval()
     ids = torch.randint(0, 97, (2, 32))
-    return apart(ours(ids), theirs(ids).logits)
+    return max_difference(ours(ids), theirs(ids).logits)
 
 
 @row(
     "model, and its weights in", "model/gpt.GPTModel", "transformers' GPT2LMHeadModel, saved by it",
-    "interop/test_hf.py::test_what_transformers_wrote_is_the_same_model_here", 1e-4, of="MODELS.gpt",
+    "interop/test_hf.py::test_transformers_folder_loads_as_the_same_model", 1e-4, covers="MODELS.gpt",
 )  # fmt: skip
 def _model() -> float:
-    return against_gpt2_of_transformers("gpt", "gelu_new")
+    return against_transformers_gpt2("gpt", "gelu_new")
 
 
 @row(
@@ -97,26 +97,26 @@ def _model() -> float:
 )  # fmt: skip
 def _exact_bend() -> float:
     x = 3 * torch.randn(1000)
-    return apart(ExactGELU()(x), x * torch.special.ndtr(x))
+    return max_difference(ExactGELU()(x), x * torch.special.ndtr(x))
 
 
 @row(
     "model with the exact GELU", "model/exact_gelu.ExactGELUGPT", "transformers' GPT2LMHeadModel with gelu",
-    "interop/test_hf.py::test_what_transformers_wrote_is_the_same_model_here", 1e-4, of="MODELS.gpt-erf",
+    "interop/test_hf.py::test_transformers_folder_loads_as_the_same_model", 1e-4, covers="MODELS.gpt-erf",
 )  # fmt: skip
 def _erf_model() -> float:
-    return against_gpt2_of_transformers("gpt-erf", "gelu")
+    return against_transformers_gpt2("gpt-erf", "gelu")
 
 
 @row(
     "modern model", "model/nanochat.ModernGPT", "transformers' NanoChatForCausalLM",
-    "model/test_nanochat.py::test_equals_transformers_nanochat", 1e-4, of="MODELS.modern",
+    "model/test_nanochat.py::test_equals_transformers_nanochat", 1e-4, covers="MODELS.modern",
 )  # fmt: skip
 def _modern() -> float:
     ours, ids = build(CONFIG | {"architecture": "modern", "qkv_bias": False}).eval(), torch.randint(0, 97, (2, 32))
     for parameter in ours.parameters():  # the zeros of the first weights would hide a mistake
         torch.nn.init.normal_(parameter, std=0.3)
-    return apart(ours(ids), nanochat_of_transformers(ours)(ids).logits)
+    return max_difference(ours(ids), transformers_nanochat(ours)(ids).logits)
 
 
 @row(
@@ -130,7 +130,7 @@ def _rotary() -> float:
     x, places = torch.randn(2, 3, 9, 8), torch.arange(9)
     turn = torch.polar(torch.ones(9, 4), places[:, None] * ROPE_BASE ** (-torch.arange(4) / 4))
     want = torch.complex(x[..., :4], x[..., 4:]) * turn
-    return apart(apply_rotary(x, rotary_angles(places, 8)), torch.cat([want.real, want.imag], -1))
+    return max_difference(apply_rotary(x, rotary_angles(places, 8)), torch.cat([want.real, want.imag], -1))
 
 
 @row(
@@ -142,7 +142,7 @@ def _rotary() -> float:
 )
 def _look_back() -> float:
     q, k, v = torch.randn(2, 6, 1, 4), torch.randn(2, 6, 9, 4), torch.randn(2, 6, 9, 4)
-    return apart(decode_attention(q, k, v, None), torch.nn.functional.scaled_dot_product_attention(q, k, v))
+    return max_difference(decode_attention(q, k, v, None), torch.nn.functional.scaled_dot_product_attention(q, k, v))
 
 
 @row(
@@ -154,24 +154,24 @@ def _packed() -> float:
         raise NotRun("this processor or this torch cannot pack float32 matrices")
     plain = nn.Linear(64, 301)
     x = torch.randn(5, 64)
-    return apart(PackedLinear(plain.weight.detach(), plain.bias.detach())(x), plain(x))
+    return max_difference(PackedLinear(plain.weight.detach(), plain.bias.detach())(x), plain(x))
 
 
 @row(
     "model without attention", "model/gpt.DummyGPTModel", "embeddings times head",
-    "model/test_gpt.py::test_dummy_model_is_embeddings_and_head_alone", of="MODELS.dummy",
+    "model/test_gpt.py::test_dummy_model_is_embeddings_and_head_alone", covers="MODELS.dummy",
 )  # fmt: skip
 def _dummy() -> float:
     ours, ids = build(CONFIG | {"architecture": "dummy"}).eval(), torch.randint(0, 97, (2, 11))
     assert isinstance(ours, DummyGPTModel)
-    return apart(ours(ids), ours.out_head(ours.tok_emb(ids) + ours.pos_emb(torch.arange(11))))
+    return max_difference(ours(ids), ours.out_head(ours.tok_emb(ids) + ours.pos_emb(torch.arange(11))))
 
 
 @row("cache", "model/kv_cache.KVCache", "the model without it", "model/test_gpt.py::test_cache_in_any_pieces_equals_without", 1e-5)
 def _cached() -> float:
     ours, ids = GPTModel(CONFIG).eval(), torch.randint(0, 97, (2, 11))
     cache = ours.new_cache(2)
-    return apart(torch.cat([ours(piece, cache) for piece in ids.split([4, 1, 1, 5], 1)], 1), ours(ids))
+    return max_difference(torch.cat([ours(piece, cache) for piece in ids.split([4, 1, 1, 5], 1)], 1), ours(ids))
 
 
 @row("size", "config.ModelConfig.n_params", "counted", "model/test_gpt.py::test_n_params_by_the_formula_is_the_number_counted")
@@ -182,7 +182,7 @@ def _size() -> float:
 @row("loss", "model/loss.next_token_loss", "its formula", "model/test_loss.py::test_equals_the_formula", 1e-5)
 def _loss() -> float:
     logits, targets = torch.randn(2, 7, 97), torch.randint(0, 97, (2, 7))
-    return apart(next_token_loss(logits, targets), -logits.softmax(-1).gather(-1, targets[..., None]).log().mean())
+    return max_difference(next_token_loss(logits, targets), -logits.softmax(-1).gather(-1, targets[..., None]).log().mean())
 
 
 @row(
@@ -196,7 +196,7 @@ def _head() -> float:
         x, weight = x.detach().requires_grad_(), weight.detach().requires_grad_()
         with torch.enable_grad():
             slopes.append(torch.autograd.grad(way(x, weight, targets), (x, weight)))
-    return max(apart(a, b) for a, b in zip(*slopes))
+    return max(max_difference(a, b) for a, b in zip(*slopes))
 
 
 def steps_apart(bits: int) -> float:

@@ -1,4 +1,4 @@
-"""Tokenizers: rows of docs/proof.md."""
+"""Tokenizers: rows of docs/equivalence.md."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import re
 import tempfile
 from pathlib import Path
 
+from equivalence import TEXT, count_differences, row
 from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.tokenizers.bpe import ByteBPE
-from proofs import TEXT, row, unlike
 
 
 @row(
@@ -18,7 +18,7 @@ from proofs import TEXT, row, unlike
 )  # fmt: skip
 def _ids_of_tiktoken() -> float:
     theirs = TOKENIZERS["gpt2"]([], None)
-    return unlike(ByteBPE.from_tiktoken(theirs).encode_python(TEXT), theirs.encode(TEXT))
+    return count_differences(ByteBPE.from_tiktoken(theirs).encode_python(TEXT), theirs.encode(TEXT))
 
 
 @row(
@@ -26,21 +26,21 @@ def _ids_of_tiktoken() -> float:
 )
 def _there_and_back() -> float:
     ours = ByteBPE.train([TEXT], 300)
-    return unlike(ours.decode_bytes(ours.encode(TEXT)), TEXT.encode())
+    return count_differences(ours.decode_bytes(ours.encode(TEXT)), TEXT.encode())
 
 
 @row(
     "tokenizer, as everybody calls it", "tokenizers/bpe.ByteBPE.encode", "tiktoken: ids that differ",
-    "tokenizers/test_bpe.py::test_t2_ids_of_ten_thousand_texts_equal_tiktoken", of="TOKENIZERS.gpt2",
+    "tokenizers/test_bpe.py::test_t2_ids_of_ten_thousand_texts_equal_tiktoken", covers="TOKENIZERS.gpt2",
 )  # fmt: skip
 def _ids_by_default() -> float:
     theirs = TOKENIZERS["gpt2"]([], None)
-    return unlike(ByteBPE.from_tiktoken(theirs).encode(TEXT), theirs.encode(TEXT))
+    return count_differences(ByteBPE.from_tiktoken(theirs).encode(TEXT), theirs.encode(TEXT))
 
 
 @row(
     "tokenizer, trained", "tokenizers/bpe.ByteBPE.train", "the tokenizers library: merges that differ",
-    "tokenizers/test_bpe_train.py::test_equals_the_tokenizers_library", of="TOKENIZERS.bpe",
+    "tokenizers/test_bpe_train.py::test_trained_merges_equal_the_tokenizers_library", covers="TOKENIZERS.bpe",
 )  # fmt: skip
 def _merges() -> float:
     import tokenizers
@@ -53,21 +53,21 @@ def _merges() -> float:
     with tempfile.TemporaryDirectory() as folder:
         ByteBPE.train([TEXT], 300, special_tokens=()).save(folder)
         ours = json.loads((Path(folder) / "tokenizer.json").read_text(encoding="utf-8"))
-    return unlike(ours["model"]["merges"], json.loads(theirs.to_str())["model"]["merges"])
+    return count_differences(ours["model"]["merges"], json.loads(theirs.to_str())["model"]["merges"])
 
 
 @row(
     "words", "tokenizers/words.SimpleTokenizerV2", "the notebooks' expression and a sorted list: ids that differ",
-    "tokenizers/test_words.py::test_verdict_has_the_printed_sizes", of="TOKENIZERS.words",
+    "tokenizers/test_words.py::test_verdict_has_the_printed_sizes", covers="TOKENIZERS.words",
 )  # fmt: skip
 def _words() -> float:
     pieces = [piece.strip() for piece in re.split(r"""([,.:;?_!"()']|--|\s)""", TEXT) if piece.strip()]
-    return unlike(TOKENIZERS["words"]([TEXT], None).encode(TEXT), map(sorted(set(pieces)).index, pieces))
+    return count_differences(TOKENIZERS["words"]([TEXT], None).encode(TEXT), map(sorted(set(pieces)).index, pieces))
 
 
 @row(
     "characters", "tokenizers/chars.CharTokenizer", "places in the sorted characters: ids that differ",
-    "tokenizers/test_chars.py::test_shakespeare_has_the_65_characters_known_from_nanogpt", of="TOKENIZERS.chars",
+    "tokenizers/test_chars.py::test_shakespeare_has_the_65_characters_known_from_nanogpt", covers="TOKENIZERS.chars",
 )  # fmt: skip
 def _chars() -> float:
-    return unlike(TOKENIZERS["chars"]([TEXT], None).encode(TEXT), map(sorted(set(TEXT)).index, TEXT))
+    return count_differences(TOKENIZERS["chars"]([TEXT], None).encode(TEXT), map(sorted(set(TEXT)).index, TEXT))

@@ -1,4 +1,4 @@
-"""Choosing the next token: samplers, penalties, decoders: rows of docs/proof.md."""
+"""Choosing the next token: samplers, penalties, decoders: rows of docs/equivalence.md."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from math import log2
 
 import torch
 
+from equivalence import CONFIG, count_differences, max_difference, row, transformers_gpt2
 from llm_scratch.generation import penalties, sampling
 from llm_scratch.generation.beam import beam_search
 from llm_scratch.generation.contrastive import contrastive
@@ -14,7 +15,6 @@ from llm_scratch.generation.decode import generate
 from llm_scratch.generation.mirostat import Mirostat
 from llm_scratch.generation.speculative import DraftModel, speculative
 from llm_scratch.model.gpt import GPTModel
-from proofs import CONFIG, apart, gpt2_of_transformers, row, unlike
 
 
 def against_transformers(name: str, warper: str, value: float) -> None:
@@ -24,10 +24,10 @@ def against_transformers(name: str, warper: str, value: float) -> None:
         from transformers.generation import logits_process
 
         logits = 3 * torch.randn(5, 311)
-        return apart(sampling.SAMPLERS[name](logits, value), getattr(logits_process, warper)(value)(None, logits))
+        return max_difference(sampling.SAMPLERS[name](logits, value), getattr(logits_process, warper)(value)(None, logits))
 
     test = f"generation/test_sampling.py::test_{name}_equals_transformers"
-    row(name.replace("_", "-"), f"generation/sampling.{name}", f"transformers' {warper}", test, of=f"SAMPLERS.{name}")(measure)
+    row(name.replace("_", "-"), f"generation/sampling.{name}", f"transformers' {warper}", test, covers=f"SAMPLERS.{name}")(measure)
 
 
 against_transformers("temperature", "TemperatureLogitsWarper", 0.7)
@@ -45,10 +45,10 @@ def penalty_against_transformers(name: str, processor: str, ours: object, theirs
         from transformers.generation import logits_process
 
         logits, ids = 3 * torch.randn(3, 97), torch.randint(0, 5, (3, 20))
-        return apart(penalties.PENALTIES[name](logits, ours, ids), getattr(logits_process, processor)(theirs)(ids, logits))
+        return max_difference(penalties.PENALTIES[name](logits, ours, ids), getattr(logits_process, processor)(theirs)(ids, logits))
 
     test = f"generation/test_penalties.py::test_{name}_equals_transformers"
-    row(name.replace("_", " "), f"generation/penalties.{name}", f"transformers' {processor}", test, of=f"PENALTIES.{name}")(measure)
+    row(name.replace("_", " "), f"generation/penalties.{name}", f"transformers' {processor}", test, covers=f"PENALTIES.{name}")(measure)
 
 
 penalty_against_transformers("logit_bias", "SequenceBiasLogitsProcessor", {3: -9.0, 7: 2.5}, {(3,): -9.0, (7,): 2.5})
@@ -62,10 +62,10 @@ def penalty_against_formula(name: str, cost: str) -> None:
     def measure() -> float:
         logits, ids = 3 * torch.randn(3, 97), torch.randint(0, 97, (3, 20))
         said = torch.stack([row.bincount(minlength=97) for row in ids])
-        return apart(penalties.PENALTIES[name](logits, 0.5, ids), logits - 0.5 * (said > 0 if cost == "once" else said))
+        return max_difference(penalties.PENALTIES[name](logits, 0.5, ids), logits - 0.5 * (said > 0 if cost == "once" else said))
 
     test = "generation/test_penalties.py::test_presence_and_frequency_follow_their_formula"
-    row(name.replace("_", " "), f"generation/penalties.{name}", "its formula", test, of=f"PENALTIES.{name}")(measure)
+    row(name.replace("_", " "), f"generation/penalties.{name}", "its formula", test, covers=f"PENALTIES.{name}")(measure)
 
 
 penalty_against_formula("presence_penalty", "once")
@@ -81,7 +81,7 @@ def _mirostat() -> float:
     for token in (3, 0, 40, 7):
         logits = 2 * torch.randn(1, 97)
         surprise = [-log2(p) for p in logits[0].softmax(-1).tolist()]
-        wrong += unlike(steer(logits, ids).isfinite()[0].tolist(), [bits <= max(bound, min(surprise)) for bits in surprise])
+        wrong += count_differences(steer(logits, ids).isfinite()[0].tolist(), [bits <= max(bound, min(surprise)) for bits in surprise])
         bound, ids = bound - 0.5 * (surprise[token] - 3.0), torch.cat([ids, torch.tensor([[token]])], 1)
     return wrong
 
@@ -97,7 +97,7 @@ def _greedy() -> float:
     plain = ids
     for _ in range(20):
         plain = torch.cat([plain, ours(plain)[:, -1].argmax(-1, keepdim=True)], 1)
-    return unlike(generate(ours, ids, 20, 32)[0].tolist(), plain[0].tolist())
+    return count_differences(generate(ours, ids, 20, 32)[0].tolist(), plain[0].tolist())
 
 
 def sharp_gpt() -> GPTModel:
@@ -114,7 +114,7 @@ def sharp_gpt() -> GPTModel:
 def _beam() -> float:
     from llm_scratch.interop.gpt2_weight_map import HF, names, split
 
-    theirs, ours, ids = gpt2_of_transformers(), GPTModel(CONFIG | {"tie_embeddings": True}).eval(), torch.randint(1, 97, (1, 4))
+    theirs, ours, ids = transformers_gpt2(), GPTModel(CONFIG | {"tie_embeddings": True}).eval(), torch.randint(1, 97, (1, 4))
     state = theirs.transformer.state_dict()  # type: ignore[union-attr, operator]
     for name, own in names(HF, 2):
         for mine, part in split(own, state[name], HF).items() if name in state else ():
@@ -122,7 +122,7 @@ def _beam() -> float:
     want = theirs.generate(  # type: ignore[operator]
         ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, num_beams=4, do_sample=False, eos_token_id=None, pad_token_id=0
     )
-    return unlike(beam_search(ours, ids, max_new_tokens=12, width=4)[0].ids, want[0, 4:].tolist())
+    return count_differences(beam_search(ours, ids, max_new_tokens=12, width=4)[0].ids, want[0, 4:].tolist())
 
 
 @row(
@@ -138,7 +138,7 @@ def _contrastive() -> float:
         vectors = torch.stack([ours.hidden(torch.cat([plain, token.view(1, 1)], 1))[0, -1] for token in tokens])
         likeness = torch.cosine_similarity(vectors[:, None], past[None], dim=-1).amax(1)
         plain = torch.cat([plain, tokens[(0.4 * probas - 0.6 * likeness).argmax()].view(1, 1)], 1)
-    return unlike(
+    return count_differences(
         torch.cat([ids, *(step.ids for step in islice(contrastive(ours, ids, k=4, alpha=0.6), 9))], 1)[0].tolist(), plain[0].tolist()
     )
 
@@ -150,4 +150,4 @@ def _contrastive() -> float:
 def _speculative() -> float:
     ours, draft, ids = sharp_gpt(), GPTModel(CONFIG | {"n_layers": 1}).eval(), torch.randint(0, 97, (1, 5))
     steps = islice(speculative(ours, ids, DraftModel(draft, temperature=0), temperature=0), 20)
-    return unlike(torch.cat([ids, *(step.ids for step in steps)], 1)[0].tolist(), generate(ours, ids, 20)[0].tolist())
+    return count_differences(torch.cat([ids, *(step.ids for step in steps)], 1)[0].tolist(), generate(ours, ids, 20)[0].tolist())
