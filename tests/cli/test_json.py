@@ -163,6 +163,12 @@ def test_generate_gives_the_text_and_the_seed_of_each_sample(llm, trained):
         assert again == f"the{sample['text']}\n"
 
 
+def test_colors_of_probabilities_and_json_exclude_each_other(llm, trained):
+    result = llm("generate", trained, "the", "--json", "--show-probs")
+    assert (result.code, result.out) == (2, "")
+    assert "--show-probs: has no effect with --json" in result.err
+
+
 def test_a_closed_pipe_is_no_traceback(llm, monkeypatch):
     class Closed(io.StringIO):
         def write(self, text: str) -> int:

@@ -16,6 +16,7 @@ from llm_scratch.cli.generated_json import print_sample_objects
 from llm_scratch.cli.prompts import read_text_argument
 from llm_scratch.cli.terminal import print_line
 from llm_scratch.cli.token_printer import GenerationTimer, print_legend, print_samples, supports_color
+from llm_scratch.errors import USAGE, UserError
 
 MUCH = 1000  # tokens from which `model.packed.pack` is told so
 
@@ -60,6 +61,8 @@ class Generate(ReportCommand, DecodingFlags):
 
     def run(self) -> None:
         """Load once, then write every sample of every prompt."""
+        if self.json and self.show_probs:
+            raise UserError("--show-probs: has no effect with --json; leave out one of them", USAGE)
         self.check_decoder(self.samples, self.seed, self.context_overflow)
         where = resolve_model_path(self.run_)
         prompts = [read_text_argument(prompt) if prompt == "-" else prompt for prompt in self.prompts]
