@@ -76,9 +76,9 @@ def test_a_shorter_context_cuts_the_positions(go_on, trained):
     ("words", "code", "message"),
     [
         (["--model.context-length", "17"], 2, "context_length=17 exceeds the 16 positions that the model was trained with"),
-        (["--model.n-layers", "2"], 2, "has n_layers=1 and the settings n_layers=2; leave it out"),
+        (["--model.n-layers", "2"], 2, "has n_layers=1, but the settings have n_layers=2; leave it out"),
         (["--model.tie-embeddings"], 0, ""),
-        (["--model.no-tie-embeddings"], 2, "has tie_embeddings=True and the settings tie_embeddings=False"),
+        (["--model.no-tie-embeddings"], 2, "has tie_embeddings=True, but the settings have tie_embeddings=False"),
         (["--data.tokenizer", "bpe"], 2, "--data.tokenizer and --from are two tokenizers"),
     ],
 )

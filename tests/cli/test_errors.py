@@ -77,7 +77,7 @@ CASES = {
     "two texts": (["evaluate", "{run}", "--text", "a", "--source", "b"], 2, "two texts; give one"),
     "text of one letter": (["evaluate", "{run}", "--text", "{tmp}/letter.txt"], 3, "at least 2 tokens"),
     "no text said": (["evaluate", "{run}/ckpt/step-00000004"], 2, "does not say what text it held out"),
-    "unknown kind of picture": (["plot", "{run}", "--out", "{tmp}/x.bmp"], 2, "expected a name that ends in"),
+    "unknown kind of picture": (["plot", "{run}", "--out", "{tmp}/x.bmp"], 2, "use a name that ends in"),
     "run without metrics": (["plot", "{tmp}"], 3, "metrics.jsonl"),
     "plot of nothing": (["plot"], 2, "RUN"),
     "no tokenizer file": (["tokenizer", "show", "{tmp}/none.json", "x"], 3, "none.json"),
