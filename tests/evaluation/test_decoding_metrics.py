@@ -94,7 +94,7 @@ def test_the_tree_leaves_out_what_is_rare_and_ends_where_the_text_ends(model, to
 
 
 def test_a_tree_of_nothing_says_so(model, tokenizer):
-    with pytest.raises(UserError, match="holds no token"):
+    with pytest.raises(UserError, match="the prompt is empty"):
         next_token_tree(model, tokenizer, "")
 
 

@@ -97,9 +97,9 @@ def test_what_two_texts_share_is_read_once(monkeypatch):
 
 def test_a_cache_that_does_not_fit_is_named():
     model = READY["gpt"]
-    with pytest.raises(ValueError, match=r"the cache is for 3 rows and the text has 1; make it with new_cache\(1\)"):
+    with pytest.raises(ValueError, match=r"cache: has 3 rows, the text 1; create it with new_cache\(1\)"):
         generate(model, torch.tensor([[1]]), 1, cache=model.new_cache(3))
-    with pytest.raises(UserError, match="DummyGPTModel keeps no cache; leave out cache="):
+    with pytest.raises(UserError, match="cache: DummyGPTModel does not support one; leave it out"):
         generate(READY["dummy"], torch.tensor([[1]]), 1, cache=model.new_cache(1))
 
 
@@ -153,9 +153,9 @@ def test_blanks_stand_before_the_shorter_rows():
 
 def test_a_batch_that_cannot_be_continued_is_named():
     model = READY["gpt"]
-    with pytest.raises(UserError, match="no token"):
+    with pytest.raises(UserError, match="the prompt is empty"):
         check_prompt(model, pad_left([[1], []]))
-    with pytest.raises(UserError, match="blank stands after a token"):
+    with pytest.raises(UserError, match="the prompts have padding after a token; pad them with pad_left"):
         check_prompt(model, torch.tensor([[3, PAD, 4]]))
     with pytest.raises(UserError, match="id -2 is outside"):
         check_prompt(model, torch.tensor([[-2, 4]]))

@@ -82,5 +82,5 @@ def test_settings_out_of_range_are_named(logits, ids):
         repetition_penalty(logits, 0, ids)
     with pytest.raises(UserError, match="no_repeat_ngram_size: 0 is out"):
         no_repeat_ngram_size(logits, 0, ids)
-    with pytest.raises(UserError, match="token 23; the vocabulary has ids from 0 to 22"):
+    with pytest.raises(UserError, match="no token 23 in the vocabulary; use ids from 0 to 22"):
         logit_bias(logits, {23: 1.0})

@@ -1,9 +1,11 @@
 """Beam search: keep the few likeliest beginnings at every step, and end with the likeliest whole text.
 
-Greedy takes the best token now and may pay for it later; a beam looks at `width` futures side by side. It finds likelier texts, which for
-stories are often duller ones, since likely is not the same as good. Proof: tests/generation/test_beam.py (equal to transformers').
-Source: Freitag and Al-Onaizan 2017, "Beam Search Strategies for Neural Machine Translation", https://arxiv.org/abs/1702.01806, section 2;
-the length penalty as in Wu et al. 2016, https://arxiv.org/abs/1609.08144, section 7, in the form score / length^penalty.
+Greedy takes the best token now and may pay for it later; a beam looks at `width` futures side by
+side. It finds likelier texts, which for stories are often duller ones, since likely is not the same
+as good. Proof: tests/generation/test_beam.py (equal to transformers').
+Source: Freitag and Al-Onaizan 2017, "Beam Search Strategies for Neural Machine Translation",
+https://arxiv.org/abs/1702.01806, section 2; the length penalty as in Wu et al. 2016,
+https://arxiv.org/abs/1609.08144, section 7, in the form score / length^penalty.
 """
 
 from __future__ import annotations
@@ -48,13 +50,15 @@ def beam_search(
         idx: [1, T].
         max_new_tokens: how many to add at most; a text ends also where the context is full.
         width: how many beginnings are kept; 1 is greedy.
-        length_penalty: 0 compares log-probabilities, which favours short texts; 1 their mean a token; above, longer texts win.
+        length_penalty: 0 compares log-probabilities, which favours short texts; 1 their mean a
+            token; above, longer texts win.
         n_best: how many texts to give, at most `width`.
         eos_id: the token that ends a text.
         n_vocab: how many tokens the tokenizer has, as in `steps.chooser`.
         context_size, prefill_chunk: as in `Reader`.
     Raises:
-        UserError: more than one row, n_best is not from 1 to width, or a prompt that is longer than the context (code 3).
+        UserError: more than one row, n_best is not from 1 to width, or a prompt that is longer than
+            the context (code 3).
     """
     check("beams", width, "width")
     check("length_penalty", length_penalty)
@@ -64,7 +68,10 @@ def beam_search(
     reader = CachedModel(model, context_size, prefill_chunk)
     begin = idx.shape[1]
     if reader.size is not None and begin > reader.size:
-        raise UserError(f"the prompt has {begin} tokens and the model sees {reader.size}; a beam does not slide, so shorten it", DATA)
+        raise UserError(
+            f"the prompt has {begin} tokens and the model sees {reader.size}; a beam does not slide, so shorten it",
+            DATA,
+        )
     last = max_new_tokens if reader.size is None else min(max_new_tokens, reader.size - begin + 1)
     scores = torch.zeros(1, device=idx.device)
     ended: list[Beam] = []

@@ -1,9 +1,11 @@
 """Contrastive search: the likeliest token that is not what the text says already.
 
-A model that loops makes the same thoughts again: its hidden vectors of the new tokens point where earlier ones did. Among the k likeliest
-tokens this search takes the one whose vector is least like any before it, weighed against its probability. No chance is needed.
-Proof: tests/generation/test_contrastive.py (equal to the formula without cache).
-Source: Su et al. 2022, "A Contrastive Framework for Neural Text Generation", https://arxiv.org/abs/2202.06417, section 4.2.
+A model that loops makes the same thoughts again: its hidden vectors of the new tokens point where
+earlier ones did. Among the k likeliest tokens this search takes the one whose vector is least like
+any before it, weighed against its probability. No chance is needed. Proof:
+tests/generation/test_contrastive.py (equal to the formula without cache).
+Source: Su et al. 2022, "A Contrastive Framework for Neural Text Generation",
+https://arxiv.org/abs/2202.06417, section 4.2.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """From tokens to text while they come: whole characters only, nothing of what stands after a stop string.
 
-A token may hold half of a character, and a stop string may begin in one token and end three tokens later, so a writer holds back what is
-not settled yet. Proof: tests/generation/test_detokenizer.py (joined pieces = the whole text, however it was cut).
+A token may hold half of a character, and a stop string may begin in one token and end three tokens
+later, so a writer holds back what is not settled yet. Proof: tests/generation/test_detokenizer.py
+(joined pieces = the whole text, however it was cut).
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ class TextChunk:
     Attributes:
         text: whole characters; "" while a character or a stop string may not be complete.
         id: the token; None in a last piece that only gives what was held back.
-        logprob: log of the probability, in nats, that the model gave to the token before any sampler; None where it was not asked for.
+        logprob: log of the probability, in nats, that the model gave to the token before any
+            sampler; None where it was not asked for.
         top: the likeliest tokens at this place with their log-probabilities, the best first.
     """
 
@@ -46,7 +48,8 @@ class StreamingDetokenizer:
 
     Args:
         tokenizer: any with tiktoken's `decode_bytes`.
-        last: the token before the first one: word tokenizers put a space between two words, so a token is read with the one before it.
+        last: the token before the first one: word tokenizers put a space between two words, so a
+            token is read with the one before it.
         eot: the end-of-text token, which is never shown; None: there is none.
         stop: strings that end the text; they are not shown.
         stop_at_eot: whether `eot` ends the text.
@@ -56,10 +59,23 @@ class StreamingDetokenizer:
         UserError: an empty stop string.
     """
 
-    def __init__(self, tokenizer: Any, last: int, eot: int | None = None, stop: Sequence[str] = (), stop_at_eot: bool = True) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        last: int,
+        eot: int | None = None,
+        stop: Sequence[str] = (),
+        stop_at_eot: bool = True,
+    ) -> None:
         if "" in stop:
             raise UserError("a stop string is empty; expected at least one character")
-        self.tokenizer, self.last, self.eot, self.stop, self.stop_at_eot = tokenizer, last, eot, tuple(stop), stop_at_eot
+        self.tokenizer, self.last, self.eot, self.stop, self.stop_at_eot = (
+            tokenizer,
+            last,
+            eot,
+            tuple(stop),
+            stop_at_eot,
+        )
         self.whole = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self.buffer, self.done = "", False
 

@@ -1,10 +1,11 @@
 """Data type of the weights for inference: float32, bfloat16 or float16, whichever this machine multiplies fastest.
 
-To generate a token a model reads every weight once, so half the bits are half the reading, if the processor can
-multiply them as they are. The data type changes the logits a little, and so now and then a token: a seed repeats its
-text in one data type only.
+To generate a token a model reads every weight once, so half the bits are half the reading, if the
+processor can multiply them as they are. The data type changes the logits a little, and so now and
+then a token: a seed repeats its text in one data type only.
 Tests: tests/generation/test_dtype.py. Weights of 8 or 4 bits: model/quantized.py.
-Source: bfloat16, Kalamkar et al. 2019, "A Study of BFLOAT16 for Deep Learning Training", https://arxiv.org/abs/1905.12322.
+Source: bfloat16, Kalamkar et al. 2019, "A Study of BFLOAT16 for Deep Learning Training",
+https://arxiv.org/abs/1905.12322.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ def choose_dtype(model: nn.Module, wanted: Dtype = "auto") -> DtypeChoice:
         model: on the device that it will run on.
         wanted: a data type, or "auto" for the one that a trial finds fastest.
     Raises:
-        UserError: unknown data type; or one of 16 bits for a quantized model, whose kernels have their own.
+        UserError: unknown data type; or one of 16 bits for a quantized model, whose kernels have
+            their own.
     """
     if wanted not in get_args(Dtype):
         raise UserError(f"unknown dtype {wanted!r}; expected {', '.join(get_args(Dtype))}")
@@ -65,7 +67,10 @@ def choose_dtype(model: nn.Module, wanted: Dtype = "auto") -> DtypeChoice:
         if wanted != "auto":
             return DtypeChoice(wanted, "as requested")
         small = f"a model {width} wide is too small to gain from fewer bits"
-        return DtypeChoice("float32", small if device.type in ("cpu", "cuda") else f"no other is tried on {device.type}")
+        return DtypeChoice(
+            "float32",
+            small if device.type in ("cpu", "cuda") else f"no other is tried on {device.type}",
+        )
     speed = speedups(("bfloat16", "float16"), width, device)
     if wanted != "auto":
         slow = f", {speed[wanted]:.1f} times float32's speed here" if speed[wanted] < 1 else ""

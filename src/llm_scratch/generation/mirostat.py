@@ -1,8 +1,8 @@
 """Mirostat: a text that stays as surprising as you ask, whether the model is sure or not.
 
 Proof: tests/generation/test_mirostat.py (the mean surprise comes out as asked).
-Source: Basu et al. 2020, "Mirostat: A Neural Text Decoding Algorithm that Directly Controls Perplexity",
-https://arxiv.org/abs/2007.14966, section 4 (its simpler form, often called version 2).
+Source: Basu et al. 2020, "Mirostat: A Neural Text Decoding Algorithm that Directly Controls
+Perplexity", https://arxiv.org/abs/2007.14966, section 4 (its simpler form, often called version 2).
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from llm_scratch.ranges import check
 class Mirostat:
     """A bend with a memory: drops the tokens that would surprise too much, and learns the bound from how surprising each choice was.
 
-    Surprise is -log2 of the probability, in bits: 1 is a coin, 10 is one in a thousand. Top-k and top-p leave the surprise of a text to
-    chance, and with it how dull or how wild it becomes; here it is steered, as a thermostat steers a room.
+    Surprise is -log2 of the probability, in bits: 1 is a coin, 10 is one in a thousand. Top-k and
+    top-p leave the surprise of a text to chance, and with it how dull or how wild it becomes; here
+    it is steered, as a thermostat steers a room.
 
     Args:
         target: bits a token, on average; 3 is plain, 5 lively.

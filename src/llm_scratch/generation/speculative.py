@@ -1,10 +1,11 @@
 """Several tokens for one reading: something cheap guesses the next few, the model reads all guesses at once and keeps those that hold.
 
-Reading one token or five takes a model nearly the same time, since its weights must come from memory either way. Who guesses does not
-change what is written: `speculative` accepts and replaces guesses so that each token is distributed exactly as if the model had drawn it.
-Proof: tests/generation/test_speculative.py (chi-square on 20,000 draws; greedy text identical).
-Source: Leviathan, Kalman and Matias 2022, "Fast Inference from Transformers via Speculative Decoding",
-https://arxiv.org/abs/2211.17192, algorithm 1.
+Reading one token or five takes a model nearly the same time, since its weights must come from
+memory either way. Who guesses does not change what is written: `speculative` accepts and replaces
+guesses so that each token is distributed exactly as if the model had drawn it. Proof:
+tests/generation/test_speculative.py (chi-square on 20,000 draws; greedy text identical).
+Source: Leviathan, Kalman and Matias 2022, "Fast Inference from Transformers via Speculative
+Decoding", https://arxiv.org/abs/2211.17192, algorithm 1.
 """
 
 from __future__ import annotations
@@ -43,9 +44,10 @@ def speculative(
 ) -> Iterator[Step]:
     """Continue one text with the help of guesses, without end.
 
-    A guess x, drawn with probability q(x), is kept with probability min(1, p(x) / q(x)), where p is the model's. The first that is not kept
-    is replaced by a draw from what p has more than q, and the guesses after it are forgotten. When all are kept, one more token is free.
-    Where the window slides there is no room to guess, and tokens come one by one.
+    A guess x, drawn with probability q(x), is kept with probability min(1, p(x) / q(x)), where p is
+    the model's. The first that is not kept is replaced by a draw from what p has more than q, and
+    the guesses after it are forgotten. When all are kept, one more token is free. Where the window
+    slides there is no room to guess, and tokens come one by one.
 
     Args:
         idx: [1, T].
@@ -102,11 +104,23 @@ class DraftModel:
 
     Args:
         model: a model with the same tokens as the large one.
-        generator, n_vocab, settings: as in `speculative`, and best the same: the more alike p and q, the more guesses are kept.
+        generator, n_vocab, settings: as in `speculative`, and best the same: the more alike p and
+            q, the more guesses are kept.
     """
 
-    def __init__(self, model: nn.Module, generator: torch.Generator | None = None, n_vocab: int | None = None, **settings: Any) -> None:
-        self.model, self.generator, self.n_vocab, self.settings = model, generator, n_vocab, settings
+    def __init__(
+        self,
+        model: nn.Module,
+        generator: torch.Generator | None = None,
+        n_vocab: int | None = None,
+        **settings: Any,
+    ) -> None:
+        self.model, self.generator, self.n_vocab, self.settings = (
+            model,
+            generator,
+            n_vocab,
+            settings,
+        )
         self.reader = CachedModel(model)
 
     def __call__(self, idx: Tensor, n: int) -> tuple[Tensor, Tensor]:
@@ -135,14 +149,16 @@ def check_draft(model: nn.Module, draft: nn.Module) -> None:
     ours, theirs = vocab_size(model), vocab_size(draft)
     if ours != theirs:
         raise UserError(
-            f"the draft knows {theirs} tokens and the model {ours}; take a draft that was trained with the same tokenizer", DATA
+            f"the draft knows {theirs} tokens and the model {ours}; take a draft that was trained with the same tokenizer",
+            DATA,
         )
 
 
 def prompt_lookup(idx: Tensor, n: int, *, n_vocab: int, longest: int = 3) -> tuple[Tensor, Tensor]:
     """Guesses from the text itself: what followed the last few tokens when they stood there before. No second model is needed.
 
-    Good where a text repeats itself: code, summaries, names. The guess is sure of itself, so q is 1 at each guess.
+    Good where a text repeats itself: code, summaries, names. The guess is sure of itself, so q is 1
+    at each guess.
 
     Args:
         idx: [1, S].
