@@ -1,8 +1,8 @@
-"""Beam search: keep the few likeliest beginnings at every step, and end with the likeliest whole text.
+"""Beam search: keep the most likely partial texts at each step, and return the most likely text.
 
-Greedy takes the best token now and may pay for it later; a beam looks at `width` futures side by
-side. It finds likelier texts, which for stories are often duller ones, since likely is not the same
-as good. Proof: tests/generation/test_beam.py (equal to transformers').
+Greedy decoding may miss a likely text behind an unlikely token; beam search follows `width` partial
+texts at once. Its texts are more likely, and for stories often duller.
+Tests: tests/generation/test_beam.py (equal to transformers').
 Source: Freitag and Al-Onaizan 2017, "Beam Search Strategies for Neural Machine Translation",
 https://arxiv.org/abs/1702.01806, section 2; the length penalty as in Wu et al. 2016,
 https://arxiv.org/abs/1609.08144, section 7, in the form score / length^penalty.
@@ -24,7 +24,7 @@ from llm_scratch.ranges import check
 
 
 class Beam(NamedTuple):
-    """One text: its new tokens (with the end-of-text token, if it came), and its log-probability / length^penalty in nats."""
+    """One text: its new tokens, and log-probability / length^penalty in nats."""
 
     ids: list[int]
     score: float
@@ -44,21 +44,24 @@ def beam_search(
     context_size: int | None = None,
     prefill_chunk: int | None = None,
 ) -> list[Beam]:
-    """The likeliest continuations of a text that were found, the best first. The prompt is read once for all beams.
+    """Search for the most likely continuations of a text; the best first.
+
+    The prompt is read once for all beams.
 
     Args:
+        model: a language model.
         idx: [1, T].
-        max_new_tokens: how many to add at most; a text ends also where the context is full.
-        width: how many beginnings are kept; 1 is greedy.
-        length_penalty: 0 compares log-probabilities, which favours short texts; 1 their mean a
-            token; above, longer texts win.
-        n_best: how many texts to give, at most `width`.
+        max_new_tokens: maximum number of tokens to add; a text also ends where the context is full.
+        width: number of partial texts; 1 is greedy.
+        length_penalty: 0 compares log-probabilities, which favors short texts; 1 their mean per
+            token; larger values favor longer texts.
+        n_best: number of texts to return, at most `width`.
         eos_id: the token that ends a text.
-        n_vocab: how many tokens the tokenizer has, as in `steps.chooser`.
-        context_size, prefill_chunk: as in `Reader`.
+        n_vocab: tokens of the tokenizer, as in `steps.build_sampler`.
+        context_size, prefill_chunk: as in `CachedModel`.
     Raises:
-        UserError: more than one row, n_best is not from 1 to width, or a prompt that is longer than
-            the context (code 3).
+        UserError: more than one row, n_best not from 1 to width, or a prompt that is longer than
+            the context (exit code 3).
     """
     check("beams", width, "width")
     check("length_penalty", length_penalty)
@@ -78,8 +81,10 @@ def beam_search(
     with eval_mode(model):
         for length in range(1, last + 1):
             logprobs = reader(idx)[:, -1, :n_vocab].log_softmax(-1) + scores[:, None]
-            best = logprobs.flatten().topk(min(2 * width, logprobs.numel()))  # twice as many: should all of the first half end, half go on
-            rows, tokens = best.indices // logprobs.shape[1], best.indices % logprobs.shape[1]
+            # twice the width: if all of the first half end, the second half continues
+            best = logprobs.flatten().topk(min(2 * width, logprobs.numel()))
+            rows = best.indices // logprobs.shape[1]
+            tokens = best.indices % logprobs.shape[1]
             over = (
                 (tokens == eos_id) | (length == last) if eos_id is not None else torch.full_like(tokens, length == last, dtype=torch.bool)
             )
@@ -98,7 +103,7 @@ def beam_search(
 
 @torch.no_grad()
 def beam_steps(model: nn.Module, idx: Tensor, best: Beam) -> Iterator[Step]:
-    """A text that has been found, token by token as the other ways of writing give theirs, with the scores of one more reading."""
+    """Yield a text of `beam_search` as steps, with the logits of another forward pass."""
     text = torch.tensor([best.ids], dtype=torch.long, device=idx.device)
     if best.ids:
         with eval_mode(model):

@@ -1,4 +1,4 @@
-"""A model with a key/value cache, so that each token is read once; shared by all decoding strategies.
+"""A model with a key/value cache, so that each token is read once; used by all strategies.
 
 `CachedModel` is called with the whole text each time and computes only the new tokens. When the
 text outgrows the context, the oldest token is dropped at each step, every position shifts by one,
@@ -90,7 +90,7 @@ class CachedModel:
             self.cache.select_rows(rows)
 
     def append(self, cache: KVCache, idx: Tensor) -> None:
-        """Use a cache of `model.new_cache`; the tokens that it shares with idx [B, S] are not read again.
+        """Use a cache of `model.new_cache`; tokens that it shares with idx [B, S] are not read again.
 
         Raises:
             UserError: the model has no cache.

@@ -1,4 +1,4 @@
-"""Generate text from a prompt: `generate` returns token ids, `stream` yields text as it is generated.
+"""Generate text from a prompt: `generate` returns token ids, `stream` yields text.
 
 Both use `steps.steps`; `stream` is one row of `stream_batch`.
 Tests: tests/generation/test_decode.py (ids with and without the cache are equal).
@@ -143,7 +143,7 @@ def stream(
 
 
 def stream_chunks(model: nn.Module, tokenizer: Any, prompt: str, *, seed: int | None = None, **settings: Any) -> Generator[TextChunk]:
-    """Continue a text and yield a `TextChunk` per token: text, id, and with `top` log-probabilities.
+    """Continue a text and yield a `TextChunk` per token, with log-probabilities if `top` is set.
 
     Args:
         model, tokenizer, prompt, seed: as in `stream`.
@@ -288,7 +288,7 @@ def warn_of_cut_prompt(model: nn.Module, length: int) -> None:
 
 
 def encode_prompt(model: nn.Module, tokenizer: Any, prompt: str) -> list[int]:
-    """Encode a prompt, after the model's `start_id` if any; an empty one as the end-of-text token."""
+    """Encode a prompt, after the model's `start_id` if any; "" as the end-of-text token."""
     start = getattr(model, "start_id", None)
     ids = [] if start is None else [start]
     ids += tokenizer.encode(prompt, disallowed_special=())

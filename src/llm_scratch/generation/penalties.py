@@ -27,7 +27,7 @@ def counts(ids: Tensor, vocab_size: int) -> Tensor:
 
 
 def logit_bias(logits: Tensor, bias: Mapping[int, float], ids: Tensor | None = None) -> Tensor:
-    """Add to the logits of given tokens: `{262: -100}` practically excludes token 262. [B, V] -> [B, V].
+    """Add to the logits of given tokens: `{262: -100}` all but excludes 262. [B, V] -> [B, V].
 
     Raises:
         UserError: an id that is not in the vocabulary.
@@ -43,7 +43,7 @@ def logit_bias(logits: Tensor, bias: Mapping[int, float], ids: Tensor | None = N
 
 
 def repetition_penalty(logits: Tensor, penalty: float, ids: Tensor) -> Tensor:
-    """Divide the logit of each token of the text by `penalty`, or multiply a negative one. [B, V] -> [B, V].
+    """Divide positive logits of the text's tokens by `penalty`, multiply negative. [B, V] -> [B, V].
 
     Small models fall into loops, and each round makes the next more likely. 1 has no effect; the
     paper uses 1.2.
@@ -58,7 +58,7 @@ def repetition_penalty(logits: Tensor, penalty: float, ids: Tensor) -> Tensor:
 
 
 def presence_penalty(logits: Tensor, penalty: float, ids: Tensor) -> Tensor:
-    """Subtract `penalty` from the logit of each token of the text, for new topics. [B, V] -> [B, V].
+    """Subtract `penalty` from the logit of each token of the text, once. [B, V] -> [B, V].
 
     Source: OpenAI's API, https://platform.openai.com/docs/api-reference/completions,
     `presence_penalty`; the formula under

@@ -24,7 +24,7 @@ Generators = torch.Generator | Sequence[torch.Generator] | None
 
 
 def temperature(logits: Tensor, t: float) -> Tensor:
-    """Divide the logits by `t`: below 1 likely tokens gain, above 1 unlikely ones. [B, V] -> [B, V].
+    """Divide the logits by `t`: t < 1 favors likely tokens. [B, V] -> [B, V].
 
     The odds of two tokens, exp(difference of logits), are raised to the power 1/t. The limit t -> 0
     is `greedy`; t -> infinity makes all tokens equally likely.
@@ -57,7 +57,7 @@ def top_k(logits: Tensor, k: int) -> Tensor:
 
 
 def top_p(logits: Tensor, p: float) -> Tensor:
-    """Keep the most likely tokens whose probabilities sum to `p` (nucleus sampling). [B, V] -> [B, V].
+    """Nucleus sampling: keep the most likely tokens that sum to `p`. [B, V] -> [B, V].
 
     A confident prediction keeps two or three tokens, an uncertain one hundreds; `top_k` keeps the
     same number in both cases. The most likely token always stays.
@@ -211,7 +211,7 @@ def process_logits(logits: Tensor, ids: Tensor | None = None, **settings: Any) -
 
 
 def next_token(logits: Tensor, generator: Generators = None, ids: Tensor | None = None, **settings: Any) -> Tensor:
-    """Choose the next token of each row. [B, V] -> [B, 1]; `generator` as in `sample`, the rest as in `process_logits`."""
+    """Choose the next token of each row, by `process_logits` and `sample`. [B, V] -> [B, 1]."""
     logits = process_logits(logits, ids, **settings)  # [B, V]
     return greedy(logits) if settings.get("temperature") == 0 else sample(logits, generator)
 
