@@ -68,19 +68,19 @@ def beam_search(
     check("max_new_tokens", max_new_tokens)
     if len(idx) != 1 or not 1 <= n_best <= width:
         raise UserError(f"beam search takes one text and 1 <= n_best <= width; got {len(idx)} texts, n_best={n_best}, width={width}")
-    reader = CachedModel(model, context_size, prefill_chunk)
+    cached_model = CachedModel(model, context_size, prefill_chunk)
     begin = idx.shape[1]
-    if reader.size is not None and begin > reader.size:
+    if cached_model.size is not None and begin > cached_model.size:
         raise UserError(
-            f"the prompt has {begin} tokens and the model sees {reader.size}; a beam does not slide, so shorten it",
+            f"the prompt has {begin} tokens and the model sees {cached_model.size}; a beam does not slide, so shorten it",
             DATA,
         )
-    last = max_new_tokens if reader.size is None else min(max_new_tokens, reader.size - begin + 1)
+    last = max_new_tokens if cached_model.size is None else min(max_new_tokens, cached_model.size - begin + 1)
     scores = torch.zeros(1, device=idx.device)
     ended: list[Beam] = []
     with eval_mode(model):
         for length in range(1, last + 1):
-            logprobs = reader(idx)[:, -1, :n_vocab].log_softmax(-1) + scores[:, None]
+            logprobs = cached_model(idx)[:, -1, :n_vocab].log_softmax(-1) + scores[:, None]
             # twice the width: if all of the first half end, the second half continues
             best = logprobs.flatten().topk(min(2 * width, logprobs.numel()))
             rows = best.indices // logprobs.shape[1]
@@ -96,7 +96,7 @@ def beam_search(
             if not len(alive) or (len(ended) == width and float(best.values[alive[0]]) / length**length_penalty <= ended[-1].score):
                 break
             rows, scores = rows[alive], best.values[alive]
-            reader.select_rows(rows)
+            cached_model.select_rows(rows)
             idx = torch.cat([idx[rows], tokens[alive, None]], dim=1)
     return ended[:n_best]
 

@@ -69,18 +69,18 @@ def contrastive(
     if len(idx) != 1 or not hasattr(model, "hidden"):
         got = f"{len(idx)} texts, {type(model).__name__}"
         raise UserError(f"contrastive search: got {got}; pass one text and a model with `hidden`")
-    reader = CachedModel(model, context_size, prefill_chunk)
+    cached_model = CachedModel(model, context_size, prefill_chunk)
     with eval_mode(model):
-        past = reader.hidden(idx)[0]
-        logits = reader.logits(past[-1:])  # [B, V]
-        while on_full == "slide" or reader.size is None or idx.shape[1] <= reader.size:
+        past = cached_model.hidden(idx)[0]
+        logits = cached_model.logits(past[-1:])  # [B, V]
+        while on_full == "slide" or cached_model.size is None or idx.shape[1] <= cached_model.size:
             probas, tokens = logits[0, :n_vocab].softmax(-1).topk(min(k, logits[0, :n_vocab].numel()))
             longer = torch.cat([idx.expand(len(tokens), -1), tokens[:, None]], dim=1)
-            reader.select_rows([0] * len(tokens))
-            hidden = reader.hidden(longer)  # of the new token; all tokens if the window slides
+            cached_model.select_rows([0] * len(tokens))
+            hidden = cached_model.hidden(longer)  # of the new token; all tokens if the window slides
             best = int(contrastive_scores(probas, hidden[:, -1], past, alpha).argmax())
             yield Step(tokens[best : best + 1, None], logits)
-            reader.select_rows([best])
+            cached_model.select_rows([best])
             idx = longer[best : best + 1]
             past = hidden[best] if hidden.shape[1] > 1 else torch.cat([past, hidden[best]])
-            logits = reader.logits(hidden[best, -1:])  # [B, V]
+            logits = cached_model.logits(hidden[best, -1:])  # [B, V]

@@ -67,17 +67,17 @@ def speculative(
         check(name, value)
     if len(idx) != 1:
         raise UserError(f"speculative decoding: got {len(idx)} texts; pass one at a time")
-    reader = CachedModel(model, context_size, prefill_chunk)
+    cached_model = CachedModel(model, context_size, prefill_chunk)
     with eval_mode(model):
-        while on_full == "slide" or reader.size is None or idx.shape[1] <= reader.size:
+        while on_full == "slide" or cached_model.size is None or idx.shape[1] <= cached_model.size:
             S = idx.shape[1]
-            max_draft = n_guesses if reader.size is None else min(n_guesses, reader.size - S)
+            max_draft = n_guesses if cached_model.size is None else min(n_guesses, cached_model.size - S)
             draft, q = idx[:, :0], torch.empty(1, 0, 0, device=idx.device)
             if max_draft > 0:
                 draft, q = propose(idx, max_draft)
             n = draft.shape[1]
             longer = torch.cat([idx, draft], dim=1)
-            logits = reader(longer, n + 1)
+            logits = cached_model(longer, n + 1)
             for i in range(n + 1):
                 processed = process_logits(logits[:, i, :n_vocab], longer[:, : S + i], **settings)  # [B, V]
                 if exhausted(processed).any():
@@ -93,7 +93,7 @@ def speculative(
                 yield Step(new, logits[:, i])
                 if not accepted:
                     idx = torch.cat([longer[:, : S + i], new], dim=1)
-                    reader.rewind(idx.shape[1] - 1)
+                    cached_model.rewind(idx.shape[1] - 1)
                     break
 
 
@@ -130,16 +130,16 @@ class DraftModel:
             n_vocab,
             settings,
         )
-        self.reader = CachedModel(model)
+        self.cached_model = CachedModel(model)
 
     def __call__(self, idx: Tensor, n: int) -> tuple[Tensor, Tensor]:
         """Sample up to n draft tokens after idx [1, S]; return them and their distributions."""
-        self.reader.sync_to(idx)
+        self.cached_model.sync_to(idx)
         q = []
         start = idx.shape[1]
         with eval_mode(self.model):
             for _ in range(n):
-                logits = self.reader(idx)[:, -1, : self.n_vocab]  # [B, V]
+                logits = self.cached_model(idx)[:, -1, : self.n_vocab]  # [B, V]
                 logits = process_logits(logits, idx, **self.settings)  # [B, V]
                 if exhausted(logits).any():
                     break

@@ -106,10 +106,10 @@ def steps(
         A `Step` of B * samples rows. A row that has ended repeats `eos_id`, a full one yields
         `PAD`, and one in which every token is excluded `NO_CHOICE`.
     """
-    reader = CachedModel(model, context_size, prefill_chunk)
+    cached_model = CachedModel(model, context_size, prefill_chunk)
     if cache is not None:
-        reader.append(cache, idx)
-    size = reader.size if on_full == "stop" else None
+        cached_model.append(cache, idx)
+    size = cached_model.size if on_full == "stop" else None
     left = None
     ended = torch.zeros(len(idx) * samples, 1, dtype=torch.bool, device=idx.device)  # [B, 1]
     full = stuck = ended
@@ -125,12 +125,12 @@ def steps(
                     return
                 if idx.shape[1] > size:  # the longest row is full: drop the padding that it required
                     idx = idx[:, int(left[active].min()) - size - 1 :]
-                    reader.rewind(0)
+                    cached_model.rewind(0)
                 left = left - 1
-            logits = reader(idx)[:, -1]  # [B, V]
+            logits = cached_model(idx)[:, -1]  # [B, V]
             if len(idx) < len(ended):
                 rows = torch.arange(len(idx), device=idx.device).repeat_interleave(samples)
-                reader.select_rows(rows)
+                cached_model.select_rows(rows)
                 idx, logits = idx[rows], logits[rows]
             new = choose(logits, idx)  # [B, 1]
             stuck = stuck | (new == NO_CHOICE) & ~ended & ~full  # [B, 1]
