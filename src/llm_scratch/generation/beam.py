@@ -1,11 +1,10 @@
 """Beam search: keep the most likely partial texts at each step, and return the most likely text.
 
-Greedy decoding may miss a likely text behind an unlikely token; beam search follows `width` partial
-texts at once. Its texts are more likely, and for stories often duller.
+Greedy decoding may miss a likely text behind an unlikely token; beam search follows `width` partial texts at once. Its texts are more
+likely, and for stories often duller.
 Tests: tests/generation/test_beam.py (equal to transformers').
-Source: Freitag and Al-Onaizan 2017, "Beam Search Strategies for Neural Machine Translation",
-https://arxiv.org/abs/1702.01806, section 2; the length penalty as in Wu et al. 2016,
-https://arxiv.org/abs/1609.08144, section 7, in the form score / length^penalty.
+Source: Freitag and Al-Onaizan 2017, "Beam Search Strategies for Neural Machine Translation", https://arxiv.org/abs/1702.01806, section 2;
+the length penalty as in Wu et al. 2016, https://arxiv.org/abs/1609.08144, section 7, in the form score / length^penalty.
 """
 
 from __future__ import annotations
@@ -53,15 +52,13 @@ def beam_search(
         idx: [1, T].
         max_new_tokens: maximum number of tokens to add; a text also ends where the context is full.
         width: number of partial texts; 1 is greedy.
-        length_penalty: 0 compares log-probabilities, which favors short texts; 1 their mean per
-            token; larger values favor longer texts.
+        length_penalty: 0 compares log-probabilities, which favors short texts; 1 their mean per token; larger values favor longer texts.
         n_best: number of texts to return, at most `width`.
         eos_id: the token that ends a text.
         n_vocab: tokens of the tokenizer, as in `steps.build_sampler`.
         context_size, prefill_chunk: as in `CachedModel`.
     Raises:
-        UserError: more than one row, n_best not from 1 to width, or a prompt that is longer than
-            the context (exit code 3).
+        UserError: more than one row, n_best not from 1 to width, or a prompt that is longer than the context (exit code 3).
     """
     check("beams", width, "width")
     check("length_penalty", length_penalty)
@@ -71,10 +68,7 @@ def beam_search(
     cached_model = CachedModel(model, context_size, prefill_chunk)
     begin = idx.shape[1]
     if cached_model.size is not None and begin > cached_model.size:
-        raise UserError(
-            f"the prompt has {begin} tokens and the model sees {cached_model.size}; a beam does not slide, so shorten it",
-            DATA,
-        )
+        raise UserError(f"the prompt has {begin} tokens and the model sees {cached_model.size}; a beam does not slide, so shorten it", DATA)
     last = max_new_tokens if cached_model.size is None else min(max_new_tokens, cached_model.size - begin + 1)
     scores = torch.zeros(1, device=idx.device)
     ended: list[Beam] = []

@@ -56,12 +56,11 @@ def generate(
         context_size: maximum number of tokens the model reads at once; None: its context length.
         temperature: 0 is greedy; see `sampling.temperature`.
         top_k, top_p: see `sampling.top_k` and `sampling.top_p`.
-        eos_id: the token that ends a text; a row that has ended is padded with it. Generation stops
-            when all rows have ended.
-        generator: random generator; None: PyTorch's default, set by `torch.manual_seed`. A list has
-            one for each row, which is then sampled as if it were alone.
-        samples, on_full, prefill_chunk, cache: as in `steps.steps`. A row that is full, or in which
-            every token is excluded, is padded with `cached_model.PAD`.
+        eos_id: the token that ends a text; a row that has ended is padded with it. Generation stops when all rows have ended.
+        generator: random generator; None: PyTorch's default, set by `torch.manual_seed`. A list has one for each row, which is then
+            sampled as if it were alone.
+        samples, on_full, prefill_chunk, cache: as in `steps.steps`. A row that is full, or in which every token is excluded, is padded
+            with `cached_model.PAD`.
         settings: any other sampler or penalty, as in `steps.build_sampler`.
     Returns:
         [B * samples, T + new], new <= max_new_tokens.
@@ -86,11 +85,7 @@ def generate(
     new_ids = [step.ids for step in islice(new_steps, max_new_tokens)]
     ids = torch.cat([idx.repeat_interleave(samples, 0), *new_ids], dim=1)
     if (ended := (ids == NO_CHOICE).any(1).sum()) > 0:
-        warnings.warn(
-            f"{int(ended)} of {len(ids)} texts end early: {EXHAUSTED}",
-            GenerationWarning,
-            stacklevel=2,
-        )
+        warnings.warn(f"{int(ended)} of {len(ids)} texts end early: {EXHAUSTED}", GenerationWarning, stacklevel=2)
         ids = ids.masked_fill(ids == NO_CHOICE, PAD)
     return ids
 
@@ -118,8 +113,8 @@ def stream(
 ) -> Generator[str]:
     """Continue a text and yield it in chunks as it is generated, without the prompt.
 
-    A token may contain half a character; its bytes are held back until the character is complete.
-    Invalid UTF-8 becomes U+FFFD. To end early, stop iterating: closing the stream frees the cache.
+    A token may contain half a character; its bytes are held back until the character is complete. Invalid UTF-8 becomes U+FFFD. To end
+    early, stop iterating: closing the stream frees the cache.
 
     Args:
         model, tokenizer: as from `load`.
@@ -129,15 +124,7 @@ def stream(
         settings: as in `stream_batch`.
     """
     chunks = stream_chunks(
-        model,
-        tokenizer,
-        prompt,
-        seed=seed,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        **settings,
+        model, tokenizer, prompt, seed=seed, max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, **settings
     )
     return (chunk.text for chunk in chunks if chunk.text)
 
@@ -177,22 +164,19 @@ def stream_batch(
 
     Args:
         model: a language model; see `steps.steps`.
-        tokenizer: with tiktoken's `encode`, `decode_bytes`, `n_vocab` and `eot_token`. Special
-            tokens in a prompt are encoded as plain text.
-        prompts: texts to continue; "" starts a new text, after the end-of-text token. The
-            `start_id` of a model comes before every prompt, as every training row began with it.
+        tokenizer: with tiktoken's `encode`, `decode_bytes`, `n_vocab` and `eot_token`. Special tokens in a prompt are encoded as plain
+            text.
+        prompts: texts to continue; "" starts a new text, after the end-of-text token. The `start_id` of a model comes before every
+            prompt, as every training row began with it.
         samples: continuations of each prompt; rows 0 to samples - 1 belong to the first prompt.
-        seeds: one for each row, so that a text is the same alone and in a batch; None: PyTorch's
-            default generator.
+        seeds: one for each row, so that a text is the same alone and in a batch; None: PyTorch's default generator.
         max_new_tokens: maximum number of tokens to add to each row.
         stop: strings that end a text; they are not part of it.
         stop_at_eot: end a text at the end-of-text token, which is never part of it.
-        top: add log-probabilities to each chunk, of its token and of this many most likely ones;
-            None: none.
+        top: add log-probabilities to each chunk, of its token and of this many most likely ones; None: none.
         temperature: 0 is greedy (default: 0.8).
         on_full, prefill_chunk, cache: as in `steps.steps`; a row that is full ends.
-        write: another decoding strategy, `(model, ids [B, T]) -> steps`, such as
-            `partial(contrastive, k=4)`; it has its own settings.
+        write: another decoding strategy, `(model, ids [B, T]) -> steps`, such as `partial(contrastive, k=4)`; it has its own settings.
         settings: any sampler or penalty, `mirostat` or `constraint`, as in `steps.build_sampler`.
     Raises:
         UserError: an empty prompt, an id outside the vocabulary, a setting out of range.
@@ -212,15 +196,7 @@ def stream_batch(
         generators = None if seeds is None else [seeded(seed, idx.device) for seed in seeds]
         settings["temperature"] = DEFAULT_TEMPERATURE if temperature is None else temperature
         choose = build_sampler(generators, n_vocab=tokenizer.n_vocab, **settings)
-        new_steps = steps(
-            model,
-            idx,
-            choose,
-            samples=samples,
-            on_full=on_full,
-            prefill_chunk=prefill_chunk,
-            cache=cache,
-        )
+        new_steps = steps(model, idx, choose, samples=samples, on_full=on_full, prefill_chunk=prefill_chunk, cache=cache)
     elif samples > 1 or on_full != "slide" or settings or (seeds, temperature, prefill_chunk, cache) != (None,) * 4:
         raise TypeError("write: a decoding strategy has its own settings; pass them to it, as in partial(contrastive, k=4)")
     else:
@@ -229,10 +205,7 @@ def stream_batch(
 
 
 def _text_chunks(
-    new_steps: Iterator[Step],
-    detokenizers: Sequence[StreamingDetokenizer],
-    n_vocab: int,
-    top: int | None,
+    new_steps: Iterator[Step], detokenizers: Sequence[StreamingDetokenizer], n_vocab: int, top: int | None
 ) -> Generator[tuple[int, TextChunk]]:
     """Yield (row, chunk) until all rows have ended."""
     for ids, logits in new_steps if detokenizers else ():
@@ -280,11 +253,7 @@ def warn_of_cut_prompt(model: nn.Module, length: int) -> None:
     size = context_length(model)
     if size is not None and length > size:
         dropped = f"the first {length - size} are dropped"
-        warnings.warn(
-            f"the prompt has {length} tokens and the model sees {size}: {dropped}",
-            GenerationWarning,
-            stacklevel=3,
-        )
+        warnings.warn(f"the prompt has {length} tokens and the model sees {size}: {dropped}", GenerationWarning, stacklevel=3)
 
 
 def encode_prompt(model: nn.Module, tokenizer: Any, prompt: str) -> list[int]:
@@ -310,12 +279,7 @@ def token_ids_to_text(token_ids: Tensor, tokenizer: Any) -> str:
 
 
 def _check(
-    model: nn.Module,
-    idx: Tensor,
-    max_new_tokens: int,
-    context_size: int | None,
-    temperature: float = 0.0,
-    samples: int = 1,
+    model: nn.Module, idx: Tensor, max_new_tokens: int, context_size: int | None, temperature: float = 0.0, samples: int = 1
 ) -> None:
     check_prompt(model, idx)
     for name, value in (
