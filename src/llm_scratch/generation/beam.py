@@ -45,10 +45,7 @@ def beam_search(
 ) -> list[Beam]:
     """Search for the most likely continuations of a text; the best first.
 
-    The prompt is read once for all beams.
-
     Args:
-        model: a language model.
         idx: [1, T].
         max_new_tokens: maximum number of tokens to add; a text also ends where the context is full.
         width: number of partial texts; 1 is greedy.

@@ -163,14 +163,12 @@ def stream_batch(
     A prompt is read once for all its samples.
 
     Args:
-        model: a language model; see `steps.steps`.
         tokenizer: with tiktoken's `encode`, `decode_bytes`, `n_vocab` and `eot_token`. Special tokens in a prompt are encoded as plain
             text.
         prompts: texts to continue; "" starts a new text, after the end-of-text token. The `start_id` of a model comes before every
             prompt, as every training row began with it.
         samples: continuations of each prompt; rows 0 to samples - 1 belong to the first prompt.
         seeds: one for each row, so that a text is the same alone and in a batch; None: PyTorch's default generator.
-        max_new_tokens: maximum number of tokens to add to each row.
         stop: strings that end a text; they are not part of it.
         stop_at_eot: end a text at the end-of-text token, which is never part of it.
         top: add log-probabilities to each chunk, of its token and of this many most likely ones; None: none.

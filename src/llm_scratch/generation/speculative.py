@@ -48,14 +48,11 @@ def speculative(
     one more token. When the window slides, there is no space for draft tokens, and tokens are generated one by one.
 
     Args:
-        model: a language model.
         idx: [1, T].
         propose: gives draft tokens: `DraftModel(small_model)` or `prompt_lookup`.
         n_guesses: maximum number of draft tokens at once.
-        generator: random generator; None: PyTorch's default.
         n_vocab: tokens of the tokenizer, as in `steps.build_sampler`.
-        context_size, prefill_chunk: as in `CachedModel`.
-        on_full: as in `steps.steps`.
+        context_size, prefill_chunk: as in `CachedModel`; on_full: as in `steps.steps`.
         settings: samplers and penalties, as in `sampling.process_logits`; they define p.
     Raises:
         UserError: more than one row.
@@ -73,8 +70,7 @@ def speculative(
             draft, q = idx[:, :0], torch.empty(1, 0, 0, device=idx.device)
             if max_draft > 0:
                 draft, q = propose(idx, max_draft)
-            n = draft.shape[1]
-            longer = torch.cat([idx, draft], dim=1)
+            longer, n = torch.cat([idx, draft], dim=1), draft.shape[1]
             logits = cached_model(longer, n + 1)
             for i in range(n + 1):
                 processed = process_logits(logits[:, i, :n_vocab], longer[:, : S + i], **settings)  # [B, V]
@@ -87,10 +83,9 @@ def speculative(
                 if not accepted:
                     target = _residual(p, q[:, i]) if i < n else p  # [B, V]
                     token = torch.multinomial(target, 1, generator=generator)  # [B, 1]
-                new = token  # [B, 1]
-                yield Step(new, logits[:, i])
+                yield Step(token, logits[:, i])
                 if not accepted:
-                    idx = torch.cat([longer[:, : S + i], new], dim=1)
+                    idx = torch.cat([longer[:, : S + i], token], dim=1)
                     cached_model.rewind(idx.shape[1] - 1)
                     break
 

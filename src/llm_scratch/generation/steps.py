@@ -94,7 +94,6 @@ def steps(
         idx: [B, T], the prompts; shorter ones are padded on the left, as by `pad_left`.
         choose: as from `build_sampler`.
         context_size, prefill_chunk: as in `CachedModel`.
-        eos_id: the token that ends a row; None: rows do not end.
         samples: continuations of each prompt, in adjacent rows; the prompt is read once.
         on_full: when a row fills the context, "slide" drops its oldest token at each step, and "stop" ends the row.
         cache: of `model.new_cache(B)`; tokens of `idx` that it holds are not read again, and afterwards it holds the new tokens, with a
@@ -107,18 +106,16 @@ def steps(
     if cache is not None:
         cached_model.append(cache, idx)
     size = cached_model.size if on_full == "stop" else None
-    left = None
+    left = None  # number of tokens that still fit each row, [B, 1]
     ended = torch.zeros(len(idx) * samples, 1, dtype=torch.bool, device=idx.device)  # [B, 1]
     full = stuck = ended
     if size is not None:
-        # number of tokens that still fit each row, [B, 1]
         left = (size + 1 - (idx >= 0).sum(1, keepdim=True)).repeat_interleave(samples, 0)
     with eval_mode(model):
         while True:
             if size is not None and left is not None:
                 full = ~ended & ~stuck & (left <= 0)
-                active = ~ended & ~full & ~stuck
-                if not active.any():
+                if not (active := ~ended & ~full & ~stuck).any():
                     return
                 if idx.shape[1] > size:  # the longest row is full: drop the padding that it required
                     idx = idx[:, int(left[active].min()) - size - 1 :]
