@@ -215,7 +215,7 @@ def test_a_command_that_cannot_be_done_says_why_and_the_talk_goes_on(line, said,
 
 def test_a_setting_that_a_sampler_refuses_leaves_no_turn(say):
     result = say("/set logit_bias 99999=1", "the hen", "/set logit_bias off", "/show history")
-    assert "logit_bias names token 99999" in result.err
+    assert "logit_bias: no token 99999" in result.err
     assert "You:" not in result.out
 
 

@@ -94,7 +94,7 @@ def test_the_tree_leaves_out_what_is_rare_and_ends_where_the_text_ends(model, to
 
 
 def test_next_token_tree_of_an_empty_prompt_is_an_error(model, tokenizer):
-    with pytest.raises(UserError, match="holds no token"):
+    with pytest.raises(UserError, match="the prompt is empty"):
         next_token_tree(model, tokenizer, "")
 
 

@@ -82,7 +82,7 @@ def test_a_cache_that_holds_another_text_gives_the_same_ids(name, same, turns, n
         assert torch.equal(generate(model, idx, new, cache=cache), generate(model, idx, new))
 
 
-def test_what_two_texts_share_is_read_once(monkeypatch):
+def test_cached_model_reads_a_shared_prefix_once(monkeypatch):
     model, shapes, cache = READY["gpt"], [], READY["gpt"].new_cache(1)
     hidden = type(model).hidden
     monkeypatch.setattr(model, "hidden", lambda ids, cache=None: shapes.append(ids.shape[1]) or hidden(model, ids, cache))
@@ -97,9 +97,9 @@ def test_what_two_texts_share_is_read_once(monkeypatch):
 
 def test_a_cache_that_does_not_fit_is_named():
     model = READY["gpt"]
-    with pytest.raises(ValueError, match=r"the cache is for 3 rows and the text has 1; make it with new_cache\(1\)"):
+    with pytest.raises(ValueError, match=r"cache: has 3 rows, the text 1; create it with new_cache\(1\)"):
         generate(model, torch.tensor([[1]]), 1, cache=model.new_cache(3))
-    with pytest.raises(UserError, match="DummyGPTModel keeps no cache; leave out cache="):
+    with pytest.raises(UserError, match="cache: DummyGPTModel does not support one; leave it out"):
         generate(READY["dummy"], torch.tensor([[1]]), 1, cache=model.new_cache(1))
 
 
@@ -117,7 +117,7 @@ def test_scores_equal_those_of_each_row_alone(name, chunk):
             idx = torch.cat([idx, torch.full((3, 1), 3)], 1)
 
 
-def test_a_rewound_reader_reads_what_is_new():
+def test_cached_model_reads_only_new_tokens_after_a_rewind():
     """A guess of three tokens, two of them wrong."""
     model, right, wrong = READY["gpt"], torch.tensor([[1, 2, 3, 4, 9, 9]]), torch.tensor([[1, 2, 3, 4, 5, 6]])
     reader = CachedModel(model)
@@ -127,7 +127,7 @@ def test_a_rewound_reader_reads_what_is_new():
         torch.testing.assert_close(reader(right, 2), model(right)[:, -2:], rtol=1e-5, atol=1e-5)
 
 
-def test_rows_that_were_picked_go_on():
+def test_cached_model_continues_after_select_rows():
     model, idx = READY["gpt"], torch.tensor([[1, 2, 3], [4, 5, 6]])
     reader = CachedModel(model)
     with torch.no_grad():
@@ -151,11 +151,11 @@ def test_blanks_stand_before_the_shorter_rows():
     assert pad_left([[1, 2, 3], [4], []]).tolist() == [[1, 2, 3], [PAD, PAD, 4], [PAD] * 3]
 
 
-def test_a_batch_that_cannot_be_continued_is_named():
+def test_check_prompt_rejects_invalid_batches():
     model = READY["gpt"]
-    with pytest.raises(UserError, match="no token"):
+    with pytest.raises(UserError, match="the prompt is empty"):
         check_prompt(model, pad_left([[1], []]))
-    with pytest.raises(UserError, match="blank stands after a token"):
+    with pytest.raises(UserError, match="the prompts have padding after a token; pad them with pad_left"):
         check_prompt(model, torch.tensor([[3, PAD, 4]]))
     with pytest.raises(UserError, match="id -2 is outside"):
         check_prompt(model, torch.tensor([[-2, 4]]))

@@ -113,6 +113,6 @@ class Words(Bytes):
         (Words(), {"regex": "a"}, "joins words"),
     ],
 )
-def test_what_cannot_be_used_is_named(tokenizer, form, word):
+def test_constraint_rejects_invalid_patterns_and_tokenizers(tokenizer, form, word):
     with pytest.raises(UserError, match=word):
         Constraint(tokenizer, **form)

@@ -69,7 +69,7 @@ def test_slides_or_stops_where_the_context_is_full(model):
     assert len(list(contrastive(model, torch.tensor([[3, 1, 4]]), on_full="stop"))) == CFG["context_length"] - 3 + 1
 
 
-def test_what_is_like_the_past_pays():
+def test_contrastive_score_penalizes_similarity():
     hidden = torch.tensor([[1.0, 0], [0, 2.0]])
     scores = contrastive_scores(torch.tensor([0.6, 0.4]), hidden, torch.tensor([[3.0, 0]]), 0.5)
     torch.testing.assert_close(scores, torch.tensor([0.3 - 0.5, 0.2]))
@@ -80,8 +80,8 @@ def test_what_is_like_the_past_pays():
     [
         ({"k": 0}, "k: 0 is out of range"),
         ({"alpha": 1.5}, "alpha: 1.5 is out of range"),
-        ({"idx": torch.zeros(2, 3, dtype=torch.long)}, "contrastive search takes"),
-        ({"model": DummyGPTModel(CFG)}, "contrastive search takes"),
+        ({"idx": torch.zeros(2, 3, dtype=torch.long)}, "contrastive search: got .*; pass one text and a model"),
+        ({"model": DummyGPTModel(CFG)}, "contrastive search: got .*; pass one text and a model"),
     ],
 )
 def test_faults(model, wrong, message):

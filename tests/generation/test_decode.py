@@ -330,10 +330,10 @@ def test_a_seed_gives_the_same_text_alone_and_in_a_batch_of_32(on_full):
         assert together[row] == alone + [None] * (len(together[row]) - len(alone)), prompt
 
 
-def test_another_way_of_writing_refuses_settings_that_it_would_not_see(model):
+def test_stream_batch_rejects_sampler_settings_with_a_strategy(model):
     with pytest.raises(TypeError, match="its own settings"):
         stream_batch(model, Bytes(), ["\x01"], write=lambda model, idx: iter(()), temperature=0.5)
-    with pytest.raises(ValueError, match="1 seeds for 2 rows"):
+    with pytest.raises(ValueError, match="seeds: got 1 for 2 rows; pass one for each"):
         stream_batch(model, Bytes(), ["\x01"], samples=2, seeds=[1])
 
 
@@ -409,8 +409,8 @@ def test_settings_out_of_range_are_named(model, idx, settings, word):
         list(stream(model, Bytes(), "\x01", **settings))
 
 
-def test_prompts_that_cannot_be_continued_are_named(model):
-    with pytest.raises(UserError, match="no token"):
+def test_stream_rejects_invalid_prompts(model):
+    with pytest.raises(UserError, match="the prompt is empty"):
         generate(model, torch.empty(1, 0, dtype=torch.long), 1)
     with pytest.raises(UserError, match="context_size: 0 is out"):
         generate_text_simple(model, torch.zeros(1, 1, dtype=torch.long), 1, 0)

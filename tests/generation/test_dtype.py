@@ -52,18 +52,18 @@ def measured(monkeypatch, device="cpu", **gains):
         ("cuda", {"bfloat16": 0.4, "float16": 1.1}, "float32", "less than 1.2"),
     ],
 )
-def test_what_pays_clearly_is_chosen(device, gains, name, reason, wide, monkeypatch):
+def test_choose_dtype_takes_a_clearly_faster_type(device, gains, name, reason, wide, monkeypatch):
     tried = measured(monkeypatch, device, **gains)
     chosen = choose_dtype(wide)
     assert (chosen.name, tried) == (name, [device])
-    assert reason in chosen.why
+    assert reason in chosen.reason
 
 
-def test_where_nothing_can_be_gained_nothing_is_tried(wide, monkeypatch):
+def test_choose_dtype_tries_nothing_without_a_possible_gain(wide, monkeypatch):
     tried = measured(monkeypatch, bfloat16=9.0)
     assert str(choose_dtype(gpt())) == "float32 (a model 64 wide is too small to gain from fewer bits)"
     measured(monkeypatch, "mps")
-    assert choose_dtype(wide).why == "no other is tried on mps"
+    assert choose_dtype(wide).reason == "no other is tried on mps"
     assert tried == []
 
 

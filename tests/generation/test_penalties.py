@@ -56,12 +56,12 @@ def test_presence_and_frequency_follow_their_formula(logits, ids):
 
 
 @pytest.mark.parametrize(("name", "value"), [("repetition_penalty", 1.3), ("no_repeat_ngram_size", 2), ("presence_penalty", 1.0)])
-def test_blanks_before_a_text_count_as_nothing(logits, ids, name, value):
+def test_penalties_ignore_padding(logits, ids, name, value):
     padded = torch.cat([torch.full((B, 4), -1), ids[:, :6]], 1)
     assert torch.equal(PENALTIES[name](logits, value, padded), PENALTIES[name](logits, value, ids[:, :6]))
 
 
-def test_ids_that_have_no_score_count_as_nothing(logits):
+def test_penalties_ignore_ids_without_a_logit(logits):
     """A vocabulary rounded up: the model may have been given ids beyond the scores that are looked at."""
     assert counts(torch.tensor([[1, 40, 1, -1]]), 4).tolist() == [[0, 2, 0, 0]]
     assert torch.equal(no_repeat_ngram_size(logits, 2, torch.full((B, 3), 40)), logits)
@@ -82,5 +82,5 @@ def test_settings_out_of_range_are_named(logits, ids):
         repetition_penalty(logits, 0, ids)
     with pytest.raises(UserError, match="no_repeat_ngram_size: 0 is out"):
         no_repeat_ngram_size(logits, 0, ids)
-    with pytest.raises(UserError, match="token 23; the vocabulary has ids from 0 to 22"):
+    with pytest.raises(UserError, match="no token 23 in the vocabulary; use ids from 0 to 22"):
         logit_bias(logits, {23: 1.0})

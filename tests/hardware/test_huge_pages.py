@@ -25,7 +25,7 @@ def in_small_pages_only() -> bool:
 
 
 @pytest.mark.skipif(in_small_pages_only(), reason="needs Linux 6.1, which lays memory into large pages when asked to")
-def test_what_is_there_stays():
+def test_huge_pages_keep_the_contents():
     x = torch.randn(3 * PAGE_BYTES)  # 12 pages, at whatever address
     before, address = x.clone(), x.data_ptr()
     assert collapse_huge_pages([(address + PAGE_BYTES, 8 * PAGE_BYTES)]) >= 8
@@ -33,12 +33,12 @@ def test_what_is_there_stays():
     assert x.data_ptr() == address
 
 
-def test_what_cannot_be_is_no_error():
+def test_huge_pages_ignores_unmapped_ranges():
     assert collapse_huge_pages([]) == 0
     assert collapse_huge_pages([(0, 3 * PAGE_BYTES)]) == 0, "nobody's memory"
 
 
-def test_elsewhere_nobody_is_asked(monkeypatch):
+def test_huge_pages_is_noop_off_linux(monkeypatch):
     monkeypatch.setattr(huge_pages.sys, "platform", "win32")
     monkeypatch.setattr(huge_pages.ctypes, "CDLL", pytest.fail)
     x = torch.ones(PAGE_BYTES)
@@ -46,7 +46,7 @@ def test_elsewhere_nobody_is_asked(monkeypatch):
 
 
 @pytest.mark.parametrize("bits", [32, 8, 4])
-def test_a_packed_model_says_where_all_its_matrices_lie(bits, monkeypatch):
+def test_packed_model_reports_memory_ranges_of_all_matrices(bits, monkeypatch):
     said = []
     monkeypatch.setattr("llm_scratch.model.packed.collapse_huge_pages", said.extend)
     model = build(CONFIG)

@@ -21,7 +21,7 @@ def test_the_peak_is_at_least_what_is_held():
     assert peak_memory(CPU) >= resident_memory() * 0.99
 
 
-def test_a_machine_without_proc_is_asked_otherwise(monkeypatch):
+def test_peak_memory_uses_getrusage_without_proc(monkeypatch):
     monkeypatch.setattr(memory, "_number", lambda *args: None)
     assert peak_memory(CPU) > 10 * 2**20
     assert free_memory() is None
@@ -70,7 +70,7 @@ def test_a_container_may_have_less_than_the_machine(tmp_path, groups, files, lef
     assert free_memory(root=a_machine(tmp_path, groups, files)) == left * GIB
 
 
-def test_here_it_is_a_number_of_bytes_or_unknown(tmp_path):
+def test_free_memory_is_bytes_or_none(tmp_path):
     free = free_memory()
     assert free is None or 2**20 < free < 2**50
     assert free_memory(root=tmp_path / "nowhere") is None

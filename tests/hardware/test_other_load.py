@@ -35,14 +35,14 @@ def machine(tmp_path, monkeypatch):
         (6.2, [300, 300, 0, 0], 0.0),  # the system rounds
     ],
 )
-def test_what_others_use_is_what_is_busy_without_our_own(own, busy, others, machine):
+def test_other_load_excludes_this_process(own, busy, others, machine):
     machine(10.0, 1.0, [100] * 4)
     meter = LoadMeter()
     machine(13.0, 1.0 + own, [100 + each for each in busy])
     assert meter.processors() == pytest.approx(others)
 
 
-def test_elsewhere_the_load_average_is_taken(machine, monkeypatch):
+def test_other_load_uses_the_load_average_without_proc(machine, monkeypatch):
     machine(10.0, 0.0, [])
     monkeypatch.setattr(os, "getloadavg", lambda: (2.5, 0, 0), raising=False)
     meter = LoadMeter()

@@ -59,7 +59,7 @@ def test_an_answer_is_measured_once_and_survives_the_process(monkeypatch):
 
 
 @pytest.mark.parametrize("change", ["question", "depends_on", "processor", "torch"])
-def test_what_the_answer_depends_on_makes_a_new_measurement(change, monkeypatch):
+def test_trial_is_repeated_when_a_dependency_changes(change, monkeypatch):
     calls = []
     remembered("a question", ["width 8"], measure(calls, {"a": 1.0}))
     question, depends_on = "a question", ["width 8"]
@@ -86,7 +86,7 @@ def test_a_damaged_file_is_measured_again(text, cache, monkeypatch):
     assert json.loads(path.read_text())["seconds"] == {"a": 2.0}
 
 
-def test_a_cache_that_cannot_be_written_is_no_error(cache):
+def test_trial_works_when_the_cache_is_not_writable(cache):
     cache.parent.parent.joinpath("cache").write_text("a file where the folder should be")
     assert remembered("a question", [], lambda: {"a": 1.0}) == {"a": 1.0}
 
@@ -99,7 +99,7 @@ def test_forgetting_makes_a_new_measurement(cache):
     assert remembered("a question", [], measure(calls, {"a": 2.0})) == {"a": 2.0}
 
 
-def test_where_nothing_worked_nothing_is_written(cache):
+def test_trial_without_a_working_candidate_is_not_stored(cache):
     assert remembered("a question", [], lambda: {"a": float("inf")}) == {"a": float("inf")}
     assert not cache.exists()
 

@@ -113,7 +113,7 @@ def test_the_scores_agree_for_every_size_of_batch_and_cache_and_with_blanks(kind
 @pytest.mark.slow
 @needs_compiler
 @torch.inference_mode()
-def test_a_kept_program_serves_every_model_of_its_shape(tmp_path, compilings):
+def test_stored_program_serves_every_model_of_its_shape(tmp_path, compilings):
     torch.manual_seed(1)
     ids = torch.randint(50, (2, 12))
     models = [a_model("gpt"), a_model("gpt"), a_model("gpt 8"), a_model("gpt 8")]
@@ -136,7 +136,7 @@ def test_a_kept_program_serves_every_model_of_its_shape(tmp_path, compilings):
 
 @pytest.mark.slow
 @needs_compiler
-def test_by_two_threads_with_its_inputs_checked():
+def test_compiled_steps_agree_with_two_threads_and_checked_inputs():
     """In a process of its own: torch asks for both at its start."""
     code = """
         import sys, torch
@@ -164,14 +164,14 @@ def test_by_two_threads_with_its_inputs_checked():
 @pytest.mark.slow
 @needs_compiler
 @torch.inference_mode()
-def test_where_no_program_can_be_kept_it_is_compiled(tmp_path):
+def test_compiled_step_works_when_the_program_cannot_be_stored(tmp_path):
     (tmp_path / "file").touch()
     model, ids = a_model("gpt"), torch.randint(50, (1, 12))
     plain = read(model, ids, 5)
     torch.testing.assert_close(read(compile_steps(model, folder=tmp_path / "file"), ids, 5), plain, rtol=1e-4, atol=1e-4)
 
 
-def test_a_compiler_that_fails_is_named(monkeypatch, tmp_path):
+def test_compile_failure_is_reported(monkeypatch, tmp_path):
     def fails(*args, **more):
         raise CppCompileError(["g++"], "out of disk")
 
@@ -184,7 +184,7 @@ def test_a_compiler_that_fails_is_named(monkeypatch, tmp_path):
 
 
 @torch.no_grad()
-def test_a_prompt_and_a_text_without_cache_are_not_compiled(monkeypatch):
+def test_prompts_and_uncached_texts_are_not_compiled(monkeypatch):
     steps = []
     monkeypatch.setattr(
         compiled,
@@ -214,7 +214,7 @@ def test_a_prompt_and_a_text_without_cache_are_not_compiled(monkeypatch):
 
 
 @torch.no_grad()
-def test_what_is_no_step_is_left_to_the_model(monkeypatch):
+def test_compiled_step_falls_back_for_unsupported_inputs(monkeypatch):
     """A program looks at no size, so that a wrong one would be read and written where nothing is."""
     model, ids = a_model("gpt"), torch.randint(50, (3, 9))
     monkeypatch.setattr(compiled, "compile_step", lambda *_: pytest.fail("compiled"))
@@ -242,7 +242,7 @@ def test_what_is_no_step_is_left_to_the_model(monkeypatch):
     model(ids[:, :1], cache())
 
 
-def test_the_name_of_a_kept_program_says_all_that_it_depends_on(monkeypatch, tmp_path):
+def test_stored_program_name_depends_on_shape_machine_and_options(monkeypatch, tmp_path):
     def run(given):
         rows = next(len(each) for each in given if each.dtype == torch.long)
         return [
@@ -285,7 +285,7 @@ def test_the_name_of_a_kept_program_says_all_that_it_depends_on(monkeypatch, tmp
 
 
 @torch.no_grad()
-def test_a_cache_of_another_model_is_the_error_that_it_was():
+def test_compiled_step_keeps_the_error_for_a_cache_of_another_model():
     model, other = a_model("gpt"), build(replace(CONFIG, n_heads=2))
     ids = torch.randint(50, (1, 4))
     for each in (model, compile_steps(model)):

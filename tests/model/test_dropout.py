@@ -42,7 +42,7 @@ def test_any_shape_and_type(shape, dtype):
     assert set(drawn.flatten().tolist()) <= {0.0, 2.0}
 
 
-def test_it_drops_what_torch_drops_until_it_is_to_be_fast():
+def test_dropout_equals_torch_until_fast_is_set():
     x, found = torch.randn(50, 40), {}
     for name, layer in (
         ("torch", torch.nn.Dropout(0.3)),

@@ -68,11 +68,11 @@ def test_tensor_that_is_not_contiguous():
         (torch.float32, "meta", False),
     ],
 )
-def test_it_applies_to_the_types_of_training_on_a_cpu(dtype, device, applies):
+def test_fast_gelu_applies_to_training_types_on_a_cpu(dtype, device, applies):
     assert fast_gelu_applies(torch.empty(2, dtype=dtype, device=device)) is applies
 
 
-def test_layer_uses_it_only_while_training_and_when_set(monkeypatch):
+def test_gelu_uses_fast_gelu_only_in_training_when_set(monkeypatch):
     calls = []
     monkeypatch.setattr("llm_scratch.model.layers.fast_gelu", lambda x: calls.append(x) or x)
     layer, x = GELU(), torch.randn(3)

@@ -173,7 +173,7 @@ def test_gpt2_init_has_gpt2s_statistics(tied):
             assert abs(p.mean().item()) < 0.001, name
 
 
-def test_a_fresh_gpt2_init_knows_nothing():
+def test_gpt2_init_has_the_loss_of_a_uniform_prediction():
     torch.manual_seed(0)
     model = GPTModel(TINY | {"init": "gpt2"}).eval()
     spread = model(torch.arange(32)[None]).softmax(-1)

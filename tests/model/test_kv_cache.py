@@ -103,7 +103,7 @@ def test_a_pick_moves_rows_and_copies_nothing_else(cache, rows):
         assert torch.equal(cache.keys[1][:, :, 4:], unused)
 
 
-def test_rows_that_stay_cost_nothing(cache):
+def test_cache_copies_nothing_for_rows_that_stay(cache):
     cache.append(0, *torch.randn(2, B, G, 4, D))
     cache.advance(4)
     versions = [kept._version for kept in (*cache.keys, *cache.values)]
@@ -114,7 +114,7 @@ def test_rows_that_stay_cost_nothing(cache):
     assert cache.keys[0]._version > versions[0]
 
 
-def test_what_is_rewound_is_overwritten(cache):
+def test_cache_overwrites_rewound_tokens(cache):
     k, v = torch.randn(2, B, G, 5, D)
     cache.append(0, k, v)
     cache.advance(5)

@@ -58,7 +58,7 @@ def test_a_padded_row_is_written_as_if_alone(model):
     assert together[1, 3:].tolist() == generate(model, torch.tensor([short]), 8)[0].tolist()
 
 
-def test_it_begins_by_spreading_evenly_and_every_matrix_learns_soon():
+def test_modern_starts_uniform_and_trains_every_matrix():
     torch.manual_seed(0)
     model, ids = build(TINY), torch.randint(0, 97, (4, 33))
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
@@ -72,7 +72,7 @@ def test_it_begins_by_spreading_evenly_and_every_matrix_learns_soon():
     assert next_token_loss(model(ids[:, :-1]), ids[:, 1:]) < first
 
 
-def test_tied_it_is_one_table():
+def test_modern_tied_embeddings_share_one_table():
     model = build(TINY | {"tie_embeddings": True})
     assert model.out_head.weight is model.tok_emb.weight
 
@@ -98,7 +98,7 @@ def test_no_bias_and_no_weight_of_a_norm():
         ({"emb_dim": 18}, "n_heads: a head size of 3 is odd"),
     ],
 )
-def test_a_setting_that_would_be_ignored_is_refused(wrong, message):
+def test_modern_rejects_unsupported_settings(wrong, message):
     with pytest.raises(UserError, match=message):
         ModernGPT(TINY | wrong)
 

@@ -120,7 +120,7 @@ def test_pack_fuses_queries_keys_and_values_and_drops_the_parts(bits, packable, 
     assert not any(weight.requires_grad for weight in model.parameters())
 
 
-def test_elsewhere_it_stays_as_it_is(monkeypatch):
+def test_pack_is_noop_where_unsupported(monkeypatch):
     model = a_model().to("meta")
     assert pack(model) is model
     assert isinstance(model.out_head, nn.Linear)

@@ -66,7 +66,7 @@ def test_int4_is_within_half_a_step_and_symmetric(weight):
 
 
 @pytest.mark.parametrize("bits", [8, 4])
-def test_what_is_a_whole_number_comes_back_exactly(bits):
+def test_quantized_integers_are_exact(bits):
     low, top = {8: (-127, 127), 4: (-8, 7)}[bits]
     numbers = torch.randint(low, top + 1, (5, 64), generator=torch.Generator().manual_seed(1)).float()
     numbers[:, ::GROUP] = low  # each row and each group reaches its farthest number
@@ -140,7 +140,7 @@ def test_memory_is_a_quarter_and_an_eighth():
         assert sum(t.nbytes for t in few.trf_blocks.state_dict().values()) < 1.05 * full / share
 
 
-def test_rows_that_do_not_divide_are_named():
+def test_int4_error_names_a_matrix_with_indivisible_rows():
     with pytest.raises(ValueError, match=r"trf_blocks.0.att.W_query: rows of 48 values"):
         quantize(GPTModel(CFG | {"emb_dim": 48}), 4)
     quantize(GPTModel(CFG | {"emb_dim": 48}), 8)

@@ -42,7 +42,7 @@ def test_a_usable_kernel_computes_the_formula(name, rows, with_bias):
     assert error.max() < (1e-5 if issubclass(kernel, (IntMatmul, FbgemmMatmul)) else 2**-8)
 
 
-def test_some_kernel_works_here():
+def test_at_least_one_quantized_kernel_works():
     assert usable(8) or usable(4), "this machine expands quantized weights: say so in docs/decoding.md"
 
 

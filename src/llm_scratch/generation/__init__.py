@@ -1,6 +1,8 @@
-"""From scores to text. Read them in this order:
+"""Text generation: from logits to tokens to text. Reading order:
 
-`sampling` and `penalties` choose one token from the model's scores; `reader` asks the model and remembers what it read; `steps` repeats
-the two; `pieces` turns tokens into text while they come; `decode` is the door: `generate`, `stream`. Other ways of writing give the same
-steps: `beam`, `contrastive`, `speculative`; `mirostat` and `constrain` bend the scores with a memory. All of them: docs/decoding.md.
+`sampling` and `penalties` choose a token from the logits; `cached_model` computes the logits of new
+tokens; `steps` repeats both; `detokenizer` turns tokens into text as they arrive; `decode` is the
+interface: `generate` and `stream`. The decoding strategies `beam`, `contrastive` and `speculative`
+yield the same steps; `mirostat` and `constrain` are logits processors with state. See
+docs/decoding.md.
 """

@@ -1,7 +1,8 @@
-"""Beam search: keep the few likeliest beginnings at every step, and end with the likeliest whole text.
+"""Beam search: keep the most likely partial texts at each step, and return the most likely text.
 
-Greedy takes the best token now and may pay for it later; a beam looks at `width` futures side by side. It finds likelier texts, which for
-stories are often duller ones, since likely is not the same as good. Proof: tests/generation/test_beam.py (equal to transformers').
+Greedy decoding may miss a likely text behind an unlikely token; beam search follows `width` partial texts at once. Its texts are more
+likely, and for stories often duller.
+Tests: tests/generation/test_beam.py (equal to transformers').
 Source: Freitag and Al-Onaizan 2017, "Beam Search Strategies for Neural Machine Translation", https://arxiv.org/abs/1702.01806, section 2;
 the length penalty as in Wu et al. 2016, https://arxiv.org/abs/1609.08144, section 7, in the form score / length^penalty.
 """
@@ -22,7 +23,7 @@ from llm_scratch.ranges import check
 
 
 class Beam(NamedTuple):
-    """One text: its new tokens (with the end-of-text token, if it came), and its log-probability / length^penalty in nats."""
+    """One text: its new tokens, and log-probability / length^penalty in nats."""
 
     ids: list[int]
     score: float
@@ -42,37 +43,39 @@ def beam_search(
     context_size: int | None = None,
     prefill_chunk: int | None = None,
 ) -> list[Beam]:
-    """The likeliest continuations of a text that were found, the best first. The prompt is read once for all beams.
+    """Search for the most likely continuations of a text; the best first.
 
     Args:
         idx: [1, T].
-        max_new_tokens: how many to add at most; a text ends also where the context is full.
-        width: how many beginnings are kept; 1 is greedy.
-        length_penalty: 0 compares log-probabilities, which favours short texts; 1 their mean a token; above, longer texts win.
-        n_best: how many texts to give, at most `width`.
+        max_new_tokens: maximum number of tokens to add; a text also ends where the context is full.
+        width: number of partial texts; 1 is greedy.
+        length_penalty: 0 compares log-probabilities, which favors short texts; 1 their mean per token; larger values favor longer texts.
+        n_best: number of texts to return, at most `width`.
         eos_id: the token that ends a text.
-        n_vocab: how many tokens the tokenizer has, as in `steps.chooser`.
-        context_size, prefill_chunk: as in `Reader`.
+        n_vocab: tokens of the tokenizer, as in `steps.build_sampler`.
+        context_size, prefill_chunk: as in `CachedModel`.
     Raises:
-        UserError: more than one row, n_best is not from 1 to width, or a prompt that is longer than the context (code 3).
+        UserError: more than one row, n_best not from 1 to width, or a prompt that is longer than the context (exit code 3).
     """
     check("beams", width, "width")
     check("length_penalty", length_penalty)
     check("max_new_tokens", max_new_tokens)
     if len(idx) != 1 or not 1 <= n_best <= width:
         raise UserError(f"beam search takes one text and 1 <= n_best <= width; got {len(idx)} texts, n_best={n_best}, width={width}")
-    reader = CachedModel(model, context_size, prefill_chunk)
+    cached_model = CachedModel(model, context_size, prefill_chunk)
     begin = idx.shape[1]
-    if reader.size is not None and begin > reader.size:
-        raise UserError(f"the prompt has {begin} tokens and the model sees {reader.size}; a beam does not slide, so shorten it", DATA)
-    last = max_new_tokens if reader.size is None else min(max_new_tokens, reader.size - begin + 1)
+    if cached_model.size is not None and begin > cached_model.size:
+        raise UserError(f"the prompt has {begin} tokens and the model sees {cached_model.size}; a beam does not slide, so shorten it", DATA)
+    last = max_new_tokens if cached_model.size is None else min(max_new_tokens, cached_model.size - begin + 1)
     scores = torch.zeros(1, device=idx.device)
     ended: list[Beam] = []
     with eval_mode(model):
         for length in range(1, last + 1):
-            logprobs = reader(idx)[:, -1, :n_vocab].log_softmax(-1) + scores[:, None]
-            best = logprobs.flatten().topk(min(2 * width, logprobs.numel()))  # twice as many: should all of the first half end, half go on
-            rows, tokens = best.indices // logprobs.shape[1], best.indices % logprobs.shape[1]
+            logprobs = cached_model(idx)[:, -1, :n_vocab].log_softmax(-1) + scores[:, None]
+            # twice the width: if all of the first half end, the second half continues
+            best = logprobs.flatten().topk(min(2 * width, logprobs.numel()))
+            rows = best.indices // logprobs.shape[1]
+            tokens = best.indices % logprobs.shape[1]
             over = (
                 (tokens == eos_id) | (length == last) if eos_id is not None else torch.full_like(tokens, length == last, dtype=torch.bool)
             )
@@ -84,14 +87,14 @@ def beam_search(
             if not len(alive) or (len(ended) == width and float(best.values[alive[0]]) / length**length_penalty <= ended[-1].score):
                 break
             rows, scores = rows[alive], best.values[alive]
-            reader.select_rows(rows)
+            cached_model.select_rows(rows)
             idx = torch.cat([idx[rows], tokens[alive, None]], dim=1)
     return ended[:n_best]
 
 
 @torch.no_grad()
 def beam_steps(model: nn.Module, idx: Tensor, best: Beam) -> Iterator[Step]:
-    """A text that has been found, token by token as the other ways of writing give theirs, with the scores of one more reading."""
+    """Yield a text of `beam_search` as steps, with the logits of another forward pass."""
     text = torch.tensor([best.ids], dtype=torch.long, device=idx.device)
     if best.ids:
         with eval_mode(model):

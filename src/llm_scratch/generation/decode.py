@@ -1,7 +1,8 @@
-"""From a prompt to a text: `generate` gives ids, `stream` gives text while it comes, and both are `steps.steps`.
+"""Generate text from a prompt: `generate` returns token ids, `stream` yields text.
 
-Read `stream`, then `stream_rows`, which it is one row of. Proof: tests/generation/test_decode.py (with the cache the ids are the same as
-without). Lesson: lessons/step4_pretraining.py. Every way of choosing a token, in one table: docs/decoding.md.
+Both use `steps.steps`; `stream` is one row of `stream_batch`.
+Tests: tests/generation/test_decode.py (ids with and without the cache are equal).
+Lesson: lessons/step4_pretraining.py. All samplers and decoding strategies: docs/decoding.md.
 Source: top-k sampling at a temperature, as GPT-2 (Radford et al. 2019) does.
 """
 
@@ -25,6 +26,7 @@ from llm_scratch.model.kv_cache import KVCache
 from llm_scratch.ranges import MAX_SEED, check
 from llm_scratch.tokenizers.special import end_of_text
 
+DEFAULT_TEMPERATURE = 0.8
 EXHAUSTED = "every token is excluded; leave out a penalty or constraint"
 
 
@@ -45,32 +47,43 @@ def generate(
     cache: KVCache | None = None,
     **settings: Any,
 ) -> Tensor:
-    """Continue each row of ids, by chance or always with the best token.
+    """Continue each row of token ids, by sampling or greedily.
 
     Args:
-        idx: [B, T], the prompts; `reader.pad_left` makes one batch of prompts of different lengths.
-        max_new_tokens: how many to add at most.
-        context_size: most tokens the model is shown at once; None, or more than it can see: as many as it can see.
-        temperature: 0 takes the best token; see `sampling.temperature`.
+        model: a language model; see `steps.steps`.
+        idx: [B, T], the prompts; `cached_model.pad_left` batches prompts of different lengths.
+        max_new_tokens: maximum number of tokens to add.
+        context_size: maximum number of tokens the model reads at once; None: its context length.
+        temperature: 0 is greedy; see `sampling.temperature`.
         top_k, top_p: see `sampling.top_k` and `sampling.top_p`.
-        eos_id: the token that ends a text. A row keeps it and is filled up with it; when all rows have ended, so does this function.
-        generator: where the chance comes from; None: PyTorch's own, so that `torch.manual_seed(123)` before the call repeats a text. A
-            list gives each row its own, and then a row is drawn as if it were alone.
-        samples, on_full, prefill_chunk, cache: as in `steps.steps`. A row that stops since it is full, or has no token left to choose, is
-            filled up with `reader.BLANK`.
-        settings: any other sampler or penalty, as in `steps.chooser`.
+        eos_id: the token that ends a text; a row that has ended is padded with it. Generation stops when all rows have ended.
+        generator: random generator; None: PyTorch's default, set by `torch.manual_seed`. A list has one for each row, which is then
+            sampled as if it were alone.
+        samples, on_full, prefill_chunk, cache: as in `steps.steps`. A row that is full, or in which every token is excluded, is padded
+            with `cached_model.PAD`.
+        settings: any other sampler or penalty, as in `steps.build_sampler`.
     Returns:
         [B * samples, T + new], new <= max_new_tokens.
     Raises:
-        UserError: an empty prompt, an id outside the vocabulary, a setting out of its range.
+        UserError: an empty prompt, an id outside the vocabulary, a setting out of range.
     """
     _check(model, idx, max_new_tokens, context_size, temperature)
     choose = build_sampler(generator, temperature=temperature, top_k=top_k, top_p=top_p, **settings)
-    how: dict[str, Any] = {"samples": samples, "on_full": on_full, "prefill_chunk": prefill_chunk, "cache": cache}
     if on_full == "slide":
         warn_of_cut_prompt(model, idx.shape[1])
-    new = steps(model, idx, choose, context_size=context_size, eos_id=eos_id, **how)
-    ids = torch.cat([idx.repeat_interleave(samples, 0), *(step.ids for step in islice(new, max_new_tokens))], dim=1)
+    new_steps = steps(
+        model,
+        idx,
+        choose,
+        context_size=context_size,
+        eos_id=eos_id,
+        samples=samples,
+        on_full=on_full,
+        prefill_chunk=prefill_chunk,
+        cache=cache,
+    )
+    new_ids = [step.ids for step in islice(new_steps, max_new_tokens)]
+    ids = torch.cat([idx.repeat_interleave(samples, 0), *new_ids], dim=1)
     if (ended := (ids == NO_CHOICE).any(1).sum()) > 0:
         warnings.warn(f"{int(ended)} of {len(ids)} texts end early: {EXHAUSTED}", GenerationWarning, stacklevel=2)
         ids = ids.masked_fill(ids == NO_CHOICE, PAD)
@@ -78,10 +91,10 @@ def generate(
 
 
 def generate_text_simple(model: nn.Module, idx: Tensor, max_new_tokens: int, context_size: int) -> Tensor:
-    """Continue each row of ids with the best token each time. [B, T] -> [B, T + max_new_tokens].
+    """Continue each row of token ids greedily. [B, T] -> [B, T + max_new_tokens].
 
     Raises:
-        UserError: an empty prompt, an id outside the vocabulary, a setting out of its range.
+        UserError: an empty prompt, an id outside the vocabulary, a setting out of range.
     """
     return generate(model, idx, max_new_tokens, context_size)
 
@@ -98,28 +111,33 @@ def stream(
     seed: int | None = None,
     **settings: Any,
 ) -> Generator[str]:
-    """Continue a text and give each piece as soon as it is whole; the pieces joined are the continuation, without the prompt.
+    """Continue a text and yield it in chunks as it is generated, without the prompt.
 
-    A token may hold half of a character: bytes wait until the character is complete. What can be no character becomes U+FFFD.
-    To end early, stop reading: closing the stream frees the cache.
+    A token may contain half a character; its bytes are held back until the character is complete. Invalid UTF-8 becomes U+FFFD. To end
+    early, stop iterating: closing the stream frees the cache.
 
     Args:
-        prompt: where to begin; "" begins where the model was taught that texts begin.
-        seed: the same seed, the same text; None: PyTorch's own generator.
-        settings: as in `stream_rows`, which says more of all of them.
+        model, tokenizer: as from `load`.
+        prompt: the text to continue; "" starts a new text, after the end-of-text token.
+        max_new_tokens, temperature, top_k, top_p: as in `generate`.
+        seed: the same seed gives the same text; None: PyTorch's default generator.
+        settings: as in `stream_batch`.
     """
-    warm = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p}
-    return (text_chunk.text for text_chunk in stream_chunks(model, tokenizer, prompt, seed=seed, **warm, **settings) if text_chunk.text)
+    chunks = stream_chunks(
+        model, tokenizer, prompt, seed=seed, max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, **settings
+    )
+    return (chunk.text for chunk in chunks if chunk.text)
 
 
 def stream_chunks(model: nn.Module, tokenizer: Any, prompt: str, *, seed: int | None = None, **settings: Any) -> Generator[TextChunk]:
-    """As `stream`, but a `Piece` for each token: text, id, and with `top` its probability and the likeliest others.
+    """Continue a text and yield a `TextChunk` per token, with log-probabilities if `top` is set.
 
     Args:
-        seed: the same seed, the same text; None: PyTorch's own generator.
-        settings: as in `stream_rows`.
+        model, tokenizer, prompt, seed: as in `stream`.
+        settings: as in `stream_batch`.
     """
-    return (text_chunk for _, text_chunk in stream_batch(model, tokenizer, [prompt], seeds=None if seed is None else [seed], **settings))
+    seeds = None if seed is None else [seed]
+    return (chunk for _, chunk in stream_batch(model, tokenizer, [prompt], seeds=seeds, **settings))
 
 
 def stream_batch(
@@ -140,23 +158,26 @@ def stream_batch(
     write: Callable[[nn.Module, Tensor], Iterator[Step]] | None = None,
     **settings: Any,
 ) -> Generator[tuple[int, TextChunk]]:
-    """Continue several prompts at once, each several times, and give (row, piece) as they come; a prompt is read once for all its samples.
+    """Continue several prompts at once, each several times, and yield (row, chunk) as generated.
+
+    A prompt is read once for all its samples.
 
     Args:
-        tokenizer: any with tiktoken's `encode`, `decode_bytes`, `n_vocab`, `eot_token`. Special tokens in a prompt are read as plain text.
-        prompts: where to begin; "" begins where the model was taught that texts begin, after the end-of-text token. A model with a
-            `start_id` has only seen rows that begin with that token, so it stands before every prompt.
-        samples: continuations of each; row 0 to samples - 1 belong to the first prompt.
-        seeds: one for each row: a text is then the same alone or in a batch. None: PyTorch's own generator.
-        stop: strings that end a text and are not shown.
-        stop_at_eot: end when the model says that the text ends; the end-of-text token itself is never given.
-        top: give each piece its log-probability and this many likeliest others; None: neither.
-        temperature: 0.8 unless given; 0 is greedy.
+        tokenizer: with tiktoken's `encode`, `decode_bytes`, `n_vocab` and `eot_token`. Special tokens in a prompt are encoded as plain
+            text.
+        prompts: texts to continue; "" starts a new text, after the end-of-text token. The `start_id` of a model comes before every
+            prompt, as every training row began with it.
+        samples: continuations of each prompt; rows 0 to samples - 1 belong to the first prompt.
+        seeds: one for each row, so that a text is the same alone and in a batch; None: PyTorch's default generator.
+        stop: strings that end a text; they are not part of it.
+        stop_at_eot: end a text at the end-of-text token, which is never part of it.
+        top: add log-probabilities to each chunk, of its token and of this many most likely ones; None: none.
+        temperature: 0 is greedy (default: 0.8).
         on_full, prefill_chunk, cache: as in `steps.steps`; a row that is full ends.
-        write: another way of writing, `(model, ids [B, T]) -> steps`, such as `partial(contrastive, k=4)`; it has settings of its own.
-        settings: any sampler or penalty, `mirostat` or `constraint`, as in `steps.chooser`.
+        write: another decoding strategy, `(model, ids [B, T]) -> steps`, such as `partial(contrastive, k=4)`; it has its own settings.
+        settings: any sampler or penalty, `mirostat` or `constraint`, as in `steps.build_sampler`.
     Raises:
-        UserError: nothing to begin with, an id outside the model's vocabulary, a setting out of its range.
+        UserError: an empty prompt, an id outside the vocabulary, a setting out of range.
         TypeError: `write` together with settings that it would not see.
     """
     eot = end_of_text(tokenizer)
@@ -166,52 +187,53 @@ def stream_batch(
     check("top", top)
     if on_full == "slide":
         warn_of_cut_prompt(model, max(map(len, rows), default=0))
-    writers = [StreamingDetokenizer(tokenizer, row[-1], eot, stop, stop_at_eot) for row in rows for _ in range(samples)]
+    detokenizers = [StreamingDetokenizer(tokenizer, row[-1], eot, stop, stop_at_eot) for row in rows for _ in range(samples)]
     if write is None:
-        if seeds is not None and len(seeds) != len(writers):
-            raise ValueError(f"{len(seeds)} seeds for {len(writers)} rows; expected one for each")
+        if seeds is not None and len(seeds) != len(detokenizers):
+            raise ValueError(f"seeds: got {len(seeds)} for {len(detokenizers)} rows; pass one for each")
         generators = None if seeds is None else [seeded(seed, idx.device) for seed in seeds]
-        warm = 0.8 if temperature is None else temperature
-        choose = build_sampler(generators, n_vocab=tokenizer.n_vocab, temperature=warm, **settings)
-        new = steps(model, idx, choose, samples=samples, on_full=on_full, prefill_chunk=prefill_chunk, cache=cache)
+        settings["temperature"] = DEFAULT_TEMPERATURE if temperature is None else temperature
+        choose = build_sampler(generators, n_vocab=tokenizer.n_vocab, **settings)
+        new_steps = steps(model, idx, choose, samples=samples, on_full=on_full, prefill_chunk=prefill_chunk, cache=cache)
     elif samples > 1 or on_full != "slide" or settings or (seeds, temperature, prefill_chunk, cache) != (None,) * 4:
-        raise TypeError("another way of writing has its own settings; give them to it, as in partial(contrastive, k=4)")
+        raise TypeError("write: a decoding strategy has its own settings; pass them to it, as in partial(contrastive, k=4)")
     else:
-        new = write(model, idx)
-    return _pieces(islice(new, max_new_tokens), writers, tokenizer.n_vocab, top)
+        new_steps = write(model, idx)
+    return _text_chunks(islice(new_steps, max_new_tokens), detokenizers, tokenizer.n_vocab, top)
 
 
-def _pieces(
-    new: Iterator[Step], writers: Sequence[StreamingDetokenizer], n_vocab: int, top: int | None
+def _text_chunks(
+    new_steps: Iterator[Step], detokenizers: Sequence[StreamingDetokenizer], n_vocab: int, top: int | None
 ) -> Generator[tuple[int, TextChunk]]:
-    """The pieces of every row until all have ended."""
-    for ids, logits in new if writers else ():
+    """Yield (row, chunk) until all rows have ended."""
+    for ids, logits in new_steps if detokenizers else ():
         logprobs = None if top is None else logits[:, :n_vocab].log_softmax(-1)
-        for row, (writer, token) in enumerate(zip(writers, ids.flatten().tolist(), strict=True)):
-            if token in (PAD, NO_CHOICE) and not writer.done:  # the row is full, or nothing can follow
-                if rest := writer.flush():
+        for row, (detokenizer, token) in enumerate(zip(detokenizers, ids.flatten().tolist(), strict=True)):
+            if token in (PAD, NO_CHOICE) and not detokenizer.done:  # full, or every token excluded
+                if rest := detokenizer.flush():
                     yield row, TextChunk(rest)
                 if token == NO_CHOICE:
-                    _warn_of_end(row, len(writers), bool((logits[row] < float("inf")).all()))
-            elif not writer.done:
-                text = writer.push(token)
-                yield row, text_chunk(text, token, None if logprobs is None else logprobs[row], top or 0)
-        if all(writer.done for writer in writers):
+                    _warn_of_end(row, len(detokenizers), bool((logits[row] < float("inf")).all()))
+            elif not detokenizer.done:
+                text = detokenizer.push(token)
+                row_logprobs = None if logprobs is None else logprobs[row]
+                yield row, text_chunk(text, token, row_logprobs, top or 0)
+        if all(detokenizer.done for detokenizer in detokenizers):
             return
-    for row, writer in enumerate(writers):
-        if not writer.done and (rest := writer.flush()):
+    for row, detokenizer in enumerate(detokenizers):
+        if not detokenizer.done and (rest := detokenizer.flush()):
             yield row, TextChunk(rest)
 
 
 def _warn_of_end(row: int, rows: int, finite: bool) -> None:
-    """Report a text that ends early; `finite` says whether the model's logits are."""
+    """Warn of a text that ends early; `finite`: whether the model's logits are finite."""
     text = "the text" if rows == 1 else f"text {row + 1} of {rows}"
     reason = EXHAUSTED if finite else "the model's logits are not finite; use an earlier checkpoint"
     warnings.warn(f"{text} ends early: {reason}", GenerationWarning, stacklevel=3)
 
 
 def seeded(seed: int, device: torch.device) -> torch.Generator:
-    """A random generator; a seed past the largest one, as of the last of several samples, continues at 0.
+    """Create a random generator; seeds above the maximum, as for later samples, wrap around to 0.
 
     Raises:
         UserError: a seed below 0.
@@ -221,7 +243,7 @@ def seeded(seed: int, device: torch.device) -> torch.Generator:
 
 
 def warn_of_cut_prompt(model: nn.Module, length: int) -> None:
-    """Report a prompt that is longer than the context, of which the model reads the end only.
+    """Warn of a prompt that is longer than the context, of which only the end is read.
 
     Args:
         length: tokens of the prompt.
@@ -233,18 +255,22 @@ def warn_of_cut_prompt(model: nn.Module, length: int) -> None:
 
 
 def encode_prompt(model: nn.Module, tokenizer: Any, prompt: str) -> list[int]:
-    """The ids that a text begins with: after the model's `start_id` if it has one; for "" the end-of-text token."""
-    start, eot = getattr(model, "start_id", None), end_of_text(tokenizer)
-    return [*([] if start is None else [start]), *tokenizer.encode(prompt, disallowed_special=())] or ([] if eot is None else [eot])
+    """Encode a prompt, after the model's `start_id` if any; "" as the end-of-text token."""
+    start = getattr(model, "start_id", None)
+    ids = [] if start is None else [start]
+    ids += tokenizer.encode(prompt, disallowed_special=())
+    eot = end_of_text(tokenizer)
+    return ids or ([] if eot is None else [eot])
 
 
 def text_to_token_ids(text: str, tokenizer: Any) -> Tensor:
-    """A text as a batch of one row, [B, T]; "<|endoftext|>" in it becomes the token of that name."""
-    return torch.tensor([tokenizer.encode(text, allowed_special={"<|endoftext|>"}, disallowed_special=())], dtype=torch.long)
+    """Encode a text as a batch of one row, [B, T]; "<|endoftext|>" becomes the special token."""
+    ids = tokenizer.encode(text, allowed_special={"<|endoftext|>"}, disallowed_special=())
+    return torch.tensor([ids], dtype=torch.long)
 
 
 def token_ids_to_text(token_ids: Tensor, tokenizer: Any) -> str:
-    """The text of a batch of one row, [B, T], or of one row, [T]."""
+    """Decode a batch of one row, [B, T], or one row, [T]."""
     if token_ids.dim() == 2 and len(token_ids) != 1:
         raise ValueError(f"token_ids {tuple(token_ids.shape)} holds {len(token_ids)} rows; expected (1, T) or (T,)")
     return tokenizer.decode(token_ids.flatten().tolist())

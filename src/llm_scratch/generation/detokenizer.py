@@ -1,7 +1,7 @@
-"""From tokens to text while they come: whole characters only, nothing of what stands after a stop string.
+"""Streaming detokenizer: tokens to text, in whole characters and up to a stop string.
 
-A token may hold half of a character, and a stop string may begin in one token and end three tokens later, so a writer holds back what is
-not settled yet. Proof: tests/generation/test_detokenizer.py (joined pieces = the whole text, however it was cut).
+A token may contain half a character, and a stop string may span several tokens, so undecided text
+is buffered. Tests: tests/generation/test_detokenizer.py (joined chunks equal the whole text).
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from llm_scratch.errors import UserError
 
 @dataclass(frozen=True)
 class TextChunk:
-    """What one token added to a text.
+    """Text that one token added.
 
     Attributes:
         text: whole characters; "" while a character or a stop string may not be complete.
-        id: the token; None in a last piece that only gives what was held back.
-        logprob: log of the probability, in nats, that the model gave to the token before any sampler; None where it was not asked for.
-        top: the likeliest tokens at this place with their log-probabilities, the best first.
+        id: the token; None in a last chunk of buffered text.
+        logprob: log-probability of the token in nats, before any sampler; None if not requested.
+        top: the most likely tokens at this position with their log-probabilities, the best first.
     """
 
     text: str
@@ -34,7 +34,7 @@ class TextChunk:
 
 
 def text_chunk(text: str, token: int, logprobs: Tensor | None, top: int) -> TextChunk:
-    """A piece with the log-probability of its token and of the `top` likeliest, read off logprobs [V]."""
+    """Create a chunk with log-probabilities of its token and the `top` most likely, from [V]."""
     if logprobs is None:
         return TextChunk(text, token)
     best = logprobs.topk(min(top, len(logprobs)))
@@ -42,13 +42,14 @@ def text_chunk(text: str, token: int, logprobs: Tensor | None, top: int) -> Text
 
 
 class StreamingDetokenizer:
-    """Writes one text from its tokens.
+    """Decodes one text token by token.
 
     Args:
-        tokenizer: any with tiktoken's `decode_bytes`.
-        last: the token before the first one: word tokenizers put a space between two words, so a token is read with the one before it.
-        eot: the end-of-text token, which is never shown; None: there is none.
-        stop: strings that end the text; they are not shown.
+        tokenizer: with tiktoken's `decode_bytes`.
+        last: the token before the first one. A token is decoded after its predecessor, as word
+            tokenizers put a space between words.
+        eot: the end-of-text token, not part of the text; None: none.
+        stop: strings that end the text, not part of it.
         stop_at_eot: whether `eot` ends the text.
     Attributes:
         done: whether the text has ended.
@@ -56,36 +57,54 @@ class StreamingDetokenizer:
         UserError: an empty stop string.
     """
 
-    def __init__(self, tokenizer: Any, last: int, eot: int | None = None, stop: Sequence[str] = (), stop_at_eot: bool = True) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        last: int,
+        eot: int | None = None,
+        stop: Sequence[str] = (),
+        stop_at_eot: bool = True,
+    ) -> None:
         if "" in stop:
             raise UserError("a stop string is empty; expected at least one character")
-        self.tokenizer, self.last, self.eot, self.stop, self.stop_at_eot = tokenizer, last, eot, tuple(stop), stop_at_eot
-        self.whole = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self.buffer, self.done = "", False
+        self.tokenizer = tokenizer
+        self.last = last
+        self.eot = eot
+        self.stop = tuple(stop)
+        self.stop_at_eot = stop_at_eot
+        self.decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self.buffer = ""
+        self.done = False
 
     def push(self, token: int) -> str:
-        """The text that is settled now that this token has come."""
+        """Add a token; return the text that is complete now."""
         if token == self.eot:
             self.last = token
             return self.flush() if self.stop_at_eot else ""
-        before = len(self.tokenizer.decode_bytes([self.last]))
-        self.buffer += self.whole.decode(self.tokenizer.decode_bytes([self.last, token])[before:])
+        n_before = len(self.tokenizer.decode_bytes([self.last]))
+        new_bytes = self.tokenizer.decode_bytes([self.last, token])[n_before:]
+        self.buffer += self.decoder.decode(new_bytes)
         self.last = token
-        return self._settled()
+        return self._take_complete()
 
     def flush(self) -> str:
-        """What was held back, since nothing follows; half a character becomes U+FFFD."""
-        self.buffer += self.whole.decode(b"", final=True)
-        text, self.buffer, self.done = self._settled() + self.buffer, "", True
+        """End the text; return what was buffered. An incomplete character becomes U+FFFD."""
+        self.buffer += self.decoder.decode(b"", final=True)
+        text = self._take_complete() + self.buffer
+        self.buffer = ""
+        self.done = True
         return text
 
-    def _settled(self) -> str:
-        """All up to a stop string, or up to where one may have begun."""
-        found = [at for stop in self.stop if (at := self.buffer.find(stop)) >= 0]
-        if found:
-            text, self.buffer, self.done = self.buffer[: min(found)], "", True
+    def _take_complete(self) -> str:
+        """Take the text before a stop string, or before what may be the start of one."""
+        starts = [self.buffer.find(stop) for stop in self.stop if stop in self.buffer]
+        if starts:
+            text = self.buffer[: min(starts)]
+            self.buffer = ""
+            self.done = True
             return text
-        begun = (n for stop in self.stop for n in range(len(stop) - 1, 0, -1) if self.buffer.endswith(stop[:n]))
-        cut = len(self.buffer) - max(begun, default=0)
-        text, self.buffer = self.buffer[:cut], self.buffer[cut:]
+        partial = [n for stop in self.stop for n in range(len(stop) - 1, 0, -1) if self.buffer.endswith(stop[:n])]
+        end = len(self.buffer) - max(partial, default=0)
+        text = self.buffer[:end]
+        self.buffer = self.buffer[end:]
         return text

@@ -1,10 +1,11 @@
-"""Data type of the weights for inference: float32, bfloat16 or float16, whichever this machine multiplies fastest.
+"""Choose the data type for inference: float32, bfloat16 or float16, whichever is fastest here.
 
-To generate a token a model reads every weight once, so half the bits are half the reading, if the processor can
-multiply them as they are. The data type changes the logits a little, and so now and then a token: a seed repeats its
-text in one data type only.
+Generating a token reads every weight once, so half the bits take half the time, if the processor
+can multiply the type directly. The data type changes the logits slightly and thereby some tokens: a
+seed repeats its text in one data type only.
 Tests: tests/generation/test_dtype.py. Weights of 8 or 4 bits: model/quantized.py.
-Source: bfloat16, Kalamkar et al. 2019, "A Study of BFLOAT16 for Deep Learning Training", https://arxiv.org/abs/1905.12322.
+Source: bfloat16, Kalamkar et al. 2019, "A Study of BFLOAT16 for Deep Learning Training",
+https://arxiv.org/abs/1905.12322.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ MIN_WIDTH = 512  # emb_dim from which reading the weights takes most of the time
 
 @dataclass(frozen=True)
 class DtypeChoice:
-    """The chosen data type and the reason; `bits` where the matrices are quantized and only the rest has this type."""
+    """The chosen data type and the reason; `bits` of the matrices of a quantized model."""
 
     name: Literal["float32", "bfloat16", "float16"]
-    why: str
+    reason: str
     bits: Literal[8, 4] | None = None
 
     def __str__(self) -> str:
-        return f"{self.name if self.bits is None else f'{self.bits} bits'} ({self.why})"
+        return f"{self.name if self.bits is None else f'{self.bits} bits'} ({self.reason})"
 
 
 def choose_dtype(model: nn.Module, wanted: Dtype = "auto") -> DtypeChoice:
@@ -49,7 +50,8 @@ def choose_dtype(model: nn.Module, wanted: Dtype = "auto") -> DtypeChoice:
         model: on the device that it will run on.
         wanted: a data type, or "auto" for the one that a trial finds fastest.
     Raises:
-        UserError: unknown data type; or one of 16 bits for a quantized model, whose kernels have their own.
+        UserError: unknown data type; or one of 16 bits for a quantized model, whose kernels have
+            their own.
     """
     if wanted not in get_args(Dtype):
         raise UserError(f"unknown dtype {wanted!r}; expected {', '.join(get_args(Dtype))}")
@@ -65,7 +67,10 @@ def choose_dtype(model: nn.Module, wanted: Dtype = "auto") -> DtypeChoice:
         if wanted != "auto":
             return DtypeChoice(wanted, "as requested")
         small = f"a model {width} wide is too small to gain from fewer bits"
-        return DtypeChoice("float32", small if device.type in ("cpu", "cuda") else f"no other is tried on {device.type}")
+        return DtypeChoice(
+            "float32",
+            small if device.type in ("cpu", "cuda") else f"no other is tried on {device.type}",
+        )
     speed = speedups(("bfloat16", "float16"), width, device)
     if wanted != "auto":
         slow = f", {speed[wanted]:.1f} times float32's speed here" if speed[wanted] < 1 else ""
@@ -80,11 +85,11 @@ def choose_dtype(model: nn.Module, wanted: Dtype = "auto") -> DtypeChoice:
 
 
 def with_dtype(model: nn.Module, wanted: Dtype = "auto") -> tuple[nn.Module, DtypeChoice]:
-    """Convert a model's weights in place to the data type that `choose_precision` names; the model and the choice."""
-    precision = choose_dtype(model, wanted)
-    if precision.bits is None:
-        model.to(getattr(torch, precision.name))
-    return model, precision
+    """Convert a model's weights in place to the data type that `choose_dtype` chooses."""
+    choice = choose_dtype(model, wanted)
+    if choice.bits is None:
+        model.to(getattr(torch, choice.name))
+    return model, choice
 
 
 def bits_of(model: nn.Module) -> Literal[8, 4] | None:
@@ -94,9 +99,9 @@ def bits_of(model: nn.Module) -> Literal[8, 4] | None:
 
 @torch.inference_mode()
 def speedups(names: tuple[str, ...], width: int, device: torch.device) -> dict[str, float]:
-    """How many times as fast as in float32 a typical text passes through a matrix [4 * width, width], by precision.
+    """Speedup over float32 of a typical text in a matrix [4 * width, width], by data type.
 
-    Each precision by the faster of its products, plain or packed.
+    Each data type by its faster product, plain or packed.
     """
     if device.type == "cpu":
         seconds = linear_seconds(width)
@@ -111,8 +116,8 @@ def speedups(names: tuple[str, ...], width: int, device: torch.device) -> dict[s
     def products(rows: int) -> Ways:
         return {name: [partial(_product, weight, rows) for weight in copies] for name, copies in weights.items()}
 
-    found = text_seconds(products(1), products(PROMPT_ROWS))
-    return {name: found["float32"] / found[name] for name in names}
+    seconds = text_seconds(products(1), products(PROMPT_ROWS))
+    return {name: seconds["float32"] / seconds[name] for name in names}
 
 
 def _product(weight: Tensor, rows: int) -> None:

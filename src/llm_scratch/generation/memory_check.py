@@ -1,4 +1,4 @@
-"""Refuse more texts at once than their caches have memory for, before the first token.
+"""Check that the caches of all texts fit into memory, before the first token.
 
 Tests: tests/generation/test_memory_check.py.
 """
@@ -16,14 +16,14 @@ from llm_scratch.storage.files import format_bytes
 
 
 def check_rows(model: nn.Module, rows: int, tokens: int) -> None:
-    """Refuse `rows` texts side by side whose keys, values and logits need more memory than is free.
+    """Check that keys, values and logits of `rows` texts fit into the free memory.
 
     Args:
-        model: with a `cfg`; any other passes.
-        rows: texts that are generated at once.
+        model: checked if it has a `cfg`.
+        rows: number of texts that are generated at once.
         tokens: length of each, with its prompt.
     Raises:
-        UserError: names the bytes and how many texts fit (exit code 6).
+        UserError: they do not; names the bytes and how many texts fit (exit code 6).
     """
     cfg: Any = getattr(model, "cfg", None)
     free = free_memory(device_of(model))

@@ -1,8 +1,8 @@
-"""Mirostat: a text that stays as surprising as you ask, whether the model is sure or not.
+"""Mirostat sampling: keep the mean surprise of a text at a target.
 
-Proof: tests/generation/test_mirostat.py (the mean surprise comes out as asked).
-Source: Basu et al. 2020, "Mirostat: A Neural Text Decoding Algorithm that Directly Controls Perplexity",
-https://arxiv.org/abs/2007.14966, section 4 (its simpler form, often called version 2).
+Tests: tests/generation/test_mirostat.py (the mean surprise reaches the target).
+Source: Basu et al. 2020, "Mirostat: A Neural Text Decoding Algorithm that Directly Controls
+Perplexity", https://arxiv.org/abs/2007.14966, section 4 (its simpler form, often called version 2).
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ from llm_scratch.ranges import check
 
 
 class Mirostat:
-    """A bend with a memory: drops the tokens that would surprise too much, and learns the bound from how surprising each choice was.
+    """Logits processor with state: drops tokens above a surprise bound, adjusted after each token.
 
-    Surprise is -log2 of the probability, in bits: 1 is a coin, 10 is one in a thousand. Top-k and top-p leave the surprise of a text to
-    chance, and with it how dull or how wild it becomes; here it is steered, as a thermostat steers a room.
+    Surprise is -log2 of the probability, in bits: 1 is a coin toss, 10 is one in a thousand. With
+    top-k or top-p it varies over a text; here it is controlled, as a thermostat controls a
+    temperature.
 
     Args:
-        target: bits a token, on average; 3 is plain, 5 lively.
-        rate: how fast the bound follows.
+        target: mean bits per token; 3 is plain, 5 lively.
+        rate: step size of the bound.
     Attributes:
-        bound: [B, 1], most bits that the next token may have; begins at twice the target.
+        bound: [B, 1], maximum bits of the next token; starts at twice the target.
+        surprise: [B, V], bits of every token at the last step.
     Raises:
         UserError: target or rate is not above 0.
     """
@@ -37,7 +39,7 @@ class Mirostat:
         self.surprise: Tensor | None = None
 
     def __call__(self, logits: Tensor, ids: Tensor) -> Tensor:
-        """Learn from the last token of `ids` [B, S], then drop what is above the bound. [B, V] -> [B, V]; the best token always stays."""
+        """Adjust the bound to the last token of `ids`, then drop tokens above it, except the best."""
         if self.bound is None or self.surprise is None:
             self.bound = logits.new_full((len(logits), 1), 2 * self.target)
         else:

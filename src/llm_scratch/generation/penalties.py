@@ -1,8 +1,10 @@
-"""Scores that depend on the text so far: what was said is made less likely, or forbidden; what you name, more or less likely.
+"""Repetition, presence and frequency penalties, n-gram blocking and logit bias.
 
-Each is a pure function `(logits [B, V], value, ids [B, S]) -> logits [B, V]`; blanks in `ids` (-1, before a shorter text) count as nothing.
-They act before the samplers, and at temperature 0 too. Yours: write such a function, then `PENALTIES["mine"] = mine`.
-Proof: tests/generation/test_penalties.py (equal to transformers' logits processors where it has one).
+Each is a pure function `(logits [B, V], value, ids [B, S]) -> logits [B, V]`; padding in `ids` (-1)
+is ignored. They apply before the samplers, also at temperature 0. To add one, write such a function
+and set `PENALTIES["mine"] = mine`.
+Tests: tests/generation/test_penalties.py (equal to transformers' logits processors where it has
+one).
 """
 
 from __future__ import annotations
@@ -18,14 +20,14 @@ from llm_scratch.ranges import check
 
 
 def counts(ids: Tensor, vocab_size: int) -> Tensor:
-    """How often each token stands in each text: [B, S] -> [B, V]."""
-    said = torch.zeros(len(ids), vocab_size, device=ids.device)  # [B, V]
+    """Count each token in each text: [B, S] -> [B, V]."""
+    zeros = torch.zeros(len(ids), vocab_size, device=ids.device)  # [B, V]
     inside = (ids >= 0) & (ids < vocab_size)  # [B, S]
-    return said.scatter_add(1, ids.where(inside, 0), inside.float())  # [B, V]
+    return zeros.scatter_add(1, ids.where(inside, 0), inside.float())  # [B, V]
 
 
 def logit_bias(logits: Tensor, bias: Mapping[int, float], ids: Tensor | None = None) -> Tensor:
-    """Add to the scores of the tokens that you name: `{262: -100}` all but forbids token 262. [B, V] -> [B, V].
+    """Add to the logits of given tokens: `{262: -100}` all but excludes 262. [B, V] -> [B, V].
 
     Raises:
         UserError: an id that is not in the vocabulary.
@@ -34,30 +36,32 @@ def logit_bias(logits: Tensor, bias: Mapping[int, float], ids: Tensor | None = N
     check("logit_bias", bias)
     for token in bias:
         if not 0 <= token < logits.shape[-1]:
-            raise UserError(f"logit_bias names token {token}; the vocabulary has ids from 0 to {logits.shape[-1] - 1}")
+            raise UserError(f"logit_bias: no token {token} in the vocabulary; use ids from 0 to {logits.shape[-1] - 1}")
     add = torch.zeros(logits.shape[-1], device=logits.device)
     add[list(bias)] = torch.tensor(list(bias.values()), dtype=torch.float, device=logits.device)
     return logits + add  # [B, V]
 
 
 def repetition_penalty(logits: Tensor, penalty: float, ids: Tensor) -> Tensor:
-    """Divide the score of each token that was said by `penalty` (multiply it where it is below 0). [B, V] -> [B, V].
+    """Divide positive logits of the text's tokens by `penalty`, multiply negative. [B, V] -> [B, V].
 
-    Small models fall into loops, each round making the next more likely. 1 changes nothing, 1.2 is the paper's.
+    Small models fall into loops, and each round makes the next more likely. 1 has no effect; the
+    paper uses 1.2.
 
     Raises:
         UserError: penalty is not above 0.
     Source: Keskar et al. 2019, "CTRL", https://arxiv.org/abs/1909.05858, section 4.1.
     """
     check("repetition_penalty", penalty)
-    less = torch.where(logits < 0, logits * penalty, logits / penalty)  # [B, V]
-    return torch.where(counts(ids, logits.shape[-1]) > 0, less, logits)  # [B, V]
+    penalized = torch.where(logits < 0, logits * penalty, logits / penalty)  # [B, V]
+    return torch.where(counts(ids, logits.shape[-1]) > 0, penalized, logits)  # [B, V]
 
 
 def presence_penalty(logits: Tensor, penalty: float, ids: Tensor) -> Tensor:
-    """Take `penalty` from the score of each token that was said, however often: a nudge to new topics. [B, V] -> [B, V].
+    """Subtract `penalty` from the logit of each token of the text, once. [B, V] -> [B, V].
 
-    Source: OpenAI's API, https://platform.openai.com/docs/api-reference/completions, `presence_penalty`; the formula under
+    Source: OpenAI's API, https://platform.openai.com/docs/api-reference/completions,
+    `presence_penalty`; the formula under
         https://platform.openai.com/docs/advanced-usage, "Frequency and presence penalties".
     """
     check("presence_penalty", penalty)
@@ -65,9 +69,10 @@ def presence_penalty(logits: Tensor, penalty: float, ids: Tensor) -> Tensor:
 
 
 def frequency_penalty(logits: Tensor, penalty: float, ids: Tensor) -> Tensor:
-    """Take `penalty` from the score of a token for each time that it was said. [B, V] -> [B, V].
+    """Subtract `penalty` from the logit of a token for each occurrence. [B, V] -> [B, V].
 
-    Source: OpenAI's API, https://platform.openai.com/docs/api-reference/completions, `frequency_penalty`; the formula under
+    Source: OpenAI's API, https://platform.openai.com/docs/api-reference/completions,
+    `frequency_penalty`; the formula under
         https://platform.openai.com/docs/advanced-usage, "Frequency and presence penalties".
     """
     check("frequency_penalty", penalty)
@@ -75,21 +80,24 @@ def frequency_penalty(logits: Tensor, penalty: float, ids: Tensor) -> Tensor:
 
 
 def no_repeat_ngram_size(logits: Tensor, n: int, ids: Tensor) -> Tensor:
-    """Forbid every token that would end a run of `n` tokens that the text already holds. [B, V] -> [B, V].
+    """Exclude every token that would repeat an n-gram of the text. [B, V] -> [B, V].
 
     Raises:
         UserError: n is below 1.
-    Source: Paulus, Xiong and Socher 2017, "A Deep Reinforced Model for Abstractive Summarization", https://arxiv.org/abs/1705.04304,
+    Source: Paulus, Xiong and Socher 2017, "A Deep Reinforced Model for Abstractive Summarization",
+    https://arxiv.org/abs/1705.04304,
         section 2.5.
     """
     check("no_repeat_ngram_size", n)
     if ids.shape[1] < n:
         return logits
-    runs = ids.unfold(1, n, 1)
-    begun = ids[:, ids.shape[1] - n + 1 :]
-    again = (runs[..., :-1] == begun[:, None]).all(-1) & (runs >= 0).all(-1) & (runs[..., -1] < logits.shape[-1])
-    forbidden = counts(runs[..., -1].where(again, -1), logits.shape[-1]) > 0  # [B, V]
-    return logits.masked_fill(forbidden, float("-inf"))  # [B, V]
+    ngrams = ids.unfold(1, n, 1)
+    prefix = ids[:, ids.shape[1] - n + 1 :]
+    last = ngrams[..., -1]
+    is_token = (ngrams >= 0).all(-1) & (last < logits.shape[-1])
+    repeats = (ngrams[..., :-1] == prefix[:, None]).all(-1) & is_token
+    excluded = counts(last.where(repeats, -1), logits.shape[-1]) > 0  # [B, V]
+    return logits.masked_fill(excluded, float("-inf"))  # [B, V]
 
 
 PENALTIES: dict[str, Callable[[Tensor, Any, Any], Tensor]] = {

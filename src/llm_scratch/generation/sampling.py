@@ -1,9 +1,11 @@
-"""From scores to one token: bend the scores, drop the unlikely, draw.
+"""Samplers: choose the next token from logits, by temperature, top-k, top-p and others.
 
-Each bend is a pure function `(logits [B, V], value) -> logits [B, V]`; what may no longer be drawn becomes -inf.
-`next_token` applies those that are set, in the order of `PENALTIES` (see penalties.py) and then of `SAMPLERS`, and draws.
-Yours: write such a function, then `SAMPLERS["mine"] = mine` and call `next_token(logits, mine=0.5)`.
-Proof: tests/generation/test_sampling.py (equal to transformers' logits processors). Lesson: lessons/step4_pretraining.py.
+Each sampler is a pure function `(logits [B, V], value) -> logits [B, V]`; excluded tokens become
+-inf. `next_token` applies those that are set, in the order of `PENALTIES` (see penalties.py) and
+then of `SAMPLERS`, and samples. To add one, write such a function, set `SAMPLERS["mine"] = mine`
+and call `next_token(logits, mine=0.5)`.
+Tests: tests/generation/test_sampling.py (equal to transformers' logits processors).
+Lesson: lessons/step4_pretraining.py.
 """
 
 from __future__ import annotations
@@ -22,29 +24,32 @@ Generators = torch.Generator | Sequence[torch.Generator] | None
 
 
 def temperature(logits: Tensor, t: float) -> Tensor:
-    """Divide the scores by `t`: below 1 the favourites gain, above 1 the outsiders do. [B, V] -> [B, V].
+    """Divide the logits by `t`: t < 1 favors likely tokens. [B, V] -> [B, V].
 
-    The odds of two tokens, exp(difference of scores), are raised to the power 1/t: t -> 0 always takes the favourite (that limit is
-    `greedy`), t -> infinity draws all tokens alike.
+    The odds of two tokens, exp(difference of logits), are raised to the power 1/t. The limit t -> 0
+    is `greedy`; t -> infinity makes all tokens equally likely.
 
     Raises:
         UserError: t is not above 0.
-    Source: Ackley, Hinton and Sejnowski 1985, "A Learning Algorithm for Boltzmann Machines", section 2.
+    Source: Ackley, Hinton and Sejnowski 1985, "A Learning Algorithm for Boltzmann Machines",
+    section 2.
     """
     if t == 0:
-        raise UserError("temperature: 0 is the limit `greedy`; give a number above 0, or call `greedy`")
+        raise UserError("temperature: 0 is the limit `greedy`; pass a number above 0, or call `greedy`")
     check("temperature", t)
     return logits / t  # [B, V]
 
 
 def top_k(logits: Tensor, k: int) -> Tensor:
-    """Keep each row's k best tokens (and what ties with the last of them). [B, V] -> [B, V]; k > V keeps all.
+    """Keep the k most likely tokens of each row, and ties with the last one. [B, V] -> [B, V].
 
-    A model spreads a little probability over thousands of absurd tokens, and a long text draws one of them sooner or later.
+    A model spreads a little probability over thousands of absurd tokens, and a long text samples
+    one of them sooner or later. k > V keeps all.
 
     Raises:
         UserError: k is below 1.
-    Source: Fan, Lewis and Dauphin 2018, "Hierarchical Neural Story Generation", https://arxiv.org/abs/1805.04833, section 5.
+    Source: Fan, Lewis and Dauphin 2018, "Hierarchical Neural Story Generation",
+    https://arxiv.org/abs/1805.04833, section 5.
     """
     check("top_k", k)
     worst_kept = logits.topk(min(k, logits.shape[-1])).values[..., -1:]
@@ -52,13 +57,15 @@ def top_k(logits: Tensor, k: int) -> Tensor:
 
 
 def top_p(logits: Tensor, p: float) -> Tensor:
-    """Keep each row's best tokens until they hold the share `p` of the probability. [B, V] -> [B, V]; the best one always stays.
+    """Nucleus sampling: keep the most likely tokens that sum to `p`. [B, V] -> [B, V].
 
-    Where the model is sure this keeps two or three tokens, where it is not it keeps hundreds; `top_k` cannot tell the two apart.
+    A confident prediction keeps two or three tokens, an uncertain one hundreds; `top_k` keeps the
+    same number in both cases. The most likely token always stays.
 
     Raises:
         UserError: p is not in (0, 1].
-    Source: Holtzman et al. 2019, "The Curious Case of Neural Text Degeneration", https://arxiv.org/abs/1904.09751, section 3.1.
+    Source: Holtzman et al. 2019, "The Curious Case of Neural Text Degeneration",
+    https://arxiv.org/abs/1904.09751, section 3.1.
     """
     check("top_p", p)
     if p == 1:
@@ -73,11 +80,13 @@ def top_p(logits: Tensor, p: float) -> Tensor:
 def min_p(logits: Tensor, p: float) -> Tensor:
     """Keep the tokens that are at least `p` times as likely as the best one. [B, V] -> [B, V].
 
-    A sure model then keeps only what rivals its favourite, and a high temperature cannot let in what was absurd before.
+    A confident prediction keeps only close rivals of its best token, and a high temperature does
+    not admit absurd tokens.
 
     Raises:
         UserError: p is not in [0, 1].
-    Source: Nguyen et al. 2024, "Turning Up the Heat: Min-p Sampling", https://arxiv.org/abs/2407.01082, section 3.
+    Source: Nguyen et al. 2024, "Turning Up the Heat: Min-p Sampling",
+    https://arxiv.org/abs/2407.01082, section 3.
     """
     check("min_p", p)
     share = logits.softmax(-1)  # [B, V]
@@ -85,14 +94,16 @@ def min_p(logits: Tensor, p: float) -> Tensor:
 
 
 def typical_p(logits: Tensor, p: float) -> Tensor:
-    """Keep the tokens that surprise about as much as was to be expected, until they hold the share `p`. [B, V] -> [B, V].
+    """Keep the tokens of typical surprise whose probabilities sum to `p`. [B, V] -> [B, V].
 
-    People seldom say the most likely word all the time, nor the least likely: what a word tells (-log of its probability) stays near the
-    mean of what the next word tells, the entropy. The nearest are kept first, so the best token may be dropped.
+    In human text the information of a word (-log of its probability) stays near its expected value,
+    the entropy. Tokens nearest to the entropy are kept first, so the most likely one may be
+    dropped.
 
     Raises:
         UserError: p is not in (0, 1].
-    Source: Meister et al. 2022, "Locally Typical Sampling", https://arxiv.org/abs/2202.00666, section 4.
+    Source: Meister et al. 2022, "Locally Typical Sampling", https://arxiv.org/abs/2202.00666,
+    section 4.
     """
     check("typical_p", p)
     if p == 1:
@@ -107,13 +118,15 @@ def typical_p(logits: Tensor, p: float) -> Tensor:
 
 
 def eta_cutoff(logits: Tensor, epsilon: float) -> Tensor:
-    """Drop the tokens below a probability that sinks as the model grows unsure. [B, V] -> [B, V]; the best one always stays.
+    """Drop the tokens below a probability that decreases with the entropy. [B, V] -> [B, V].
 
-    The bound is min(epsilon, sqrt(epsilon) e^-entropy): where a thousand tokens are all fine, none of them is likely, and all may stay.
+    The bound is min(epsilon, sqrt(epsilon) e^-entropy): where a thousand tokens fit, none is
+    likely, and all may stay. The most likely token always stays.
 
     Raises:
         UserError: epsilon is not in (0, 1).
-    Source: Hewitt, Manning and Liang 2022, "Truncation Sampling as Language Model Desmoothing", https://arxiv.org/abs/2210.15191,
+    Source: Hewitt, Manning and Liang 2022, "Truncation Sampling as Language Model Desmoothing",
+    https://arxiv.org/abs/2210.15191,
         section 4.
     """
     check("eta_cutoff", epsilon)
@@ -125,34 +138,38 @@ def eta_cutoff(logits: Tensor, epsilon: float) -> Tensor:
 
 
 def greedy(logits: Tensor) -> Tensor:
-    """The best token of each row: no chance, the same text every time. [B, V] -> [B, 1].
+    """Choose the most likely token of each row; deterministic. [B, V] -> [B, 1].
 
-    The best token now is not the way to the likeliest text, and small models fall into loops with it.
-    Source: as GPT-2 (Radford et al. 2019, section 3.7) does to translate; the loops, Holtzman et al. 2019,
+    Greedy choices do not give the most likely text, and small models fall into loops.
+    Source: as GPT-2 (Radford et al. 2019, section 3.7) does to translate; the loops, Holtzman et
+    al. 2019,
         https://arxiv.org/abs/1904.09751, section 3.
     """
     return logits.argmax(-1, keepdim=True)
 
 
 def exhausted(logits: Tensor) -> Tensor:
-    """The rows in which no token can be drawn: all logits are -inf, or one is NaN or +inf. [B, V] -> [B, 1], bool."""
+    """Rows without a valid token: all logits are -inf, or one is NaN or +inf. [B, V] -> bool [B, 1]."""
     best = logits.amax(-1, keepdim=True)  # [B, 1]
     return ~((best > float("-inf")) & (best < float("inf")))  # NaN compares as false
 
 
 def sample(logits: Tensor, generator: Generators = None) -> Tensor:
-    """Draw one token a row, each as often as its probability says. [B, V] -> [B, 1].
+    """Sample one token a row from the softmax of the logits. [B, V] -> [B, 1].
 
     Args:
-        generator: where the chance comes from; None: PyTorch's own, which `torch.manual_seed` sets. A list gives each row its own, and
-            then a row is drawn as if it were alone.
-    Source: text as a Markov chain's draws, Shannon 1948, "A Mathematical Theory of Communication", section 3; of a neural network,
+        logits: [B, V].
+        generator: random generator; None: PyTorch's default, set by `torch.manual_seed`. A list has
+            one for each row, which is then sampled as if it were alone.
+    Source: text as a Markov chain's draws, Shannon 1948, "A Mathematical Theory of Communication",
+    section 3; of a neural network,
         Sutskever, Martens and Hinton 2011, "Generating Text with Recurrent Neural Networks".
     """
     probas = logits.float().softmax(-1)  # [B, V]
     if generator is None or isinstance(generator, torch.Generator):
         return torch.multinomial(probas, 1, generator=generator)
-    return torch.cat([torch.multinomial(row, 1, generator=own) for row, own in zip(probas[:, None], generator, strict=True)])
+    rows = zip(probas[:, None], generator, strict=True)
+    return torch.cat([torch.multinomial(row, 1, generator=own) for row, own in rows])
 
 
 SAMPLERS: dict[str, Callable[[Tensor, Any], Tensor]] = {
@@ -166,38 +183,51 @@ SAMPLERS: dict[str, Callable[[Tensor, Any], Tensor]] = {
 
 
 def process_logits(logits: Tensor, ids: Tensor | None = None, **settings: Any) -> Tensor:
-    """The scores after every penalty and sampler that is set: their softmax is what a token is drawn from. [B, V] -> [B, V].
+    """Apply every penalty and sampler that is set. [B, V] -> [B, V], the logits to sample from.
 
     Args:
-        ids: [B, S], the text so far, which the penalties look at; needed when one that does is set.
-        settings: a value for each name of `PENALTIES` and `SAMPLERS` that shall act, None for the others. They act in the order of those
-            tables (transformers' order). `temperature=0` leaves the best token alone, whatever the other samplers say.
+        logits: [B, V].
+        ids: [B, S], the text so far; required by the penalties that depend on it.
+        settings: values by names of `PENALTIES` and `SAMPLERS`; None: not applied. They are applied
+            in the order of those tables (transformers' order). `temperature=0` keeps the best token
+            only, whatever the other samplers are.
     Raises:
-        UserError: a value that its function refuses.
+        UserError: a value out of range.
         TypeError: a name that is in neither table.
     """
-    if strange := settings.keys() - SAMPLERS.keys() - PENALTIES.keys():
-        raise TypeError(f"no sampler {', '.join(sorted(strange))}; known: {', '.join([*PENALTIES, *SAMPLERS])}")
-    for name, penalise in PENALTIES.items():
+    if unknown := settings.keys() - SAMPLERS.keys() - PENALTIES.keys():
+        known = ", ".join([*PENALTIES, *SAMPLERS])
+        raise TypeError(f"no sampler {', '.join(sorted(unknown))}; known: {known}")
+    for name, penalize in PENALTIES.items():
         if settings.get(name) is not None:
-            logits = penalise(logits, settings[name], ids)  # [B, V]
+            logits = penalize(logits, settings[name], ids)  # [B, V]
     if settings.get("temperature") == 0:
         value = torch.zeros_like(logits[..., :1]).masked_fill(exhausted(logits), float("-inf"))  # [B, 1]
         return torch.full_like(logits, float("-inf")).scatter(-1, greedy(logits), value)  # [B, V]
-    for name, drop in SAMPLERS.items():
+    for name, sampler in SAMPLERS.items():
         if settings.get(name) is not None:
-            logits = drop(logits, settings[name])  # [B, V]
+            logits = sampler(logits, settings[name])  # [B, V]
     return logits
 
 
 def next_token(logits: Tensor, generator: Generators = None, ids: Tensor | None = None, **settings: Any) -> Tensor:
-    """Choose the next token of each row. [B, V] -> [B, 1]; `generator` as in `sample`, the rest as in `bend`."""
-    bent = process_logits(logits, ids, **settings)  # [B, V]
-    return greedy(bent) if settings.get("temperature") == 0 else sample(bent, generator)
+    """Choose the next token of each row, by `process_logits` and `sample`. [B, V] -> [B, 1]."""
+    logits = process_logits(logits, ids, **settings)  # [B, V]
+    return greedy(logits) if settings.get("temperature") == 0 else sample(logits, generator)
 
 
-# The toy vocabulary of lesson 4: nine words, and the scores that a small model gave them after "every effort moves you".
-TOY_VOCAB = {"closer": 0, "every": 1, "effort": 2, "forward": 3, "inches": 4, "moves": 5, "pizza": 6, "toward": 7, "you": 8}
+# Toy vocabulary of lesson 4: nine words, and their logits after "every effort moves you".
+TOY_VOCAB = {
+    "closer": 0,
+    "every": 1,
+    "effort": 2,
+    "forward": 3,
+    "inches": 4,
+    "moves": 5,
+    "pizza": 6,
+    "toward": 7,
+    "you": 8,
+}
 TOY_LOGITS = torch.tensor([4.51, 0.89, -1.90, 6.75, 1.63, -1.62, -1.89, 6.28, 1.79])
 
 
@@ -211,7 +241,7 @@ def softmax_with_temperature(logits: Tensor, temperature: float) -> Tensor:
 
 
 def print_sampled_tokens(probas: Tensor, vocab: Mapping[str, int] | None = None, n_draws: int = 1000) -> None:
-    """Draw `n_draws` times with seed 123 and print how often each word came, as "582 x forward".
+    """Sample `n_draws` times with seed 123 and print how often each word came, as "582 x forward".
 
     Args:
         probas: [V], sums to 1.

@@ -1,10 +1,10 @@
-"""Several tokens for one reading: something cheap guesses the next few, the model reads all guesses at once and keeps those that hold.
+"""Speculative decoding and prompt lookup: check several draft tokens in one forward pass.
 
-Reading one token or five takes a model nearly the same time, since its weights must come from memory either way. Who guesses does not
-change what is written: `speculative` accepts and replaces guesses so that each token is distributed exactly as if the model had drawn it.
-Proof: tests/generation/test_speculative.py (chi-square on 20,000 draws; greedy text identical).
-Source: Leviathan, Kalman and Matias 2022, "Fast Inference from Transformers via Speculative Decoding",
-https://arxiv.org/abs/2211.17192, algorithm 1.
+A forward pass of five tokens takes hardly longer than one of a single token, as both read all weights. `speculative` accepts and replaces
+draft tokens such that each token has exactly the distribution of the model alone, whatever the draft is.
+Tests: tests/generation/test_speculative.py (chi-square on 20,000 draws; greedy text identical).
+Source: Leviathan, Kalman and Matias 2022, "Fast Inference from Transformers via Speculative Decoding", https://arxiv.org/abs/2211.17192,
+algorithm 1.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from llm_scratch.model.introspection import eval_mode, vocab_size
 from llm_scratch.ranges import check
 
 Propose = Callable[[Tensor, int], tuple[Tensor, Tensor]]
-"""(the text so far [1, S], at most how many) -> guesses [1, n], and the probabilities [1, n, V] they were drawn from; n may be 0"""
+"""(text so far [1, S], maximum n) -> draft tokens [1, n] and distributions [1, n, V]; n may be 0"""
 
 
 @torch.no_grad()
@@ -41,19 +41,19 @@ def speculative(
     prefill_chunk: int | None = None,
     **settings: Any,
 ) -> Iterator[Step]:
-    """Continue one text with the help of guesses, without end.
+    """Continue one text with draft tokens, without end.
 
-    A guess x, drawn with probability q(x), is kept with probability min(1, p(x) / q(x)), where p is the model's. The first that is not kept
-    is replaced by a draw from what p has more than q, and the guesses after it are forgotten. When all are kept, one more token is free.
-    Where the window slides there is no room to guess, and tokens come one by one.
+    A draft token x of probability q(x) is accepted with probability min(1, p(x) / q(x)), where p is the model's distribution. The first
+    rejected one is replaced by a sample from max(0, p - q), and those after it are dropped. If all are accepted, the forward pass gives
+    one more token. When the window slides, there is no space for draft tokens, and tokens are generated one by one.
 
     Args:
         idx: [1, T].
-        propose: who guesses: `Draft(small_model)` or `lookup`.
-        n_guesses: at most how many at once.
-        n_vocab: how many tokens the tokenizer has, as in `steps.chooser`.
-        context_size, prefill_chunk: as in `Reader`; on_full: as in `steps.steps`.
-        settings: samplers and penalties, as in `sampling.bend`; they define p.
+        propose: gives draft tokens: `DraftModel(small_model)` or `prompt_lookup`.
+        n_guesses: maximum number of draft tokens at once.
+        n_vocab: tokens of the tokenizer, as in `steps.build_sampler`.
+        context_size, prefill_chunk: as in `CachedModel`; on_full: as in `steps.steps`.
+        settings: samplers and penalties, as in `sampling.process_logits`; they define p.
     Raises:
         UserError: more than one row.
     """
@@ -61,65 +61,70 @@ def speculative(
     for name, value in settings.items():
         check(name, value)
     if len(idx) != 1:
-        raise UserError(f"speculative decoding writes one text at a time; got {len(idx)}, run them one after the other")
-    reader = CachedModel(model, context_size, prefill_chunk)
+        raise UserError(f"speculative decoding: got {len(idx)} texts; pass one at a time")
+    cached_model = CachedModel(model, context_size, prefill_chunk)
     with eval_mode(model):
-        while on_full == "slide" or reader.size is None or idx.shape[1] <= reader.size:
-            room = n_guesses if reader.size is None else min(n_guesses, reader.size - idx.shape[1])
-            guesses, q = propose(idx, room) if room > 0 else (idx[:, :0], torch.empty(1, 0, 0, device=idx.device))
-            n, S = guesses.shape[1], idx.shape[1]
-            longer = torch.cat([idx, guesses], dim=1)
-            logits = reader(longer, n + 1)
+        while on_full == "slide" or cached_model.size is None or idx.shape[1] <= cached_model.size:
+            S = idx.shape[1]
+            max_draft = n_guesses if cached_model.size is None else min(n_guesses, cached_model.size - S)
+            draft, q = idx[:, :0], torch.empty(1, 0, 0, device=idx.device)
+            if max_draft > 0:
+                draft, q = propose(idx, max_draft)
+            longer, n = torch.cat([idx, draft], dim=1), draft.shape[1]
+            logits = cached_model(longer, n + 1)
             for i in range(n + 1):
-                bent = process_logits(logits[:, i, :n_vocab], longer[:, : S + i], **settings)  # [B, V]
-                if exhausted(bent).any():
+                processed = process_logits(logits[:, i, :n_vocab], longer[:, : S + i], **settings)  # [B, V]
+                if exhausted(processed).any():
                     yield Step(torch.full_like(idx[:, :1], NO_CHOICE), logits[:, i])
                     return
-                p = bent.softmax(-1)  # [B, V]
-                kept = i < n and _accept(p, q[:, i], guesses[:, i : i + 1], generator)
-                more = _residual(p, q[:, i]) if i < n and not kept else p  # [B, V]
-                new = guesses[:, i : i + 1] if kept else torch.multinomial(more, 1, generator=generator)  # [B, 1]
-                yield Step(new, logits[:, i])
-                if not kept:
-                    idx = torch.cat([longer[:, : S + i], new], dim=1)
-                    reader.rewind(idx.shape[1] - 1)
+                p = processed.softmax(-1)  # [B, V]
+                token = draft[:, i : i + 1]
+                accepted = i < n and _accept(p, q[:, i], token, generator)
+                if not accepted:
+                    target = _residual(p, q[:, i]) if i < n else p  # [B, V]
+                    token = torch.multinomial(target, 1, generator=generator)  # [B, 1]
+                yield Step(token, logits[:, i])
+                if not accepted:
+                    idx = torch.cat([longer[:, : S + i], token], dim=1)
+                    cached_model.rewind(idx.shape[1] - 1)
                     break
 
 
-def _accept(p: Tensor, q: Tensor, guess: Tensor, generator: torch.Generator | None) -> bool:
-    """Whether a guess is kept: always where the model finds it at least as likely as the guesser did, else by chance p / q."""
-    chance = torch.rand((), generator=generator, device=p.device)
-    return bool(chance * q.gather(1, guess) < p.gather(1, guess))
+def _accept(p: Tensor, q: Tensor, token: Tensor, generator: torch.Generator | None) -> bool:
+    """Whether to accept a draft token: always if p >= q, else with probability p / q."""
+    uniform = torch.rand((), generator=generator, device=p.device)
+    return bool(uniform * q.gather(1, token) < p.gather(1, token))
 
 
 def _residual(p: Tensor, q: Tensor) -> Tensor:
-    """What the model's probabilities have more than the guesser's: [B, V] -> [B, V], what replaces a guess that was not kept."""
+    """Unnormalized distribution that replaces a rejected draft token: max(0, p - q), [B, V]."""
     return (p - q).clamp(min=0)
 
 
 class DraftModel:
-    """Guesses with a smaller model, which remembers what it has read.
+    """Draft tokens from a smaller model with its own cache.
 
     Args:
-        model: a model with the same tokens as the large one.
-        generator, n_vocab, settings: as in `speculative`, and best the same: the more alike p and q, the more guesses are kept.
+        model: a model with the vocabulary of the large one.
+        generator, n_vocab, settings: as in `speculative`, preferably the same: the closer q is to p, the more draft tokens are accepted.
     """
 
     def __init__(self, model: nn.Module, generator: torch.Generator | None = None, n_vocab: int | None = None, **settings: Any) -> None:
-        self.model, self.generator, self.n_vocab, self.settings = model, generator, n_vocab, settings
-        self.reader = CachedModel(model)
+        self.model, self.generator, self.n_vocab, self.settings = (model, generator, n_vocab, settings)
+        self.cached_model = CachedModel(model)
 
     def __call__(self, idx: Tensor, n: int) -> tuple[Tensor, Tensor]:
-        """n guesses after idx [1, S], each drawn after the one before it, and what they were drawn from: [1, n] and [1, n, V]."""
-        self.reader.sync_to(idx)
-        q, start = [], idx.shape[1]
+        """Sample up to n draft tokens after idx [1, S]; return them and their distributions."""
+        self.cached_model.sync_to(idx)
+        q = []
+        start = idx.shape[1]
         with eval_mode(self.model):
             for _ in range(n):
-                logits = self.reader(idx)[:, -1, : self.n_vocab]  # [B, V]
-                bent = process_logits(logits, idx, **self.settings)  # [B, V]
-                if exhausted(bent).any():
+                logits = self.cached_model(idx)[:, -1, : self.n_vocab]  # [B, V]
+                logits = process_logits(logits, idx, **self.settings)  # [B, V]
+                if exhausted(logits).any():
                     break
-                q.append(bent.softmax(-1))
+                q.append(logits.softmax(-1))
                 idx = torch.cat([idx, torch.multinomial(q[-1], 1, generator=self.generator)], dim=1)
         if not q:
             return idx[:, start:], torch.empty(1, 0, 0, device=idx.device)
@@ -127,10 +132,10 @@ class DraftModel:
 
 
 def check_draft(model: nn.Module, draft: nn.Module) -> None:
-    """Refuse a draft that speaks other tokens than the model.
+    """Check that a draft model has the vocabulary of the model.
 
     Raises:
-        UserError: their vocabularies differ in size (code 3).
+        UserError: their vocabularies differ in size (exit code 3).
     """
     ours, theirs = vocab_size(model), vocab_size(draft)
     if ours != theirs:
@@ -140,23 +145,24 @@ def check_draft(model: nn.Module, draft: nn.Module) -> None:
 
 
 def prompt_lookup(idx: Tensor, n: int, *, n_vocab: int, longest: int = 3) -> tuple[Tensor, Tensor]:
-    """Guesses from the text itself: what followed the last few tokens when they stood there before. No second model is needed.
+    """Draft tokens from the text itself: those after an earlier occurrence of the last few tokens.
 
-    Good where a text repeats itself: code, summaries, names. The guess is sure of itself, so q is 1 at each guess.
+    Needs no second model; works well for repetitive text, such as code, summaries and names. Its distributions q are 1 at each draft
+    token.
 
     Args:
         idx: [1, S].
         n_vocab: V.
-        longest: look for this many tokens first, then for fewer; the latest place counts.
+        longest: search for this many tokens first, then for fewer; the last occurrence counts.
     Returns:
-        [1, n] and [1, n, V]; n = 0 where nothing stood there before.
+        Draft tokens [1, n] and [1, n, V]; n = 0 without an earlier occurrence.
     Source: Saxena 2023, https://github.com/apoorvumang/prompt-lookup-decoding.
     """
     ids = idx[0]
     for size in range(min(longest, len(ids) - 1), 0, -1):
-        places = (ids[:-1].unfold(0, size, 1) == ids[-size:]).all(-1).nonzero()
-        if len(places):
-            begin = int(places[-1]) + size
-            guesses = idx[:, begin : begin + n]
-            return guesses, F.one_hot(guesses, n_vocab).float()
+        matches = (ids[:-1].unfold(0, size, 1) == ids[-size:]).all(-1).nonzero()
+        if len(matches):
+            start = int(matches[-1]) + size
+            draft = idx[:, start : start + n]
+            return draft, F.one_hot(draft, n_vocab).float()
     return idx[:, :0], torch.empty(1, 0, n_vocab, device=idx.device)

@@ -1,7 +1,8 @@
-"""The one loop: ask the model for the next token, put it at the end, ask again.
+"""The generation loop: compute logits, choose the next token, append it, repeat.
 
-Every way of writing (this one, and those in contrastive.py, speculative.py, beam.py) gives a `Step` for each new token, so that all of
-them become text in the same place, pieces.py. Proof: tests/generation/test_decode.py. Lesson: lessons/step4_pretraining.py.
+All decoding strategies (this one, contrastive.py, speculative.py, beam.py) yield a `Step` for each new token, which detokenizer.py turns
+into text.
+Tests: tests/generation/test_decode.py. Lesson: lessons/step4_pretraining.py.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from llm_scratch.ranges import check
 LogitsProcessor = Callable[[Tensor, Tensor], Tensor]
 """(logits [B, V], the text so far [B, S]) -> logits [B, V]"""
 TokenChooser = Callable[[Tensor, Tensor], Tensor]
-"""(logits [B, V], the text so far [B, S]) -> the next token of each row [B, 1], or `reader.NO_CHOICE`"""
+"""(logits [B, V], the text so far [B, S]) -> the next tokens [B, 1], or `NO_CHOICE`"""
 
 
 class Step(NamedTuple):
-    """One new token for each row: its ids [B, 1], and the scores [B, V] that the model gave before anything bent them."""
+    """One new token for each row: ids [B, 1] and the model's unprocessed logits [B, V]."""
 
     ids: Tensor
     logits: Tensor
@@ -41,33 +42,34 @@ def build_sampler(
     mirostat: float | None = None,
     **settings: Any,
 ) -> TokenChooser:
-    """How to choose a token: what may come, then penalties, samplers, mirostat, and the draw.
+    """Build a sampler: constraint, penalties, samplers, mirostat, then the random choice.
 
     Args:
         generator: as in `sampling.sample`.
-        n_vocab: how many tokens the tokenizer has; a vocabulary rounded up to a fast size has scores without tokens.
-        constraint: forbids what may not come, as `constrain.Constraint` does.
-        mirostat: bits a token; see `mirostat.Mirostat`.
-        settings: as in `sampling.bend`.
+        n_vocab: tokens of the tokenizer; a vocabulary padded to a fast size has logits without tokens.
+        constraint: excludes tokens, such as `constrain.Constraint`.
+        mirostat: target in bits per token; see `mirostat.Mirostat`.
+        settings: as in `sampling.process_logits`.
     Raises:
-        UserError: a setting out of its range; mirostat at temperature 0, where there is nothing to steer.
+        UserError: a setting out of range, or mirostat at temperature 0, where nothing is random.
     """
     for name, value in settings.items():
         check(name, value)
-    steer = None if mirostat is None else Mirostat(mirostat)
-    if steer is not None and settings.get("temperature") == 0:
-        raise UserError("mirostat steers what is drawn, and temperature=0 draws nothing; leave out one of the two")
+    controller = None if mirostat is None else Mirostat(mirostat)
+    if controller is not None and settings.get("temperature") == 0:
+        raise UserError("mirostat: has no effect at temperature=0, which is greedy; leave out one of the two")
 
     def choose(logits: Tensor, ids: Tensor) -> Tensor:
         logits = logits[:, :n_vocab]
         if constraint is not None:
             logits = constraint(logits, ids)
-        bent = process_logits(logits, ids, **settings)  # [B, V]
-        none = exhausted(bent)  # [B, 1]
+        logits = process_logits(logits, ids, **settings)  # [B, V]
+        no_choice = exhausted(logits)  # [B, 1]
         if settings.get("temperature") == 0:
-            return greedy(bent).masked_fill(none, NO_CHOICE)
-        bent = bent if steer is None else steer(bent, ids)
-        return sample(bent.masked_fill(none, 0.0), generator).masked_fill(none, NO_CHOICE)
+            return greedy(logits).masked_fill(no_choice, NO_CHOICE)
+        if controller is not None:
+            logits = controller(logits, ids)
+        return sample(logits.masked_fill(no_choice, 0.0), generator).masked_fill(no_choice, NO_CHOICE)
 
     return choose
 
@@ -85,44 +87,44 @@ def steps(
     prefill_chunk: int | None = None,
     cache: KVCache | None = None,
 ) -> Iterator[Step]:
-    """Continue each row of `idx` one token at a time, without end, or until every row has said `eos_id` or is full.
+    """Continue each row of `idx` one token at a time, until every row has ended or is full.
 
     Args:
-        model: `(ids [B, T]) -> logits [B, T, V]`; in eval mode while this runs, as it was afterwards.
-        idx: [B, T], the prompts; shorter ones have blanks before them, as `pad_left` makes them.
-        choose: as `chooser` makes it.
-        context_size, prefill_chunk: as in `Reader`.
-        samples: continuations of each prompt, side by side; the prompt is read once.
-        on_full: when a row fills the context, "slide" lets its oldest token leave at each step, "stop" ends that row.
-        cache: of `model.new_cache(B)`, to say how its memory comes (`block`), or to go on: what it holds of `idx` is not read again, and
-            it holds the new tokens afterwards, a row for each sample. None: one of its own.
+        model: `(ids [B, T]) -> logits [B, T, V]`; in eval mode during generation, restored afterwards.
+        idx: [B, T], the prompts; shorter ones are padded on the left, as by `pad_left`.
+        choose: as from `build_sampler`.
+        context_size, prefill_chunk: as in `CachedModel`.
+        samples: continuations of each prompt, in adjacent rows; the prompt is read once.
+        on_full: when a row fills the context, "slide" drops its oldest token at each step, and "stop" ends the row.
+        cache: of `model.new_cache(B)`; tokens of `idx` that it holds are not read again, and afterwards it holds the new tokens, with a
+            row for each sample. None: a new cache.
     Yields:
-        A `Step` of B * samples rows, the samples of a prompt together; in a row that has ended `eos_id` again and again, in one that is
-        full `reader.BLANK`, in one that has no token left to choose `reader.NO_CHOICE`.
+        A `Step` of B * samples rows. A row that has ended repeats `eos_id`, a full one yields `PAD`, and one in which every token is
+        excluded `NO_CHOICE`.
     """
-    reader = CachedModel(model, context_size, prefill_chunk)
+    cached_model = CachedModel(model, context_size, prefill_chunk)
     if cache is not None:
-        reader.append(cache, idx)
-    size, left = reader.size if on_full == "stop" else None, None
+        cached_model.append(cache, idx)
+    size = cached_model.size if on_full == "stop" else None
+    left = None  # number of tokens that still fit each row, [B, 1]
     ended = torch.zeros(len(idx) * samples, 1, dtype=torch.bool, device=idx.device)  # [B, 1]
     full = stuck = ended
     if size is not None:
-        # tokens that each row may still get, [B, 1]
         left = (size + 1 - (idx >= 0).sum(1, keepdim=True)).repeat_interleave(samples, 0)
     with eval_mode(model):
         while True:
             if size is not None and left is not None:
                 full = ~ended & ~stuck & (left <= 0)
-                if not (going := ~ended & ~full & ~stuck).any():
+                if not (active := ~ended & ~full & ~stuck).any():
                     return
-                if idx.shape[1] > size:  # the longest is full: the others go on without the blanks that it made them have
-                    idx = idx[:, int(left[going].min()) - size - 1 :]
-                    reader.rewind(0)
+                if idx.shape[1] > size:  # the longest row is full: drop the padding that it required
+                    idx = idx[:, int(left[active].min()) - size - 1 :]
+                    cached_model.rewind(0)
                 left = left - 1
-            logits = reader(idx)[:, -1]  # [B, V]
+            logits = cached_model(idx)[:, -1]  # [B, V]
             if len(idx) < len(ended):
                 rows = torch.arange(len(idx), device=idx.device).repeat_interleave(samples)
-                reader.select_rows(rows)
+                cached_model.select_rows(rows)
                 idx, logits = idx[rows], logits[rows]
             new = choose(logits, idx)  # [B, 1]
             stuck = stuck | (new == NO_CHOICE) & ~ended & ~full  # [B, 1]

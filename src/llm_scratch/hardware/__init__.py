@@ -1,1 +1,1 @@
-"""What this processor does fast and how much memory it has: measured by small trials, never looked up by name."""
+"""Speed and memory of this machine, measured by small trials."""

@@ -1,8 +1,9 @@
 """Keep freed memory in the process instead of returning it to the system, which saves page faults in every training step.
 
-Every step frees and allocates the same large tensors, and so does every prompt. By default glibc returns large blocks to the system
-at once, and the system hands them out again page by page, cleared. `keep_freed_memory` makes glibc keep them. Any PyTorch program gains
-the same; the cost is the memory of the largest step. Outside Linux with glibc it is a no-op.
+Every step frees and allocates the same large tensors, and so does every prompt. By default glibc
+returns large blocks to the system at once, and the system hands them out again page by page,
+cleared. `keep_freed_memory` makes glibc keep them. Any PyTorch program gains the same; the cost is
+the memory of the largest step. Outside Linux with glibc it is a no-op.
 Tests: tests/hardware/test_allocator.py.
 """
 

@@ -1,6 +1,7 @@
 """How fast this machine multiplies matrices and reads memory.
 
-Rates are measured, never looked up in a table of chips: what counts is what this machine gives this process now.
+Rates are measured, never looked up in a table of chips: what counts is what this machine gives this
+process now.
 Tests: tests/hardware/test_benchmark.py.
 """
 

@@ -1,11 +1,12 @@
-"""How much arithmetic a token is: the number beside which a speed means something.
+"""Training FLOPs per token, and model FLOPs utilization (MFU).
 
-A matrix of n numbers multiplies and adds n times a token on the way forward, 2 n FLOPs; the way back does it twice more, once for the
-gradient of what came in and once for its own: 6 n. Attention has no matrix of its own: a token is compared with all T tokens of its row,
-and gathers from them, 2 x 2 T C FLOPs a layer forward, 12 T C in all (half of that is hidden future; we count it, as all who publish an
-MFU do). Norms, GELU and the softmax are left out: next to nothing in arithmetic, though not in time.
+A matrix of n parameters takes 2 n FLOPs a token in the forward pass and 4 n in the backward pass,
+for the gradients of its input and of itself: 6 n. Attention adds 2 x 2 T C FLOPs a layer forward,
+for scores and weighted values of T tokens: 12 T C in total. The masked half is counted, as in
+published MFUs. Norms, GELU and softmax are ignored: they are few FLOPs, though not little time.
 Tests: tests/hardware/test_flops.py (equal to what torch counts operation by operation).
-Source: PaLM, Chowdhery et al. 2022, https://arxiv.org/abs/2204.02311, appendix B, where MFU is defined.
+Source: PaLM, Chowdhery et al. 2022, https://arxiv.org/abs/2204.02311, appendix B, where MFU is
+defined.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from torch import nn
 
 
 def flops_per_token(model: nn.Module) -> int:
-    """FLOPs to learn from one token, forward and back: 6 for each number in a matrix, 12 T C for each layer's attention.
+    """FLOPs of the forward and backward pass of a token: 6 per matrix parameter, 12 T C per layer.
 
-    A table that is only looked up (an embedding) costs nothing; the same table as output head does.
+    An embedding lookup takes no FLOPs; the same table as output head does.
     """
     matrices = sum(part.weight.numel() for part in model.modules() if isinstance(part, nn.Linear))
     cfg: Mapping[str, Any] = model.cfg  # type: ignore[assignment]
@@ -27,5 +28,5 @@ def flops_per_token(model: nn.Module) -> int:
 
 
 def mfu(flops: float, tokens_per_second: float, matrix_rate: float) -> float:
-    """Model FLOPs utilisation: the share of the machine's measured matrix rate that learning makes use of, 0 to 1."""
+    """Model FLOPs utilization: share of the measured matrix rate that training uses, 0 to 1."""
     return flops * tokens_per_second / matrix_rate

@@ -1,7 +1,8 @@
 """Huge pages: weights in memory pages of 2 MiB instead of 4 KiB, so that reading all of them needs fewer address lookups.
 
-A program sees one long memory; the processor translates the address of each page, and its cache of translations (TLB) holds some
-thousand. 124M float32 weights are 120,000 small pages or 240 huge ones. Linux swaps them in place (since 6.1); elsewhere a no-op.
+A program sees one long memory; the processor translates the address of each page, and its cache of
+translations (TLB) holds some thousand. 124M float32 weights are 120,000 small pages or 240 huge
+ones. Linux swaps them in place (since 6.1); elsewhere a no-op.
 Tests: tests/hardware/test_huge_pages.py. Gain: LOG.md, 2026-11-29.
 Source: MADV_COLLAPSE in https://man7.org/linux/man-pages/man2/madvise.2.html.
 """
@@ -22,7 +23,8 @@ def collapse_huge_pages(ranges: Iterable[tuple[int, int]]) -> int:
     Args:
         ranges: (address, bytes) of memory that is read often.
     Returns:
-        Huge pages in use afterwards; 0 where the system has none. A page that the system has no space for is skipped.
+        Huge pages in use afterwards; 0 where the system has none. A page that the system has no
+        space for is skipped.
     """
     if not sys.platform.startswith("linux"):
         return 0

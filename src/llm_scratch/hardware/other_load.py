@@ -1,4 +1,4 @@
-"""How busy other programs keep the processors, which makes every measured time too long.
+"""CPU load of other programs, which lengthens every timing.
 
 Tests: tests/hardware/test_other_load.py.
 """
@@ -16,13 +16,13 @@ TICKS = 100
 
 
 class LoadMeter:
-    """Measures from its creation on how many processors other programs keep busy, of those that this process may use."""
+    """Measures, from its creation on, how many of this process's CPUs other programs keep busy."""
 
     def __init__(self) -> None:
         self._began = _Reading.now()
 
     def processors(self) -> float | None:
-        """Processors that other programs kept busy, on average since the beginning; None where the system does not say."""
+        """Average number of CPUs that other programs kept busy; None if unknown."""
         end = _Reading.now()
         seconds = end.clock - self._began.clock
         if end.all_seconds is None or self._began.all_seconds is None:
@@ -48,7 +48,7 @@ class _Reading:
 
 
 def _busy_seconds() -> float | None:
-    """Seconds that the processors of this process were busy since the start of the machine; None where Linux does not say."""
+    """Busy seconds of this process's CPUs since boot; None if unknown."""
     if not hasattr(os, "sched_getaffinity"):
         return None
     names = {f"cpu{number}" for number in os.sched_getaffinity(0)}
@@ -61,7 +61,7 @@ def _busy_seconds() -> float | None:
 
 
 def _load_average(own_seconds: float) -> float | None:
-    """The load of the last minute without our own share of it; None on Windows."""
+    """Load average of the last minute without this process; None on Windows."""
     with suppress(AttributeError, OSError):
         return max(0.0, os.getloadavg()[0] - own_seconds / 60)
     return None

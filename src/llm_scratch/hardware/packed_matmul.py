@@ -1,7 +1,8 @@
 """Packed matrix products: the weight is stored in the order in which the processor reads it fastest.
 
-In a plain matrix the rows follow each other, but a processor multiplies 8 to 32 rows at a time and so jumps between
-as many places. oneDNN knows the order that suits each processor. Whether it works for a data type is found by trying.
+A processor multiplies 8 to 32 rows at a time, so in a plain matrix it jumps between as many
+addresses. oneDNN has a layout for each processor. Whether it works for a data type is tested by a
+small product.
 Tests: tests/hardware/test_packed_matmul.py. Gain: `python benchmarks/decode.py`.
 Source: https://uxlfoundation.github.io/oneDNN/dev_guide_understanding_memory_formats.html.
 """
@@ -32,7 +33,7 @@ def pack_weight(weight: Tensor) -> Tensor:
     try:
         return torch.ops.mkldnn._reorder_linear_weight(weight, None)
     except AttributeError as e:  # a torch without oneDNN
-        raise RuntimeError("this torch has no oneDNN") from e
+        raise RuntimeError("packing failed: this torch has no oneDNN; use plain weights") from e
 
 
 def packed_matmul(x: Tensor, packed: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -46,7 +47,7 @@ def packed_range(packed: Tensor) -> tuple[int, int]:
 
 
 def can_pack(dtype: torch.dtype) -> bool:
-    """Whether packed products of this data type run on this machine and are right; tried once."""
+    """Whether packed products of this data type are correct on this machine; tried once."""
     return dtype in TOLERANCE and _can_pack(dtype)
 
 
@@ -74,7 +75,8 @@ def _can_pack(dtype: torch.dtype) -> bool:
 def linear_seconds(width: int) -> Seconds:
     """Seconds of a typical text in one matrix [4 * width, width] on the CPU: plain and packed.
 
-    Names are "float32", "float32 packed", "bfloat16" and so on; packed ones only where packing works. Measured once for each width.
+    Names are "float32", "float32 packed", "bfloat16" and so on; packed ones only where packing
+    works. Measured once for each width.
     """
 
     def measure() -> Seconds:
@@ -100,7 +102,7 @@ def linear_seconds(width: int) -> Seconds:
 
 
 def packing_pays(dtype: torch.dtype, width: int) -> bool:
-    """Whether a packed product of this width is right and faster than the plain one here."""
+    """Whether a packed product of this width is correct and faster than the plain one here."""
     if not can_pack(dtype):
         return False
     seconds, name = linear_seconds(width), f"{dtype}".removeprefix("torch.")

@@ -1,4 +1,4 @@
-"""The name of this processor, to be shown; nothing is decided by it.
+"""Name of this processor, for display only.
 
 Tests: tests/hardware/test_processor.py.
 """
@@ -12,7 +12,7 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 
 def processor_name() -> str:
-    """What the processor is called, such as "AMD EPYC 9R14"; its architecture where the system does not say more."""
+    """Processor name, such as "AMD EPYC 9R14"; the architecture if the name is unknown."""
     try:
         lines = CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -1,9 +1,10 @@
-"""Find the fastest of several ways to do the same work on this machine, and remember what was measured.
+"""Time alternative implementations on this machine, and cache the measurements on disk.
 
-A processor's name says little about what is fast on it, so each way is timed once on a small case. The seconds are
-kept in the cache folder, because a choice that changed from start to start would change the last bits of a result.
-What they depend on (processor, torch, size) is part of the file's name; another machine measures anew.
-Tests: tests/hardware/test_trials.py. See what was found here: `llm-scratch doctor`.
+A processor's name does not tell what is fast on it, so each candidate is timed once on a small
+case. The timings are stored in the cache folder, as a choice that changed between starts would
+change the last bits of results. The file name depends on processor, torch and size, so another
+machine measures again.
+Tests: tests/hardware/test_trials.py. Timings of this machine: `llm-scratch doctor`.
 """
 
 from __future__ import annotations
@@ -42,14 +43,15 @@ Seconds = dict[str, float]
 
 
 def remembered(question: str, depends_on: Sequence[object], measure: Callable[[], Seconds]) -> Seconds:
-    """The answer to a question about this machine: measured the first time, read from the cache folder afterwards.
+    """Measure the first time, and read the timings from the cache folder afterwards.
 
     Args:
         question: what is measured, in words.
         depends_on: sizes and other facts that the answer depends on, besides processor and torch.
         measure: does the measurement.
     Returns:
-        Seconds by the name of a way. A file that is damaged or cannot be written costs a new measurement, no more.
+        Seconds by the name of a way. A file that is damaged or cannot be written costs a new
+        measurement, no more.
     """
     key = (question, *map(str, depends_on), torch.__version__, processor())
     if key not in _answers:
@@ -68,7 +70,7 @@ _answers: dict[tuple[str, ...], Seconds] = {}
 
 
 def forget_all() -> None:
-    """Forget what was measured, so that the next use measures again."""
+    """Delete all stored timings, so that the next use measures again."""
     _answers.clear()
     for path in _folder().glob("*.json"):
         path.unlink(missing_ok=True)
@@ -90,7 +92,7 @@ def _read(path: Path, key: tuple[str, ...]) -> Seconds | None:
 
 @cache
 def processor() -> str:
-    """What identifies the processor and the instructions that libraries may use on it."""
+    """Identify the processor and the instruction sets that libraries may use."""
     limits = [f"{name}={os.environ[name]}" for name in ISA_VARIABLES if name in os.environ]
     wanted = "model name", "flags", "features", "cpu part"
     facts = [platform.machine(), platform.processor()]
@@ -107,8 +109,9 @@ Ways = Mapping[str, Sequence[Callable[[], object]]]
 def time_in_turns(ways: Ways) -> Seconds:
     """Seconds of each way on one thread: the shortest of all calls, taken in turns.
 
-    One thread, because several wait for each other on a busy machine, and their times say more about its load than
-    about the way. A way that raises does not work here and takes forever (infinity).
+    One thread, because several wait for each other on a busy machine, and their times say more
+    about its load than about the way. A way that raises does not work here and takes forever
+    (infinity).
     """
     with one_thread():
         best = {name: _shortest(calls) for name, calls in ways.items()}  # warms up
@@ -137,7 +140,8 @@ def text_seconds(one_row: Ways, prompt: Ways) -> Seconds:
     """Seconds that a typical text spends in a layer, for each way: `PROMPT_ROWS` rows at once, `NEW_TOKENS` alone.
 
     Args:
-        one_row, prompt: by name of a way, the product of one row, or of `PROMPT_ROWS` rows, with several matrices.
+        one_row, prompt: by name of a way, the product of one row, or of `PROMPT_ROWS` rows, with
+            several matrices.
     """
     tokens, prompts = time_in_turns(one_row), time_in_turns(prompt)
     return {name: NEW_TOKENS * tokens[name] + prompts[name] for name in one_row}
