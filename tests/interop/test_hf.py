@@ -125,7 +125,7 @@ def change(folder, **values):
     [
         ("model_type", "llama", "model_type is 'llama'; expected 'gpt2'"),
         ("model_type", None, "model_type is 'None'"),
-        ("vocab_size", "261", "vocab_size is '261'; expected a whole number"),
+        ("vocab_size", "261", "vocab_size is '261'; expected a positive integer"),
         ("n_layer", 0, "n_layer is '0'; expected a positive integer"),
         ("n_head", True, "n_head is 'True'"),
         ("n_head", 5, "n_embd is '24'; expected a multiple of n_head=5"),

@@ -94,7 +94,7 @@ def test_nanogpt_checkpoint_loads_as_the_same_model(tmp_path, bias, compiled):
     ("changes", "message"),
     [
         ({"use_rmsnorm": True}, "model_args has use_rmsnorm=True, which nanoGPT's model does not have"),
-        ({"n_layer": "2"}, r"model_args\['n_layer'\] is '2'; expected a whole number"),
+        ({"n_layer": "2"}, r"model_args\['n_layer'\] is '2'; expected a positive integer"),
         ({"n_layer": 10**4}, r"h\.2\.ln_1\.weight is missing, which model_args asks for"),
         ({"n_layer": 10**9}, "n_layers: 1000000000 is out of range"),
         ({"n_layer": 1}, r"unknown tensor h\.1\."),

@@ -213,7 +213,7 @@ def test_the_sizes_are_the_four_of_the_release():
         ("[" * 100_000, "no JSON object"),
         (json.dumps({"n_vocab": 261}), "no JSON object with n_vocab, n_ctx"),
         (json.dumps(SETTINGS | {"n_head": 3}), "n_embd=8 is not a multiple of n_head=3"),
-        (json.dumps(SETTINGS | {"n_ctx": 0}), "n_ctx is '0'; expected a whole number"),
+        (json.dumps(SETTINGS | {"n_ctx": 0}), "n_ctx is '0'; expected a positive integer"),
         (json.dumps(SETTINGS | {"n_ctx": True}), "n_ctx is 'True'"),
         (json.dumps(SETTINGS | {"n_layer": 10**4}), "model/h2/ln_1/g is missing"),
         (json.dumps(SETTINGS | {"n_layer": 10**9}), "n_layers: 1000000000 is out of range"),

@@ -89,5 +89,5 @@ def test_a_file_that_is_not_there_or_far_too_large(tmp_path):
     for name, read, limit in (("x.json", read_json, MAX_JSON), ("x.yaml", read_yaml, MAX_YAML)):
         with (tmp_path / name).open("wb") as file:
             file.truncate(limit + 1)
-        with pytest.raises(UserError, match=f"settings have at most {limit:,}"):
+        with pytest.raises(UserError, match=f"expected at most {limit:,}"):
             read(tmp_path / name, CHECKPOINT)

@@ -77,7 +77,7 @@ def test_t5_broken_files_are_refused(write, tmp_path, measured):
     expect_refused("Is a directory", tmp_path, names)
     names.write_text('{"a": 0, "a": 1}')
     expect_refused("has the duplicate key 'a'", rows, names)
-    for text, why in (("[1]", "no JSON object"), ("{", "not JSON"), ("\x00\xff", "not JSON"), ("[" * 100_000, "not JSON")):
+    for text, why in (("[1]", "not a JSON object"), ("{", "not JSON"), ("\x00\xff", "not JSON"), ("[" * 100_000, "not JSON")):
         names.write_text(text, encoding="utf-8")
         expect_refused(why, rows, names)
     measured("T5", "8 of 8", QUICKLY)
