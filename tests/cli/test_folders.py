@@ -106,7 +106,7 @@ def test_a_folder_that_cannot_be_written_is_named_with_what_to_do(tmp_path, monk
     monkeypatch.setattr("tempfile.TemporaryFile", read_only)
     with pytest.raises(UserError) as error:
         check_can_write(tmp_path / "a" / "b", "FOLDER")
-    assert str(error.value) == f"{tmp_path} cannot be written (Read-only file system); choose another FOLDER"
+    assert str(error.value) == f"{tmp_path}: not writable (Read-only file system); choose another FOLDER"
     assert error.value.code == RESOURCES
 
 
@@ -132,5 +132,5 @@ def test_what_cannot_be_written_is_said_before_the_work(words, llm, trained, mon
     before = files(trained)
     result = llm(*(word.format(run=trained) for word in words))
     assert (result.code, result.err.count("\n")) == (RESOURCES, 1), result.err
-    assert "cannot be written (Read-only file system); choose another" in result.err
+    assert "not writable (Read-only file system); choose another" in result.err
     assert files(trained) == before

@@ -69,7 +69,7 @@ def test_a_run_without_memory_begins_its_own(llm, files):
     [
         (["nothing.pth", "--out", "run"], 4, "no run 'nothing.pth'"),
         (["model.pth"], 2, "--out is missing"),
-        (["model.pth", "--out", "model.pth"], 2, "--out model.pth is there already"),
+        (["model.pth", "--out", "model.pth"], 2, "--out model.pth: the folder exists"),
         (["model.pth", "--out", "run", "--preset", "smal"], 2, "unknown preset 'smal'; did you mean 'small'?"),
         (["model.pth", "--out", "run"], 4, "model.pth does not say how many attention heads its model has; import it with"),
         (["model.pth", "--out", "run", "--heads", "1", "--drop-rate", "1"], 2, "--drop-rate: 1.0 is out of range"),

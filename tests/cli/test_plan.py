@@ -150,10 +150,10 @@ def test_train_refuses_a_batch_of_a_million_rows_before_its_text_is_read(llm, ti
 
 
 def test_faults_are_named(llm, tmp_path):
-    assert "which preset or run?" in llm("plan").err
+    assert "PRESET or RUN is missing" in llm("plan").err
     assert "'quickstrat' is neither a preset" in llm("plan", "quickstrat").err
     (tmp_path / "folder").mkdir()
-    assert "folder is no run directory" in llm("plan", "folder").err
+    assert "folder: not a run directory" in llm("plan", "folder").err
     (tmp_path / "folder" / "config.yaml").write_text("train: {stepz: 3}")
     assert "unknown setting 'train.stepz'" in llm("plan", "folder").err
     assert llm("plan", "quickstart", "--train.lrr", "1").err.startswith("llm-scratch: unknown setting")

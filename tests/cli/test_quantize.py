@@ -54,7 +54,7 @@ def test_what_packed_matrices_do_faster_is_not_compiled(llm, trained, words):
 def test_a_program_is_for_a_cpu(trained, monkeypatch):
     monkeypatch.setattr(device, "resolve_device", lambda wanted: ("cuda:1", "as asked"))
     with pytest.raises(UserError, match="--compile writes programs for a CPU, and this is cuda:1; leave it out, or give --device cpu"):
-        device.load_for_inference(trained, "cuda:1", compiled=True)
+        device.load_for_inference(trained, "cuda:1", compile=True)
 
 
 @pytest.mark.slow  # a compiler works for half a minute
@@ -80,7 +80,7 @@ def test_what_cannot_be_is_said_and_nothing_is_written(llm, trained, wide, tmp_p
     assert not (tmp_path / "none").exists()
     assert llm("quantize", wide).code == 0
     again = llm("quantize", wide)
-    assert (again.code, "is there already" in again.err) == (2, True)
+    assert (again.code, "exists and is not empty" in again.err) == (2, True)
     assert "has 8 bits already" in llm("quantize", "wide-int8", "--out", "none").err
     assert not (tmp_path / "none").exists()
 

@@ -14,7 +14,7 @@ from llm_scratch.tokenizers import ByteBPE, load_tokenizer
 def test_train_writes_what_the_library_learns(llm, tmp_path):
     result = llm("tokenizer", "train", "stories:40", "--vocab-size", "300", "--out", "my tokens.json")
     assert result.code == 0, result.err
-    assert re.match(r"300 tokens learned in \d\.\d s from [\d,]+ bytes; \d\.\d\d bytes a token\n", result.out)
+    assert re.match(r"300 tokens trained in \d\.\d s from [\d,]+ bytes; \d\.\d\d bytes a token\n", result.out)
     assert "llm-scratch tokenizer show 'my tokens.json'" in result.out
     from llm_scratch.data.sources import read
 
