@@ -85,7 +85,7 @@ def test_an_unfinished_run_of_the_same_settings_goes_on():
     make(Path("runs/2026-07-01-quickstart"), step=400)
     folder, why = choose_output_dir(QUICK, "quickstart", "2026-07-02", False)
     assert folder == Path("runs/2026-07-01-quickstart")
-    assert "stopped at step 400" in why
+    assert "at step 400; --fresh" in why
     other = replace(QUICK, train=replace(QUICK.train, seed=5))
     assert choose_output_dir(other, "quickstart", "2026-07-02", False)[0] == Path("runs/2026-07-02-quickstart")
     assert choose_output_dir(QUICK, "quickstart", "2026-07-02", True)[0] == Path("runs/2026-07-02-quickstart")

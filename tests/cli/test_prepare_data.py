@@ -38,7 +38,7 @@ def test_prepare_check_train_and_write(prepare, llm):
     assert made.code == 0, made.err
     assert "out: 2,697 tokens of 1 document in 3 shards, 1.00 bytes a token" in made.out
     assert "train on it: llm-scratch train shakespeare --data.source shards:out --model.vocab-size 17" in made.out
-    assert llm("data", "check", "out").out == "out: 2,697 tokens in 3 shards, all as they were written\n"
+    assert llm("data", "check", "out").out == "out: 2,697 tokens in 3 shards, no damage found\n"
     trained = llm(*TRAIN.split())
     assert trained.code == 0, trained.err
     assert "2,157 training tokens, 540 validation tokens, 1.00 bytes a token" in trained.out
@@ -62,7 +62,7 @@ def test_a_second_time_there_is_nothing_to_do(prepare):
     prepare()
     again = prepare()
     assert again.code == 0
-    assert "all was there already; --fresh starts over" in again.out
+    assert "nothing to do: the shards are complete; --fresh starts over" in again.out
 
 
 def test_stopped_it_says_so_and_goes_on(prepare, monkeypatch):
@@ -79,7 +79,7 @@ def test_stopped_it_says_so_and_goes_on(prepare, monkeypatch):
     assert stopped.err == "llm-scratch: stopped; 1,500 tokens are kept in out; the same command goes on from there\n"
     monkeypatch.setattr(PrepareProgress, "on_progress", real)
     again = prepare("--shard-tokens", "500", "--workers", "1")
-    assert again.out.startswith("goes on after 1,500 tokens\nout: 2,697 tokens of 1 document in 6 shards")
+    assert again.out.startswith("resuming after 1,500 tokens\nout: 2,697 tokens of 1 document in 6 shards")
 
 
 def test_other_settings_need_fresh(prepare, tmp_path):

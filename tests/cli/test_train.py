@@ -365,10 +365,14 @@ def test_resume_of_a_run_goes_on_there(llm, tiny, trained):
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["--resume", "{run}/ckpt/step-00000002"], 2, "begins a new run, and {run} stays as it is; give --out a name that is free"),
-        (["--resume", "{run}/ckpt/step-00000002", "--out", "{run}"], 2, "begins a new run"),
+        (
+            ["--resume", "{run}/ckpt/step-00000002"],
+            2,
+            "a new run is needed, since {run} stays unchanged; --out must name a new or empty folder",
+        ),
+        (["--resume", "{run}/ckpt/step-00000002", "--out", "{run}"], 2, "a new run is needed"),
         (["--resume", "nowhere", "--out", "new"], 4, "not a run directory or checkpoint"),
-        (["--resume", "{run}", "--fresh"], 2, "give one of them"),
+        (["--resume", "{run}", "--fresh"], 2, "--resume and --fresh exclude each other"),
         (["--resume", "{run}", "--out", "new", "--train.lr", "0.5"], 4, "other settings (train.lr is 0.02 there, 0.5 here)"),
     ],
 )
@@ -382,7 +386,7 @@ def test_a_resume_that_cannot_be(words, code, said, llm, tiny, trained):
 def test_resume_from_a_damaged_checkpoint_is_an_error(llm, tiny, trained):
     (trained / "ckpt" / "step-00000002" / "config.json").write_text("{}")
     result = llm(*tiny, "--resume", trained / "ckpt" / "step-00000002", "--out", "new")
-    assert (result.code, "is damaged: config.json has 2 bytes" in result.err) == (4, True)
+    assert (result.code, "damaged checkpoint (config.json has 2 bytes" in result.err) == (4, True)
     assert not Path("new").exists()
 
 
