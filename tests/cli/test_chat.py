@@ -202,7 +202,7 @@ def test_settings_are_set_shown_and_taken_back(say):
         ("/load", "/load: the argument is missing"),
         ("/load none.json", "No such file"),
         ("/load nowhere", "no run 'nowhere'"),
-        ("/save talk", "a name that ends in .json"),
+        ("/save talk", "not the name of a .json file"),
     ],
 )
 def test_a_command_that_cannot_be_done_says_why_and_the_talk_goes_on(line, said, say):

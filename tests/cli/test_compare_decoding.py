@@ -181,7 +181,7 @@ def test_the_page_is_whole_and_needs_nothing(shown):
     assert not read.tags & {"script", "link", "img", "iframe"}
     assert "url(" not in shown[1]
     assert all(name in read.said for name in [*DECODING_PRESETS, "speculative", "validation text"])
-    assert "%" in read.said.partition("What could come first")[2]
+    assert "%" in read.said.partition("Next-token probabilities")[2]
 
 
 def test_the_texts_stand_side_by_side_where_there_is_room_and_what_is_missing_is_told(shown):
@@ -189,7 +189,7 @@ def test_the_texts_stand_side_by_side_where_there_is_room_and_what_is_missing_is
     assert re.findall(r"<article><h3>(.*?)<", texts) == [*DECODING_PRESETS, "speculative"]
     assert "<article>" not in shown[1].replace(texts, "")
     assert re.search(r"\.texts \{ display: grid; grid-template-columns: repeat\(auto-fill, minmax\(min\(100%, \d+rem\), 1fr\)\)", shown[1])
-    assert "Not here: a logit bias" in Reader(shown[1]).said
+    assert "Not shown: logit bias" in Reader(shown[1]).said
 
 
 def test_what_a_model_says_is_never_markup():
