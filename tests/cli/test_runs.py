@@ -48,7 +48,7 @@ def test_show_tells_the_run(llm, trained):
 def test_show_of_a_run_that_never_began(llm, tmp_path):
     result = llm("runs", "show", make(tmp_path / "runs" / "x"))
     assert result.code == 0
-    assert f"0/{QUICK.train.steps:,} saved; the same train command begins it" in " ".join(result.out.split())
+    assert f"0/{QUICK.train.steps:,} saved; the same train command starts it" in " ".join(result.out.split())
     assert "llm-scratch" not in result.out, "there is nothing yet that a command could use"
 
 
