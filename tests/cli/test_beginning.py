@@ -79,7 +79,7 @@ def test_a_shorter_context_cuts_the_positions(go_on, trained):
         (["--model.n-layers", "2"], 2, "has n_layers=1, but the settings have n_layers=2; leave it out"),
         (["--model.tie-embeddings"], 0, ""),
         (["--model.no-tie-embeddings"], 2, "has tie_embeddings=True, but the settings have tie_embeddings=False"),
-        (["--data.tokenizer", "bpe"], 2, "--data.tokenizer and --from are two tokenizers"),
+        (["--data.tokenizer", "bpe"], 2, "--data.tokenizer cannot be combined with --from"),
     ],
 )
 def test_what_the_weights_are_not_is_refused(go_on, words, code, message):
@@ -91,7 +91,7 @@ def test_what_the_weights_are_not_is_refused(go_on, words, code, message):
 def test_a_name_that_is_none_is_refused(go_on):
     result = go_on("--out", "on", start="gpt3")
     assert result.code == 4
-    assert "no run 'gpt3' here or in runs/; `llm-scratch runs list` shows what there is; or gpt2, gpt2-medium" in result.err
+    assert "no run 'gpt3' here or in runs/; list the runs with `llm-scratch runs list`, or use gpt2, gpt2-medium" in result.err
 
 
 def test_gpt2_without_network_says_what_to_do(go_on, monkeypatch, tmp_path):

@@ -14,7 +14,7 @@ from effort import PATIENCE_SECONDS
 from llm_scratch.cli import main, token_printer
 from llm_scratch.cli.chat_commands import COMMANDS, show
 from llm_scratch.cli.commands import chat
-from llm_scratch.cli.conversation import MODEL, STOP_STRINGS, YOU, Conversation
+from llm_scratch.cli.conversation import ASSISTANT, STOP_STRINGS, USER, Conversation
 from llm_scratch.errors import UserError
 from llm_scratch.generation.decode import stream
 from llm_scratch.loading import load
@@ -45,7 +45,7 @@ def say(llm, trained, monkeypatch):
 
 
 def test_the_prompt_is_the_transcript_up_to_where_the_model_speaks():
-    talk = Conversation("Two hens.", [(YOU, "Hello"), (MODEL, " Cluck"), (YOU, "Why?")], transcript=True)
+    talk = Conversation("Two hens.", [(USER, "Hello"), (ASSISTANT, " Cluck"), (USER, "Why?")], transcript=True)
     assert talk.prompt(lambda text: True) == "Two hens.\n\nYou: Hello\nModel: Cluck\nYou: Why?\nModel:"
     assert talk.prompt(lambda text: "Hello" not in text) == "Two hens.\n\nModel: Cluck\nYou: Why?\nModel:"
     assert talk.prompt(lambda text: False) == "Two hens.\n\nYou: Why?\nModel:"
@@ -53,9 +53,9 @@ def test_the_prompt_is_the_transcript_up_to_where_the_model_speaks():
 
 
 def test_the_prompt_without_a_transcript_is_what_was_typed_last_and_continued():
-    talk = Conversation("Two hens.", [(YOU, "Hello"), (MODEL, " Cluck"), (YOU, "Why"), (MODEL, ", said")])
+    talk = Conversation("Two hens.", [(USER, "Hello"), (ASSISTANT, " Cluck"), (USER, "Why"), (ASSISTANT, ", said")])
     assert talk.prompt(lambda text: False) == "Two hens.\n\nWhy, said"
-    assert Conversation(turns=[(YOU, "Hello"), (MODEL, " Cluck"), (YOU, "Why")]).prompt(lambda text: True) == "Why"
+    assert Conversation(turns=[(USER, "Hello"), (ASSISTANT, " Cluck"), (USER, "Why")]).prompt(lambda text: True) == "Why"
 
 
 def test_answers_of_a_base_model_are_what_generate_prints(say, llm, trained):
@@ -75,12 +75,12 @@ def test_enter_continues_the_last_text(say, trained, tmp_path):
     model, tokenizer = load(trained)
     once = "".join(stream(model, tokenizer, "the hen", max_new_tokens=6, temperature=0, logit_bias={eot: -1000}))
     twice = once + "".join(stream(model, tokenizer, "the hen" + once, max_new_tokens=6, temperature=0, logit_bias={eot: -1000}))
-    assert turns == [[YOU, "the hen"], [MODEL, twice]]
+    assert turns == [[USER, "the hen"], [ASSISTANT, twice]]
 
 
 def test_enter_after_a_text_that_the_model_ended_says_so(say, trained):
     result = say("the hen", "", words=("--logit-bias", f"{load(trained)[1].eot_token}=1000"))
-    assert "the model has ended this text" in result.err
+    assert "the text ended with" in result.err
     assert say("", "/transcript", "").err == ""
 
 
@@ -89,12 +89,12 @@ def test_retry_answers_anew_and_undo_removes_a_turn(say, tmp_path):
     result = say("the hen", "/retry", "/save retried.json", "a fox", "/undo", "/save undone.json", "/undo", "/undo", words=words)
     first, second = (answer for answer in result.out.split("\n\n")[:2])
     retried, undone = (json.loads((tmp_path / f"{name}.json").read_text())["turns"] for name in ("retried", "undone"))
-    assert [who for who, _ in retried] == [YOU, MODEL]
+    assert [who for who, _ in retried] == [USER, ASSISTANT]
     assert first != second == retried[1][1].lstrip()
     assert undone == retried
     assert "removed: a fox\n" in result.out
-    assert "nothing was said yet" in result.err
-    assert "nothing was said yet" in say("/retry").err
+    assert "no turns yet" in result.err
+    assert "no turns yet" in say("/retry").err
 
 
 def test_a_retry_that_a_setting_prevents_keeps_the_answer(say, tmp_path):
@@ -118,7 +118,7 @@ def test_a_retry_that_a_setting_prevents_keeps_the_answer(say, tmp_path):
 )
 def test_any_text_can_be_sent(typed, text, say, tmp_path):
     assert say(typed, "/save talk.json").err == ""
-    assert json.loads((tmp_path / "talk.json").read_text())["turns"][0] == [YOU, text]
+    assert json.loads((tmp_path / "talk.json").read_text())["turns"][0] == [USER, text]
 
 
 def test_the_form_of_the_prompt_is_announced_and_can_be_changed(llm, trained, monkeypatch, tmp_path):
@@ -141,10 +141,10 @@ def test_answers_are_what_stream_gives_for_the_transcript(say, trained):
     model, tokenizer = load(trained)
     talk, want = Conversation(transcript=True), ""
     for words in ("the hen", "a fox"):
-        talk.turns.append((YOU, words))
+        talk.turns.append((USER, words))
         prompt = talk.prompt(lambda text: len(tokenizer.encode(text)) <= 32 - 8)
         answer = "".join(stream(model, tokenizer, prompt, max_new_tokens=8, temperature=0, stop=STOP_STRINGS))
-        talk.turns.append((MODEL, answer.strip()))
+        talk.turns.append((ASSISTANT, answer.strip()))
         want += answer.lstrip() + "\n\n"
     assert (result.code, result.out) == (0, want)
 
@@ -168,13 +168,13 @@ def test_a_seed_repeats_the_answers(say):
 def test_several_lines_between_quotes_are_one_turn(say, tmp_path):
     say('"""the hen', "sat", 'on the mat"""', '"""one line"""', "/save talk.json")
     turns = json.loads((tmp_path / "talk.json").read_text())["turns"]
-    assert [what for who, what in turns if who == YOU] == ["the hen\nsat\non the mat", "one line"]
+    assert [what for who, what in turns if who == USER] == ["the hen\nsat\non the mat", "one line"]
 
 
 def test_a_conversation_is_saved_shown_forgotten_and_loaded(say, tmp_path):
     result = say("/set system Two hens.", "the hen", "/save talk.json", "/clear", "/show history", "/load talk.json", "/show history")
     assert json.loads((tmp_path / "talk.json").read_text())["system"] == "Two hens."
-    assert "2 turns in talk.json\nforgotten\nThere are no turns yet.\n2 turns from talk.json\nYou: the hen\nModel:" in result.out
+    assert "2 turns in talk.json\nnew conversation\nThere are no turns yet.\n2 turns from talk.json\nYou: the hen\nModel:" in result.out
 
 
 def test_settings_are_set_shown_and_taken_back(say):
@@ -198,11 +198,11 @@ def test_settings_are_set_shown_and_taken_back(say):
         ("/set", "/set needs a name and a value"),
         ("/temp warm", "temperature is 'warm'; expected a number, or off"),
         ("/topk 1.5", "top_k is '1.5'; expected a whole number, or off"),
-        ("/set max_tokens off", "/set max_tokens needs a whole number"),
-        ("/load", "/load needs a conversation"),
+        ("/set max_tokens off", "/set max_tokens: a value is missing"),
+        ("/load", "/load: the argument is missing"),
         ("/load none.json", "No such file"),
         ("/load nowhere", "no run 'nowhere'"),
-        ("/save talk", "a name that ends in .json"),
+        ("/save talk", "not the name of a .json file"),
     ],
 )
 def test_a_command_that_cannot_be_done_says_why_and_the_talk_goes_on(line, said, say):
@@ -284,6 +284,6 @@ def test_turns_that_no_longer_fit_are_reported(say):
 def test_show_history_prints_no_control_characters_on_a_terminal(screen, monkeypatch, capsys):
     """A transcript that /load reads may come from others."""
     monkeypatch.setattr("llm_scratch.cli.token_printer.on_terminal", lambda: screen)
-    talk = SimpleNamespace(conversation=Conversation("", [(YOU, "می\u200cخواهم"), (MODEL, "a\x1b[2J")]))
+    talk = SimpleNamespace(conversation=Conversation("", [(USER, "می\u200cخواهم"), (ASSISTANT, "a\x1b[2J")]))
     show(talk, "history")
     assert capsys.readouterr().out == f"You: می\u200cخواهم\nModel: {'a�' if screen else chr(97) + chr(27)}[2J\n"

@@ -1,4 +1,4 @@
-"""Every way of writing stands in the gallery, says what `generate` says, and the page needs nothing but itself."""
+"""`compare-decoding` shows every decoding strategy, with the texts of `generate`, on a page without external files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,15 @@ from typing import get_args, get_type_hints
 import pytest
 
 from llm_scratch.cli import main
-from llm_scratch.cli.commands.compare_decoding import ABOUT, DECODING_PRESETS, CompareDecoding, DecodingSample, draws, flags, repeated_texts
+from llm_scratch.cli.commands.compare_decoding import (
+    ABOUT,
+    DECODING_PRESETS,
+    CompareDecoding,
+    DecodingSample,
+    flags,
+    is_random,
+    repeated_texts,
+)
 from llm_scratch.cli.commands.generate import Generate
 from llm_scratch.cli.decoding_flags import DecodingFlags
 from llm_scratch.cli.decoding_page import format_number, render_html
@@ -65,7 +73,7 @@ def shown(trained_once, tmp_path_factory):
     return out.getvalue(), file.read_text(encoding="utf-8")
 
 
-def test_every_way_is_there():
+def test_compare_decoding_has_every_sampler_and_decoder():
     ways = get_args(get_type_hints(DecodingFlags)["decoder"])
     used = {name for settings in DECODING_PRESETS.values() for name in settings} | {
         settings.get("decoder", "sample") for settings in DECODING_PRESETS.values()
@@ -75,37 +83,37 @@ def test_every_way_is_there():
 
 def refusal(way: DecodingFlags) -> str | None:
     try:
-        way.check_decoder(1, None)
+        way.validate(1, None)
     except UserError as error:
         return str(error)
     return None
 
 
 @pytest.mark.parametrize("name", DECODING_PRESETS)
-def test_generate_takes_the_flags_of_a_way_and_ignores_none(name):
+def test_generate_uses_every_flag_of_a_method(name):
     command = parse(Generate, ["run", "prompt", *flags(DECODING_PRESETS[name]).split()], "generate")
     assert {setting: getattr(command, setting) for setting in DECODING_PRESETS[name]} == DECODING_PRESETS[name]
     assert refusal(command) is None
     elsewhere = "beam" if DECODING_PRESETS[name].get("decoder", "sample") != "beam" else "contrastive"
-    assert "says nothing to" in refusal(replace(command, decoder=elsewhere))
+    assert "has no effect with" in refusal(replace(command, decoder=elsewhere))
 
 
-def test_it_fits_the_terminal_and_names_everything(shown):
+def test_compare_decoding_output_fits_80_columns_and_names_every_method(shown):
     out, _ = shown
     lines = out.splitlines()
     assert max(map(len, lines[:-1])) <= 80  # the last is the path of the page
     table = lines[next(i for i, line in enumerate(lines) if "perplexity" in line) + 1 :]
-    for name in [*DECODING_PRESETS, "speculative", "held-out text"]:
+    for name in [*DECODING_PRESETS, "speculative", "validation text"]:
         assert sum(line.startswith(f"{name}  ") for line in table) == 1
     assert "--temperature 1.5 --top-k 10" in out
 
 
 @pytest.mark.parametrize("name", ["greedy", "high temperature", "top-p", "mirostat", "beam"])
-def test_a_text_is_what_generate_writes(name, shown, llm, trained):
+def test_text_of_a_method_equals_generate(name, shown, llm, trained):
     """Each text of a method with the seed that it has: 123, 124."""
     block = re.search(rf"^{name}  .*\n((?:.*\n)*?)\n", shown[0], re.M)
     rest = " ".join(block[1].split())
-    for seed in [123, 124] if draws(DECODING_PRESETS[name]) else [123]:
+    for seed in [123, 124] if is_random(DECODING_PRESETS[name]) else [123]:
         words = flags(DECODING_PRESETS[name]).split() + ([] if name == "beam" else ["--seed", seed])
         want = " ".join(llm("generate", trained, "the ", "--max-tokens", 12, *words, "--device", "cpu").out.split())
         assert rest.startswith((want, "(the text of")), "in order, or named where it was printed before"
@@ -144,7 +152,7 @@ def test_a_model_that_is_not_a_run_has_no_step(llm, trained, tmp_path):
 def test_methods_with_randomness_write_several_texts(shown):
     cards = re.findall(r"<article><h3>(.*?)</h3>(.*?)</article>", shown[1], re.S)
     n_texts = {name: card.count('<p class="text">') + card.count('<p class="same">') for name, card in cards}
-    assert n_texts == {name: 2 if draws(settings) else 1 for name, settings in DECODING_PRESETS.items()} | {"speculative": 1}
+    assert n_texts == {name: 2 if is_random(settings) else 1 for name, settings in DECODING_PRESETS.items()} | {"speculative": 1}
 
 
 def test_a_text_is_shown_once(shown):
@@ -152,12 +160,12 @@ def test_a_text_is_shown_once(shown):
     assert len({re.sub("<[^>]*>", "", text) for text in texts}) == len(texts)
 
 
-def exhibit(name, *texts):
+def method(name, *texts):
     return DecodingSample(name, "", tuple((TextChunk(text, 0, -0.5),) for text in texts), TextMetrics(2.0, (1.0,), None), 9.0)
 
 
 def test_a_text_that_was_written_before_is_named():
-    found = repeated_texts([exhibit("one", "a"), exhibit("two", "b", "a", "b"), exhibit("three", "b")])
+    found = repeated_texts([method("one", "a"), method("two", "b", "a", "b"), method("three", "b")])
     assert found == {(1, 1): "one", (1, 2): "two, text 1", (2, 0): "two, text 1"}
 
 
@@ -172,8 +180,8 @@ def test_the_page_is_whole_and_needs_nothing(shown):
     assert not read.links
     assert not read.tags & {"script", "link", "img", "iframe"}
     assert "url(" not in shown[1]
-    assert all(name in read.said for name in [*DECODING_PRESETS, "speculative", "held-out text"])
-    assert "%" in read.said.partition("What could come first")[2]
+    assert all(name in read.said for name in [*DECODING_PRESETS, "speculative", "validation text"])
+    assert "%" in read.said.partition("Next-token probabilities")[2]
 
 
 def test_the_texts_stand_side_by_side_where_there_is_room_and_what_is_missing_is_told(shown):
@@ -181,7 +189,7 @@ def test_the_texts_stand_side_by_side_where_there_is_room_and_what_is_missing_is
     assert re.findall(r"<article><h3>(.*?)<", texts) == [*DECODING_PRESETS, "speculative"]
     assert "<article>" not in shown[1].replace(texts, "")
     assert re.search(r"\.texts \{ display: grid; grid-template-columns: repeat\(auto-fill, minmax\(min\(100%, \d+rem\), 1fr\)\)", shown[1])
-    assert "Not here: a logit bias" in Reader(shown[1]).said
+    assert "Not shown: logit bias" in Reader(shown[1]).said
 
 
 def test_what_a_model_says_is_never_markup():
@@ -208,7 +216,7 @@ def test_a_model_without_its_text_has_no_overlap(llm, trained, tmp_path):
     alone = shutil.copytree(checkpoint, tmp_path / "alone")
     result = llm("compare-decoding", alone, "the", "--max-tokens", 3, "--device", "cpu")
     assert result.code == 0, result.err
-    assert "held-out text" not in result.out
+    assert "validation text" not in result.out
     assert re.search(r"^greedy +\S+ +\S+ +\S+ +\S+ +– +\d", result.out, re.M)
 
 
@@ -221,7 +229,7 @@ def test_page_shows_the_other_strategies_when_one_cannot_continue_the_prompt(llm
     prompt = "the hen sat on the red mat"
     result = llm("compare-decoding", trained, prompt, "--max-tokens", 3, "--device", "cpu")
     assert result.code == 0, result.err
-    assert "beam: not shown: the prompt has 26 tokens and the model sees 16" in result.err
+    assert "beam: left out: the prompt has 26 tokens and the model sees 16" in result.err
     assert f"warning: the prompt has {len(prompt)} tokens and the model sees 16: the first 10 are dropped" in result.err
     page = (tmp_path / "compare-decoding.html").read_text()
     assert "contrastive" in page
@@ -231,5 +239,5 @@ def test_page_shows_the_other_strategies_when_one_cannot_continue_the_prompt(llm
 def test_page_is_written_when_the_validation_text_is_too_short(llm, trained, tmp_path):
     result = llm("compare-decoding", trained, "the", "--max-tokens", 600, "--device", "cpu")
     assert result.code == 0, result.err
-    assert "validation text: not shown" in result.err or "held-out text" in result.out
+    assert "validation text: left out" in result.err or "validation text" in result.out
     assert (tmp_path / "compare-decoding.html").is_file()

@@ -46,12 +46,12 @@ def test_contrastive_with_one_candidate_is_greedy(llm, trained):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--decoder", "beam", "--top-k", "3"], "--top-k says nothing to --decoder beam; it is for sample, speculative, lookup"),
-        (["--decoder", "beam", "--seed", "3"], "--seed says nothing to --decoder beam"),
-        (["--decoder", "beam", "--context-overflow", "slide"], "--context-overflow slide says nothing to --decoder beam"),
-        (["--beams", "3"], "--beams says nothing to --decoder sample; it is for beam"),
-        (["--decoder", "lookup", "--mirostat", "3"], "--mirostat says nothing to --decoder lookup"),
-        (["--decoder", "lookup", "--draft", "x"], "--draft says nothing to --decoder lookup"),
+        (["--decoder", "beam", "--top-k", "3"], "--top-k has no effect with --decoder beam; it is for sample, speculative, lookup"),
+        (["--decoder", "beam", "--seed", "3"], "--seed has no effect with --decoder beam"),
+        (["--decoder", "beam", "--context-overflow", "slide"], "--context-overflow slide has no effect with --decoder beam"),
+        (["--beams", "3"], "--beams has no effect with --decoder sample; it is for beam"),
+        (["--decoder", "lookup", "--mirostat", "3"], "--mirostat has no effect with --decoder lookup"),
+        (["--decoder", "lookup", "--draft", "x"], "--draft has no effect with --decoder lookup"),
         (["--decoder", "contrastive", "--samples", "2"], "one text and no other"),
         (["--decoder", "speculative"], "needs --draft"),
         (["--decoder", "greedy"], "--decoder is 'greedy'"),

@@ -34,7 +34,7 @@ def test_held_out_text_is_that_of_the_run(llm, trained):
     assert f"{want.perplexity:.2f}" in out
     assert re.search(rf"bits per byte +{want.bits_per_byte:.4f} ± 0\.\d\d\d\d", out)
     assert f"{want.n_tokens:,} tokens" in out
-    assert re.search(r"measured on +cpu, \d threads? \(as requested\), float32 \(as requested\)", out)
+    assert re.search(r"computed on +cpu, \d threads? \(as requested\), float32 \(as requested\)", out)
 
 
 @pytest.mark.parametrize("flag", ["--text", "--source"])
@@ -117,12 +117,12 @@ def test_numbers_that_mean_the_same_are_the_same_and_the_others_are_told_apart(l
     assert f"held-out loss {loss}  train loss" in trained
     assert f"{loss} nats per token, {bits} bits per byte, on 2 of " in " ".join(trained.split())
     assert re.search(rf"^ +4 .* {loss} +{bits}$", shown, re.M)
-    assert "held-out loss on 2 batches; " in shown
+    assert "validation loss on 2 batches; " in shown
     assert re.search(rf" {last['val_loss']:.3f} +{last['val_bits_per_byte']:.3f} ", listed)
     words = " ".join(evaluated.split())
-    assert f"while training {loss} nats per token, {bits} bits per byte at step 4, on 2 batches of this text" in words
+    assert f"during training {loss} nats per token, {bits} bits per byte at step 4, on 2 batches of this text" in words
     assert ", every token: " in words
-    assert "while training" not in llm("evaluate", run, "--source", "stories:2").out
+    assert "during training" not in llm("evaluate", run, "--source", "stories:2").out
 
 
 @pytest.mark.parametrize(

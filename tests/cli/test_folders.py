@@ -85,7 +85,7 @@ def test_an_unfinished_run_of_the_same_settings_goes_on():
     make(Path("runs/2026-07-01-quickstart"), step=400)
     folder, why = choose_output_dir(QUICK, "quickstart", "2026-07-02", False)
     assert folder == Path("runs/2026-07-01-quickstart")
-    assert "stopped at step 400" in why
+    assert "at step 400; --fresh" in why
     other = replace(QUICK, train=replace(QUICK.train, seed=5))
     assert choose_output_dir(other, "quickstart", "2026-07-02", False)[0] == Path("runs/2026-07-02-quickstart")
     assert choose_output_dir(QUICK, "quickstart", "2026-07-02", True)[0] == Path("runs/2026-07-02-quickstart")
@@ -106,7 +106,7 @@ def test_a_folder_that_cannot_be_written_is_named_with_what_to_do(tmp_path, monk
     monkeypatch.setattr("tempfile.TemporaryFile", read_only)
     with pytest.raises(UserError) as error:
         check_can_write(tmp_path / "a" / "b", "FOLDER")
-    assert str(error.value) == f"{tmp_path} cannot be written (Read-only file system); choose another FOLDER"
+    assert str(error.value) == f"{tmp_path}: not writable (Read-only file system); choose another FOLDER"
     assert error.value.code == RESOURCES
 
 
@@ -132,5 +132,5 @@ def test_what_cannot_be_written_is_said_before_the_work(words, llm, trained, mon
     before = files(trained)
     result = llm(*(word.format(run=trained) for word in words))
     assert (result.code, result.err.count("\n")) == (RESOURCES, 1), result.err
-    assert "cannot be written (Read-only file system); choose another" in result.err
+    assert "not writable (Read-only file system); choose another" in result.err
     assert files(trained) == before

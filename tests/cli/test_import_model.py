@@ -39,8 +39,8 @@ def test_a_file_becomes_a_run_that_trains_on_where_the_notebook_stopped(llm, fil
     result = llm("import", "both.pth", "--out", "run", "--preset", "small", "--heads", "1")
     assert (result.code, result.err) == (0, "")
     assert "params" not in result.out
-    assert "parameters from both.pth, with what its optimizer remembers" in result.out
-    assert "not in the file, taken as in the notebooks: activation GELU in its tanh form, norm eps 1e-05, dropout 0.1" in result.out
+    assert "parameters from both.pth, with optimizer state" in result.out
+    assert "not in the file, assumed as in the notebooks: activation GELU in its tanh form, norm eps 1e-05, dropout 0.1" in result.out
     assert "next  llm-scratch generate run\n" in result.out, "the usual prompt has letters that this tokenizer does not know"
     assert "llm-scratch train --config run/config.yaml --out run" in result.out
     assert llm("generate", "run", "the hen", "--max-tokens", "5").code == 0
@@ -69,7 +69,7 @@ def test_a_run_without_memory_begins_its_own(llm, files):
     [
         (["nothing.pth", "--out", "run"], 4, "no run 'nothing.pth'"),
         (["model.pth"], 2, "--out is missing"),
-        (["model.pth", "--out", "model.pth"], 2, "--out model.pth is there already"),
+        (["model.pth", "--out", "model.pth"], 2, "--out model.pth: the folder exists"),
         (["model.pth", "--out", "run", "--preset", "smal"], 2, "unknown preset 'smal'; did you mean 'small'?"),
         (["model.pth", "--out", "run"], 4, "model.pth does not say how many attention heads its model has; import it with"),
         (["model.pth", "--out", "run", "--heads", "1", "--drop-rate", "1"], 2, "--drop-rate: 1.0 is out of range"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from llm_scratch.cli.conversation import MODEL, STOP_STRINGS, YOU, Conversation
+from llm_scratch.cli.conversation import ASSISTANT, STOP_STRINGS, USER, Conversation
 from llm_scratch.generation.decode import stream
 from llm_scratch.interop.openai_export import save_gpt2
 from llm_scratch.loading import load
@@ -81,10 +81,10 @@ def test_chat_answers_what_the_library_does(llm, where, monkeypatch):
     model, tokenizer = load(where)
     talk, want = Conversation(), ""
     for words in ("the hen", "a fox"):
-        talk.turns.append((YOU, words))
+        talk.turns.append((USER, words))
         prompt = talk.prompt(lambda text: len(tokenizer.encode(text)) <= CONTEXT - 8)
         answer = "".join(stream(model, tokenizer, prompt, max_new_tokens=8, temperature=0, stop=STOP_STRINGS))
-        talk.turns.append((MODEL, answer.strip()))
+        talk.turns.append((ASSISTANT, answer.strip()))
         want += answer.lstrip() + "\n\n"
     assert len(want) > 8
     assert result.out.partition("commands.\n\n")[2].rstrip() == want.rstrip()

@@ -145,7 +145,7 @@ def test_a_working_folder_that_is_gone_is_one_line(llm, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
     result = llm("runs", "list")
-    assert (result.code, result.err) == (6, "llm-scratch: the working folder is gone; change to one that exists\n")
+    assert (result.code, result.err) == (6, "llm-scratch: working directory: it no longer exists; change to an existing one\n")
     assert llm("--help").code == 0
 
 

@@ -16,24 +16,24 @@ from llm_scratch.loading import load
 SMALL = ("--samples", 6, "--max-tokens", 20, "--window", 3, "--prefix-tokens", 2, "--device", "cpu")
 
 
-def test_the_table_is_what_the_parts_give(llm, trained):
+def test_memorization_table_equals_the_library_functions(llm, trained):
     model, tokenizer = load(trained)
     corpus = prepare(load_run_info(trained).config, tokenizer)
     result = llm("memorization", trained, *SMALL)
     assert result.code == 0, result.err
     index = SuffixIndex(corpus.train)
-    for name, ids in (("held-out", corpus.val), ("training", corpus.train)):
+    for name, ids in (("validation", corpus.val), ("training", corpus.train)):
         given = [row[:2] for row in sample_passages(ids, 6, 22, None, 0)]
         found = overlap(index, continuations(model, given, 20, 1.0, 0, tokenizer.n_vocab), 3)
         row = rf"^after {name} text +6 +{found.longest} tokens +{found.n_windows} +{found.share:.1%} ± {found.stderr:.1%}"
         assert re.search(row, result.out, re.M)
-    # the text is one line again and again, so that held-out text stands in the training text to the last letter
-    assert re.search(r"^held-out text +6 +20 tokens +108 +100\.0% ± 0\.0%", result.out, re.M)
+    # the text is one line again and again, so the whole validation text occurs in the training text
+    assert re.search(r"^validation text +6 +20 tokens +108 +100\.0% ± 0\.0%", result.out, re.M)
     assert f"{len(corpus.train):,} tokens" in result.out
     assert max(map(len, result.out.splitlines())) <= 80
 
 
-def test_the_same_seed_gives_the_same_table(llm, trained):
+def test_memorization_table_repeats_with_the_seed(llm, trained):
     assert llm("memorization", trained, *SMALL).out == llm("memorization", trained, *SMALL).out
 
 
@@ -42,18 +42,22 @@ def row(share: float, stderr: float = 0.01, longest: int = 9) -> Overlap:
 
 
 @pytest.mark.parametrize(
-    ("held_out", "training", "begins"),
+    ("validation", "training", "begins"),
     [
-        (row(0.02), row(0.03), "It does not recite"),
-        (row(0.05), row(0.06), "It does not recite"),  # higher, and within the error
-        (row(0.02), row(0.03, longest=19), "It recites now and then: its longest run is 19 tokens, that of held-out text is 9."),
-        (row(0.02), row(0.40), "It recites, once it is given a beginning: 40.0%"),
-        (row(0.30), row(0.40), "It recites, even where it has never seen the beginning: 30.0%"),
-        (row(0.30, float("nan")), row(0.40), "That is too little text"),
+        (row(0.02), row(0.03), "No memorization"),
+        (row(0.05), row(0.06), "No memorization"),  # higher, and within the error
+        (
+            row(0.02),
+            row(0.03, longest=19),
+            "The model repeats training text now and then: its longest run is 19 tokens; the baseline is 9.",
+        ),
+        (row(0.02), row(0.40), "The model repeats training text after prefixes of its training text: 40.0%"),
+        (row(0.30), row(0.40), "The model repeats training text even after prefixes it was not trained on: 30.0%"),
+        (row(0.30, float("nan")), row(0.40), "Too little text"),
     ],
 )
-def test_the_verdict(held_out, training, begins):
-    assert summary([held_out, training, row(0.02)]).startswith(begins)
+def test_summary_compares_output_with_the_baseline(validation, training, begins):
+    assert summary([validation, training, row(0.02)]).startswith(begins)
 
 
 @pytest.mark.parametrize(
@@ -63,21 +67,21 @@ def test_the_verdict(held_out, training, begins):
         (("--max-tokens", 5), "--max-tokens=5 is shorter than --window=20; give --max-tokens 20 or more"),
     ],
 )
-def test_settings_out_of_range(words, says, llm, trained):
+def test_memorization_refuses_settings_out_of_range(words, says, llm, trained):
     result = llm("memorization", trained, *words)
     assert (result.code, result.err) == (2, f"llm-scratch: {says}\n")
 
 
-def test_a_model_without_its_text_is_told_so(llm, trained, tmp_path):
+def test_memorization_needs_a_run_that_records_its_text(llm, trained, tmp_path):
     checkpoint = trained / "ckpt" / (trained / "ckpt" / "latest").read_text().strip()
     alone = shutil.copytree(checkpoint, tmp_path / "alone")
     assert llm("memorization", checkpoint, *SMALL).code == 0  # beside its run, it is known
     result = llm("memorization", alone)
     assert result.code == 2
-    assert "expected a run directory" in result.err
+    assert "its training text is not recorded; use a run directory" in result.err
 
 
-def test_beginning_longer_than_the_context_is_reported(llm, trained):
+def test_memorization_reports_a_prefix_longer_than_the_context(llm, trained):
     result = llm("memorization", trained, "--samples", 2, "--prefix-tokens", 20, "--max-tokens", 5, "--window", 3)
     assert result.code == 0, result.err
     assert result.err.count("tokens and the model sees 16: the first") == 1

@@ -59,8 +59,8 @@ def test_a_plan_says_all_that_a_run_takes(llm, small):
         "MFU",
     ):
         assert what in words, what
-    assert "times over the text" in words
-    assert "It fits: batch_size 2 in one piece." in words
+    assert "epochs" in words
+    assert "It fits: batch_size 2 in one micro-batch." in words
     assert max(map(len, result.out.splitlines())) <= 80
 
 
@@ -83,14 +83,14 @@ def test_recomputing_is_proposed_where_micro_batches_do_not_help(llm, small, lar
     monkeypatch.setattr(planning, "free_memory", lambda device: int(1.55 * GIB))
     words = " ".join(llm(*small).out.split())
     assert "--train.micro-batches 2 --machine.recompute takes " in words
-    assert "and learns the same, a third slower." in words
+    assert "with the same result, a third slower." in words
 
 
 def test_what_never_fits_is_said_with_the_reason(llm, small, large, monkeypatch):
     monkeypatch.setattr(planning, "free_memory", lambda device: GIB // 8)
     words = " ".join(llm(*small).out.split())
-    assert "Even one row at a time, recomputed, takes" in words
-    assert "weights, gradients and optimizer alone are too much; try a smaller --model.emb-dim or --model.n-layers" in words
+    assert "Even one row at a time with activation checkpointing takes" in words
+    assert "weights, gradients and optimizer alone are too large; try a smaller --model.emb-dim or --model.n-layers" in words
 
 
 def test_a_text_that_is_not_there_is_planned_without(llm, small):
@@ -98,7 +98,7 @@ def test_a_text_that_is_not_there_is_planned_without(llm, small):
     result = llm(*small)
     assert result.code == 0
     assert "planned without the text" in result.err
-    assert "times over the text" not in result.out
+    assert " epochs" not in result.out
 
 
 def test_a_short_run_is_compared_with_a_plan_made_now(llm, trained):
@@ -112,7 +112,10 @@ def test_a_long_run_keeps_its_plan(llm, tiny, tmp_path, monkeypatch):
     out = tmp_path / "long"
     told = " ".join(llm(*tiny, "--out", out).out.split())
     assert " plan: " in told
-    assert re.search(r"The plan: \S+ \wi?B of memory was \S+ \wi?B, \S+ s a step was \S+; more: llm-scratch plan", told), told
+    assert re.search(
+        r"Plan and result: \S+ \wi?B of memory planned, \S+ \wi?B measured; \S+ s a step planned, \S+ measured; more: llm-scratch plan",
+        told,
+    ), told
     plan = read_plan(out)
     assert plan.steps == 4
     replace(plan, seconds_per_step=1e6).save(out)
@@ -133,7 +136,7 @@ def test_train_refuses_a_run_that_its_plan_finds_too_large_and_ignore_memory_sta
     assert result.code == RESOURCES
     assert result.err.startswith("llm-scratch: memory: It does not fit: ")
     assert "--train.micro-batches 8 takes" in result.err
-    assert "--ignore-memory starts it anyway" in result.err
+    assert "Or start it anyway with --ignore-memory" in result.err
     assert not (tmp_path / "run").exists()
     result = llm(*words, "--ignore-memory")
     assert result.code == 0, result.err
@@ -150,10 +153,10 @@ def test_train_refuses_a_batch_of_a_million_rows_before_its_text_is_read(llm, ti
 
 
 def test_faults_are_named(llm, tmp_path):
-    assert "which preset or run?" in llm("plan").err
+    assert "PRESET or RUN is missing" in llm("plan").err
     assert "'quickstrat' is neither a preset" in llm("plan", "quickstrat").err
     (tmp_path / "folder").mkdir()
-    assert "folder is no run directory" in llm("plan", "folder").err
+    assert "folder: not a run directory" in llm("plan", "folder").err
     (tmp_path / "folder" / "config.yaml").write_text("train: {stepz: 3}")
     assert "unknown setting 'train.stepz'" in llm("plan", "folder").err
     assert llm("plan", "quickstart", "--train.lrr", "1").err.startswith("llm-scratch: unknown setting")

@@ -42,7 +42,7 @@ def test_panels_and_time(llm, trained, tmp_path):
     old = "".join(json.dumps({k: v for k, v in row.items() if k != "elapsed"}) + "\n" for row in rows)
     (trained / "metrics.jsonl").write_text(old)
     result = llm("plot", trained, "--x", "time")
-    assert (result.code, "tiny run did not write down its time; use --x tokens" in result.err) == (3, True)
+    assert (result.code, "tiny run has no recorded times; use --x tokens" in result.err) == (3, True)
 
 
 @pytest.mark.parametrize("words", [(), ("--panels",), ("--x", "tokens")])

@@ -38,10 +38,10 @@ def test_prepare_check_train_and_write(prepare, llm):
     assert made.code == 0, made.err
     assert "out: 2,697 tokens of 1 document in 3 shards, 1.00 bytes a token" in made.out
     assert "train on it: llm-scratch train shakespeare --data.source shards:out --model.vocab-size 17" in made.out
-    assert llm("data", "check", "out").out == "out: 2,697 tokens in 3 shards, all as they were written\n"
+    assert llm("data", "check", "out").out == "out: 2,697 tokens in 3 shards, no damage found\n"
     trained = llm(*TRAIN.split())
     assert trained.code == 0, trained.err
-    assert "2,157 tokens to learn from, 540 held out, 1.00 bytes a token" in trained.out
+    assert "2,157 training tokens, 540 validation tokens, 1.00 bytes a token" in trained.out
     assert llm("evaluate", "run").code == 0
     assert llm("generate", "run", "the", "--max-tokens", "3").code == 0
     assert "the hen sat on the red mat" in llm("data", "show", "shards:out").out
@@ -51,7 +51,7 @@ def test_show_reads_the_index_and_the_first_words(llm, tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": "a hen"}\n{"text": ""}\n{"text": "a fox"}\n')
     llm("data", "prepare", "a.jsonl", "--out", "out", "--tokenizer", "chars", "--shard-tokens", "9")
     out = llm("data", "show", "shards:out").out
-    for what, value in (("made of", "a.jsonl"), ("documents", "2, and 1 empty left out"), ("tokens", "13, 0.77 bytes each")):
+    for what, value in (("source", "a.jsonl"), ("documents", "2, 1 empty skipped"), ("tokens", "13, 0.77 bytes each")):
         assert re.search(rf"^{what} +{re.escape(value)} *$", out, re.M), out
     assert re.search(r"^shards +2 of 9 tokens as uint16 *$", out, re.M)
     assert "a hen" in out
@@ -62,24 +62,24 @@ def test_a_second_time_there_is_nothing_to_do(prepare):
     prepare()
     again = prepare()
     assert again.code == 0
-    assert "all was there already; --fresh starts over" in again.out
+    assert "nothing to do: the shards are complete; --fresh starts over" in again.out
 
 
 def test_stopped_it_says_so_and_goes_on(prepare, monkeypatch):
     monkeypatch.setattr(readers, "CHUNK_BYTES", 300)
-    real = PrepareProgress.after_portion
+    real = PrepareProgress.on_progress
 
     def stop(self, done, tokens):
         if tokens > 1500:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(PrepareProgress, "after_portion", stop)
+    monkeypatch.setattr(PrepareProgress, "on_progress", stop)
     stopped = prepare("--shard-tokens", "500", "--workers", "1")
     assert stopped.code == 130
     assert stopped.err == "llm-scratch: stopped; 1,500 tokens are kept in out; run the same command again to resume\n"
-    monkeypatch.setattr(PrepareProgress, "after_portion", real)
+    monkeypatch.setattr(PrepareProgress, "on_progress", real)
     again = prepare("--shard-tokens", "500", "--workers", "1")
-    assert again.out.startswith("goes on after 1,500 tokens\nout: 2,697 tokens of 1 document in 6 shards")
+    assert again.out.startswith("resuming after 1,500 tokens\nout: 2,697 tokens of 1 document in 6 shards")
 
 
 def test_other_settings_need_fresh(prepare, tmp_path):
@@ -146,8 +146,8 @@ def test_what_is_no_number(text):
 def test_progress_says_how_far_and_how_fast(terminal, width):
     screen = Console(file=StringIO(), force_terminal=terminal, width=width, color_system=None)
     with PrepareProgress(screen, every=0) as reading:
-        reading.found(4_000_000, SimpleNamespace(tokens=0, complete=False, done=ShardProgress()))
-        reading.after_portion(ShardProgress(source_bytes=1_000_000), 250_000)
+        reading.on_start(4_000_000, SimpleNamespace(tokens=0, complete=False, done=ShardProgress()))
+        reading.on_progress(ShardProgress(source_bytes=1_000_000), 250_000)
         reading.bar.refresh()
     said = " ".join(screen.file.getvalue().split())
     assert "1.0 MB of 4.0 MB" in said

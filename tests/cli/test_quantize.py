@@ -43,7 +43,7 @@ def test_without_a_compiler_that_is_said(llm, trained, tmp_path, monkeypatch):
     monkeypatch.setenv("LLM_SCRATCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("CXX", "no-such-compiler")
     result = llm("generate", trained, "the", "--compile")
-    assert (result.code, "needs a C++ compiler, and there is no no-such-compiler here" in result.err) == (2, True)
+    assert (result.code, "needs a C++ compiler, and no-such-compiler is not installed" in result.err) == (2, True)
 
 
 @pytest.mark.parametrize("words", [("--samples", 2), ("--decoder", "beam"), ("--decoder", "lookup")])
@@ -54,8 +54,8 @@ def test_what_packed_matrices_do_faster_is_not_compiled(llm, trained, words):
 
 def test_a_program_is_for_a_cpu(trained, monkeypatch):
     monkeypatch.setattr(device, "resolve_device", lambda wanted: ("cuda:1", "as asked"))
-    with pytest.raises(UserError, match="--compile writes programs for a CPU, and this is cuda:1; leave it out, or give --device cpu"):
-        device.load_for_inference(trained, "cuda:1", compiled=True)
+    with pytest.raises(UserError, match="--compile: only CPUs are supported, and this is cuda:1; leave it out, or use --device cpu"):
+        device.load_for_inference(trained, "cuda:1", compile=True)
 
 
 @pytest.mark.slow  # a compiler works for half a minute
@@ -69,7 +69,7 @@ def test_compiled_it_writes_the_same_and_the_program_is_kept(llm, wide, bits, tm
     plain, compiled = llm(*words), llm(*words, "--compile")
     assert (compiled.code, compiled.out) == (0, plain.out)
     assert ", compiled]" in compiled.err
-    assert compiled.err.startswith("Compiling a token's step takes half a minute, once for each shape of model.\n")
+    assert compiled.err.startswith("Compiling the generation step takes half a minute, once per model shape.\n")
     assert len(list((tmp_path / "cache" / "steps").glob("*.so"))) == 1
     monkeypatch.setattr(torch._inductor, "aot_compile", None)
     again = llm(*words, "--compile")
@@ -81,7 +81,7 @@ def test_what_cannot_be_is_said_and_nothing_is_written(llm, trained, wide, tmp_p
     assert not (tmp_path / "none").exists()
     assert llm("quantize", wide).code == 0
     again = llm("quantize", wide)
-    assert (again.code, "is there already" in again.err) == (2, True)
+    assert (again.code, "exists and is not empty" in again.err) == (2, True)
     assert "has 8 bits already" in llm("quantize", "wide-int8", "--out", "none").err
     assert not (tmp_path / "none").exists()
 

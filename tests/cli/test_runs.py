@@ -39,7 +39,7 @@ def test_show_tells_the_run(llm, trained):
     assert config_hash(run.config) in out.replace("\n", "")
     assert "gpt, 4,160 parameters: 1 layers of 16" in out
     assert f"{run.scores['val_loss']:.4f}" in out
-    assert "it wrote last" in out
+    assert "last sample" in out
     assert re.search(r"^steps +4 saved *$", out, re.M)
     assert "llm-scratch generate '" in out
     assert [line.split()[0] for line in out.splitlines() if re.match(r" *\d+ +\d+ +\d\.", line)] == ["0", "2", "4"]
@@ -48,7 +48,7 @@ def test_show_tells_the_run(llm, trained):
 def test_show_of_a_run_that_never_began(llm, tmp_path):
     result = llm("runs", "show", make(tmp_path / "runs" / "x"))
     assert result.code == 0
-    assert f"0/{QUICK.train.steps:,} saved; the same train command begins it" in " ".join(result.out.split())
+    assert f"0/{QUICK.train.steps:,} saved; the same train command starts it" in " ".join(result.out.split())
     assert "llm-scratch" not in result.out, "there is nothing yet that a command could use"
 
 

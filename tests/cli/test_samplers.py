@@ -16,14 +16,14 @@ def test_every_sampler_and_penalty_is_a_flag():
 
 
 def test_only_what_was_given_is_set():
-    assert SamplingFlags().settings() == {}
-    assert SamplingFlags(temperature=0, logit_bias="3=-100, 7=2.5").settings() == {"temperature": 0, "logit_bias": {3: -100.0, 7: 2.5}}
+    assert SamplingFlags().kwargs() == {}
+    assert SamplingFlags(temperature=0, logit_bias="3=-100, 7=2.5").kwargs() == {"temperature": 0, "logit_bias": {3: -100.0, 7: 2.5}}
 
 
 @pytest.mark.parametrize("words", ["3", "a=1", "3=", "3=1,,4=2"])
 def test_a_bias_that_cannot_be_read_is_named(words):
     with pytest.raises(UserError, match="--logit-bias is"):
-        SamplingFlags(logit_bias=words).settings()
+        SamplingFlags(logit_bias=words).kwargs()
 
 
 @pytest.mark.parametrize(

@@ -80,4 +80,4 @@ def test_empty_documents_are_left_out_and_counted(llm, trained, tmp_path, monkey
         assert "1,000 of 1,300 documents are empty and are left out" in result.err
     prepared = llm(*words("data prepare", trained, "a.jsonl"))
     assert "of 300 documents in 1 shard" in " ".join(prepared.out.split())
-    assert "1,000 empty left out" in prepared.out
+    assert "1,000 empty skipped" in prepared.out

@@ -13,26 +13,26 @@ from llm_scratch.generation.detokenizer import TextChunk
 
 
 def test_the_first_sample_is_shown_as_it_comes_and_the_others_after_it(capsys):
-    seen, clock = [], GenerationTimer()
+    seen, timer = [], GenerationTimer()
 
     def rows():
         for row, text in [(0, "A"), (1, "x"), (0, "B"), (1, "y"), (0, "C")]:
             yield row, TextChunk(text, 7)
             seen.append(capsys.readouterr().out)
 
-    clock.begin()
-    print_samples(rows(), "p:", 2, clock)
+    timer.start()
+    print_samples(rows(), "p:", 2, timer)
     assert seen == ["p:A", "", "B", "", "C"]
     assert capsys.readouterr().out == "\n\n\np:xy\n"
-    assert re.fullmatch(r"5 tokens in \d+\.\d s, \d+ tokens/s, the first after \d\.\d{3} s", clock.line())
+    assert re.fullmatch(r"5 tokens in \d+\.\d s, \d+ tokens/s, the first after \d\.\d{3} s", timer.summary())
 
 
 def test_what_was_held_back_is_no_token_and_no_text_is_a_prompt(capsys):
-    clock = GenerationTimer()
-    print_samples(iter([(0, TextChunk("a", 1)), (0, TextChunk("!"))]), "p", 1, clock)
-    print_samples(iter([]), "q", 1, clock, gap=True)
+    timer = GenerationTimer()
+    print_samples(iter([(0, TextChunk("a", 1)), (0, TextChunk("!"))]), "p", 1, timer)
+    print_samples(iter([]), "q", 1, timer, gap=True)
     assert capsys.readouterr().out == "pa!\n\n\nq\n"
-    assert clock.tokens == 1
+    assert timer.tokens == 1
 
 
 @pytest.mark.parametrize(("no_color", "text"), [("", ("fox", "\x1b[38;5;16;48;5;157m")), ("1", ("fox{25%}", ""))])

@@ -14,7 +14,7 @@ from llm_scratch.tokenizers import ByteBPE, load_tokenizer
 def test_train_writes_what_the_library_learns(llm, tmp_path):
     result = llm("tokenizer", "train", "stories:40", "--vocab-size", "300", "--out", "my tokens.json")
     assert result.code == 0, result.err
-    assert re.match(r"300 tokens learned in \d\.\d s from [\d,]+ bytes; \d\.\d\d bytes a token\n", result.out)
+    assert re.match(r"300 tokens trained in \d\.\d s from [\d,]+ bytes; \d\.\d\d bytes a token\n", result.out)
     assert "llm-scratch tokenizer show 'my tokens.json'" in result.out
     from llm_scratch.data.sources import read
 
@@ -30,7 +30,7 @@ def test_train_takes_more_processes_where_they_pay(llm, monkeypatch, flags, larg
     train = ByteBPE.train
     monkeypatch.setattr(ByteBPE, "train", lambda texts, size, processes, **more: (asked.append(processes), train(texts, size))[1])
     monkeypatch.setattr("llm_scratch.cli.commands.doctor.cpu_count", lambda: 7)
-    monkeypatch.setattr("llm_scratch.cli.commands.tokenizer.LARGE_FILE_BYTES", 100 if large else 1_000_000)
+    monkeypatch.setattr("llm_scratch.cli.commands.tokenizer.LARGE_TEXT_CHARACTERS", 100 if large else 1_000_000)
     assert llm("tokenizer", "train", "stories:40", "--vocab-size", "300", *flags).code == 0
     assert asked == [want]
 

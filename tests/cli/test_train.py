@@ -49,13 +49,13 @@ def test_a_run_has_everything_and_says_where(llm, tiny, tmp_path):
     assert papers <= here
     assert {"ckpt/best", "ckpt/latest", "ckpt/step-00000004/model.safetensors"} <= here
     assert not [name for name in here if ".part" in name or ".tmp" in name]
-    for said in ("device: cpu", "hens and foxes.txt, 2,156 tokens to learn from, 539 held out", "the model writes:", "Done in "):
+    for said in ("device: cpu", "hens and foxes.txt, 2,156 training tokens, 539 validation tokens", "the model writes:", "Done in "):
         assert said in " ".join(result.out.split())
     assert "llm-scratch generate 'my run' the" in result.out
     assert "my run/loss-plot.png" in result.out
     rows = [json.loads(line) for line in (tmp_path / "my run" / "metrics.jsonl").read_text().splitlines()]
     best = min(row["val_loss"] for row in rows if "val_loss" in row)
-    assert f"Best held-out loss: {best:.4f} nats per token" in result.out
+    assert f"Best validation loss: {best:.4f} nats per token" in result.out
     log = (tmp_path / "my run" / "log.txt").read_text()
     assert "step 4/4 (100.00%)" in log
     assert log.count("held-out loss") == 3
@@ -96,7 +96,7 @@ def test_fresh_alone_leaves_the_run_that_is_there(llm, tiny, trained):
     before = sorted(trained.rglob("*"))
     result = llm(*tiny, "--out", trained, "--fresh")
     assert (result.code, result.err.count("\n")) == (4, 1)
-    assert "holds a run of 4 steps; --fresh --force removes it, or choose another --out" in result.err
+    assert "it holds a run of 4 steps; --fresh --force removes it, or choose another --out" in result.err
     assert sorted(trained.rglob("*")) == before
     assert llm(*tiny, "--out", trained / "new", "--fresh", "--train.steps", "1").code == 0, "where there is none, it is no matter"
 
@@ -129,7 +129,7 @@ def test_without_out_the_folder_is_of_today_and_an_unfinished_run_goes_on(llm, t
     assert (first.code, f"saved in {today};" in first.err) == (143, True)
     monkeypatch.setattr(ProgressDisplay, "step", step)
     second = llm(*tiny)
-    assert f"run: goes on in {today}, stopped at step 1; --fresh starts anew" in second.out
+    assert f"run: resuming {today} at step 1; --fresh starts a new run" in second.out
     third = llm(*tiny)
     assert f"run: {today}-2" in third.out
     assert len(list(Path("runs").iterdir())) == 2
@@ -250,7 +250,7 @@ def test_an_import_brings_a_preset_and_a_source(llm, tmp_path, monkeypatch):
     )
     result = llm("train", "mine", "--import", "mine.py", "--out", "x")
     assert result.code == 0, result.err
-    assert "text: abc, 360 tokens to learn from, 40 held out" in result.out
+    assert "text: abc, 360 training tokens, 40 validation tokens" in result.out
     assert "each epoch leaves out 7 tokens" in result.out  # 359 targets, rows of 8
 
 
@@ -371,10 +371,14 @@ def test_resume_of_a_run_goes_on_there(llm, tiny, trained):
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["--resume", "{run}/ckpt/step-00000002"], 2, "begins a new run, and {run} stays as it is; give --out a name that is free"),
-        (["--resume", "{run}/ckpt/step-00000002", "--out", "{run}"], 2, "begins a new run"),
-        (["--resume", "nowhere", "--out", "new"], 4, "is no run and no checkpoint of one"),
-        (["--resume", "{run}", "--fresh"], 2, "give one of them"),
+        (
+            ["--resume", "{run}/ckpt/step-00000002"],
+            2,
+            "a new run is needed, since {run} stays unchanged; --out must name a new or empty folder",
+        ),
+        (["--resume", "{run}/ckpt/step-00000002", "--out", "{run}"], 2, "a new run is needed"),
+        (["--resume", "nowhere", "--out", "new"], 4, "not a run directory or checkpoint"),
+        (["--resume", "{run}", "--fresh"], 2, "--resume and --fresh exclude each other"),
         (["--resume", "{run}", "--out", "new", "--train.lr", "0.5"], 4, "other settings (train.lr is 0.02 there, 0.5 here)"),
     ],
 )
@@ -388,7 +392,7 @@ def test_a_resume_that_cannot_be(words, code, said, llm, tiny, trained):
 def test_resume_from_a_damaged_checkpoint_is_an_error(llm, tiny, trained):
     (trained / "ckpt" / "step-00000002" / "config.json").write_text("{}")
     result = llm(*tiny, "--resume", trained / "ckpt" / "step-00000002", "--out", "new")
-    assert (result.code, "is damaged: config.json has 2 bytes" in result.err) == (4, True)
+    assert (result.code, "damaged checkpoint (config.json has 2 bytes" in result.err) == (4, True)
     assert not Path("new").exists()
 
 

@@ -1,8 +1,9 @@
-"""The command line: one small file a verb, and here the way from words to a verb and from an error to one line.
+"""The command line: find the command, parse its flags, run it, and report an error in one line.
 
-A verb is a frozen dataclass (its fields are its flags, its docstring is its help) with a method `run`. torch is imported inside
-`run`, so that `--help` answers at once. Errors are one line on stderr and an exit code (see errors.py); `--debug` shows the traceback.
-Proof: tests/cli/.
+A command is a frozen dataclass in `commands/`: its fields are its flags, its docstring is its help, and `run` does the
+work. torch is imported inside `run`, so that `--help` answers at once. An error is one line on stderr and an exit code
+(see errors.py); `--debug` shows the traceback.
+Tests: tests/cli/.
 """
 
 from __future__ import annotations
@@ -35,67 +36,68 @@ from llm_scratch.errors import (
 )
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "train": ("commands.train.Train", "train a model from a preset, or go on with one"),
-    "plan": ("commands.plan.Plan", "memory, time and what fits, before training"),
+    "train": ("commands.train.Train", "train a model from a preset, or resume a run"),
+    "plan": ("commands.plan.Plan", "estimate memory and time before training"),
     "generate": ("commands.generate.Generate", "continue a text"),
-    "chat": ("commands.chat.Chat", "talk with a model in the terminal"),
-    "compare-decoding": ("commands.compare_decoding.CompareDecoding", "one prompt under every way of choosing a token"),
+    "chat": ("commands.chat.Chat", "chat with a model in the terminal"),
+    "compare-decoding": ("commands.compare_decoding.CompareDecoding", "one prompt under every decoding strategy"),
     "evaluate": ("commands.evaluate.Evaluate", "loss, perplexity, bits per byte, skills"),
-    "memorization": ("commands.memorization.Memorization", "how much of its training text a model recites"),
-    "tokenizer train": ("commands.tokenizer.TrainTokenizer", "learn a vocabulary from a text"),
-    "tokenizer show": ("commands.tokenizer.ShowTokens", "see how a text becomes tokens"),
-    "tokenizer compare": ("commands.tokenizer.CompareTokenizers", "tokens and bytes per token, side by side"),
-    "data list": ("commands.data.ListSources", "where text can come from"),
-    "data download": ("commands.data.DownloadSource", "download a source once"),
-    "data show": ("commands.data.ShowSource", "documents, size and a sample of a source"),
-    "data prepare": ("commands.prepare_data.PrepareData", "turn a text of any size into token shards"),
-    "data check": ("commands.prepare_data.CheckData", "whether shards are as they were written"),
-    "import": ("commands.import_model.Import", "make a run of a model that another program saved"),
-    "quantize": ("commands.quantize.Quantize", "put a model into 8 or 4 bits, and see what it costs"),
-    "export hf": ("commands.export.ExportHF", "write a model as a folder that transformers reads"),
-    "plot": ("commands.plot.Plot", "draw the loss of one run or of several"),
-    "report": ("commands.report.Report", "one HTML page about a run, to hand out or print"),
-    "runs list": ("commands.runs.ListRuns", "the runs of a folder"),
-    "runs show": ("commands.runs.ShowRun", "one run: settings, loss curve, last sample"),
-    "runs diagnose": ("commands.runs.DiagnoseRun", "check a loss curve for problems; what to try"),
-    "config": ("commands.config.Config", "the presets, or the settings of one as YAML"),
-    "doctor": ("commands.doctor.Doctor", "how a run is, by its curve; or what this machine has"),
+    "memorization": ("commands.memorization.Memorization", "how much of its training text a model repeats"),
+    "tokenizer train": ("commands.tokenizer.TrainTokenizer", "train a byte-pair tokenizer on a text"),
+    "tokenizer show": ("commands.tokenizer.ShowTokens", "show the tokens of a text"),
+    "tokenizer compare": ("commands.tokenizer.CompareTokenizers", "compare bytes per token of several tokenizers"),
+    "data list": ("commands.data.ListSources", "list the text sources"),
+    "data download": ("commands.data.DownloadSource", "download a text source once"),
+    "data show": ("commands.data.ShowSource", "show size and a sample of a source"),
+    "data prepare": ("commands.prepare_data.PrepareData", "tokenize a text of any size into shards"),
+    "data check": ("commands.prepare_data.CheckData", "verify the checksums of shards"),
+    "import": ("commands.import_model.Import", "import a checkpoint of another program"),
+    "quantize": ("commands.quantize.Quantize", "quantize a model to 8 or 4 bits"),
+    "export hf": ("commands.export.ExportHF", "export a model for transformers"),
+    "plot": ("commands.plot.Plot", "plot the loss of one or several runs"),
+    "report": ("commands.report.Report", "write an HTML report of a run"),
+    "runs list": ("commands.runs.ListRuns", "list the runs in a folder"),
+    "runs show": ("commands.runs.ShowRun", "show settings, loss curve and last sample of a run"),
+    "runs diagnose": ("commands.runs.DiagnoseRun", "check the loss curve of a run for problems"),
+    "config": ("commands.config.Config", "list the presets, or print one as YAML"),
+    "doctor": ("commands.doctor.Doctor", "check this machine and the installation"),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code, 0 when all went well.
+    """Run one command and return its exit code; 0 means success.
 
     Args:
-        argv: the words after `llm-scratch`; None takes this process's.
+        argv: the arguments after `llm-scratch`; None takes those of this process.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     open_standard_streams()
     use_lookalikes()
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(logging.Formatter("llm-scratch: %(levelname)s: %(message)s"))
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # that it cannot keep a cache in a home of others is no news here
+    # matplotlib warns when its cache folder is read-only, which does not matter here
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     if os.environ.get("NO_COLOR"):
-        os.environ.setdefault("PYTHON_TYRO_ANSI_CODES", "False")  # tyro knows a variable of its own
+        os.environ.setdefault("PYTHON_TYRO_ANSI_CODES", "False")  # tyro reads its own variable
     try:
         code = _run(words)
     except BaseException as e:
         if "--debug" in words[: words.index("--") if "--" in words else None]:
             raise
         line, code = format_error(e)
-        _complain(f"llm-scratch{_process()}: {line}")
+        _print_error(f"llm-scratch{_process()}: {line}")
     return _code_after_output(code)
 
 
 def _run(words: list[str]) -> int:
-    """Run a command; its exit code."""
+    """Run a command and return its exit code."""
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             warnings.filterwarnings("default", category=GenerationWarning)
             _dispatch(words)
     except SystemExit as e:
-        if isinstance(e.__context__, BrokenPipeError):  # rich ends the program so
+        if isinstance(e.__context__, BrokenPipeError):  # how rich exits on a closed pipe
             return BROKEN_PIPE
         return e.code if isinstance(e.code, int) else 0
     except BrokenPipeError:  # `llm-scratch runs list | head -1`
@@ -104,25 +106,25 @@ def _run(words: list[str]) -> int:
 
 
 def _code_after_output(code: int) -> int:
-    """The exit code once the output is flushed: a failure to write it is one of the command, if that had none."""
+    """Flush the output; a failure to write it becomes the exit code of a command that succeeded."""
     failed = flush_standard_streams()
     if failed is None or code:
         return code
     if isinstance(failed, BrokenPipeError):
         return BROKEN_PIPE
     line, code = format_error(failed)
-    _complain(f"llm-scratch: {line}")
+    _print_error(f"llm-scratch: {line}")
     return code
 
 
 def _process() -> str:
-    """Which process of a distributed job speaks; "" for the only one."""
+    """The rank of this process in a distributed job, for error messages; "" for a single process."""
     rank, size = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
     return f", process {rank} of {size}" if size.isdigit() and int(size) > 1 and rank.isdigit() else ""
 
 
-def _complain(line: str) -> None:
-    """Print a line on stderr, if that takes it; on a terminal it is wrapped between words."""
+def _print_error(line: str) -> None:
+    """Print a line on stderr if possible, wrapped between words on a terminal."""
     with suppress(OSError, ValueError):
         if sys.stderr.isatty():
             from llm_scratch.cli.word_wrap import wrap  # here: rich is not needed for --help
@@ -132,12 +134,12 @@ def _complain(line: str) -> None:
 
 
 def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
-    """A warning of a library in one line."""
-    _complain(f"llm-scratch: warning: {one_line(str(message))}")
+    """Print a library's warning in one line."""
+    _print_error(f"llm-scratch: warning: {one_line(str(message))}")
 
 
 def format_error(error: BaseException) -> tuple[str, int]:
-    """One line for a person, and the exit code."""
+    """The error message in one line, and the exit code."""
     if isinstance(error, UserError):
         return one_line(str(error)), error.code
     if isinstance(error, KeyboardInterrupt):
@@ -155,7 +157,7 @@ def format_error(error: BaseException) -> tuple[str, int]:
 
 
 def _dispatch(words: list[str]) -> None:
-    """Find the verb, read its flags, run it."""
+    """Find the command, parse its flags, run it."""
     if not words or words[0] in ("-h", "--help", "help"):
         print(help_text())
         return
@@ -167,23 +169,23 @@ def _dispatch(words: list[str]) -> None:
 
         print_completion(words[1:], COMMANDS)
         return
-    verb, rest = _find_command(words)
-    if verb is None:
+    name, rest = _find_command(words)
+    if name is None:
         print(help_text(words[0]))
         return
     try:
         os.getcwd()
     except OSError as e:
-        raise UserError("the working folder is gone; change to one that exists", RESOURCES) from e
+        raise UserError("working directory: it no longer exists; change to an existing one", RESOURCES) from e
     from llm_scratch.storage.user_folders import set_library_folders  # here: --help does not need it
 
     set_library_folders()
-    os.environ["MPLBACKEND"] = "agg"  # pictures go to files; the name of a backend that matplotlib does not know would be an error
-    module, _, name = COMMANDS[verb][0].rpartition(".")
-    command: Any = getattr(import_module(f"{__name__}.{module}"), name)
+    os.environ["MPLBACKEND"] = "agg"  # plots go to files, and an unknown backend name would be an error
+    module, _, class_name = COMMANDS[name][0].rpartition(".")
+    command: Any = getattr(import_module(f"{__name__}.{module}"), class_name)
     from llm_scratch.cli.flags import parse
 
-    parsed = parse(command, rest, f"llm-scratch {verb}")
+    parsed = parse(command, rest, f"llm-scratch {name}")
     write_files_as_utf8()
     from llm_scratch.cli.output import output_mode
 
@@ -192,13 +194,13 @@ def _dispatch(words: list[str]) -> None:
 
 
 def _find_command(words: list[str]) -> tuple[str | None, list[str]]:
-    """The verb at the start of `words`, and what follows it; no verb for `tokenizer --help`, which asks for a group's list."""
+    """The command at the start of `words`, and the rest; None for the help of a group, such as `tokenizer --help`."""
     first, rest = words[0], words[1:]
     if first in COMMANDS:
         return first, rest
-    inside = [verb.split()[1] for verb in COMMANDS if verb.split()[0] == first and " " in verb]
+    inside = [name.split()[1] for name in COMMANDS if name.split()[0] == first and " " in name]
     if not inside:
-        raise unknown("command", first, {verb.split()[0] for verb in COMMANDS})
+        raise unknown("command", first, {name.split()[0] for name in COMMANDS})
     if not rest or rest[0] in ("-h", "--help"):
         return None, []
     if rest[0] not in inside:
@@ -207,16 +209,16 @@ def _find_command(words: list[str]) -> tuple[str | None, list[str]]:
 
 
 def help_text(group: str = "") -> str:
-    """The help of the whole command, or of a group of verbs such as `tokenizer`."""
-    verbs = {verb: about for verb, (_, about) in COMMANDS.items() if verb.split()[0] == group or not group}
+    """The help of `llm-scratch`, or of a group of commands such as `tokenizer`."""
+    names = {name: about for name, (_, about) in COMMANDS.items() if name.split()[0] == group or not group}
     columns = terminal_columns()
     lines = [f"usage: llm-scratch {group + ' ' if group else ''}COMMAND ...", ""]
     if not group:
         lines += ["Understand, build, train and look inside a GPT.", ""]
     lines = [fold(line, columns) for line in lines]
-    lines += ["commands:", *entries(verbs, columns), "", "examples:"]
+    lines += ["commands:", *entries(names, columns), "", "examples:"]
     if group:
-        lines += [fold(f"  llm-scratch {verb} --help", columns) for verb in list(verbs)[:2]]
+        lines += [fold(f"  llm-scratch {name} --help", columns) for name in list(names)[:2]]
     else:
         examples = ["  llm-scratch train quickstart", '  llm-scratch generate quickstart "The story of Anna"', ""]
         lines += [fold(line, columns) for line in examples]

@@ -1,4 +1,4 @@
-"""What a typed line does in a conversation: a text goes to the model, a line that begins with / is a command, as in ollama.
+"""Commands of `chat`, such as /set and /retry; any other input goes to the model.
 
 Tests: tests/cli/test_chat.py.
 """
@@ -23,32 +23,32 @@ if TYPE_CHECKING:
     from llm_scratch.cli.commands.chat import ChatSession
 
 
-def set_(talk: ChatSession, words: str) -> None:
-    """`/set NAME VALUE`: a sampler's flag, tokens, seed or system, or off to take a sampler back."""
-    name, _, value = words.removeprefix("parameter ").strip().partition(" ")
+def set_(session: ChatSession, argument: str) -> None:
+    """`/set NAME VALUE`: a sampling flag, max_tokens, seed or system; `off` resets a sampling flag."""
+    name, _, value = argument.removeprefix("parameter ").strip().partition(" ")
     name, value = name.replace("-", "_"), value.strip()
     names = [*SamplingFlags.__dataclass_fields__, "max_tokens", "seed", "system"]
     if name not in names:
         raise unknown("setting", name, names) if name else UserError(f"/set needs a name and a value; names: {', '.join(names)}")
     if name == "system":
-        talk.conversation.system = value.strip('"')
+        session.conversation.system = value.strip('"')
         return
     number = _number(name, value)
     if name == "logit_bias":
-        replace(talk.samplers, logit_bias=number).settings()  # refuses ids and numbers that cannot be
+        replace(session.sampling, logit_bias=number).kwargs()  # raises for invalid ids and numbers
     else:
         check(name, number, f"/set {name}")
     if name in ("max_tokens", "seed"):
         if name == "max_tokens" and number is None:
-            raise UserError("/set max_tokens needs a whole number")
-        setattr(talk, name, number)
+            raise UserError("/set max_tokens: a value is missing; give a whole number")
+        setattr(session, name, number)
     else:
-        talk.samplers = replace(talk.samplers, **{name: number})
+        session.sampling = replace(session.sampling, **{name: number})
     print(f"{name} is {value if number is not None else 'off'}")
 
 
 def _number(name: str, value: str) -> Any:
-    """What a word means to a setting; None for `off`."""
+    """Parse the value of a setting; None for `off`."""
     if value in ("off", "none", ""):
         return "" if name == "logit_bias" else None
     if name == "logit_bias":
@@ -59,90 +59,90 @@ def _number(name: str, value: str) -> Any:
         raise UserError(f"{name} is {value!r}; expected {'a whole number' if RANGES[name].whole else 'a number'}, or off") from e
 
 
-def show(talk: ChatSession, words: str) -> None:
-    """`/show`: the model and the settings; `/show history`: what was said."""
-    if words == "history":
-        if not talk.conversation.turns:
+def show(session: ChatSession, argument: str) -> None:
+    """`/show`: the model and the settings; `/show history`: the turns so far."""
+    if argument == "history":
+        if not session.conversation.turns:
             print_line("There are no turns yet.")
-        for who, what in talk.conversation.turns:
-            print(f"{who}: {sanitize_chunk(what)}")
+        for role, text in session.conversation.turns:
+            print(f"{role}: {sanitize_chunk(text)}")
         return
     grid = table("", "", left=2)
     grid.show_header = False
     given = (
         {"temperature": 0.8}
-        | talk.samplers.settings()
-        | {"max_tokens": talk.max_tokens, "seed": "by chance" if talk.seed is None else talk.seed}
+        | session.sampling.kwargs()
+        | {"max_tokens": session.max_tokens, "seed": "random" if session.seed is None else session.seed}
     )
-    rows = {"model": talk.run, **given, "system": talk.conversation.system or "none", "turns": len(talk.conversation.turns)}
+    rows = {"model": session.run, **given, "system": session.conversation.system or "none", "turns": len(session.conversation.turns)}
     for name, value in rows.items():
         grid.add_row(name, str(value))
     console().print(grid)
 
 
-def load(talk: ChatSession, words: str) -> None:
-    """`/load FILE.json`: a conversation that /save wrote; `/load RUN`: another model."""
-    if not words:
-        raise UserError("/load needs a conversation (a .json file) or a run")
-    if words.endswith(".json"):
-        talk.conversation = Conversation.load(expand_user(words))
-        talk.ended = False
-        print(f"{len(talk.conversation.turns)} turns from {words}")
+def load(session: ChatSession, argument: str) -> None:
+    """`/load FILE.json`: load a conversation of /save; `/load RUN`: load another model."""
+    if not argument:
+        raise UserError("/load: the argument is missing; give a conversation (a .json file) or a run")
+    if argument.endswith(".json"):
+        session.conversation = Conversation.load(expand_user(argument))
+        session.ended = False
+        print(f"{len(session.conversation.turns)} turns from {argument}")
     else:
-        talk.open(str(expand_user(words)))
+        session.load_model(str(expand_user(argument)))
 
 
-def save(talk: ChatSession, words: str) -> None:
-    """`/save FILE.json`: the conversation."""
-    if not words.endswith(".json"):
-        raise UserError("/save needs a name that ends in .json")
-    talk.conversation.save(expand_user(words))
-    print(f"{len(talk.conversation.turns)} turns in {words}")
+def save(session: ChatSession, argument: str) -> None:
+    """`/save FILE.json`: save the conversation."""
+    if not argument.endswith(".json"):
+        raise UserError("/save: not the name of a .json file; use a name such as chat.json")
+    session.conversation.save(expand_user(argument))
+    print(f"{len(session.conversation.turns)} turns in {argument}")
 
 
-def clear(talk: ChatSession, words: str) -> None:
-    """`/clear`: forget what was said."""
-    talk.conversation.turns.clear()
-    print("forgotten")
+def clear(session: ChatSession, argument: str) -> None:
+    """`/clear`: start a new conversation."""
+    session.conversation.turns.clear()
+    print("new conversation")
 
 
-def probs(talk: ChatSession, words: str) -> None:
-    """`/probs`: color tokens by their probability, on or off."""
-    talk.probs = words == "on" if words in ("on", "off") else not talk.probs
-    print(f"probabilities are {'on' if talk.probs else 'off'}")
-    if talk.probs and supports_color():
+def probs(session: ChatSession, argument: str) -> None:
+    """`/probs`: turn token colors by probability on or off."""
+    session.show_probs = argument == "on" if argument in ("on", "off") else not session.show_probs
+    print(f"probabilities are {'on' if session.show_probs else 'off'}")
+    if session.show_probs and supports_color():
         print_legend()
 
 
-def retry(talk: ChatSession, words: str) -> None:
-    """`/retry`: another answer in place of the last."""
-    talk.retry()
+def retry(session: ChatSession, argument: str) -> None:
+    """`/retry`: replace the last answer by another."""
+    session.retry()
 
 
-def undo(talk: ChatSession, words: str) -> None:
-    """`/undo`: remove the last answer and the text before it."""
-    removed = talk.conversation.remove_answer()
-    talk.conversation.turns.pop()
-    talk.ended = False
+def undo(session: ChatSession, argument: str) -> None:
+    """`/undo`: remove the last answer and its input."""
+    removed = session.conversation.remove_answer()
+    session.conversation.turns.pop()
+    session.ended = False
     print_line(f"removed: {sanitize(' '.join(removed.split()))}")
 
 
-def say(talk: ChatSession, words: str) -> None:
-    """`/say TEXT`: any text, also one that begins with / or \"\"\"; `//TEXT`: short for /say /TEXT."""
-    if not words.strip():
-        raise UserError("/say needs a text")
-    talk.answer(words)
+def say(session: ChatSession, argument: str) -> None:
+    """`/say TEXT`: send any text, also one that starts with / or \"\"\"; `//TEXT`: short for /say /TEXT."""
+    if not argument.strip():
+        raise UserError("/say: the text is missing; give one after /say")
+    session.reply(argument)
 
 
-def transcript(talk: ChatSession, words: str) -> None:
-    """`/transcript`: prompt the model with the whole conversation, or only with what was typed last: on or off."""
-    conversation = talk.conversation
-    conversation.transcript = words == "on" if words in ("on", "off") else not conversation.transcript
-    print_line(talk.form())
+def transcript(session: ChatSession, argument: str) -> None:
+    """`/transcript`: turn the transcript of the whole conversation as the prompt on or off."""
+    conversation = session.conversation
+    conversation.transcript = argument == "on" if argument in ("on", "off") else not conversation.transcript
+    print_line(session.prompt_description())
 
 
-def show_help(talk: ChatSession, words: str) -> None:
-    """`/?`: this list."""
+def show_help(session: ChatSession, argument: str) -> None:
+    """`/?`: list the commands."""
     grid = table("", "", left=2)
     grid.show_header = False
     for command in dict.fromkeys(COMMANDS.values()):
@@ -153,22 +153,22 @@ def show_help(talk: ChatSession, words: str) -> None:
     console().print(grid)
 
 
-def temp(talk: ChatSession, words: str) -> None:
+def temp(session: ChatSession, argument: str) -> None:
     """`/temp 0.7`: short for /set temperature."""
-    set_(talk, f"temperature {words}")
+    set_(session, f"temperature {argument}")
 
 
-def topk(talk: ChatSession, words: str) -> None:
+def topk(session: ChatSession, argument: str) -> None:
     """`/topk 40`: short for /set top_k."""
-    set_(talk, f"top_k {words}")
+    set_(session, f"top_k {argument}")
 
 
 KEYS = {
-    '"""': "begins and ends a text of several lines",
+    '"""': "starts and ends a text of several lines",
     "Enter": "continues the last text",
     "Tab": "completes commands and paths",
     "Ctrl-C": "stops an answer",
-    "Ctrl-D or /bye": "leaves",
+    "Ctrl-D or /bye": "exits",
 }
 COMMANDS: dict[str, Callable[[ChatSession, str], None]] = {
     "/set": set_,
@@ -188,22 +188,22 @@ COMMANDS: dict[str, Callable[[ChatSession, str], None]] = {
 }
 
 
-def run_command(talk: ChatSession, line: str) -> bool:
-    """Do what a typed line says; False for /bye.
+def run_command(session: ChatSession, line: str) -> bool:
+    """Run the command in a line, or send the line to the model; returns False for /bye.
 
     Raises:
-        UserError: no such command, or a value that it refuses.
+        UserError: an unknown command, or an invalid value.
     """
     if not line.strip():
-        talk.continue_answer()
+        session.continue_answer()
         return True
     if not line.startswith("/"):
-        talk.answer(line)
+        session.reply(line)
         return True
     if line.startswith("//"):
-        talk.answer(line[1:])
+        session.reply(line[1:])
         return True
-    name, _, words = line.partition(" ")
+    name, _, argument = line.partition(" ")
     name = name.strip()
     if name in ("/bye", "/exit", "/quit"):
         return False
@@ -211,5 +211,5 @@ def run_command(talk: ChatSession, line: str) -> bool:
         error = unknown("command", name, [*COMMANDS, "/bye"])
         separator = " " if str(error).endswith("?") else "; "
         raise UserError(f"{error}{separator}/{line.strip()} sends it as text", error.code)
-    COMMANDS[name](talk, words if name == "/say" else words.strip())
+    COMMANDS[name](session, argument if name == "/say" else argument.strip())
     return True

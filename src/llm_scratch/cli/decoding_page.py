@@ -1,4 +1,7 @@
-"""The gallery as one HTML page that needs no network, no script and no other file. Proof: tests/cli/test_compare_decoding.py."""
+"""The HTML page of `compare-decoding`: one file without scripts or network access.
+
+Tests: tests/cli/test_compare_decoding.py.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,14 @@ if TYPE_CHECKING:
     from llm_scratch.evaluation.decoding_metrics import Branch
     from llm_scratch.generation.detokenizer import TextChunk
 
-SHADES = ((0.8, "sure"), (0.5, "likely"), (0.2, "open"), (0.05, "rare"), (0.0, "wild"))
-"""(at least this probability, the class of the token)"""
+PROBABILITY_CLASSES = ((0.8, "very-high"), (0.5, "high"), (0.2, "medium"), (0.05, "low"), (0.0, "very-low"))
+"""(at least this probability, the CSS class of the token)"""
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --dim: #667085; --line: #dfe3ea; --paper: #fff; --bar: #7ba7e0;
-  --likely: #e3eefb; --open: #dff3df; --rare: #fdf0c3; --wild: #fbd9cf }
+  --high: #e3eefb; --medium: #dff3df; --low: #fdf0c3; --very-low: #fbd9cf }
 @media (prefers-color-scheme: dark) { :root { --ink: #e4e8ee; --dim: #98a2b3; --line: #343c48; --paper: #15191f; --bar: #4672ad;
-  --likely: #1d2f47; --open: #1c3a25; --rare: #453a12; --wild: #552a1e } }
+  --high: #1d2f47; --medium: #1c3a25; --low: #453a12; --very-low: #552a1e } }
 body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--paper);
   max-width: 88rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem; margin-bottom: .2rem } h2 { font-size: 1.15rem; margin-top: 2.5rem }
@@ -40,9 +43,11 @@ article code { display: block; overflow-wrap: anywhere; margin-bottom: .5rem }
 .prompt { color: var(--dim) }
 .facts { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1.2rem; margin: 1rem 0 0 }
 .facts dt { color: var(--dim) } .facts dd { margin: 0; overflow-wrap: anywhere }
-.likely { background: var(--likely) } .open { background: var(--open) } .rare { background: var(--rare) } .wild { background: var(--wild) }
+.high { background: var(--high) } .medium { background: var(--medium) }
+.low { background: var(--low) } .very-low { background: var(--very-low) }
 .legend span { white-space: nowrap; padding: .1rem .4rem; margin-right: .4rem; border-radius: .2rem }
-.tree ul { list-style: none; margin: 0; padding-left: 1.1rem; border-left: 1px solid var(--line) } .tree > ul { border: 0; padding: 0 }
+.tree ul { list-style: none; margin: 0; padding-left: 1.1rem; border-left: 1px solid var(--line) }
+.tree > ul { border: 0; padding: 0 }
 .tree { columns: 20rem 2; column-gap: 2.5rem }
 .tree > ul { display: contents } .tree > ul > li { break-inside: avoid; margin-bottom: .8rem }
 .branch { display: grid; grid-template-columns: 1fr 3.4rem 7rem; gap: .6rem; align-items: center }
@@ -51,7 +56,7 @@ article code { display: block; overflow-wrap: anywhere; margin-bottom: .5rem }
 .branch u { display: block; height: .55rem; background: var(--bar); border-radius: .15rem; min-width: 1px }
 @media (max-width: 40rem) { body { margin: 1.2rem auto } .branch { grid-template-columns: 1fr 3.4rem 5rem } }
 @media print { :root { color-scheme: light; --ink: #1c2430; --dim: #667085; --line: #dfe3ea; --paper: #fff; --bar: #7ba7e0;
-  --likely: #e3eefb; --open: #dff3df; --rare: #fdf0c3; --wild: #fbd9cf }
+  --high: #e3eefb; --medium: #dff3df; --low: #fdf0c3; --very-low: #fbd9cf }
   @page { margin: 14mm } * { print-color-adjust: exact; -webkit-print-color-adjust: exact }
   body { font-size: 10pt; max-width: none; margin: 0; padding: 0 } .texts { grid-template-columns: 1fr 1fr }
   article p, .wide, .branch { break-inside: avoid } h2, h3, p.about, .what { break-after: avoid } .wide { overflow: visible } }
@@ -66,36 +71,39 @@ def render_html(
     branches: Sequence[Branch],
     tokenizer: Any,
 ) -> str:
-    """The whole page.
+    """The HTML of the whole page.
 
     Args:
-        facts: what the page says about itself, such as "model" and "command".
-        shown: the texts of each method; one without texts stands in the table only.
-        repeated: (exhibit, sample) -> where the same text was shown before.
-        branches: the most probable next tokens, as `evaluation.gallery.tree` gives them.
+        facts: name -> value, such as "model" and "command".
+        shown: the texts of each method; one without texts is only a row of the table.
+        repeated: (number of the method, sample) -> where the same text was shown before.
+        branches: the most probable next tokens, as `decoding_metrics.next_token_tree` gives them.
     """
-    legend = "".join(f'<span class="{name}">{"≥" if least else "&lt;"} {least or SHADES[-2][0]:.0%}</span>' for least, name in SHADES)
-    written = [(number, exhibit) for number, exhibit in enumerate(shown) if exhibit.samples]
+    legend = "".join(
+        f'<span class="{name}">{"≥" if least else "&lt;"} {least or PROBABILITY_CLASSES[-2][0]:.0%}</span>'
+        for least, name in PROBABILITY_CLASSES
+    )
+    methods = [(number, method) for number, method in enumerate(shown) if method.samples]
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Decoding gallery: {_text(facts["model"])}</title><style>{STYLE}</style></head><body>
+<title>Decoding strategies: {_text(facts["model"])}</title><style>{STYLE}</style></head><body>
 <h1>{_text(prompt) or "(no prompt)"}</h1>
-<p class="about">One prompt, {len(written)} decoding methods</p>
+<p class="about">One prompt, {len(methods)} decoding methods</p>
 {_facts(facts)}
 <h2>Texts</h2>
 <p class="about">Each token in the color of the probability that the model gave it: <span class="legend">{legend}</span></p>
 <div class="texts">
-{"".join(_article(exhibit, number, prompt, repeated) for number, exhibit in written)}</div>
-<h2>Numbers</h2>
+{"".join(_article(method, number, prompt, repeated) for number, method in methods)}</div>
+<h2>Metrics</h2>
 <p class="about">Over all texts of a method. Perplexity: of the text under the model itself, before any sampler. Distinct-n: share of
 its runs of n tokens that are not a repetition. Overlap: tokens in the longest run that occurs word for word in the training text.</p>
 <div class="wide">{_table(shown)}</div>
-<h2>What could come first</h2>
+<h2>Next-token probabilities</h2>
 <p class="about">The most probable next tokens, and the most probable after each;
-what is below 1 % is not shown. A space is ␣, a line break is ↵.</p>
+tokens below 1 % are left out. A space is ␣, a line break is ↵.</p>
 <div class="tree">{_list(branches, tokenizer)}</div>
-<p class="about">Not here: a logit bias, which names ids of one tokenizer; constrained decoding (<code>--regex</code>,
-<code>--json-schema</code>), which asks for another text; speculative decoding without <code>--draft</code>.
+<p class="about">Not shown: logit bias, whose ids belong to one tokenizer; constrained decoding (<code>--regex</code>,
+<code>--json-schema</code>), which changes the task; speculative decoding without <code>--draft</code>.
 <code>llm-scratch generate</code> has them all.</p>
 </body></html>
 """
@@ -107,54 +115,54 @@ def _text(text: str) -> str:
 
 
 def _facts(facts: Mapping[str, str]) -> str:
-    """Names and values, a line each."""
+    """Names and values as an HTML description list."""
     rows = "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in facts.items())
     return f'<dl class="facts">{rows}</dl>'
 
 
 def format_number(value: float | None, digits: int) -> str:
-    """A number with so many digits after the point, in the terminal's table and the page's; – for none."""
+    """A number with this many digits after the decimal point; – for None and NaN."""
     return "–" if value is None or value != value else f"{value:,.{digits}f}"
 
 
 def _table(shown: Sequence[DecodingSample]) -> str:
     names = ("", "perplexity", "distinct-1", "distinct-2", "distinct-3", "overlap", "tokens/s")
     rows = []
-    for exhibit in shown:
-        scores = exhibit.scores
-        cells = [_text(exhibit.name), format_number(scores.perplexity, 2), *(format_number(share, 2) for share in scores.distinct)]
-        cells += [format_number(scores.overlap, 0), format_number(exhibit.speed, 0)]
-        kind = "" if exhibit.samples else ' class="real"'
+    for method in shown:
+        scores = method.scores
+        cells = [_text(method.name), format_number(scores.perplexity, 2), *(format_number(share, 2) for share in scores.distinct)]
+        cells += [format_number(scores.overlap, 0), format_number(method.speed, 0)]
+        kind = "" if method.samples else ' class="real"'
         rows.append(f"<tr{kind}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>\n")
     return f"<table><thead><tr>{''.join(f'<th>{name}</th>' for name in names)}</tr></thead><tbody>\n{''.join(rows)}</tbody></table>"
 
 
-def _article(exhibit: DecodingSample, number: int, prompt: str, repeated: Mapping[tuple[int, int], str]) -> str:
-    """One method: what it does, its flags and its texts; a text that was shown before is named instead."""
+def _article(method: DecodingSample, number: int, prompt: str, repeated: Mapping[tuple[int, int], str]) -> str:
+    """One method: what it does, its flags and its texts; a text that was shown before is only named."""
     texts = ""
-    for sample, pieces in enumerate(exhibit.samples):
+    for sample, pieces in enumerate(method.samples):
         if (before := repeated.get((number, sample))) is not None:
             texts += f'<p class="same">The same text as {_text(before)}.</p>\n'
             continue
         body = "".join(map(_token, pieces))
         texts += f'<p class="text"><span class="prompt">{_text(prompt)}</span>{body}</p>\n'
-    return f"""<article><h3>{_text(exhibit.name)}</h3>
-<p class="what">{_text(exhibit.about)}</p><code>{_text(exhibit.flags)}</code>
+    return f"""<article><h3>{_text(method.name)}</h3>
+<p class="what">{_text(method.about)}</p><code>{_text(method.flags)}</code>
 {texts}</article>
 """
 
 
 def _token(piece: TextChunk) -> str:
-    """A token in the colour of its probability, which shows when the mouse rests on it."""
+    """A token in the color of its probability, with the number as a tooltip."""
     if piece.logprob is None or not piece.text:
         return _text(piece.text)
     chance = exp(piece.logprob)
-    kind = next(name for least, name in SHADES if chance >= least)
+    kind = next(name for least, name in PROBABILITY_CLASSES if chance >= least)
     return f'<span class="{kind}" title="{chance:.1%}">{_text(piece.text)}</span>'
 
 
 def _list(branches: Sequence[Branch], tokenizer: Any) -> str:
-    """Branches with a bar each, as long as the probability, and what follows them further in."""
+    """Branches as a nested list, each with a bar as long as its probability."""
     items = "".join(
         f'<li><div class="branch"><b>{escape(_visible(branch.id, tokenizer))}</b><i>{branch.probability:.1%}</i>'
         f'<span><u style="width:{branch.probability:.1%}"></u></span></div>{_list(branch.branches, tokenizer)}</li>'
@@ -164,6 +172,6 @@ def _list(branches: Sequence[Branch], tokenizer: Any) -> str:
 
 
 def _visible(token: int, tokenizer: Any) -> str:
-    """A token so that its spaces can be seen."""
+    """The text of a token with visible spaces and line breaks."""
     text = tokenizer.decode_bytes([token]).decode("utf-8", errors="replace")
     return text.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥")

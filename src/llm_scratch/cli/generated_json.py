@@ -39,8 +39,8 @@ def print_sample_objects(
     for row, chunk in rows:
         chunks[row].append(chunk)
         if chunk.id is not None:
-            clock.token()
-    clock.end()
+            clock.on_token()
+    clock.stop()
     for seed, sample in zip(seeds, chunks):
         ids = [chunk.id for chunk in sample if chunk.id is not None]
         fields: dict[str, Any] = {"prompt": prompt, "text": "".join(chunk.text for chunk in sample), "tokens": len(ids)}

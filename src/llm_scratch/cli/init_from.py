@@ -1,6 +1,6 @@
-"""Training that begins with something that is there: a model (`train PRESET --from gpt2`), or a run or checkpoint (`--resume PATH`).
+"""Initialize training from a model (`train PRESET --from gpt2`), a run or a checkpoint (`train --resume PATH`).
 
-Proof: tests/cli/test_beginning.py.
+Tests: tests/cli/test_beginning.py.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 
 def config_from_model(name: str, base: RunConfig, given: Mapping[str, str]) -> RunConfig:
-    """The settings of a run that begins with a model: `base`, with the model's shape and tokenizer.
+    """The settings of a run that starts from a model: `base`, with the model's shape and tokenizer.
 
     Args:
         given: the flags of the command line.
     Raises:
-        UserError: there is no such model, or a flag that it answers already is given.
+        UserError: there is no such model, or a flag contradicts it.
     """
     if "--data.tokenizer" in given:
-        raise UserError("--data.tokenizer and --from are two tokenizers: a model goes on with the one that it learned with; leave it out")
+        raise UserError("--data.tokenizer cannot be combined with --from: the model brings its own tokenizer; leave it out")
     from llm_scratch.loading import load
 
     where = resolve_model_path(name)
@@ -65,10 +65,10 @@ def with_tokenizer(base: RunConfig, given: Mapping[str, str]) -> RunConfig:
 
 
 def load_initial_model(config: RunConfig, folder: Path) -> tuple[nn.Module | None, Tokenizer]:
-    """The model that a run begins with, and its tokenizer; of a run that is under way, only the tokenizer, from its own checkpoint.
+    """The initial model of a run and its tokenizer; for a run with a checkpoint, None and the tokenizer of the checkpoint.
 
     Raises:
-        UserError: the model cannot be had, is not of the run's settings, or its tokenizer is not the text's.
+        UserError: the model cannot be loaded, does not match the settings, or has another tokenizer than the shards.
     """
     from llm_scratch.loading import load, load_for_training
 
@@ -79,33 +79,37 @@ def load_initial_model(config: RunConfig, folder: Path) -> tuple[nn.Module | Non
         from llm_scratch.interop.hf_export import sample_texts
         from llm_scratch.tokenizers import load_tokenizer
 
-        there = load_tokenizer(expand_user(config.data.source.partition(":")[2]))
+        of_shards = load_tokenizer(expand_user(config.data.source.partition(":")[2]))
         texts = sample_texts(tokenizer, 20)
-        if any(there.encode(text, disallowed_special=()) != tokenizer.encode(text, disallowed_special=()) for text in texts):
-            raise UserError(f"{config.data.source} was made with another tokenizer than that of {config.start}; prepare it with that one")
+        if any(of_shards.encode(text, disallowed_special=()) != tokenizer.encode(text, disallowed_special=()) for text in texts):
+            raise UserError(f"{config.data.source}: the shards have another tokenizer than {config.start}; prepare them with that one")
     return model, tokenizer
 
 
 def run_directory_of(path: Path) -> Path:
-    """The run that `--resume PATH` names: by itself, or by one of its checkpoints.
+    """The run directory of `--resume PATH`, which is a run or one of its checkpoints.
 
     Raises:
-        UserError: it is neither (code 4).
+        UserError: PATH is neither (code 4).
     """
     run = path.parent.parent if (path / "manifest.json").is_file() and path.parent.name == "ckpt" else path
     if not (run / "ckpt").is_dir():
-        raise UserError(f"--resume {path} is no run and no checkpoint of one; expected runs/x or runs/x/ckpt/step-00000100", CHECKPOINT)
+        raise UserError(
+            f"--resume {path}: not a run directory or checkpoint; use a path such as runs/x or runs/x/ckpt/step-00000100", CHECKPOINT
+        )
     return run
 
 
 def fork_run(path: Path, out: str) -> Path:
-    """Where `--resume PATH` goes on: a run where it lies; from a checkpoint, or with another --out, in a new run that begins as a copy.
+    """The run directory in which `--resume PATH` continues.
+
+    A run continues in its own folder. A checkpoint, or a run with another --out, continues in a copy.
 
     Args:
         path: a run or one of its checkpoints.
         out: the new run directory; "" for none.
     Raises:
-        UserError: no folder for the new run, one that is in use, or a damaged checkpoint.
+        UserError: --out is missing or in use, or the checkpoint is damaged.
     """
     from llm_scratch.storage.checkpoint import load_latest
     from llm_scratch.storage.manifest import verify
@@ -114,20 +118,20 @@ def fork_run(path: Path, out: str) -> Path:
     if path == run and (not out or folder.resolve() == run.resolve()):
         return run
     if not out or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
-        raise UserError(f"--resume {path} begins a new run, and {run} stays as it is; give --out a name that is free", USAGE)
+        raise UserError(f"--resume {path}: a new run is needed, since {run} stays unchanged; --out must name a new or empty folder", USAGE)
     if path == run:
-        found = load_latest(run, lambda message: None, prefer="latest")
-        if found is None:
-            raise UserError(f"--resume {path}: it has no checkpoint yet", CHECKPOINT)
-        path = found.folder
-    if (wrong := verify(path)) is not None:
-        raise UserError(f"--resume {path} is damaged: {wrong}", CHECKPOINT)
+        latest = load_latest(run, lambda message: None, prefer="latest")
+        if latest is None:
+            raise UserError(f"--resume {path}: no checkpoint yet; start it again without --resume", CHECKPOINT)
+        path = latest.folder
+    if (problem := verify(path)) is not None:
+        raise UserError(f"--resume {path}: damaged checkpoint ({problem}); use another one", CHECKPOINT)
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
         shutil.copytree(path, part / "ckpt" / path.name)
-        for paper in ("config.yaml", "metrics.jsonl", "samples.md"):  # what they say of later steps is taken out as it goes on
-            if (run / paper).is_file():
-                shutil.copy(run / paper, part)
+        for name in ("config.yaml", "metrics.jsonl", "samples.md"):  # training removes entries of later steps
+            if (run / name).is_file():
+                shutil.copy(run / name, part)
         part.replace(folder)
     except OSError as e:
         raise UserError(f"cannot copy {path} to {folder}: {e.strerror}; free some space or choose another --out", RESOURCES) from e
@@ -137,7 +141,7 @@ def fork_run(path: Path, out: str) -> Path:
 
 
 def tokenizer_name(tokenizer: Tokenizer) -> str:
-    """What `--data.tokenizer` would call a tokenizer."""
+    """The name of a tokenizer for `--data.tokenizer`."""
     from llm_scratch.tokenizers import CharTokenizer, SimpleTokenizerV1
     from llm_scratch.tokenizers.gpt2 import N_VOCAB
 

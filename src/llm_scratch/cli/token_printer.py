@@ -1,4 +1,7 @@
-"""Texts on a screen or in a pipe while they come, and how fast they came. Proof: tests/cli/test_token_printer.py."""
+"""Print generated text while it is streamed, and measure tokens per second.
+
+Tests: tests/cli/test_token_printer.py.
+"""
 
 from __future__ import annotations
 
@@ -23,35 +26,50 @@ BOLD = "\x1b[1m"
 
 @dataclass
 class GenerationTimer:
-    """Counts tokens and seconds of writing, and the seconds to the first token of the first prompt."""
+    """Tokens and seconds of generation.
+
+    Attributes:
+        tokens: generated so far, over all prompts.
+        seconds: spent generating, over all prompts.
+        time_to_first_token: of the first prompt [seconds].
+    """
 
     tokens: int = 0
     seconds: float = 0.0
-    first: float | None = None
+    time_to_first_token: float | None = None
     _began: float = field(default=0.0, repr=False)
 
-    def begin(self) -> None:
-        """A prompt is about to be read."""
+    def start(self) -> None:
+        """Start the clock, before the prompt is read."""
         self._began = time.perf_counter()
 
-    def token(self) -> None:
-        """A token has come."""
+    def on_token(self) -> None:
+        """Count a token."""
         self.tokens += 1
-        if self.first is None:
-            self.first = time.perf_counter() - self._began
+        if self.time_to_first_token is None:
+            self.time_to_first_token = time.perf_counter() - self._began
 
-    def end(self) -> None:
-        """All texts of a prompt are written."""
+    def stop(self) -> None:
+        """Stop the clock, after the last token of a prompt."""
         self.seconds += time.perf_counter() - self._began
 
-    def line(self) -> str:
-        """As in "120 tokens in 1.5 s, 80 tokens/s, the first after 0.021 s"."""
+    def summary(self) -> str:
+        """One line, such as "120 tokens in 1.5 s, 80 tokens/s, the first after 0.021 s"."""
         speed = f"{self.tokens} tokens in {self.seconds:.1f} s, {self.tokens / max(self.seconds, 1e-9):.0f} tokens/s"
-        return speed if self.first is None else f"{speed}, the first after {self.first:.3f} s"
+        return speed if self.time_to_first_token is None else f"{speed}, the first after {self.time_to_first_token:.3f} s"
 
 
-def print_samples(rows: TokenStream, prompt: str, samples: int, clock: GenerationTimer, probs: bool = False, gap: bool = False) -> None:
-    """Print a prompt (bold on a terminal) and its continuation as it comes, then the other samples, a blank line between two."""
+def print_samples(rows: TokenStream, prompt: str, samples: int, timer: GenerationTimer, probs: bool = False, gap: bool = False) -> None:
+    """Stream a prompt (bold on a terminal) and its first continuation, then print the other samples.
+
+    Args:
+        rows: what to print, as `DecodingFlags.generate` gives it.
+        prompt: printed before each sample.
+        samples: number of continuations.
+        timer: counts the tokens; it is stopped after the last one.
+        probs: show the probability of each token.
+        gap: print an empty line first.
+    """
     held: list[list[TextChunk]] = [[] for _ in range(samples)]
     begun = False
     screen = word_wrapper()
@@ -60,17 +78,17 @@ def print_samples(rows: TokenStream, prompt: str, samples: int, clock: Generatio
         screen.add("\n\n" if begun or gap else "")
         screen.add(sanitize_chunk(prompt), BOLD if supports_color() else "")
 
-    for row, piece in rows:  # a bad setting is told before anything is printed
+    for row, piece in rows:  # an invalid setting raises here, before anything is printed
         if not begun:
             begin()
             begun = True
         if piece.id is not None:
-            clock.token()
+            timer.on_token()
         if row:
             held[row].append(piece)
         else:
             screen.add(*format_chunk(piece, probs))
-    clock.end()
+    timer.stop()
     if not begun:
         begin()
     screen.add("\n")
@@ -102,12 +120,15 @@ def print_legend(stderr: bool = False) -> None:
 
 
 def sanitize_chunk(text: str) -> str:
-    """A text as it may be printed: a terminal gets no control characters."""
+    """Replace control characters in text for a terminal; text for a file or a pipe stays as it is."""
     return sanitize(text) if on_terminal() else text
 
 
 def format_chunk(piece: TextChunk, probs: bool) -> tuple[str, str]:
-    """The text of a piece and its ANSI style; with `probs`, the color of its probability, or the number where there are no colors."""
+    """The text of a piece and its ANSI style.
+
+    With `probs`, the style is the color of its probability; without colors, the text ends with the number.
+    """
     text = sanitize_chunk(piece.text)
     if not probs:
         return text, ""

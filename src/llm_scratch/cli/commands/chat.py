@@ -1,6 +1,7 @@
-"""Write with a trained model in the terminal. Tests: tests/cli/test_chat.py (a real terminal, by pexpect).
+"""`chat`: an interactive session with a trained model in the terminal.
 
-What you type goes to the model; a line that begins with / is a command, see chat_commands.py.
+Input goes to the model; a line that starts with / is a command, see chat_commands.py.
+Tests: tests/cli/test_chat.py (a real terminal, by pexpect).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from llm_scratch.cli.conversation import MODEL, STOP_STRINGS, YOU, Conversation
+from llm_scratch.cli.conversation import ASSISTANT, STOP_STRINGS, USER, Conversation
 from llm_scratch.cli.device import Dtype, load_for_inference
 from llm_scratch.cli.flags import Command, Flag, option
 from llm_scratch.cli.folders import resolve_model_path
@@ -32,52 +33,52 @@ if TYPE_CHECKING:
     from llm_scratch.model.kv_cache import KVCache
     from llm_scratch.tokenizers import Tokenizer
 
-EXIT_HINT = "Ctrl-D or /bye leaves."
+EXIT_HINT = "Ctrl-D or /bye exits."
 RETRY_SEEDS = 1_000_003
 """distance between the seeds of two answers to the same text"""
 
 
 @dataclass(frozen=True)
 class Chat(Command, SamplingFlags):
-    """Write with the model in RUN, turn by turn.
+    """Chat with the model in RUN.
 
-    A base model continues texts: each line begins one, as for `generate`.
+    A base model continues texts: each line starts a new one, as in `generate`.
 
-    --transcript makes it a conversation, which base models do less well.
+    --transcript makes it a conversation, which base models are worse at.
 
-    Ctrl-C stops an answer, Ctrl-D leaves, Tab completes, /? shows the commands.
+    Ctrl-C stops an answer, Ctrl-D exits, Tab completes, /? shows the commands.
 
     examples:
       llm-scratch chat quickstart
-      llm-scratch chat runs/bard --transcript --system "Two merchants talk."
+      llm-scratch chat runs/bard --transcript --system "Two merchants session."
     """
 
     run_: Positional[Annotated[str, arg(name="run", metavar="RUN")]]
-    """a run, a preset (its newest run), gpt2, hf:org/name, or a file or folder of weights (docs/weights.md)"""
+    """a run, a preset (its newest run), gpt2, hf:org/name, or a checkpoint file or folder (docs/weights.md)"""
     system: Annotated[str, option("TEXT")] = ""
-    """a text before what you type"""
+    """system prompt: text before the first turn"""
     transcript: Flag = False
-    """make the prompt a transcript of the whole conversation, instead of what was typed last"""
+    """use a transcript of the whole conversation as the prompt, instead of the last input"""
     max_tokens: int = 200
-    """longest answer"""
+    """maximum number of tokens of an answer"""
     seed: Annotated[int | None, option("INT")] = None
-    """the same seed, the same answers to the same words"""
+    """random seed; the same seed and inputs give the same answers (default: a new one for each answer)"""
     show_probs: Flag = False
-    """color each token by its probability"""
+    """color each token by its probability under the model"""
     device: str = "auto"
     """auto, cpu, cuda, mps"""
     dtype: Dtype = "auto"
-    """bits of the weights while writing: auto takes what is fastest here, and says why"""
+    """precision of the weights: auto measures which is fastest here, and prints it"""
     compile: Flag = False
-    """compile a token's step first: half a minute with g++, once for each shape of model; a token then takes less time"""
+    """compile the single-token step for faster generation; takes half a minute with g++, once per model shape"""
 
     def run(self) -> None:
-        """Load, greet, then read and answer until the end."""
-        self.settings()
+        """Load the model, then read input and print answers until the end of input."""
+        self.kwargs()
         resolve_model_path(self.run_)
-        samplers = SamplingFlags(**{name: getattr(self, name) for name in SamplingFlags.__dataclass_fields__})
-        talk = ChatSession(
-            samplers,
+        sampling = SamplingFlags(**{name: getattr(self, name) for name in SamplingFlags.__dataclass_fields__})
+        session = ChatSession(
+            sampling,
             Conversation(self.system, transcript=self.transcript),
             self.device,
             self.dtype,
@@ -86,14 +87,14 @@ class Chat(Command, SamplingFlags):
             self.seed,
             self.show_probs,
         )
-        talk.open(self.run_)
+        session.load_model(self.run_)
         from llm_scratch.cli.chat_commands import run_command
         from llm_scratch.cli.completion import enable_line_editing
 
         marked = enable_line_editing()
-        while (words := read_input(marked)) is not None:
+        while (line := read_input(marked)) is not None:
             try:
-                if not run_command(talk, words):
+                if not run_command(session, line):
                     return
             except UserError as e:
                 print_error(one_line(str(e)))
@@ -101,112 +102,116 @@ class Chat(Command, SamplingFlags):
 
 @dataclass
 class ChatSession:
-    """What a conversation needs: a model, how it draws, and what was said."""
+    """The state of a chat: model, sampling settings and conversation."""
 
-    samplers: SamplingFlags
+    sampling: SamplingFlags
     conversation: Conversation
     device: str
     dtype: Dtype
     compile: bool
     max_tokens: int
     seed: int | None
-    probs: bool
+    show_probs: bool
     run: str = ""
     model: nn.Module | None = None
     tokenizer: Tokenizer | None = None
     cache: KVCache | None = None
-    """what the model has read of the text: a turn reads only what is new"""
+    """keys and values of the text so far: a turn computes only those of its new tokens"""
     retries: int = 0
-    """answers to the last text that were taken back: each has another seed"""
+    """number of retries of the last answer; each has another seed"""
     ended: bool = False
-    """whether the model ended its last text itself"""
+    """whether the last answer ended with the end-of-text token"""
 
-    def open(self, run: str) -> None:
-        """Take the model of a run, and say what it is."""
+    def load_model(self, run: str) -> None:
+        """Load the model of a run and print what it is."""
         from llm_scratch.model.introspection import context_length
 
-        self.model, self.tokenizer, how = load_for_inference(
-            resolve_model_path(run), self.device, self.dtype, much=True, compiled=self.compile
+        self.model, self.tokenizer, description = load_for_inference(
+            resolve_model_path(run), self.device, self.dtype, long_generation=True, compile=self.compile
         )
         self.cache = self.model.new_cache(1) if hasattr(self.model, "new_cache") else None  # type: ignore[operator]
         self.run = run
         if is_quiet():
             return
-        print_line(f"{run}: context of {context_length(self.model)} tokens, on {how}.")
-        print_line(self.form())
+        print_line(f"{run}: context of {context_length(self.model)} tokens, on {description}.")
+        print_line(self.prompt_description())
         print_line(f"Ctrl-C stops an answer. {EXIT_HINT} /? shows the commands.\n")
 
-    def form(self) -> str:
-        """How the model is prompted, and how to change that."""
+    def prompt_description(self) -> str:
+        """How the prompt is made, and the command that changes it."""
         if self.conversation.transcript:
-            return "This is a base model: the chat is a transcript that it continues; /transcript off continues texts instead."
+            return "This is a base model: it continues text, so the chat is a transcript that it extends; /transcript off turns that off."
         return (
             "This is a base model: it continues what you type, as `generate` does. "
-            "Enter alone continues further; /transcript makes it a conversation."
+            "An empty line continues the last text; /transcript makes it a conversation."
         )
 
-    def answer(self, words: str) -> None:
-        """Print the model's answer as it comes; Ctrl-C ends it there. What came is kept, also when it was stopped."""
-        self.conversation.turns.append((YOU, words))
+    def reply(self, text: str) -> None:
+        """Stream the answer to a user input. Ctrl-C stops it; the part so far stays in the conversation."""
+        self.conversation.turns.append((USER, text))
         self.retries = 0
         try:
-            self._reply()
+            self._stream_answer()
         except UserError:
             self.conversation.turns.pop()
             raise
 
     def continue_answer(self) -> None:
-        """Let the model continue its last text; in a transcript there is nothing to continue."""
+        """Continue the last answer; does nothing in a transcript."""
         turns = self.conversation.turns
-        if self.conversation.transcript or len(turns) < 2 or turns[-1][0] != MODEL:
+        if self.conversation.transcript or len(turns) < 2 or turns[-1][0] != ASSISTANT:
             return
         if self.ended:
-            raise UserError("the model has ended this text; type the beginning of another, or /retry")
-        self._reply()
+            raise UserError("the text ended with the end-of-text token; type a new text, or /retry")
+        self._stream_answer()
 
     def retry(self) -> None:
-        """Take the last answer back and give another."""
+        """Replace the last answer by another."""
         before = self.conversation.turns
         self.conversation.remove_answer()
         self.retries += 1
         try:
-            self._reply()
+            self._stream_answer()
         except UserError:
             self.conversation.turns = before
             raise
 
-    def _reply(self) -> None:
-        """Print the continuation of the prompt, and add it to the conversation."""
+    def _stream_answer(self) -> None:
+        """Stream the continuation of the prompt, and add it to the conversation."""
         from llm_scratch.tokenizers.special import end_of_text
 
         turns, text, last = self.conversation.turns, "", None
         screen = word_wrapper()
         try:
-            with contextlib.closing(self._pieces(sum(who == YOU for who, _ in turns) - 1)) as pieces:
+            with contextlib.closing(self._pieces(sum(role == USER for role, _ in turns) - 1)) as pieces:
                 for piece in pieces:
-                    if not text.strip():  # an answer begins with its first word
+                    if not text.strip():  # print no whitespace before the first word
                         shown = replace(piece, text=piece.text.lstrip())
                     else:
                         shown = piece
                     text += piece.text
                     last = piece.id if piece.id is not None else last
-                    screen.add(*format_chunk(shown, self.probs))
+                    screen.add(*format_chunk(shown, self.show_probs))
         except KeyboardInterrupt:
             pass
         screen.add("\n\n")
         self.ended = last is not None and last == end_of_text(self.tokenizer)
         if self.conversation.transcript:
             text = text.strip()
-        if turns[-1][0] == MODEL:
+        if turns[-1][0] == ASSISTANT:
             text = turns.pop()[1] + text
-        turns.append((MODEL, text))
+        turns.append((ASSISTANT, text))
 
     def _pieces(self, turn: int) -> Generator[TextChunk]:
-        """The pieces of the next answer."""
+        """Generate the next answer.
+
+        Args:
+            turn: its number, from 0; with a fixed seed, each turn has its own.
+        """
         from llm_scratch.generation.decode import stream_chunks
 
         before = self.conversation.left_out
-        prompt = self.conversation.prompt(self.fits)
+        prompt = self.conversation.prompt(self.fits_context)
         if (left_out := self.conversation.left_out) > before:
             turns = f"the first {left_out} turns are" if left_out > 1 else "the first turn is"
             print_error(f"warning: the context is full: {turns} left out")
@@ -217,13 +222,13 @@ class ChatSession:
             max_new_tokens=self.max_tokens,
             stop=STOP_STRINGS if self.conversation.transcript else [],
             seed=secrets.randbelow(2**31) if self.seed is None else self.seed + turn + RETRY_SEEDS * self.retries,
-            top=0 if self.probs else None,
+            top=0 if self.show_probs else None,
             cache=self.cache,
-            **self.samplers.settings(),
+            **self.sampling.kwargs(),
         )
 
-    def fits(self, text: str) -> bool:
-        """Whether a transcript leaves room for an answer in the model's context, or half of it where answers may be longer than that."""
+    def fits_context(self, text: str) -> bool:
+        """Whether the context has space for an answer after a transcript: `max_tokens`, or half of the context if that is less."""
         from llm_scratch.generation.decode import encode_prompt
         from llm_scratch.model.introspection import context_length
 
@@ -233,20 +238,20 @@ class ChatSession:
 
 
 def read_input(marked: bool = False) -> str | None:
-    """What is typed: a line, or `/say` and the lines between two \\"\\"\\". None at the end of the input.
+    """Read one input: a line, or `/say` with the lines between two \\"\\"\\". None at the end of input.
 
     Args:
-        marked: whether the line editor needs marks around the control codes in the prompt, as GNU readline does.
+        marked: put marks around control codes in the prompt, which GNU readline needs.
     """
-    asks = sys.stdin.isatty()
-    bold, reset = (BOLD, RESET) if asks and supports_color() else ("", "")
+    interactive = sys.stdin.isatty()
+    bold, reset = (BOLD, RESET) if interactive and supports_color() else ("", "")
     start = f"\x01{bold}\x02" if marked and bold else bold
     lines: list[str] = []
     while True:
         try:
-            line = input(f"{start}{'... ' if lines else '>>> '}" if asks else "")
+            line = input(f"{start}{'... ' if lines else '>>> '}" if interactive else "")
         except EOFError:
-            if asks:
+            if interactive:
                 print(reset)
             return None
         except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""The same prompt under every way of choosing a token, side by side.
+"""`compare-decoding`: one prompt under every decoding strategy, in the terminal and as an HTML page.
 
 Tests: tests/cli/test_compare_decoding.py. The strategies: docs/decoding.md.
 """
@@ -87,14 +87,14 @@ SAMPLES = 3
 
 @dataclass(frozen=True)
 class DecodingSample:
-    """The texts of one method.
+    """The texts of one decoding method.
 
     Attributes:
         name: of the method.
-        flags: of `generate`, which write the same texts.
-        samples: the tokens of each text; none for real text, of which only the scores are shown.
-        scores: over all its texts.
-        speed: tokens per second; None for real text.
+        flags: of `generate`, for the same texts.
+        samples: the tokens of each text; empty for validation text, which is only a row of the table.
+        scores: metrics over all its texts.
+        speed: tokens per second; None for validation text.
         about: what the method does.
     """
 
@@ -112,15 +112,15 @@ class DecodingSample:
 
 
 def repeated_texts(shown: Sequence[DecodingSample]) -> dict[tuple[int, int], str]:
-    """Texts that an earlier method or sample wrote already: (exhibit, sample) -> where it occurred first, in words."""
+    """Texts that an earlier method or sample wrote already: (number of the method, sample) -> where it occurred first."""
     first: dict[str, str] = {}
     repeated: dict[tuple[int, int], str] = {}
-    for i, exhibit in enumerate(shown):
-        for j, text in enumerate(exhibit.texts):
+    for i, method in enumerate(shown):
+        for j, text in enumerate(method.texts):
             if text in first:
                 repeated[i, j] = first[text]
             else:
-                first[text] = exhibit.name if len(exhibit.samples) == 1 else f"{exhibit.name}, text {j + 1}"
+                first[text] = method.name if len(method.samples) == 1 else f"{method.name}, text {j + 1}"
     return repeated
 
 
@@ -128,9 +128,9 @@ def repeated_texts(shown: Sequence[DecodingSample]) -> dict[tuple[int, int], str
 class CompareDecoding(ReportCommand):
     """Continue PROMPT with every decoding method, and compare the texts.
 
-    Methods with randomness write several texts, all from the same seeds.
+    Methods that sample write several texts, all from the same seeds.
 
-    Overlap: tokens in the longest run in common with the training text of RUN.
+    Overlap: tokens in the longest run that also occurs in the training text.
 
     examples:
       llm-scratch compare-decoding quickstart "The story of Anna"
@@ -138,86 +138,88 @@ class CompareDecoding(ReportCommand):
     """
 
     run_: Positional[Annotated[str, arg(name="run", metavar="RUN")]]
-    """a run, a preset (its newest run), gpt2, hf:org/name, or a file or folder of weights (docs/weights.md)"""
+    """a run, a preset (its newest run), gpt2, hf:org/name, or a checkpoint file or folder (docs/weights.md)"""
     prompt: Positional[Annotated[str, arg(metavar="PROMPT")]]
-    """where to begin; "-" reads standard input"""
+    """the text to continue; "-" reads standard input"""
     max_tokens: int = 60
-    """how many to add at most"""
+    """maximum number of new tokens of each text"""
     samples: int = SAMPLES
-    """texts of each method that draws at random"""
+    """number of texts of each method that samples"""
     seed: int = 123
-    """of the first text of each method, the next ones count up; the same seed, the same texts"""
+    """random seed of the first text of each method; each next text has the next seed"""
     draft: Annotated[str, option("RUN")] = ""
-    """a smaller model of the same tokenizer: shows speculative decoding too"""
+    """a smaller model with the same tokenizer; adds speculative decoding"""
     out: Annotated[str, option("FILE")] = "compare-decoding.html"
-    """the page, a file that needs no other"""
+    """the HTML page to write"""
     device: str = "auto"
     """auto, cpu, cuda, mps"""
 
     def run(self) -> None:
-        """Write in every way, print the texts and a table, and write the page."""
+        """Generate with every method, print texts and metrics, and write the page."""
         check_can_write(Path(self.out))
-        where, screen = resolve_model_path(self.run_), console()
+        path, screen = resolve_model_path(self.run_), console()
         prompt = read_text_argument(self.prompt) if self.prompt == "-" else self.prompt
         from llm_scratch.evaluation.decoding_metrics import next_token_tree
         from llm_scratch.storage.files import atomic_write
         from llm_scratch.tokenizers.special import end_of_text
 
-        model, tokenizer, how = load_for_inference(where, self.device, much=True)
+        model, tokenizer, description = load_for_inference(path, self.device, long_generation=True)
         with screen.status("reading the training text …"):
-            index, real = self._training_text(where, model, tokenizer)
+            index, real = self._training_text(path, model, tokenizer)
         shown = []
-        for exhibit in self.exhibits(model, tokenizer, prompt, index):
-            shown.append(exhibit)
+        for method in self.samples_of_methods(model, tokenizer, prompt, index):
+            shown.append(method)
             if not self.json:
                 show_texts(screen, prompt, shown)
-        shown += [] if real is None else [DecodingSample("held-out text", "", (), real, None)]
+        shown += [] if real is None else [DecodingSample("validation text", "", (), real, None)]
         branches = next_token_tree(model, tokenizer, prompt, eot=end_of_text(tokenizer))
-        atomic_write(Path(self.out), render_html(self._facts(where, prompt), prompt, shown, repeated_texts(shown), branches, tokenizer))
+        atomic_write(Path(self.out), render_html(self._facts(path, prompt), prompt, shown, repeated_texts(shown), branches, tokenizer))
         if self.json:
-            print_json(decoding_json(where, prompt, self.out, how, shown))
+            print_json(decoding_json(path, prompt, self.out, description, shown))
             return
         show_table(screen, shown)
         screen.print(f"\n{self.out}", soft_wrap=True)
-        print_note(f"[{how}]")
+        print_note(f"[{description}]")
 
-    def exhibits(self, model: Any, tokenizer: Any, prompt: str, index: SuffixIndex | None) -> Iterator[DecodingSample]:
-        """What each way writes, one after the other, each timed from the prompt to its last token."""
+    def samples_of_methods(self, model: Any, tokenizer: Any, prompt: str, index: SuffixIndex | None) -> Iterator[DecodingSample]:
+        """The texts of each method, generated one after the other and timed from the prompt to the last token."""
         from llm_scratch.evaluation.decoding_metrics import score_samples
         from llm_scratch.tokenizers.special import end_of_text
 
-        ways = DECODING_PRESETS | (
+        methods = DECODING_PRESETS | (
             {"speculative": {"decoder": "speculative", "draft": self.draft, "temperature": 0.0}} if self.draft else {}
         )
         eot = end_of_text(tokenizer)
-        for turn, (name, settings) in enumerate([next(iter(ways.items())), *ways.items()]):
-            n = self.samples if draws(settings) else 1
+        for turn, (name, settings) in enumerate([next(iter(methods.items())), *methods.items()]):
+            n = self.samples if is_random(settings) else 1
             began = time.perf_counter()
             pieces: list[list[TextChunk]] = [[] for _ in range(n)]
-            rows = DecodingFlags(**settings).rows(model, tokenizer, prompt, self.seed, n, "slide", max_new_tokens=self.max_tokens, top=0)
+            rows = DecodingFlags(**settings).generate(
+                model, tokenizer, prompt, self.seed, n, "slide", max_new_tokens=self.max_tokens, top=0
+            )
             try:
                 for row, piece in rows:
                     pieces[row].append(piece)
             except UserError as e:
                 if turn == 0:  # greedy: no strategy can continue this prompt
                     raise
-                print_error(f"warning: {name}: not shown: {e}")
+                print_error(f"warning: {name}: left out: {e}")
                 continue
             seconds = time.perf_counter() - began
             ids = [[piece.id for piece in text if piece.id not in (None, eot)] for text in pieces]
             logprobs = [[piece.logprob for piece in text if piece.id is not None and piece.logprob is not None] for text in pieces]
             n_tokens = sum(piece.id is not None for text in pieces for piece in text)
-            if turn:  # the first is written twice, since a first call is slower
+            if turn:  # the first method runs twice: the first call is slower and is not reported
                 scores = score_samples(ids, logprobs, index)
                 yield DecodingSample(name, flags(settings), tuple(map(tuple, pieces)), scores, n_tokens / seconds, ABOUT[name])
 
-    def _training_text(self, where: Path, model: Any, tokenizer: Any) -> tuple[SuffixIndex | None, TextMetrics | None]:
-        """The index of what the model learned from, and the numbers of held-out text; None where RUN does not say what it was."""
+    def _training_text(self, path: Path, model: Any, tokenizer: Any) -> tuple[SuffixIndex | None, TextMetrics | None]:
+        """The index of the training text, and the metrics of validation text; None where RUN records no text."""
         from llm_scratch.cli.run_text import prepare_text_of
         from llm_scratch.evaluation.decoding_metrics import reference_metrics
         from llm_scratch.evaluation.memorization import SuffixIndex
 
-        run = run_of(where)
+        run = run_of(path)
         if run is None:
             return None, None
         corpus = prepare_text_of(run, tokenizer)
@@ -225,16 +227,16 @@ class CompareDecoding(ReportCommand):
         try:
             return index, reference_metrics(model, corpus.val, index, self.max_tokens, seed=self.seed)
         except UserError as e:
-            print_error(f"warning: validation text: not shown: {e}")
+            print_error(f"warning: validation text: left out: {e}")
             return index, None
 
-    def _facts(self, where: Path, prompt: str) -> dict[str, str]:
-        """What the page says about itself: model, step, seed, date, and the command that makes it again."""
-        run = run_of(where)
-        facts = {"model": str(where)}
+    def _facts(self, path: Path, prompt: str) -> dict[str, str]:
+        """The facts on the page: model, step, seed, date, and the command that writes it again."""
+        run = run_of(path)
+        facts = {"model": str(path)}
         if run is not None:
             facts["step"] = run.description or f"{run.step:,}" + (f" of {run.steps:,}" if run.steps else "")
-        words: list[str] = ["compare-decoding", str(where), prompt, "--max-tokens", str(self.max_tokens), "--samples", str(self.samples)]
+        words: list[str] = ["compare-decoding", str(path), prompt, "--max-tokens", str(self.max_tokens), "--samples", str(self.samples)]
         words += ["--seed", str(self.seed), *(["--draft", self.draft] if self.draft else []), "--out", self.out]
         seeds = f"{self.seed}" if self.samples == 1 else f"{self.seed} to {self.seed + self.samples - 1}, one for each text"
         return facts | {
@@ -245,34 +247,34 @@ class CompareDecoding(ReportCommand):
         }
 
 
-def draws(settings: dict[str, Any]) -> bool:
-    """Whether a method draws at random, so that another seed gives another text."""
+def is_random(settings: dict[str, Any]) -> bool:
+    """Whether a method samples, so that another seed gives another text."""
     return settings.get("decoder", "sample") in ("sample", "speculative", "lookup") and settings.get("temperature") != 0
 
 
 def show_texts(screen: Console, prompt: str, shown: list[DecodingSample]) -> None:
-    """Print the texts of the last exhibit; one that was written before is named and not printed again."""
-    exhibit, repeated = shown[-1], repeated_texts(shown)
-    screen.print(Text.assemble((exhibit.name, "bold"), f"  {exhibit.flags}"))
-    for sample, text in enumerate(exhibit.texts):
+    """Print the texts of the last method; a text that was printed before is only named."""
+    method, repeated = shown[-1], repeated_texts(shown)
+    screen.print(Text.assemble((method.name, "bold"), f"  {method.flags}"))
+    for sample, text in enumerate(method.texts):
         before = repeated.get((len(shown) - 1, sample))
         screen.print(Text.assemble((sanitize(prompt), "bold"), sanitize(text)) if before is None else Text(f"(the text of {before})"))
     screen.print()
 
 
 def flags(settings: dict[str, Any]) -> str:
-    """Settings as the words that `llm-scratch generate` takes: --temperature 1 --top-k 40."""
+    """Settings as flags of `llm-scratch generate`: --temperature 1 --top-k 40."""
     words = [(f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)) for name, value in settings.items()]
     return quote(*(word for pair in words for word in pair))
 
 
 def show_table(screen: Console, shown: list[DecodingSample]) -> None:
-    """The numbers of every way, a line each."""
+    """Print the metrics of every method as a table."""
     grid = table("", "perplexity", "distinct-1", "-2", "-3", "overlap", "tokens/s")
-    for exhibit in shown:
-        scores = exhibit.scores
+    for method in shown:
+        scores = method.scores
         spread = [format_number(share, 2) for share in scores.distinct]
         grid.add_row(
-            exhibit.name, format_number(scores.perplexity, 2), *spread, format_number(scores.overlap, 0), format_number(exhibit.speed, 0)
+            method.name, format_number(scores.perplexity, 2), *spread, format_number(scores.overlap, 0), format_number(method.speed, 0)
         )
     screen.print(grid)

@@ -1,4 +1,7 @@
-"""The presets, and the settings of one as a YAML file with a word on each. Proof: tests/cli/test_config.py."""
+"""`config`: list the presets, or print one as commented YAML.
+
+Tests: tests/cli/test_config.py.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from llm_scratch.presets import PRESETS, preset
 
 @dataclass(frozen=True)
 class Config(ReportCommand):
-    """The presets; or all settings of PRESET as YAML, for `train --config`.
+    """List the presets, or print the settings of PRESET as YAML for `train --config`.
 
     examples:
       llm-scratch config
@@ -42,7 +45,7 @@ class Config(ReportCommand):
         for name, make in PRESETS.items():
             params = make().model.n_params
             grid.add_row(name, f"{params / 1e6:.1f} M", (inspect.getdoc(make) or "").split("\n")[0])
-        grid.add_row("text PATH", "any", "A text of your own: settings are chosen for it, this machine and a stated time.")
+        grid.add_row("text PATH", "any", "Your own text: settings are chosen for the text, this machine and the time.")
         console().print(grid)
 
 
@@ -53,8 +56,10 @@ def _presets_json() -> list[dict[str, Any]]:
 
 
 def commented_yaml(name: str) -> str:
-    """A preset's settings as YAML, beside each setting what it is, its type and its default."""
-    about, section, lines = descriptions(), "", [f"# {name}: {inspect.getdoc(PRESETS[name]) or ''}" if name in PRESETS else ""]
+    """The settings of a preset as YAML, with description, type and default of each setting as a comment."""
+    about = descriptions()
+    section = ""
+    lines = [f"# {name}: {inspect.getdoc(PRESETS[name]) or ''}" if name in PRESETS else ""]
     for line in dump_config(preset(name)).splitlines():
         key = line.strip().partition(":")[0]
         if not line.startswith(" "):
@@ -65,16 +70,17 @@ def commented_yaml(name: str) -> str:
 
 
 def descriptions(cls: type = RunConfig, prefix: str = "") -> dict[str, str]:
-    """What each setting is, its type and its default: "train.lr" -> "highest learning rate (float, 0.001)"."""
-    found, hints, texts = {}, get_type_hints(cls), _texts(cls)
+    """Name of each setting -> description, type and default: "train.lr" -> "peak learning rate (float, 0.001)"."""
+    notes: dict[str, str] = {}
+    hints, texts = get_type_hints(cls), _texts(cls)
     for setting in fields(cls):
         kind, name = hints[setting.name], prefix + setting.name
         if is_dataclass(kind):
-            found.update(descriptions(kind, f"{name}."))  # type: ignore[arg-type]
+            notes.update(descriptions(kind, f"{name}."))  # type: ignore[arg-type]
         else:
             default = yaml.safe_dump(setting.default, default_flow_style=True).removesuffix("...\n").strip()
-            found[name] = f"{texts[setting.name]} ({kind_of(kind)}, {default})"
-    return found
+            notes[name] = f"{texts[setting.name]} ({kind_of(kind)}, {default})"
+    return notes
 
 
 def kind_of(hint: Any) -> str:
@@ -88,7 +94,7 @@ def kind_of(hint: Any) -> str:
 
 
 def _texts(cls: type) -> dict[str, str]:
-    """The text under each field of a class, which Python itself does not keep."""
+    """The docstring below each field of a class, read from the source because Python discards it."""
     (body,) = (node.body for node in ast.parse(inspect.getsource(cls)).body if isinstance(node, ast.ClassDef))
     return {
         line.target.id: " ".join(ast.literal_eval(text.value).split())

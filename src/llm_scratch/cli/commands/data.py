@@ -1,4 +1,7 @@
-"""Where text comes from: list the sources, download one, look into one. Proof: tests/cli/test_data.py."""
+"""`data list`, `data download` and `data show`: text sources.
+
+Tests: tests/cli/test_data.py.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +22,14 @@ from llm_scratch.errors import UserError, unknown
 from llm_scratch.formatting import format_count, sanitize
 from llm_scratch.storage.user_folders import expand_user
 
-SAMPLE_LETTERS = 600
-FLOOR_STORIES = 2000  # enough for three digits of the floor
+SAMPLE_CHARACTERS = 600
+FLOOR_STORIES = 2000
+"""Stories that give the entropy floor to three digits."""
 
 
 @dataclass(frozen=True)
 class ListSources(ReportCommand):
-    """The sources of text, and whether each is on this machine.
+    """List the text sources, and whether each is on this machine.
 
     examples:
       llm-scratch data list
@@ -39,7 +43,7 @@ class ListSources(ReportCommand):
         if self.json:
             print_json({"sources": [_source_json(name) for name in SOURCES]})
             return
-        grid = table("source", "what it is", "where", left=3)
+        grid = table("source", "description", "where", left=3)
         for name, source in SOURCES.items():
             grid.add_row(_usage(name), _about(source), _where(name))
         console().print(grid)
@@ -65,7 +69,7 @@ def _source_json(name: str) -> dict[str, Any]:
 
 
 def _where(name: str) -> str:
-    """Whether a source needs a download, and whether that is done."""
+    """Where a source is, or the command that downloads it."""
     from llm_scratch.data.sources import DOWNLOADED, on_this_machine
 
     if name not in DOWNLOADED:
@@ -74,7 +78,7 @@ def _where(name: str) -> str:
 
 
 def _download_gpt2() -> Path | None:
-    """GPT-2's vocabulary, in tiktoken's cache."""
+    """Download GPT-2's vocabulary into tiktoken's cache."""
     from llm_scratch.tokenizers import gpt2
 
     gpt2.load_gpt2()
@@ -83,7 +87,7 @@ def _download_gpt2() -> Path | None:
 
 @dataclass(frozen=True)
 class DownloadSource(Command):
-    """Download what a source needs, once; "gpt2" is GPT-2's vocabulary.
+    """Download text sources, once each; "gpt2" is GPT-2's vocabulary.
 
     examples:
       llm-scratch data download verdict
@@ -94,7 +98,7 @@ class DownloadSource(Command):
     """verdict, shakespeare, gpt2"""
 
     def run(self) -> None:
-        """Fetch each and say where it lies."""
+        """Download each source and print its path."""
         from llm_scratch.data.sources import DOWNLOADED, SOURCES
         from llm_scratch.storage.download import FILES, fetch
 
@@ -102,7 +106,7 @@ class DownloadSource(Command):
         downloads |= {name: partial(fetch, file, *FILES[file]) for name, file in DOWNLOADED.items()}
         known = downloads.keys() | SOURCES.keys()
         if not self.names:
-            raise UserError(f"NAME is missing; there are {', '.join(downloads)}")
+            raise UserError(f"NAME is missing; known: {', '.join(downloads)}")
         for name in self.names:
             if name not in known:
                 raise unknown("source", name, known, extensible=True)
@@ -115,9 +119,9 @@ class DownloadSource(Command):
 
 @dataclass(frozen=True)
 class ShowSource(ReportCommand):
-    """How large a source is, and how it begins.
+    """Show the size of a source and a sample of its text.
 
-    For stories also their entropy, the floor that no model can beat.
+    For stories also their entropy, a lower bound of the loss of any model.
 
     examples:
       llm-scratch data show stories:1000
@@ -125,10 +129,10 @@ class ShowSource(ReportCommand):
     """
 
     source: Positional[Annotated[str, arg(metavar="SOURCE")]]
-    """a name of `llm-scratch data list`, with its argument after a colon"""
+    """a source of `llm-scratch data list`, with its argument after a colon"""
 
     def run(self) -> None:
-        """Read it all and print the facts."""
+        """Read the source and print its statistics."""
         from llm_scratch.data.sources import read
 
         screen = console()
@@ -141,50 +145,53 @@ class ShowSource(ReportCommand):
         text = documents[0]
         if self.json:
             floor = story_entropy_floor(min(len(documents), FLOOR_STORIES)) if kind == "stories" else None
-            print_json(text_json(self.source, documents, floor, text[:SAMPLE_LETTERS]))
+            print_json(text_json(self.source, documents, floor, text[:SAMPLE_CHARACTERS]))
             return
         grid = table("", "")
         grid.show_header = False
         grid.columns[1].justify = "left"
-        letters = sum(map(len, documents))
+        n_characters = sum(map(len, documents))
         size = sum(len(document.encode("utf-8", "surrogatepass")) for document in documents)
         grid.add_row("documents", f"{len(documents):,}")
         grid.add_row("words", f"{sum(len(document.split()) for document in documents):,}")
-        grid.add_row("characters", f"{letters:,}, {len(set().union(*documents)):,} different")
+        grid.add_row("characters", f"{n_characters:,}, {len(set().union(*documents)):,} different")
         grid.add_row("bytes", f"{size:,} ({format_count(size)})" if size >= 10_000 else f"{size:,}")
         if kind == "stories":
-            grid.add_row("floor", f"{story_entropy_floor(min(len(documents), FLOOR_STORIES)):.4f} bits per byte: no model can do better")
+            grid.add_row(
+                "floor",
+                f"{story_entropy_floor(min(len(documents), FLOOR_STORIES)):.4f} bits per byte, the entropy: a lower bound for any model",
+            )
         screen.print(grid)
-        _show_text(text, "the first document" if len(documents) > 1 else "it begins", screen)
+        _show_text(text, "first document" if len(documents) > 1 else "beginning", screen)
 
 
 def _show_text(text: str, title: str, screen: Console) -> None:
-    """The first words of a text in a box."""
-    sample = text if len(text) <= SAMPLE_LETTERS else text[:SAMPLE_LETTERS].rsplit(" ", 1)[0] + " …"
+    """Print the beginning of a text in a box."""
+    sample = text if len(text) <= SAMPLE_CHARACTERS else text[:SAMPLE_CHARACTERS].rsplit(" ", 1)[0] + " …"
     screen.print(boxed(sanitize(sample).strip(), title, screen.width))
 
 
 def _show_shards(folder: str, screen: Console, as_json: bool = False) -> None:
-    """What the index of a folder of shards says, and how its text begins; little of it is read."""
+    """Print statistics of a folder of shards from its index, and the beginning of its text."""
     import numpy as np
 
     from llm_scratch.data.shards import open_shards
     from llm_scratch.tokenizers import load_tokenizer
 
     row, index = open_shards(folder)
-    ids = np.asarray(row[1 : SAMPLE_LETTERS + 1])
+    ids = np.asarray(row[1 : SAMPLE_CHARACTERS + 1])
     ends = np.flatnonzero(ids == index.eot)
     text = load_tokenizer(expand_user(folder)).decode(ids[: ends[0] if len(ends) else None].tolist())
     if as_json:
-        print_json(shards_json(f"shards:{folder}", index, text[:SAMPLE_LETTERS]))
+        print_json(shards_json(f"shards:{folder}", index, text[:SAMPLE_CHARACTERS]))
         return
     grid = table("", "")
     grid.show_header = False
     grid.columns[1].justify = "left"
     done = index.done
     for what, value in (
-        ("made of", f"{index.source['name']}"),
-        ("documents", f"{done.documents:,}" + (f", and {done.empty:,} empty left out" if done.empty else "")),
+        ("source", f"{index.source['name']}"),
+        ("documents", f"{done.documents:,}" + (f", {done.empty:,} empty skipped" if done.empty else "")),
         ("bytes", f"{done.text_bytes:,}"),
         ("tokens", f"{index.tokens:,}, {done.text_bytes / index.tokens:.2f} bytes each"),
         ("tokenizer", f"{index.settings['tokenizer']}, {index.n_vocab:,} tokens"),
@@ -192,11 +199,11 @@ def _show_shards(folder: str, screen: Console, as_json: bool = False) -> None:
     ):
         grid.add_row(what, sanitize(value))
     screen.print(grid)
-    _show_text(text, "the first document" if done.documents > 1 else "it begins", screen)
+    _show_text(text, "first document" if done.documents > 1 else "beginning", screen)
 
 
 def story_entropy_floor(n: int) -> float:
-    """Bits per byte of the first `n` stories under the grammar that wrote them."""
+    """Bits per byte of the first `n` stories under the grammar that generates them."""
     from llm_scratch.data.stories import generate_story
 
     stories = [generate_story(seed) for seed in range(n)]

@@ -1,4 +1,7 @@
-"""Measure a trained model on held-out text, or on yours. Proof: tests/cli/test_evaluate.py."""
+"""`evaluate`: loss, perplexity and bits per byte on validation text or another text.
+
+Tests: tests/cli/test_evaluate.py.
+"""
 
 from __future__ import annotations
 
@@ -27,15 +30,17 @@ if TYPE_CHECKING:
     from llm_scratch.evaluation.loss import Loss
     from llm_scratch.evaluation.skill_results import SkillResults
 
-MIN_BAR_COLUMNS = 66  # that rich's own bar takes; in fewer it would cut numbers
-N_GROUPS = 64  # a text is measured in so many parts, and their spread gives the standard error
+MIN_BAR_COLUMNS = 66
+"""Width of rich's progress bar; on a narrower terminal it would cut numbers."""
+N_GROUPS = 64
+"""Parts of a text that are evaluated apart; their spread gives the standard error."""
 
 
 @dataclass(frozen=True)
 class Evaluate(ReportCommand):
-    """Measure the model in RUN on the text that its training held out, or on yours.
+    """Evaluate the model in RUN on its validation text, or on another text.
 
-    Bits per byte compares models of different tokenizers; ± is a standard error.
+    Bits per byte compares models with different tokenizers; ± is a standard error.
 
     examples:
       llm-scratch evaluate quickstart --skills
@@ -43,31 +48,31 @@ class Evaluate(ReportCommand):
     """
 
     run_: Positional[Annotated[str, arg(name="run", metavar="RUN")]]
-    """a run, a preset (its newest run), gpt2, hf:org/name, or a file or folder of weights (docs/weights.md)"""
+    """a run, a preset (its newest run), gpt2, hf:org/name, or a checkpoint file or folder (docs/weights.md)"""
     text: Annotated[str, option("FILE")] = ""
-    """a text file to measure on"""
+    """a text file to evaluate on"""
     source: Annotated[str, option("SOURCE")] = ""
-    """a source to measure on, all of it: verdict, shakespeare, python-docs, stories:200"""
+    """a text source to evaluate on, such as verdict, shakespeare, python-docs, stories:200"""
     skills: Flag = False
-    """also measure what a model of the stories can do: recall a name, agree a pronoun, count ..."""
+    """also measure the skills of a model of the stories: recalling names, pronoun agreement, counting ..."""
     device: str = "auto"
     """auto, cpu, cuda, mps"""
 
     def run(self) -> None:
-        """Measure and print a table."""
+        """Evaluate and print a table."""
         if self.text and self.source:
-            raise UserError("--text and --source are two texts; give one")
-        where, screen = resolve_model_path(self.run_), console()
-        model, tokenizer, how = load_for_inference(where, self.device, writes=False)
+            raise UserError("--text and --source exclude each other; leave one out")
+        path, screen = resolve_model_path(self.run_), console()
+        model, tokenizer, description = load_for_inference(path, self.device, generates=False)
         with screen.status("reading the text …"):
             name, ids = self._text(tokenizer)
         loss, error = evaluate_with_stderr(model, tokenizer, ids, screen)
-        last = self._scores_while_training(where)
+        last = self._scores_while_training(path)
         if self.json:
             skills = measure_and_print_skills(Console(quiet=True), model, tokenizer) if self.skills else None
-            print_json(evaluation_json(where, how, name, loss, error, last, skills))
+            print_json(evaluation_json(path, description, name, loss, error, last, skills))
             return
-        self._print_table(where, how, name, loss, error, last, screen)
+        self._print_table(path, description, name, loss, error, last, screen)
         if self.skills:
             measure_and_print_skills(screen, model, tokenizer)
 
@@ -76,23 +81,25 @@ class Evaluate(ReportCommand):
         run = None if self.text or self.source else load_run_info(where)
         return run.scores if run is not None and {"step", "val_loss"} <= run.scores.keys() else {}
 
-    def _print_table(self, where: Path, how: str, name: str, loss: Loss, error: float, last: Mapping[str, float], screen: Console) -> None:
-        """The result as a table."""
+    def _print_table(
+        self, path: Path, description: str, name: str, loss: Loss, error: float, last: Mapping[str, float], screen: Console
+    ) -> None:
+        """Print the result as a table."""
         grid = table("", "")
         grid.show_header = False
         for what, value in (
-            ("model", f"{where}"),
-            ("measured on", how),
+            ("model", f"{path}"),
+            ("computed on", description),
             ("text", f"{name}: {loss.n_tokens:,} tokens, {loss.n_bytes:,} bytes"),
             ("loss", f"{loss.nats_per_token:.4f} nats per token"),
             ("perplexity", f"{loss.perplexity:,.2f}"),
             ("bits per byte", f"{loss.bits_per_byte:.4f} ± {error:.4f}"),
         ):
             grid.add_row(what, value)
-        run = load_run_info(where)
+        run = load_run_info(path)
         if last and run is not None:
             grid.add_row(
-                "while training",
+                "during training",
                 f"{last['val_loss']:.4f} nats per token, {last['val_bits_per_byte']:.4f} bits per byte "
                 f"at step {last['step']:,.0f}, on {sample_in_words(run.config)} of this text",
             )
@@ -100,7 +107,7 @@ class Evaluate(ReportCommand):
         screen.print(grid)
 
     def _text(self, tokenizer: Any) -> tuple[str, Tokens]:
-        """What is measured on, by name and as token ids."""
+        """The name and the token ids of the text."""
         from llm_scratch.cli.run_text import prepare_text_of
         from llm_scratch.data.corpus import encode_documents
         from llm_scratch.data.sources import read
@@ -110,8 +117,8 @@ class Evaluate(ReportCommand):
             return self.text or source, encode_documents(read(source), tokenizer)
         run = load_run_info(resolve_model_path(self.run_))
         if run is None:
-            raise UserError(f"{self.run_} does not say what text it held out; name one with --text FILE or --source NAME", USAGE)
-        return f"held-out part of {source_in_words(run.config.data.source)}, every token", prepare_text_of(run, tokenizer).val
+            raise UserError(f"{self.run_}: no validation text is recorded; add --text FILE or --source NAME", USAGE)
+        return f"validation part of {source_in_words(run.config.data.source)}, every token", prepare_text_of(run, tokenizer).val
 
 
 def measure_and_print_skills(screen: Console, model: Any, tokenizer: Any) -> SkillResults:
@@ -124,8 +131,8 @@ def measure_and_print_skills(screen: Console, model: Any, tokenizer: Any) -> Ski
 def evaluate_with_stderr(model: Any, tokenizer: Any, ids: Tokens, screen: Console) -> tuple[Loss, float]:
     """The exact loss over a text, and the standard error of its bits per byte.
 
-    The text is measured in parts, and the sum is what one pass gives. The error is that of a ratio of sums (Cochran 1977, "Sampling
-    Techniques", section 6.4), taking the parts as independent; nan when there is only one.
+    The text is evaluated in parts whose losses add up to that of the whole. The error is that of a ratio of sums
+    (Cochran 1977, "Sampling Techniques", section 6.4) with independent parts; NaN for a single part.
 
     Raises:
         UserError: the loss is not finite (exit code 4).
@@ -137,7 +144,7 @@ def evaluate_with_stderr(model: Any, tokenizer: Any, ids: Tokens, screen: Consol
     pieces = eval_spans(ids, model.cfg["context_length"], getattr(model, "start_id", None))
     groups = [group for group in np.array_split(np.array(pieces), min(N_GROUPS, len(pieces))) if len(group)]
     hidden = not screen.is_terminal or screen.width < MIN_BAR_COLUMNS or is_quiet()
-    shown = track(groups, "measuring", console=screen, transient=True, disable=hidden)
+    shown = track(groups, "evaluating", console=screen, transient=True, disable=hidden)
     parts = []
     for group in shown:
         part = Loss(0.0, 0, 0)
@@ -160,17 +167,17 @@ def evaluate_with_stderr(model: Any, tokenizer: Any, ids: Tokens, screen: Consol
 
 
 def eval_spans(ids: Tokens, context_length: int, start_id: int | None) -> list[tuple[int, int]]:
-    """Where the rows of a text begin and end, each to be measured by itself: (first, one past the last token).
+    """(first token, one past the last token) of the spans of a text that are evaluated one by one.
 
-    Whole windows, about `PARTS` times one or more; but for a model that learned one document a row (it has a `start_id`), a document each:
-    it has never seen one begin in the middle.
+    A span is a multiple of the context, so that there are about `N_GROUPS`. For a model that was trained on one document
+    a row (it has a `start_id`), a span is a document, because the model has never seen one begin in the middle.
     """
     import numpy as np
 
     if start_id is not None:
         starts = np.flatnonzero(np.asarray(ids) == start_id)
-        found = [(int(a), int(b) + 1) for a, b in zip(starts, [*starts[1:], len(ids) - 1]) if b > a]
-        if found:
-            return found
+        spans = [(int(a), int(b) + 1) for a, b in zip(starts, [*starts[1:], len(ids) - 1]) if b > a]
+        if spans:
+            return spans
     size = context_length * max(1, math.ceil(len(ids) / context_length / N_GROUPS))
     return [(start, start + size + 1) for start in range(0, max(1, len(ids) - 1), size)]

@@ -1,4 +1,7 @@
-"""Give a model to other programs. Proof: tests/cli/test_export.py."""
+"""`export hf`: write a model in the format of Hugging Face transformers.
+
+Tests: tests/cli/test_export.py.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,9 @@ from llm_scratch.formatting import format_count
 
 @dataclass(frozen=True)
 class ExportHF(ReportCommand):
-    """Write the model in RUN as a folder that transformers reads.
+    """Export the model in RUN as a folder for Hugging Face transformers.
 
-    Where transformers is installed, it reads it back, and both are compared.
+    If transformers is installed, its logits are compared with ours.
 
     examples:
       llm-scratch export hf quickstart my-model
@@ -28,12 +31,12 @@ class ExportHF(ReportCommand):
     """
 
     run_: Positional[Annotated[str, arg(name="run", metavar="RUN")]]
-    """a run directory, a preset (its newest run), or anything else that `generate` takes"""
+    """a run directory, a preset (its newest run), or any other model that `generate` accepts"""
     folder: Positional[Annotated[str, option("FOLDER")]]
     """a new or empty folder"""
 
     def run(self) -> None:
-        """Load, write, compare, say so."""
+        """Load, export, compare, print the result."""
         where, screen = resolve_model_path(self.run_), console()
         check_can_write(Path(self.folder), "FOLDER")
         from llm_scratch.generation.cached_model import check_model
@@ -42,7 +45,7 @@ class ExportHF(ReportCommand):
 
         model, tokenizer = load(where)
         check_model(model)
-        with screen.status("writing, and comparing with transformers …"):
+        with screen.status("exporting and comparing with transformers …"):
             checked = export_hf(model, tokenizer, self.folder)
         n_params = sum(parameter.numel() for parameter in model.parameters())
         if self.json:

@@ -1,4 +1,7 @@
-"""Bring a model of another program here. Proof: tests/cli/test_import_model.py."""
+"""`import`: make a run directory from a checkpoint of another program.
+
+Tests: tests/cli/test_import_model.py.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +30,11 @@ PROMPT = "Every effort moves you"
 
 @dataclass(frozen=True)
 class Import(Command):
-    """Make a run of a model that another program saved; nothing in a file is run.
+    """Make a run from a checkpoint of another program, without executing any of it.
 
     Reads the notebooks' .pth, nanoGPT, litgpt, transformers, OpenAI's GPT-2.
 
-    The notebooks' optimizer comes too, and training goes on from there.
+    The notebooks' optimizer state is imported too, so training can resume.
 
     examples:
       llm-scratch import model_and_optimizer.pth --out runs/mine
@@ -39,22 +42,22 @@ class Import(Command):
     """
 
     source: Positional[Annotated[str, arg(metavar="SOURCE")]]
-    """a file or folder, gpt2, hf:org/name"""
+    """a checkpoint file or folder, gpt2, or hf:org/name"""
     out: Annotated[str, option("FOLDER")]
-    """the run directory to make"""
+    """the new run directory"""
     tokenizer: Annotated[str, option("TOKENIZER")] = ""
-    """gpt2, the folder of a tokenizer.json, or chars:FILE; unless given, the one that lies there, or GPT-2's"""
+    """gpt2, the folder of a tokenizer.json, or chars:FILE (default: the one beside the checkpoint, else gpt2)"""
     heads: Annotated[int | None, option("INT")] = None
-    """attention heads a layer of the notebooks' model, which its file does not say (default: GPT-2's, for a model of its size)"""
+    """attention heads per layer; only for the notebooks' .pth, which does not store it (default: GPT-2's for the same width)"""
     drop_rate: Annotated[float | None, option("FLOAT")] = None
-    """dropout of further training, which the notebooks' file does not say (default: 0.1)"""
+    """dropout of further training; only for the notebooks' .pth, which does not store it (default: 0.1)"""
     preset: Annotated[str, option("PRESET", help=f"settings to continue training with: {', '.join(PRESETS)}")] = "verdict"
 
     def run(self) -> None:
-        """Read, write a run at step 0, say what to do with it."""
+        """Read the checkpoint, write a run at step 0, print the next commands."""
         folder, base, screen = Path(self.out), preset(self.preset), console()
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UserError(f"--out {folder} is there already; expected a new or empty folder")
+            raise UserError(f"--out {folder}: the folder exists and is not empty; choose a new or empty folder")
         check_can_write(folder)
         from llm_scratch.loading import Options, read, tokenizer_named
         from llm_scratch.training.prompt import prompt_problem
@@ -64,23 +67,23 @@ class Import(Command):
             loaded = read(where, Options(tokenizer_named(self.tokenizer) if self.tokenizer else None, self.heads, self.drop_rate))
         config = settings(loaded, base, str(where))
         save(loaded, config, folder)
-        memory = ", with what its optimizer remembers" if loaded.optimizer else ""
+        memory = ", with optimizer state" if loaded.optimizer else ""
         screen.print(f"{folder}: {format_count(config.model.n_params)} parameters from {where}{memory}", soft_wrap=keeps_lines(screen))
         if loaded.assumed:
-            said = ", ".join(f"{name} {value}" for name, value in loaded.assumed.items())
+            assumed = ", ".join(f"{name} {value}" for name, value in loaded.assumed.items())
             screen.print(
-                f"not in the file, taken as in the notebooks: {said} (--drop-rate sets the dropout)", soft_wrap=keeps_lines(screen)
+                f"not in the file, assumed as in the notebooks: {assumed} (--drop-rate sets the dropout)", soft_wrap=keeps_lines(screen)
             )
         if self.quiet:
             return
         prompt = [] if prompt_problem(loaded.model, loaded.tokenizer, PROMPT) else [PROMPT]
-        go_on = shell_command("train", "--config", folder / "config.yaml", "--out", folder)
-        for what, words in (("next", shell_command("generate", folder, *prompt)), ("", go_on)):
+        resume = shell_command("train", "--config", folder / "config.yaml", "--out", folder)
+        for what, words in (("next", shell_command("generate", folder, *prompt)), ("", resume)):
             screen.print(f"{what:>8}  {words}", soft_wrap=True)
 
 
 def settings(loaded: Loaded, base: RunConfig, source: str) -> RunConfig:
-    """The settings of the run: the model's own, what its optimizer had, in float32 as it had it, and `base`'s for the rest."""
+    """The settings of the run: those of the model and its optimizer, in float32 as it was trained; `base` for the rest."""
     machine = replace(base.machine, precision="float32") if loaded.train else base.machine
     cfg = ModelConfig.of(loaded.model.cfg)  # type: ignore[arg-type]
     data = replace(base.data, tokenizer=tokenizer_name(loaded.tokenizer))

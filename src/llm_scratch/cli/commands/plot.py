@@ -1,4 +1,7 @@
-"""Draw the loss of runs. Proof: tests/cli/test_plot.py."""
+"""`plot`: draw the loss curves of runs.
+
+Tests: tests/cli/test_plot.py.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plot(ReportCommand):
-    """Draw the loss of one run, or of several in one picture.
+    """Plot the loss of one run, or of several runs in one figure.
 
     examples:
       llm-scratch plot quickstart
@@ -31,38 +34,38 @@ class Plot(ReportCommand):
     runs: Positional[Annotated[tuple[str, ...], arg(metavar="RUN")]]
     """run directories, or presets (the newest run of each)"""
     out: Annotated[str, option("FILE")] = ""
-    """a name that ends in .png, .svg or .pdf; unless given .png and .svg: loss-plot (or panels) in the run, or loss-compare here"""
+    """a .png, .svg or .pdf file (default: loss-plot or panels as .png and .svg in the run; loss-compare for several runs)"""
     x: Literal["step", "tokens", "time"] = "step"
-    """what the lower axis counts"""
+    """unit of the x axis"""
     panels: Flag = False
-    """loss, bits per byte, learning rate and gradient, a panel each"""
+    """one panel each for loss, bits per byte, learning rate and gradient norm"""
 
     def run(self) -> None:
-        """Draw, and say where the picture is."""
+        """Draw, and print the path of the figure."""
         if not self.runs:
-            raise UserError("RUN is missing; `llm-scratch runs list` shows what there is")
+            raise UserError("RUN is missing; list the runs with `llm-scratch runs list`")
         folders = [resolve_model_path(name) for name in self.runs]
         for folder in folders:
             if (run := load_run_info(folder)) is not None:
                 run.check_has_curve("plot")
         name = "panels" if self.panels else "loss-plot"
-        place = folders[0] / name if len(folders) == 1 else Path("loss-compare")
-        places = [Path(self.out)] if self.out else [place.with_name(f"{place.name}.{kind}") for kind in ("png", "svg")]
-        for path in places:
+        default = folders[0] / name if len(folders) == 1 else Path("loss-compare")
+        paths = [Path(self.out)] if self.out else [default.with_name(f"{default.name}.{kind}") for kind in ("png", "svg")]
+        for path in paths:
             check_can_write(path)
-        draw(folders, places, {"time": "elapsed"}.get(self.x, self.x), self.panels)
+        draw(folders, paths, {"time": "elapsed"}.get(self.x, self.x), self.panels)
         if self.json:
-            print_json({"runs": folders, "pictures": places})
+            print_json({"runs": folders, "pictures": paths})
             return
-        for path in places:
+        for path in paths:
             console().print(str(path), soft_wrap=True)
 
 
-def draw(folders: list[Path], places: list[Path], x: str = "step", panels: bool = False) -> None:
-    """One picture of runs, written to each of `places`, with the floor of the loss for runs on stories.
+def draw(folders: list[Path], paths: list[Path], x: str = "step", panels: bool = False) -> None:
+    """Draw one figure of runs and save it to each path, with the entropy floor for runs on stories.
 
     Raises:
-        UserError: a run without metrics, a name that ends in no kind of picture (code 2), a folder that cannot be written.
+        UserError: a run without metrics, an unknown image format (code 2), or a folder that is not writable.
     """
     from llm_scratch.training.panels import panel_figure
     from llm_scratch.training.plot import loss_figure, read_metrics, save_figure
@@ -71,16 +74,16 @@ def draw(folders: list[Path], places: list[Path], x: str = "step", panels: bool 
     names = short if len(set(short)) == len(short) else [str(folder) for folder in folders]
     runs = {name: read_metrics(folder) for name, folder in zip(names, folders)}
     if old := [name for name, rows in runs.items() if x == "elapsed" and not any(x in row for row in rows)]:
-        raise UserError(f"{', '.join(old)} did not write down its time; use --x tokens or --x step", DATA)
+        raise UserError(f"{', '.join(old)} has no recorded times; use --x tokens or --x step", DATA)
     known = {name: floor for name, folder in zip(names, folders) if (floor := _floor(folder, runs[name])) is not None}
     nats, bits = ({name: getattr(floor, unit) for name, floor in known.items()} for unit in ("nats_per_token", "bits_per_byte"))
     figure = panel_figure(runs, x, floors={"loss": nats, "val_bits_per_byte": bits}) if panels else loss_figure(runs, x, floors=nats)
-    for path in places:
+    for path in paths:
         save_figure(figure, path)
 
 
 def _floor(folder: Path, rows: list[dict[str, Any]]) -> Floor | None:
-    """The floor of a run; None where it is not known."""
+    """The entropy floor of a run's loss; None where it is unknown."""
     from llm_scratch.evaluation.floor import loss_floor
 
     run = load_run_info(folder)

@@ -1,4 +1,7 @@
-"""Texts of any size: into token shards once, and a look whether they are as they were written. Proof: tests/cli/test_prepare_data.py."""
+"""`data prepare` and `data check`: write token shards of a text of any size, and verify them.
+
+Tests: tests/cli/test_prepare_data.py.
+"""
 
 from __future__ import annotations
 
@@ -25,15 +28,17 @@ from llm_scratch.storage.user_folders import expand_user
 if TYPE_CHECKING:
     from llm_scratch.data.shards import ShardIndex, ShardProgress
 
-MIN_BAR_COLUMNS = 76  # for the bar and all beside it; in fewer, numbers would be cut
-MAX_WORKERS = 8  # workers, unless told: so many stay under 1 GiB of memory
+MIN_BAR_COLUMNS = 76
+"""Width of the progress bar with its numbers; on a narrower terminal, numbers would be cut."""
+MAX_WORKERS = 8
+"""Default upper limit of processes, which together stay under 1 GiB of memory."""
 
 
 @dataclass(frozen=True)
 class PrepareData(Command):
-    """Turn SOURCE into token shards, which training reads from disk.
+    """Tokenize SOURCE into shards, which training reads from disk.
 
-    The text may be larger than the memory. Stopped, the same command goes on.
+    The text may be larger than memory. The same command resumes after a stop.
 
     examples:
       llm-scratch data prepare books/ --out shards/books
@@ -42,24 +47,24 @@ class PrepareData(Command):
     """
 
     source: Positional[Annotated[str, arg(metavar="SOURCE")]]
-    """a text, .jsonl or .parquet file; a folder of them; hf:NAME for a data set of the Hugging Face Hub; or a name of `data list`"""
+    """a text, .jsonl or .parquet file; a folder of them; hf:NAME for a Hugging Face dataset; or a source of `data list`"""
     out: Annotated[str, arg(metavar="FOLDER")]
-    """where the shards go"""
+    """folder of the shards"""
     tokenizer: Annotated[str, arg(metavar="TOKENIZER")] = "gpt2"
-    """gpt2; bpe or chars, learned from SOURCE; or a tokenizer.json, its folder, or a run"""
+    """gpt2; bpe or chars, trained on SOURCE; or a tokenizer.json, its folder, or a run"""
     vocab_size: Annotated[int | None, option("N")] = None
-    """how many tokens bpe learns; 4096 unless given"""
+    """vocabulary size of bpe (default: 4096)"""
     field: Annotated[str, arg(metavar="NAME")] = "text"
-    """where the text stands in a line of .jsonl or a row of a table"""
+    """name of the text field in .jsonl lines and table rows"""
     shard_tokens: Annotated[str, arg(metavar="N")] = "100M"
-    """tokens in a shard, such as 500k or 100M"""
+    """number of tokens in a shard, such as 500k or 100M"""
     workers: Annotated[int, option("N")] = 0
-    """processes; as many as there are processors, but not more than 8, unless given"""
+    """number of processes (default: the number of cores, at most 8)"""
     fresh: Flag = False
-    """start over: removes the shards in --out, if there are some"""
+    """start over: remove the shards in --out"""
 
     def run(self) -> None:
-        """Prepare, then say what came out and how to train on it."""
+        """Write the shards, then print a summary and the command to train on them."""
         from llm_scratch.cli.commands.doctor import cpu_count
         from llm_scratch.cli.commands.tokenizer import resolve_tokenizer
         from llm_scratch.data.sharding import make_shards
@@ -73,17 +78,17 @@ class PrepareData(Command):
         if self.fresh:
             remove_shards(expand_user(self.out), screen)
         began = time.perf_counter()
-        with PrepareProgress(screen) as reading:
+        with PrepareProgress(screen) as progress:
             index = make_shards(
                 self.source, self.out, tokenizer, vocab_size=self.vocab_size, field=self.field, shard_tokens=shard_tokens,
-                workers=workers, run_first=self.import_, on_progress=reading.after_portion, on_start=reading.found,
+                workers=workers, run_first=self.import_, on_progress=progress.on_progress, on_start=progress.on_start,
             )  # fmt: skip
-        _sum_up(index, self.out, screen, time.perf_counter() - began if reading.moved else None)
+        _print_summary(index, self.out, screen, time.perf_counter() - began if progress.has_read else None)
 
 
 @dataclass(frozen=True)
 class CheckData(ReportCommand):
-    """Compare every byte of the shards in FOLDER with what was written.
+    """Verify the checksums of all shards in FOLDER.
 
     examples:
       llm-scratch data check shards/books
@@ -91,30 +96,35 @@ class CheckData(ReportCommand):
     """
 
     folder: Positional[Annotated[str, arg(metavar="FOLDER")]]
-    """what `llm-scratch data prepare` made"""
+    """a folder of `llm-scratch data prepare`"""
 
     def run(self) -> None:
-        """Read it all; an error names the first file that is damaged."""
+        """Read all files; an error names the first damaged one."""
         from llm_scratch.data.shards import ShardIndex, check_shards
 
         screen = console()
         with screen.status(f"reading {self.folder} …") as status:
             for file in check_shards(self.folder):
-                status.update(f"{file} is as it was written")
+                status.update(f"{file}: ok")
         index = ShardIndex.load(expand_user(self.folder))
         if self.json:
             fields = {"folder": self.folder, "ok": True, "tokens": index.tokens, "bytes": index.done.text_bytes}
             print_json(fields | {"shards": len(index.shards)})
             return
-        screen.print(f"{self.folder}: {index.tokens:,} tokens in {_shards(index)}, all as they were written", soft_wrap=keeps_lines(screen))
+        screen.print(f"{self.folder}: {index.tokens:,} tokens in {_n_shards(index)}, no damage found", soft_wrap=keeps_lines(screen))
 
 
 class PrepareProgress:
-    """Shows how far a source is read: a bar on a terminal, else a line a minute."""
+    """Progress of `data prepare`: a bar on a terminal, else one line a minute.
+
+    Args:
+        screen: where to print.
+        every: seconds between two lines.
+    """
 
     def __init__(self, screen: Console, every: float = 60.0) -> None:
         self.screen, self.every = screen, every
-        self.moved = False
+        self.has_read = False
         self.status = screen.status("finding the source, making the tokenizer …")
         self.bar = Progress(
             TextColumn("{task.fields[read]}"), BarColumn(None), TextColumn("{task.fields[speed]}"), TimeRemainingColumn(compact=True),
@@ -130,40 +140,45 @@ class PrepareProgress:
         self.status.stop()
         self.bar.stop()
 
-    def found(self, size: int, index: ShardIndex) -> None:
-        """The source is found, and work begins, or goes on where `index` says."""
+    def on_start(self, size: int, index: ShardIndex) -> None:
+        """Start the bar, or resume it after the tokens in `index`.
+
+        Args:
+            size: bytes of the source.
+            index: of the shards that exist already.
+        """
         self.size, self.first, self.began = size, index.tokens, time.perf_counter()
-        self.said = self.began
+        self.last_printed = self.began
         self.status.stop()
         if index.tokens and not index.complete:
-            print_note(f"goes on after {index.tokens:,} tokens", self.screen)
+            print_note(f"resuming after {index.tokens:,} tokens", self.screen)
         if not index.complete:
             done = index.done.source_bytes
             self.bar.add_task("", total=size, completed=done, read=f"{format_bytes(done)} of {format_bytes(size)}", speed="")
             self.bar.start()
 
-    def after_portion(self, done: ShardProgress, tokens: int) -> None:
-        """Move on."""
-        self.moved = True
+    def on_progress(self, done: ShardProgress, tokens: int) -> None:
+        """Show how much of the source has been read, and the speed."""
+        self.has_read = True
         now = time.perf_counter()
         speed = f"{format_count(tokens)} tokens, {format_count((tokens - self.first) / max(now - self.began, 1e-9))} a second"
         read = f"{format_bytes(done.source_bytes)} of {format_bytes(self.size)}"
         self.bar.update(self.bar.task_ids[0], completed=done.source_bytes, read=read, speed=speed)
-        if self.bar.disable and now - self.said > self.every:
-            self.said = now
+        if self.bar.disable and now - self.last_printed > self.every:
+            self.last_printed = now
             print_note(f"{read}, {speed}", self.screen)
 
 
 def parse_count(flag: str, text: str) -> int:
-    """A whole number that may be written 500k, 100M or 2G.
+    """Parse a whole number such as 500k, 100M or 2G.
 
     Raises:
-        UserError: it is none.
+        UserError: names the flag.
     """
-    found = re.fullmatch(r"([0-9]{1,15})([kKmMgG]?)", text.replace("_", ""))
-    if not found or not int(found[1]):
+    match = re.fullmatch(r"([0-9]{1,15})([kKmMgG]?)", text.replace("_", ""))
+    if not match or not int(match[1]):
         raise UserError(f"{flag} is {text!r}; expected a whole number such as 500k or 100M")
-    return int(found[1]) * 1000 ** " kmg".index(found[2].lower() or " ")
+    return int(match[1]) * 1000 ** " kmg".index(match[2].lower() or " ")
 
 
 def remove_shards(folder: Path, screen: Console) -> None:
@@ -174,28 +189,28 @@ def remove_shards(folder: Path, screen: Console) -> None:
     """
     if not folder.exists():
         return
-    ours = re.compile(r"index\.json|tokenizer\.json|shard-\d{5,}\.bin|\..*\.part")
-    strange = sorted(path.name for path in folder.iterdir() if not ours.fullmatch(path.name)) if folder.is_dir() else [folder.name]
-    if strange:
+    shard_files = re.compile(r"index\.json|tokenizer\.json|shard-\d{5,}\.bin|\..*\.part")
+    others = sorted(path.name for path in folder.iterdir() if not shard_files.fullmatch(path.name)) if folder.is_dir() else [folder.name]
+    if others:
         raise UserError(
-            f"--fresh: {folder} holds more than shards, such as {strange[0]!r}; remove it yourself or choose another --out", DATA
+            f"--fresh: {folder} holds more than shards, such as {others[0]!r}; remove it yourself or choose another --out", DATA
         )
     if any(folder.iterdir()):
         shutil.rmtree(folder)
         screen.print(f"removed the shards that were in {folder}", soft_wrap=keeps_lines(screen))
 
 
-def _sum_up(index: ShardIndex, out: str, screen: Console, seconds: float | None) -> None:
-    """What the folder holds, and the next command."""
+def _print_summary(index: ShardIndex, out: str, screen: Console, seconds: float | None) -> None:
+    """Print what the folder holds, and the next command."""
     done = index.done
-    empty = f"; {done.empty:,} empty left out" if done.empty else ""
+    empty = f"; {done.empty:,} empty skipped" if done.empty else ""
     screen.print(
-        f"{out}: {index.tokens:,} tokens of {done.documents:,} {'documents' if done.documents != 1 else 'document'} in {_shards(index)}, "
+        f"{out}: {index.tokens:,} tokens of {done.documents:,} {'documents' if done.documents != 1 else 'document'} in {_n_shards(index)}, "
         f"{done.text_bytes / max(1, index.tokens):.2f} bytes a token{empty}",
         soft_wrap=keeps_lines(screen),
     )
     if seconds is None:
-        screen.print("all was there already; --fresh starts over")
+        screen.print("nothing to do: the shards are complete; --fresh starts over")
     else:
         screen.print(f"{format_duration(seconds)}, {done.text_bytes / 1e6 / max(seconds, 1e-9):.1f} MB of text a second")
     words = ["train", "shakespeare", "--data.source", f"shards:{out}", "--model.vocab-size", str(index.n_vocab)]
@@ -203,5 +218,5 @@ def _sum_up(index: ShardIndex, out: str, screen: Console, seconds: float | None)
         screen.print(f"train on it: {shell_command(*words)}", soft_wrap=True)
 
 
-def _shards(index: ShardIndex) -> str:
+def _n_shards(index: ShardIndex) -> str:
     return f"{len(index.shards)} {'shards' if len(index.shards) != 1 else 'shard'}"

@@ -1,4 +1,7 @@
-"""Put a trained model into 8 or 4 bits, and say what that costs. Proof: tests/cli/test_quantize.py."""
+"""`quantize`: store a model in 8 or 4 bits, and measure the change in bits per byte.
+
+Tests: tests/cli/test_quantize.py.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +26,15 @@ if TYPE_CHECKING:
     from llm_scratch.data.shards import Tokens
 
 PROMPT = "Once upon a time"
-MAX_EVAL_TOKENS = 200_000  # tokens that the loss is measured on at most
+MAX_EVAL_TOKENS = 200_000
+"""Tokens of text that the loss is measured on, at most."""
 
 
 @dataclass(frozen=True)
 class Quantize(ReportCommand):
-    """Write the model in RUN again, in 8 or 4 bits: smaller, and faster to write.
+    """Quantize the model in RUN to 8 or 4 bits: smaller, and faster to generate with.
 
-    What that costs is measured on the text that the run held out, or on --text.
+    The change in bits per byte is measured on validation text, or on --text.
 
     examples:
       llm-scratch quantize quickstart
@@ -38,20 +42,20 @@ class Quantize(ReportCommand):
     """
 
     run_: Positional[Annotated[str, arg(name="run", metavar="RUN")]]
-    """a run directory, a preset (its newest run), or anything else that `generate` takes"""
+    """a run directory, a preset (its newest run), or any other model that `generate` accepts"""
     bits: Literal[8, 4] = 8
-    """of a number: 8 with a scale for each row, 4 with a scale for every 32 numbers"""
+    """bits per weight: 8 with one scale per row, 4 with one scale per 32 weights"""
     out: Annotated[str, option("FOLDER")] = ""
-    """a new folder; RUN-int8 or RUN-int4 unless given"""
+    """a new folder (default: RUN-int8 or RUN-int4)"""
     text: Annotated[str, option("FILE")] = ""
-    """a text file to measure on"""
+    """a text file to measure the loss on"""
 
     def run(self) -> None:
-        """Load, measure, quantize, measure, write."""
+        """Load, evaluate, quantize, evaluate, write."""
         where, screen = resolve_model_path(self.run_), console()
         out = Path(self.out or f"{str(where).rstrip('/')}-int{self.bits}")
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UserError(f"{out} is there already; name another folder with --out")
+            raise UserError(f"{out}: the folder exists and is not empty; choose another --out")
         check_can_write(out)
         from llm_scratch.loading import load
         from llm_scratch.model.kernel_choice import choose_kernel
@@ -59,8 +63,9 @@ class Quantize(ReportCommand):
         from llm_scratch.training.prompt import prompt_problem
 
         model, tokenizer = load(where)
-        if model.cfg["bits"] != 32:  # type: ignore[index]
-            raise UserError(f"the model in {where} has {model.cfg['bits']} bits already; name the run it was made from", CHECKPOINT)  # type: ignore[index]
+        bits = int(model.cfg["bits"])  # type: ignore[index]
+        if bits != 32:
+            raise UserError(f"{where}: the model is already quantized to {bits} bits; use the run it was made from", CHECKPOINT)
         run = load_run_info(where)
         with screen.status("reading the text …"):
             ids = self._text(run, tokenizer)[:MAX_EVAL_TOKENS]
@@ -93,7 +98,7 @@ class Quantize(ReportCommand):
         screen.print(f"written: {out}{hint}", soft_wrap=keeps_lines(screen))
 
     def _text(self, run: RunInfo | None, tokenizer: Any) -> Tokens:
-        """The tokens that the loss is measured on."""
+        """The token ids that the loss is measured on."""
         from llm_scratch.cli.run_text import prepare_text_of
         from llm_scratch.data.corpus import encode_documents
         from llm_scratch.data.sources import read
@@ -101,24 +106,24 @@ class Quantize(ReportCommand):
         if self.text:
             return encode_documents(read(f"file:{self.text}"), tokenizer)
         if run is None:
-            raise UserError(f"{self.run_} does not say what text it held out; name one to measure on with --text FILE", USAGE)
+            raise UserError(f"{self.run_}: no validation text is recorded; add --text FILE", USAGE)
         return prepare_text_of(run, tokenizer).val
 
 
 def stored_bytes(model: nn.Module) -> int:
-    """Bytes of a model's weights as a file holds them, a shared one counted once."""
+    """Bytes of a model's weights in a file; shared weights count once."""
     return sum({t.data_ptr(): t.nbytes for t in model.state_dict().values()}.values())
 
 
-def write_run(out: Path, model: nn.Module, tokenizer: Any, config: RunConfig, known: dict[str, Any]) -> None:
-    """A run directory with one checkpoint, which `load` reads as any other.
+def write_run(out: Path, model: nn.Module, tokenizer: Any, config: RunConfig, provenance: dict[str, Any]) -> None:
+    """Write a run directory with one checkpoint of a quantized model.
 
     Args:
         out: the run directory.
         model: quantized.
         tokenizer: of the model.
-        config: of the run that it was made from.
-        known: more for the checkpoint's state: what it was made from, and its text.
+        config: of the original run.
+        provenance: more entries of the checkpoint's state: the original run and its text.
     """
     from llm_scratch.config import ModelConfig
     from llm_scratch.storage import checkpoint
@@ -127,7 +132,7 @@ def write_run(out: Path, model: nn.Module, tokenizer: Any, config: RunConfig, kn
     from llm_scratch.training.state import unique_state_dict
 
     config = replace(config, model=ModelConfig.of(model.cfg))  # type: ignore[arg-type]
-    state = {"step": 0, "steps": 0, "tokens": 0, "quantized": config.model.bits, **known}
+    state = {"step": 0, "steps": 0, "tokens": 0, "quantized": config.model.bits, **provenance}
     checkpoint.save(
         out, 0, to_dict(config), unique_state_dict(model), {}, state, lambda folder: save_tokenizer(tokenizer, folder), best=True
     )

@@ -23,12 +23,13 @@ from llm_scratch.config import config_hash
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.formatting import format_count, quote, sanitize, shell_command
 
-CURVE_ROWS = 8  # lines of a run's curve
+CURVE_ROWS = 8
+"""Evaluations of a run that `runs show` prints, at most."""
 
 
 @dataclass(frozen=True)
 class ListRuns(ReportCommand):
-    """The runs in a folder, the newest last: size, source, how far, how good.
+    """List the runs in a folder: size, text, progress and loss, the newest last.
 
     examples:
       llm-scratch runs list
@@ -36,14 +37,14 @@ class ListRuns(ReportCommand):
     """
 
     folder: Positional[Annotated[str, option("FOLDER")]] = ""
-    """where to look; runs/ unless given"""
+    """folder of the runs (default: runs/)"""
 
     def run(self) -> None:
         """Print the table."""
         root = Path(self.folder or RUNS_FOLDER)
         runs = find_runs(root)
         if self.folder and not root.is_dir():
-            raise UserError(f"no folder {root}", CHECKPOINT)
+            raise UserError(f"{root}: no such folder; check the path", CHECKPOINT)
         if self.json:
             print_json({"folder": root, "runs": [run_json(run) for run in runs]})
             return
@@ -52,7 +53,7 @@ class ListRuns(ReportCommand):
             return
         grid = table("run", "params", "source", "step", "loss", "bits/byte", "date")
         for column in grid.columns:
-            column.no_wrap = column.header != "source"  # the one column that gives way where it is narrow
+            column.no_wrap = column.header != "source"  # the column that is shortened on a narrow terminal
         grid.columns[2].justify, grid.columns[2].overflow = "left", "ellipsis"
         for run in runs:
             loss, bits = run.scores.get("val_loss"), run.scores.get("val_bits_per_byte")
@@ -64,7 +65,7 @@ class ListRuns(ReportCommand):
 
 
 def _progress(run: RunInfo) -> str:
-    """How many of its steps a run has saved; of a quantized model, its bits."""
+    """Steps in the last checkpoint of a run; for a quantized model, its bits."""
     if run.bits != 32:
         return f"{run.bits} bits"
     return f"{run.step:,}" if run.finished else f"{run.step:,}/{run.steps:,}" if run.steps else f"{run.step:,}"
@@ -72,7 +73,7 @@ def _progress(run: RunInfo) -> str:
 
 @dataclass(frozen=True)
 class ShowRun(ReportCommand):
-    """One run: what it is, how its loss fell, what it wrote last.
+    """Show a run: settings, loss curve and last sample.
 
     examples:
       llm-scratch runs show quickstart
@@ -83,12 +84,12 @@ class ShowRun(ReportCommand):
     """a run directory, or a preset (its newest run)"""
 
     def run(self) -> None:
-        """Print it."""
+        """Print settings, loss curve, last sample and next commands."""
         path = resolve_model_path(self.run_)
         run = load_run_info(path)
         if run is None:
             raise UserError(
-                f"{path} is no run directory (no readable config.yaml); `llm-scratch runs list` shows what there is", CHECKPOINT
+                f"{path}: not a run directory (no readable config.yaml); list the runs with `llm-scratch runs list`", CHECKPOINT
             )
         if self.json:
             print_json(shown_run_json(run, _rows(path), _last_sample(path)))
@@ -104,10 +105,10 @@ class ShowRun(ReportCommand):
         facts.add_row("steps", _state(run))
         screen.print(facts)
         if _show_curve(path):
-            sample = f"held-out loss on {sample_in_words(run.config)}; {shell_command('evaluate', path)} reads every token"
+            sample = f"validation loss on {sample_in_words(run.config)}; {shell_command('evaluate', path)} reads every token"
             screen.print(f"{sample}\n", soft_wrap=keeps_lines(screen))
         if sample := _last_sample(path):
-            screen.print(boxed(sanitize(sample), "it wrote last", screen.width))
+            screen.print(boxed(sanitize(sample), "last sample", screen.width))
         for words in [] if self.quiet else _next_commands(run):
             screen.print(f"  {shell_command(*words, path)}", soft_wrap=True)
 
@@ -130,17 +131,17 @@ class DiagnoseRun(ReportCommand):
 
 
 def _state(run: RunInfo) -> str:
-    """How far a run is; of a model that was not trained here, where it is from."""
+    """Progress of a run; for a model that was not trained here, its origin."""
     if run.bits != 32:
         return f"{run.description}; it cannot be trained"
     if run.description:
         return f"{run.description}, not trained here yet; to train it: llm-scratch train text PATH --from {quote(run.path)}"
     begun = any(run.path.glob("ckpt/step-*"))
-    return f"{_progress(run)} saved" + ("" if begun else "; the same train command begins it")
+    return f"{_progress(run)} saved" + ("" if begun else "; the same train command starts it")
 
 
 def _next_commands(run: RunInfo) -> list[tuple[str, ...]]:
-    """What can be done with a run, as words before its path."""
+    """Commands for a run, as arguments before its path."""
     if not any(run.path.glob("ckpt/step-*")):
         return []
     resume = [] if run.finished or run.description else [("train", "--resume")]
@@ -161,7 +162,7 @@ def _show_curve(path: Path) -> bool:
         return False
     rows = [row for row in _rows(path) if {"train_loss", "val_loss", "val_bits_per_byte"} <= row.keys()]
     stride = max(1, -(-len(rows) // CURVE_ROWS))
-    grid = table("step", "tokens", "train loss", "held-out loss", "bits/byte", left=0)
+    grid = table("step", "tokens", "train loss", "val loss", "bits/byte", left=0)
     for row in rows[::-1][::stride][::-1]:
         grid.add_row(
             f"{row['step']:,}", format_count(row["tokens"]), *(f"{row[key]:.4f}" for key in ("train_loss", "val_loss", "val_bits_per_byte"))
@@ -174,7 +175,7 @@ def _show_curve(path: Path) -> bool:
 
 
 def _last_sample(path: Path) -> str:
-    """The last text in samples.md."""
+    """The last sample in samples.md."""
     try:
         return (path / "samples.md").read_text(encoding="utf-8", errors="replace").rpartition("\n## ")[2].partition("\n\n")[2].strip()
     except OSError:

@@ -1,4 +1,7 @@
-"""Vocabularies: learn one, see one at work, compare them. Proof: tests/cli/test_tokenizer.py."""
+"""`tokenizer train`, `tokenizer show` and `tokenizer compare`.
+
+Tests: tests/cli/test_tokenizer.py.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +25,15 @@ from llm_scratch.formatting import shell_command
 if TYPE_CHECKING:
     from llm_scratch.tokenizers import Tokenizer
 
-LARGE_FILE_BYTES = 64_000_000  # characters: from here on the start of more processes is won back
+LARGE_TEXT_CHARACTERS = 64_000_000
+"""Length of a text from which several processes are faster than one."""
 
 
 @dataclass(frozen=True)
 class TrainTokenizer(Command):
-    """Learn a byte-pair vocabulary from SOURCE.
+    """Train a byte-pair tokenizer on SOURCE.
 
-    The file is a tokenizer.json that the `tokenizers` library reads too.
+    The result is a tokenizer.json that the `tokenizers` library can read.
 
     examples:
       llm-scratch tokenizer train shakespeare --vocab-size 4096 --out bard.json
@@ -37,19 +41,19 @@ class TrainTokenizer(Command):
     """
 
     source: Positional[Annotated[str, arg(metavar="SOURCE")]]
-    """where the text comes from, as in `llm-scratch data list`"""
+    """a text source, see `llm-scratch data list`"""
     vocab_size: int = 4096
-    """how many tokens: 256 bytes, what is learned, and <|endoftext|>"""
+    """vocabulary size, including 256 bytes and <|endoftext|>"""
     out: Annotated[str, arg(metavar="FILE")] = "tokenizer.json"
     """the file to write"""
     workers: Annotated[int, option("N")] = 0
-    """processes that count; as many as there are processors from 64 MB of text on, else one, unless given"""
+    """number of processes (default: the number of cores for at least 64 MB of text, else 1)"""
 
     def run(self) -> None:
-        """Learn, write, say how well it packs."""
+        """Train, save, print the compression."""
         out = Path(self.out)
         if out.suffix != ".json" or out.is_dir():
-            raise UserError(f"--out {self.out} is not a name for a .json file, e.g. tokenizer.json")
+            raise UserError(f"--out {self.out}: not the name of a .json file; use a name such as tokenizer.json")
         check_can_write(out)
         from llm_scratch.cli.commands.doctor import cpu_count
         from llm_scratch.data.sources import read
@@ -57,21 +61,22 @@ class TrainTokenizer(Command):
 
         documents = read(self.source)
         began = time.perf_counter()
-        workers = self.workers or (cpu_count() if sum(map(len, documents)) >= LARGE_FILE_BYTES else 1)
+        workers = self.workers or (cpu_count() if sum(map(len, documents)) >= LARGE_TEXT_CHARACTERS else 1)
         tokenizer = ByteBPE.train(documents, self.vocab_size, progress=on_terminal() and not self.quiet, processes=workers)
         seconds = time.perf_counter() - began
         tokenizer.save(out)
         size = sum(len(document.encode("utf-8", "replace")) for document in documents)
         tokens = sum(len(tokenizer.encode(document)) for document in documents)
         screen = console()
-        screen.print(f"{tokenizer.n_vocab:,} tokens learned in {seconds:.1f} s from {size:,} bytes; {size / tokens:.2f} bytes a token")
-        hint = "" if self.quiet else f"; see it: {shell_command('tokenizer', 'show', out, documents[0].split()[0])}"
-        screen.print(f"written to {out}{hint}", soft_wrap=keeps_lines(screen))
+        screen.print(f"{tokenizer.n_vocab:,} tokens trained in {seconds:.1f} s from {size:,} bytes; {size / tokens:.2f} bytes a token")
+        screen.print(
+            f"written to {out}; try it: {shell_command('tokenizer', 'show', out, documents[0].split()[0])}", soft_wrap=keeps_lines(screen)
+        )
 
 
 @dataclass(frozen=True)
 class ShowTokens(ReportCommand):
-    """See how TOKENIZER cuts TEXT: each token with its id under it.
+    """Show how TOKENIZER splits TEXT: each token with its id below it.
 
     A space is shown as ·, a line break as ⏎, a tab as →.
 
@@ -83,10 +88,10 @@ class ShowTokens(ReportCommand):
     tokenizer: Positional[Annotated[str, arg(metavar="TOKENIZER")]]
     """gpt2, a tokenizer.json, its folder, or a run"""
     text: Positional[Annotated[str, arg(metavar="TEXT")]]
-    """what to cut; "-" reads standard input"""
+    """the text to encode; "-" reads standard input"""
 
     def run(self) -> None:
-        """Print the tokens, then how many they are."""
+        """Print the tokens, then their number."""
         from llm_scratch.cli.prompts import read_text_argument
 
         text = read_text_argument("-") if self.text == "-" else self.text
@@ -96,17 +101,17 @@ class ShowTokens(ReportCommand):
             print_json(tokens_json(self.tokenizer, tokenizer, text, ids))
             return
         screen = console()
-        for line in _rows(tokenizer, ids, screen.width, coloured=shows_colors(screen)):
+        for line in _rows(tokenizer, ids, screen.width, colored=shows_colors(screen)):
             screen.print(line, soft_wrap=True)
         n_bytes = len(text.encode("utf-8", "replace"))
         screen.print(f"\n{len(ids)} tokens, {n_bytes} bytes, {n_bytes / max(1, len(ids)):.2f} bytes a token")
 
 
 def resolve_tokenizer(name: str) -> Tokenizer:
-    """GPT-2's tokenizer, or the one in a file, a folder or a run.
+    """Open a tokenizer by name: "gpt2", a tokenizer.json, its folder, or a run.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such tokenizer.
     """
     from llm_scratch.tokenizers import TOKENIZERS
     from llm_scratch.tokenizers.locate import open_tokenizer
@@ -114,7 +119,7 @@ def resolve_tokenizer(name: str) -> Tokenizer:
     if name == "gpt2":
         return TOKENIZERS["gpt2"]([], None)
     if name in TOKENIZERS:
-        raise UserError(f"tokenizer {name!r} is learned from a text first: `llm-scratch tokenizer train`; then name its file", USAGE)
+        raise UserError(f"tokenizer {name!r} has to be trained first; run `llm-scratch tokenizer train`, then use its file", USAGE)
     try:
         where = resolve_model_path(name)
     except UserError as e:
@@ -125,13 +130,13 @@ def resolve_tokenizer(name: str) -> Tokenizer:
 
 
 def show_whitespace(piece: str) -> str:
-    """A token's text with its blanks to be seen: · for a space, ⏎ for a line break, → for a tab."""
+    """A token's text with visible whitespace: · for a space, ⏎ for a line break, → for a tab."""
     shown = piece.replace(" ", "·").replace("\n", "⏎").replace("\t", "→")
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in shown)
 
 
-def _rows(tokenizer: Tokenizer, ids: list[int], width: int, coloured: bool) -> list[Text]:
-    """Tokens side by side, ids under them, as many to a line as fit; without colours a bar ends each token."""
+def _rows(tokenizer: Tokenizer, ids: list[int], width: int, colored: bool) -> list[Text]:
+    """Lines of tokens with a line of ids below each; without colors, a bar ends each token."""
     rows: list[Text] = []
     upper, lower, used = Text(), Text(), width
     for number, i in enumerate(ids):
@@ -144,8 +149,8 @@ def _rows(tokenizer: Tokenizer, ids: list[int], width: int, coloured: bool) -> l
         if used + cell > width:
             upper, lower, used = Text(), Text(), 0
             rows += [upper, lower]
-        upper.append(piece, NEIGHBORS[number % len(NEIGHBORS)] if coloured else "")
-        upper.append(("" if coloured else "|").ljust(cell - Text(piece).cell_len))
+        upper.append(piece, NEIGHBORS[number % len(NEIGHBORS)] if colored else "")
+        upper.append(("" if colored else "|").ljust(cell - Text(piece).cell_len))
         lower.append(f"{i:<{cell}}")
         used += cell
     return rows
@@ -153,9 +158,9 @@ def _rows(tokenizer: Tokenizer, ids: list[int], width: int, coloured: bool) -> l
 
 @dataclass(frozen=True)
 class CompareTokenizers(ReportCommand):
-    """How many tokens each kind of tokenizer makes of TEXT.
+    """Compare the number of tokens that each kind of tokenizer makes of TEXT.
 
-    All but gpt2 learn from --source, which is also the text if there is no TEXT.
+    All but gpt2 are trained on --source, which is also the text without TEXT.
 
     examples:
       llm-scratch tokenizer compare "It's the last he painted, you know."
@@ -163,14 +168,14 @@ class CompareTokenizers(ReportCommand):
     """
 
     text: Positional[Annotated[str, option("TEXT")]] = ""
-    """what to encode; "-" reads standard input"""
+    """the text to encode; "-" reads standard input (default: the text of --source)"""
     source: Annotated[str, arg(metavar="SOURCE")] = "python-docs"
-    """what bpe, words and chars learn from"""
+    """text source that bpe, words and chars are trained on"""
     vocab_size: int = 4096
-    """of bpe"""
+    """vocabulary size of bpe"""
 
     def run(self) -> None:
-        """Make each tokenizer, encode, print the table; a tokenizer that cannot says why."""
+        """Train each tokenizer, encode, print a table; a failed tokenizer is a note below it."""
         from llm_scratch.cli.prompts import read_text_argument
         from llm_scratch.data.sources import read
         from llm_scratch.tokenizers import TOKENIZERS
@@ -195,7 +200,7 @@ class CompareTokenizers(ReportCommand):
         if self.json:
             print_json({"source": self.source, "text": self.text or None, "bytes": size, "tokenizers": results})
             return
-        screen.print(f"{'your text' if self.text else self.source}: {size:,} bytes; bpe, words and chars learned from {self.source}\n")
+        screen.print(f"{'your text' if self.text else self.source}: {size:,} bytes; bpe, words and chars trained on {self.source}\n")
         screen.print(grid)
         for note in notes:
             screen.print(note)

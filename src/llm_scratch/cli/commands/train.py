@@ -1,6 +1,6 @@
-"""Train a model: preset, then file, then flags; go on where a run stopped; say where everything lies.
+"""`train`: train a model from a preset, a settings file and flags, or resume a run.
 
-Proof: tests/cli/test_train.py.
+Tests: tests/cli/test_train.py.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ OUTPUT_LOST = "llm-scratch: standard output cannot be written; the run continues
 
 @dataclass(frozen=True)
 class Train(Command):
-    """Train a model as PRESET says; a file and flags change single settings.
+    """Train a model with the settings of PRESET; a file and flags override them.
 
-    `train text PATH` chooses all settings for a text of your own.
+    `train text PATH` chooses all settings for your own text.
 
-    Ctrl-C saves first, and the same command resumes, as it does after a crash.
+    Ctrl-C saves a checkpoint; the same command resumes, also after a crash.
 
     examples:
       llm-scratch train quickstart
@@ -60,28 +60,28 @@ class Train(Command):
 
     preset: Positional[Annotated[str, option("PRESET", help=f"{', '.join(PRESETS)}; or text, for your own text")]] = ""
     paths: Positional[Annotated[tuple[str, ...], option("PATH")]] = ()
-    """after text: files, folders, patterns; UTF-8 text, or .jsonl with a "text" in each line"""
+    """for text: files, folders or patterns of UTF-8 text, or of .jsonl with a "text" field"""
     minutes: Annotated[float | None, option("MINUTES")] = None
-    """of text: the time for all of it (default: 5)"""
+    """for text: total time (default: 5)"""
     config: Annotated[str, option("FILE")] = ""
-    """a YAML file of settings, over the preset's (`llm-scratch config PRESET` prints one to begin with)"""
+    """a YAML file of settings that override the preset; `llm-scratch config PRESET` prints one"""
     from_: Annotated[str, option("MODEL", "from")] = ""
-    """a model to go on from: gpt2, hf:org/name, a folder, a run; its weights, shape and tokenizer"""
+    """initialize from a model: gpt2, hf:org/name, a folder or a run; sets weights, shape and tokenizer"""
     out: Annotated[str, option("FOLDER")] = ""
-    """the run directory; runs/DATE-PRESET unless given, or the unfinished run of these settings there"""
+    """the run directory (default: the unfinished run with these settings in runs/, else runs/DATE-PRESET)"""
     resume: Annotated[str, option("auto|PATH")] = "auto"
-    """auto: resume the run in --out if it has these settings; or a run, which needs no PRESET and may get more --train.steps;
-    or a checkpoint, from which a new --out continues"""
+    """auto: resume the run in --out if its settings are the same; a run: resume it, without PRESET, also with more
+    --train.steps; a checkpoint: continue from it in a new --out"""
     fresh: Flag = False
-    """start over; a run that is in --out stays, unless there is --force too"""
+    """start a new run; an existing run in --out is an error without --force"""
     force: Flag = False
-    """with --fresh: remove the run that is in --out"""
+    """with --fresh: remove the existing run in --out"""
     device: str = "auto"
     """auto, cpu, cuda, mps"""
     ignore_memory: Flag = False
-    """start even if the run does not fit into memory by estimate"""
+    """start even if the memory estimate exceeds the free memory"""
     print_config: Flag = False
-    """print exactly what would run, as YAML, and stop"""
+    """print all settings of the run as YAML and exit"""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -90,12 +90,12 @@ class Train(Command):
 
     @classmethod
     def defaults(cls, words: Sequence[str], given: Mapping[str, str], asks: bool) -> Train:
-        """What flags change: the preset's settings, with the file's over them."""
+        """The settings before flags: those of the preset or the resumed run, overridden by the file."""
         resumed = given.get("--resume", "auto")
         is_resume = not words and "--config" not in given and resumed != "auto"
         if not words and "--config" not in given and not is_resume and not asks:
             presets = f"{', '.join(PRESETS)}, or text PATH for your own text"
-            raise UserError(f"which preset? known: {presets}; `llm-scratch config` says what they do", USAGE)
+            raise UserError(f"PRESET is missing; known: {presets}; `llm-scratch config` describes them", USAGE)
         chosen = words[:1] == [own_text.PRESET] and not asks
         if chosen:
             base = own_text.base_config(words[1:], given.get("--data.source", ""))
@@ -112,9 +112,9 @@ class Train(Command):
         return cls(from_=base.start, model=base.model, data=base.data, train=base.train, machine=base.machine, fixed=fixed)
 
     def run(self) -> None:
-        """Train, then say how it went."""
+        """Train, then print a summary."""
         config = RunConfig(self.model, self.data, self.train, self.machine, self.from_)
-        self._check_words()
+        self._check_flags()
         own = own_text.own_text(config, self.fixed, self.minutes) if self.preset == own_text.PRESET else None
         choice = own.recover(self.out, self.resume, self.fresh) if own else None
         config = choice.config if choice else config
@@ -137,8 +137,8 @@ class Train(Command):
 
         validate(config, folder)
         keep_freed_memory()
-        device, why = resolve_device(self.device)
-        screen.print(f"device: {why}", soft_wrap=keeps_lines(screen))
+        device, description = resolve_device(self.device)
+        screen.print(f"device: {description}", soft_wrap=keeps_lines(screen))
         check_memory(config, device, ignore=self.ignore_memory or own is not None)
         with init_distributed(device) as team:
             folder = team.broadcast(folder)
@@ -170,21 +170,21 @@ class Train(Command):
         if own:
             own_text.show_advice(run, own.minutes, screen)
 
-    def _check_words(self) -> None:
-        """Words and flags that exclude each other, or that would be ignored."""
+    def _check_flags(self) -> None:
+        """Check for arguments that exclude each other or would be ignored."""
         if self.preset != own_text.PRESET and (self.paths or self.minutes is not None):
             what = f"unexpected {' '.join(self.paths)}" if self.paths else f"--minutes {self.minutes:g} would be ignored"
             raise UserError(f"{what}; paths and --minutes belong to `llm-scratch train text PATH`", USAGE)
         if self.force and not self.fresh:
-            raise UserError("--force alone does nothing; --fresh --force removes the run that is in --out", USAGE)
+            raise UserError("--force has no effect without --fresh; --fresh --force removes the existing run in --out", USAGE)
         if self.resume != "auto" and self.fresh:
-            raise UserError("--resume goes on and --fresh starts over; give one of them", USAGE)
+            raise UserError("--resume and --fresh exclude each other; leave one out", USAGE)
 
     def _print_config(self, config: RunConfig, own: own_text.OwnText | None, choice: Choice | None) -> None:
-        """What would run, as YAML; of a text of one's own, the reasons as comments before it.
+        """Print the settings as YAML; for `train text`, with the reasons for the chosen ones as comments.
 
         Raises:
-            UserError: what `train` would refuse, too.
+            UserError: the settings are invalid, as in training.
         """
         from llm_scratch.cli.device import resolve_device
         from llm_scratch.training.validate import validate
@@ -198,34 +198,34 @@ class Train(Command):
         print(dump_config(choice.config if choice else config), end="")
 
     def _folder(self, config: RunConfig, screen: Console) -> Path:
-        """The run directory; `--fresh --force` has emptied it, and it can be written."""
+        """The run directory, emptied by `--fresh --force` and checked to be writable."""
         if self.resume != "auto":
             _check_output_dir(run_directory_of(Path(self.resume)), config, fresh=False, force=False, screen=screen)
             folder = fork_run(Path(self.resume), self.out)
-            screen.print(f"run: goes on from {self.resume} in {folder}", soft_wrap=keeps_lines(screen))
+            screen.print(f"run: resuming {self.resume} in {folder}", soft_wrap=keeps_lines(screen))
         elif not self.out:
             name = self.preset or Path(self.config).stem
             name = own_text.run_name(config.data.source) if name == own_text.PRESET else name
-            folder, why = choose_output_dir(config, name, date.today().isoformat(), self.fresh)
-            screen.print(f"run: {why}", soft_wrap=keeps_lines(screen))
+            folder, note = choose_output_dir(config, name, date.today().isoformat(), self.fresh)
+            screen.print(f"run: {note}", soft_wrap=keeps_lines(screen))
         else:
             folder = Path(self.out)
             _check_output_dir(folder, config, self.fresh, self.force, screen)
         if (folder / NAME).exists():
             with exclusive_writer(folder, screen.print):
-                pass  # somebody trains there, or nobody: known before torch is imported
+                pass  # another process that trains here is an error before torch is imported
         check_can_write(folder)
         return folder
 
 
 def _print_header(config: RunConfig, corpus: Corpus, screen: Console) -> None:
-    """What is learned from, and what learns."""
+    """Print the text and the model of a run."""
     from llm_scratch.planning.plan import loader_for
 
     left_out = loader_for(config, corpus).left_out
     screen.print(
-        f"text: {source_in_words(config.data.source)}, {format_count(len(corpus.train))} tokens to learn from, "
-        f"{format_count(len(corpus.val))} held out, "
+        f"text: {source_in_words(config.data.source)}, {format_count(len(corpus.train))} training tokens, "
+        f"{format_count(len(corpus.val))} validation tokens, "
         f"{corpus.bytes_per_token:.2f} bytes a token{f'; each epoch leaves out {format_count(left_out)} tokens' * bool(left_out)}",
         soft_wrap=keeps_lines(screen),
     )
@@ -236,50 +236,50 @@ def _print_header(config: RunConfig, corpus: Corpus, screen: Console) -> None:
 
 
 def _check_output_dir(folder: Path, config: RunConfig, fresh: bool, force: bool, screen: Console) -> None:
-    """See that `folder` is new, empty, or a run of the same settings; with `fresh` and `force`, remove a run that is there.
+    """Check that a folder is new, empty or a run with the same settings; `fresh` and `force` remove an existing run.
 
     Raises:
-        UserError: it is something else, which stays as it is.
+        UserError: the folder holds something else, which is left unchanged.
     """
     if not folder.exists():
         return
     if not fresh and (old := load_run_info(folder)) is not None:
         old.check_trainable()
     if not folder.is_dir():
-        raise UserError(f"--out {folder} is a file; expected a folder, or a name that is free")
+        raise UserError(f"--out {folder}: it is a file; use a folder or a new name")
     is_run = (folder / "config.yaml").is_file() and (folder / "ckpt").is_dir()
     if fresh and is_run and not force:
-        there = f"a run of {old.step:,} steps" if (old := load_run_info(folder)) is not None else "a run"
-        raise UserError(f"{folder} holds {there}; --fresh --force removes it, or choose another --out", CHECKPOINT)
+        existing = f"a run of {old.step:,} steps" if (old := load_run_info(folder)) is not None else "a run"
+        raise UserError(f"--out {folder}: it holds {existing}; --fresh --force removes it, or choose another --out", CHECKPOINT)
     if fresh and is_run:
         with exclusive_writer(folder, screen.print):
             for path in folder.iterdir():
-                if path.name != NAME:  # it is open, and Windows removes no open file
+                if path.name != NAME:  # it is open, and Windows cannot remove an open file
                     files.filesystem.remove(path)
-        with suppress(OSError):  # unless another process has begun to train there
+        with suppress(OSError):  # unless another process has started training there
             folder.rmdir()
         screen.print(f"removed the run that was in {folder}", soft_wrap=keeps_lines(screen))
     elif is_run and (old := load_run_info(folder)) is not None:
         check_same_run(folder, old.config, with_order_of(old.config, config))
     elif not is_run and not (folder / "config.yaml").is_file() and any(path.name != NAME for path in folder.iterdir()):
-        raise UserError(f"--out {folder} is a folder of other things; expected a run directory, an empty folder, or a name that is free")
+        raise UserError(f"--out {folder}: it holds files that are not of a run; use a run directory, an empty folder or a new name")
 
 
 def _print_summary(run: Trainer, screen: Console, seconds: float, debug: bool = False) -> None:
-    """How it went, where everything lies, what to do next. Training is over: what fails here is a warning."""
+    """Print the final loss, the files of the run and the next commands; a failure here is only a warning."""
     from llm_scratch.cli.commands.plan import compare_with_plan
 
     folder, best = run.folder, run.best
     bits = best / math.log(2) / run.bytes_per_token
     sample = sample_in_words(run.config, len(run.val_loader))
     done = (
-        f"Done in {format_duration(seconds)}. Best held-out loss: {best:.4f} nats per token, {bits:.4f} bits per byte, "
-        f"on {sample}; `llm-scratch evaluate` reads every token."
+        f"Done in {format_duration(seconds)}. Best validation loss: {best:.4f} nats per token, {bits:.4f} bits per byte, "
+        f"on {sample}; `llm-scratch evaluate` uses every token."
     )
     screen.print(f"\n{done}", soft_wrap=keeps_lines(screen))
     with optional_step("plan not compared", shell_command("plan", folder), screen, debug):
-        if (beside := compare_with_plan(folder)) is not None:
-            screen.print(f"The plan: {beside}", soft_wrap=keeps_lines(screen))
+        if (comparison := compare_with_plan(folder)) is not None:
+            screen.print(f"Plan and result: {comparison}", soft_wrap=keeps_lines(screen))
     if run.config.data.source.partition(":")[0] == "stories":
         with optional_step("skills not measured", shell_command("evaluate", folder, "--skills"), screen, debug):
             _measure_skills(run, screen)
@@ -293,7 +293,7 @@ def _print_summary(run: Trainer, screen: Console, seconds: float, debug: bool = 
 
 
 def _measure_skills(run: Trainer, screen: Console) -> None:
-    """Show what a model of the stories can do, write it as skills.json, and draw the loss again with the grammar's floor."""
+    """Print the skills of a model of the stories, save them as skills.json, and redraw the loss with the entropy floor."""
     from llm_scratch.cli.skills import print_skills
     from llm_scratch.loading import load
 
