@@ -129,9 +129,9 @@ def test_impossible_value_is_rejected(cls, values, message):
     [
         (b"train: [", "is not YAML"),
         (b"\xff\xfe\x00", "is not YAML"),
-        (b"- 1\n- 2\n", "expected YAML such as"),
+        (b"- 1\n- 2\n", "is not a YAML mapping"),
         (b"train: !!python/object/apply:os.getcwd []\n", "is not YAML"),
-        (b"just words", "expected YAML such as"),
+        (b"just words", "is not a YAML mapping"),
     ],
 )
 def test_a_file_that_is_no_config_is_refused(tmp_path, text, message):
@@ -195,7 +195,7 @@ def test_override_reads_values_by_the_type_of_their_setting():
         ("train.lr", "setting 'train.lr': has no value; give NAME=VALUE"),
         ("train.lrr=1", "unknown setting 'train.lrr'; did you mean 'train.lr'"),
         ("trian.lr=1", "unknown setting 'trian'; did you mean 'train'"),
-        ("train=1", "setting 'train' holds 1"),
+        ("train=1", "setting 'train' is 1"),
         ("train.steps=ten", "setting 'train.steps' is 'ten'; expected int"),
         ("train.lr=nan", "train.lr: nan is out of range"),
         ("train.betas=[1", "train.betas: '[1' is not a YAML value"),

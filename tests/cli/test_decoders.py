@@ -46,14 +46,14 @@ def test_contrastive_with_one_candidate_is_greedy(llm, trained):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--decoder", "beam", "--top-k", "3"], "--top-k has no effect with --decoder beam; it is for sample, speculative, lookup"),
+        (["--decoder", "beam", "--top-k", "3"], "--top-k has no effect with --decoder beam; it applies to sample, speculative, lookup"),
         (["--decoder", "beam", "--seed", "3"], "--seed has no effect with --decoder beam"),
         (["--decoder", "beam", "--context-overflow", "slide"], "--context-overflow slide has no effect with --decoder beam"),
-        (["--beams", "3"], "--beams has no effect with --decoder sample; it is for beam"),
+        (["--beams", "3"], "--beams has no effect with --decoder sample; it applies to beam"),
         (["--decoder", "lookup", "--mirostat", "3"], "--mirostat has no effect with --decoder lookup"),
         (["--decoder", "lookup", "--draft", "x"], "--draft has no effect with --decoder lookup"),
-        (["--decoder", "contrastive", "--samples", "2"], "one text and no other"),
-        (["--decoder", "speculative"], "needs --draft"),
+        (["--decoder", "contrastive", "--samples", "2"], "contrastive search is deterministic and has one text"),
+        (["--decoder", "speculative"], "needs a draft model; add --draft RUN"),
         (["--decoder", "greedy"], "--decoder is 'greedy'"),
     ],
 )
@@ -72,7 +72,7 @@ def test_a_prompt_after_which_nothing_fits_is_an_error(decoder, on_full, llm, tr
         result = llm("generate", trained, ("the hen " * 3)[:n], "--max-tokens", 3, *words)
         assert result.code == code
     assert result.out == ""
-    assert "the prompt has 17 tokens and the model sees 16" in result.err
+    assert "the prompt has 17 tokens, more than the context of 16" in result.err
 
 
 @pytest.mark.parametrize("decoder", ["sample", "contrastive", "lookup"])

@@ -116,7 +116,7 @@ def test_a_warning_of_a_library_is_one_line(llm, text_file):
         warnings.simplefilter("default")  # as for a user; in tests a warning is an error
         result = llm("tokenizer", "train", f"file:{text_file}", "--vocab-size", "900", "--out", "t.json")
     assert result.code == 0
-    assert result.err.startswith("llm-scratch: warning: the text has pairs for ")
+    assert result.err.startswith("llm-scratch: warning: vocab_size=900: the text has pairs for ")
     assert result.err.count("\n") == 1
 
 

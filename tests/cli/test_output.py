@@ -48,7 +48,7 @@ def test_warnings_of_a_run_reach_stderr(llm, capsys):
         ("runs show {run}", r"^run ", "llm-scratch generate"),
         ("runs diagnose {run}", r"initial loss", "the curve:"),
         ("quantize {run} --out new", r"written: new", "next:"),
-        ("tokenizer train file:{text} --vocab-size 260 --out t.json", r"written to t.json", "see it:"),
+        ("tokenizer train file:{text} --vocab-size 260 --out t.json", r"written to t.json", "try it:"),
         ("import {run} --out new", r"new: 4,160 parameters", "next"),
         ("data prepare {text} --out new --tokenizer chars --workers 1", r"new: [\d,]+ tokens", "train on it"),
     ],

@@ -77,7 +77,7 @@ def test_compiled_it_writes_the_same_and_the_program_is_kept(llm, wide, bits, tm
 
 
 def test_what_cannot_be_is_said_and_nothing_is_written(llm, trained, wide, tmp_path):
-    assert "trf_blocks.0.att.W_query: rows of 16 numbers" in llm("quantize", trained, "--bits", 4, "--out", "none").err
+    assert "trf_blocks.0.att.W_query: rows of 16 values" in llm("quantize", trained, "--bits", 4, "--out", "none").err
     assert not (tmp_path / "none").exists()
     assert llm("quantize", wide).code == 0
     again = llm("quantize", wide)

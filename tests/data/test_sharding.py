@@ -282,7 +282,7 @@ def test_a_full_disk_leaves_nothing_half_written(whole, stories, tmp_path, monke
 
     with monkeypatch.context() as patch:
         patch.setattr(files, "filesystem", Full())
-        with pytest.raises(UserError, match=r"cannot write .*shard-00002.bin: No space left on device; free some space") as error:
+        with pytest.raises(UserError, match=r"cannot write .*shard-00002.bin: No space left on device; free disk space") as error:
             make_shards(stories, tmp_path / "out", "chars", shard_tokens=1000)
     assert error.value.code == RESOURCES
     assert sorted(content(tmp_path / "out")) == ["index.json", "shard-00000.bin", "shard-00001.bin", "tokenizer.json"]

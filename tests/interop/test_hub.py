@@ -135,7 +135,7 @@ def test_a_revision_comes_from_the_hub_that_hf_endpoint_names(snapshot, tmp_path
 @pytest.mark.parametrize("name", ["org/x@", "org/x@..", "org/x@a/../b", "org/x@-f", "org/x@a b", "org/x@a@b"])
 def test_hub_rejects_invalid_revision(name, monkeypatch):
     monkeypatch.setattr(hub, "hf_hub_download", lambda *args, **more: pytest.fail("it was"))
-    with pytest.raises(UserError, match="is not a valid revision; expected a commit, a branch or a tag") as error:
+    with pytest.raises(UserError, match="is not a valid revision; expected a commit, branch or tag") as error:
         from_hub(name)
     assert error.value.code == USAGE
 

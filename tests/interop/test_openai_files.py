@@ -124,7 +124,7 @@ def test_release_download_restarts_oversized_partial_file(server, tmp_path):
 )
 def test_a_server_that_never_gives_it_is_one_error(server, tmp_path, faults, asked):
     server.faults = faults
-    with pytest.raises(UserError, match=f"cannot be downloaded: the server answers .*{DATA_FILE}") as error:
+    with pytest.raises(UserError, match=f"cannot be downloaded: the server responded .*{DATA_FILE}") as error:
         find_or_download("124M", tmp_path)
     assert error.value.code == DATA
     assert sum(path.endswith(DATA_FILE) for path, _ in server.asked) == asked
@@ -140,7 +140,7 @@ def test_damage_on_the_way_is_found_when_it_is_read(server, tmp_path):
 
 def test_a_full_disk_is_said_and_gets_its_space_back(server, tmp_path, monkeypatch):
     monkeypatch.setattr(download.shutil, "disk_usage", lambda path: SimpleNamespace(free=3000))
-    with pytest.raises(UserError, match=r"cannot write into .*: \S+ bytes are to come and 3,000 are free") as error:
+    with pytest.raises(UserError, match=r"cannot write into .*: \S+ bytes needed and 3,000 free") as error:
         find_or_download("124M", tmp_path)
     assert error.value.code == RESOURCES
     assert not list((tmp_path / "124M").glob(".*.part"))

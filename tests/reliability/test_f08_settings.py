@@ -115,7 +115,8 @@ def test_f8_a_model_larger_than_its_files_is_refused_before_memory_is_given(tmp_
     (tmp_path / "tokenizer.json").write_text(json.dumps({"version": "1.0", "model": {"type": "chars", "characters": "abc"}}))
     safetensors.torch.save_file({"wte.weight": torch.ones(261, 8), "wpe.weight": torch.ones(16, 8)}, tmp_path / "model.safetensors")
     peak, code = limits(
-        lambda: load(tmp_path), "is missing, which config.json asks for|by config.json it is|expected a whole number|is out of range; give"
+        lambda: load(tmp_path),
+        "is missing, which config.json asks for|by config.json it is|expected a positive integer|is out of range; give",
     )
     assert peak <= 4 << 20
     assert code == CHECKPOINT

@@ -131,7 +131,7 @@ def test_r4_where_all_are_damaged_it_stops_and_says_so(by_command, tmp_path, cap
         code, said = main(verb), capsys.readouterr()
         assert code == 4
         line = said.err.strip().splitlines()[-1]
-        assert "all checkpoints of run are damaged (step-00000010, step-00000020)" in line
+        assert "all checkpoints of run are damaged (step-00000010, step-00000020, now in run/ckpt/quarantine)" in line
         assert "--fresh" in line
         assert "Traceback" not in said.err
         restarts += "step     0" in said.out

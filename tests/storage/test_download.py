@@ -230,7 +230,7 @@ def test_download_retries_and_logs_transient_failures(fault, server, tmp_path, p
     assert not server.faults
     assert all(1 <= pause <= 30 for pause in pauses)
     assert why in caplog.text
-    assert caplog.text.count("next try in") == len(pauses) == len(server.asked) - 1
+    assert caplog.text.count("retrying in") == len(pauses) == len(server.asked) - 1
 
 
 @pytest.mark.parametrize("useless", [status(416), wrong_range, other_version])
@@ -460,7 +460,7 @@ def test_eight_at_once_download_once(server, tmp_path):
 
 def test_too_little_space_is_said_before_a_byte_is_asked_for(server, tmp_path, monkeypatch):
     monkeypatch.setattr(download.shutil, "disk_usage", lambda _: type("Usage", (), {"free": len(CONTENT) - 1}))
-    with pytest.raises(UserError, match=f"{len(CONTENT):,} bytes are to come and {len(CONTENT) - 1:,} are free; free space") as error:
+    with pytest.raises(UserError, match=f"{len(CONTENT):,} bytes needed and {len(CONTENT) - 1:,} free; free disk space") as error:
         get(server, tmp_path)
     assert error.value.code == RESOURCES
     assert not server.asked

@@ -153,7 +153,7 @@ def test_no_merge_crosses_a_special_token():
 
 
 def test_a_small_text_warns_and_gives_what_it_has():
-    with pytest.warns(UserWarning, match="pairs for 259 tokens only, vocab_size=4096"):
+    with pytest.warns(UserWarning, match="vocab_size=4096: the text has pairs for only 259 tokens"):
         tokenizer = ByteBPE.train(["abc"], 4096)
     assert (tokenizer.n_vocab, tokenizer.eot_token) == (259, 258)
     assert ByteBPE.train([], 257).n_vocab == 257

@@ -40,7 +40,7 @@ def test_a_size_that_would_be_ignored_is_an_error(gpt2):
     with pytest.raises(UserError, match="no effect with chars, whose size for this text is 3"):
         TOKENIZERS["chars"](["ab"], 4096)
     assert TOKENIZERS["gpt2"]([], 50257) is gpt2
-    with pytest.raises(UserError, match="no meaning for gpt2, which has 50257"):
+    with pytest.raises(UserError, match="no effect with gpt2, which has 50257"):
         TOKENIZERS["gpt2"]([], 4096)
 
 

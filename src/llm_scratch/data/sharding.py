@@ -67,11 +67,7 @@ def make_shards(
     """
     check_main_guard()
     folder = expand_user(folder)
-    if shard_tokens < 1 or workers < 1:
-        raise UserError(f"shard_tokens={shard_tokens} and workers={workers} must both be at least 1")
-    path = expand_user(source.removeprefix("file:"))
-    if path.is_dir() and folder.resolve().is_relative_to(path.resolve()):
-        raise UserError(f"{folder} is inside its own source, {path}; choose another folder for the shards")
+    _check_arguments(source, folder, shard_tokens, workers)
     text = open_source(source, field)
     if isinstance(tokenizer, str):
         name = tokenizer
@@ -97,6 +93,15 @@ def make_shards(
         raise UserError(f"stopped; {kept}; run the same command again to resume", INTERRUPTED) from None
     finally:
         encoded.close()
+
+
+def _check_arguments(source: str, folder: Path, shard_tokens: int, workers: int) -> None:
+    """Check the numbers, and that the shards are not written into their own source."""
+    if shard_tokens < 1 or workers < 1:
+        raise UserError(f"shard_tokens={shard_tokens} and workers={workers} must both be at least 1")
+    path = expand_user(source.removeprefix("file:"))
+    if path.is_dir() and folder.resolve().is_relative_to(path.resolve()):
+        raise UserError(f"{folder} is inside its own source, {path}; choose another folder for the shards")
 
 
 def _resume(folder: Path, settings: dict[str, Any], source: Source) -> ShardIndex | None:

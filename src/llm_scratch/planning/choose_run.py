@@ -181,7 +181,9 @@ def _encode(chooser: _Chooser, documents: list[str], facts: TextFacts, budget: r
     chooser.take("split", rules.choose_split(facts.n_documents, facts.n_characters / (1 if by_characters else 3)))
     unlimited = chooser.config if "model.vocab_size" in chooser.fixed else _without_vocab_limit(chooser.config)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="the text has pairs for")  # the vocabulary is as large as the text allows
+        warnings.filterwarnings(
+            "ignore", message=r"vocab_size=\d+: the text has pairs for"
+        )  # the vocabulary is as large as the text allows
         corpus = read_corpus(unlimited, tokenizer, documents)
     chooser.config = chooser.with_settings({"model.vocab_size": corpus.tokenizer.n_vocab})
     return corpus

@@ -133,7 +133,7 @@ def _tiles(report: RunReport) -> Html:
         tiles.append(("Tokens", format_count(report.tokens), f"{report.step:,} steps{in_epochs}"))
     if "seconds" in report.measured:
         seconds = report.measured["seconds"]
-        tiles.append(("Time", format_duration(seconds), "hours:minutes:seconds" if seconds >= 3600 else "minutes:seconds"))
+        tiles.append(("Time", format_duration(seconds), "of training"))
     boxes = [
         element("div", element("dt", name), element("dd", value, *[element("small", note)] * bool(note))) for name, value, note in tiles
     ]
