@@ -72,7 +72,7 @@ def test_a_prompt_after_which_nothing_fits_is_an_error(decoder, on_full, llm, tr
         result = llm("generate", trained, ("the hen " * 3)[:n], "--max-tokens", 3, *words)
         assert result.code == code
     assert result.out == ""
-    assert "the prompt has 17 tokens, more than the context of 16" in result.err
+    assert "the prompt has 17 tokens" in result.err
 
 
 @pytest.mark.parametrize("decoder", ["sample", "contrastive", "lookup"])

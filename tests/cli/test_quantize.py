@@ -82,7 +82,7 @@ def test_what_cannot_be_is_said_and_nothing_is_written(llm, trained, wide, tmp_p
     assert llm("quantize", wide).code == 0
     again = llm("quantize", wide)
     assert (again.code, "exists and is not empty" in again.err) == (2, True)
-    assert "has 8 bits already" in llm("quantize", "wide-int8", "--out", "none").err
+    assert "already quantized to 8 bits" in llm("quantize", "wide-int8", "--out", "none").err
     assert not (tmp_path / "none").exists()
 
 

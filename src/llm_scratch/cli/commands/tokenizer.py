@@ -69,9 +69,8 @@ class TrainTokenizer(Command):
         tokens = sum(len(tokenizer.encode(document)) for document in documents)
         screen = console()
         screen.print(f"{tokenizer.n_vocab:,} tokens trained in {seconds:.1f} s from {size:,} bytes; {size / tokens:.2f} bytes a token")
-        screen.print(
-            f"written to {out}; try it: {shell_command('tokenizer', 'show', out, documents[0].split()[0])}", soft_wrap=keeps_lines(screen)
-        )
+        hint = "" if self.quiet else f"; try it: {shell_command('tokenizer', 'show', out, documents[0].split()[0])}"
+        screen.print(f"written to {out}{hint}", soft_wrap=keeps_lines(screen))
 
 
 @dataclass(frozen=True)
