@@ -19,14 +19,13 @@ from llm_scratch.cli.commands.compare_decoding import (
     ABOUT,
     DECODING_PRESETS,
     CompareDecoding,
-    DecodingSample,
     flags,
     is_random,
-    repeated_texts,
 )
 from llm_scratch.cli.commands.generate import Generate
 from llm_scratch.cli.decoding_flags import DecodingFlags
 from llm_scratch.cli.decoding_page import format_number, render_html
+from llm_scratch.cli.decoding_sample import DecodingSample, repeated_texts
 from llm_scratch.cli.flags import parse
 from llm_scratch.errors import UserError
 from llm_scratch.evaluation.decoding_metrics import Branch, TextMetrics

@@ -20,7 +20,7 @@ from llm_scratch.ranges import RANGES, check
 from llm_scratch.storage.user_folders import expand_user
 
 if TYPE_CHECKING:
-    from llm_scratch.cli.commands.chat import ChatSession
+    from llm_scratch.cli.chat_session import ChatSession
 
 
 def set_(session: ChatSession, argument: str) -> None:

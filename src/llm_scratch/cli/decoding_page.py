@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from llm_scratch.formatting import sanitize
 
 if TYPE_CHECKING:
-    from llm_scratch.cli.commands.compare_decoding import DecodingSample
+    from llm_scratch.cli.decoding_sample import DecodingSample
     from llm_scratch.evaluation.decoding_metrics import Branch
     from llm_scratch.generation.detokenizer import TextChunk
 

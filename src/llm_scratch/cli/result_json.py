@@ -15,8 +15,7 @@ from llm_scratch.config import config_hash, to_dict
 
 if TYPE_CHECKING:
     from llm_scratch.cli.capabilities import Capability
-    from llm_scratch.cli.commands.compare_decoding import DecodingSample
-    from llm_scratch.cli.commands.doctor import Row
+    from llm_scratch.cli.decoding_sample import DecodingSample
     from llm_scratch.data.shards import ShardIndex
     from llm_scratch.evaluation.loss import Loss
     from llm_scratch.evaluation.memorization import Overlap
@@ -184,9 +183,8 @@ def shown_run_json(run: RunInfo, rows: Iterable[Mapping[str, Any]], sample: str)
     return run_json(run) | more
 
 
-def machine_json(rows: Iterable[Row], products: Iterable[Capability]) -> dict[str, Any]:
-    """The result of `doctor` without a run."""
-    checks = [{"name": row.name, "found": row.value, "ok": not row.fix, "fix": row.fix} for row in rows]
+def machine_json(checks: Sequence[Mapping[str, Any]], products: Iterable[Capability]) -> dict[str, Any]:
+    """The result of `doctor`: its checks, and what `capabilities` measured."""
     speeds = [
         {"name": each.name, "works": each.works, "speedup": float(each.speed) if each.speed else None, "used": each.used}
         for each in products

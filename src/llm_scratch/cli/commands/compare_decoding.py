@@ -6,7 +6,7 @@ Tests: tests/cli/test_compare_decoding.py. The strategies: docs/decoding.md.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -18,6 +18,7 @@ from tyro.conf import Positional, arg
 from llm_scratch.cli.commands.memorization import run_of
 from llm_scratch.cli.decoding_flags import DecodingFlags
 from llm_scratch.cli.decoding_page import format_number, render_html
+from llm_scratch.cli.decoding_sample import DecodingSample, repeated_texts
 from llm_scratch.cli.device import load_for_inference
 from llm_scratch.cli.flags import ReportCommand, option
 from llm_scratch.cli.folders import check_can_write, resolve_model_path
@@ -83,45 +84,6 @@ ABOUT = {
 """name -> what the method does, in a sentence"""
 
 SAMPLES = 3
-
-
-@dataclass(frozen=True)
-class DecodingSample:
-    """The texts of one decoding method.
-
-    Attributes:
-        name: of the method.
-        flags: of `generate`, for the same texts.
-        samples: the tokens of each text; empty for validation text, which is only a row of the table.
-        scores: metrics over all its texts.
-        speed: tokens per second; None for validation text.
-        about: what the method does.
-    """
-
-    name: str
-    flags: str
-    samples: tuple[tuple[TextChunk, ...], ...]
-    scores: TextMetrics
-    speed: float | None
-    about: str = ""
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """The continuations, without the prompt."""
-        return tuple("".join(piece.text for piece in pieces) for pieces in self.samples)
-
-
-def repeated_texts(shown: Sequence[DecodingSample]) -> dict[tuple[int, int], str]:
-    """Texts that an earlier method or sample wrote already: (number of the method, sample) -> where it occurred first."""
-    first: dict[str, str] = {}
-    repeated: dict[tuple[int, int], str] = {}
-    for i, method in enumerate(shown):
-        for j, text in enumerate(method.texts):
-            if text in first:
-                repeated[i, j] = first[text]
-            else:
-                first[text] = method.name if len(method.samples) == 1 else f"{method.name}, text {j + 1}"
-    return repeated
 
 
 @dataclass(frozen=True)

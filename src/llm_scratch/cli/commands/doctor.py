@@ -83,7 +83,8 @@ class Doctor(ReportCommand):
             from llm_scratch.cli.capabilities import capabilities
 
             self._forget_measured()
-            print_json(machine_json(rows, capabilities()))
+            checks = [{"name": row.name, "found": row.value, "ok": not row.fix, "fix": row.fix} for row in rows]
+            print_json(machine_json(checks, capabilities()))
             return
         grid = table("", "", "", left=3)
         grid.show_header = False
