@@ -125,7 +125,9 @@ def compare(model: nn.Module, tokenizer: Tokenizer, folder: Path) -> Checked | N
     for text, ids in zip(texts, their_tokenizer(texts, verbose=False)["input_ids"]):
         if [*first, *tokenizer.encode(text, allowed_special="all")] != ids:
             raise UserError(f"transformers reads another tokenizer: the ids of {text[:60]!r} differ", CHECKPOINT)
-    pipeline = transformers.pipeline("text-generation", model=theirs, tokenizer=their_tokenizer)
+    pipeline = transformers.pipeline(
+        "text-generation", model=theirs, tokenizer=their_tokenizer, device="cpu"
+    )  # not the GPU that it would take
     check_continuation(model, tokenizer, pipeline, texts)
     return Checked(difference, len(texts))
 
