@@ -1,7 +1,7 @@
 """Words of a command line to the dataclass of a verb: tyro does the work, this file words its errors in one line.
 
 Both `--train.eval-every` and `--train.eval_every` are understood, and a flag that does not exist is answered with the nearest that does.
-Proof: tests/cli/test_flags.py.
+Tests: tests/cli/test_flags.py.
 """
 
 from __future__ import annotations

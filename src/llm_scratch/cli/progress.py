@@ -1,6 +1,6 @@
 """Who watches a run from the command line: a progress bar on a terminal, a line every few seconds elsewhere, log.txt beside.
 
-Proof: tests/cli/test_progress.py.
+Tests: tests/cli/test_progress.py.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ class ProgressDisplay(Callback):
         return f"MFU {sum(shares) / len(shares):.0%}" if shares else ""
 
     def _memory(self) -> str:
-        """The most memory held so far; nothing where nobody says."""
+        """Peak memory so far; nothing where the system does not report it."""
         held = self.recent[-1].get("peak_memory_bytes")
         return f"{held / 2**30:.2f} GiB" if held else ""
 

@@ -1,4 +1,4 @@
-"""Where a prompt comes from: a file, or standard input. Proof: tests/cli/test_generate.py."""
+"""Where a prompt comes from: a file, or standard input. Tests: tests/cli/test_generate.py."""
 
 from __future__ import annotations
 

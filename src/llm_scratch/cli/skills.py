@@ -1,6 +1,6 @@
 """What a model of the stories can do: its bits per byte beside the grammar's floor, and each skill beside chance, as a table.
 
-Proof: tests/cli/test_train.py.
+Tests: tests/cli/test_train.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What the verbs share on a terminal: a console that knows NO_COLOR and pipes, and numbers as people read them.
 
-Proof: tests/cli/test_terminal.py.
+Tests: tests/cli/test_terminal.py.
 """
 
 from __future__ import annotations
