@@ -34,7 +34,7 @@ def memory(setup: Setup, emit: Emit) -> None:
     warm = torch.ones(64, 64, device=setup.device)
     (warm @ warm).sum().item()  # the library allocates its workspace, which is not in the plan
     for name, config in memory_cases(setup).items():
-        precision = Precision(config.machine.precision, "as requested")  # type: ignore[arg-type]
+        precision = Precision(config.system.precision, "as requested")  # type: ignore[arg-type]
         try:
             planned = estimate_memory(config, setup.device, precision).peak
             with peak_bytes(setup.device) as peak:
@@ -49,14 +49,14 @@ def memory(setup: Setup, emit: Emit) -> None:
 def memory_cases(setup: Setup) -> dict[str, RunConfig]:
     """Runs that need their memory for different things."""
     model = replace(setup.model, drop_rate=0.1)
-    half = RunConfig(model, train=TrainConfig(batch_size=8), machine=BFLOAT16)
-    modern = replace(model, architecture="modern", init="torch", qkv_bias=False)
+    half = RunConfig(model, train=TrainConfig(batch_size=8), system=BFLOAT16)
+    modern = replace(model, architecture="nanochat", init="torch", qkv_bias=False)
     muon = replace(half.train, optimizer="muon")
     return {
         "bfloat16": half,
         "bfloat16, 4 micro-batches": replace(half, train=replace(half.train, micro_batches=4)),
-        "bfloat16, recomputed": replace(half, machine=replace(BFLOAT16, recompute=True)),
-        "float32": replace(half, machine=FLOAT32),
+        "bfloat16, recomputed": replace(half, system=replace(BFLOAT16, activation_checkpointing=True)),
+        "float32": replace(half, system=FLOAT32),
         "modern, Muon, bfloat16": replace(half, model=modern, train=muon),
     }
 
@@ -66,14 +66,14 @@ def train_and_evaluate(config: RunConfig, setup: Setup, precision: Precision) ->
     cfg = config.train
     with torch.device(setup.device):
         model = build(config.model).train()
-    if config.machine.recompute:
+    if config.system.activation_checkpointing:
         checkpoint_activations(model)
     model_with_loss = ModelWithLoss(model, precision)
     optimizer = OPTIMIZERS[cfg.optimizer](model, cfg)
     ids = random_ids(setup, cfg.batch_size)
     inputs, targets = (part.chunk(cfg.micro_batches) for part in (ids[:, :-1], ids[:, 1:]))
     for _ in range(2):
-        train_step(model_with_loss, optimizer, list(zip(inputs, targets)), cfg.max_norm)
+        train_step(model_with_loss, optimizer, list(zip(inputs, targets)), cfg.grad_clip)
     model_with_loss.eval()
     with torch.no_grad():
         model_with_loss(inputs[0], targets[0])
@@ -124,7 +124,7 @@ def resume_cases(setup: Setup) -> dict[str, RunConfig]:
     muon = RunConfig(model, data, replace(train, optimizer="muon", lr=0.02), FLOAT32)
     return {
         "gpt, AdamW, bfloat16": adamw,
-        "modern, Muon, float32": muon.with_model(architecture="modern"),
+        "modern, Muon, float32": muon.with_model(architecture="nanochat"),
     }
 
 

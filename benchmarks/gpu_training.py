@@ -103,8 +103,8 @@ def ours(
     """A step of our engine, and its FLOPs per token."""
     with torch.device(setup.device):
         model = build(cfg or setup.model).train()
-    machine = SystemConfig(precision="bfloat16", compile=compile)  # type: ignore[arg-type]
-    model_with_loss = prepare_for_training(model, machine, setup.device)
+    system = SystemConfig(precision="bfloat16", compile=compile)  # type: ignore[arg-type]
+    model_with_loss = prepare_for_training(model, system, setup.device)
     optimizer = OPTIMIZERS["adamw"](model, TrainConfig(lr=1e-4))
     ids = random_ids(setup, rows)
     batch = [(ids[:, :-1], ids[:, 1:])]
@@ -125,11 +125,11 @@ def whole_loop(setup: Setup, rows: int) -> tuple[Step, Row]:
 
     cfg = setup.model
     train = TrainConfig(steps=MAX_STEPS, batch_size=rows, lr=1e-4)
-    machine = SystemConfig(precision="bfloat16", compile="no")
+    system = SystemConfig(precision="bfloat16", compile="no")
     n_tokens = 8 * rows * cfg.context_length
     ids = np.random.default_rng(0).integers(0, cfg.vocab_size, n_tokens).astype(np.int32)
     corpus = Corpus(CharTokenizer("ab"), ids, ids, n_tokens)
-    config = RunConfig(cfg, DataConfig(tokenizer="chars"), train, machine)
+    config = RunConfig(cfg, DataConfig(tokenizer="chars"), train, system)
     run = build_trainer(config, Path("nothing-is-written"), setup.device, corpus)
     run.model.train()
     return partial(run.train_step, MAX_STEPS), {"flops_per_token": flops_per_token(run.model)}

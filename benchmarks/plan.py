@@ -30,7 +30,7 @@ RARE = {"eval_every": 1000, "eval_batches": 1, "save_every": 1000, "sample_every
 SIZES = {
     "124M": RunConfig(
         ModelConfig(**GPT2),
-        DataConfig(source="verdict", tokenizer="gpt2", order="epochs", val_fraction=0.2),
+        DataConfig(source="verdict", tokenizer="gpt2", order="notebook", val_fraction=0.2),
         TrainConfig(steps=5, batch_size=2, **RARE),
     ),
     "6x384": RunConfig(

@@ -48,7 +48,7 @@ LIMITS = """## What this does not promise
 - Of a full disk, what was not saved by the third try is lost with the process; until then rows, samples and log lines wait in memory.
 - A killed process does not show what a power cut does. Row R2 does, as far as the disk keeps its word when it is asked to flush.
 - A checkpoint of more than 32 MiB is written from a copy while training goes on. A crash before it is whole loses the steps since the one
-  before, so up to the steps of one save more than `save_every`; `--machine.background-save no` lets training wait instead.
+  before, so up to the steps of one save more than `save_every`; `--system.async-save no` lets training wait instead.
 - Where all cores compute, a save in the background takes its time from the steps: it is spread out, not gone.
 - One process writes into a run directory, held to it by a lock of the file system. Where that knows no locks, a warning says so.
 - `sha256` finds damage, not malice: who can write a checkpoint can write its manifest too. Nothing in a checkpoint is ever run.

@@ -49,7 +49,7 @@ def memory() -> str:
     head = ["model", "weights", "gradients", "AdamW", "together", "checkpoint", "activations of a row", "recomputed"]
     rows = [
         [s.name, *(size(s.params * b) for b in (WEIGHT, GRADIENT, ADAMW, WEIGHT + GRADIENT + ADAMW, STATE)),
-         size(activations(s, 1, recompute=False)), size(activations(s, 1))]
+         size(activations(s, 1, activation_checkpointing=False)), size(activations(s, 1))]
         for s in SHAPES
     ]  # fmt: skip
     return table(head, rows)

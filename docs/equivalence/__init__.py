@@ -119,7 +119,7 @@ def transformers_nanochat(model: nn.Module) -> nn.Module:
         for ours, theirs in names.items():
             weight = getattr(block.att, ours).weight
             weights[f"model.layers.{i}.{theirs}.weight"] = swap_halves(weight) if ours in ("W_query", "W_key") else weight
-        weights |= {f"model.layers.{i}.mlp.fc1.weight": block.widen.weight, f"model.layers.{i}.mlp.fc2.weight": block.narrow.weight}
+        weights |= {f"model.layers.{i}.mlp.fc1.weight": block.up_proj.weight, f"model.layers.{i}.mlp.fc2.weight": block.down_proj.weight}
     theirs = NanoChatForCausalLM(config).eval()
     theirs.load_state_dict(weights)
     return theirs

@@ -102,18 +102,18 @@ def _exact_bend() -> float:
 
 @row(
     "model with the exact GELU", "model/exact_gelu.ExactGELUGPT", "transformers' GPT2LMHeadModel with gelu",
-    "interop/test_hf.py::test_transformers_folder_loads_as_the_same_model", 1e-4, covers="MODELS.gpt-erf",
+    "interop/test_hf.py::test_transformers_folder_loads_as_the_same_model", 1e-4, covers="MODELS.gpt-exact-gelu",
 )  # fmt: skip
 def _erf_model() -> float:
-    return against_transformers_gpt2("gpt-erf", "gelu")
+    return against_transformers_gpt2("gpt-exact-gelu", "gelu")
 
 
 @row(
-    "modern model", "model/nanochat.ModernGPT", "transformers' NanoChatForCausalLM",
-    "model/test_nanochat.py::test_equals_transformers_nanochat", 1e-4, covers="MODELS.modern",
+    "modern model", "model/nanochat.NanoChatGPT", "transformers' NanoChatForCausalLM",
+    "model/test_nanochat.py::test_equals_transformers_nanochat", 1e-4, covers="MODELS.nanochat",
 )  # fmt: skip
 def _modern() -> float:
-    ours, ids = build(CONFIG | {"architecture": "modern", "qkv_bias": False}).eval(), torch.randint(0, 97, (2, 32))
+    ours, ids = build(CONFIG | {"architecture": "nanochat", "qkv_bias": False}).eval(), torch.randint(0, 97, (2, 32))
     for parameter in ours.parameters():  # the zeros of the first weights would hide a mistake
         torch.nn.init.normal_(parameter, std=0.3)
     return max_difference(ours(ids), transformers_nanochat(ours)(ids).logits)

@@ -17,6 +17,7 @@ from typing import Any, Literal, Self, TypeVar, get_type_hints
 
 from llm_scratch.errors import USAGE, UserError, unknown
 from llm_scratch.ranges import OutOfRange, check_fields
+from llm_scratch.storage.older_formats import upgrade_settings
 from llm_scratch.storage.safe_parse import parse_yaml_value, read_yaml
 
 T = TypeVar("T")
@@ -79,7 +80,7 @@ class ModelConfig(Mapping[str, Any]):
     def n_params(self) -> int:
         """Number of trainable parameters, by formula, for `gpt` and `modern`; custom architectures count as `gpt`."""
         C, V = self.emb_dim, self.vocab_size
-        if self.architecture == "modern":
+        if self.architecture == "nanochat":
             return V * C * (1 if self.tie_embeddings else 2) + self.n_layers * 12 * C * C
         block = 3 * (C * C + C * self.qkv_bias) + (C * C + C) + (8 * C * C + 5 * C) + 4 * C
         return V * C * (1 if self.tie_embeddings else 2) + self.context_length * C + self.n_layers * block + 2 * C
@@ -99,8 +100,8 @@ class DataConfig:
     """share of the text for validation"""
     split: Literal["tokens", "characters", "documents"] = "tokens"
     """validation split: "tokens" and "characters" (the notebooks) take the end of the text, "documents" evenly spaced documents"""
-    order: Literal["shuffled", "documents", "epochs"] = "shuffled"
-    """rows: "shuffled" windows at a new offset each epoch, "documents" one document per row, "epochs" the notebooks' loader"""
+    order: Literal["shuffled", "documents", "notebook"] = "shuffled"
+    """rows: "shuffled" windows at a new offset each epoch, "documents" one document per row, "notebook" the notebooks' loader"""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -134,7 +135,7 @@ class TrainConfig:
     """parameters with weight decay: "matrices", or "all" (norms and biases too, as in the notebooks' AdamW)"""
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW betas: decay rates of the averages of gradient and squared gradient"""
-    max_norm: float | None = 1.0
+    grad_clip: float | None = 1.0
     """gradient clipping: largest gradient norm; None: off"""
     spike_sigmas: float = 6.0
     """skip a step whose loss is this many standard deviations above the last 128; 0: never"""
@@ -171,9 +172,9 @@ class SystemConfig:
     """torch.compile; "auto": if it saves more time than compiling takes"""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """under torchrun: every process has the whole model (ddp), or a shard of it (fsdp)"""
-    recompute: bool = False
+    activation_checkpointing: bool = False
     """activation checkpointing: recompute activations inside blocks in the backward pass; less memory, a third more work"""
-    background_save: Literal["auto", "yes", "no"] = "auto"
+    async_save: Literal["auto", "yes", "no"] = "auto"
     """write checkpoints in the background, from a copy; "auto": if larger than 32 MiB and memory has room for it"""
     tensorboard: bool = False
     """log to TensorBoard too (needs the extra `track`)"""
@@ -186,8 +187,8 @@ class RunConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
-    machine: SystemConfig = field(default_factory=SystemConfig)
-    start: str = ""
+    system: SystemConfig = field(default_factory=SystemConfig)
+    init_from: str = ""
     """a model to initialize weights and tokenizer from (`train --from`): gpt2, hf:org/name, a run, a folder; "": random weights"""
 
     def with_model(self, **changes: Any) -> Self:
@@ -198,7 +199,7 @@ class RunConfig:
         """Change settings by text, as a command line or a file of experiments has them.
 
         Args:
-            settings: `name=value` each, the value as in YAML: `train.lr=3e-4`, `train.betas=[0.9, 0.95]`, `train.max_norm=null`.
+            settings: `name=value` each, the value as in YAML: `train.lr=3e-4`, `train.betas=[0.9, 0.95]`, `train.grad_clip=null`.
                 The value of a setting that is a text is taken as it stands.
         Raises:
             UserError: no `=`, an unknown setting (with the nearest name), a value of another type or out of range.
@@ -284,7 +285,7 @@ def _validate_types(hint: Any, value: Any, name: str) -> Any:
 
 
 def config_hash(config: Any) -> str:
-    """A hash of 16 hex digits of all settings that affect what is learned; `machine` does not."""
+    """A hash of 16 hex digits of all settings that affect what is learned; `system` does not."""
     return hashlib.sha256(json.dumps(resume_relevant(to_dict(config)), sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -294,7 +295,7 @@ OBSERVATION_SETTINGS = frozenset({"eval_every", "eval_batches", "save_every", "s
 
 def resume_relevant(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings (from `to_dict`) that affect what is learned: runs that agree on them are the same run."""
-    kept = {part: values for part, values in settings.items() if part != "machine" and values != ""}
+    kept = {part: values for part, values in settings.items() if part != "system" and values != ""}
     if "train" in kept:
         kept["train"] = {k: v for k, v in kept["train"].items() if k not in OBSERVATION_SETTINGS}
     return kept
@@ -303,10 +304,13 @@ def resume_relevant(settings: Mapping[str, Any]) -> dict[str, Any]:
 def load_config(path: str | Path, base: RunConfig | None = None) -> RunConfig:
     """Read a run's settings from a YAML or JSON file; missing keys keep the values of `base`.
 
+    Names of older formats, as in the config.yaml of an older run, are read as the present ones.
+
     Raises:
         UserError: a missing file, invalid YAML, or an unknown key.
     """
-    return from_dict(RunConfig, read_yaml(path, USAGE), base or RunConfig())
+    settings = upgrade_settings(read_yaml(path, USAGE))
+    return from_dict(RunConfig, settings, base or RunConfig())
 
 
 def dump_config(config: RunConfig) -> str:

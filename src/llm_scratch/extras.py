@@ -23,7 +23,7 @@ EXTRAS: dict[str, Extra] = {
     "data": Extra("Parquet files, data sets of the Hub", ("pyarrow", "datasets")),
     "constrain": Extra("`generate --regex` and `--json-schema`", ("llguidance",)),
     "lessons": Extra("`make lessons`: the notebooks", ("jupytext", "nbclient", "nbconvert", "ipykernel")),
-    "track": Extra("`train --machine.tensorboard`", ("tensorboard",)),
+    "track": Extra("`train --system.tensorboard`", ("tensorboard",)),
     "dev": Extra(
         "tests and checks of this project",
         ("pexpect", "pytest", "pytest-timeout", "pytest-xdist", "psutil", "hypothesis", "ruff", "mypy", "types-PyYAML"),

@@ -31,9 +31,9 @@ def verdict() -> RunConfig:
     """The notebooks' step 4: the 124M shape on a short story for ten epochs. It memorizes the story, as the lesson explains."""
     return RunConfig(
         ModelConfig(context_length=256),
-        DataConfig(source="verdict", tokenizer="gpt2", val_fraction=0.2, split="characters", order="epochs"),
+        DataConfig(source="verdict", tokenizer="gpt2", val_fraction=0.2, split="characters", order="notebook"),
         TrainConfig(
-            epochs=10, batch_size=2, lr=4e-4, min_lr=4e-4, schedule="constant", betas=(0.9, 0.999), max_norm=None,
+            epochs=10, batch_size=2, lr=4e-4, min_lr=4e-4, schedule="constant", betas=(0.9, 0.999), grad_clip=None,
             eval_every=5, eval_batches=None, save_every=40, sample_every=8, prompt="Every effort moves you", log_every=1,
         ),
         SystemConfig(precision="float32"),  # as in the notebooks, whose losses it reproduces to six digits
@@ -55,7 +55,7 @@ def shakespeare() -> RunConfig:
 def shakespeare_modern() -> RunConfig:
     """The same text by the model of today (`model/nanochat.py`) and the recipe that learns it soonest: a minute."""
     return RunConfig(
-        ModelConfig(vocab_size=66, context_length=64, emb_dim=128, n_heads=4, n_layers=4, drop_rate=0.0, architecture="modern"),
+        ModelConfig(vocab_size=66, context_length=64, emb_dim=128, n_heads=4, n_layers=4, drop_rate=0.0, architecture="nanochat"),
         DataConfig(source="shakespeare", tokenizer="chars"),
         TrainConfig(
             steps=620, batch_size=24, optimizer="muon", lr=0.05, weight_decay=0.0, schedule="linear", warmup_steps=20,

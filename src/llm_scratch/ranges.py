@@ -118,7 +118,7 @@ RANGES: dict[str, Range] = {
     "warmup_steps": count(0, MAX_STEPS),
     "weight_decay": Range(0, MAX_FACTOR),
     "betas": Range(0, 1, open_most=True),
-    "max_norm": Range(MIN_POSITIVE, 1e12, hint="or None"),
+    "grad_clip": Range(MIN_POSITIVE, 1e12, hint="or None"),
     "spike_sigmas": Range(0, MAX_FACTOR),
     "rollback_lr": Range(MIN_POSITIVE, 1),
     "seed": count(0, MAX_SEED),

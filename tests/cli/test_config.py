@@ -38,14 +38,14 @@ def settings(cls=RunConfig, prefix=""):
 def test_every_setting_has_its_word_its_type_and_its_default():
     about = descriptions()
     assert list(about) == list(settings())
-    assert {"machine.precision", "start"} <= set(about)
+    assert {"system.precision", "init_from"} <= set(about)
     assert about["train.lr"] == f"peak learning rate (float, {TrainConfig().lr})"
-    assert about["machine.compile"].endswith("(auto | yes | no, auto)")
+    assert about["system.compile"].endswith("(auto | yes | no, auto)")
     assert about["train.betas"].endswith("(float, float, [0.9, 0.95])")
     assert about["train.epochs"].endswith("(int or null, null)")
     assert about["model.bits"].endswith("(32 | 8 | 4, 32)")
     assert about["model.qkv_bias"].endswith("(bool, false)")
-    assert about["start"].endswith("(str, '')")
+    assert about["init_from"].endswith("(str, '')")
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -50,7 +50,7 @@ def test_hyphens_underscores_and_equal_signs_are_one():
     [
         (["--train.epochs", "None"], "train.epochs", None),
         (["--train.epochs", "3"], "train.epochs", 3),
-        (["--train.max-norm", "None"], "train.max_norm", None),
+        (["--train.grad-clip", "None"], "train.grad_clip", None),
         (["--train.betas", "0.8", "0.99"], "train.betas", (0.8, 0.99)),
         (["--model.tie-embeddings"], "model.tie_embeddings", True),
         (["--model.no-tie-embeddings"], "model.tie_embeddings", False),

@@ -124,8 +124,8 @@ def test_how_the_machine_is_used_may_change_when_a_run_resumes(llm, books, stopp
     words = ["train", "text", "books", *FEW, "--out", "x"]
     stopped_after_one_step(*words)
     no_choosing()
-    assert llm(*words, "--machine.background-save", "no").code == 0
-    assert load_config(Path("x/config.yaml")).machine.background_save == "no"
+    assert llm(*words, "--system.async-save", "no").code == 0
+    assert load_config(Path("x/config.yaml")).system.async_save == "no"
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_a_model_that_is_there_goes_on_with_ones_own_text(llm, text_file, traine
     assert result.code == 0, result.err
     config = load_config(Path("x/config.yaml"))
     assert (config.model.emb_dim, config.train.optimizer) == (16, "adamw")
-    assert config.start == str(trained)
+    assert config.init_from == str(trained)
     assert llm("train", "text", text_file, "--from", trained, *FEW[:4], "--out", "x").code == 0
 
 

@@ -46,7 +46,7 @@ def test_documents_as_rows_become_windows_where_a_part_has_no_document(train, va
     check_fit(changed, train, val, EOT)
 
 
-@pytest.mark.parametrize("order", ["documents", "shuffled", "epochs"])
+@pytest.mark.parametrize("order", ["documents", "shuffled", "notebook"])
 def test_an_order_that_the_text_allows_stays(order):
     config, parts = settings(order=order), (documents(40, 40), documents(20))
     assert possible_order(config, *parts, EOT) == (config, "")
@@ -63,8 +63,8 @@ def test_short_documents_need_no_whole_window():
         (settings(context_length=32), 90, 10, "validation", ["context-length", "val-fraction"]),
         (settings(context_length=32, val_fraction=0.8), 20, 80, "training", ["context-length", "val-fraction"]),
         (settings(context_length=200), 90, 60, "training", ["context-length"]),
-        (settings(context_length=32, batch_size=8, order="epochs"), 150, 40, "training", ["context-length", "batch-size"]),
-        (settings(context_length=32, batch_size=2, order="epochs"), 90, 20, "validation", ["context-length", "val-fraction"]),
+        (settings(context_length=32, batch_size=8, order="notebook"), 150, 40, "training", ["context-length", "batch-size"]),
+        (settings(context_length=32, batch_size=2, order="notebook"), 90, 20, "validation", ["context-length", "val-fraction"]),
     ],
 )
 def test_every_flag_that_the_error_names_makes_the_text_fit(config, n_train, n_val, part, flags):
@@ -85,7 +85,7 @@ def test_every_flag_that_the_error_names_makes_the_text_fit(config, n_train, n_v
         train, val = parts(changed.data.val_fraction)
         check_fit(changed, train, val, EOT)
         TokenLoader(train, changed.model.context_length, changed.train.batch_size, order=changed.data.order)
-        TokenLoader(val, changed.model.context_length, changed.train.batch_size, order="in order")
+        TokenLoader(val, changed.model.context_length, changed.train.batch_size, order="sequential")
 
 
 def test_fit_error_names_no_flag_when_none_helps():

@@ -26,7 +26,7 @@ def places(loader, steps):
     return [int(row[1]) - 1001 for step in steps for row in loader.batch(step)[0]]
 
 
-@pytest.mark.parametrize("order", ["shuffled", "epochs", "in order"])
+@pytest.mark.parametrize("order", ["shuffled", "notebook", "sequential"])
 def test_targets_are_the_tokens_after(ids, order):
     loader = TokenLoader(ids, T, 4, order=order, eot=EOT)
     for step in range(9):
@@ -39,7 +39,7 @@ def test_targets_are_the_tokens_after(ids, order):
         assert torch.equal(targets, torch.from_numpy(np.stack([ids[s + 1 : s + T + 1] for s in starts]).astype(np.int64)))
 
 
-@pytest.mark.parametrize("order", ["shuffled", "documents", "epochs", "in order"])
+@pytest.mark.parametrize("order", ["shuffled", "documents", "notebook", "sequential"])
 def test_a_batch_depends_on_seed_and_step_alone(ids, order):
     first, second = (TokenLoader(ids, T, 4, seed=5, order=order, eot=EOT) for _ in range(2))
     forwards = [first.batch(step)[0] for step in range(20)]
@@ -47,7 +47,7 @@ def test_a_batch_depends_on_seed_and_step_alone(ids, order):
         assert torch.equal(second.batch(step)[0], forwards[step])
     other = TokenLoader(ids, T, 4, seed=6, order=order, eot=EOT)
     same = all((other.starts_of(step) == first.starts_of(step)).all() for step in range(20))
-    assert same == (order == "in order")
+    assert same == (order == "sequential")
 
 
 def test_shuffled_reads_each_window_once_a_pass_at_a_new_offset(ids):
@@ -95,10 +95,10 @@ def test_shuffled_leaves_out_other_tokens_in_other_epochs(tokens, context_length
 
 def test_left_out_counts_what_is_no_target_in_any_order():
     stream = np.array([7, EOT, 1, 2, 3, EOT, *range(10, 20), EOT, 4, 5])
-    for order, left_out in (("shuffled", 3), ("in order", 3), ("epochs", 8), ("documents", 1 + 6 + 2)):
+    for order, left_out in (("shuffled", 3), ("sequential", 3), ("notebook", 8), ("documents", 1 + 6 + 2)):
         loader = TokenLoader(stream, 5, 2, order=order, eot=EOT)
         rows = [loader.batch(step)[1] for step in range(len(loader))]
-        if order in ("in order", "epochs"):
+        if order in ("sequential", "notebook"):
             assert sum(int((row != IGNORE).sum()) for row in rows) == len(stream) - 1 - left_out
         assert loader.left_out == left_out, order
 
@@ -144,7 +144,7 @@ def test_epochs_is_the_notebooks_loader(ids):
             return ids.tolist()
 
     theirs = DataLoader(GPTDatasetV1("", Spelled(), T, T), batch_size=4, shuffle=False, drop_last=True)
-    loader = TokenLoader(ids, T, 4, order="epochs")
+    loader = TokenLoader(ids, T, 4, order="notebook")
     assert len(loader) == len(theirs) == 6
     want = {tuple(row.tolist()) for inputs, _ in theirs for row in inputs} | {
         tuple(ids[24 * T : 25 * T].tolist()),
@@ -159,7 +159,7 @@ def test_epochs_is_the_notebooks_loader(ids):
 
 @pytest.mark.parametrize(("tokens", "batch_sizes"), [(T + 1, [1]), (3 * T + 1, [2, 1]), (4 * T + 1, [2, 2]), (5 * T, [2, 2])])
 def test_in_order_reads_everything_once_and_the_last_batch_may_be_short(ids, tokens, batch_sizes):
-    loader = TokenLoader(ids[:tokens], T, 2, order="in order")
+    loader = TokenLoader(ids[:tokens], T, 2, order="sequential")
     assert [len(loader.batch(step)[0]) for step in range(len(loader))] == batch_sizes
     assert places(loader, range(len(loader))) == [T * i for i in range(sum(batch_sizes))]
 
@@ -171,7 +171,7 @@ def test_reads_a_file_of_tokens_that_is_larger_than_memory(ids, dtype, tmp_path)
     assert torch.equal(loader.batch(3)[0], TokenLoader(ids, T, 4, seed=1).batch(3)[0])
 
 
-@pytest.mark.parametrize("order", ["shuffled", "documents", "epochs", "in order"])
+@pytest.mark.parametrize("order", ["shuffled", "documents", "notebook", "sequential"])
 @pytest.mark.parametrize("world", [1, 2, 3, 4, 5])
 def test_processes_together_take_the_batch_in_its_order(ids, order, world):
     loader = TokenLoader(ids, T, 4, seed=2, order=order, eot=EOT)
@@ -211,7 +211,7 @@ def test_w3_the_order_of_samples_is_the_same_for_any_number_of_processes(order, 
     measured("W3", f"{len(worlds)} world sizes, 40 stops: identical, 0 repeats", "identical ids, each sample once an epoch, 0 repeats")
 
 
-@pytest.mark.parametrize(("order", "tokens"), [("shuffled", T), ("epochs", 3 * T + 1), ("in order", 0), ("documents", 1)])
+@pytest.mark.parametrize(("order", "tokens"), [("shuffled", T), ("notebook", 3 * T + 1), ("sequential", 0), ("documents", 1)])
 def test_loader_error_states_number_of_windows(ids, order, tokens):
     with pytest.raises(UserError, match=rf"{tokens} tokens hold \d windows of {T}, \d+ needed; use more text") as error:
         TokenLoader(ids[:tokens], T, 4, order=order, eot=EOT)

@@ -83,7 +83,7 @@ def test_blocks_go_through_a_row_from_any_place(monkeypatch):
         assert np.array_equal(np.concatenate([ids for _, ids in found]), np.arange(10, 30))
 
 
-@pytest.mark.parametrize("order", ["shuffled", "documents", "epochs", "in order"])
+@pytest.mark.parametrize("order", ["shuffled", "documents", "notebook", "sequential"])
 @given(seed=st.integers(0, 2**31), shard_tokens=st.integers(1, 230), steps=st.lists(st.integers(0, 500), min_size=1, max_size=4))
 @settings(max_examples=25, deadline=None)
 def test_the_loader_gives_what_it_gives_of_an_array(order, seed, shard_tokens, steps):
@@ -91,7 +91,7 @@ def test_the_loader_gives_what_it_gives_of_an_array(order, seed, shard_tokens, s
     ids[::15] = EOT
     ours, theirs = (TokenLoader(row, 8, 4, seed, order, EOT) for row in (in_shards(ids, shard_tokens), ids))
     assert len(ours) == len(theirs)
-    for step in steps if order != "in order" else range(len(theirs)):
+    for step in steps if order != "sequential" else range(len(theirs)):
         for a, b in zip(ours.batch(step), theirs.batch(step)):
             assert torch.equal(a, b)
 

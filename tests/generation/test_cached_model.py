@@ -22,7 +22,7 @@ V, CONTEXT = 31, 11
 def model_of(architecture: str) -> nn.Module:
     torch.manual_seed(5)
     shape = {"vocab_size": V, "context_length": CONTEXT, "emb_dim": 24, "n_heads": 4, "n_layers": 2}
-    model = build(ModelConfig(**shape, qkv_bias=architecture != "modern", architecture=architecture)).eval()
+    model = build(ModelConfig(**shape, qkv_bias=architecture != "nanochat", architecture=architecture)).eval()
     for weight in model.parameters():
         if not weight.any():  # a part that begins with nothing would say the same whatever it looks at
             nn.init.normal_(weight, std=0.2)

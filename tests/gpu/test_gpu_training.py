@@ -63,11 +63,11 @@ def deterministic() -> Iterator[None]:
     torch.use_deterministic_algorithms(False)
 
 
-def settings(machine=FLOAT32, drop_rate=0.0, **changes):
+def settings(system=FLOAT32, drop_rate=0.0, **changes):
     cfg = {"steps": 50, "batch_size": 4, "micro_batches": 2, "warmup_steps": 2, "lr": 1e-2}
     model = ModelConfig(drop_rate=drop_rate, **SIZE)
     data = DataConfig(source="stories", tokenizer="chars")
-    return RunConfig(model, data, TrainConfig(**cfg | RARE | changes), machine)
+    return RunConfig(model, data, TrainConfig(**cfg | RARE | changes), system)
 
 
 def begin(device, corpus, folder, **changes) -> Trainer:
@@ -123,8 +123,8 @@ def test_micro_batches_are_one_batch(device, corpus, tmp_path):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_step_never_waits_for_the_device(device, corpus, tmp_path, optimizer, precision):
     """Neither to enqueue it nor to read the previous one, which only waits for its own event."""
-    machine = SystemConfig(precision=precision, compile="no")
-    run = begin(device, corpus, tmp_path, optimizer=optimizer, machine=machine, drop_rate=0.2)
+    system = SystemConfig(precision=precision, compile="no")
+    run = begin(device, corpus, tmp_path, optimizer=optimizer, system=system, drop_rate=0.2)
     run.max_in_flight = 1
     for _ in range(3):  # the first steps load kernels and allocate
         run.train_step(until=50)
@@ -183,8 +183,8 @@ class StopAt(Callback):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_resumed_run_equals_an_uninterrupted_one(device, corpus, tmp_path, optimizer, precision):
     """Bit for bit: weights, optimizer and losses, with dropout and micro-batches."""
-    machine = SystemConfig(precision=precision, compile="no")
-    config = settings(machine, drop_rate=0.2, steps=12, save_every=4, optimizer=optimizer)
+    system = SystemConfig(precision=precision, compile="no")
+    config = settings(system, drop_rate=0.2, steps=12, save_every=4, optimizer=optimizer)
     run = partial(train, config.with_model(emb_dim=48), device=str(device), corpus=corpus)
     whole = contents(run(tmp_path / "whole"))
     with pytest.raises(UserError, match="stopped at step 7"):
@@ -238,7 +238,7 @@ def test_compiled_it_learns_the_same_under_the_same_names(device, corpus, tmp_pa
     if device.type == "cpu":  # machine code for a CPU is tested in test_trainee.py, and takes long
         monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     plain = begin(device, corpus, tmp_path)
-    compiled = begin(device, corpus, tmp_path, machine=replace(FLOAT32, compile="yes"))
+    compiled = begin(device, corpus, tmp_path, system=replace(FLOAT32, compile="yes"))
     assert "hidden" in vars(compiled.model)
     for _ in range(4):
         assert compiled.train_step()["loss"] == pytest.approx(plain.train_step()["loss"], rel=CLOSE)
@@ -247,7 +247,7 @@ def test_compiled_it_learns_the_same_under_the_same_names(device, corpus, tmp_pa
 
 
 def test_bfloat16_products_leave_weights_and_gradients_in_float32(device, corpus, tmp_path):
-    run = begin(device, corpus, tmp_path, machine=SystemConfig(precision="bfloat16", compile="no"))
+    run = begin(device, corpus, tmp_path, system=SystemConfig(precision="bfloat16", compile="no"))
     exact = begin(device, corpus, tmp_path)
     assert run.train_step()["loss"] == pytest.approx(exact.train_step()["loss"], rel=0.02)
     assert {weight.dtype for weight in run.model.parameters()} == {torch.float32}

@@ -252,7 +252,7 @@ def test_a_tokenizer_too_large_for_the_model_is_named(copy):
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"tie_embeddings": True, "qkv_bias": True, "drop_rate": 0.0}, {"architecture": "gpt-erf", "init": "mimetic"}]
+    "changes", [{}, {"tie_embeddings": True, "qkv_bias": True, "drop_rate": 0.0}, {"architecture": "gpt-exact-gelu", "init": "mimetic"}]
 )
 def test_settings_come_back(changes):
     cfg = ModelConfig.of({mine: TINY[theirs] for theirs, mine in SHAPE_FIELDS.items()} | changes)

@@ -29,7 +29,7 @@ KINDS = {
     "as the notebooks have it": {},
     "as GPT-2 has it": {"qkv_bias": True, "tie_embeddings": True, "init": "gpt2"},
     "tied, without biases": {"tie_embeddings": True, "init": "mimetic", "drop_rate": 0.1},
-    "the exact GELU": {"architecture": "gpt-erf", "qkv_bias": True},
+    "the exact GELU": {"architecture": "gpt-exact-gelu", "qkv_bias": True},
 }
 
 

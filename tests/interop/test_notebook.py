@@ -107,11 +107,11 @@ def test_resumed_losses_equal_the_notebooks(tmp_path, trained):
     ours = OPTIMIZERS[config.train.optimizer](loaded.model, config.train)
     restore_optimizer(loaded.model, ours, loaded.optimizer)
     guard, model_with_loss, longest = SpikeDetector(config.train.spike_sigmas), ModelWithLoss(loaded.model.eval()), 0.0
-    assert config.machine.precision == "float32"
+    assert config.system.precision == "float32"
     for at, batch in enumerate(batches[3:]):
         for group in ours.param_groups:
             group["lr"] = learning_rate(at, len(batches), config.train)
-        result = train_step(model_with_loss, ours, [batch], config.train.max_norm, guard)
+        result = train_step(model_with_loss, ours, [batch], config.train.grad_clip, guard)
         assert result.loss.item() == pytest.approx(plain(batch), rel=1e-5), at
         longest = max(longest, result.norm.item())
     assert longest > 1

@@ -72,7 +72,7 @@ def test_blocks_cover_all_rows(n_rows, want):
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("architecture", ["gpt", "modern"])
+@pytest.mark.parametrize("architecture", ["gpt", "nanochat"])
 def test_model_trains_alike_with_blocks_and_without(architecture, precision, monkeypatch):
     monkeypatch.setattr(module, "BLOCK_ROWS", 5)
     cfg = ModelConfig(

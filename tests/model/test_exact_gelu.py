@@ -25,8 +25,8 @@ def test_only_the_bend_differs():
     torch.manual_seed(1)
     plain = GPTModel(CFG)
     torch.manual_seed(1)
-    exact = build(CFG | {"architecture": "gpt-erf"})
-    assert MODELS["gpt-erf"] is ExactGELUGPT
+    exact = build(CFG | {"architecture": "gpt-exact-gelu"})
+    assert MODELS["gpt-exact-gelu"] is ExactGELUGPT
     assert isinstance(exact, GPTModel)
     assert all(torch.equal(a, b) for a, b in zip(plain.state_dict().values(), exact.state_dict().values(), strict=True))
     ids = torch.arange(8)[None]

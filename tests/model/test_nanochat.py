@@ -10,7 +10,7 @@ from llm_scratch.errors import UserError
 from llm_scratch.generation.decode import generate
 from llm_scratch.model import build
 from llm_scratch.model.loss import next_token_loss
-from llm_scratch.model.nanochat import ModernGPT
+from llm_scratch.model.nanochat import NanoChatGPT
 
 TINY = {
     "vocab_size": 97,
@@ -19,7 +19,7 @@ TINY = {
     "n_heads": 6,
     "n_layers": 3,
     "drop_rate": 0.0,
-    "architecture": "modern",
+    "architecture": "nanochat",
 }
 
 
@@ -92,15 +92,15 @@ def test_no_bias_and_no_weight_of_a_norm():
     [
         (
             {"qkv_bias": True},
-            "architecture 'modern': qkv_bias=True is not supported; use qkv_bias=False",
+            "architecture 'nanochat': qkv_bias=True is not supported; use qkv_bias=False",
         ),
-        ({"init": "gpt2"}, "architecture 'modern': init=gpt2 is not supported; use init=torch"),
+        ({"init": "gpt2"}, "architecture 'nanochat': init=gpt2 is not supported; use init=torch"),
         ({"emb_dim": 18}, "n_heads: a head size of 3 is odd"),
     ],
 )
 def test_modern_rejects_unsupported_settings(wrong, message):
     with pytest.raises(UserError, match=message):
-        ModernGPT(TINY | wrong)
+        NanoChatGPT(TINY | wrong)
 
 
 def test_too_many_tokens_are_refused(model):

@@ -83,7 +83,7 @@ def test_joined_gives_the_outputs_side_by_side(bits, bias):
         {},
         {"tie_embeddings": True},
         {"qkv_bias": False},
-        {"architecture": "modern", "qkv_bias": False},
+        {"architecture": "nanochat", "qkv_bias": False},
     ],
     ids=str,
 )

@@ -148,7 +148,7 @@ def test_int4_error_names_a_matrix_with_indivisible_rows():
 
 @torch.inference_mode()
 @pytest.mark.parametrize("bits", [8, 4])
-@pytest.mark.parametrize("architecture", ["gpt", "modern"])
+@pytest.mark.parametrize("architecture", ["gpt", "nanochat"])
 def test_it_reads_in_any_pieces_as_at_once(architecture, bits):
     torch.manual_seed(0)
     cfg = CFG | {

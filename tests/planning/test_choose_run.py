@@ -146,7 +146,7 @@ def test_small_text_ends_before_the_time_budget(tmp_path):
         {"data": {"tokenizer": "bpe"}},
         {"data": {"tokenizer": "bpe"}, "model": {"vocab_size": 290}},
         {"data": {"tokenizer": "words"}},
-        {"data": {"val_fraction": 0.3, "order": "epochs"}},
+        {"data": {"val_fraction": 0.3, "order": "notebook"}},
         {"train": {"optimizer": "adamw"}},
     ],
 )
@@ -172,7 +172,7 @@ def test_a_tokenizer_file_gives_its_vocabulary(tmp_path):
 
 def test_tokenizer_of_an_existing_model_is_kept(tmp_path):
     tokenizer = CharTokenizer.train([text(3000) + "!?"])
-    base = replace(base_config([], "mine"), start="gpt2")
+    base = replace(base_config([], "mine"), init_from="gpt2")
     (tmp_path / "a.txt").write_text(text(9000))
     base = replace(base, data=replace(base.data, source=f"file:{tmp_path}/a.txt")).with_model(vocab_size=99)
     choice, plan, corpus = choose_run(base, frozenset(), 9999.0, torch.device("cpu"), request={}, tokenizer=tokenizer)

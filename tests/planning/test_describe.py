@@ -25,7 +25,7 @@ def lines(facts, n_tokens, model, steps, passes, left_out=0):
     reasons = {"tokenizer": tokenizer.reason, "split": split.reason, "rows": rows.reason, "training": training.reason}
     reasons["model"] = "larger takes longer"
     data = DataConfig(tokenizer=tokenizer.settings["data.tokenizer"], tokenizer_sample=tokenizer.settings.get("data.tokenizer_sample"))
-    config = RunConfig(ModelConfig(vocab_size=tokenizer.settings["model.vocab_size"], architecture="modern", **model), data)
+    config = RunConfig(ModelConfig(vocab_size=tokenizer.settings["model.vocab_size"], architecture="nanochat", **model), data)
     plan = SimpleNamespace(steps=steps, passes=passes)
     return describe(config, facts, plan, reasons, round(0.9 * n_tokens), round(0.1 * n_tokens), left_out)
 

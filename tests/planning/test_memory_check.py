@@ -69,7 +69,7 @@ def test_run_near_the_limit_is_decided_by_its_memory_estimate(free):
         check_memory(config, CPU)
 
 
-@pytest.mark.parametrize("settings", [{}, {"optimizer": "muon"}, {"batch_size": 64, "micro_batches": 4}, {"architecture": "modern"}])
+@pytest.mark.parametrize("settings", [{}, {"optimizer": "muon"}, {"batch_size": 64, "micro_batches": 4}, {"architecture": "nanochat"}])
 def test_lower_bound_is_at_most_what_a_step_holds(settings):
     config = run(**settings)
     assert sum(lower_bound(config)) <= estimate_memory(config).peak + 2 * 8 * config.train.batch_size * 16

@@ -77,7 +77,7 @@ def test_memory_estimate_decreases_with_micro_batches():
 
 def test_memory_estimate_decreases_with_activation_checkpointing():
     config = a_run(replace(SMALL, n_layers=8))
-    kept, again = estimate_memory(config), estimate_memory(replace(config, machine=SystemConfig(recompute=True)))
+    kept, again = estimate_memory(config), estimate_memory(replace(config, system=SystemConfig(activation_checkpointing=True)))
     assert again.step < 0.4 * kept.step
     assert again.weights == kept.weights
 

@@ -85,7 +85,7 @@ def test_plan_times_add_up(machine, corpus):
 def test_plan_counts_the_copy_of_async_saves(wanted, save_every, copies, machine, corpus):
     config = settings(save_every=save_every, eval_every=20)
     without = make_plan(config, CPU, corpus)
-    plan = make_plan(replace(config, machine=SystemConfig(background_save=wanted)), CPU, corpus)
+    plan = make_plan(replace(config, system=SystemConfig(async_save=wanted)), CPU, corpus)
     assert plan.peak_memory - without.peak_memory == copies * (plan.memory.weights + plan.memory.optimizer)
 
 
@@ -115,7 +115,7 @@ def test_plan_proposes_micro_batches_when_memory_is_short(machine):
     plan = make_plan(LARGE, CPU)
     assert plan.missing_memory == plan.peak_memory - plan.free_memory > GIB
     assert plan.micro_batches > 1
-    assert not plan.recompute
+    assert not plan.activation_checkpointing
     assert plan.fitting_peak <= 4 * GIB
     better = make_plan(replace(LARGE, train=replace(LARGE.train, micro_batches=plan.micro_batches)), CPU)
     assert (better.peak_memory, better.missing_memory, better.micro_batches) == (plan.fitting_peak, 0, plan.micro_batches)

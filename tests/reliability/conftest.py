@@ -123,7 +123,7 @@ def tiny(**train: object) -> RunConfig:
     return RunConfig(
         ModelConfig(vocab_size=20, context_length=8, emb_dim=12, n_heads=3, n_layers=1, drop_rate=0.2),
         DataConfig(source="stories", tokenizer="chars"),
-        machine=SystemConfig(precision="float32", compile="no"),
+        system=SystemConfig(precision="float32", compile="no"),
         train=TrainConfig(**({"epochs": 2, "batch_size": 4, "micro_batches": 2, "warmup_steps": 2, "lr": 1e-2} | often | train)),
     )
 

@@ -18,7 +18,12 @@ transformers = pytest.importorskip("transformers", reason="transformers is the o
 CFG = ModelConfig(vocab_size=300, context_length=48, emb_dim=48, n_heads=4, n_layers=3, drop_rate=0.0)
 KINDS = [
     replace(CFG, tie_embeddings=tied, qkv_bias=bias, architecture=architecture)
-    for tied, bias, architecture in ((True, True, "gpt"), (False, False, "gpt"), (True, False, "gpt-erf"), (False, True, "gpt-erf"))
+    for tied, bias, architecture in (
+        (True, True, "gpt"),
+        (False, False, "gpt"),
+        (True, False, "gpt-exact-gelu"),
+        (False, True, "gpt-exact-gelu"),
+    )
 ]
 TEXT = "the cat sat on the mat, and the hat — naïve 😀\n\t" * 20
 TEXTS = 10_000

@@ -189,13 +189,13 @@ def test_n3_three_bad_steps_cause_a_rollback_past_the_text(corpus, tmp_path, mon
     listener, config = Listener(), settings(rollback_lr=0.5, schedule="constant")
     run = train(config, tmp_path, corpus=corpus, watcher=listener)
     assert listener.batches == [*range(25), *range(25, 65)], "from step 20 on again, with text that was not read yet"
-    assert (run.step, run.recovery.returns, run.recovery.shift) == (60, 1, 5)
+    assert (run.step, run.recovery.rollbacks, run.recovery.skipped_batches) == (60, 1, 5)
     assert listener.warnings[-1].startswith("steps 23 to 25 were bad")
     assert "rolled back to step 20, skipping the 5 batches since (rollback 1 of 3)" in listener.warnings[-1]
     rates = rows(tmp_path, "lr")
     assert {rates[step] for step in range(1, 21)} == {5e-3}
     assert {rates[step] for step in range(22, 61)} == {2.5e-3}
-    assert rows(tmp_path, "returns") == {21: 1}
+    assert rows(tmp_path, "rollbacks") == {21: 1}
     assert rows(tmp_path, "skipped") == {}, "what was written after step 20 was taken out"
     assert list(rows(tmp_path, "loss")) == list(range(1, 61))
     measured(
@@ -229,7 +229,7 @@ def test_n3_no_checkpoint_is_made_while_steps_are_bad(corpus, tmp_path, monkeypa
     """Three bad steps may mean that the weights were bad already: the save that was due among them is left out."""
     order(monkeypatch, *three(19))
     run = train(settings(steps=30), tmp_path, corpus=corpus)
-    assert run.recovery.shift == 21 - 10
+    assert run.recovery.skipped_batches == 21 - 10
 
 
 @pytest.mark.parametrize("stop_at", [15, 25, 35])
@@ -238,7 +238,7 @@ def test_n3_a_run_after_a_rollback_resumes_with_the_same_bits(corpus, tmp_path, 
 
     class Stop(Callback):
         def step(self, run, row):
-            if run.step == stop_at and run.recovery.returns == (stop_at > 22):
+            if run.step == stop_at and run.recovery.rollbacks == (stop_at > 22):
                 raise MemoryError("the plug is pulled")
 
     order(monkeypatch, *fall)
@@ -250,7 +250,7 @@ def test_n3_a_run_after_a_rollback_resumes_with_the_same_bits(corpus, tmp_path, 
     train(config, tmp_path / "run", corpus=corpus)
     a, b = (load_latest(tmp_path / run, pytest.fail) for run in ("whole", "run"))
     assert a.state == b.state
-    assert a.state["trouble"]["returns"] == 1
+    assert a.state["recovery"]["rollbacks"] == 1
     assert all(t.equal(b.weights[name]) for name, t in a.weights.items())
     one, two = (
         [

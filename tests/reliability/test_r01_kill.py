@@ -50,7 +50,7 @@ def stop_inside_a_save(process: Process, run: Path, before: set[Path], rng: rand
 def kill_somewhere(starter: Starter, whole: Whole, run: Path, rng: random.Random, inside: bool, background: bool) -> tuple[int, bool]:
     """Start the run and kill it at a random moment: its exit code, and whether that cut a save off."""
     before = half_written(run)
-    how = ["--machine.background-save", "yes" if background else "no"]
+    how = ["--system.async-save", "yes" if background else "no"]
     process = starter.start(*whole.words, "--out", run, *how)
     if inside:
         stop_inside_a_save(process, run, before, rng)

@@ -107,7 +107,7 @@ class FillsUp(Callback):
 @pytest.fixture(params=["no", "yes"], ids=["waits", "background"])
 def run_of(request):
     """`tiny` with training that waits for its saves, and with saves in the background."""
-    return lambda **changes: replace(tiny(**changes), machine=replace(tiny().machine, background_save=request.param))
+    return lambda **changes: replace(tiny(**changes), system=replace(tiny().system, async_save=request.param))
 
 
 @pytest.mark.parametrize("room", [0, 500, 3000])

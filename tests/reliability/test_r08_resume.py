@@ -77,7 +77,7 @@ def test_r8_in_bfloat16_with_two_threads_the_run_ends_the_same(corpus, tmp_path,
     """The products of a wider model are shared out to both threads."""
     threads(2)
     config = tiny(epochs=None, steps=20, batch_size=16).with_model(emb_dim=96)
-    config = replace(config, machine=replace(config.machine, precision="bfloat16"))
+    config = replace(config, system=replace(config.system, precision="bfloat16"))
     train(config, tmp_path / "whole", corpus=corpus)
     for step in (3, 17):
         run = tmp_path / str(step)

@@ -65,7 +65,7 @@ def test_w4_a_run_goes_on_with_another_number_of_processes(ranks, tmp_path, meas
 def test_w4_a_sharded_run_resumes_sharded_and_on_one_process(ranks, tmp_path, measured):
     """FSDP2 on two processes, stopped; FSDP2 on two, stopped; then one process, which holds all of it."""
     config = RunConfig(TINY, STORIES, TrainConfig(steps=60, eval_every=30, save_every=30, **OFTEN))
-    shared = replace(config, machine=replace(config.machine, parallel="fsdp"))
+    shared = replace(config, system=replace(config.system, parallel="fsdp"))
     assert_no_errors(ranks.train(1, config, tmp_path / "alone"))
     assert_no_errors(ranks.train(2, shared, tmp_path / "shared"))
     for size, way, stop_at in ((2, shared, 20), (2, shared, 40), (1, config, 0)):
@@ -86,7 +86,7 @@ def test_w4_a_sharded_run_resumes_sharded_and_on_one_process(ranks, tmp_path, me
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_w4_bfloat16_on_two_processes_goes_on_with_the_same_bits(parallel, ranks, tmp_path, measured):
     config = RunConfig(replace(TINY, drop_rate=0.2), STORIES, TrainConfig(steps=16, eval_every=16, save_every=16, **OFTEN))
-    config = replace(config, machine=replace(config.machine, parallel=parallel, precision="bfloat16"))
+    config = replace(config, system=replace(config.system, parallel=parallel, precision="bfloat16"))
     assert_no_errors(ranks.train(2, config, tmp_path / "whole"))
     assert [one["code"] for one in ranks.train(2, config, tmp_path / "run", stop_at=7)] == [143, 143]
     assert_no_errors(ranks.train(2, config, tmp_path / "run"))
@@ -103,16 +103,16 @@ def fifty(ranks, tmp_path_factory):
     """Fifty steps on one process, and with each way of being many."""
     folder = tmp_path_factory.mktemp("w6")
     config = RunConfig(TINY, STORIES, TrainConfig(steps=50, eval_every=25, save_every=25, **OFTEN))
-    fsdp, recompute = ({"parallel": "fsdp"}, {"recompute": True})
+    fsdp, activation_checkpointing = ({"parallel": "fsdp"}, {"activation_checkpointing": True})
     ways = {
         "alone": (1, {}, {}),
         "ddp": (2, {}, {}),
         "fsdp": (2, fsdp, {"sample_every": 50}),  # a sample needs all of the model in one place
         "ddp, smaller parts": (2, {}, {"micro_batches": 8}),
-        "fsdp, smaller parts, recomputed": (2, fsdp | recompute, {"micro_batches": 4}),
+        "fsdp, smaller parts, recomputed": (2, fsdp | activation_checkpointing, {"micro_batches": 4}),
     }
-    for name, (size, machine, train) in ways.items():
-        changed = replace(config, machine=replace(config.machine, **machine), train=replace(config.train, **train))
+    for name, (size, system, train) in ways.items():
+        changed = replace(config, system=replace(config.system, **system), train=replace(config.train, **train))
         assert_no_errors(ranks.train(size, changed, folder / name))
     return folder, list(ways)[1:]
 
@@ -152,7 +152,7 @@ def test_w6_checkpoints_are_whole_and_plain_whoever_wrote_them(fifty):
 def test_w6_sharded_muon_takes_the_steps_of_one_process(ranks, tmp_path):
     """Muon multiplies whole momentum matrices; products of the shares of FSDP2 diverged in the first step."""
     config = RunConfig(TINY, STORIES, TrainConfig(steps=10, eval_every=10, save_every=10, optimizer="muon", **OFTEN))
-    shared = replace(config, machine=replace(config.machine, parallel="fsdp"))
+    shared = replace(config, system=replace(config.system, parallel="fsdp"))
     assert_no_errors(ranks.train(1, config, tmp_path / "alone"))
     assert_no_errors(ranks.train(2, shared, tmp_path / "shared"))
     assert furthest(rows(tmp_path / "shared"), rows(tmp_path / "alone")) <= CLOSE

@@ -107,7 +107,9 @@ def test_diagnose_finds_missing_warmup():
 
 
 def test_diagnose_counts_skipped_steps():
-    bad = [{"step": s, "tokens": s, "skipped": 1} for s in (100, 101, 102)] + [{"step": 100, "tokens": 5, "returns": 2, "shift": 3}]
+    bad = [{"step": s, "tokens": s, "skipped": 1} for s in (100, 101, 102)] + [
+        {"step": 100, "tokens": 5, "rollbacks": 2, "skipped_batches": 3}
+    ]
     found = diagnose(a_curve() + bad, CONFIG)["learning rate"]
     assert found.state == "problem"
     assert found.evidence == "3 bad steps were skipped, the first at step 100, with 2 rollbacks"

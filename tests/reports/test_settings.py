@@ -16,8 +16,8 @@ QUICK = preset("quickstart")
 CHANGED = {
     "as the preset": QUICK,
     "numbers": replace(QUICK.with_model(n_layers=3), train=replace(QUICK.train, lr=1e-5, steps=7, betas=(0.5, 0.75))),
-    "switches": replace(QUICK.with_model(tie_embeddings=False, qkv_bias=True), machine=replace(QUICK.machine, tensorboard=True)),
-    "nothing": replace(QUICK, train=replace(QUICK.train, max_norm=None, eval_batches=None)),
+    "switches": replace(QUICK.with_model(tie_embeddings=False, qkv_bias=True), system=replace(QUICK.system, tensorboard=True)),
+    "nothing": replace(QUICK, train=replace(QUICK.train, grad_clip=None, eval_batches=None)),
     "words": replace(QUICK, train=replace(QUICK.train, prompt="--a 'b' \"c\" $d")),
     "no prompt": replace(QUICK, train=replace(QUICK.train, prompt="")),
     "a large seed": replace(QUICK, train=replace(QUICK.train, seed=2**63)),
@@ -33,7 +33,7 @@ def test_the_command_gives_the_same_settings(config, base):
     words = train_words(config, base, "runs/again")
     assert words[:2] == ["train", base]
     parsed = parse(Train, words[1:], "train")
-    assert RunConfig(parsed.model, parsed.data, parsed.train, parsed.machine, parsed.from_) == config
+    assert RunConfig(parsed.model, parsed.data, parsed.train, parsed.system, parsed.from_) == config
     assert parsed.out == "runs/again"
 
 
@@ -42,7 +42,7 @@ def test_a_run_as_its_preset_needs_no_flags():
 
 
 def test_a_run_from_a_model_takes_shape_and_tokenizer_from_it():
-    config = replace(QUICK.with_model(emb_dim=768, drop_rate=0.1), data=replace(QUICK.data, tokenizer="gpt2"), start="gpt2")
+    config = replace(QUICK.with_model(emb_dim=768, drop_rate=0.1), data=replace(QUICK.data, tokenizer="gpt2"), init_from="gpt2")
     words = train_words(config, "quickstart", "x")
     assert words[2:4] == ["--from", "gpt2"]
     assert "--data.tokenizer" not in words

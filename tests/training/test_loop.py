@@ -240,7 +240,7 @@ def test_bad_steps_in_flight_are_skipped_and_cause_a_rollback(corpus, tmp_path, 
     rows = read_metrics(tmp_path / str(ahead))
     assert [row["step"] for row in rows if "skipped" in row] == [4]
     assert [row["step"] for row in rows if "loss" in row] == [step for step in range(1, 15) if step != 4]
-    assert (run.step, run.recovery.returns, run.recovery.shift, run.recovery.skipped) == (14, 1, 3, 4)
+    assert (run.step, run.recovery.rollbacks, run.recovery.skipped_batches, run.recovery.skipped) == (14, 1, 3, 4)
     assert run.tokens == 13 * 4 * 8
 
 
@@ -333,7 +333,7 @@ def test_an_unknown_name_is_an_error_before_anything_is_written(config, message,
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_on_a_gpu_a_run_is_stopped_and_resumed(device, corpus, tmp_path, precision):
     """Sums on a GPU come in no fixed order, so the losses are close; what is random, counted and read is the same."""
-    config = dataclasses.replace(settings(steps=30, save_every=10), machine=SystemConfig(precision=precision, compile="no"))
+    config = dataclasses.replace(settings(steps=30, save_every=10), system=SystemConfig(precision=precision, compile="no"))
     whole = train(config, tmp_path / "whole", corpus=corpus, device=str(device))
     with pytest.raises(UserError, match="stopped at step"):
         train(config, tmp_path / "run", corpus=corpus, device=str(device), watcher=StopAt(13, press(signal.SIGTERM)))
@@ -365,7 +365,7 @@ def test_async_save_holds_the_state_at_its_start(tmp_path, corpus, monkeypatch):
     """Two steps are done while the disk takes nothing; what it has in the end is what it has where training waits."""
     config = settings(eval_every=STEPS)
     monkeypatch.setattr(checkpoint, "MAX_KEPT", STEPS)
-    waited, behind = (dataclasses.replace(config, machine=SystemConfig(background_save=wanted)) for wanted in ("no", "yes"))
+    waited, behind = (dataclasses.replace(config, system=SystemConfig(async_save=wanted)) for wanted in ("no", "yes"))
     train(waited, tmp_path / "waited", corpus=corpus)
     disk = SlowDisk()
     monkeypatch.setattr(files, "filesystem", disk)

@@ -81,9 +81,9 @@ def test_stored_choices_replace_those_of_a_new_trial(backends, monkeypatch):
 
 
 def test_explicit_settings_win_over_stored_choices(backends):
-    machine = SystemConfig(precision="float32", compile="no")
-    ready = prepare_for_training(GPTModel(CFG), machine, CPU)
-    ready.restore_choices({"precision": "bfloat16", "compiled": True}, machine, CPU)
+    system = SystemConfig(precision="float32", compile="no")
+    ready = prepare_for_training(GPTModel(CFG), system, CPU)
+    ready.restore_choices({"precision": "bfloat16", "compiled": True}, system, CPU)
     assert ready.choices() == {
         "precision": "float32",
         "matmul_backend": "oneDNN",

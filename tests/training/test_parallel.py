@@ -42,7 +42,7 @@ def test_activation_checkpointing_changes_no_bit_of_loss_and_gradient():
     ids, targets = torch.randint(0, 50, (4, 8)), torch.randint(0, 50, (4, 8))
     saved = {}
     for name, model in (("plain", plain), ("again", again)):
-        wrapped_model = parallelize(ModelWithLoss(model), SystemConfig(recompute=name == "again"), Distributed())
+        wrapped_model = parallelize(ModelWithLoss(model), SystemConfig(activation_checkpointing=name == "again"), Distributed())
         held = []
         torch.manual_seed(1)
         with torch.autograd.graph.saved_tensors_hooks(lambda t, held=held: held.append(t.nbytes) or t, lambda t: t):
@@ -59,7 +59,7 @@ def test_activation_checkpointing_does_not_change_generation():
     model = GPTModel(CFG).eval()
     ids = torch.randint(0, 50, (1, 6))
     want = model(ids)
-    parallelize(ModelWithLoss(model), SystemConfig(recompute=True), Distributed())
+    parallelize(ModelWithLoss(model), SystemConfig(activation_checkpointing=True), Distributed())
     cache = model.new_cache(1)
     with torch.no_grad():
         got = torch.cat([model(ids[:, t : t + 1], cache) for t in range(6)], 1)

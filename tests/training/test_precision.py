@@ -57,7 +57,7 @@ WITHOUT_AUTOCAST = torch.device("meta")
 def test_bfloat16_is_rejected_on_unsupported_devices():
     assert can_multiply_bfloat16(CPU)
     assert not can_multiply_bfloat16(WITHOUT_AUTOCAST)
-    with pytest.raises(UserError, match="--machine.precision bfloat16: meta does not multiply in bfloat16 here; use auto") as error:
+    with pytest.raises(UserError, match="--system.precision bfloat16: meta does not multiply in bfloat16 here; use auto") as error:
         choose_precision("bfloat16", WIDE, WITHOUT_AUTOCAST)
     assert error.value.code == USAGE
 

@@ -19,7 +19,7 @@ def changed(**train):
 
 def test_observation_settings_may_change_on_resume():
     everything = {name: OTHER.get(name, 7) for name in OBSERVATION_SETTINGS}
-    check_same_run(Path("x"), BASE, replace(changed(**everything), machine=SystemConfig(precision="float32")))
+    check_same_run(Path("x"), BASE, replace(changed(**everything), system=SystemConfig(precision="float32")))
     assert difference(BASE, changed(**everything)) == ""
 
 
@@ -30,7 +30,7 @@ def test_learning_settings_may_not_change_on_resume(name):
         "schedule": "linear",
         "decay": "all",
         "betas": (0.1, 0.2),
-        "max_norm": None,
+        "grad_clip": None,
         "rollback_lr": 0.25,
         "warmup_steps": 3,
     }

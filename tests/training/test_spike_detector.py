@@ -90,7 +90,7 @@ def test_optimizer_step_with_found_inf_changes_nothing(name):
 
 
 def test_recovery_state_counts_consecutive_and_total_bad_steps():
-    recovery = RecoveryState(shift=7)
+    recovery = RecoveryState(skipped_batches=7)
     for good in (True, False, False, True, False):
         recovery = recovery.after(good)
-    assert recovery == RecoveryState(streak=1, skipped=3, returns=0, shift=7)
+    assert recovery == RecoveryState(consecutive_bad=1, skipped=3, rollbacks=0, skipped_batches=7)

@@ -36,12 +36,12 @@ def test_micro_batches_equal_one_batch(parts, ragged):
     torch.testing.assert_close([p.grad for p in model.parameters()], want, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("max_norm", [None, 1e-3, 1e3])
-def test_gradient_norm_is_measured_and_clipped(max_norm):
+@pytest.mark.parametrize("grad_clip", [None, 1e-3, 1e3])
+def test_gradient_norm_is_measured_and_clipped(grad_clip):
     model, inputs, targets = model_and_batch()
-    _, norm, *_ = train_step(ModelWithLoss(model), torch.optim.SGD(model.parameters(), lr=0.0), [(inputs, targets)], max_norm)
+    _, norm, *_ = train_step(ModelWithLoss(model), torch.optim.SGD(model.parameters(), lr=0.0), [(inputs, targets)], grad_clip)
     after = torch.stack([p.grad.norm() for p in model.parameters()]).norm()
-    torch.testing.assert_close(after, norm if max_norm != 1e-3 else torch.tensor(1e-3), rtol=1e-3, atol=1e-8)
+    torch.testing.assert_close(after, norm if grad_clip != 1e-3 else torch.tensor(1e-3), rtol=1e-3, atol=1e-8)
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
@@ -78,5 +78,5 @@ def test_validation_loss_is_the_mean_over_every_window(tokens):
     x, y = (torch.tensor(np.array([ids[s + shift : s + shift + 8] for s in starts])) for shift in (0, 1))
     want = next_token_loss(model(x), y).item()
     for batch_size in (2, 4):
-        loader = TokenLoader(ids, 8, batch_size, order="in order")
+        loader = TokenLoader(ids, 8, batch_size, order="sequential")
         assert mean_loss(ModelWithLoss(model), loader, len(loader)) == pytest.approx(want, rel=1e-6)

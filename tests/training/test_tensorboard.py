@@ -24,7 +24,7 @@ def events(folder):
 
 def write(folder, steps, start=0, back=None):
     config = preset("quickstart")
-    with RunLogger(replace(config, machine=replace(config.machine, tensorboard=True)), folder, start) as records:
+    with RunLogger(replace(config, system=replace(config.system, tensorboard=True)), folder, start) as records:
         for step in steps:
             records.log_metrics({"step": step, "tokens": 10 * step, "loss": 5.0 - step, "lr": 0.1})
         if back is not None:

@@ -25,7 +25,7 @@ def test_every_preset_is_valid(name):
         ({"data": {"source": "shards:nowhere"}}, "no token shards in nowhere"),
         ({"data": {"tokenizer": "bep"}}, "unknown tokenizer 'bep'; did you mean 'bpe'"),
         ({"model": {"architecture": "gtp"}}, "unknown architecture 'gtp'"),
-        ({"model": {"architecture": "modern", "init": "gpt2"}}, "architecture 'modern': init=gpt2 is not supported"),
+        ({"model": {"architecture": "nanochat", "init": "gpt2"}}, "architecture 'nanochat': init=gpt2 is not supported"),
         ({"model": {"bits": 8}}, "model.bits=8: quantized models cannot be trained"),
         ({"train": {"optimizer": "adamz"}}, "unknown optimizer 'adamz'; did you mean 'adamw'"),
         ({"train": {"optimizer": "muon", "decay": "all"}}, "decay='all' has no effect on muon"),

@@ -41,7 +41,7 @@ def config_from_model(name: str, base: RunConfig, given: Mapping[str, str]) -> R
     heads = given.get("--model.n-heads", "")
     model, tokenizer = load(where, n_heads=int(heads) if heads.isdigit() and where.is_file() else None)
     cfg = ModelConfig.of(model.cfg)  # type: ignore[arg-type]
-    return replace(base, model=cfg, data=replace(base.data, tokenizer=tokenizer_name(tokenizer)), start=str(where))
+    return replace(base, model=cfg, data=replace(base.data, tokenizer=tokenizer_name(tokenizer)), init_from=str(where))
 
 
 def with_tokenizer(base: RunConfig, given: Mapping[str, str]) -> RunConfig:
@@ -74,7 +74,7 @@ def load_initial_model(config: RunConfig, folder: Path) -> tuple[nn.Module | Non
 
     if any((folder / "ckpt").glob("step-*/manifest.json")):
         return None, load(folder)[1]
-    model, tokenizer = load_for_training(config.start, config.model)
+    model, tokenizer = load_for_training(config.init_from, config.model)
     if config.data.source.startswith("shards:"):
         from llm_scratch.interop.hf_export import sample_texts
         from llm_scratch.tokenizers import load_tokenizer
@@ -82,7 +82,7 @@ def load_initial_model(config: RunConfig, folder: Path) -> tuple[nn.Module | Non
         of_shards = load_tokenizer(expand_user(config.data.source.partition(":")[2]))
         texts = sample_texts(tokenizer, 20)
         if any(of_shards.encode(text, disallowed_special=()) != tokenizer.encode(text, disallowed_special=()) for text in texts):
-            raise UserError(f"{config.data.source}: the shards have another tokenizer than {config.start}; prepare them with that one")
+            raise UserError(f"{config.data.source}: the shards have another tokenizer than {config.init_from}; prepare them with that one")
     return model, tokenizer
 
 

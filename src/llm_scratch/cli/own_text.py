@@ -56,7 +56,7 @@ def base_config(paths: Sequence[str], source: str) -> RunConfig:
         what = "give either PATH or --data.source" if paths else "which text? give files, a folder or a pattern"
         raise UserError(f"train text: {what}, e.g. `llm-scratch train text books/`", USAGE)
     return RunConfig(
-        ModelConfig(vocab_size=256, context_length=128, emb_dim=ANY_WIDTH, n_heads=1, n_layers=2, drop_rate=0.0, architecture="modern"),
+        ModelConfig(vocab_size=256, context_length=128, emb_dim=ANY_WIDTH, n_heads=1, n_layers=2, drop_rate=0.0, architecture="nanochat"),
         DataConfig(source=source or source_of(paths), tokenizer="chars"),
         TrainConfig(steps=1000, batch_size=8, optimizer="muon", lr=0.05, weight_decay=0.0, schedule="linear"),
     )
@@ -116,8 +116,8 @@ class OwnText:
     def request(self) -> dict[str, Any]:
         """What decides the choice, as choice.json keeps it; how the machine is used does not."""
         values = to_dict(self.config)
-        given = {name: values[part][key] for name in sorted(self.fixed) for part, key in [name.split(".")] if part != "machine"}
-        return {"source": self.config.data.source, "minutes": self.minutes, "start": self.config.start, "settings": given}
+        given = {name: values[part][key] for name in sorted(self.fixed) for part, key in [name.split(".")] if part != "system"}
+        return {"source": self.config.data.source, "minutes": self.minutes, "init_from": self.config.init_from, "settings": given}
 
     def recover(self, out: str, resume: str, fresh: bool) -> Choice | None:
         """The choice that a run of this command began with: in `out`, at `resume`, or unfinished in runs/; None for a new run.
@@ -143,9 +143,9 @@ class OwnText:
 
     def _on_this_machine(self, config: RunConfig) -> RunConfig:
         """Settings of a run with the machine settings that were given now over them."""
-        machine = to_dict(self.config.machine)
-        given = {key: machine[key] for part, key in (name.split(".") for name in self.fixed) if part == "machine"}
-        return from_dict(RunConfig, {"machine": given}, config)
+        system = to_dict(self.config.system)
+        given = {key: system[key] for part, key in (name.split(".") for name in self.fixed) if part == "system"}
+        return from_dict(RunConfig, {"system": given}, config)
 
     def choose(self, device: str, screen: Console) -> tuple[Choice, Plan, Corpus]:
         """Choose settings, and show what is being done meanwhile."""
@@ -154,10 +154,10 @@ class OwnText:
         from llm_scratch.planning.choose_run import choose_run
 
         tokenizer: Tokenizer | None = None
-        if self.config.start:
+        if self.config.init_from:
             from llm_scratch.loading import load
 
-            tokenizer = load(self.config.start)[1]
+            tokenizer = load(self.config.init_from)[1]
         with screen.status("looking at the text …") as status:
             return choose_run(
                 self.config, self.fixed, self.minutes * 60, torch.device(device), request=self.request, tokenizer=tokenizer,

@@ -125,7 +125,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "free_memory_bytes": plan.free_memory,
         "missing_memory_bytes": plan.missing_memory,
         "fitting_micro_batches": plan.micro_batches,
-        "fitting_activation_checkpointing": plan.recompute,
+        "fitting_activation_checkpointing": plan.activation_checkpointing,
         "fitting_peak_memory_bytes": plan.fitting_peak,
         "seconds": plan.seconds,
         "seconds_alone": plan.seconds_alone,

@@ -50,7 +50,7 @@ def check_fit(config: RunConfig, train: Tokens, val: Tokens, eot: int | None) ->
                 DATA,
             )
         return
-    rows = {"training": B if data.order == "epochs" else 1, "validation": 1}
+    rows = {"training": B if data.order == "notebook" else 1, "validation": 1}
     for (name, n_rows), ids in zip(rows.items(), (train, val)):
         if len(ids) < n_rows * T + 1:
             batch = f", and order 'epochs' needs a batch of {B}" if n_rows > 1 else ""
@@ -80,7 +80,7 @@ def _remedies(config: RunConfig, n_train: int, n_val: int) -> str:
     """Flags with values, each of which alone makes the text fit; starts with ", or "."""
     T = config.model.context_length
     B = config.train.batch_size
-    n_rows = B if config.data.order == "epochs" else 1
+    n_rows = B if config.data.order == "notebook" else 1
     total = n_train + n_val
     remedies = []
     context = min((n_train - 1) // n_rows, n_val - 1)

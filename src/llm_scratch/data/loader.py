@@ -19,7 +19,7 @@ from llm_scratch.model.loss import IGNORE
 # Row widths of documents are rounded up to a multiple: with few distinct widths, the memory
 # allocator can reuse freed blocks.
 PAD_MULTIPLE = 16
-Order = Literal["shuffled", "documents", "epochs", "in order"]
+Order = Literal["shuffled", "documents", "notebook", "sequential"]
 
 
 class TokenLoader:
@@ -37,7 +37,7 @@ class TokenLoader:
             T is truncated. A batch is as wide as its longest row, rounded up to `PAD_MULTIPLE`;
             "epochs": adjacent windows from the start, an incomplete last batch dropped, as in the
             notebooks' loader;
-            "in order": the same without shuffling or dropping, for evaluation; the last batch may be
+            "sequential": the same without shuffling or dropping, for evaluation; the last batch may be
             smaller.
         eot: the token that begins a document, for "documents".
     Raises:
@@ -67,7 +67,7 @@ class TokenLoader:
             self.ends = np.minimum(ends_of_text[1:], self.starts + T)  # the last token of each row
         else:
             self.starts = np.arange(0, len(ids) - T, T)  # a window takes T + 1 tokens
-        needed = batch_size if order == "epochs" else 1
+        needed = batch_size if order == "notebook" else 1
         if len(self.starts) < needed:
             raise UserError(
                 f"{len(ids)} tokens hold {len(self.starts)} windows of {T}, {needed} needed; use more text or a smaller context_length",
@@ -77,9 +77,9 @@ class TokenLoader:
         self._epoch_starts = lru_cache(maxsize=2)(self._starts_of_epoch)
 
     def __len__(self) -> int:
-        """Batches per epoch: full ones, and for "in order" the smaller last one too."""
+        """Batches per epoch: full ones, and for "sequential" the smaller last one too."""
         whole, rest = divmod(len(self.starts), self.batch_size)
-        return whole + bool(rest) if self.order == "in order" else max(1, whole)
+        return whole + bool(rest) if self.order == "sequential" else max(1, whole)
 
     @property
     def left_out(self) -> int:
@@ -87,7 +87,7 @@ class TokenLoader:
         T = self.context_length
         if self.order == "documents":
             return len(self.ids) - 1 - int((self.ends - self.starts).sum())
-        windows = len(self) * self.batch_size if self.order == "epochs" else len(self.starts)
+        windows = len(self) * self.batch_size if self.order == "notebook" else len(self.starts)
         return len(self.ids) - 1 - windows * T
 
     def use_whole_window_offsets(self) -> None:
@@ -101,7 +101,7 @@ class TokenLoader:
             self._epoch_starts.cache_clear()
 
     def _starts_of_epoch(self, epoch: int) -> np.ndarray:
-        if self.order == "in order":
+        if self.order == "sequential":
             return self.starts
         rng = np.random.default_rng([self.seed, epoch])
         starts = rng.permutation(self.starts)
@@ -117,7 +117,7 @@ class TokenLoader:
 
     def starts_of(self, step: int) -> np.ndarray:
         """Start positions in the stream of the windows of batch `step`, [B]."""
-        if self.order in ("epochs", "in order"):
+        if self.order in ("notebook", "sequential"):
             epoch, within = divmod(step, len(self))
             return self._epoch_starts(epoch)[within * self.batch_size : (within + 1) * self.batch_size]
         rows = range(step * self.batch_size, (step + 1) * self.batch_size)

@@ -34,7 +34,7 @@ SHAPE_FIELDS = {
     "n_layer": "n_layers",
 }
 """Field of GPT2Config -> field of ModelConfig."""
-ACTIVATIONS = {"gelu_new": "gpt", "gelu_pytorch_tanh": "gpt", "gelu": "gpt-erf"}
+ACTIVATIONS = {"gelu_new": "gpt", "gelu_pytorch_tanh": "gpt", "gelu": "gpt-exact-gelu"}
 """activation_function -> architecture."""
 REQUIRED_DEFAULTS = {
     "layer_norm_epsilon": 1e-5,

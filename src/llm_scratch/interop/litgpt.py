@@ -21,7 +21,7 @@ from llm_scratch.storage.safe_parse import read_yaml
 
 MODEL = "lit_model.pth"
 CONFIG = "model_config.yaml"
-ACTIVATIONS = {"none": "gpt-erf", "tanh": "gpt"}
+ACTIVATIONS = {"none": "gpt-exact-gelu", "tanh": "gpt"}
 """gelu_approximate -> architecture."""
 REQUIRED_DEFAULTS: dict[str, tuple[Any, Any]] = {
     "rotary_percentage": (0.25, 0), "norm_class_name": ("LayerNorm", "LayerNorm"), "norm_eps": (1e-5, 1e-5), "norm_qk": (False, False),

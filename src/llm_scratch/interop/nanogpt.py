@@ -46,7 +46,7 @@ def load_nanogpt(saved: dict[str, Any], path: Path) -> nn.Module:
     if type(bias) is not bool or not isinstance(drop, int | float) or not 0 <= drop < 1:
         raise UserError(f"{path}: model_args has bias={bias!r}, dropout={drop!r}; expected true or false, and 0 <= dropout < 1", CHECKPOINT)
     shape = {ours: args[theirs] for theirs, ours in SHAPE_FIELDS.items()}
-    cfg = ModelConfig(**shape, drop_rate=float(drop), qkv_bias=bias, tie_embeddings=True, architecture="gpt-erf")
+    cfg = ModelConfig(**shape, drop_rate=float(drop), qkv_bias=bias, tie_embeddings=True, architecture="gpt-exact-gelu")
     source = StateDictSource(saved["model"], path)
     plain = {name.removeprefix("transformer."): tensor for name, tensor in source.tensors.items()}
     source.tensors = {name: tensor for name, tensor in plain.items() if not name.endswith(".attn.bias")}  # causal masks

@@ -131,7 +131,7 @@ def optimizer_of(saved: Any, model: nn.Module, path: Path) -> tuple[dict[str, Te
             state[f"{name}/step"] = torch.tensor(float(optimizer["state"][i]["step"]))
         settings = {"lr": float(group["lr"]), "weight_decay": float(group["weight_decay"]), "betas": tuple(map(float, group["betas"]))}
         settings |= {"optimizer": "adamw", "decay": "all", "schedule": "constant", "min_lr": settings["lr"], "warmup_steps": 0}
-        settings |= {"max_norm": None, "spike_sigmas": 0.0}
+        settings |= {"grad_clip": None, "spike_sigmas": 0.0}
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise UserError(f"{path}: its optimizer_state_dict does not fit: {describe_error(e)}; save the state_dict alone", CHECKPOINT) from e
     return state, settings

@@ -22,13 +22,13 @@ from llm_scratch.config import ModelConfig
 from llm_scratch.errors import unknown
 from llm_scratch.model.exact_gelu import ExactGELUGPT
 from llm_scratch.model.gpt import DummyGPTModel, GPTModel
-from llm_scratch.model.nanochat import ModernGPT
+from llm_scratch.model.nanochat import NanoChatGPT
 from llm_scratch.model.quantized import quantize
 
 MODELS: dict[str, Callable[[ModelConfig], nn.Module]] = {
     "gpt": GPTModel,
-    "gpt-erf": ExactGELUGPT,
-    "modern": ModernGPT,
+    "gpt-exact-gelu": ExactGELUGPT,
+    "nanochat": NanoChatGPT,
     "dummy": DummyGPTModel,
 }
 

@@ -73,18 +73,18 @@ class ModernBlock(nn.Module):
         super().__init__()
         C = cfg.emb_dim
         self.att = ModernAttention(cfg, layer)
-        self.widen = nn.Linear(C, 4 * C, bias=False)
-        self.narrow = nn.Linear(4 * C, C, bias=False)
+        self.up_proj = nn.Linear(C, 4 * C, bias=False)
+        self.down_proj = nn.Linear(4 * C, C, bias=False)
         self.drop_shortcut = Dropout(cfg.drop_rate)
 
     def forward(self, x: Tensor, angles: RotaryAngles, cache: KVCache | None = None) -> Tensor:
         """Add attention, then the feed-forward network; `angles` as in `ModernAttention`."""
         x = x + self.drop_shortcut(self.att(rms_norm(x), angles, cache))  # [B, T, C]
-        hidden = self.widen(rms_norm(x)).relu().square()  # [B, T, F]
-        return x + self.drop_shortcut(self.narrow(hidden))  # [B, T, C]
+        hidden = self.up_proj(rms_norm(x)).relu().square()  # [B, T, F]
+        return x + self.drop_shortcut(self.down_proj(hidden))  # [B, T, C]
 
 
-class ModernGPT(nn.Module):
+class NanoChatGPT(nn.Module):
     """Language model of the architecture "modern", with the interface of `gpt.GPTModel`.
 
     Raises:
@@ -102,7 +102,7 @@ class ModernGPT(nn.Module):
             ("init", cfg.init, "torch"),
         ):
             if value != required:
-                raise UserError(f"architecture 'modern': {name}={value} is not supported; use {name}={required}")
+                raise UserError(f"architecture 'nanochat': {name}={value} is not supported; use {name}={required}")
         head_dim = cfg.emb_dim // cfg.n_heads
         if head_dim % 2:
             raise UserError(f"n_heads: a head size of {head_dim} is odd; choose n_heads so that it is even")
@@ -112,7 +112,7 @@ class ModernGPT(nn.Module):
         self.out_head = nn.Linear(cfg.emb_dim, cfg.vocab_size, bias=False)
         for block in self.trf_blocks:
             nn.init.zeros_(block.att.out_proj.weight)  # type: ignore[union-attr, arg-type]
-            nn.init.zeros_(block.narrow.weight)  # type: ignore[union-attr, arg-type]
+            nn.init.zeros_(block.down_proj.weight)  # type: ignore[union-attr, arg-type]
         if cfg.tie_embeddings:
             nn.init.normal_(self.tok_emb.weight, std=0.02)
             self.out_head.weight = self.tok_emb.weight

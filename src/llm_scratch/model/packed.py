@@ -118,7 +118,7 @@ def fuse_linears(parts: list[Any]) -> nn.Module:
 
     bias = concat("bias")
     if isinstance(parts[0], QuantizedLinear):
-        return QuantizedLinear(concat("numbers"), concat("scale"), bias)  # type: ignore[arg-type]
+        return QuantizedLinear(concat("qweight"), concat("scale"), bias)  # type: ignore[arg-type]
     n_in, n_out = parts[0].in_features, sum(part.out_features for part in parts)
     fused = nn.Linear(n_in, n_out, bias=bias is not None, device="meta")
     state = {"weight": concat("weight")} | ({} if bias is None else {"bias": bias})

@@ -36,9 +36,9 @@ def to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
     return (weight / scale[:, None]).round().clamp(-127, 127).to(torch.int8), scale
 
 
-def from_int8(numbers: Tensor, scale: Tensor) -> Tensor:
+def from_int8(qweight: Tensor, scale: Tensor) -> Tensor:
     """Dequantize 8 bits: [N, K], [N] -> [N, K] float32, within half a step of the original."""
-    return QuantizedWeight(numbers, scale).dequantize()
+    return QuantizedWeight(qweight, scale).dequantize()
 
 
 def to_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,13 +74,13 @@ class QuantizedLinear(nn.Module):
         bias: [N], or None.
     """
 
-    numbers: Tensor
+    qweight: Tensor
     scale: Tensor
     bias: Tensor | None
 
-    def __init__(self, numbers: Tensor, scale: Tensor, bias: Tensor | None = None) -> None:
+    def __init__(self, qweight: Tensor, scale: Tensor, bias: Tensor | None = None) -> None:
         super().__init__()
-        self.register_buffer("numbers", numbers)
+        self.register_buffer("qweight", qweight)
         self.register_buffer("scale", scale)
         self.register_buffer("bias", bias)
         self._choice: KernelChoice | None = None  # made at the first product on a CPU
@@ -90,7 +90,7 @@ class QuantizedLinear(nn.Module):
     @property
     def quantized(self) -> QuantizedWeight:
         """The weight as it is stored."""
-        return QuantizedWeight(self.numbers, self.scale)
+        return QuantizedWeight(self.qweight, self.scale)
 
     @property
     def bits(self) -> Literal[8, 4]:
@@ -104,7 +104,7 @@ class QuantizedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute x W^T + bias; on a CPU by the fastest kernel, else by dequantizing each time."""
-        if self.numbers.device.type != "cpu":
+        if self.qweight.device.type != "cpu":
             return F.linear(x, self.weight.to(x.dtype), self.bias)
         choice = self._choice or self.prepare()
         rows = x.reshape(-1, x.shape[-1])  # [M, K]
@@ -156,7 +156,7 @@ class QuantizedEmbedding(nn.Module):
     def __init__(self, head: QuantizedLinear) -> None:
         super().__init__()
         self.head = head
-        self.num_embeddings = len(head.numbers)
+        self.num_embeddings = len(head.qweight)
 
     @property
     def weight(self) -> Tensor:
@@ -166,9 +166,9 @@ class QuantizedEmbedding(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """Embeddings of the tokens."""
         flat = ids.flatten()
-        numbers = self.head.numbers[flat]
+        qweight = self.head.qweight[flat]
         scale = self.head.scale[flat]
-        rows = from_int8(numbers, scale) if self.head.bits == 8 else from_int4(numbers, scale)
+        rows = from_int8(qweight, scale) if self.head.bits == 8 else from_int4(qweight, scale)
         return rows.reshape(*ids.shape, -1)
 
 
@@ -188,12 +188,12 @@ def quantize(model: nn.Module, bits: Literal[8, 4]) -> nn.Module:
         if not isinstance(part, nn.Linear):
             continue
         try:
-            numbers, scale = to_int8(part.weight.detach()) if bits == 8 else to_int4(part.weight.detach())
+            qweight, scale = to_int8(part.weight.detach()) if bits == 8 else to_int4(part.weight.detach())
         except ValueError as e:
             raise ValueError(f"{name}: {describe_error(e)}; use 8 bits, which take any size") from e
         bias = None if part.bias is None else part.bias.detach()
         parent, _, leaf = name.rpartition(".")
-        setattr(model.get_submodule(parent), leaf, QuantizedLinear(numbers, scale, bias))
+        setattr(model.get_submodule(parent), leaf, QuantizedLinear(qweight, scale, bias))
     if tied:
         model.tok_emb = QuantizedEmbedding(model.out_head)  # type: ignore[arg-type]
     return model.requires_grad_(False)

@@ -16,6 +16,7 @@ from llm_scratch.config import RunConfig, from_dict, to_dict
 from llm_scratch.errors import UserError
 from llm_scratch.planning.text_facts import TextFacts
 from llm_scratch.storage.files import atomic_write
+from llm_scratch.storage.older_formats import upgrade_settings
 
 FILE = "choice.json"
 
@@ -45,7 +46,7 @@ class Choice:
         """Read the choice of a run; None if it has no valid one."""
         try:
             values = json.loads((run / FILE).read_text(encoding="utf-8"))
-            parts = {"config": from_dict(RunConfig, values["config"]), "facts": TextFacts(**values["facts"])}
+            parts = {"config": from_dict(RunConfig, upgrade_settings(values["config"])), "facts": TextFacts(**values["facts"])}
             return cls(**values | parts | {"prompts": tuple(values["prompts"])})
         except (OSError, ValueError, TypeError, KeyError, UserError):
             return None

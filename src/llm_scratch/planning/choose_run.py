@@ -112,7 +112,7 @@ def choose_run(
         UserError: no text, or one too short for a single row (exit code 3).
     """
     chooser = _Chooser(base, fixed | ({"data.tokenizer", "model.vocab_size"} if tokenizer is not None else set()))
-    chooser.take("optimizer", rules.choose_optimizer(base.train.optimizer, bool(base.start)))
+    chooser.take("optimizer", rules.choose_optimizer(base.train.optimizer, bool(base.init_from)))
     report(f"reading {base.data.source[:60]} …")
     budget = rules.Budget(seconds, matmul_flops(device))
     _check_size(base.data.source, seconds)
@@ -125,7 +125,7 @@ def choose_run(
         corpus = _encode(chooser, documents, facts, budget, tokenizer)
     n_train, n_val = len(corpus.train), len(corpus.val)
     rows = rules.choose_rows(facts, n_train + n_val, n_val, budget)
-    if base.start:  # later positions of the model are untrained
+    if base.init_from:  # later positions of the model are untrained
         rows.settings["model.context_length"] = min(rows.settings["model.context_length"], base.model.context_length)
     chooser.take("rows", rows)
     chooser.config, note = possible_order(chooser.config, corpus.train, corpus.val, end_of_text(corpus.tokenizer))
@@ -176,7 +176,7 @@ def _encode(chooser: _Chooser, documents: list[str], facts: TextFacts, budget: r
         wanted = chooser.config.data.tokenizer if "data.tokenizer" in chooser.fixed else ""
         chooser.take("tokenizer", rules.choose_tokenizer(facts, budget, wanted))
     else:
-        chooser.reasons["tokenizer"] = f"that of {chooser.config.start}"
+        chooser.reasons["tokenizer"] = f"that of {chooser.config.init_from}"
     by_characters = chooser.config.data.tokenizer == "chars" or rules.has_many_characters(facts)
     chooser.take("split", rules.choose_split(facts.n_documents, facts.n_characters / (1 if by_characters else 3)))
     unlimited = chooser.config if "model.vocab_size" in chooser.fixed else _without_vocab_limit(chooser.config)
@@ -245,11 +245,16 @@ def _choose_steps(chooser: _Chooser, corpus: Corpus, seconds_left: Callable[[], 
     """Plan the chosen model with an initial number of steps, then take as many as fit; returns the plan of the run."""
     is_fixed = bool({"train.steps", "train.epochs"} & chooser.fixed)
     n_train = len(corpus.train)
-    max_epochs = MAX_EPOCHS_FROM_MODEL if chooser.config.start else rules.MAX_EPOCHS
+    max_epochs = MAX_EPOCHS_FROM_MODEL if chooser.config.init_from else rules.MAX_EPOCHS
     chooser.config = chooser.with_settings({"train.steps": rules.STEPS} | rules.choose_intervals(rules.STEPS).settings)
     plan = make_plan(chooser.config, device, corpus, PLAN_SECONDS)
     if plan.missing_memory and plan.micro_batches is not None:
-        chooser.take("memory", rules.Decision({"train.micro_batches": plan.micro_batches, "machine.recompute": plan.recompute}, ""))
+        chooser.take(
+            "memory",
+            rules.Decision(
+                {"train.micro_batches": plan.micro_batches, "system.activation_checkpointing": plan.activation_checkpointing}, ""
+            ),
+        )
         plan = make_plan(chooser.config, device, corpus, PLAN_SECONDS)
     saves = rules.EVALUATIONS * (plan.memory.weights + plan.memory.optimizer) / SAVE_RATE
     samples = rules.SAMPLES * SAMPLE_TOKENS * TOKEN_SECONDS + plan.sample_seconds

@@ -17,7 +17,7 @@ _WHERE = {
     "shuffled": "others each time",
     "documents": "the ends of long documents",
     "epochs": "those after the last full batch",
-    "in order": "those after the last full row",
+    "sequential": "those after the last full row",
 }
 """The training tokens that an epoch leaves out, by the order of rows."""
 

@@ -96,7 +96,7 @@ def estimate_memory(config: RunConfig, device: torch.device | str = "cpu", preci
     T = config.model.context_length
     with FakeTensorMode(), torch.device(device), AllocationTracker() as tracker:
         model = build(config.model)
-        if config.machine.recompute:
+        if config.system.activation_checkpointing:
             checkpoint_activations(model)
         model_with_loss = ModelWithLoss(model, precision)
         optimizer = OPTIMIZERS[cfg.optimizer](model, cfg)

@@ -66,7 +66,7 @@ class Plan:
     """available to the process, including what it uses already"""
     micro_batches: int | None
     """the fewest with which the batch fits; None: not even one row at a time fits"""
-    recompute: bool
+    activation_checkpointing: bool
     """whether activation checkpointing is needed for it to fit"""
     fitting_peak: int
     """the peak memory with these two; that of one row at a time if nothing fits"""
@@ -146,7 +146,7 @@ def make_plan(config: RunConfig, device: torch.device, corpus: Corpus | None = N
     loader = None if corpus is None else loader_for(config, corpus)
     steps = _steps(config, corpus)
     width, n_targets = (T, cfg.batch_size * T) if loader is None else _rows(loader)
-    precision = choose_precision(config.machine.precision, config.model, device)
+    precision = choose_precision(config.system.precision, config.model, device)
     memory = estimate_memory(config, device, precision)
     before = (resident_memory() or 0) if device_type == "cpu" else 0
     free = free_memory(device)
@@ -158,7 +158,9 @@ def make_plan(config: RunConfig, device: torch.device, corpus: Corpus | None = N
             return peak
         return peak + _save_copy_bytes(run, memory, steps, None if available is None else available - peak)
 
-    parts, recompute, fitting_peak = _fit(config, available, lambda run: peak_of(run, estimate_memory(run, device, precision)))
+    parts, activation_checkpointing, fitting_peak = _fit(
+        config, available, lambda run: peak_of(run, estimate_memory(run, device, precision))
+    )
     rate = matmul_flops(device, matmul_dtype(device))
     bandwidth = read_bandwidth(device)
     meter = LoadMeter()
@@ -173,7 +175,7 @@ def make_plan(config: RunConfig, device: torch.device, corpus: Corpus | None = N
         parameters=memory.weights // 4, flops_per_token=flops, tokens_per_step=round(n_targets), steps=steps,
         passes=None if corpus is None else steps * n_targets / len(corpus.train),
         memory=memory, before=before, peak_memory=peak_of(config, memory), free_memory=available,
-        micro_batches=parts, recompute=recompute, fitting_peak=fitting_peak,
+        micro_batches=parts, activation_checkpointing=activation_checkpointing, fitting_peak=fitting_peak,
         seconds_per_step=timing.seconds, look_seconds=evaluations * _eval_batches(config, corpus) * timing.eval_seconds,
         sample_seconds=samples * SAMPLE_TOKENS * memory.weights / bandwidth,
         mfu=mfu(flops, n_targets / timing.seconds, rate), trial=timing.method, precision=precision.name, other_load=other_load,
@@ -185,7 +187,7 @@ def loader_for(config: RunConfig, corpus: Corpus, validation: bool = False) -> T
     order = config.data.order
     ids = corpus.val if validation else corpus.train
     if validation and order != "documents":
-        order = "in order"  # type: ignore[assignment]
+        order = "sequential"  # type: ignore[assignment]
     return TokenLoader(ids, config.model.context_length, config.train.batch_size, config.train.seed, order, end_of_text(corpus.tokenizer))
 
 
@@ -222,7 +224,7 @@ def _save_copy_bytes(config: RunConfig, memory: MemoryEstimate, steps: int, free
     """Bytes of the copy that background saves need, or 0 if the run makes none; `free` remains beside the rest."""
     size = memory.weights + memory.optimizer
     first_save = min(config.train.save_every, config.train.eval_every)
-    is_async = first_save < steps and should_save_async(config.machine.background_save, size, free)
+    is_async = first_save < steps and should_save_async(config.system.async_save, size, free)
     return size if is_async else 0
 
 
@@ -233,14 +235,16 @@ def _fit(config: RunConfig, available: int | None, peak_of: Callable[[RunConfig]
     checkpointing, which costs a third of the time.
     """
     cfg = config.train
-    machine = config.machine
+    system = config.system
     peak = 0
-    for recompute in [True] if machine.recompute else [False, True]:
+    for activation_checkpointing in [True] if system.activation_checkpointing else [False, True]:
         for parts in (n for n in range(cfg.micro_batches, cfg.batch_size + 1) if cfg.batch_size % n == 0):
-            tried = replace(config, train=replace(cfg, micro_batches=parts), machine=replace(machine, recompute=recompute))
+            tried = replace(
+                config, train=replace(cfg, micro_batches=parts), system=replace(system, activation_checkpointing=activation_checkpointing)
+            )
             peak = peak_of(tried)
             if available is None or peak <= MARGIN * available:
-                return parts, recompute, peak
+                return parts, activation_checkpointing, peak
     return None, True, peak
 
 

@@ -93,9 +93,9 @@ def _scaled_down(config: RunConfig, rows: int, T: int, flops: float) -> tuple[Ru
 def _time(config: RunConfig, rows: int, T: int, device: torch.device, seconds: float) -> StepCost:
     """Time the three parts of a step over `rows` x `T` random tokens."""
     model = build(config.model).to(device)
-    if config.machine.recompute:
+    if config.system.activation_checkpointing:
         checkpoint_activations(model)
-    model_with_loss = prepare_for_training(model, replace(config.machine, compile="no"), device)
+    model_with_loss = prepare_for_training(model, replace(config.system, compile="no"), device)
     optimizer = OPTIMIZERS[config.train.optimizer](model, config.train)
     ids = torch.randint(config.model.vocab_size, (rows, T), device=device)  # [B, T]
 
@@ -104,7 +104,7 @@ def _time(config: RunConfig, rows: int, T: int, device: torch.device, seconds: f
         model_with_loss(ids, ids).backward()
 
     def optimizer_step() -> None:
-        nn.utils.clip_grad_norm_(model.parameters(), config.train.max_norm or 1.0)
+        nn.utils.clip_grad_norm_(model.parameters(), config.train.grad_clip or 1.0)
         optimizer.step()
 
     def evaluate() -> None:

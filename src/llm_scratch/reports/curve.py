@@ -67,7 +67,7 @@ class Curve:
             tokens=max((row.get("tokens", 0) for row in rows), default=0),
             epochs=max((row["passes"] for row in evaluations if "passes" in row), default=None),
             skipped=[row["step"] for row in rows if "skipped" in row],
-            rollbacks=max((int(row["returns"]) for row in rows if "returns" in row), default=0),
+            rollbacks=max((int(row.get("rollbacks", row.get("returns", 0))) for row in rows), default=0),  # "returns": an older run
             diverged=_diverged_at(rows),
             bits_per_byte=next((row["val_bits_per_byte"] for row in reversed(evaluations) if _finite(row.get("val_bits_per_byte"))), None),
             floor=loss_floor(config, evaluations),

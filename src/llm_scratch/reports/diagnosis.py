@@ -205,7 +205,7 @@ def gradient(curve: Curve) -> Finding | None:
     after = float(np.nanmedian(late))
     evidence = f"norm {before:.2g} before the middle, {after:.2g} in the last quarter"
     if after > 4 * before:
-        return Finding("warning", "the gradient norm grows", evidence, "Try a lower --train.lr, or --train.max-norm 1.0 if it is not set.")
+        return Finding("warning", "the gradient norm grows", evidence, "Try a lower --train.lr, or --train.grad-clip 1.0 if it is not set.")
     return Finding("ok", "the gradient norm is steady", evidence)
 
 

@@ -86,7 +86,7 @@ def _summary(report: RunReport) -> str:
         return f"{report.run.description.capitalize()}. {description}"
     if report.state == "imported":
         return f"Imported from {report.run.origin}. {description}"
-    start = f" It starts from {report.run.config.start}." if report.run.config.start else ""
+    start = f" It starts from {report.run.config.init_from}." if report.run.config.init_from else ""
     return f"{description} Training text: {_source(data.source)}.{start}"
 
 

@@ -27,7 +27,7 @@ def flatten(config: RunConfig) -> dict[str, Any]:
     """All settings by the names of their flags, such as "model.emb_dim"; `config.start` is "from"."""
     groups = to_dict(config)
     flat = {f"{group}.{name}": value for group in GROUPS for name, value in groups[group].items()}
-    return flat | {"from": config.start}
+    return flat | {"from": config.init_from}
 
 
 def changes(config: RunConfig, base: RunConfig) -> list[Change]:
@@ -58,8 +58,8 @@ def train_words(config: RunConfig, preset: str, out: str) -> list[str]:
     wanted = {change.name for change in changes(config, base)}
     if "data.tokenizer" in wanted:
         wanted.add("model.vocab_size")  # a ready-made tokenizer would set its own
-    if config.start:
-        words += ["--from", config.start]
+    if config.init_from:
+        words += ["--from", config.init_from]
         wanted = {name for name in wanted if not name.startswith("model.")} | {"model.context_length", "model.drop_rate"}
         wanted -= {"data.tokenizer"}  # shape and tokenizer come with the model
     for name, value in here.items():

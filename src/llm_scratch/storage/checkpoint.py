@@ -27,7 +27,8 @@ from torch import Tensor, nn
 
 from llm_scratch.errors import CHECKPOINT, RESOURCES, UserError, describe_error
 from llm_scratch.storage import files
-from llm_scratch.storage.manifest import as_json, verify, write_hashed, write_manifest
+from llm_scratch.storage.manifest import FORMAT, as_json, format_of, verify, write_hashed, write_manifest
+from llm_scratch.storage.older_formats import upgrade_settings, upgrade_state, upgrade_tensors
 from llm_scratch.storage.safetensors_writer import iter_bytes
 
 MAX_KEPT = 2
@@ -175,6 +176,9 @@ def read(folder: Path) -> Checkpoint:
     try:
         config, state = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("config.json", "state.json"))
         weights, optimizer = (load_file(folder / f"{name}.safetensors") for name in ("model", "optim"))
+        if format_of(folder) < FORMAT:
+            config, state = upgrade_settings(config), upgrade_state(state)
+            weights, optimizer = upgrade_tensors(weights), upgrade_tensors(optimizer)
     except (ValueError, OSError, SafetensorError) as e:  # valid hash but malformed content: it was written that way
         raise CorruptCheckpoint(folder, f"is damaged: {describe_error(e)}") from e
     for name, tensor in (*weights.items(), *optimizer.items()):

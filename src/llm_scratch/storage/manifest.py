@@ -16,8 +16,8 @@ from typing import Any
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.storage import files
 
-FORMAT = 2
-"""2: the manifest has its own SHA-256. Format 1, without it, is still read."""
+FORMAT = 3
+"""The format of checkpoints that are written; `older_formats` lists all, and reads the others."""
 
 
 def as_json(data: Any) -> bytes:
@@ -56,6 +56,11 @@ def _with_hash(manifest: dict[str, Any]) -> bytes:
     """Serialize a manifest with the SHA-256 of the rest at its end."""
     rest = {key: value for key, value in manifest.items() if key != "sha256"}
     return as_json(rest | {"sha256": hashlib.sha256(as_json(rest)).hexdigest()})
+
+
+def format_of(folder: Path) -> int:
+    """The format of a verified checkpoint folder."""
+    return int(json.loads((folder / "manifest.json").read_bytes())["format"])
 
 
 def _sha256(path: Path) -> str:

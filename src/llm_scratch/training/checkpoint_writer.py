@@ -109,7 +109,7 @@ def should_save_async(wanted: str, size: int, free: int | None) -> bool:
     """Whether to write checkpoints in the background.
 
     Args:
-        wanted: "yes", "no" or "auto" (`SystemConfig.background_save`).
+        wanted: "yes", "no" or "auto" (`SystemConfig.async_save`).
         size: bytes of a copy of the state.
         free: bytes of free memory; None: unknown.
     """

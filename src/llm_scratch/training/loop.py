@@ -76,19 +76,19 @@ def build_trainer(
     validate_training(config)
     seed_everything(cfg.seed)
     model = build(config.model) if model is None else model
-    if team.size == 1 or config.machine.parallel == "ddp":
+    if team.size == 1 or config.system.parallel == "ddp":
         model = model.to(team.device)  # FSDP moves a model block by block
     model.start_id = start_id(config.data, corpus.tokenizer)  # type: ignore[assignment]
     order = config.data.order
     eot = end_of_text(corpus.tokenizer)
     loaders = (
         TokenLoader(corpus.train, T, cfg.batch_size, cfg.seed, order, eot),
-        TokenLoader(corpus.val, T, cfg.batch_size, 0, order if order == "documents" else "in order", eot),
+        TokenLoader(corpus.val, T, cfg.batch_size, 0, order if order == "documents" else "sequential", eot),
     )
     steps = total_steps(cfg, loaders[0])
     work = steps * cfg.batch_size * T * 6.0 * config.model.n_params
-    model_with_loss = prepare_for_training(model, config.machine, team.device, work)
-    wrapped_model = parallelize(model_with_loss, config.machine, team)
+    model_with_loss = prepare_for_training(model, config.system, team.device, work)
+    wrapped_model = parallelize(model_with_loss, config.system, team)
     optimizer = OPTIMIZERS[cfg.optimizer](model, cfg)
     guard = SpikeDetector(cfg.spike_sigmas, team.device)
     run = Trainer(
@@ -219,7 +219,7 @@ def _loop(run: Trainer, logger: RunLogger, watcher: Callback, stop: StopRequest,
         last = run.step == run.steps
         evaluate = run.step % cfg.eval_every == 0 or last
         sample = bool(cfg.sample_every) and (run.step % cfg.sample_every == 0 or last)
-        save = (run.step % cfg.save_every == 0 and not run.recovery.streak) or last or bool(stopping)
+        save = (run.step % cfg.save_every == 0 and not run.recovery.consecutive_bad) or last or bool(stopping)
         if evaluate or sample or save:
             run.check_finite(dict(run.model.named_parameters()))
             if not run.team.broadcast(writer is None or writer.wait()):  # the previous save failed
@@ -250,12 +250,12 @@ def _step(run: Trainer, logger: RunLogger, watcher: Callback, writer: Checkpoint
     if "skipped" in row:
         logger.log_metrics(row)
         watcher.warn(f"step {run.step} was skipped: {_describe_bad_step(row)} ({run.recovery.skipped} skipped so far)")
-        if run.recovery.streak >= MAX_CONSECUTIVE_BAD:
+        if run.recovery.consecutive_bad >= MAX_CONSECUTIVE_BAD:
             if writer is not None:
                 writer.wait()
             watcher.warn(run.rollback(_load_latest(run, watcher)))
             logger.truncate_to(run.step)
-            rollback = {"returns": run.recovery.returns, "shift": run.recovery.shift}
+            rollback = {"rollbacks": run.recovery.rollbacks, "skipped_batches": run.recovery.skipped_batches}
             logger.log_metrics({"step": run.step + 1, "tokens": run.tokens, **rollback})
             return False
         return True
@@ -296,7 +296,7 @@ def _next_due(cfg: TrainConfig, step: int, steps: int) -> int:
 def _save(run: Trainer, logger: RunLogger, writer: CheckpointWriter | None, best: bool, last: bool) -> None:
     """Write a checkpoint: in the background, unless it is the `last` or memory has no room for a copy."""
     run.check_finite(optimizer_tensors(run.model, run.optimizer))
-    copies = not last and should_save_async(run.config.machine.background_save, run.checkpoint_bytes, free_memory())
+    copies = not last and should_save_async(run.config.system.async_save, run.checkpoint_bytes, free_memory())
     save = run.checkpoint_writer(copies, best, logger.flush)
     if last:
         run.team.broadcast(writer is None or writer.write(save, run.step, last))

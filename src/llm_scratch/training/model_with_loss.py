@@ -99,19 +99,19 @@ class ModelWithLoss(nn.Module):
             "compiled": self.compiled,
         }
 
-    def restore_choices(self, stored: Mapping[str, Any], machine: SystemConfig, device: torch.device) -> None:
+    def restore_choices(self, stored: Mapping[str, Any], system: SystemConfig, device: torch.device) -> None:
         """Use the choices of a run's checkpoint instead of those timed now.
 
-        An explicit setting of `machine` wins. A choice that is missing (an older checkpoint) or not
+        An explicit setting of `system` wins. A choice that is missing (an older checkpoint) or not
         possible here stays as it is. A checkpoint from another kind of device contributes only its
         precision: sums round differently anyway.
 
         Args:
             stored: the checkpoint's state, with the result of `choices`.
-            machine: the settings of the resumed run.
+            system: the settings of the resumed run.
             device: of the computation.
         """
-        if machine.precision == "auto" and "precision" in stored:
+        if system.precision == "auto" and "precision" in stored:
             self.precision = precision_of_run(stored["precision"], device)
         if stored.get("device", device.type) != device.type:
             return
@@ -119,7 +119,7 @@ class ModelWithLoss(nn.Module):
             self.matmul_backend = use_matmul_backend(stored["matmul_backend"])
         if device.type == "cpu" and "onednn_products" in stored:
             self.set_products(stored["onednn_products"] if has_onednn_linear() else ())
-        if machine.compile == "auto" and "compiled" in stored:
+        if system.compile == "auto" and "compiled" in stored:
             compiled = stored["compiled"]
             if compiled == self.compiled or not compiled or not compile_problem(device):
                 self.set_compiled(compiled, AS_STORED)
@@ -127,25 +127,25 @@ class ModelWithLoss(nn.Module):
                 self.compile_reason = "the compiler does not work here"
 
 
-def prepare_for_training(model: nn.Module, machine: SystemConfig, device: torch.device, work: float = 0.0) -> ModelWithLoss:
+def prepare_for_training(model: nn.Module, system: SystemConfig, device: torch.device, work: float = 0.0) -> ModelWithLoss:
     """Prepare a model for training on this machine; `description` of the result explains the choices.
 
     Args:
         model: on its device.
-        machine: precision and compile settings.
+        system: precision and compile settings.
         device: of the computation.
         work: floating-point operations of the whole run, to decide whether compiling is worth it.
     """
     cfg = ModelConfig.of(model.cfg) if hasattr(model, "cfg") else ModelConfig()  # type: ignore[arg-type]
     on_cpu = device.type == "cpu"
     backend = use_matmul_backend(fastest_matmul_backend()) if on_cpu else ""
-    precision = choose_precision(machine.precision, cfg, device)
+    precision = choose_precision(system.precision, cfg, device)
     dtype = torch.bfloat16 if precision.name == "bfloat16" else torch.float32
     model_with_loss = ModelWithLoss(model, precision)
     model_with_loss.matmul_backend = backend
     if on_cpu and precision.name == "float32":
         model_with_loss.set_products(faster_products(large_shapes(model), backend))
-    compiled, reason = should_compile(machine.compile, work, device, dtype)
+    compiled, reason = should_compile(system.compile, work, device, dtype)
     if compiled and (problem := compile_problem(device)):
         compiled, reason = False, f"torch.compile does not work here ({problem})"
     model_with_loss.set_compiled(compiled, reason)

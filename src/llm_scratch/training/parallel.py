@@ -45,15 +45,15 @@ def micro_batches(cfg: TrainConfig, team: Distributed) -> int:
     return -(-cfg.micro_batches // team.size)
 
 
-def parallelize(model_with_loss: ModelWithLoss, machine: SystemConfig, team: Distributed) -> nn.Module:
+def parallelize(model_with_loss: ModelWithLoss, system: SystemConfig, team: Distributed) -> nn.Module:
     """Wrap a model for this job: `(inputs, targets) -> summed loss` over this rank's rows.
 
     Args:
         model_with_loss: the same on every rank, on the CPU or on its device.
-        machine: its `parallel` and `recompute` apply.
+        system: its `parallel` and `activation_checkpointing` apply.
         team: the processes.
     """
-    if machine.recompute:
+    if system.activation_checkpointing:
         checkpoint_activations(model_with_loss.model)
     if team.size == 1:
         return model_with_loss
@@ -63,7 +63,7 @@ def parallelize(model_with_loss: ModelWithLoss, machine: SystemConfig, team: Dis
     for part in model_with_loss.modules():
         if isinstance(part, nn.Embedding):
             part.sparse = False  # gradients of other ranks are added to a dense table
-    if machine.parallel == "fsdp":
+    if system.parallel == "fsdp":
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 

@@ -45,7 +45,7 @@ def choose_precision(wanted: Literal["auto", "float32", "bfloat16"], cfg: ModelC
         UserError: bfloat16 is requested and this device does not support it.
     """
     if wanted == "bfloat16" and not can_multiply_bfloat16(device):
-        raise UserError(f"--machine.precision bfloat16: {device} does not multiply in bfloat16 here; use auto or float32")
+        raise UserError(f"--system.precision bfloat16: {device} does not multiply in bfloat16 here; use auto or float32")
     if wanted != "auto":
         return Precision(wanted, "as requested")
     if device.type not in ("cpu", "cuda"):

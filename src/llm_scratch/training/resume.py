@@ -40,7 +40,7 @@ def resume(run: Trainer, saved: Checkpoint, watcher: Callback) -> str:
     run.restore(saved)
     if changed := environment_diff(saved.state, numerics(run.model_with_loss, run.device)):
         watcher.warn(changed)
-    if run.config.machine.precision == "auto" and run.model_with_loss.precision.name != saved.state.get("precision", "float32"):
+    if run.config.system.precision == "auto" and run.model_with_loss.precision.name != saved.state.get("precision", "float32"):
         watcher.warn(run.model_with_loss.precision.reason)
     before, now = old.train.eval_batches, run.config.train.eval_batches
     if before != now and run.last_eval:
@@ -63,7 +63,7 @@ def extend(run: Trainer, old: RunConfig, planned: int) -> str:
     """
     run.guard = SpikeDetector(run.config.train.spike_sigmas, run.device)
     cfg = run.config.train
-    factor = cfg.rollback_lr**run.recovery.returns
+    factor = cfg.rollback_lr**run.recovery.rollbacks
     last = factor * learning_rate(max(0, run.step - 1), planned, old.train)
     following = factor * learning_rate(run.step, run.steps, cfg)
     return (

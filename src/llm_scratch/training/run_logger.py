@@ -149,7 +149,7 @@ class RunLogger:
         atomic_write(folder / "config.yaml", f"# settings {config_hash(config)}\n{dump_config(config)}")
         atomic_write(folder / "env.json", json.dumps(env, indent=1) + "\n")
         rows = self._truncate_after(step)
-        self._tensorboard = TensorBoardLogger(folder / "tensorboard", step) if config.machine.tensorboard else None
+        self._tensorboard = TensorBoardLogger(folder / "tensorboard", step) if config.system.tensorboard else None
         self._began = time.perf_counter() - max((row.get("elapsed", 0.0) for row in rows), default=0.0)
 
     def __enter__(self) -> RunLogger:

@@ -1,7 +1,7 @@
 """Check whether a run may be resumed with other settings.
 
 Settings that only observe (evaluation, save, log and sample intervals, the prompt of samples) and
-`machine` may always change. The number of steps or epochs may grow: the run is then extended, and
+`system` may always change. The number of steps or epochs may grow: the run is then extended, and
 its learning rate follows the schedule over the new total. All other settings affect what is
 learned and must stay.
 """
@@ -66,8 +66,8 @@ def shorter(folder: Path, before: str, now: str) -> str:
 
 def difference(old: RunConfig, new: RunConfig) -> str:
     """The first setting that differs and affects what is learned, e.g. "train.lr is 0.02 there, 0.01 here"; "" if none does."""
-    if old.start != new.start:
-        return f"it starts from {old.start or 'random weights'} there, from {new.start or 'random weights'} here"
+    if old.init_from != new.init_from:
+        return f"it starts from {old.init_from or 'random weights'} there, from {new.init_from or 'random weights'} here"
     there, here = resume_relevant(to_dict(old)), resume_relevant(to_dict(new))
-    pairs = [(f"{part}.{key}", there[part][key], here[part][key]) for part in here if part != "start" for key in here[part]]
+    pairs = [(f"{part}.{key}", there[part][key], here[part][key]) for part in here if part != "init_from" for key in here[part]]
     return next((f"{name} is {a} there, {b} here" for name, a, b in pairs if a != b), "")

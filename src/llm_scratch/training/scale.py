@@ -92,10 +92,10 @@ def critical_batch_size(loss: float) -> float:
     return 2e8 / loss ** (1 / 0.21)
 
 
-def activations(shape: Shape, rows: float, recompute: bool = True) -> float:
+def activations(shape: Shape, rows: float, activation_checkpointing: bool = True) -> float:
     """Bytes of activations for `rows` rows; logits are computed in chunks (model/chunked_loss.py)."""
     tokens_layer = rows * shape.context * shape.width
-    if recompute:
+    if activation_checkpointing:
         return tokens_layer * (BLOCK_INPUT * shape.layers + ACTIVATIONS)
     return tokens_layer * ACTIVATIONS * shape.layers
 

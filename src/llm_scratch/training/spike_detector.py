@@ -86,18 +86,20 @@ def step_if(good: Tensor, optimizer: torch.optim.Optimizer) -> None:
 class RecoveryState:
     """Skipped steps and rollbacks of a run; part of its checkpoints."""
 
-    streak: int = 0
+    consecutive_bad: int = 0
     """consecutive bad steps up to now"""
     skipped: int = 0
     """bad steps in total; none changed a weight"""
-    returns: int = 0
+    rollbacks: int = 0
     """rollbacks"""
-    shift: int = 0
+    skipped_batches: int = 0
     """batches that rollbacks skipped: the offset of the data order"""
 
     def after(self, good: bool) -> RecoveryState:
         """The state after one more step."""
-        return replace(self, streak=0) if good else replace(self, streak=self.streak + 1, skipped=self.skipped + 1)
+        return (
+            replace(self, consecutive_bad=0) if good else replace(self, consecutive_bad=self.consecutive_bad + 1, skipped=self.skipped + 1)
+        )
 
 
 FAULTY = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf, "spike": 1000.0}  # factors of a loss

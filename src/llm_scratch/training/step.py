@@ -40,7 +40,7 @@ def train_step(
     model_with_loss: nn.Module,
     optimizer: torch.optim.Optimizer,
     batches: list[tuple[Tensor, Tensor]],
-    max_norm: float | None,
+    grad_clip: float | None,
     guard: SpikeDetector | None = None,
     team: Distributed = SINGLE_PROCESS,
 ) -> StepResult:
@@ -53,7 +53,7 @@ def train_step(
         model_with_loss: `(inputs, targets) -> summed loss`, a `ModelWithLoss`, wrapped or not.
         optimizer: of the model's parameters.
         batches: (inputs, targets) of this process, each [B, T].
-        max_norm: largest gradient norm; larger gradients are scaled down to it. None: no clipping.
+        grad_clip: largest gradient norm; larger gradients are scaled down to it. None: no clipping.
         guard: decides whether the step is applied (default: if loss and gradient are finite).
         team: the processes that share the step.
     """
@@ -65,7 +65,7 @@ def train_step(
             loss = model_with_loss(inputs, targets) / n_targets
             loss.backward()
         total += loss.detach()
-    norm = full_tensor(nn.utils.clip_grad_norm_(model_with_loss.parameters(), math.inf if max_norm is None else max_norm))
+    norm = full_tensor(nn.utils.clip_grad_norm_(model_with_loss.parameters(), math.inf if grad_clip is None else grad_clip))
     loss = team.all_reduce_mean(total)
     norm = team.all_reduce_mean(norm)
     good = guard.accept(loss, norm) if guard else is_finite(loss, norm)

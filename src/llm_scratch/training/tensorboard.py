@@ -17,8 +17,8 @@ NAMES = {
     "bits_per_byte": "bits per byte/batch", "val_bits_per_byte": "bits per byte/validation",
     "lr": "training/learning rate", "grad_norm": "training/gradient norm",
     "tokens": "training/tokens", "passes": "training/epochs",
-    "seconds": "machine/seconds per step", "tokens_per_second": "machine/tokens per second", "mfu": "machine/MFU",
-    "peak_memory_bytes": "machine/peak memory", "elapsed": "machine/elapsed seconds",
+    "seconds": "system/seconds per step", "tokens_per_second": "system/tokens per second", "mfu": "system/MFU",
+    "peak_memory_bytes": "system/peak memory", "elapsed": "system/elapsed seconds",
 }  # fmt: skip
 
 
@@ -36,7 +36,7 @@ class TensorBoardLogger:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as e:
-            raise UserError(f"--machine.tensorboard needs the extra `track`; run {install_command('track')}, or leave the flag out") from e
+            raise UserError(f"--system.tensorboard needs the extra `track`; run {install_command('track')}, or leave the flag out") from e
         self._open = lambda step: SummaryWriter(str(folder), purge_step=step + 1)
         try:
             self._writer = self._open(step)

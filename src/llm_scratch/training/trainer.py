@@ -42,7 +42,7 @@ from llm_scratch.training.state import (
 )
 from llm_scratch.training.step import StepResult, mean_loss, train_step
 
-ADVICE = "Try a lower --train.lr, a longer --train.warmup-steps or --train.max-norm 1.0"
+ADVICE = "Try a lower --train.lr, a longer --train.warmup-steps or --train.grad-clip 1.0"
 
 
 class InFlightStep(NamedTuple):
@@ -108,16 +108,16 @@ class Trainer:
         cfg = self.config.train
         team = self.team
         step = self.step + len(self.in_flight)
-        rate = learning_rate(step, self.steps, cfg) * cfg.rollback_lr**self.recovery.returns
+        rate = learning_rate(step, self.steps, cfg) * cfg.rollback_lr**self.recovery.rollbacks
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
         if team.size > 1:  # dropout differs between ranks, and repeats if the step is redone
             seed_everything(int(np.random.SeedSequence([cfg.seed, step, team.rank]).generate_state(1)[0]))
-        batch = self.train_loader.batch(step + self.recovery.shift, team.rank, team.size)
+        batch = self.train_loader.batch(step + self.recovery.skipped_batches, team.rank, team.size)
         inputs, targets = (_to_device(part, self.device) for part in batch)
         parts = list(zip(*(part.chunk(micro_batches(cfg, team)) for part in (inputs, targets))))
         with inject_fault(self.model_with_loss, step + 1):
-            result = train_step(self.wrapped_model, self.optimizer, parts, cfg.max_norm, self.guard, team)
+            result = train_step(self.wrapped_model, self.optimizer, parts, cfg.grad_clip, self.guard, team)
         self.in_flight.append(InFlightStep(rate, *_to_host(result)))
 
     def collect(self) -> dict[str, float]:
@@ -194,7 +194,7 @@ class Trainer:
         weights, optimizer = self.state_tensors(copies)
         state = {
             "step": self.step, "steps": self.steps, "tokens": self.tokens, "best": self.best, "last_eval": dict(self.last_eval),
-            "random": rng_state(), "guard": self.guard.state(), "trouble": asdict(self.recovery),
+            "random": rng_state(), "spike_detector": self.guard.state(), "recovery": asdict(self.recovery),
         } | numerics(self.model_with_loss, self.device)  # fmt: skip
         if not self.train_loader.whole_window_offsets:  # runs from before this key resume with their own rows
             state["row_offsets"] = "remainder"
@@ -219,10 +219,10 @@ class Trainer:
             restore_optimizer(self.model, self.optimizer, {name: full})
         restore_random(saved.state["random"])
         stored = {"precision": "float32"} | saved.state  # the first format did not store it
-        self.model_with_loss.restore_choices(stored, self.config.machine, self.device)
-        if "guard" in saved.state:
-            self.guard.restore(saved.state["guard"])
-        self.recovery = RecoveryState(**saved.state.get("trouble", {}))
+        self.model_with_loss.restore_choices(stored, self.config.system, self.device)
+        if "spike_detector" in saved.state:
+            self.guard.restore(saved.state["spike_detector"])
+        self.recovery = RecoveryState(**saved.state.get("recovery", {}))
         self.step, self.tokens, self.best, self.last_eval = (saved.state[key] for key in ("step", "tokens", "best", "last_eval"))
 
     def rollback(self, saved: checkpoint.Checkpoint | None) -> str:
@@ -233,18 +233,18 @@ class Trainer:
         """
         now = self.recovery
         failed_at = self.step
-        first_bad = failed_at - now.streak + 1
+        first_bad = failed_at - now.consecutive_bad + 1
         cause = f"steps {first_bad} to {failed_at} were bad (loss or gradient not finite, or far above the usual)"
-        if saved is None or now.returns == MAX_ROLLBACKS:
+        if saved is None or now.rollbacks == MAX_ROLLBACKS:
             reason = "there is no checkpoint to roll back to" if saved is None else f"the run has rolled back {MAX_ROLLBACKS} times already"
             raise UserError(f"{cause}, and {reason}: training diverged; the last checkpoint is unchanged. {ADVICE}", DIVERGED)
         self.in_flight.clear()
         self.restore(saved)
         skipped = failed_at - self.step
-        self.recovery = replace(now, streak=0, returns=now.returns + 1, shift=now.shift + skipped)
+        self.recovery = replace(now, consecutive_bad=0, rollbacks=now.rollbacks + 1, skipped_batches=now.skipped_batches + skipped)
         return (
             f"{cause}: rolled back to step {self.step}, skipping the {skipped} batches since "
-            f"(rollback {now.returns + 1} of {MAX_ROLLBACKS})"
+            f"(rollback {now.rollbacks + 1} of {MAX_ROLLBACKS})"
         )
 
 

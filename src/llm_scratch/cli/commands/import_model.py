@@ -84,10 +84,10 @@ class Import(Command):
 
 def settings(loaded: Loaded, base: RunConfig, source: str) -> RunConfig:
     """The settings of the run: those of the model and its optimizer, in float32 as it was trained; `base` for the rest."""
-    machine = replace(base.machine, precision="float32") if loaded.train else base.machine
+    system = replace(base.system, precision="float32") if loaded.train else base.system
     cfg = ModelConfig.of(loaded.model.cfg)  # type: ignore[arg-type]
     data = replace(base.data, tokenizer=tokenizer_name(loaded.tokenizer))
-    return replace(base, model=cfg, data=data, train=replace(base.train, **loaded.train), machine=machine, start=source)
+    return replace(base, model=cfg, data=data, train=replace(base.train, **loaded.train), system=system, init_from=source)
 
 
 def save(loaded: Loaded, config: RunConfig, folder: Path) -> None:
@@ -101,7 +101,7 @@ def save(loaded: Loaded, config: RunConfig, folder: Path) -> None:
 
     state = {
         "step": 0, "steps": 0, "tokens": 0, "best": math.inf, "last_eval": {},
-        "made_from": config.start,
+        "made_from": config.init_from,
         "random": rng_state(), "threads": torch.get_num_threads(), "torch": torch.__version__,
     }  # fmt: skip
     weights = unique_state_dict(loaded.model)

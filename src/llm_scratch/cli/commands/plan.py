@@ -51,7 +51,7 @@ class Plan(ReportCommand):
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
-    machine: SystemConfig = field(default_factory=SystemConfig)
+    system: SystemConfig = field(default_factory=SystemConfig)
 
     @classmethod
     def defaults(cls, words: Sequence[str], given: Mapping[str, str], asks: bool) -> Plan:
@@ -64,11 +64,11 @@ class Plan(ReportCommand):
                 base = preset(words[0]) if words[0] in PRESETS else load_config(_run(words[0]) / "config.yaml")
         if given.get("--config"):
             base = load_config(given["--config"], base)
-        return cls(model=base.model, data=base.data, train=base.train, machine=base.machine)
+        return cls(model=base.model, data=base.data, train=base.train, system=base.system)
 
     def run(self) -> None:
         """Print the plan, or the comparison."""
-        config = RunConfig(self.model, self.data, self.train, self.machine)
+        config = RunConfig(self.model, self.data, self.train, self.system)
         folder = _run(self.preset) if self.preset and self.preset not in PRESETS else None
         if folder:
             load_config(folder / "config.yaml")
@@ -248,8 +248,8 @@ def _does_not_fit(plan: Prediction, config: RunConfig) -> list[str]:
     ]
     if plan.micro_batches is not None:
         flags = [f"--train.micro-batches {plan.micro_batches}"] * (plan.micro_batches != config.train.micro_batches)
-        flags += ["--machine.recompute"] * (plan.recompute and not config.machine.recompute)
-        cost = ", a third slower" if plan.recompute and not config.machine.recompute else ""
+        flags += ["--system.activation-checkpointing"] * (plan.activation_checkpointing and not config.system.activation_checkpointing)
+        cost = ", a third slower" if plan.activation_checkpointing and not config.system.activation_checkpointing else ""
         lines.append(f"{' '.join(flags)} takes {format_bytes(plan.fitting_peak)} with the same result{cost}.")
     else:
         kept = plan.before + plan.memory.weights + plan.memory.gradients + plan.memory.optimizer

@@ -85,7 +85,7 @@ class Train(Command):
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
-    machine: SystemConfig = field(default_factory=SystemConfig)
+    system: SystemConfig = field(default_factory=SystemConfig)
     fixed: Hidden[tuple[str, ...]] = ()
 
     @classmethod
@@ -108,12 +108,12 @@ class Train(Command):
         if given.get("--from"):
             base = config_from_model(given["--from"], base, given)
         base = with_tokenizer(base, given)
-        fixed = own_text.fixed_settings(given, given.get("--config", ""), base.start) if chosen else ()
-        return cls(from_=base.start, model=base.model, data=base.data, train=base.train, machine=base.machine, fixed=fixed)
+        fixed = own_text.fixed_settings(given, given.get("--config", ""), base.init_from) if chosen else ()
+        return cls(from_=base.init_from, model=base.model, data=base.data, train=base.train, system=base.system, fixed=fixed)
 
     def run(self) -> None:
         """Train, then print a summary."""
-        config = RunConfig(self.model, self.data, self.train, self.machine, self.from_)
+        config = RunConfig(self.model, self.data, self.train, self.system, self.from_)
         self._check_flags()
         own = own_text.own_text(config, self.fixed, self.minutes) if self.preset == own_text.PRESET else None
         choice = own.recover(self.out, self.resume, self.fresh) if own else None
@@ -146,10 +146,10 @@ class Train(Command):
             if own and not choice:
                 choice, plan, corpus = own.choose(device, screen)
                 config = choice.config
-                model = load_initial_model(config, folder)[0] if config.start else None
+                model = load_initial_model(config, folder)[0] if config.init_from else None
             else:
                 documents = own_text.read_again(choice, folder) if choice else None
-                model, tokenizer = load_initial_model(config, folder) if config.start else (None, tokenizer_of_run(config, folder))
+                model, tokenizer = load_initial_model(config, folder) if config.init_from else (None, tokenizer_of_run(config, folder))
                 config, corpus = load_corpus(config, screen, tokenizer, documents, text_check(config, folder))
                 if first and not own:
                     with optional_step("no plan made", "", screen, self.debug):
@@ -229,7 +229,7 @@ def _print_header(config: RunConfig, corpus: Corpus, screen: Console) -> None:
         f"{corpus.bytes_per_token:.2f} bytes a token{f'; each epoch leaves out {format_count(left_out)} tokens' * bool(left_out)}",
         soft_wrap=keeps_lines(screen),
     )
-    origin = f", from {config.start}" if config.start else ""
+    origin = f", from {config.init_from}" if config.init_from else ""
     screen.print(
         f"model: {config.model.architecture}, {format_count(config.model.n_params)} parameters{origin}", soft_wrap=keeps_lines(screen)
     )

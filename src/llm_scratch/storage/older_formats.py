@@ -1,0 +1,73 @@
+"""Read settings and checkpoints of older formats, by bringing them to the present one.
+
+    1  the first
+    2  the manifest has its own SHA-256
+    3  settings, tensors and counters have the names below
+
+Everything here works on plain dicts; the rest of the package knows the present names only.
+Tests: tests/storage/test_older_formats.py, tests/reliability/test_r11_formats.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+PARTS = {"machine": "system", "start": "init_from"}
+SETTINGS = {
+    "train": {"max_norm": "grad_clip"},
+    "system": {"recompute": "activation_checkpointing", "background_save": "async_save"},
+}
+VALUES = {
+    "model": {"architecture": {"modern": "nanochat", "gpt-erf": "gpt-exact-gelu"}},
+    "data": {"order": {"epochs": "notebook"}},
+}
+STATE = {"guard": "spike_detector", "trouble": "recovery"}
+RECOVERY = {"streak": "consecutive_bad", "returns": "rollbacks", "shift": "skipped_batches"}
+TENSOR_PARTS = {"widen": "up_proj", "narrow": "down_proj", "numbers": "qweight"}
+
+
+def upgrade_settings(settings: Any) -> Any:
+    """Rename the settings of a run to those of the present format.
+
+    Args:
+        settings: of a run, as nested dicts from YAML or JSON; anything else is returned as it is.
+    Returns:
+        New dicts, in the order of the old ones; present names and unknown keys are unchanged.
+    """
+    if not isinstance(settings, Mapping):
+        return settings
+    upgraded = _renamed(settings, PARTS)
+    for part, names in SETTINGS.items():
+        if isinstance(upgraded.get(part), Mapping):
+            upgraded[part] = _renamed(upgraded[part], names)
+    for part, fields in VALUES.items():
+        for name, values in fields.items():
+            section = upgraded.get(part)
+            if isinstance(section, Mapping) and isinstance(section.get(name), str):
+                upgraded[part] = {**section, name: values.get(section[name], section[name])}
+    return upgraded
+
+
+def upgrade_state(state: dict[str, Any]) -> dict[str, Any]:
+    """Rename the counters in the `state.json` of a checkpoint of format 1 or 2."""
+    upgraded = _renamed(state, STATE)
+    if isinstance(upgraded.get("recovery"), Mapping):
+        upgraded["recovery"] = _renamed(upgraded["recovery"], RECOVERY)
+    return upgraded
+
+
+def upgrade_tensors(tensors: Mapping[str, T]) -> dict[str, T]:
+    """Rename the tensors of a checkpoint of format 1 or 2, such as `trf_blocks.0.widen.weight/exp_avg`."""
+    return {_tensor_name(name): tensor for name, tensor in tensors.items()}
+
+
+def _tensor_name(name: str) -> str:
+    parts = name.split(".")
+    return ".".join(TENSOR_PARTS.get(part, part) for part in parts)
+
+
+def _renamed(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {names.get(key, key): value for key, value in values.items()}
