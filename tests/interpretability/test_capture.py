@@ -9,59 +9,13 @@ from llm_scratch.config import ModelConfig
 from llm_scratch.errors import UserError
 from llm_scratch.interpretability.capture import activation_names, capture, patch
 from llm_scratch.model import MODELS, build, quantize
-from llm_scratch.model.attention import MultiHeadAttention, attention_weights
+from llm_scratch.model.attention import attention_weights
 from llm_scratch.model.dropout import Dropout
-from llm_scratch.model.layers import FeedForward, LayerNorm
 from llm_scratch.model.packed import pack
 
 B, T, C, H, L, V = 2, 7, 12, 3, 2, 19
 D = C // H
 STEPS = ("rot_q", "rot_k", "attn_scores", "pattern")
-
-
-class Outside(nn.Module):
-    """A family of one's own: the package's module names, other norms, grouped differently, no position embedding."""
-
-    def __init__(self, cfg):
-        super().__init__()
-        self.cfg = cfg
-        self.tok_emb = nn.Embedding(V, C)
-        self.trf_blocks = nn.ModuleList(OutsideBlock(cfg, layer) for layer in range(L))
-        self.final_norm = nn.RMSNorm(C)
-        self.out_head = nn.Linear(C, V, bias=False)
-
-    def forward(self, ids):
-        x = self.tok_emb(ids)
-        for block in self.trf_blocks:
-            x = block(x)
-        return self.out_head(self.final_norm(x))
-
-
-class OutsideBlock(nn.Module):
-    def __init__(self, cfg, layer):
-        super().__init__()
-        self.att = MultiHeadAttention(C, C, 16, 0.0, H, layer=layer)
-        self.ff = FeedForward(cfg)
-        self.before_att, self.before_ff = LayerNorm(C), LayerNorm(C)
-
-    def forward(self, x):
-        x = x + self.att(self.before_att(x))
-        return x + self.ff(self.before_ff(x))
-
-
-@pytest.fixture(params=["gpt", "gpt-erf", "modern", "outside"])
-def model(request):
-    torch.manual_seed(0)
-    cfg = ModelConfig(vocab_size=V, context_length=16, emb_dim=C, n_heads=H, n_layers=L)
-    model = Outside(cfg) if request.param == "outside" else MODELS[request.param](cfg)
-    for weight in model.parameters():  # "modern" begins with zeros, which would hide a fault
-        nn.init.normal_(weight, std=0.3)
-    return model.eval()
-
-
-@pytest.fixture
-def ids():
-    return torch.randint(0, V, (B, T), generator=torch.Generator().manual_seed(1))
 
 
 @torch.inference_mode()
@@ -99,13 +53,11 @@ def test_activations_equal_the_formula(model, ids):
 
 
 @torch.inference_mode()
-def test_resid_mid_is_the_sum_that_the_block_computes(ids):
-    torch.manual_seed(0)
-    model = MODELS["gpt"](ModelConfig(vocab_size=V, context_length=16, emb_dim=C, n_heads=H, n_layers=L)).eval()
+def test_resid_mid_is_the_sum_that_the_block_computes(gpt, ids):
     seen = []
-    model.trf_blocks[1].norm2.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
-    with capture(model, "blocks.1.hook_resid_mid") as acts:
-        model(ids)
+    gpt.trf_blocks[1].norm2.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    with capture(gpt, "blocks.1.hook_resid_mid") as acts:
+        gpt(ids)
     assert torch.equal(acts["blocks.1.hook_resid_mid"], seen[0])
 
 

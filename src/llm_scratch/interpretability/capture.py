@@ -22,12 +22,13 @@ reads and adds to:
     blocks.0.hook_resid_post              residual stream after block 0, [B, T, C]
     ln_final.hook_normalized              what the output head reads, [B, T, C]
 
-Any model works whose modules have the package's names: `tok_emb`, `trf_blocks`, `out_head`, and in a
-block `att` (`W_query`, `W_key`, `W_value`, `out_proj`, `dropout`) and `ff`. They are read by
-PyTorch's forward hooks, so an activation that is not captured costs nothing. The steps inside
-attention, from `rot_q` to `pattern`, exist only in the written-out formula, which is used while one
-of them is captured. It is what runs anyway for whole texts of up to 512 tokens on a CPU, so the
-logits are the same to the bit there; elsewhere they differ in the last bits.
+Any model works whose modules have the package's names: `tok_emb`, `trf_blocks`, `out_head` (for
+`lenses`, `final_norm` too), and in a block `att` (`W_query`, `W_key`, `W_value`, `out_proj`,
+`dropout`) and `ff`. Activations are read by PyTorch's forward hooks, so one that is not captured
+costs nothing. The steps inside attention, from `rot_q` to `pattern`, exist only in the written-out
+formula, which is used while one of them is captured. It is what runs anyway for whole texts of up
+to 512 tokens on a CPU, so the logits are the same to the bit there; elsewhere they differ in the
+last bits.
 Tests: tests/interpretability/test_capture.py.
 Source: names as in TransformerLens, Nanda and Bloom 2022,
 https://transformerlensorg.github.io/TransformerLens/.
@@ -192,35 +193,26 @@ def _block_points(block: Any) -> dict[str, Point]:
         "hook_attn_out": _output(att),
         "hook_resid_mid": _after_attention(block),
     }
-    network = feed_forward(block)
-    found |= {
-        "ln2.hook_normalized": _input(network.first_reader),
-        "mlp.hook_pre": _output(network.widen),
-        "mlp.hook_post": _input(network.narrow),
-        "hook_mlp_out": _output(network.last_writer),
-    }
-    return found | {"hook_resid_post": _output(block)}
+    return found | _feed_forward_points(block) | {"hook_resid_post": _output(block)}
 
 
-class FeedForwardParts(NamedTuple):
-    """The modules of a block's feed-forward network."""
+def _feed_forward_points(block: nn.Module) -> dict[str, Point]:
+    """The activations of a block's feed-forward network; none for a block of attention alone.
 
-    first_reader: nn.Module  # reads the normalized residual stream
-    widen: nn.Module  # C -> F
-    narrow: nn.Module  # F -> C
-    last_writer: nn.Module  # its output is added to the residual stream
-
-
-def feed_forward(block: nn.Module) -> FeedForwardParts:
-    """Find the feed-forward network of a block: its module `ff`, or the linear layers of the block itself.
-
-    The first linear layer widens and the last one narrows; of a gated network, the first is the
-    gate.
+    The network is the module `ff`, or the linear layers of the block itself. The first linear layer
+    widens (of a gated network it is the gate), the last one narrows.
     """
     ff = getattr(block, "ff", None)
     linears = [part for part in (block.children() if ff is None else ff.modules()) if isinstance(part, nn.Linear)]
+    if not linears:
+        return {}
     widen, narrow = linears[0], linears[-1]
-    return FeedForwardParts(ff or widen, widen, narrow, ff or narrow)
+    return {
+        "ln2.hook_normalized": _input(ff or widen),
+        "mlp.hook_pre": _output(widen),
+        "mlp.hook_post": _input(narrow),
+        "hook_mlp_out": _output(ff or narrow),
+    }
 
 
 def _split(x: Tensor, head_dim: int) -> Tensor:
