@@ -6,7 +6,8 @@ reads and adds to:
 
     hook_embed, hook_pos_embed            token and position embeddings, [B, T, C] and [T, C]
     blocks.0.hook_resid_pre               residual stream before block 0, [B, T, C]
-    blocks.0.ln1.hook_normalized          what attention reads, [B, T, C]
+    blocks.0.ln1.hook_normalized          what attention reads, after the norm's scale and shift (in
+                                          TransformerLens 4: ln1.hook_out), [B, T, C]
     blocks.0.attn.hook_q, _k, _v          queries, keys, values, [B, T, H, D]
     blocks.0.attn.hook_rot_q, _rot_k      queries and keys of the product, after rotary positions,
                                           [B, T, H, D] and [B, S, H, D]
