@@ -8,7 +8,7 @@ import torch
 
 from llm_scratch.data.stories import HELD_OUT, SKILLS, generate_story
 from llm_scratch.errors import UserError
-from llm_scratch.evaluation.head_skills import _change, all_parts, reference_ids, skill_changes
+from llm_scratch.evaluation.head_skills import _change, known_parts, reference_ids, skill_changes
 from llm_scratch.evaluation.skills import measure_skills
 from llm_scratch.interpretability.capture import capture
 from llm_scratch.model.gpt import GPTModel
@@ -30,7 +30,7 @@ def model(tokenizer):
 
 
 def test_every_part_has_a_name(model):
-    assert list(all_parts(model)) == ["0.0", "0.1", "0.mlp"]
+    assert list(known_parts(model)) == ["0.0", "0.1", "0.mlp"]
 
 
 def test_ablated_accuracy_is_that_of_a_model_with_weights_of_zero(model, tokenizer):

@@ -56,7 +56,7 @@ class SkillChange(NamedTuple):
         return self.change - 1.96 * self.stderr, self.change + 1.96 * self.stderr
 
 
-def all_parts(model: Any) -> dict[str, Part]:
+def known_parts(model: Any) -> dict[str, Part]:
     """Every head and feed-forward network of a model: name -> part."""
     parts: dict[str, Part] = {}
     for layer, block in enumerate(model.trf_blocks):
@@ -89,7 +89,7 @@ def skill_changes(
     Args:
         model: a plain model in eval mode, trained on the stories.
         tokenizer: its tokenizer.
-        parts: names as from `all_parts` (default: all of them). Ablate several together with "+":
+        parts: names as from `known_parts` (default: all of them). Ablate several together with "+":
             "0.1+0.2".
         n_stories: validation stories; each has about 11 probes.
         by: "mean" replaces a part by its mean over stories, "zero" by zero.
@@ -97,7 +97,7 @@ def skill_changes(
         UserError: an unknown part, or as `measure_skills`.
     """
     check("n_stories", n_stories)
-    known = all_parts(model)
+    known = known_parts(model)
     named = list(known) if parts is None else [check_parts(known, name) for name in parts]
     stories = [generate_story(HELD_OUT + i) for i in range(n_stories)]
     probes = [probe for story in stories for probe in story.probes]
