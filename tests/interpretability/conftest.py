@@ -51,7 +51,7 @@ def make(kind):
     return model.eval()
 
 
-@pytest.fixture(params=["gpt", "gpt-erf", "modern", "outside"])
+@pytest.fixture(params=["gpt", "gpt-exact-gelu", "nanochat", "outside"])
 def model(request):
     return make(request.param)
 
@@ -63,7 +63,7 @@ def gpt():
 
 @pytest.fixture
 def modern():
-    return make("modern")
+    return make("nanochat")
 
 
 @pytest.fixture
