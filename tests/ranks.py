@@ -61,8 +61,9 @@ class Ranks:
 
 def train(config: Any, out: str, stop_at: int, **_: Any) -> dict[str, Any]:
     """One process's part of a run, and what it says about it."""
+    from llm_scratch.training.callbacks import Callback
+    from llm_scratch.training.fault_injection import inject_requested
     from llm_scratch.training.loop import train
-    from llm_scratch.training.run_logger import Callback
 
     said: dict[str, Any] = {"ids": {}, "warnings": []}
 
@@ -76,7 +77,7 @@ def train(config: Any, out: str, stop_at: int, **_: Any) -> dict[str, Any]:
 
     note_rows(said["ids"])
     try:
-        run = train(config, out, watcher=Witness(), corpus=text(config))
+        run = train(config, out, callbacks=[Witness()], corpus=text(config), inject_fault=inject_requested)
         said["wrapped"] = run.wrapped_model is not run.model_with_loss
     except Exception as e:
         said |= {"error": str(e), "code": getattr(e, "code", 1), "trace": traceback.format_exc()}
@@ -142,7 +143,6 @@ if __name__ == "__main__":
     import llm_scratch.training.loop  # noqa: F401
 
     os.fsync = lambda number: None  # the tests of the disk are elsewhere
-    llm_scratch.training.run_logger.plot_runs = lambda *args: None
     for line in sys.stdin:
         fork(json.loads(line))
         print("done", flush=True)

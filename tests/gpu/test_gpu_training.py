@@ -20,12 +20,12 @@ from llm_scratch.model import build
 from llm_scratch.planning.memory_estimate import AllocationTracker, estimate_memory
 from llm_scratch.storage.checkpoint import load_latest
 from llm_scratch.tokenizers import TOKENIZERS
+from llm_scratch.training.callbacks import Callback
 from llm_scratch.training.loop import build_trainer, train
 from llm_scratch.training.model_with_loss import ModelWithLoss, prepare_for_training
 from llm_scratch.training.optim import OPTIMIZERS
-from llm_scratch.training.plot import read_metrics
 from llm_scratch.training.precision import Precision
-from llm_scratch.training.run_logger import Callback
+from llm_scratch.training.run_logger import read_metrics
 from llm_scratch.training.state import unique_state_dict
 from llm_scratch.training.trainer import Trainer
 
@@ -52,7 +52,6 @@ def corpus():
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     torch.set_float32_matmul_precision("highest")  # no TF32
-    monkeypatch.setattr("llm_scratch.training.run_logger.plot_runs", lambda *args: None)
 
 
 @pytest.fixture
@@ -188,7 +187,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(device, corpus, tmp_path, opt
     run = partial(train, config.with_model(emb_dim=48), device=str(device), corpus=corpus)
     whole = contents(run(tmp_path / "whole"))
     with pytest.raises(UserError, match="stopped at step 7"):
-        run(tmp_path / "resumed", watcher=StopAt(7))
+        run(tmp_path / "resumed", callbacks=[StopAt(7)])
     torch.rand(3, device=device)  # what is drawn in between does not matter
     assert unequal(contents(run(tmp_path / "resumed")), whole) == []
     rows = (read_metrics(tmp_path / name) for name in ("resumed", "whole"))

@@ -11,8 +11,8 @@ from effort import wait_until
 from llm_scratch.errors import UserError
 from llm_scratch.storage import files
 from llm_scratch.storage.checkpoint import list_checkpoints
+from llm_scratch.training.callbacks import Callback
 from llm_scratch.training.loop import train
-from llm_scratch.training.run_logger import Callback
 
 from .conftest import SAVE_EVERY, STEPS, assert_same_run, learned_rows, tiny
 
@@ -64,7 +64,7 @@ def test_r7_a_signal_at_30_random_steps(corpus, tmp_path, monkeypatch, measured)
         run, watcher = tmp_path / str(number), Signal(rng.randrange(1, 60 if moment == "step" else 40), name, moment)
         monkeypatch.setattr(files, "filesystem", SignalDisk(watcher) if moment == "save" else files.FileSystem())
         with pytest.raises(UserError, match="stopped at step .* saved in") as error:
-            train(tiny(), run, corpus=corpus, watcher=watcher)
+            train(tiny(), run, corpus=corpus, callbacks=[watcher])
         stopped = max(row["step"] for row in learned_rows(run))
         most = max(most, stopped - watcher.sent_at_step)
         assert (error.value.code, list_checkpoints(run)[0].name) == (CODES[name], f"step-{stopped:08d}"), (
