@@ -175,7 +175,7 @@ def test_n2_no_false_alarm_while_the_loss_falls(corpus, tmp_path):
 
 def test_n2_can_be_turned_off(corpus, tmp_path, monkeypatch):
     order(monkeypatch, "step:140:spike")
-    assert train(settings(steps=145, spike_sigmas=0.0), tmp_path, corpus=corpus).recovery.skipped == 0
+    assert train(settings(steps=145, spike_sigmas=0.0), tmp_path, corpus=corpus).recovery.counts.skipped == 0
 
 
 # N3

@@ -138,5 +138,5 @@ def frozen_sha256(model: nn.Module) -> str:
     for name, parameter in sorted(frozen, key=lambda named: named[0]):
         values = parameter.detach().cpu().contiguous()
         digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
-        digest.update(memoryview(values.reshape(-1).view(torch.uint8).numpy()))
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest() if frozen else ""
