@@ -57,7 +57,7 @@ class Snapshot:
         """The lowest validation loss up to this step."""
         return float(self.state["best"])
 
-    def write(self, run: Path, is_best: bool, before_save: Callable[[], None]) -> None:
+    def write(self, run: Path, is_best: bool, before_save: Callable[[], None] = lambda: None) -> None:
         """Write it into a run directory; `is_best` and `before_save` as for `checkpoint.save`."""
         checkpoint.save(
             run, self.step, self.config, self.weights, self.optimizer, self.state, self._write_tokenizer, is_best, before_save
