@@ -44,9 +44,9 @@ class Ranks:
             config: the run's settings.
             out: the run directory.
             stop_at: the step after which the first process is sent SIGTERM; 0: none.
-            fault: an order for faults.py.
+            fault: for LLM_SCRATCH_FAULT; see fault_injection.py.
         Returns:
-            Of each process: `ids`, the rows that it learned from, by step; `warnings`; `wrapped`, whether DDP outlived the team; `error`
+            Of each process: `ids`, the rows that it learned from, by step; `warnings`; `wrapped`, whether DDP outlived the process group; `error`
                 and `code` if it ended with one.
         """
         from llm_scratch.config import to_dict

@@ -121,6 +121,18 @@ def test_own_data_with_a_tokenizer_is_sampled(tmp_path):
     assert loaded.encode("12=") == tokenizer.encode("12=")
 
 
+def test_contributing_shows_a_run_that_trains(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).resolve().parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    code = page.partition("### Batches, a loss, a callback\n")[2].partition("```python\n")[2].partition("```\n")[0]
+    exec(compile(code, "mine.py", "exec"), {"__name__": "mine"})
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [step for step, _ in printed] == ["0", "10", "20"]
+    assert float(printed[-1][1]) < float(printed[0][1])
+    saved = load_latest(tmp_path / "runs" / "sums", pytest.fail)
+    assert {name.split(".")[1] for name in saved.weights} == {"1"}, "only the last block is saved"
+
+
 def test_what_cannot_be_trained_is_an_error(tmp_path):
     sampled = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, sample_every=5))
     for config, arguments, message in (

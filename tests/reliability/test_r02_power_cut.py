@@ -137,10 +137,10 @@ class Recorder(Callback):
 
 def holes_after_power_cuts(corpus, folder, monkeypatch, every):
     """(states, those whose checkpoint tells of steps that metrics.jsonl or samples.md lacks), of the steps to 30 and the save there."""
-    watcher = Recorder(monkeypatch)
-    train(tiny(epochs=None, steps=NEW, sample_every=10), folder / "run", corpus=corpus, callbacks=[watcher])
+    callback = Recorder(monkeypatch)
+    train(tiny(epochs=None, steps=NEW, sample_every=10), folder / "run", corpus=corpus, callbacks=[callback])
     monkeypatch.setattr(files, "filesystem", files.FileSystem())
-    states = {tuple(tree.items()): name for name, tree in crash_states(watcher.before, watcher.disk.ops)}
+    states = {tuple(tree.items()): name for name, tree in crash_states(callback.before, callback.disk.ops)}
     holes = []
     tried = list(islice(states.items(), 0, None, every))
     for number, (tree, name) in enumerate(tried):

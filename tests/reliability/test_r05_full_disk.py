@@ -112,12 +112,12 @@ def run_of(request):
 
 @pytest.mark.parametrize("room", [0, 500, 3000])
 def test_r5_the_third_save_in_a_row_that_fails_ends_the_run(room, run_of, corpus, tmp_path, monkeypatch, measured):
-    watcher = FillsUp(monkeypatch, 15, None, room)
+    callback = FillsUp(monkeypatch, 15, None, room)
     with pytest.raises(UserError, match=r"step-00000040: .*No space left .*3 saves in a row failed") as error:
-        train(run_of(), tmp_path, corpus=corpus, callbacks=[watcher])
+        train(run_of(), tmp_path, corpus=corpus, callbacks=[callback])
     assert error.value.code == RESOURCES
-    assert len(watcher.failed_saves) == 2
-    assert len([line for line in watcher.said if "lines are kept in memory" in line]) == 1
+    assert len(callback.failed_saves) == 2
+    assert len([line for line in callback.said if "lines are kept in memory" in line]) == 1
     assert checkpoint.load_latest(tmp_path, pytest.fail).state["step"] == 10
     measured("R5", f"{room:,} bytes free: exit code 6 after the 3rd failed save, not before", "exit 6 after 3 failed saves")
 
@@ -126,9 +126,9 @@ def test_r5_the_third_save_in_a_row_that_fails_ends_the_run(room, run_of, corpus
 def test_r5_a_disk_that_is_full_for_a_while_costs_nothing(room, run_of, corpus, tmp_path, monkeypatch, measured):
     config = run_of(sample_every=15)
     train(config, tmp_path / "whole", corpus=corpus)
-    watcher = FillsUp(monkeypatch, 15, 35, room)
-    train(config, tmp_path / "run", corpus=corpus, callbacks=[watcher])
-    assert len(watcher.failed_saves) == 2
+    callback = FillsUp(monkeypatch, 15, 35, room)
+    train(config, tmp_path / "run", corpus=corpus, callbacks=[callback])
+    assert len(callback.failed_saves) == 2
     measured("R5", f"full for 20 steps and 2 saves ({room:,} bytes free): weights, rows, samples identical in the end", "nothing lost")
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 
@@ -181,9 +181,9 @@ class Fills(Callback):
         self.said.append(message)
 
 config = from_dict(RunConfig, json.loads(sys.argv[2]))
-def attempt(config, watcher, name="run"):
+def attempt(config, callback, name="run"):
     try:
-        train(config, disk / name, callbacks=[watcher])
+        train(config, disk / name, callbacks=[callback])
         return 0, ""
     except UserError as e:
         return e.code, str(e)

@@ -115,11 +115,11 @@ def test_r6_log_files_that_cannot_be_written(name, paper, corpus, tmp_path, monk
     """For good: no checkpoint tells of steps whose rows are nowhere. For a while: nothing is lost."""
     config, disk = tiny(sample_every=5), Refuses(paper, getattr(errno, name))
     train(config, tmp_path / "whole", corpus=corpus)
-    watcher = RefusesFrom(monkeypatch, disk)
+    callback = RefusesFrom(monkeypatch, disk)
     with pytest.raises(UserError, match=rf"cannot write .*{paper}: {os.strerror(disk.error)}.*3 saves in a row failed") as error:
-        train(config, tmp_path / "for good", corpus=corpus, callbacks=[watcher])
+        train(config, tmp_path / "for good", corpus=corpus, callbacks=[callback])
     assert error.value.code == RESOURCES
-    assert len([line for line in watcher.said if paper in line and "lines are kept in memory" in line]) == 1
+    assert len([line for line in callback.said if paper in line and "lines are kept in memory" in line]) == 1
     assert checkpoint.load_latest(tmp_path / "for good", pytest.fail).state["step"] == 10
     monkeypatch.setattr(files, "filesystem", files.FileSystem())
     train(config, tmp_path / "for a while", corpus=corpus, callbacks=[RefusesFrom(monkeypatch, disk, again_from=35)])

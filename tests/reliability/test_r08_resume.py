@@ -82,9 +82,9 @@ def test_r8_in_bfloat16_with_two_threads_the_run_ends_the_same(corpus, tmp_path,
     for step in (3, 17):
         run = tmp_path / str(step)
         stopped(config, run, corpus, step)
-        watcher = Stops()
-        train(config, run, corpus=corpus, callbacks=[watcher])
-        assert watcher.said == []
+        callback = Stops()
+        train(config, run, corpus=corpus, callbacks=[callback])
+        assert callback.said == []
         assert_same_run(run, tmp_path / "whole")
     measured("R8", "bfloat16, 2 threads: 2 of 2 resumed runs identical", "identical")
 
@@ -93,14 +93,14 @@ def test_r8_another_number_of_threads_or_torch_is_told(corpus, tmp_path, threads
     threads(2)
     stopped(tiny(), tmp_path / "run", corpus, 7)
     threads(1)
-    watcher = Stops(9)
+    callback = Stops(9)
     with pytest.raises(UserError, match="stopped at step 9"):
-        train(tiny(), tmp_path / "run", corpus=corpus, callbacks=[watcher])
-    assert watcher.said == ["threads was 2 and is 1: sums may round differently, so the last bits may differ from now on"]
+        train(tiny(), tmp_path / "run", corpus=corpus, callbacks=[callback])
+    assert callback.said == ["threads was 2 and is 1: sums may round differently, so the last bits may differ from now on"]
     change_state(checkpoint.list_checkpoints(tmp_path / "run")[0], {"torch": "2.0.0"})
-    watcher = Stops()
-    train(tiny(), tmp_path / "run", corpus=corpus, callbacks=[watcher])
-    assert [line.partition(" and ")[0] for line in watcher.said] == ["torch was 2.0.0"]
+    callback = Stops()
+    train(tiny(), tmp_path / "run", corpus=corpus, callbacks=[callback])
+    assert [line.partition(" and ")[0] for line in callback.said] == ["torch was 2.0.0"]
     measured("R8", "another number of threads, another torch: one warning each, and the run goes on", "told, goes on")
 
 

@@ -2,9 +2,8 @@
 
 DDP: every rank holds the whole model, and gradients are averaged during the backward pass.
 FSDP2: every rank holds an equal shard of all weights, gradients and optimizer state. A block's
-weights
-are gathered when it runs, and freed afterwards: N ranks hold 1/N of the state each and communicate
-half as much again as DDP.
+weights are gathered when it runs, and freed afterwards: N ranks hold 1/N of the state each and
+communicate half as much again as DDP.
 Activation checkpointing: a block keeps only its input for the backward pass and recomputes the
 rest. None of them changes what is computed, only where values are stored.
 Tests: tests/training/test_parallel.py, tests/reliability/test_w04_w06_processes.py. Arithmetic:
