@@ -28,8 +28,10 @@ from llm_scratch.config import ModelConfig, RunConfig, TrainConfig, from_dict
 from llm_scratch.data.corpus import Corpus, prepare
 from llm_scratch.hardware.allocator import keep_freed_memory
 from llm_scratch.presets import preset
-from llm_scratch.training.loop import build_trainer
+from llm_scratch.training.distributed import Distributed
+from llm_scratch.training.run_data import text_data
 from llm_scratch.training.step import mean_loss
+from llm_scratch.training.trainer import Trainer, build_trainer
 
 PLAIN = ModelConfig(
     vocab_size=66, context_length=64, emb_dim=128, n_heads=4, n_layers=4, drop_rate=0.0, qkv_bias=True, tie_embeddings=True, init="gpt2"
@@ -62,11 +64,16 @@ def corpus(tuning: bool) -> Corpus:
     return replace(whole, train=whole.train[:cut], val=whole.train[cut:])
 
 
+def trainer_for(config: RunConfig, folder: Path, text: Corpus, device: str = "cpu") -> Trainer:
+    """A trainer at step 0."""
+    return build_trainer(config, folder, text_data(config, text), Distributed(device=torch.device(device)))
+
+
 def run(config: RunConfig, text: Corpus, every: int, target: float, device: str = "cpu") -> dict[str, Any]:
     """Train; returns when the target was reached, and the curve as (step, seconds, held-out loss)."""
     curve, seconds = [], 0.0
     with tempfile.TemporaryDirectory() as folder:
-        going = build_trainer(config, Path(folder), torch.device(device), text)
+        going = trainer_for(config, Path(folder), text, device)
         going.model.train()
         while going.step < going.steps:
             until = min(going.steps, (going.step // every + 1) * every)
@@ -74,7 +81,7 @@ def run(config: RunConfig, text: Corpus, every: int, target: float, device: str 
             going.train_step(until)
             seconds += time.perf_counter() - began
             if going.step == until:  # no other step is under way
-                loss = mean_loss(going.wrapped_model, going.val_loader, None, team=going.team)
+                loss = mean_loss(going.wrapped_model, going.data.val, None, distributed=going.distributed)
                 curve.append((going.step, round(seconds, 2), round(loss, 4)))
     hit = next((row for row in curve if row[2] <= target), None)
     tokens = config.train.batch_size * config.model.context_length
@@ -85,7 +92,7 @@ def run(config: RunConfig, text: Corpus, every: int, target: float, device: str 
 def fitting(config: RunConfig, text: Corpus, seconds: float) -> RunConfig:
     """The recipe with as many steps as fit into so many seconds here."""
     with tempfile.TemporaryDirectory() as folder:
-        going, times = build_trainer(config, Path(folder), torch.device("cpu"), text), []
+        going, times = trainer_for(config, Path(folder), text), []
         going.model.train()
         for _ in range(60):
             began = time.perf_counter()

@@ -131,12 +131,15 @@ def resume_cases(setup: Setup) -> dict[str, RunConfig]:
 def compare_resumed(config: RunConfig, corpus: Any, setup: Setup) -> Row:
     """Count the tensors that differ between a run and a resumed one; their largest difference."""
     from llm_scratch.storage.checkpoint import load_latest
-    from llm_scratch.training.loop import build_trainer
+    from llm_scratch.training.distributed import Distributed
+    from llm_scratch.training.run_data import text_data
+    from llm_scratch.training.trainer import build_trainer
 
     n_steps = config.train.steps
 
     def begin(folder: Path) -> Any:
-        run = build_trainer(config, folder, setup.device, corpus)  # seeds the random number generators
+        data, here = text_data(config, corpus), Distributed(device=setup.device)
+        run = build_trainer(config, folder, data, here)  # seeds the random number generators
         run.model.train()
         return run
 
@@ -150,7 +153,7 @@ def compare_resumed(config: RunConfig, corpus: Any, setup: Setup) -> Row:
         advance(whole, n_steps)
         first = begin(folder / "run")
         advance(first, n_steps // 2)
-        first.checkpoint_writer(copies=False, best=False, before=lambda: None)()
+        first.snapshot().write(folder / "run", is_best=False)
         resumed = begin(folder / "run")
         resumed.restore(load_latest(folder / "run", partial(print, file=sys.stderr)))
         row: Row = {"steps": n_steps, "resumed_at": resumed.step}

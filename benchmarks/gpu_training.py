@@ -121,7 +121,9 @@ def whole_loop(setup: Setup, rows: int) -> tuple[Step, Row]:
 
     from llm_scratch.data.corpus import Corpus
     from llm_scratch.tokenizers import CharTokenizer
-    from llm_scratch.training.loop import build_trainer
+    from llm_scratch.training.distributed import Distributed
+    from llm_scratch.training.run_data import text_data
+    from llm_scratch.training.trainer import build_trainer
 
     cfg = setup.model
     train = TrainConfig(steps=MAX_STEPS, batch_size=rows, lr=1e-4)
@@ -130,7 +132,7 @@ def whole_loop(setup: Setup, rows: int) -> tuple[Step, Row]:
     ids = np.random.default_rng(0).integers(0, cfg.vocab_size, n_tokens).astype(np.int32)
     corpus = Corpus(CharTokenizer("ab"), ids, ids, n_tokens)
     config = RunConfig(cfg, DataConfig(tokenizer="chars"), train, system)
-    run = build_trainer(config, Path("nothing-is-written"), setup.device, corpus)
+    run = build_trainer(config, Path("nothing-is-written"), text_data(config, corpus), Distributed(device=setup.device))
     run.model.train()
     return partial(run.train_step, MAX_STEPS), {"flops_per_token": flops_per_token(run.model)}
 

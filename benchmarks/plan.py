@@ -22,7 +22,7 @@ import torch
 
 from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig, dump_config
 from llm_scratch.planning.plan import measured
-from llm_scratch.training.plot import read_metrics
+from llm_scratch.training.run_logger import read_metrics
 
 BOUNDS = {"peak_memory": 0.15, "seconds_per_step": 0.25}
 GPT2 = {"qkv_bias": True, "tie_embeddings": True, "init": "gpt2", "context_length": 256}

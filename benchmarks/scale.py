@@ -1,4 +1,4 @@
-"""What changes from 1 GPU to 1024? The tables of docs/scale.md, from the arithmetic of training/scale.py; nothing is measured.
+"""What changes from 1 GPU to 1024? The tables of docs/scale.md, from the arithmetic of cluster_costs.py; nothing is measured.
 
 python benchmarks/scale.py            # print them
 python benchmarks/scale.py --write    # put them into docs/scale.md
@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from llm_scratch.training.scale import ADAMW, GRADIENT, STATE, WEIGHT, Cluster, Shape, activations, costs, critical_batch_size
+from cluster_costs import ADAMW, GRADIENT, STATE, WEIGHT, Cluster, Shape, activations, costs, critical_batch_size
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "scale.md"
 GPUS = (1, 8, 64, 1024)

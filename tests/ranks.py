@@ -44,9 +44,9 @@ class Ranks:
             config: the run's settings.
             out: the run directory.
             stop_at: the step after which the first process is sent SIGTERM; 0: none.
-            fault: an order for faults.py.
+            fault: for LLM_SCRATCH_FAULT; see fault_injection.py.
         Returns:
-            Of each process: `ids`, the rows that it learned from, by step; `warnings`; `wrapped`, whether DDP outlived the team; `error`
+            Of each process: `ids`, the rows that it learned from, by step; `warnings`; `wrapped`, whether DDP outlived the process group; `error`
                 and `code` if it ended with one.
         """
         from llm_scratch.config import to_dict
@@ -61,8 +61,9 @@ class Ranks:
 
 def train(config: Any, out: str, stop_at: int, **_: Any) -> dict[str, Any]:
     """One process's part of a run, and what it says about it."""
+    from llm_scratch.training.callbacks import Callback
+    from llm_scratch.training.fault_injection import inject_requested
     from llm_scratch.training.loop import train
-    from llm_scratch.training.run_logger import Callback
 
     said: dict[str, Any] = {"ids": {}, "warnings": []}
 
@@ -76,7 +77,7 @@ def train(config: Any, out: str, stop_at: int, **_: Any) -> dict[str, Any]:
 
     note_rows(said["ids"])
     try:
-        run = train(config, out, watcher=Witness(), corpus=text(config))
+        run = train(config, out, callbacks=[Witness()], corpus=text(config), inject_fault=inject_requested)
         said["wrapped"] = run.wrapped_model is not run.model_with_loss
     except Exception as e:
         said |= {"error": str(e), "code": getattr(e, "code", 1), "trace": traceback.format_exc()}
@@ -142,7 +143,6 @@ if __name__ == "__main__":
     import llm_scratch.training.loop  # noqa: F401
 
     os.fsync = lambda number: None  # the tests of the disk are elsewhere
-    llm_scratch.training.run_logger.plot_runs = lambda *args: None
     for line in sys.stdin:
         fork(json.loads(line))
         print("done", flush=True)

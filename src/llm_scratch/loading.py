@@ -144,8 +144,14 @@ def supported_formats() -> str:
 
 
 def from_checkpoint(saved: checkpoint.Checkpoint) -> tuple[nn.Module, Tokenizer]:
-    """The model and tokenizer of a loaded checkpoint."""
+    """The model and tokenizer of a loaded checkpoint.
+
+    Raises:
+        UserError: it lacks weights that were frozen (exit code 4).
+    """
     config = from_dict(RunConfig, saved.config)
+    if "frozen_sha256" in saved.state:
+        raise UserError(f"{saved.folder}: holds only the trained part of a model with frozen weights; resume it from Python", CHECKPOINT)
     model = build(check_parameter_count(config.model, saved.weights, saved.folder))
     checkpoint.set_weights(model, saved.weights, str(saved.folder))
     tokenizer = load_tokenizer(saved.folder)

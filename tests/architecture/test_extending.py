@@ -34,7 +34,7 @@ TEXT = " ".join(f"The {a} {b} and the {c} sang of {d}." for a, b, c, d in produc
 def _outside(tmp_path, monkeypatch):
     """A folder of one's own, with a text in it; afterwards the tables are as they were."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("llm_scratch.training.run_logger.plot_runs", lambda *args: None)
+    monkeypatch.setattr("llm_scratch.reports.plot.plot_runs", lambda *args: None)
     monkeypatch.setattr(
         "llm_scratch.cli.commands.train._measure_skills", lambda *args: None
     )  # tested with skills; takes longer than the steps
@@ -96,7 +96,7 @@ def test_the_same_from_python(title, config, tmp_path):
     model, tokenizer = load(tmp_path / "run")
     ids = torch.tensor([tokenizer.encode("and an")])
     assert torch.equal(model(ids), run.model.eval()(ids))
-    assert type(tokenizer) is type(run.tokenizer)
+    assert type(tokenizer) is type(run.data.tokenizer)
     assert type(model) is type(run.model)
 
 

@@ -17,7 +17,7 @@ from llm_scratch.training.run_logger import iter_metrics
 
 @pytest.fixture(autouse=True)
 def _no_pictures(monkeypatch):
-    monkeypatch.setattr("llm_scratch.training.run_logger.plot_runs", lambda runs, out: [])
+    monkeypatch.setattr("llm_scratch.reports.plot.plot_runs", lambda runs, out: [])
 
 
 def in_one_line(text: str) -> str:

@@ -186,7 +186,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(llm, tiny, trained, monkeypatch)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files_module.FileSystem, "write", full)
-    monkeypatch.setattr("llm_scratch.training.run_logger.plot_runs", lambda runs, out: [])
+    monkeypatch.setattr("llm_scratch.reports.plot.plot_runs", lambda runs, out: [])
     result = llm(*tiny, "--out", trained)
     assert result.code == 6
     assert "No space left on device" in result.err

@@ -20,7 +20,7 @@ from llm_scratch.data.corpus import encode_documents, prepare
 from llm_scratch.data.sources import read
 from llm_scratch.evaluation.loss import evaluate_tokens
 from llm_scratch.loading import load
-from llm_scratch.training.plot import read_metrics
+from llm_scratch.training.run_logger import read_metrics
 
 QUIET = Console(file=io.StringIO())
 

@@ -25,7 +25,7 @@ SUBJECTS = ["text", "tokenizer", "rows", "model", "training"]
 @pytest.fixture(autouse=True)
 def _short(monkeypatch):
     """Pictures, timing and long texts take longer than such a run."""
-    monkeypatch.setattr("llm_scratch.training.run_logger.plot_runs", lambda runs, out: [])
+    monkeypatch.setattr("llm_scratch.reports.plot.plot_runs", lambda runs, out: [])
     monkeypatch.setattr("llm_scratch.cli.own_text.CONTINUATION", 5)
     for name in ("TRIAL_SECONDS", "PLAN_SECONDS"):
         monkeypatch.setattr(f"llm_scratch.planning.choose_run.{name}", 0.02)

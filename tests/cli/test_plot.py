@@ -13,7 +13,7 @@ import pytest
 
 from llm_scratch.config import dump_config, load_config
 from llm_scratch.data.stories import floor_bits_per_byte
-from llm_scratch.training import panels, plot
+from llm_scratch.reports import panels, plot
 
 
 def test_one_run_gets_its_own_pictures(llm, trained):

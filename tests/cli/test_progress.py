@@ -1,4 +1,4 @@
-"""The watcher: a line with every field elsewhere, a bar on a terminal, samples as they are, log.txt beside."""
+"""The progress display: a line with every field, a bar on a terminal, samples as they are, and log.txt."""
 
 from __future__ import annotations
 

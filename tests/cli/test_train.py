@@ -28,7 +28,7 @@ from .conftest import files
 def _few_pictures(request, monkeypatch):
     """The loss is drawn where a test looks at it, not elsewhere: a picture takes longer than such a run."""
     if "everything" not in request.node.name:
-        monkeypatch.setattr("llm_scratch.training.run_logger.plot_runs", lambda runs, out: [])
+        monkeypatch.setattr("llm_scratch.reports.plot.plot_runs", lambda runs, out: [])
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -184,7 +184,7 @@ def test_skills_that_cannot_be_measured_do_not_spoil_the_training(llm, monkeypat
         ),
         ("llm_scratch.cli.commands.plan.print_plan", "warning: no plan made: TypeError: {}\n"),
         (
-            "llm_scratch.training.run_logger.plot_runs",
+            "llm_scratch.reports.plot.plot_runs",
             "warning: cannot draw the loss plot (TypeError: {}); `llm-scratch plot x` draws it later\n",
         ),
         (

@@ -20,14 +20,17 @@ from llm_scratch.model import build
 from llm_scratch.planning.memory_estimate import AllocationTracker, estimate_memory
 from llm_scratch.storage.checkpoint import load_latest
 from llm_scratch.tokenizers import TOKENIZERS
-from llm_scratch.training.loop import build_trainer, train
+from llm_scratch.training.callbacks import Callback
+from llm_scratch.training.distributed import Distributed
+from llm_scratch.training.fault_injection import inject_requested
+from llm_scratch.training.loop import train
 from llm_scratch.training.model_with_loss import ModelWithLoss, prepare_for_training
 from llm_scratch.training.optim import OPTIMIZERS
-from llm_scratch.training.plot import read_metrics
 from llm_scratch.training.precision import Precision
-from llm_scratch.training.run_logger import Callback
+from llm_scratch.training.run_data import text_data
+from llm_scratch.training.run_logger import read_metrics
 from llm_scratch.training.state import unique_state_dict
-from llm_scratch.training.trainer import Trainer
+from llm_scratch.training.trainer import Trainer, build_trainer
 
 pytestmark = [
     pytest.mark.gpu,
@@ -52,7 +55,6 @@ def corpus():
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     torch.set_float32_matmul_precision("highest")  # no TF32
-    monkeypatch.setattr("llm_scratch.training.run_logger.plot_runs", lambda *args: None)
 
 
 @pytest.fixture
@@ -71,9 +73,16 @@ def settings(system=FLOAT32, drop_rate=0.0, **changes):
 
 
 def begin(device, corpus, folder, **changes) -> Trainer:
-    run = build_trainer(settings(**changes), folder, device, corpus)
+    config = settings(**changes)
+    run = build_trainer(config, folder, text_data(config, corpus), Distributed(device=device), inject_fault=inject_requested)
     run.model.train()
     return run
+
+
+def step(run, until=0):
+    """Complete one step; returns its row."""
+    _, row = run.train_step(until)
+    return row
 
 
 @contextmanager
@@ -104,7 +113,7 @@ def test_steps_are_the_cpus(device, corpus, tmp_path, optimizer):
     ours = begin(device, corpus, tmp_path, optimizer=optimizer)
     theirs = begin(torch.device("cpu"), corpus, tmp_path, optimizer=optimizer)
     for _ in range(6):
-        row, want = ours.train_step(), theirs.train_step()
+        row, want = step(ours), step(theirs)
         for key in ("loss", "grad_norm"):
             assert row[key] == pytest.approx(want[key], rel=CLOSE), (key, want["step"])
         assert row["tokens"] == want["tokens"]
@@ -116,7 +125,7 @@ def test_steps_are_the_cpus(device, corpus, tmp_path, optimizer):
 def test_micro_batches_are_one_batch(device, corpus, tmp_path):
     whole, parts = (begin(device, corpus, tmp_path, micro_batches=n) for n in (1, 4))
     for _ in range(3):
-        assert whole.train_step()["loss"] == pytest.approx(parts.train_step()["loss"], rel=1e-4)
+        assert step(whole)["loss"] == pytest.approx(step(parts)["loss"], rel=1e-4)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -129,7 +138,7 @@ def test_a_step_never_waits_for_the_device(device, corpus, tmp_path, optimizer, 
     for _ in range(3):  # the first steps load kernels and allocate
         run.train_step(until=50)
     with no_waiting(device):
-        rows = [run.train_step(until=50) for _ in range(6)]
+        rows = [step(run, until=50) for _ in range(6)]
     assert [row["step"] for row in rows] == [4, 5, 6, 7, 8, 9]
     assert all(np.isfinite(row["loss"]) for row in rows)
     (launched,) = run.in_flight
@@ -141,16 +150,16 @@ def test_a_step_never_waits_for_the_device(device, corpus, tmp_path, optimizer, 
 def test_a_bad_step_changes_nothing(device, corpus, tmp_path, monkeypatch, optimizer, fault):
     run = begin(device, corpus, tmp_path, optimizer=optimizer)
     for _ in range(3):
-        row = run.train_step()
-    run.guard.losses.fill_(row["loss"])  # as after many steps of this loss
-    run.guard.known.fill_(len(run.guard.losses))
+        row = step(run)
+    run.recovery.spikes.losses.fill_(row["loss"])  # as after many steps of this loss
+    run.recovery.spikes.known.fill_(len(run.recovery.spikes.losses))
     before = contents(run)
     monkeypatch.setenv("LLM_SCRATCH_FAULT", fault)
     with no_waiting(device):
-        row = run.train_step()
+        row = step(run)
     assert row["skipped"] == 1
     assert unequal(contents(run), before) == []
-    assert "loss" in run.train_step()
+    assert "loss" in step(run)
     assert unequal(contents(run), before) == list(before)
 
 
@@ -188,7 +197,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(device, corpus, tmp_path, opt
     run = partial(train, config.with_model(emb_dim=48), device=str(device), corpus=corpus)
     whole = contents(run(tmp_path / "whole"))
     with pytest.raises(UserError, match="stopped at step 7"):
-        run(tmp_path / "resumed", watcher=StopAt(7))
+        run(tmp_path / "resumed", callbacks=[StopAt(7)])
     torch.rand(3, device=device)  # what is drawn in between does not matter
     assert unequal(contents(run(tmp_path / "resumed")), whole) == []
     rows = (read_metrics(tmp_path / name) for name in ("resumed", "whole"))
@@ -241,7 +250,7 @@ def test_compiled_it_learns_the_same_under_the_same_names(device, corpus, tmp_pa
     compiled = begin(device, corpus, tmp_path, system=replace(FLOAT32, compile="yes"))
     assert "hidden" in vars(compiled.model)
     for _ in range(4):
-        assert compiled.train_step()["loss"] == pytest.approx(plain.train_step()["loss"], rel=CLOSE)
+        assert step(compiled)["loss"] == pytest.approx(step(plain)["loss"], rel=CLOSE)
     assert unique_state_dict(compiled.model).keys() == unique_state_dict(plain.model).keys()
     assert compiled.evaluate()["val_loss"] == pytest.approx(plain.evaluate()["val_loss"], rel=CLOSE)
 
@@ -249,7 +258,7 @@ def test_compiled_it_learns_the_same_under_the_same_names(device, corpus, tmp_pa
 def test_bfloat16_products_leave_weights_and_gradients_in_float32(device, corpus, tmp_path):
     run = begin(device, corpus, tmp_path, system=SystemConfig(precision="bfloat16", compile="no"))
     exact = begin(device, corpus, tmp_path)
-    assert run.train_step()["loss"] == pytest.approx(exact.train_step()["loss"], rel=0.02)
+    assert step(run)["loss"] == pytest.approx(step(exact)["loss"], rel=0.02)
     assert {weight.dtype for weight in run.model.parameters()} == {torch.float32}
     assert {weight.grad.dtype for weight in run.model.parameters()} == {torch.float32}
 

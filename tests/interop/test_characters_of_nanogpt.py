@@ -21,7 +21,6 @@ WORDS = """--data.val-fraction 0.2 --train.steps 2 --train.batch-size 2 --train.
 def nano(tmp_path, monkeypatch):
     """A folder with nanoGPT's input.txt and a ckpt.pt of its characters, saved from a compiled model in DDP."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("llm_scratch.training.run_logger.plot_runs", lambda *args: None)
     (tmp_path / "input.txt").write_text(TEXT)
     block = {"ln_1.weight": (C,), "attn.c_attn.weight": (3 * C, C), "attn.c_proj.weight": (C, C)}
     block |= {"ln_2.weight": (C,), "mlp.c_fc.weight": (4 * C, C), "mlp.c_proj.weight": (C, 4 * C)}

@@ -15,9 +15,9 @@ from llm_scratch.model.gpt import GPTModel
 from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.training.model_with_loss import ModelWithLoss
 from llm_scratch.training.optim import OPTIMIZERS
+from llm_scratch.training.recovery import WINDOW, SpikeDetector
 from llm_scratch.training.schedule import learning_rate
 from llm_scratch.training.simple import calc_loss_batch
-from llm_scratch.training.spike_detector import WINDOW, SpikeDetector
 from llm_scratch.training.state import restore_optimizer
 from llm_scratch.training.step import train_step
 
@@ -106,12 +106,12 @@ def test_resumed_losses_equal_the_notebooks(tmp_path, trained):
     config = settings(loaded := read(path, HEADS), RunConfig(), "both.pth")
     ours = OPTIMIZERS[config.train.optimizer](loaded.model, config.train)
     restore_optimizer(loaded.model, ours, loaded.optimizer)
-    guard, model_with_loss, longest = SpikeDetector(config.train.spike_sigmas), ModelWithLoss(loaded.model.eval()), 0.0
+    detector, model_with_loss, longest = SpikeDetector(config.train.spike_sigmas), ModelWithLoss(loaded.model.eval()), 0.0
     assert config.system.precision == "float32"
     for at, batch in enumerate(batches[3:]):
         for group in ours.param_groups:
             group["lr"] = learning_rate(at, len(batches), config.train)
-        result = train_step(model_with_loss, ours, [batch], config.train.grad_clip, guard)
+        result = train_step(model_with_loss, ours, [batch], config.train.grad_clip, detector.accept)
         assert result.loss.item() == pytest.approx(plain(batch), rel=1e-5), at
         longest = max(longest, result.norm.item())
     assert longest > 1

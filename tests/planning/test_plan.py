@@ -16,8 +16,8 @@ from llm_scratch.planning.plan import HEAP_OVERHEAD, LIBRARIES, make_plan, measu
 from llm_scratch.planning.step_timing import StepTiming
 from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.training.loop import train
-from llm_scratch.training.plot import read_metrics
 from llm_scratch.training.precision import Precision
+from llm_scratch.training.run_logger import read_metrics
 
 CPU, GIB = torch.device("cpu"), 2**30
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 12
@@ -161,7 +161,6 @@ def test_measured_reads_the_metrics():
 
 
 def test_plan_of_a_real_run_is_comparable(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr("llm_scratch.training.run_logger.plot_runs", lambda *args: None)
     plan = make_plan(settings(), CPU, corpus, seconds=0.1)
     train(settings(), tmp_path, corpus=corpus)
     took = measured(read_metrics(tmp_path))

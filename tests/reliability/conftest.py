@@ -140,8 +140,7 @@ def corpus() -> Corpus:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No waiting for the disk, no pictures, no measuring of the machine: other tests look at those."""
     monkeypatch.setattr("os.fsync", lambda number: None)
-    monkeypatch.setattr("llm_scratch.training.run_logger.plot_runs", lambda *args: None)
-    monkeypatch.setattr("llm_scratch.training.run_logger.environment", lambda *args: {"matrix_rate": 1e9})
+    monkeypatch.setattr("llm_scratch.training.loop.environment", lambda *args: {"matrix_rate": 1e9})
 
 
 def tree_hash(folder: Path) -> dict[str, str]:

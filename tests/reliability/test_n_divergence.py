@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -17,18 +18,19 @@ from llm_scratch.model.gpt import GPTModel
 from llm_scratch.storage import checkpoint
 from llm_scratch.storage.checkpoint import load_latest
 from llm_scratch.tokenizers import TOKENIZERS
-from llm_scratch.training import fault_injection
-from llm_scratch.training.loop import train
+from llm_scratch.training import fault_injection, loop
+from llm_scratch.training.callbacks import Callback
 from llm_scratch.training.model_with_loss import ModelWithLoss
 from llm_scratch.training.optim import OPTIMIZERS
-from llm_scratch.training.run_logger import NONDETERMINISTIC_FIELDS, Callback, iter_metrics
-from llm_scratch.training.spike_detector import MAX_CONSECUTIVE_BAD, MAX_ROLLBACKS, SpikeDetector, inject_fault
+from llm_scratch.training.recovery import MAX_CONSECUTIVE_BAD, MAX_ROLLBACKS, SpikeDetector
+from llm_scratch.training.run_logger import NONDETERMINISTIC_FIELDS, iter_metrics
 from llm_scratch.training.state import optimizer_tensors
 from llm_scratch.training.step import train_step
 
 TEXT = "the hen sat on the red mat, and the fox ran off.\nno hen was seen on the mat since.\n" * 30
 BAD = [("step", kind) for kind in ("nan", "inf", "-inf")] + [("gradient", kind) for kind in ("nan", "inf", "-inf")]
 WORSE = 1.02
+train = partial(loop.train, inject_fault=fault_injection.inject_requested)
 
 
 def settings(**changes) -> RunConfig:
@@ -52,7 +54,6 @@ def corpus():
 def _fast():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda number: None)
-        patch.setattr("llm_scratch.training.run_logger.plot_runs", lambda *args: None)
         yield
 
 
@@ -66,13 +67,13 @@ class Listener(Callback):
         self.warnings.append(message)
 
     def started(self, run, resumed):
-        load = run.train_loader.batch
+        load = run.data.train.batch
 
-        def noted(step, *team):
-            self.batches += [step] if team else []  # evaluation takes whole batches
-            return load(step, *team)
+        def noted(step, *ranks):
+            self.batches += [step] if ranks else []  # evaluation takes whole batches
+            return load(step, *ranks)
 
-        run.train_loader.batch = noted
+        run.data.train.batch = noted
 
 
 def order(monkeypatch, *orders):
@@ -107,22 +108,22 @@ def test_n1_non_finite_loss_or_gradient_changes_no_weight(optimizer, monkeypatch
     torch.manual_seed(0)
     model = GPTModel({"vocab_size": 20, "context_length": 8, "emb_dim": 12, "n_heads": 3, "n_layers": 1, "drop_rate": 0.0})
     model_with_loss, mover, rng = ModelWithLoss(model), OPTIMIZERS[optimizer](model, TrainConfig()), np.random.default_rng(0)
-    guard, tries = SpikeDetector(6.0), 100
+    detector, tries = SpikeDetector(6.0), 100
     caught = 0
     for number in range(1, tries + 1):
         batch = [(torch.randint(0, 20, (4, 8)), torch.randint(0, 20, (4, 8))) for _ in range(2)]
-        assert train_step(model_with_loss, mover, batch, 1.0, guard).good
-        before = [t.clone() for t in (*model.parameters(), *optimizer_tensors(model, mover).values(), guard.losses)]
+        assert train_step(model_with_loss, mover, batch, 1.0, detector.accept).good
+        before = [t.clone() for t in (*model.parameters(), *optimizer_tensors(model, mover).values(), detector.losses)]
         place, kind = BAD[number % len(BAD)]
         if place == "step":
             order(monkeypatch, f"step:{number}:{kind}")
-            with inject_fault(model_with_loss, number):
-                result = train_step(model_with_loss, mover, batch, 1.0, guard)
+            with fault_injection.inject_requested(number, model_with_loss):
+                result = train_step(model_with_loss, mover, batch, 1.0, detector.accept)
         else:
             with hit_somewhere(model, float(kind), rng):
-                result = train_step(model_with_loss, mover, batch, 1.0, guard)
+                result = train_step(model_with_loss, mover, batch, 1.0, detector.accept)
         assert not result.good
-        after = (*model.parameters(), *optimizer_tensors(model, mover).values(), guard.losses)
+        after = (*model.parameters(), *optimizer_tensors(model, mover).values(), detector.losses)
         assert all(torch.equal(a, b) for a, b in zip(after, before, strict=True))
         caught += 1
     measured("N1", f"{optimizer}: {caught} of {tries} noticed, 0 updates", "detected the same step, 0 updates, 100 of 100")
@@ -151,10 +152,10 @@ def test_n1_non_finite_value_on_one_rank_skips_the_step_on_all(count, ranks, tmp
 def test_n2_a_spike_is_skipped_counted_and_logged(corpus, tmp_path, monkeypatch, measured):
     order(monkeypatch, "step:100:spike", "step:150:spike", "step:160:spike")
     listener = Listener()
-    run = train(settings(steps=170), tmp_path, corpus=corpus, watcher=listener)
+    run = train(settings(steps=170), tmp_path, corpus=corpus, callbacks=[listener])
     skipped = rows(tmp_path, "skipped")
     assert skipped == {150: 1, 160: 2}, "and the one at step 100 is before there are 128 losses to compare with"
-    assert run.recovery.skipped == 2
+    assert run.recovery.counts.skipped == 2
     assert [w.partition(", ")[0] for w in listener.warnings] == [f"step {s} was skipped: its loss" for s in (150, 160)]
     usual = [loss for step, loss in rows(tmp_path, "loss").items() if 150 > step > 150 - 128]
     assert rows(tmp_path, "skipped_loss")[150] > np.mean(usual) + 6 * np.std(usual)
@@ -168,13 +169,13 @@ def test_n2_a_spike_is_skipped_counted_and_logged(corpus, tmp_path, monkeypatch,
 
 def test_n2_no_false_alarm_while_the_loss_falls(corpus, tmp_path):
     run = train(settings(steps=300, lr=1e-2, save_every=300, eval_every=300), tmp_path, corpus=corpus)
-    assert run.recovery.skipped == 0
+    assert run.recovery.counts.skipped == 0
     assert rows(tmp_path, "loss")[300] < 0.5 * rows(tmp_path, "loss")[1]
 
 
 def test_n2_can_be_turned_off(corpus, tmp_path, monkeypatch):
     order(monkeypatch, "step:140:spike")
-    assert train(settings(steps=145, spike_sigmas=0.0), tmp_path, corpus=corpus).recovery.skipped == 0
+    assert train(settings(steps=145, spike_sigmas=0.0), tmp_path, corpus=corpus).recovery.counts.skipped == 0
 
 
 # N3
@@ -187,9 +188,9 @@ def three(step):
 def test_n3_three_bad_steps_cause_a_rollback_past_the_text(corpus, tmp_path, monkeypatch, measured):
     order(monkeypatch, *three(23))
     listener, config = Listener(), settings(rollback_lr=0.5, schedule="constant")
-    run = train(config, tmp_path, corpus=corpus, watcher=listener)
+    run = train(config, tmp_path, corpus=corpus, callbacks=[listener])
     assert listener.batches == [*range(25), *range(25, 65)], "from step 20 on again, with text that was not read yet"
-    assert (run.step, run.recovery.rollbacks, run.recovery.skipped_batches) == (60, 1, 5)
+    assert (run.step, run.recovery.counts.rollbacks, run.recovery.counts.skipped_batches) == (60, 1, 5)
     assert listener.warnings[-1].startswith("steps 23 to 25 were bad")
     assert "rolled back to step 20, skipping the 5 batches since (rollback 1 of 3)" in listener.warnings[-1]
     rates = rows(tmp_path, "lr")
@@ -209,7 +210,7 @@ def test_n3_training_ends_with_advice_after_three_rollbacks(corpus, tmp_path, mo
     order(monkeypatch, *(MAX_ROLLBACKS + 1) * three(13))
     listener = Listener()
     with pytest.raises(UserError, match=r"steps 13 to 15 were bad .* rolled back 3 times already: .* Try a lower --train\.lr") as error:
-        train(settings(), tmp_path, corpus=corpus, watcher=listener)
+        train(settings(), tmp_path, corpus=corpus, callbacks=[listener])
     assert error.value.code == DIVERGED
     assert len([w for w in listener.warnings if "rolled back to step 10" in w]) == MAX_ROLLBACKS
     assert load_latest(tmp_path, pytest.fail).state["step"] == 10
@@ -229,7 +230,7 @@ def test_n3_no_checkpoint_is_made_while_steps_are_bad(corpus, tmp_path, monkeypa
     """Three bad steps may mean that the weights were bad already: the save that was due among them is left out."""
     order(monkeypatch, *three(19))
     run = train(settings(steps=30), tmp_path, corpus=corpus)
-    assert run.recovery.skipped_batches == 21 - 10
+    assert run.recovery.counts.skipped_batches == 21 - 10
 
 
 @pytest.mark.parametrize("stop_at", [15, 25, 35])
@@ -238,14 +239,14 @@ def test_n3_a_run_after_a_rollback_resumes_with_the_same_bits(corpus, tmp_path, 
 
     class Stop(Callback):
         def step(self, run, row):
-            if run.step == stop_at and run.recovery.rollbacks == (stop_at > 22):
+            if run.step == stop_at and run.recovery.counts.rollbacks == (stop_at > 22):
                 raise MemoryError("the plug is pulled")
 
     order(monkeypatch, *fall)
     train(config, tmp_path / "whole", corpus=corpus)
     order(monkeypatch, *fall)
     with pytest.raises(MemoryError):
-        train(config, tmp_path / "run", corpus=corpus, watcher=Stop())
+        train(config, tmp_path / "run", corpus=corpus, callbacks=[Stop()])
     order(monkeypatch, *(fall if stop_at < 30 else fall[-1:]))  # what lies after the checkpoint happens again
     train(config, tmp_path / "run", corpus=corpus)
     a, b = (load_latest(tmp_path / run, pytest.fail) for run in ("whole", "run"))
@@ -286,7 +287,7 @@ def test_n5_a_checkpoint_with_nan_is_never_written(corpus, tmp_path, where, eval
                 (weight.data if where == "weights" else run.optimizer.state[weight]["exp_avg"])[3, 3] = math.nan
 
     with pytest.raises(UserError, match=r"tok_emb\.weight.* has non-finite values after step 30") as error:
-        train(settings(eval_every=evaluate_every), tmp_path, corpus=corpus, watcher=Poison())
+        train(settings(eval_every=evaluate_every), tmp_path, corpus=corpus, callbacks=[Poison()])
     assert error.value.code == DIVERGED
     assert [folder.name for folder in checkpoint.list_checkpoints(tmp_path)] == ["step-00000020", "step-00000010"]
     assert (tmp_path / "ckpt" / "latest").read_text() == "step-00000020\n"

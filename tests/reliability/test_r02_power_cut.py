@@ -14,8 +14,9 @@ import torch
 
 from llm_scratch.storage import checkpoint, files, manifest
 from llm_scratch.storage.files import atomic_write
+from llm_scratch.training.callbacks import Callback
 from llm_scratch.training.loop import train
-from llm_scratch.training.run_logger import Callback, RunLogger
+from llm_scratch.training.run_logger import RunLogger
 
 from .conftest import learned_rows, tiny
 from .simulated_disk import RecordingDisk, crash_states, read_tree, without_flushes, write_tree
@@ -136,10 +137,10 @@ class Recorder(Callback):
 
 def holes_after_power_cuts(corpus, folder, monkeypatch, every):
     """(states, those whose checkpoint tells of steps that metrics.jsonl or samples.md lacks), of the steps to 30 and the save there."""
-    watcher = Recorder(monkeypatch)
-    train(tiny(epochs=None, steps=NEW, sample_every=10), folder / "run", corpus=corpus, watcher=watcher)
+    callback = Recorder(monkeypatch)
+    train(tiny(epochs=None, steps=NEW, sample_every=10), folder / "run", corpus=corpus, callbacks=[callback])
     monkeypatch.setattr(files, "filesystem", files.FileSystem())
-    states = {tuple(tree.items()): name for name, tree in crash_states(watcher.before, watcher.disk.ops)}
+    states = {tuple(tree.items()): name for name, tree in crash_states(callback.before, callback.disk.ops)}
     holes = []
     tried = list(islice(states.items(), 0, None, every))
     for number, (tree, name) in enumerate(tried):

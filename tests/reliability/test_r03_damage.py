@@ -21,9 +21,7 @@ SEED = 3
 @pytest.fixture(scope="module")
 def trained(corpus, tmp_path_factory):
     """A run with checkpoints of step 10 and 20; not to be changed."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("llm_scratch.training.run_logger.plot_runs", lambda *args: None)
-        return train(tiny(epochs=None, steps=20, eval_every=50), tmp_path_factory.mktemp("run") / "run", corpus=corpus).folder
+    return train(tiny(epochs=None, steps=20, eval_every=50), tmp_path_factory.mktemp("run") / "run", corpus=corpus).folder
 
 
 def flipped(data, other, rng):

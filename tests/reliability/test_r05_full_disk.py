@@ -17,9 +17,9 @@ from effort import PATIENCE_SECONDS
 from llm_scratch.config import to_dict
 from llm_scratch.errors import RESOURCES, UserError
 from llm_scratch.storage import checkpoint, files
+from llm_scratch.training.callbacks import Callback
 from llm_scratch.training.checkpoint_writer import CheckpointWriter
 from llm_scratch.training.loop import train
-from llm_scratch.training.run_logger import Callback
 
 from .conftest import assert_same_run, tiny, tree_hash
 
@@ -112,12 +112,12 @@ def run_of(request):
 
 @pytest.mark.parametrize("room", [0, 500, 3000])
 def test_r5_the_third_save_in_a_row_that_fails_ends_the_run(room, run_of, corpus, tmp_path, monkeypatch, measured):
-    watcher = FillsUp(monkeypatch, 15, None, room)
+    callback = FillsUp(monkeypatch, 15, None, room)
     with pytest.raises(UserError, match=r"step-00000040: .*No space left .*3 saves in a row failed") as error:
-        train(run_of(), tmp_path, corpus=corpus, watcher=watcher)
+        train(run_of(), tmp_path, corpus=corpus, callbacks=[callback])
     assert error.value.code == RESOURCES
-    assert len(watcher.failed_saves) == 2
-    assert len([line for line in watcher.said if "lines are kept in memory" in line]) == 1
+    assert len(callback.failed_saves) == 2
+    assert len([line for line in callback.said if "lines are kept in memory" in line]) == 1
     assert checkpoint.load_latest(tmp_path, pytest.fail).state["step"] == 10
     measured("R5", f"{room:,} bytes free: exit code 6 after the 3rd failed save, not before", "exit 6 after 3 failed saves")
 
@@ -126,9 +126,9 @@ def test_r5_the_third_save_in_a_row_that_fails_ends_the_run(room, run_of, corpus
 def test_r5_a_disk_that_is_full_for_a_while_costs_nothing(room, run_of, corpus, tmp_path, monkeypatch, measured):
     config = run_of(sample_every=15)
     train(config, tmp_path / "whole", corpus=corpus)
-    watcher = FillsUp(monkeypatch, 15, 35, room)
-    train(config, tmp_path / "run", corpus=corpus, watcher=watcher)
-    assert len(watcher.failed_saves) == 2
+    callback = FillsUp(monkeypatch, 15, 35, room)
+    train(config, tmp_path / "run", corpus=corpus, callbacks=[callback])
+    assert len(callback.failed_saves) == 2
     measured("R5", f"full for 20 steps and 2 saves ({room:,} bytes free): weights, rows, samples identical in the end", "nothing lost")
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 
@@ -136,7 +136,7 @@ def test_r5_a_disk_that_is_full_for_a_while_costs_nothing(room, run_of, corpus, 
 def test_r5_a_best_that_could_not_be_saved_is_not_called_the_best(run_of, corpus, tmp_path, monkeypatch):
     """The held-out loss falls at 20 and 40; the save at 20 fails. What `best` names is what `best` in the state says, if anything."""
     monkeypatch.setattr(checkpoint, "MAX_KEPT", 9)
-    train(run_of(), tmp_path, corpus=corpus, watcher=FillsUp(monkeypatch, 15, 25))
+    train(run_of(), tmp_path, corpus=corpus, callbacks=[FillsUp(monkeypatch, 15, 25)])
     best = checkpoint.load_latest(tmp_path, pytest.fail, prefer="best").state
     assert best["best"] == best["last_eval"]["val_loss"]
     before, between = (checkpoint.read(tmp_path / "ckpt" / f"step-{step:08d}").state for step in (10, 30))
@@ -152,7 +152,7 @@ def test_r5_too_little_room_is_told_before_the_first_step(corpus, tmp_path, monk
             pytest.fail("it began")
 
     with pytest.raises(UserError, match=r"checkpoints of [\d.]+ kB: need [\d.]+ kB, free 20\.0 kB; free disk space") as error:
-        train(tiny(), tmp_path / "run", corpus=corpus, watcher=NoStep())
+        train(tiny(), tmp_path / "run", corpus=corpus, callbacks=[NoStep()])
     assert error.value.code == RESOURCES
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
@@ -164,7 +164,7 @@ from llm_scratch.storage import checkpoint
 from llm_scratch.config import from_dict, RunConfig
 from llm_scratch.errors import UserError
 from llm_scratch.training.loop import train
-from llm_scratch.training.run_logger import Callback
+from llm_scratch.training.callbacks import Callback
 disk = Path(sys.argv[1])
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "none", str(disk)], check=True)
 
@@ -181,9 +181,9 @@ class Fills(Callback):
         self.said.append(message)
 
 config = from_dict(RunConfig, json.loads(sys.argv[2]))
-def attempt(config, watcher, name="run"):
+def attempt(config, callback, name="run"):
     try:
-        train(config, disk / name, watcher=watcher)
+        train(config, disk / name, callbacks=[callback])
         return 0, ""
     except UserError as e:
         return e.code, str(e)

@@ -14,8 +14,8 @@ from rich.console import Console
 from llm_scratch.cli.progress import ProgressDisplay
 from llm_scratch.errors import RESOURCES, UserError
 from llm_scratch.storage import checkpoint, files
+from llm_scratch.training.callbacks import Callback
 from llm_scratch.training.loop import train
-from llm_scratch.training.run_logger import Callback
 
 from .conftest import assert_same_run, tiny, tree_hash
 
@@ -115,14 +115,14 @@ def test_r6_log_files_that_cannot_be_written(name, paper, corpus, tmp_path, monk
     """For good: no checkpoint tells of steps whose rows are nowhere. For a while: nothing is lost."""
     config, disk = tiny(sample_every=5), Refuses(paper, getattr(errno, name))
     train(config, tmp_path / "whole", corpus=corpus)
-    watcher = RefusesFrom(monkeypatch, disk)
+    callback = RefusesFrom(monkeypatch, disk)
     with pytest.raises(UserError, match=rf"cannot write .*{paper}: {os.strerror(disk.error)}.*3 saves in a row failed") as error:
-        train(config, tmp_path / "for good", corpus=corpus, watcher=watcher)
+        train(config, tmp_path / "for good", corpus=corpus, callbacks=[callback])
     assert error.value.code == RESOURCES
-    assert len([line for line in watcher.said if paper in line and "lines are kept in memory" in line]) == 1
+    assert len([line for line in callback.said if paper in line and "lines are kept in memory" in line]) == 1
     assert checkpoint.load_latest(tmp_path / "for good", pytest.fail).state["step"] == 10
     monkeypatch.setattr(files, "filesystem", files.FileSystem())
-    train(config, tmp_path / "for a while", corpus=corpus, watcher=RefusesFrom(monkeypatch, disk, again_from=35))
+    train(config, tmp_path / "for a while", corpus=corpus, callbacks=[RefusesFrom(monkeypatch, disk, again_from=35)])
     for run in ("for good", "for a while"):
         train(config, tmp_path / run, corpus=corpus)
         assert_same_run(tmp_path / run, tmp_path / "whole")
@@ -142,7 +142,7 @@ def test_r6_a_log_that_cannot_be_written_causes_a_warning(name, corpus, tmp_path
             super().step(run, row)
 
     with Both(console, every=0) as watch:
-        run = train(tiny(), tmp_path, corpus=corpus, watcher=watch)
+        run = train(tiny(), tmp_path, corpus=corpus, callbacks=[watch])
     assert run.step == 60
     told = [line for line in console.file.getvalue().splitlines() if os.strerror(disk.error) in line]
     assert ["lines are kept in memory" in line for line in told] == [True, False]
@@ -166,7 +166,7 @@ def test_r6_a_removed_run_directory_ends_the_run(what, corpus, tmp_path, measure
                     (run.folder / "run.lock").write_text("{}")
 
     with pytest.raises(UserError, match="removed or moved during training") as error:
-        train(tiny(), run_folder, corpus=corpus, watcher=Thief())
+        train(tiny(), run_folder, corpus=corpus, callbacks=[Thief()])
     assert error.value.code == RESOURCES
     if what == "moved":
         assert checkpoint.load_latest(tmp_path / "elsewhere", pytest.fail).state["step"] == 20

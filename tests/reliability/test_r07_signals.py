@@ -11,8 +11,8 @@ from effort import wait_until
 from llm_scratch.errors import UserError
 from llm_scratch.storage import files
 from llm_scratch.storage.checkpoint import list_checkpoints
+from llm_scratch.training.callbacks import Callback
 from llm_scratch.training.loop import train
-from llm_scratch.training.run_logger import Callback
 
 from .conftest import SAVE_EVERY, STEPS, assert_same_run, learned_rows, tiny
 
@@ -44,15 +44,15 @@ class Signal(Callback):
 class SignalDisk(files.FileSystem):
     """Sends the signal while a file of a checkpoint is written."""
 
-    def __init__(self, watcher):
-        self.watcher = watcher
+    def __init__(self, callback):
+        self.callback = callback
 
     def write(self, path, pieces):
         super().write(path, pieces)
-        if path.name != "optim.safetensors" or self.watcher.sent_at_step is not None:
+        if path.name != "optim.safetensors" or self.callback.sent_at_step is not None:
             return
-        if (step := int(path.parent.name[5:13])) >= self.watcher.at:
-            self.watcher.send(step)
+        if (step := int(path.parent.name[5:13])) >= self.callback.at:
+            self.callback.send(step)
 
 
 @pytest.mark.usefixtures("quick")
@@ -61,12 +61,12 @@ def test_r7_a_signal_at_30_random_steps(corpus, tmp_path, monkeypatch, measured)
     rng, most = random.Random(SEED), 0
     for number in range(30):
         name, moment = list(CODES)[number % 3], ("step", "evaluation", "save")[number // 3 % 3]
-        run, watcher = tmp_path / str(number), Signal(rng.randrange(1, 60 if moment == "step" else 40), name, moment)
-        monkeypatch.setattr(files, "filesystem", SignalDisk(watcher) if moment == "save" else files.FileSystem())
+        run, callback = tmp_path / str(number), Signal(rng.randrange(1, 60 if moment == "step" else 40), name, moment)
+        monkeypatch.setattr(files, "filesystem", SignalDisk(callback) if moment == "save" else files.FileSystem())
         with pytest.raises(UserError, match="stopped at step .* saved in") as error:
-            train(tiny(), run, corpus=corpus, watcher=watcher)
+            train(tiny(), run, corpus=corpus, callbacks=[callback])
         stopped = max(row["step"] for row in learned_rows(run))
-        most = max(most, stopped - watcher.sent_at_step)
+        most = max(most, stopped - callback.sent_at_step)
         assert (error.value.code, list_checkpoints(run)[0].name) == (CODES[name], f"step-{stopped:08d}"), (
             f"seed {SEED}, {name} in a {moment}"
         )

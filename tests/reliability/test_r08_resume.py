@@ -12,8 +12,8 @@ import torch
 
 from llm_scratch.errors import UserError
 from llm_scratch.storage import checkpoint, manifest
+from llm_scratch.training.callbacks import Callback
 from llm_scratch.training.loop import train
-from llm_scratch.training.run_logger import Callback
 
 from .conftest import assert_same_run, last_checkpoint, tiny
 
@@ -27,7 +27,7 @@ def every_step(tmp_path, corpus, monkeypatch):
     monkeypatch.setattr(checkpoint, "MAX_KEPT", STEPS)
     run = train(tiny(save_every=1), tmp_path / "whole", corpus=corpus)
     assert run.steps == run.step == STEPS
-    assert len(run.train_loader) == STEPS // 2
+    assert len(run.data.train) == STEPS // 2
     return run.folder
 
 
@@ -62,7 +62,7 @@ class Stops(Callback):
 
 def stopped(config, run, corpus, step):
     with pytest.raises(UserError, match=f"stopped at step {step}"):
-        train(config, run, corpus=corpus, watcher=Stops(step))
+        train(config, run, corpus=corpus, callbacks=[Stops(step)])
 
 
 @pytest.fixture
@@ -82,9 +82,9 @@ def test_r8_in_bfloat16_with_two_threads_the_run_ends_the_same(corpus, tmp_path,
     for step in (3, 17):
         run = tmp_path / str(step)
         stopped(config, run, corpus, step)
-        watcher = Stops()
-        train(config, run, corpus=corpus, watcher=watcher)
-        assert watcher.said == []
+        callback = Stops()
+        train(config, run, corpus=corpus, callbacks=[callback])
+        assert callback.said == []
         assert_same_run(run, tmp_path / "whole")
     measured("R8", "bfloat16, 2 threads: 2 of 2 resumed runs identical", "identical")
 
@@ -93,14 +93,14 @@ def test_r8_another_number_of_threads_or_torch_is_told(corpus, tmp_path, threads
     threads(2)
     stopped(tiny(), tmp_path / "run", corpus, 7)
     threads(1)
-    watcher = Stops(9)
+    callback = Stops(9)
     with pytest.raises(UserError, match="stopped at step 9"):
-        train(tiny(), tmp_path / "run", corpus=corpus, watcher=watcher)
-    assert watcher.said == ["threads was 2 and is 1: sums may round differently, so the last bits may differ from now on"]
+        train(tiny(), tmp_path / "run", corpus=corpus, callbacks=[callback])
+    assert callback.said == ["threads was 2 and is 1: sums may round differently, so the last bits may differ from now on"]
     change_state(checkpoint.list_checkpoints(tmp_path / "run")[0], {"torch": "2.0.0"})
-    watcher = Stops()
-    train(tiny(), tmp_path / "run", corpus=corpus, watcher=watcher)
-    assert [line.partition(" and ")[0] for line in watcher.said] == ["torch was 2.0.0"]
+    callback = Stops()
+    train(tiny(), tmp_path / "run", corpus=corpus, callbacks=[callback])
+    assert [line.partition(" and ")[0] for line in callback.said] == ["torch was 2.0.0"]
     measured("R8", "another number of threads, another torch: one warning each, and the run goes on", "told, goes on")
 
 

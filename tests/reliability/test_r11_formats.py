@@ -37,7 +37,6 @@ def test_r11_each_format_is_kept():
 @pytest.mark.parametrize("kept", FORMATS, ids=lambda path: path.name)
 def test_r11_a_run_of_an_old_format_goes_on(kept, tmp_path, monkeypatch, capsys, measured):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("llm_scratch.training.run_logger.plot_runs", lambda *args: None)
     Path("hens.txt").write_text(TEXT)
     shutil.copytree(kept, "run")
     model, tokenizer = load("run")

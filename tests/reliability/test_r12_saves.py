@@ -25,7 +25,7 @@ from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.training.loop import train
 from llm_scratch.hardware.memory import peak_memory, resident_memory
 from llm_scratch.hardware.allocator import keep_freed_memory
-from llm_scratch.training.run_logger import Callback
+from llm_scratch.training.callbacks import Callback
 
 EVERY, STEPS = 30, 100  # three saves while it trains, and the last
 
@@ -52,7 +52,7 @@ rare = TrainConfig(steps=STEPS, batch_size=2, save_every=EVERY, eval_every=1000,
 model = ModelConfig(vocab_size=20, context_length=8, emb_dim=512, n_heads=4, n_layers=5)
 machine = SystemConfig(precision="float32", compile="no", async_save=sys.argv[2])
 clock = Clock()
-run = train(RunConfig(model, DataConfig(tokenizer="chars"), rare, machine), sys.argv[1], corpus=corpus, watcher=clock)
+run = train(RunConfig(model, DataConfig(tokenizer="chars"), rare, machine), sys.argv[1], corpus=corpus, callbacks=[clock])
 gaps = np.diff([0.0, *clock.times])  # gaps[n - 1]: until step n was done
 blocked = [gaps[n] - np.median(gaps[1:]) for n in range(EVERY, STEPS - 1, EVERY)]
 copy = []

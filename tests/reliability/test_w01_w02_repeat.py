@@ -42,7 +42,6 @@ def _fast():
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda number: None)
-        patch.setattr("llm_scratch.training.run_logger.plot_runs", lambda *args: None)
         torch.set_num_threads(1)
         yield
         torch.set_num_threads(threads)

@@ -17,7 +17,7 @@ from llm_scratch.reports.curve import running_median
 from llm_scratch.reports.diagnosis import CHECKS, diagnose
 from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.training.loop import train
-from llm_scratch.training.plot import read_metrics
+from llm_scratch.training.run_logger import read_metrics
 
 MODEL = ModelConfig(vocab_size=1000, context_length=64, emb_dim=64, n_heads=4, n_layers=2)
 CONFIG = RunConfig(MODEL, DataConfig(), TrainConfig(steps=1000, lr=1e-3, warmup_steps=20))
@@ -245,8 +245,7 @@ def trained(folder, corpus, tokens=None, model=None, **settings):
 def _fast():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda number: None)
-        patch.setattr("llm_scratch.training.run_logger.plot_runs", lambda *args: None)
-        patch.setattr("llm_scratch.training.trainer.Trainer.checkpoint_writer", lambda *args, **kwargs: lambda: None)
+        patch.setattr("llm_scratch.training.checkpoint_writer.Snapshot.write", lambda *args: None)
         yield
 
 

@@ -7,7 +7,7 @@ import pytest
 from llm_scratch.config import RunConfig, SystemConfig, TrainConfig, from_dict, load_config, to_dict
 from llm_scratch.storage import older_formats
 from llm_scratch.storage.older_formats import upgrade_settings, upgrade_state, upgrade_tensors
-from llm_scratch.training.spike_detector import RecoveryState
+from llm_scratch.training.recovery import RecoveryState
 
 OLD = {
     "model": {"emb_dim": 36, "architecture": "modern"},

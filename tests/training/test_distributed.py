@@ -52,8 +52,8 @@ def test_init_distributed_sets_the_current_gpu(monkeypatch, device, size, chosen
     monkeypatch.setattr(torch.cuda, "set_device", lambda where: seen.append(str(where)))
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr("os.environ", os.environ | {"RANK": "0", "WORLD_SIZE": str(size), "LOCAL_RANK": "3"})
-    with init_distributed(device) as team:
-        assert team.device == torch.device(chosen[0] if chosen else device)
+    with init_distributed(device) as here:
+        assert here.device == torch.device(chosen[0] if chosen else device)
     assert seen == chosen
 
 

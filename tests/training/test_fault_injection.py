@@ -1,8 +1,10 @@
 """Fault injection: faults fire once, at the requested place and step."""
 
 import pytest
+import torch
 
 from llm_scratch.errors import USAGE, UserError
+from llm_scratch.storage import files
 from llm_scratch.training import fault_injection
 
 
@@ -35,3 +37,36 @@ def test_malformed_fault_is_an_error(order, monkeypatch):
     with pytest.raises(UserError, match=r"step:STEP:nan\|inf") as error:
         fault_injection.requested_fault("step", 1)
     assert error.value.code == USAGE
+
+
+def test_hook_injects_a_full_disk_into_one_save(tmp_path, monkeypatch):
+    monkeypatch.setenv(fault_injection.VARIABLE, "save:4:enospc")
+    real = files.filesystem
+    for step, fails in ((3, False), (4, True), (4, False)):
+        with fault_injection.inject_requested(step):
+            assert (files.filesystem is not real) == fails
+            if fails:
+                with pytest.raises(UserError, match="No space left"):
+                    files.atomic_write(tmp_path / "file", "x")
+    assert files.filesystem is real
+
+
+def test_hook_injects_a_bad_loss_and_a_bad_gradient_into_one_step(monkeypatch):
+    monkeypatch.setenv(fault_injection.VARIABLE, "step:2:nan,gradient:3:inf")
+    model = torch.nn.Linear(3, 1)
+    model.bias.requires_grad_(False)
+    seen = []
+    for step in (1, 2, 3, 4):
+        model.zero_grad()
+        with fault_injection.inject_requested(step, model):
+            loss = model(torch.ones(3))
+            loss.backward()
+        seen.append((bool(loss.isfinite()), bool(model.weight.grad.isfinite().all())))
+    assert seen == [(True, True), (False, False), (True, False), (True, True)]
+
+
+def test_no_fault_is_injected_by_default(monkeypatch):
+    monkeypatch.setenv(fault_injection.VARIABLE, "save:4:enospc")
+    real = files.filesystem
+    with fault_injection.no_fault(4):
+        assert files.filesystem is real

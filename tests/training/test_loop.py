@@ -17,11 +17,13 @@ from llm_scratch.loading import load
 from llm_scratch.storage import checkpoint, files
 from llm_scratch.storage.checkpoint import list_checkpoints, load_latest
 from llm_scratch.tokenizers import TOKENIZERS
-from llm_scratch.training.loop import MAX_IN_FLIGHT, train
+from llm_scratch.training.callbacks import Callback
+from llm_scratch.training.fault_injection import inject_requested
+from llm_scratch.training.loop import train
 from llm_scratch.training.optim import OPTIMIZERS
-from llm_scratch.training.plot import read_metrics
 from llm_scratch.training.precision import Precision
-from llm_scratch.training.run_logger import NONDETERMINISTIC_FIELDS, Callback
+from llm_scratch.training.run_logger import NONDETERMINISTIC_FIELDS, read_metrics
+from llm_scratch.training.trainer import MAX_IN_FLIGHT
 
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 12
 STEPS = 9
@@ -46,10 +48,9 @@ def corpus():
 
 @pytest.fixture(autouse=True, scope="module")
 def _fast():
-    """Pictures and flushing to the disk take longer than all the rest; test_records.py and test_checkpoint.py look at them."""
+    """Flushing to the disk takes longer than all the rest; test_checkpoint.py tests it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda number: None)
-        patch.setattr("llm_scratch.training.run_logger.plot_runs", lambda *args: None)
         yield
 
 
@@ -101,7 +102,7 @@ def uninterrupted(request, tmp_path_factory, corpus):
 def test_stopped_by_ctrl_c_and_resumed_equals_uninterrupted(uninterrupted, corpus, tmp_path, step):
     config, want = uninterrupted
     with pytest.raises(UserError, match=f"stopped at step {step}, saved in") as error:
-        train(config, tmp_path, corpus=corpus, watcher=StopAt(step, press(signal.SIGINT)))
+        train(config, tmp_path, corpus=corpus, callbacks=[StopAt(step, press(signal.SIGINT))])
     assert error.value.code == INTERRUPTED
     torch.manual_seed(0)  # whatever went on in between does not matter
     run = train(config, tmp_path, corpus=corpus)
@@ -119,7 +120,7 @@ def test_killed_and_resumed_equals_uninterrupted(uninterrupted, corpus, tmp_path
     """What was written after the last checkpoint is taken out again: no step stands twice, in no paper."""
     config, want = uninterrupted
     with pytest.raises(MemoryError):
-        train(config, tmp_path, corpus=corpus, watcher=StopAt(step, plug))
+        train(config, tmp_path, corpus=corpus, callbacks=[StopAt(step, plug)])
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 2, "lo')  # and the machine stopped in the middle of a line
     train(config, tmp_path, corpus=corpus)
@@ -130,7 +131,7 @@ def test_stopped_again_and_again_equals_uninterrupted(uninterrupted, corpus, tmp
     config, want = uninterrupted
     for step in (2, 3, 7):
         with pytest.raises(UserError, match=f"stopped at step {step}"):
-            train(config, tmp_path, corpus=corpus, watcher=StopAt(step, press(signal.SIGTERM)))
+            train(config, tmp_path, corpus=corpus, callbacks=[StopAt(step, press(signal.SIGTERM))])
     train(config, tmp_path, corpus=corpus)
     assert_same_run(tmp_path, want)
 
@@ -158,10 +159,10 @@ def test_resumed_run_keeps_its_choices_when_a_new_trial_disagrees(first, later, 
     use_trial(monkeypatch, *first)
     train(settings(), tmp_path / "whole", corpus=corpus)
     with pytest.raises(MemoryError):
-        train(settings(), tmp_path / "run", corpus=corpus, watcher=StopAt(7, plug))
+        train(settings(), tmp_path / "run", corpus=corpus, callbacks=[StopAt(7, plug)])
     use_trial(monkeypatch, *later)
     warned = Warned()
-    run = train(settings(), tmp_path / "run", corpus=corpus, watcher=warned)
+    run = train(settings(), tmp_path / "run", corpus=corpus, callbacks=[warned])
     assert warned.messages == []
     assert (run.model_with_loss.precision.name, run.model_with_loss.matmul_backend) == first
     assert_same_run(tmp_path / "run", tmp_path / "whole")
@@ -180,10 +181,10 @@ def test_resumed_run_says_in_one_line_what_is_impossible_here(corpus, tmp_path, 
     if not onednn_is_float32():
         pytest.skip("oneDNN cannot multiply float32 matrices on this processor")
     with pytest.raises(MemoryError):
-        train(settings(), tmp_path / "run", corpus=corpus, watcher=StopAt(7, plug))
+        train(settings(), tmp_path / "run", corpus=corpus, callbacks=[StopAt(7, plug)])
     monkeypatch.setattr("llm_scratch.hardware.matmul_backend.onednn_is_float32", lambda: False)
     warned = Warned()
-    run = train(settings(), tmp_path / "run", corpus=corpus, watcher=warned)
+    run = train(settings(), tmp_path / "run", corpus=corpus, callbacks=[warned])
     assert run.step == STEPS
     (message,) = warned.messages
     assert message.startswith(f"matmul_backend was oneDNN and is {default_backend()}: ")
@@ -212,7 +213,7 @@ def test_a_second_ctrl_c_stops_at_once(corpus, tmp_path):
 
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        train(settings(), tmp_path, corpus=corpus, watcher=StopAt(4, twice))
+        train(settings(), tmp_path, corpus=corpus, callbacks=[StopAt(4, twice)])
     assert signal.getsignal(signal.SIGINT) is before
     assert load_latest(tmp_path, pytest.fail).state["step"] == 3
 
@@ -226,7 +227,7 @@ def test_steps_in_flight_make_the_same_run(uninterrupted, corpus, tmp_path, ahea
     assert_same_run(tmp_path / "whole", want)
     for step in (1, 6):
         with pytest.raises(UserError, match="stopped at step"):
-            train(config, tmp_path / "run", corpus=corpus, watcher=StopAt(step, press(signal.SIGTERM)))
+            train(config, tmp_path / "run", corpus=corpus, callbacks=[StopAt(step, press(signal.SIGTERM))])
     train(config, tmp_path / "run", corpus=corpus)
     assert_same_run(tmp_path / "run", want)
 
@@ -236,11 +237,11 @@ def test_bad_steps_in_flight_are_skipped_and_cause_a_rollback(corpus, tmp_path, 
     monkeypatch.setitem(MAX_IN_FLIGHT, "cpu", ahead)
     monkeypatch.setenv("LLM_SCRATCH_FAULT", "step:4:nan,step:7:inf,step:8:nan,step:9:nan")
     config = settings(steps=14, log_every=1, save_every=6, eval_every=14, sample_every=0)
-    run = train(config, tmp_path / str(ahead), corpus=corpus)
+    run = train(config, tmp_path / str(ahead), corpus=corpus, inject_fault=inject_requested)
     rows = read_metrics(tmp_path / str(ahead))
     assert [row["step"] for row in rows if "skipped" in row] == [4]
     assert [row["step"] for row in rows if "loss" in row] == [step for step in range(1, 15) if step != 4]
-    assert (run.step, run.recovery.rollbacks, run.recovery.skipped_batches, run.recovery.skipped) == (14, 1, 3, 4)
+    assert (run.step, run.recovery.counts.rollbacks, run.recovery.counts.skipped_batches, run.recovery.counts.skipped) == (14, 1, 3, 4)
     assert run.tokens == 13 * 4 * 8
 
 
@@ -270,7 +271,7 @@ def test_best_checkpoint_is_kept_and_loaded(corpus, tmp_path):
 def test_epochs_determine_the_number_of_steps(corpus, tmp_path):
     config = settings(epochs=2, batch_size=15, micro_batches=3, eval_every=100)
     run = train(config, tmp_path, corpus=corpus)
-    assert run.steps == run.step == 2 * len(run.train_loader)
+    assert run.steps == run.step == 2 * len(run.data.train)
     assert run.tokens == run.steps * 15 * 8
 
 
@@ -290,7 +291,7 @@ def test_divergence_is_an_error_and_keeps_the_last_checkpoint(corpus, tmp_path):
                 run.model.out_head.weight.data[0, 0] = float("nan")
 
     with pytest.raises(UserError, match=r"steps 6 to 8 were bad .* 3 times already: training diverged.*--train\.lr") as error:
-        train(settings(sample_every=0), tmp_path, corpus=corpus, watcher=Poison())
+        train(settings(sample_every=0), tmp_path, corpus=corpus, callbacks=[Poison()])
     assert error.value.code == DIVERGED
     assert load_latest(tmp_path, pytest.fail).state["step"] == 4
     rows = read_metrics(tmp_path)
@@ -308,7 +309,7 @@ def test_non_finite_weights_are_never_evaluated_sampled_or_saved(corpus, tmp_pat
 
     never = {"eval_every": 99, "sample_every": 0, "save_every": 2}
     with pytest.raises(UserError, match=r"tok_emb\.weight has non-finite values after step 5") as error:
-        train(settings(**never | {due: 5}), tmp_path, corpus=corpus, watcher=Poison())
+        train(settings(**never | {due: 5}), tmp_path, corpus=corpus, callbacks=[Poison()])
     assert error.value.code == DIVERGED
     assert all(torch.isfinite(w).all() for found in [load_latest(tmp_path, pytest.fail)] if found for w in found.weights.values())
 
@@ -336,7 +337,7 @@ def test_on_a_gpu_a_run_is_stopped_and_resumed(device, corpus, tmp_path, precisi
     config = dataclasses.replace(settings(steps=30, save_every=10), system=SystemConfig(precision=precision, compile="no"))
     whole = train(config, tmp_path / "whole", corpus=corpus, device=str(device))
     with pytest.raises(UserError, match="stopped at step"):
-        train(config, tmp_path / "run", corpus=corpus, device=str(device), watcher=StopAt(13, press(signal.SIGTERM)))
+        train(config, tmp_path / "run", corpus=corpus, device=str(device), callbacks=[StopAt(13, press(signal.SIGTERM))])
     run = train(config, tmp_path / "run", corpus=corpus, device=str(device))
     assert next(run.model.parameters()).device.type == device.type
     assert (run.step, run.tokens) == (whole.step, whole.tokens)
@@ -369,7 +370,7 @@ def test_async_save_holds_the_state_at_its_start(tmp_path, corpus, monkeypatch):
     train(waited, tmp_path / "waited", corpus=corpus)
     disk = SlowDisk()
     monkeypatch.setattr(files, "filesystem", disk)
-    train(behind, tmp_path / "behind", corpus=corpus, watcher=StopAt(5, disk.may.set))
+    train(behind, tmp_path / "behind", corpus=corpus, callbacks=[StopAt(5, disk.may.set)])
     for name in ("model.safetensors", "optim.safetensors", "state.json"):
         for step in (3, 6, 9):
             ours, theirs = ((tmp_path / run / "ckpt" / f"step-{step:08d}" / name).read_bytes() for run in ("behind", "waited"))

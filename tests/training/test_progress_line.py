@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from types import ModuleType, SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,11 +13,10 @@ import torch
 
 from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from llm_scratch.data.corpus import Corpus
-from llm_scratch.errors import UserError
 from llm_scratch.tokenizers import TOKENIZERS
+from llm_scratch.training.callbacks import Callback
 from llm_scratch.training.loop import train
 from llm_scratch.training.progress_line import NotebookLine, ProgressLine, TerminalLine, open_line
-from llm_scratch.training.run_logger import Callback
 
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 12
 STEPS = 6
@@ -37,7 +37,6 @@ def corpus():
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch):
     monkeypatch.setattr("os.fsync", lambda number: None)
-    monkeypatch.setattr("llm_scratch.training.run_logger.plot_runs", lambda *args: None)
 
 
 class Recorder:
@@ -55,7 +54,7 @@ class Recorder:
 
 def test_progress_line_shows_step_loss_and_time(tmp_path, corpus):
     line = Recorder()
-    train(CONFIG, tmp_path, corpus=corpus, watcher=ProgressLine(line, every=0.0))
+    train(CONFIG, tmp_path, corpus=corpus, callbacks=[ProgressLine(line, every=0.0)])
     assert line.shown[0] == f"step 0/{STEPS} (0%)"
     step = next(text for text in line.shown if text.startswith(f"step 4/{STEPS} (67%) · loss "))
     assert "validation" in step
@@ -68,7 +67,7 @@ def test_progress_line_shows_step_loss_and_time(tmp_path, corpus):
 
 def test_progress_line_limits_its_updates(tmp_path, corpus):
     line = Recorder()
-    train(CONFIG, tmp_path, corpus=corpus, watcher=ProgressLine(line, every=1e9))
+    train(CONFIG, tmp_path, corpus=corpus, callbacks=[ProgressLine(line, every=1e9)])
     n_evaluations = 3
     assert len(line.shown) == 1 + n_evaluations + 1, "the start, each evaluation, and the end"
 
@@ -85,10 +84,16 @@ def test_without_progress_nothing_is_shown_and_the_weights_are_the_same(tmp_path
         assert torch.equal(weight, shown.model.state_dict()[name]), name
 
 
-def test_progress_and_a_watcher_exclude_each_other(tmp_path, corpus):
-    with pytest.raises(UserError, match="a watcher is given too"):
-        train(CONFIG, tmp_path / "run", corpus=corpus, watcher=Callback(), progress=True)
-    assert not (tmp_path / "run").exists()
+def test_progress_line_and_other_callbacks_go_together(tmp_path, corpus, capsys):
+    class Steps(Callback):
+        seen: ClassVar = []
+
+        def step(self, state, row):
+            self.seen.append(state.step)
+
+    run = train(CONFIG, tmp_path / "run", corpus=corpus, callbacks=[Steps()], progress=True)
+    assert Steps.seen == list(range(1, run.steps + 1))
+    assert f"step {run.steps}/{run.steps}" in capsys.readouterr().out
 
 
 def test_a_shorter_line_covers_a_longer_one():

@@ -1,42 +1,43 @@
-"""Log files of a run: settings that can be read back, metrics without gaps, samples, and the loss plot."""
+"""Log files of a run: settings that can be read back, metrics without gaps, and samples."""
 
 import json
 import os
-from types import SimpleNamespace
+from contextlib import contextmanager
 
 import pytest
 import torch
 
-from llm_scratch.config import ModelConfig, load_config
+from llm_scratch.config import load_config
 from llm_scratch.errors import UserError
-from llm_scratch.hardware.flops import flops_per_token
-from llm_scratch.model import build
 from llm_scratch.presets import preset
 from llm_scratch.storage import files
 from llm_scratch.storage.files import atomic_write
-from llm_scratch.tokenizers import CharTokenizer
-from llm_scratch.training.run_logger import NONDETERMINISTIC_FIELDS, Callback, RunLogger, environment, iter_metrics
+from llm_scratch.training.callbacks import TrainState
+from llm_scratch.training.run_logger import RunLogger, environment, iter_metrics
+
+ENVIRONMENT = {"matrix_rate": 1e9}
+
+
+@contextmanager
+def logging(folder, step=0, warn=print):
+    """A run logger between `started` and `closed`, and the state that it sees."""
+    logger = RunLogger(ENVIRONMENT, warn)
+    state = TrainState(config=preset("quickstart"), folder=folder, model=None, steps=9, step=step)
+    logger.started(state, resumed=step > 0)
+    yield logger, state
+    logger.closed(state, None)
 
 
 def write(folder, steps, start=0):
-    with RunLogger(preset("quickstart"), folder, start) as records:
+    with logging(folder, start) as (logger, state):
         for step in steps:
-            records.log_metrics({"step": step, "tokens": 10 * step, "loss": 5.0 - step, "lr": 0.1})
-
-
-@pytest.fixture(autouse=True)
-def _no_plots(monkeypatch, request):
-    if "plot" not in request.node.name:
-        monkeypatch.setattr("llm_scratch.training.run_logger.plot_runs", lambda *args: None)
+            logger.logged(state, {"step": step, "tokens": 10 * step, "loss": 5.0 - step, "lr": 0.1, "elapsed": float(step)})
 
 
 def test_run_directory_records_settings_and_environment(tmp_path):
     write(tmp_path, [1])
     assert load_config(tmp_path / "config.yaml") == preset("quickstart")
-    said = json.loads((tmp_path / "env.json").read_text())
-    assert said == environment(torch.device("cpu"))
-    assert said["torch"] == torch.__version__
-    assert said["matrix_rate"] > 1e9
+    assert json.loads((tmp_path / "env.json").read_text()) == ENVIRONMENT
     assert (tmp_path / "samples.md").read_text().startswith("# What the model wrote")
 
 
@@ -49,25 +50,10 @@ def test_resumed_metrics_have_each_step_once(tmp_path, torn):
     assert [row["step"] for row in iter_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4, 5]
 
 
-def test_metrics_row_has_timing(tmp_path):
-    cfg = ModelConfig(vocab_size=50, context_length=12, emb_dim=24, n_heads=3, n_layers=2)
-    with RunLogger(preset("quickstart"), tmp_path, 0) as records:
-        took = records.timing_fields(model := build(cfg), tokens=500, seconds=0.25)
-        records.log_metrics({"step": 1} | took)
-    assert took["tokens_per_second"] == 2000
-    rate = json.loads((tmp_path / "env.json").read_text())["matrix_rate"]
-    assert took["mfu"] == pytest.approx(2000 * flops_per_token(model) / rate)
-    assert took["peak_memory_bytes"] > 50 * 2**20
-    (row,) = iter_metrics(tmp_path / "metrics.jsonl")
-    assert row.keys() == {"step", *NONDETERMINISTIC_FIELDS}
-
-
-def test_elapsed_time_continues_on_resume(tmp_path):
-    write(tmp_path, [1, 2])
-    old = [row | {"elapsed": 1000.0 * row["step"]} for row in iter_metrics(tmp_path / "metrics.jsonl")]
-    atomic_write(tmp_path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in old))
-    write(tmp_path, [2, 3], start=1)
-    assert [1000 * round(row["elapsed"] / 1000) for row in iter_metrics(tmp_path / "metrics.jsonl")] == [1000, 1000, 1000]
+def test_environment_has_versions_and_the_matmul_rate():
+    here = environment(torch.device("cpu"))
+    assert here["torch"] == torch.__version__
+    assert here["matrix_rate"] > 1e9
 
 
 def test_new_run_starts_with_empty_logs(tmp_path):
@@ -88,33 +74,21 @@ def test_iter_metrics_is_empty_without_a_file(tmp_path):
     assert list(iter_metrics(tmp_path / "metrics.jsonl")) == []
 
 
-def test_a_sample_of_a_compiled_model_compiles_nothing(tmp_path):
-    """With its cache the model would be compiled again for one length after another: minutes on a GPU."""
-    config, compiled = preset("quickstart"), []
-    torch.compiler.reset()  # a function that others have compiled often is compiled no more
-
-    def backend(graph, inputs):
-        compiled.append(graph)
-        return graph.forward
-
-    tokenizer = CharTokenizer.train([config.train.prompt])
-    model = build(ModelConfig(vocab_size=tokenizer.n_vocab, context_length=16, emb_dim=12, n_heads=2, n_layers=1))
-    torch._dynamo.reset()  # it compiles one function a limited number of times
-    model.hidden = torch.compile(model.hidden, backend=backend)
-    with RunLogger(config, tmp_path, 0) as records:
-        records.log_sample(
-            SimpleNamespace(model=model, tokenizer=tokenizer, config=config, step=1, tokens=1, prompt=config.train.prompt), Callback()
-        )
-    assert "## Step 1" in (tmp_path / "samples.md").read_text()
-    assert not compiled
-    model.hidden(torch.zeros(1, 4, dtype=torch.long))
-    assert compiled, "it is compiled where rows are whole"
+def test_sample_is_appended_with_its_step(tmp_path):
+    with logging(tmp_path) as (logger, state):
+        state.step, state.tokens = 3, 4096
+        logger.sampled(state, " Once upon a time. ")
+    assert (tmp_path / "samples.md").read_text().endswith("\n## Step 3, 4,096 tokens\n\nOnce upon a time.\n")
 
 
-def test_run_logger_writes_the_loss_plot(tmp_path):
-    write(tmp_path, [1, 2, 3])
-    assert (tmp_path / "loss-plot.pdf").read_bytes().startswith(b"%PDF")
-    assert (tmp_path / "loss-plot.png").read_bytes().startswith(b"\x89PNG")
+def test_rollback_removes_later_rows(tmp_path):
+    with logging(tmp_path) as (logger, state):
+        for step in (1, 2, 3):
+            logger.logged(state, {"step": step})
+        state.step = 1
+        logger.rolled_back(state)
+        logger.logged(state, {"step": 2, "rollbacks": 1})
+    assert list(iter_metrics(tmp_path / "metrics.jsonl")) == [{"step": 1}, {"step": 2, "rollbacks": 1}]
 
 
 def test_unwritten_rows_cause_a_warning_and_block_the_checkpoint(tmp_path, monkeypatch):
@@ -122,27 +96,16 @@ def test_unwritten_rows_cause_a_warning_and_block_the_checkpoint(tmp_path, monke
         raise OSError(28, "No space left on device")
 
     said = []
-    with RunLogger(preset("quickstart"), tmp_path, 0, warn=said.append) as records:
+    with logging(tmp_path, warn=said.append) as (logger, state):
         with monkeypatch.context() as patch:
             patch.setattr(files.FileSystem, "append", refuse)
-            records.log_metrics({"step": 1})
-            records.log_metrics({"step": 2})
+            logger.logged(state, {"step": 1})
+            logger.logged(state, {"step": 2})
             assert [message.partition(": ")[0] for message in said] == [f"cannot write {tmp_path / 'metrics.jsonl'}"]
             with pytest.raises(UserError, match=r"cannot write .*metrics\.jsonl: No space left"):
-                records.flush()
-        records.flush()
+                logger.flush()
+        logger.flush()
     assert [row["step"] for row in iter_metrics(tmp_path / "metrics.jsonl")] == [1, 2]
-
-
-def test_quiet_callback_prints_only_warnings(capsys):
-    watcher = Callback()
-    for call in (lambda: watcher.started(None, False), lambda: watcher.step(None, {}), lambda: watcher.sampled(None, "x")):
-        call()
-    watcher.evaluated(None, {})
-    watcher.finished(None)
-    assert capsys.readouterr().out == ""
-    watcher.warn("careful")
-    assert capsys.readouterr().out == "warning: careful\n"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a script that stands in for git")

@@ -27,7 +27,6 @@ def trained_once(tmp_path_factory):
         TrainConfig(steps=4, batch_size=2, eval_every=4, eval_batches=1, save_every=2, sample_every=0),
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("llm_scratch.training.run_logger.plot_runs", lambda *args: None)
         patch.chdir(folder)
         train(config, folder / "run")
     return config, folder

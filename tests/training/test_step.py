@@ -65,7 +65,9 @@ def test_non_finite_gradient_on_another_rank_changes_no_weight_here():
     _, want, _, good = train_step(ModelWithLoss(model), torch.optim.SGD(model.parameters(), lr=0.0), [(inputs, targets)], None)
     assert good
     before = [p.detach().clone() for p in model.parameters()]
-    assert not train_step(ModelWithLoss(model), OPTIMIZERS["adamw"](model, TrainConfig()), [(inputs, targets)], None, team=Fault()).good
+    assert not train_step(
+        ModelWithLoss(model), OPTIMIZERS["adamw"](model, TrainConfig()), [(inputs, targets)], None, distributed=Fault()
+    ).good
     assert all(torch.equal(p, b) for p, b in zip(model.parameters(), before))
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from llm_scratch.training import trainer as running
-from llm_scratch.training.spike_detector import RecoveryState
+from llm_scratch.training.recovery import Decision, Recovery
 from llm_scratch.training.step import StepResult
 from llm_scratch.training.trainer import InFlightStep, Trainer
 
@@ -35,9 +35,10 @@ def test_collect_reads_a_step_only_after_its_event():
         def synchronize(self):
             values.loss.fill_(2.5)
 
-    fields = {"step": 0, "tokens": 0, "recovery": RecoveryState(), "team": SimpleNamespace(size=1)}
-    run = SimpleNamespace(in_flight=deque([InFlightStep(0.1, values, Event())]), bytes_per_token=1.0, **fields)
-    assert Trainer.collect(run)["loss"] == 2.5
+    fields = {"step": 0, "tokens": 0, "recovery": Recovery(), "distributed": SimpleNamespace(size=1)}
+    run = SimpleNamespace(in_flight=deque([InFlightStep(0.1, values, Event())]), _bits_per_byte=lambda *_: {}, **fields)
+    decision, row = Trainer.collect(run)
+    assert (decision, row["loss"]) == (Decision.KEEP, 2.5)
     assert run.tokens == 32
 
 

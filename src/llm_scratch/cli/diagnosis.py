@@ -52,7 +52,7 @@ def print_diagnosis(path: Path, as_json: bool = False) -> None:
     run.check_has_curve("runs", "diagnose")
     from llm_scratch.evaluation.skill_results import read_skills
     from llm_scratch.reports.diagnosis import diagnose
-    from llm_scratch.training.plot import read_metrics
+    from llm_scratch.training.run_logger import read_metrics
 
     rows = read_metrics(path)
     findings = diagnose(rows, run.config, read_skills(path))

@@ -30,11 +30,10 @@ from llm_scratch.storage.safe_parse import read_yaml
 from llm_scratch.storage.user_folders import expand_user
 
 if TYPE_CHECKING:
-    from llm_scratch.cli.progress import ProgressDisplay
     from llm_scratch.data.corpus import Corpus
     from llm_scratch.planning.plan import Plan
     from llm_scratch.tokenizers import Tokenizer
-    from llm_scratch.training.loop import Trainer
+    from llm_scratch.training.trainer import Trainer
 
 PRESET = "text"
 MINUTES = 5.0
@@ -199,19 +198,6 @@ def read_again(choice: Choice, run: Path) -> list[str] | None:
     return documents
 
 
-def watch(screen: Console, plan: Plan | None, choice: Choice | None) -> ProgressDisplay:
-    """The progress display of a run; it keeps the plan and the choice in the run directory."""
-    from llm_scratch.cli.progress import ProgressDisplay
-
-    class KeepsChoice(ProgressDisplay):
-        def started(self, run: Trainer, resumed: bool) -> None:
-            super().started(run, resumed)
-            if choice is not None:
-                choice.save(run.folder)
-
-    return KeepsChoice(screen, plan=plan)
-
-
 def show_choice(lines: Mapping[str, str], screen: Console) -> None:
     """The lines of a choice."""
     grid = table("", "", left=2)
@@ -232,9 +218,10 @@ def show_continuations(run: Trainer, choice: Choice, screen: Console) -> None:
 
     run.model.eval()
     screen.print("\nThe text's own beginnings, continued:")
-    n_tokens = max(1, round(CONTINUATION * choice.facts.bytes_per_character / run.bytes_per_token))
+    bytes_per_token = run.data.bytes_per_token or 1.0
+    n_tokens = max(1, round(CONTINUATION * choice.facts.bytes_per_character / bytes_per_token))
     for number, prompt in enumerate(choice.prompts):
-        pieces = stream(run.model, run.tokenizer, prompt, max_new_tokens=n_tokens, temperature=0.8, seed=number)
+        pieces = stream(run.model, run.data.tokenizer, prompt, max_new_tokens=n_tokens, temperature=0.8, seed=number)
         written = sanitize("".join(pieces)).rstrip()
         screen.print(Text.assemble("\n", (sanitize(prompt), "bold"), written))
 

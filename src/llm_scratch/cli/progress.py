@@ -1,4 +1,4 @@
-"""Who watches a run from the command line: a progress bar on a terminal, a line every few seconds elsewhere, log.txt beside.
+"""Show the progress of training: a bar on a terminal, a line every few seconds elsewhere, and log.txt.
 
 Tests: tests/cli/test_progress.py.
 """
@@ -9,7 +9,7 @@ import textwrap
 from collections import deque
 from collections.abc import Iterable, Sequence
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn
@@ -19,11 +19,7 @@ from llm_scratch.cli.output import is_quiet
 from llm_scratch.cli.terminal import boxed, keeps_lines, print_warning
 from llm_scratch.formatting import format_count, format_duration, sanitize, shell_command
 from llm_scratch.training.append_log import DurableLog
-from llm_scratch.training.run_logger import Callback
-
-if TYPE_CHECKING:
-    from llm_scratch.planning.plan import Plan
-    from llm_scratch.training.trainer import Trainer
+from llm_scratch.training.callbacks import Callback, TrainState
 
 SAMPLE_LETTERS = 480
 MIN_BAR_WIDTH = 8
@@ -64,16 +60,16 @@ class ProgressBar(Progress):
 
 
 class ProgressDisplay(Callback):
-    """The command line's watcher of a run (see `llm_scratch.training.run_logger.Callback`).
+    """Show a run on the command line, and write the same lines to its log.txt.
 
     Args:
         console: where to show it; a bar if it is a terminal, else lines.
         every: seconds between two lines.
-        plan: what was predicted for the run, if it was; kept in its directory.
     """
 
-    def __init__(self, console: Console, every: float = 10.0, plan: Plan | None = None) -> None:
-        self.console, self.every, self.plan = console, every, plan
+    def __init__(self, console: Console, every: float = 10.0) -> None:
+        self.console = console
+        self.every = every
         self.bar: ProgressBar | None = None
         self.log: DurableLog | None = None
         self.recent: deque[dict[str, float]] = deque(maxlen=20)  # rows of the last steps
@@ -89,62 +85,61 @@ class ProgressDisplay(Callback):
         if self.log is not None:
             self.log.close()
 
-    def started(self, run: Trainer, resumed: bool) -> None:
+    def started(self, state: TrainState, resumed: bool) -> None:
         """Open log.txt and show where the run stands."""
-        if self.plan is not None:
-            self.plan.save(run.folder)
-        self.log = DurableLog(run.folder / "log.txt", self.warn)
+        self.log = DurableLog(state.folder / "log.txt", self.warn)
         self.began = self.said = perf_counter()
-        self.first_step = run.step
-        if run.step >= run.steps:
-            self._say(f"all {run.steps:,} steps are done already; {self._how_to_extend(run)}")
+        self.first_step = state.step
+        if state.step >= state.steps:
+            self._say(f"all {state.steps:,} steps are done already; {self._how_to_extend(state)}")
             return
-        if run.model_with_loss.description:
-            self._say(f"products: {run.model_with_loss.description}")
+        if state.description:
+            self._say(f"products: {state.description}")
         if resumed:
-            self._say(f"goes on at step {run.step:,} of {run.steps:,}")
+            self._say(f"goes on at step {state.step:,} of {state.steps:,}")
         if self.console.is_terminal:
             self.bar = ProgressBar(
                 TextColumn("step {task.completed:,}/{task.total:,}"), BarColumn(None), TextColumn("{task.fields[clock]}"),
                 console=self.console, expand=True, refresh_per_second=8,
             )  # fmt: skip
-            self.bar.add_task("", total=run.steps, completed=run.step, clock="")
+            self.bar.add_task("", total=state.steps, completed=state.step, clock="")
             self.bar.start()
 
-    def _how_to_extend(self, run: Trainer) -> str:
+    def _how_to_extend(self, state: TrainState) -> str:
         """The command that trains a finished run longer."""
-        cfg = run.config.train
-        longer = ("--train.steps", str(2 * run.steps)) if cfg.epochs is None else ("--train.epochs", str(2 * cfg.epochs))
-        return f"{shell_command('train', '--resume', run.folder, *longer)} trains longer, --fresh --force starts over"
+        cfg = state.config.train
+        longer = ("--train.steps", str(2 * state.steps)) if cfg.epochs is None else ("--train.epochs", str(2 * cfg.epochs))
+        return f"{shell_command('train', '--resume', state.folder, *longer)} trains longer, --fresh --force starts over"
 
-    def step(self, run: Trainer, row: dict[str, float]) -> None:
+    def step(self, state: TrainState, row: dict[str, float]) -> None:
         """Move the bar, or print a line if the last is old."""
         self.recent.append(row)
         if self.bar is not None:
-            self.bar.status = self._numbers(run)
-            self.bar.update(self.bar.task_ids[0], completed=run.step, clock=self._clock(run))
+            self.bar.status = self._numbers(state)
+            self.bar.update(self.bar.task_ids[0], completed=state.step, clock=self._clock(state))
         now = perf_counter()
-        if now - self.said >= self.every or run.step == run.steps:
+        if now - self.said >= self.every or state.step == state.steps:
             self.said = now
-            self._say(self._line(run, row), quiet=self.bar is not None)
+            self._say(self._line(state, row), quiet=self.bar is not None)
 
-    def evaluated(self, run: Trainer, scores: dict[str, float]) -> None:
+    def evaluated(self, state: TrainState, scores: dict[str, float]) -> None:
         """A line that stays: loss on held-out text."""
         self._say(
-            f"step {run.step:>5,}  held-out loss {scores['val_loss']:.4f}  train loss {scores['train_loss']:.4f}  "
+            f"step {state.step:>5,}  held-out loss {scores['val_loss']:.4f}  train loss {scores['train_loss']:.4f}  "
             f"{scores['val_bits_per_byte']:.4f} bits/byte"
         )
 
-    def sampled(self, run: Trainer, text: str) -> None:
+    def sampled(self, state: TrainState, text: str) -> None:
         """What the model wrote, in a box on a terminal."""
         text = sanitize(text).strip()
         text = text if len(text) <= SAMPLE_LETTERS else text[:SAMPLE_LETTERS].rsplit(" ", 1)[0] + " …"
         if self.console.is_terminal:
-            title = f"step {run.step:,} · {format_count(run.tokens)} tokens"
+            title = f"step {state.step:,} · {format_count(state.tokens)} tokens"
             self.console.print(boxed(text, title, self.console.width))
         wrapped = [part for line in text.splitlines() for part in textwrap.wrap(line, 76) or [""]]
         self._say(
-            "\n".join([f"step {run.step:>5,}  the model writes:", *(f"    {line}".rstrip() for line in wrapped)]), self.console.is_terminal
+            "\n".join([f"step {state.step:>5,}  the model writes:", *(f"    {line}".rstrip() for line in wrapped)]),
+            self.console.is_terminal,
         )
 
     def note(self, message: str) -> None:
@@ -157,7 +152,7 @@ class ProgressDisplay(Callback):
             print_warning(message, self.console)
         self._say(f"warning: {message}")
 
-    def finished(self, run: Trainer) -> None:
+    def finished(self, state: TrainState) -> None:
         """Take the bar away."""
         if self.bar is not None:
             self.bar.stop()
@@ -189,25 +184,25 @@ class ProgressDisplay(Callback):
         held = self.recent[-1].get("peak_memory_bytes")
         return f"{held / 2**30:.2f} GiB" if held else ""
 
-    def _clock(self, run: Trainer) -> str:
+    def _clock(self, state: TrainState) -> str:
         """Time gone and, by the speed so far, time left."""
         gone = perf_counter() - self.began
-        left = gone / max(1, run.step - self.first_step) * (run.steps - run.step)
+        left = gone / max(1, state.step - self.first_step) * (state.steps - state.step)
         return f"{format_duration(gone)} gone, {format_duration(left)} left"
 
-    def _numbers(self, run: Trainer) -> list[str]:
+    def _numbers(self, state: TrainState) -> list[str]:
         """The parts of the line under the bar, the most important first."""
-        scores: Any = run.last_eval
+        scores: Any = state.last_eval
         held_out = f"held-out {scores['val_loss']:.3f} = {scores['val_bits_per_byte']:.3f} bits/byte" if scores else ""
         speed = f"{format_count(self._speed())} tok/s"
-        return [f"loss {self._loss():.3f}", held_out, speed, self._share(), self._memory(), f"{format_count(run.tokens)} tokens"]
+        return [f"loss {self._loss():.3f}", held_out, speed, self._share(), self._memory(), f"{format_count(state.tokens)} tokens"]
 
-    def _line(self, run: Trainer, row: dict[str, float]) -> str:
+    def _line(self, state: TrainState, row: dict[str, float]) -> str:
         """The log's line: where, loss, rate, gradient, time a step, speed, MFU, memory, tokens, clock."""
-        width = len(str(run.steps))
+        width = len(str(state.steps))
         machine = "".join(f"{part} | " for part in (self._share(), self._memory()) if part)
         return (
-            f"step {run.step:0{width}}/{run.steps} ({run.step / run.steps:.2%}) | loss {self._loss():.4f} | lr {row['lr']:.3g} | "
+            f"step {state.step:0{width}}/{state.steps} ({state.step / state.steps:.2%}) | loss {self._loss():.4f} | lr {row['lr']:.3g} | "
             f"grad norm {row['grad_norm']:.3g} | {row['seconds'] * 1000:.0f} ms | {self._speed():,.0f} tok/s | {machine}"
-            f"{run.tokens:,} tokens | {run.last_eval.get('val_bits_per_byte', float('nan')):.4f} bits/byte | {self._clock(run)}"
+            f"{state.tokens:,} tokens | {state.last_eval.get('val_bits_per_byte', float('nan')):.4f} bits/byte | {self._clock(state)}"
         )

@@ -6,7 +6,7 @@ Tests: tests/data/test_loader.py (each window once an epoch, no state, the noteb
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -20,6 +20,27 @@ from llm_scratch.model.loss import IGNORE
 # allocator can reuse freed blocks.
 PAD_MULTIPLE = 16
 Order = Literal["shuffled", "documents", "notebook", "sequential"]
+
+
+class BatchSource(Protocol):
+    """Numbered batches to train on: anything with these two methods.
+
+    The same step must always give the same batch, so that a run resumes without a state of its
+    data.
+    """
+
+    def __len__(self) -> int:
+        """Batches per epoch; at least 1."""
+        ...
+
+    def batch(self, step: int, rank: int = 0, world: int = 1) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of one step, [B, T] each, int64; a target `IGNORE` does not count.
+
+        Args:
+            step: counted from 0, on from one epoch to the next.
+            rank, world: return only the rows of this rank, a `world`-th of the batch.
+        """
+        ...
 
 
 class TokenLoader:

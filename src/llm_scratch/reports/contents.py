@@ -20,10 +20,10 @@ from llm_scratch.planning.plan import Plan, measured, read_plan
 from llm_scratch.presets import preset
 from llm_scratch.reports.chart import LossLines
 from llm_scratch.reports.diagnosis import Finding, diagnose
+from llm_scratch.reports.plot import running_mean, series
 from llm_scratch.reports.settings import Change, changes, nearest_preset
 from llm_scratch.run_directory import RunInfo, load_run_info
 from llm_scratch.training.lock import is_locked
-from llm_scratch.training.plot import running_mean, series
 from llm_scratch.training.run_logger import iter_metrics
 
 MAX_SAMPLES = 8

@@ -1,9 +1,10 @@
-"""Write checkpoints in a background thread. Up to two consecutive failures are tolerated.
+"""Write checkpoints, in a background thread where that pays. Up to two consecutive failures are tolerated.
 
-Training waits only until weights and optimizer state are copied; a thread writes the copy while
-training continues. One save is in progress at a time. Where the copy is small, or memory has no
-room for it, training waits for the disk. So a disk that is full for an hour costs nothing, and one
-that stays full ends the run while its last checkpoint is still recent.
+Training hands over a `Snapshot`, plain data, and waits only until weights and optimizer state are
+copied; a thread writes the copy while training continues. One save is in progress at a time. Where
+the copy is small, or memory has no room for it, training waits for the disk. So a disk that is full
+for an hour costs nothing, and one that stays full ends the run while its last checkpoint is still
+recent.
 Tests: tests/training/test_checkpoint_writer.py, tests/reliability/test_r05_full_disk.py,
 tests/reliability/test_r12_saves.py.
 Source: copy first, then write, as in CheckFreq, Mohan et al. 2021,
@@ -12,20 +13,25 @@ https://www.usenix.org/conference/fast21/presentation/mohan.
 
 from __future__ import annotations
 
-import errno
+import math
 import os
-import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from concurrent import futures
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from time import sleep
+from typing import Any
+
+from torch import Tensor
 
 from llm_scratch.errors import RESOURCES, UserError
-from llm_scratch.storage import files
-from llm_scratch.training import fault_injection
+from llm_scratch.storage import checkpoint
+from llm_scratch.tokenizers import Tokenizer, save_tokenizer
+from llm_scratch.training.distributed import Distributed
+from llm_scratch.training.fault_injection import FaultHook, no_fault
 from llm_scratch.training.lock import RunLock
 
 MAX_FAILURES = 3  # consecutive failed saves that end a run
@@ -35,22 +41,71 @@ THREAD_NICENESS = 10  # of the saving thread: it gets a tenth of a core that tra
 RETRY_DELAY_SECONDS = 1.0  # before a last save is tried again
 
 
-class CheckpointWriter:
-    """Write checkpoints, count consecutive failures, and end the run after too many.
+@dataclass(frozen=True)
+class Snapshot:
+    """A run at one step, as plain data: the content of a checkpoint (see `storage.checkpoint`)."""
 
-    As a context manager it waits for the save in progress on exit.
+    step: int
+    config: dict[str, Any]
+    weights: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    state: dict[str, Any]
+    tokenizer: Tokenizer | None = None
+
+    @property
+    def best(self) -> float:
+        """The lowest validation loss up to this step."""
+        return float(self.state["best"])
+
+    def write(self, run: Path, is_best: bool, before_save: Callable[[], None] = lambda: None) -> None:
+        """Write it into a run directory; `is_best` and `before_save` as for `checkpoint.save`."""
+        checkpoint.save(
+            run, self.step, self.config, self.weights, self.optimizer, self.state, self._write_tokenizer, is_best, before_save
+        )  # fmt: skip
+
+    def _write_tokenizer(self, folder: Path) -> None:
+        if self.tokenizer is not None:
+            save_tokenizer(self.tokenizer, folder)
+
+
+class CheckpointWriter:
+    """Write the checkpoints of a run on rank 0, keep track of the best, and end the run after too many failures.
+
+    As a context manager it waits for the save in progress on exit. All methods are collective
+    calls: every rank has a writer.
 
     Args:
-        lock: of the run directory; checked before each save.
+        lock: of the run directory, checked before each save; None on ranks that do not write.
         warn: called with a message when a save fails.
+        before_save: called before each save, by the thread that writes.
+        best: lowest validation loss so far.
+        distributed: the processes of the run.
+        inject_fault: wraps each save, for tests.
+
+    Attributes:
+        best: lowest validation loss among the saved checkpoints, or that at the start. A loss whose
+            checkpoint could not be written does not count.
     """
 
-    def __init__(self, lock: RunLock, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        lock: RunLock | None,
+        warn: Callable[[str], None],
+        before_save: Callable[[], None] = lambda: None,
+        best: float = math.inf,
+        distributed: Distributed | None = None,
+        inject_fault: FaultHook = no_fault,
+    ) -> None:
         self.lock = lock
-        self.warn = warn
+        self.best = best
         self.failed = 0
+        self._warn = warn
+        self._before_save = before_save
+        self._distributed = distributed or Distributed()
+        self._inject_fault = inject_fault
         self._worker = futures.ThreadPoolExecutor(1, "save", _lower_priority)
         self._in_progress: futures.Future[bool] | None = None
+        self._submitted_best = best
 
     def __enter__(self) -> CheckpointWriter:
         return self
@@ -58,46 +113,57 @@ class CheckpointWriter:
     def __exit__(self, *error: object) -> None:
         self._worker.shutdown()
 
-    def submit(self, save: Callable[[], object], step: int, blocking: bool = False) -> None:
-        """Start a save in the background; call `wait` before the next one.
+    def submit(self, snapshot: Snapshot, *, in_background: bool = False, is_last: bool = False) -> None:
+        """Write a checkpoint; a new `best` is marked as such. Call `wait` before the next one.
 
         Args:
-            save: writes the checkpoint.
-            step: the step that it belongs to.
-            blocking: wait until it is written.
-        """
-        self._in_progress = self._worker.submit(self.write, save, step, False)
-        if blocking:
-            futures.wait([self._in_progress])
-
-    def wait(self) -> bool:
-        """Wait for the save in progress; False if it failed.
-
+            snapshot: on ranks that do not write, its tensors are not needed.
+            in_background: return at once; `snapshot` must then hold copies.
+            is_last: no more steps follow, so a failure is retried until it counts as the third.
         Raises:
-            UserError: as `write`.
+            UserError: as `wait`, if `is_last`.
         """
-        save, self._in_progress = self._in_progress, None
-        return save is None or save.result()
+        is_best = snapshot.best < self.best
+        self._submitted_best = snapshot.best
+        if is_last:
+            self._distributed.broadcast(self.lock is None or self._write(self.lock, snapshot, is_best, is_last))
+        elif self.lock is not None:
+            self._in_progress = self._worker.submit(self._write, self.lock, snapshot, is_best, is_last)
+            if not in_background:
+                futures.wait([self._in_progress])
 
-    def write(self, save: Callable[[], object], step: int, last: bool) -> bool:
-        """Save; False if it failed and training may continue. The `last` save of a run is retried.
+    def wait(self) -> float:
+        """Wait for the save in progress; returns `best`.
 
         Raises:
             UserError: the third consecutive failure, or the run directory is gone (exit code 6).
         """
-        self.lock.check()
+        save, self._in_progress = self._in_progress, None
+        is_saved = self._distributed.broadcast(save is None or save.result())
+        if is_saved:
+            self.best = self._submitted_best
+        self._submitted_best = self.best
+        return self.best
+
+    def restart(self, best: float) -> None:
+        """Continue after a rollback to a checkpoint with this lowest validation loss."""
+        self.best = self._submitted_best = best
+
+    def _write(self, lock: RunLock, snapshot: Snapshot, is_best: bool, is_last: bool) -> bool:
+        """Write a checkpoint; False if it failed and training may continue."""
+        lock.check()
         while True:
             try:
-                with _with_fault(fault_injection.requested_fault("save", step)):
-                    save()
+                with self._inject_fault(snapshot.step, None):
+                    snapshot.write(lock.folder, is_best, self._before_save)
             except UserError as e:
                 self.failed += 1
                 if e.code != RESOURCES:
                     raise
                 if self.failed >= MAX_FAILURES:
                     raise UserError(f"{e} ({self.failed} saves in a row failed)", RESOURCES) from e
-                self.warn(f"{e} (training continues; the next save tries again)")
-                if not last:
+                self._warn(f"{e} (training continues; the next save tries again)")
+                if not is_last:
                     return False
                 sleep(RETRY_DELAY_SECONDS)
             else:
@@ -123,30 +189,3 @@ def _lower_priority() -> None:
     if sys.platform == "linux":  # elsewhere threads have no priority of their own
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), THREAD_NICENESS)
-
-
-class _Killed(files.FileSystem):
-    """A file system that kills the process while it renames a file."""
-
-    def rename(self, old: Path, new: Path) -> None:
-        os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))  # Windows has no SIGKILL; SIGTERM kills there
-
-
-class _Full(files.FileSystem):
-    """A file system without space for the first file."""
-
-    def write(self, path: Path, pieces: Iterable[bytes | memoryview]) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-
-
-@contextmanager
-def _with_fault(kind: str | None) -> Iterator[None]:
-    """Inject the requested fault of `fault_injection.KINDS["save"]` into the file system; None: no fault."""
-    if kind is None:
-        yield
-        return
-    before, files.filesystem = files.filesystem, {"kill": _Killed, "enospc": _Full}[kind]()
-    try:
-        yield
-    finally:
-        files.filesystem = before

@@ -1,8 +1,7 @@
 """Distributed training: this process among those of a torchrun job, and collective operations.
 
-`init_distributed` reads what torchrun sets. A process that was started by itself is the only rank
-of
-its job: no communication, and every collective returns its input. Rank 0 writes the run.
+`init_distributed` reads what torchrun sets. A process that was started by itself is the only
+rank of its job: no communication, and every collective returns its input. Rank 0 writes the run.
 
     torchrun --nproc-per-node 4 -m llm_scratch train gpt2-small
 

@@ -4,15 +4,26 @@
 
 A fault is `place:step:kind`; several are separated by commas. A suffix `@1` limits it to rank 1 of
 a torchrun job. A fault is removed from the variable when it fires, so list it twice to have it
-twice.
+twice. Training takes one hook, `train(..., inject_fault=inject_requested)`, and by default none.
 Tests: tests/training/test_fault_injection.py.
 """
 
 from __future__ import annotations
 
+import errno
+import math
 import os
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor, nn
 
 from llm_scratch.errors import UserError
+from llm_scratch.storage import files
+from llm_scratch.training.distributed import local_shard
 
 VARIABLE = "LLM_SCRATCH_FAULT"
 KINDS = {
@@ -20,6 +31,23 @@ KINDS = {
     "gradient": ("nan", "inf", "-inf"),  # one element of a step's gradient
     "save": ("kill", "enospc"),  # while writing a checkpoint: the process is killed, or the disk is full
 }
+FACTORS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf, "spike": 1000.0}  # of a loss
+
+FaultHook = Callable[[int, nn.Module | None], AbstractContextManager[None]]
+"""Wraps what may fail at a step, counted from 1: its forward and backward pass by the module that
+returns the loss, or the writing of its checkpoint (None)."""
+
+
+def no_fault(step: int, model: nn.Module | None = None) -> AbstractContextManager[None]:
+    """Inject nothing."""
+    return nullcontext()
+
+
+def inject_requested(step: int, model: nn.Module | None = None) -> AbstractContextManager[None]:
+    """Inject the faults that LLM_SCRATCH_FAULT requests for a step; see `FaultHook`."""
+    if model is None:
+        return _failing_disk(requested_fault("save", step))
+    return _bad_values(model, requested_fault("step", step), requested_fault("gradient", step))
 
 
 def requested_fault(place: str, step: int) -> str | None:
@@ -49,3 +77,52 @@ def _parse(fault: str) -> tuple[str, int, str, str]:
         known = ", ".join(f"{place}:STEP:{'|'.join(kinds)}" for place, kinds in KINDS.items())
         raise UserError(f"{VARIABLE} has {fault!r}; expected {known}")
     return place, int(step), kind, rank
+
+
+@contextmanager
+def _bad_values(model: nn.Module, loss: str | None, gradient: str | None) -> Iterator[None]:
+    """Corrupt the loss that `model` returns, or the gradient of its first parameter that has one; None: neither."""
+    hooks = []
+    if loss is not None:
+        hooks.append(model.register_forward_hook(lambda _module, _args, out: out * FACTORS[loss]))
+    if gradient is not None:
+        weight = next(p for p in model.parameters() if p.requires_grad)
+        hooks.append(weight.register_post_accumulate_grad_hook(partial(_corrupt, FACTORS[gradient])))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _corrupt(value: float, weight: Tensor) -> None:
+    """Set the first element of a weight's gradient."""
+    grad = local_shard(weight.grad)  # type: ignore[arg-type]
+    grad.view(-1)[:1] = value
+
+
+class _Killed(files.FileSystem):
+    """A file system that kills the process while it renames a file."""
+
+    def rename(self, old: Path, new: Path) -> None:
+        os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))  # Windows has no SIGKILL; SIGTERM kills there
+
+
+class _Full(files.FileSystem):
+    """A file system without space for the first file."""
+
+    def write(self, path: Path, pieces: Iterable[bytes | memoryview]) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+@contextmanager
+def _failing_disk(kind: str | None) -> Iterator[None]:
+    """Inject a fault of `KINDS["save"]` into the file system; None: no fault."""
+    if kind is None:
+        yield
+        return
+    before, files.filesystem = files.filesystem, {"kill": _Killed, "enospc": _Full}[kind]()
+    try:
+        yield
+    finally:
+        files.filesystem = before

@@ -10,105 +10,40 @@ Lesson: lessons/step4_pretraining.py.
 from __future__ import annotations
 
 import gc
-import time
+import math
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from llm_scratch.config import RunConfig, TrainConfig
-from llm_scratch.data.corpus import Corpus, start_id
-from llm_scratch.data.loader import TokenLoader
-from llm_scratch.errors import DIVERGED, UserError
+from llm_scratch.data.corpus import Corpus
+from llm_scratch.data.loader import BatchSource
+from llm_scratch.errors import DIVERGED, UserError, describe_error
 from llm_scratch.hardware.memory import free_memory
-from llm_scratch.model import build
 from llm_scratch.storage import checkpoint
-from llm_scratch.tokenizers.special import end_of_text
+from llm_scratch.tokenizers import Tokenizer
+from llm_scratch.training.callbacks import Callback, Callbacks
 from llm_scratch.training.checkpoint_writer import CheckpointWriter, should_save_async
-from llm_scratch.training.distributed import Distributed, init_distributed
-from llm_scratch.training.lock import exclusive_writer
-from llm_scratch.training.model_with_loss import prepare_for_training
-from llm_scratch.training.optim import OPTIMIZERS
-from llm_scratch.training.parallel import check_batch_size, parallelize
-from llm_scratch.training.prompt import choose_prompt
+from llm_scratch.training.distributed import init_distributed
+from llm_scratch.training.fault_injection import FaultHook, no_fault
+from llm_scratch.training.lock import RunLock, exclusive_writer
+from llm_scratch.training.model_with_loss import Loss
+from llm_scratch.training.recovery import ADVICE, Decision, describe_bad_step
 from llm_scratch.training.resume import resume
-from llm_scratch.training.run_logger import Callback, NullCallback, NullLogger, RunLogger
+from llm_scratch.training.run_data import PreparedRun, RunData, text_data
+from llm_scratch.training.run_logger import RunLogger, environment, metrics_until
 from llm_scratch.training.run_text import prepare_for_run
-from llm_scratch.training.spike_detector import MAX_CONSECUTIVE_BAD, SpikeDetector
-from llm_scratch.training.state import optimizer_tensors, seed_everything
+from llm_scratch.training.samples import choose_prompt, generate_sample
+from llm_scratch.training.state import optimizer_tensors
+from llm_scratch.training.step_timer import StepTimer
 from llm_scratch.training.stop_signals import StopRequest, stop_signals
-from llm_scratch.training.trainer import ADVICE, Trainer
-from llm_scratch.training.validate import validate_training
-
-__all__ = ["Trainer", "build_trainer", "train"]
-
-
-MAX_IN_FLIGHT = {"cuda": 1}
-"""Steps that are enqueued on a device before the results of an older one are read."""
-
-
-def total_steps(cfg: TrainConfig, loader: TokenLoader) -> int:
-    """Steps of the whole run: `steps`, or `epochs` times the batches in an epoch."""
-    return cfg.steps if cfg.epochs is None else cfg.epochs * len(loader)
-
-
-def build_trainer(
-    config: RunConfig, folder: Path, device: torch.device, corpus: Corpus, team: Distributed | None = None, model: nn.Module | None = None
-) -> Trainer:
-    """Create a trainer at step 0, with random weights or those of `model`.
-
-    Args:
-        config: the settings of the run.
-        folder: the run directory.
-        device: what to compute on; with several processes, the device of `team`.
-        corpus: the training and validation text, encoded.
-        team: the processes that train together (default: this one alone).
-        model: its weights are the initial ones (default: drawn from the seed).
-    Raises:
-        UserError: an unknown optimizer, schedule or architecture, with the nearest name; a batch
-            that the processes cannot share evenly.
-    """
-    cfg, T = config.train, config.model.context_length
-    team = team or Distributed(device=device)
-    check_batch_size(cfg, team)
-    validate_training(config)
-    seed_everything(cfg.seed)
-    model = build(config.model) if model is None else model
-    if team.size == 1 or config.system.parallel == "ddp":
-        model = model.to(team.device)  # FSDP moves a model block by block
-    model.start_id = start_id(config.data, corpus.tokenizer)  # type: ignore[assignment]
-    order = config.data.order
-    eot = end_of_text(corpus.tokenizer)
-    loaders = (
-        TokenLoader(corpus.train, T, cfg.batch_size, cfg.seed, order, eot),
-        TokenLoader(corpus.val, T, cfg.batch_size, 0, order if order == "documents" else "sequential", eot),
-    )
-    steps = total_steps(cfg, loaders[0])
-    work = steps * cfg.batch_size * T * 6.0 * config.model.n_params
-    model_with_loss = prepare_for_training(model, config.system, team.device, work)
-    wrapped_model = parallelize(model_with_loss, config.system, team)
-    optimizer = OPTIMIZERS[cfg.optimizer](model, cfg)
-    guard = SpikeDetector(cfg.spike_sigmas, team.device)
-    run = Trainer(
-        config,
-        folder,
-        team,
-        corpus.tokenizer,
-        model,
-        model_with_loss,
-        wrapped_model,
-        optimizer,
-        *loaders,
-        corpus.bytes_per_token,
-        steps,
-        guard,
-    )
-    run.max_in_flight = MAX_IN_FLIGHT.get(team.device.type, 0)
-    run.text = corpus.text
-    run.prompt = cfg.prompt
-    return run
+from llm_scratch.training.tensorboard import TensorBoardLogger
+from llm_scratch.training.trainer import Trainer, build_trainer
+from llm_scratch.training.validate import validate, validate_training
 
 
 def train(
@@ -116,157 +51,186 @@ def train(
     out: str | Path,
     *,
     device: str = "cpu",
-    watcher: Callback | None = None,
     corpus: Corpus | None = None,
+    data: BatchSource | None = None,
+    val: BatchSource | None = None,
+    tokenizer: Tokenizer | None = None,
     model: nn.Module | None = None,
+    loss: Loss | None = None,
+    prepare: Callable[[Path], PreparedRun] | None = None,
+    callbacks: Iterable[Callback] = (),
     progress: bool = False,
+    inject_fault: FaultHook = no_fault,
 ) -> Trainer:
     """Train a model into the run directory `out`, or resume the run that is there.
 
-    Under torchrun every process calls this; they share the work, and rank 0 writes.
+    By default the text that `config.data` names is read. Under torchrun every process calls this;
+    they share the work, and rank 0 writes.
 
     Args:
         config: everything that determines the result.
-        out: the run directory (its files: checkpoint.py and run_logger.py).
+        out: the run directory (its files: checkpoint.py and run_logger.py); that of rank 0 counts.
         device: "cpu", "cuda" or "mps".
-        watcher: callbacks for steps, evaluations and samples (a progress bar, say).
-        progress: show a line with step, losses and time left, updated in place, also in a
-            notebook; not together with `watcher`.
         corpus: the text, if it is prepared already.
-        model: its weights are the initial ones (see `loading.load_for_training`).
+        data, val: batches to train on and to validate with, instead of a text.
+        tokenizer: of `data`, for samples; saved in checkpoints.
+        model: the model with its initial weights (default: built from the settings). Parameters
+            that require no gradients are not trained and not saved: pass the same ones to resume.
+        loss: `loss(model, inputs, targets)`, see `model_with_loss.Loss` (default: cross-entropy).
+        prepare: makes settings, text and model when the ranks have joined, from the run directory.
+        callbacks: called at the events of the run; see callbacks.py.
+        progress: show a line with step, losses and time left, updated in place, also in a notebook.
+        inject_fault: for tests; see fault_injection.py.
     Raises:
         UserError: invalid text or settings; a run with other settings in `out`; divergence; full
             disk; stopped by Ctrl-C (after saving).
     """
-    folder = Path(out)
-    with init_distributed(device) as team:
-        watcher = _watcher(watcher, progress) if team.is_main else NullCallback()
-        run = build_trainer(config, folder, team.device, corpus or prepare_for_run(config, folder), team, model)
-        with exclusive_writer(folder, watcher.warn) if team.is_main else nullcontext() as lock:
-            latest = _load_latest(run, watcher)
-            resumed = latest is not None
-            extension = resume(run, latest, watcher) if latest is not None else ""
-            if config.train.sample_every:
-                run.prompt, problem = choose_prompt(run.model, run.tokenizer, config.train.prompt, run.train_loader.ids)
-                if problem:
-                    watcher.warn(problem)
-            del latest  # its tensors keep files open, and Windows cannot delete open files
-            if team.is_main:
-                checkpoint.check_disk_space(folder, run.checkpoint_bytes)
-            logger = RunLogger(config, folder, run.step, run.device, team.size, watcher.warn) if team.is_main else NullLogger()
-            with logger, stop_signals() as stop:
-                watcher.started(run, resumed)
-                if extension:
-                    watcher.note(extension)
-                with CheckpointWriter(lock, watcher.warn) if lock else nullcontext() as writer:
-                    try:
-                        _loop(run, logger, watcher, stop, writer)
-                    except UserError as e:
-                        if e.code == DIVERGED:
-                            logger.log_metrics({"step": run.step, "tokens": run.tokens, "diverged": 1})
-                        raise
-                watcher.finished(run)
+    with init_distributed(device) as distributed:
+        folder = distributed.broadcast(Path(out))
+        if data is None:
+            config, run_data, model = _text_run(config, folder, corpus, model, prepare)
+        else:
+            validate_training(config)
+            run_data = RunData.of(data, val, tokenizer)
+        run = build_trainer(config, folder, run_data, distributed, model, loss, inject_fault)
+        reports = Callbacks([*callbacks, *_progress_line(progress)], distributed.is_main)
+        with exclusive_writer(folder, reports.warn) if distributed.is_main else nullcontext() as lock:
+            _run(run, reports, lock)
         release_ddp(run)
     return run
 
 
-def _watcher(watcher: Callback | None, progress: bool) -> Callback:
-    """The callback of a run: `watcher`, a progress line, or one that prints warnings.
+def _text_run(
+    config: RunConfig, folder: Path, corpus: Corpus | None, model: nn.Module | None, prepare: Callable[[Path], PreparedRun] | None
+) -> tuple[RunConfig, RunData, nn.Module | None]:
+    """Settings, data and initial model of a run on text."""
+    if corpus is not None:
+        validate_training(config)
+    else:
+        validate(config, folder)
+        prepared = prepare(folder) if prepare is not None else PreparedRun(config, prepare_for_run(config, folder), model)
+        config, corpus, model = prepared
+    return config, text_data(config, corpus), model
 
-    Raises:
-        UserError: a watcher is given and progress too.
-    """
-    if not progress:
-        return watcher or Callback()
-    if watcher is not None:
-        raise UserError("progress=True: a watcher is given too; pass one of them (ProgressLine is the watcher of progress=True)")
+
+def _progress_line(wanted: bool) -> list[Callback]:
+    """The callback of `progress=True`."""
+    if not wanted:
+        return []
     from llm_scratch.training.progress_line import ProgressLine
 
-    return ProgressLine()
+    return [ProgressLine()]
 
 
-def release_ddp(run: Trainer) -> None:
-    """Release DDP before the process group is destroyed: freed later, it may wait forever."""
-    if run.wrapped_model is not run.model_with_loss:
-        run.wrapped_model = run.model_with_loss
-        gc.collect()
+def _run(run: Trainer, callbacks: Callbacks, lock: RunLock | None) -> None:
+    """Resume the run from its latest checkpoint, if it has one, and train it to its last step."""
+    latest = _load_latest(run, callbacks)
+    resumed = latest is not None
+    extension = resume(run, latest, callbacks.warn) if latest is not None else ""
+    del latest  # its tensors keep files open, and Windows cannot delete open files
+    run.prompt = _sample_prompt(run, callbacks)
+    if lock is not None:
+        checkpoint.check_disk_space(run.folder, run.checkpoint_bytes)
+        _add_loggers(run, callbacks)
+    with callbacks.closing(run), stop_signals() as stop:
+        callbacks.emit(Callback.started, run, resumed)
+        if extension:
+            callbacks.note(extension)
+        if run.step == 0:
+            _evaluate(run, callbacks)
+        flush = partial(callbacks.emit, Callback.flush)
+        with CheckpointWriter(lock, callbacks.warn, flush, run.best, run.distributed, run.inject_fault) as writer:
+            try:
+                _train(run, callbacks, writer, stop)
+            except UserError as e:
+                if e.code == DIVERGED:
+                    _log(run, callbacks, {"step": run.step, "tokens": run.tokens, "diverged": 1})
+                raise
+        callbacks.emit(Callback.finished, run)
 
 
-def _load_latest(run: Trainer, watcher: Callback) -> checkpoint.Checkpoint | None:
-    """The newest valid checkpoint, or None. Rank 0 reads it and broadcasts all but the tensors."""
-    is_main = run.team.is_main
-    latest = checkpoint.load_latest(run.folder, watcher.warn, prefer="latest") if is_main else None
-    message = latest
-    if latest is not None and run.team.size > 1:
-        message = replace(latest, weights={}, optimizer={})
-    without_tensors = run.team.broadcast(message)
-    return latest or without_tensors
+def _add_loggers(run: Trainer, callbacks: Callbacks) -> None:
+    """Add the log files of the run, before the other callbacks, and time its steps."""
+    here = environment(run.device)
+    run.timer = StepTimer(run.device, here["matrix_rate"] * run.distributed.size, metrics_until(run.folder, run.step))
+    board = [TensorBoardLogger(callbacks.warn)] if run.config.system.tensorboard else []
+    callbacks.callbacks[:0] = [RunLogger(here, callbacks.warn), *board]
 
 
-def _loop(run: Trainer, logger: RunLogger, watcher: Callback, stop: StopRequest, writer: CheckpointWriter | None) -> None:
-    """Train until the last step, and do after each step what is due."""
+def _train(run: Trainer, callbacks: Callbacks, writer: CheckpointWriter, stop: StopRequest) -> None:
+    """Train until the last step, and do after each step what is due.
+
+    Raises:
+        UserError: a stop was requested, after saving; divergence; three saves failed in a row.
+    """
     cfg = run.config.train
-    stopping = 0
-    best = run.best
-    if run.step == 0:
-        _evaluate(run, logger, watcher)
+    signum = 0
     run.model.train()
     while run.step < run.steps:
-        forward = _step(run, logger, watcher, writer, run.step if stopping else _next_due(cfg, run.step, run.steps))
-        stopping = stopping or run.team.all_reduce_max(stop.signum)  # a later signal: next step
-        if run.in_flight or not forward:  # evaluate and save only with no step in flight
+        until = run.step if signum else _next_due(cfg, run.step, run.steps)
+        decision = _step(run, callbacks, until)
+        if decision is Decision.ROLLBACK:
+            _roll_back(run, callbacks, writer)
+        signum = signum or run.distributed.all_reduce_max(stop.signum)  # a later signal: next step
+        if run.in_flight or decision is Decision.ROLLBACK:  # evaluate, sample and save only with no step in flight
             continue
-        last = run.step == run.steps
-        evaluate = run.step % cfg.eval_every == 0 or last
-        sample = bool(cfg.sample_every) and (run.step % cfg.sample_every == 0 or last)
-        save = (run.step % cfg.save_every == 0 and not run.recovery.consecutive_bad) or last or bool(stopping)
+
+        is_last = run.step == run.steps
+        ends = is_last or bool(signum)
+        evaluate = is_last or run.step % cfg.eval_every == 0
+        sample = bool(cfg.sample_every) and (is_last or run.step % cfg.sample_every == 0)
+        save = ends or (run.step % cfg.save_every == 0 and not run.recovery.counts.consecutive_bad)
+
         if evaluate or sample or save:
             run.check_finite(dict(run.model.named_parameters()))
-            if not run.team.broadcast(writer is None or writer.wait()):  # the previous save failed
-                run.best = best
-            best = run.best
-        better = evaluate and _evaluate(run, logger, watcher)
+            run.best = writer.wait()  # a best whose save failed is none
+        if evaluate:
+            _evaluate(run, callbacks)
+            save = save or run.best < writer.best
         if not run.last_eval_is_finite():
-            _report_divergence(run, watcher, ends=last or bool(stopping))
+            _report_divergence(run, callbacks, ends)
             save = False
         if sample:
-            gathered = replace(run, model=run.gathered_model())
-            logger.log_sample(gathered, watcher)
-        if save or better:
-            _save(run, logger, writer, better, last or bool(stopping))
-        if stopping and not last:
-            raise UserError(
-                f"stopped at step {run.step}, saved in {run.folder}; run the same command to resume",
-                128 + stopping,
-            )
+            _sample(run, callbacks)
+        if save:
+            _save(run, writer, is_last=ends)
+        if signum and not is_last:
+            raise UserError(f"stopped at step {run.step}, saved in {run.folder}; run the same command to resume", 128 + signum)
 
 
-def _step(run: Trainer, logger: RunLogger, watcher: Callback, writer: CheckpointWriter | None, until: int) -> bool:
-    """Do one step and log it; False if it was one bad step too many, and the run rolled back."""
-    cfg = run.config.train
-    began = time.perf_counter()
-    tokens_before = run.tokens
-    row = run.train_step(until)
-    if "skipped" in row:
-        logger.log_metrics(row)
-        watcher.warn(f"step {run.step} was skipped: {_describe_bad_step(row)} ({run.recovery.skipped} skipped so far)")
-        if run.recovery.consecutive_bad >= MAX_CONSECUTIVE_BAD:
-            if writer is not None:
-                writer.wait()
-            watcher.warn(run.rollback(_load_latest(run, watcher)))
-            logger.truncate_to(run.step)
-            rollback = {"rollbacks": run.recovery.rollbacks, "skipped_batches": run.recovery.skipped_batches}
-            logger.log_metrics({"step": run.step + 1, "tokens": run.tokens, **rollback})
-            return False
-        return True
-    row |= logger.timing_fields(run.model, run.tokens - tokens_before, time.perf_counter() - began)
-    watcher.step(run, row)
-    if run.step % cfg.log_every == 0 or run.step == run.steps:
-        logger.log_metrics(row)
-    return True
+def _step(run: Trainer, callbacks: Callbacks, until: int) -> Decision:
+    """Complete one step and log it."""
+    decision, row = run.train_step(until)
+    if decision is Decision.KEEP:
+        callbacks.emit(Callback.step, run, row)
+        if run.step % run.config.train.log_every == 0 or run.step == run.steps:
+            _log(run, callbacks, row)
+    else:
+        _log(run, callbacks, row)
+        callbacks.warn(f"step {run.step} was skipped: {describe_bad_step(row)} ({run.recovery.counts.skipped} skipped so far)")
+    return decision
 
 
-def _report_divergence(run: Trainer, watcher: Callback, ends: bool) -> None:
+def _roll_back(run: Trainer, callbacks: Callbacks, writer: CheckpointWriter) -> None:
+    """Go back to the last checkpoint after bad steps, and skip past their data."""
+    writer.wait()
+    callbacks.warn(run.roll_back(_load_latest(run, callbacks)))
+    writer.restart(run.best)
+    callbacks.emit(Callback.rolled_back, run)
+    counts = run.recovery.counts
+    rollback = {"rollbacks": counts.rollbacks, "skipped_batches": counts.skipped_batches}
+    _log(run, callbacks, {"step": run.step + 1, "tokens": run.tokens, **rollback})
+
+
+def _evaluate(run: Trainer, callbacks: Callbacks) -> None:
+    """Evaluate, and update the lowest validation loss."""
+    scores = run.evaluate()
+    run.best = min(run.best, scores["val_loss"])
+    _log(run, callbacks, scores)
+    callbacks.emit(Callback.evaluated, run, scores)
+
+
+def _report_divergence(run: Trainer, callbacks: Callbacks, ends: bool) -> None:
     """Report a non-finite evaluation. Its weights are never saved; if training continues, bad steps cause a rollback.
 
     Raises:
@@ -275,16 +239,53 @@ def _report_divergence(run: Trainer, watcher: Callback, ends: bool) -> None:
     problem = f"the loss of the evaluation at step {run.last_eval['step']} is not finite"
     if ends:
         raise UserError(f"{problem}: training diverged; the last checkpoint is unchanged. {ADVICE}", DIVERGED)
-    watcher.warn(f"{problem}; nothing is saved until it is finite again")
+    callbacks.warn(f"{problem}; nothing is saved until it is finite again")
 
 
-def _describe_bad_step(row: dict[str, float]) -> str:
-    """Why a step was skipped, in words."""
-    if "skipped_loss" not in row:
-        return "its loss is not finite"
-    if "skipped_grad_norm" not in row:
-        return "its gradient is not finite"
-    return f"its loss, {row['skipped_loss']:.4g}, is far above the recent ones"
+def _sample(run: Trainer, callbacks: Callbacks) -> None:
+    """Let the model continue the prompt; a failure is a warning."""
+    try:
+        model = run.gathered_model()  # a collective call, so sampling is not a callback
+        if not run.distributed.is_main:
+            return
+        text = generate_sample(model, run.data.tokenizer, run.prompt, seed=run.step)
+    except MemoryError:
+        raise
+    except Exception as e:
+        problem = describe_error(e, named=True)
+        callbacks.warn(f"no sample at step {run.step} ({problem}); `llm-scratch generate {run.folder}` generates one")
+        return
+    callbacks.emit(Callback.sampled, run, text)
+
+
+def _sample_prompt(run: Trainer, callbacks: Callbacks) -> str:
+    """The prompt of the samples: the configured one, if the tokenizer can encode it.
+
+    Raises:
+        UserError: samples are configured, and there is no tokenizer.
+    """
+    cfg = run.config.train
+    if not cfg.sample_every:
+        return cfg.prompt
+    if run.data.tokenizer is None:
+        raise UserError("train.sample_every: samples need a tokenizer; pass tokenizer=, or set train.sample_every to 0")
+    prompt, problem = choose_prompt(run.model, run.data.tokenizer, cfg.prompt, run.data.first_tokens)
+    if problem:
+        callbacks.warn(problem)
+    return prompt
+
+
+def _save(run: Trainer, writer: CheckpointWriter, is_last: bool) -> None:
+    """Write a checkpoint: in the background, unless it is the last or memory has no room for a copy."""
+    run.check_finite(optimizer_tensors(run.model, run.optimizer))
+    in_background = not is_last and should_save_async(run.config.system.async_save, run.checkpoint_bytes, free_memory())
+    writer.submit(run.snapshot(copies=in_background), in_background=in_background, is_last=is_last)
+
+
+def _log(run: Trainer, callbacks: Callbacks, row: dict[str, float]) -> None:
+    """Log a row with the time of the run. Values that are not finite are left out: JSON cannot express them."""
+    finite = {name: value for name, value in row.items() if math.isfinite(value)}
+    callbacks.emit(Callback.logged, run, finite | {"elapsed": run.timer.elapsed()})
 
 
 def _next_due(cfg: TrainConfig, step: int, steps: int) -> int:
@@ -293,22 +294,19 @@ def _next_due(cfg: TrainConfig, step: int, steps: int) -> int:
     return min(steps, *((step // every + 1) * every for every in intervals))
 
 
-def _save(run: Trainer, logger: RunLogger, writer: CheckpointWriter | None, best: bool, last: bool) -> None:
-    """Write a checkpoint: in the background, unless it is the `last` or memory has no room for a copy."""
-    run.check_finite(optimizer_tensors(run.model, run.optimizer))
-    copies = not last and should_save_async(run.config.system.async_save, run.checkpoint_bytes, free_memory())
-    save = run.checkpoint_writer(copies, best, logger.flush)
-    if last:
-        run.team.broadcast(writer is None or writer.write(save, run.step, last))
-    elif writer is not None:
-        writer.submit(save, run.step, blocking=not copies)
+def _load_latest(run: Trainer, callbacks: Callbacks) -> checkpoint.Checkpoint | None:
+    """The newest valid checkpoint, or None. Rank 0 reads it and broadcasts all but the tensors."""
+    distributed = run.distributed
+    latest = checkpoint.load_latest(run.folder, callbacks.warn, prefer="latest") if distributed.is_main else None
+    message = latest
+    if latest is not None and distributed.size > 1:
+        message = replace(latest, weights={}, optimizer={})
+    without_tensors = distributed.broadcast(message)
+    return latest or without_tensors
 
 
-def _evaluate(run: Trainer, logger: RunLogger, watcher: Callback) -> bool:
-    """Evaluate; True if the validation loss is the lowest so far."""
-    scores = run.evaluate()
-    logger.log_metrics(scores)
-    better = scores["val_loss"] < run.best
-    run.best = min(run.best, scores["val_loss"])
-    watcher.evaluated(run, scores)
-    return better and run.step > 0
+def release_ddp(run: Trainer) -> None:
+    """Release DDP before the process group is destroyed: freed later, it may wait forever."""
+    if run.wrapped_model is not run.model_with_loss:
+        run.wrapped_model = run.model_with_loss
+        gc.collect()

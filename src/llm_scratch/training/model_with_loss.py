@@ -10,7 +10,7 @@ Tests: tests/training/test_model_with_loss.py. Gains: `python benchmarks/train.p
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -37,8 +37,18 @@ REQUESTED = "as requested"
 FLOAT32 = Precision("float32", REQUESTED)
 
 
+Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+"""`loss(model, inputs, targets)`: a scalar, the sum over the targets that are not `IGNORE`. A step
+divides it by their number, so a loss per row is multiplied by the targets of the row."""
+
+
 class ModelWithLoss(nn.Module):
     """A model and its loss: ids and targets [B, T] in, the summed loss in nats out. Dropout uses its fast path.
+
+    Args:
+        model: the model.
+        precision: of the matrix products.
+        loss: of the model (default: cross-entropy with the targets, in chunks).
 
     Attributes:
         precision: of the matrix products.
@@ -48,10 +58,11 @@ class ModelWithLoss(nn.Module):
         compile_reason: why it is, or is not.
     """
 
-    def __init__(self, model: nn.Module, precision: Precision = FLOAT32) -> None:
+    def __init__(self, model: nn.Module, precision: Precision = FLOAT32, loss: Loss | None = None) -> None:
         super().__init__()
         self.model = model
         self.precision = precision
+        self.loss = loss
         self.matmul_backend = ""
         self.onednn_products: tuple[str, ...] = ()
         self.compiled = False
@@ -63,6 +74,8 @@ class ModelWithLoss(nn.Module):
     def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """The summed loss; a scalar."""
         with self.precision.products(inputs.device):
+            if self.loss is not None:
+                return self.loss(self.model, inputs, targets)
             product = fast_product if self.onednn_products else F.linear
             return total_loss(self.model, inputs, targets, product)
 
@@ -127,7 +140,9 @@ class ModelWithLoss(nn.Module):
                 self.compile_reason = "the compiler does not work here"
 
 
-def prepare_for_training(model: nn.Module, system: SystemConfig, device: torch.device, work: float = 0.0) -> ModelWithLoss:
+def prepare_for_training(
+    model: nn.Module, system: SystemConfig, device: torch.device, work: float = 0.0, loss: Loss | None = None
+) -> ModelWithLoss:
     """Prepare a model for training on this machine; `description` of the result explains the choices.
 
     Args:
@@ -135,13 +150,14 @@ def prepare_for_training(model: nn.Module, system: SystemConfig, device: torch.d
         system: precision and compile settings.
         device: of the computation.
         work: floating-point operations of the whole run, to decide whether compiling is worth it.
+        loss: as for `ModelWithLoss`.
     """
     cfg = ModelConfig.of(model.cfg) if hasattr(model, "cfg") else ModelConfig()  # type: ignore[arg-type]
     on_cpu = device.type == "cpu"
     backend = use_matmul_backend(fastest_matmul_backend()) if on_cpu else ""
     precision = choose_precision(system.precision, cfg, device)
     dtype = torch.bfloat16 if precision.name == "bfloat16" else torch.float32
-    model_with_loss = ModelWithLoss(model, precision)
+    model_with_loss = ModelWithLoss(model, precision, loss)
     model_with_loss.matmul_backend = backend
     if on_cpu and precision.name == "float32":
         model_with_loss.set_products(faster_products(large_shapes(model), backend))

@@ -106,7 +106,7 @@ class Muon(torch.optim.Optimizer):
                 p.copy_(new if skip is None else torch.where(skip, p, new))
 
     def _nesterov(self, p: nn.Parameter, momentum: float, skip: Tensor | None) -> Tensor:
-        """Nesterov momentum: update the average gradient, and look one more update ahead. A skipped gradient changes nothing."""
+        """Nesterov momentum: update the average gradient, and step once more along it. A skipped gradient changes nothing."""
         if "momentum" not in self.state[p]:
             self.state[p]["momentum"] = torch.zeros_like(p)
         average: Tensor = self.state[p]["momentum"]

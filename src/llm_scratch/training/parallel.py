@@ -2,9 +2,8 @@
 
 DDP: every rank holds the whole model, and gradients are averaged during the backward pass.
 FSDP2: every rank holds an equal shard of all weights, gradients and optimizer state. A block's
-weights
-are gathered when it runs, and freed afterwards: N ranks hold 1/N of the state each and communicate
-half as much again as DDP.
+weights are gathered when it runs, and freed afterwards: N ranks hold 1/N of the state each and
+communicate half as much again as DDP.
 Activation checkpointing: a block keeps only its input for the backward pass and recomputes the
 rest. None of them changes what is computed, only where values are stored.
 Tests: tests/training/test_parallel.py, tests/reliability/test_w04_w06_processes.py. Arithmetic:
@@ -28,38 +27,38 @@ from llm_scratch.training.distributed import Distributed
 from llm_scratch.training.model_with_loss import ModelWithLoss
 
 
-def check_batch_size(cfg: TrainConfig, team: Distributed) -> None:
+def check_batch_size(cfg: TrainConfig, distributed: Distributed) -> None:
     """Check that a batch divides evenly among the ranks.
 
     Raises:
         UserError: it does not; names the nearest batch sizes that do.
     """
-    if cfg.batch_size % team.size:
-        below = cfg.batch_size // team.size * team.size
-        near = " or ".join(str(size) for size in (below, below + team.size) if size)
-        raise UserError(f"batch_size={cfg.batch_size} rows cannot be divided evenly among {team.size} processes; try {near}")
+    if cfg.batch_size % distributed.size:
+        below = cfg.batch_size // distributed.size * distributed.size
+        near = " or ".join(str(size) for size in (below, below + distributed.size) if size)
+        raise UserError(f"batch_size={cfg.batch_size} rows cannot be divided evenly among {distributed.size} processes; try {near}")
 
 
-def micro_batches(cfg: TrainConfig, team: Distributed) -> int:
+def micro_batches(cfg: TrainConfig, distributed: Distributed) -> int:
     """Micro-batches per rank: the fewest that are no larger than those of a single process."""
-    return -(-cfg.micro_batches // team.size)
+    return -(-cfg.micro_batches // distributed.size)
 
 
-def parallelize(model_with_loss: ModelWithLoss, system: SystemConfig, team: Distributed) -> nn.Module:
+def parallelize(model_with_loss: ModelWithLoss, system: SystemConfig, distributed: Distributed) -> nn.Module:
     """Wrap a model for this job: `(inputs, targets) -> summed loss` over this rank's rows.
 
     Args:
         model_with_loss: the same on every rank, on the CPU or on its device.
         system: its `parallel` and `activation_checkpointing` apply.
-        team: the processes.
+        distributed: the processes.
     """
     if system.activation_checkpointing:
         checkpoint_activations(model_with_loss.model)
-    if team.size == 1:
+    if distributed.size == 1:
         return model_with_loss
-    choices = team.broadcast(model_with_loss.choices())  # timings on other ranks may choose differently
-    if not team.is_main:
-        model_with_loss.restore_choices(choices, SystemConfig(), team.device)
+    choices = distributed.broadcast(model_with_loss.choices())  # timings on other ranks may choose differently
+    if not distributed.is_main:
+        model_with_loss.restore_choices(choices, SystemConfig(), distributed.device)
     for part in model_with_loss.modules():
         if isinstance(part, nn.Embedding):
             part.sparse = False  # gradients of other ranks are added to a dense table
@@ -67,7 +66,7 @@ def parallelize(model_with_loss: ModelWithLoss, system: SystemConfig, team: Dist
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 
-        mesh = init_device_mesh(team.device.type, (team.size,))
+        mesh = init_device_mesh(distributed.device.type, (distributed.size,))
         for block in blocks_of(model_with_loss.model):
             fully_shard(block, mesh=mesh)
         fully_shard(model_with_loss, mesh=mesh)
@@ -77,9 +76,9 @@ def parallelize(model_with_loss: ModelWithLoss, system: SystemConfig, team: Dist
     return DistributedDataParallel(model_with_loss, gradient_as_bucket_view=True)
 
 
-def gradient_sync(wrapped_model: nn.Module, last: bool, team: Distributed) -> AbstractContextManager[object]:
+def gradient_sync(wrapped_model: nn.Module, last: bool, distributed: Distributed) -> AbstractContextManager[object]:
     """The context of a micro-batch: gradients accumulate locally, and are reduced with the `last` one."""
-    if team.size == 1:
+    if distributed.size == 1:
         return nullcontext()
     if hasattr(wrapped_model, "set_requires_gradient_sync"):  # FSDP2
         wrapped_model.set_requires_gradient_sync(last)  # type: ignore[operator]

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 from llm_scratch.formatting import format_duration
-from llm_scratch.training.run_logger import Callback
-
-if TYPE_CHECKING:
-    from llm_scratch.training.trainer import Trainer
+from llm_scratch.training.callbacks import Callback, TrainState
 
 UPDATE_SECONDS = 0.25
 """Least time between two updates; a notebook stores each one."""
@@ -98,24 +95,24 @@ class ProgressLine(Callback):
         self._first_step = 0
         self._first_tokens = 0
 
-    def started(self, run: Trainer, resumed: bool) -> None:
+    def started(self, state: TrainState, resumed: bool) -> None:
         """Show the first or resumed step."""
         self._began = time.perf_counter()
-        self._first_step, self._first_tokens = run.step, run.tokens
-        self._show(run)
+        self._first_step, self._first_tokens = state.step, state.tokens
+        self._show(state)
 
-    def step(self, run: Trainer, row: dict[str, float]) -> None:
+    def step(self, state: TrainState, row: dict[str, float]) -> None:
         """Update the line, unless the last update is very recent."""
         if time.perf_counter() - self._shown >= self.every:
-            self._show(run, row)
+            self._show(state, row)
 
-    def evaluated(self, run: Trainer, scores: dict[str, float]) -> None:
+    def evaluated(self, state: TrainState, scores: dict[str, float]) -> None:
         """Update the line with the validation loss."""
-        self._show(run)
+        self._show(state)
 
-    def finished(self, run: Trainer) -> None:
+    def finished(self, state: TrainState) -> None:
         """Show the final state, and keep the line."""
-        self._show(run)
+        self._show(state)
         self.line.close()
 
     def note(self, message: str) -> None:
@@ -127,19 +124,19 @@ class ProgressLine(Callback):
         """Print a warning below the line."""
         self.note(f"warning: {message}")
 
-    def _show(self, run: Trainer, row: dict[str, float] | None = None) -> None:
+    def _show(self, state: TrainState, row: dict[str, float] | None = None) -> None:
         """Compose the line and show it."""
         self._shown = time.perf_counter()
         elapsed = self._shown - self._began
-        done = run.step - self._first_step
-        parts = [f"step {run.step:,}/{run.steps:,} ({run.step / max(run.steps, 1):.0%})"]
+        done = state.step - self._first_step
+        parts = [f"step {state.step:,}/{state.steps:,} ({state.step / max(state.steps, 1):.0%})"]
         if row is not None:
             parts.append(f"loss {row['loss']:.3f}")
-        if "val_loss" in run.last_eval:
-            parts.append(f"validation {run.last_eval['val_loss']:.3f}")
+        if "val_loss" in state.last_eval:
+            parts.append(f"validation {state.last_eval['val_loss']:.3f}")
         if done and elapsed > 0:
-            parts.append(f"{(run.tokens - self._first_tokens) / elapsed:,.0f} tokens/s")
-            left = elapsed / done * (run.steps - run.step)
+            parts.append(f"{(state.tokens - self._first_tokens) / elapsed:,.0f} tokens/s")
+            left = elapsed / done * (state.steps - state.step)
             total = f"{format_duration(elapsed)} in total"
-            parts.append(f"{format_duration(left)} left" if run.step < run.steps else total)
+            parts.append(f"{format_duration(left)} left" if state.step < state.steps else total)
         self.line.show(" · ".join(parts))

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from llm_scratch.generation.decode import generate_text_simple, text_to_token_ids, token_ids_to_text
 from llm_scratch.model.introspection import context_length, eval_mode
 from llm_scratch.model.loss import IGNORE, next_token_loss
-from llm_scratch.training.plot import loss_figure, save_figure
+from llm_scratch.storage.files import atomic_file
 
 Batch = tuple[Tensor, Tensor]
 
@@ -130,8 +130,18 @@ def plot_losses(
     Raises:
         ValueError: the four sequences differ in length.
     """
-    names = "epoch", "tokens", "train_loss", "val_loss"
-    points = zip((float(epoch) for epoch in epochs_seen), tokens_seen, train_losses, val_losses, strict=True)
-    figure = loss_figure({"": [dict(zip(names, point)) for point in points]}, "epoch")
-    save_figure(figure, path)
+    points = list(zip(epochs_seen, tokens_seen, train_losses, val_losses, strict=True))
+    epochs, tokens, train, val = ([float(point[i]) for point in points] for i in range(4))
+    figure = Figure(figsize=(7.2, 4.4), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(epochs, train, label="training")
+    axes.plot(epochs, val, "-.", label="validation")
+    axes.set_xlabel("epochs")
+    axes.set_ylabel("loss (nats per token)")
+    axes.legend(frameon=False)
+    upper = axes.twiny()
+    upper.plot(tokens, train, alpha=0)  # invisible: it aligns the ticks
+    upper.set_xlabel("tokens seen")
+    with atomic_file(Path(path)) as part:
+        figure.savefig(part, format=Path(path).suffix.removeprefix("."))
     return figure

@@ -5,6 +5,7 @@ Tests: tests/training/test_loop.py (a resumed run ends with the same bits as an 
 
 from __future__ import annotations
 
+import hashlib
 import random
 from typing import Any
 
@@ -122,3 +123,20 @@ def unique_state_dict(model: nn.Module) -> dict[str, Tensor]:
             seen.add(id(tensor))
             weights[name] = tensor.detach()
     return weights
+
+
+def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """What training may change of a model, by name: parameters that require gradients, and buffers."""
+    frozen = {name for name, parameter in model.named_parameters(remove_duplicate=False) if not parameter.requires_grad}
+    return {name: tensor for name, tensor in unique_state_dict(model).items() if name not in frozen}
+
+
+def frozen_sha256(model: nn.Module) -> str:
+    """SHA-256 of the names and values of all parameters that require no gradients; "" if there are none."""
+    frozen = [(name, parameter) for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    digest = hashlib.sha256()
+    for name, parameter in sorted(frozen, key=lambda named: named[0]):
+        values = parameter.detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest() if frozen else ""

@@ -5,12 +5,12 @@ metrics.jsonl stays the primary log. Tests: tests/training/test_tensorboard.py.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 from llm_scratch.errors import RESOURCES, UserError
 from llm_scratch.extras import install_command
+from llm_scratch.training.callbacks import Callback, TrainState
 
 NAMES = {
     "loss": "loss/batch", "train_loss": "loss/training", "val_loss": "loss/validation",
@@ -22,38 +22,55 @@ NAMES = {
 }  # fmt: skip
 
 
-class TensorBoardLogger:
-    """Write rows of metrics for TensorBoard.
+class TensorBoardLogger(Callback):
+    """Write the rows of metrics.jsonl for TensorBoard, into `tensorboard` in the run directory.
 
     Args:
-        folder: of the event files; `tensorboard` in the run directory.
-        step: the step to resume at; rows of later steps are hidden.
+        warn: called with a message when the disk refuses; logging for TensorBoard then stops.
     Raises:
         UserError: the package is not installed (extra `track`).
     """
 
-    def __init__(self, folder: Path, step: int) -> None:
+    def __init__(self, warn: Callable[[str], None] = print) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as e:
             raise UserError(f"--system.tensorboard needs the extra `track`; run {install_command('track')}, or leave the flag out") from e
-        self._open = lambda step: SummaryWriter(str(folder), purge_step=step + 1)
+        self._open = SummaryWriter
+        self._warn = warn
+        self._writer: Any = None
+
+    def started(self, state: TrainState, resumed: bool) -> None:
+        """Open an event file; rows after `state.step` are hidden.
+
+        Raises:
+            UserError: the folder cannot be written (exit code 6).
+        """
+        folder = state.folder / "tensorboard"
         try:
-            self._writer = self._open(step)
+            self._writer = self._open(str(folder), purge_step=state.step + 1)
         except OSError as e:
             raise UserError(f"cannot write {folder}: {e.strerror}; free some space or choose another --out", RESOURCES) from e
 
-    def write(self, row: Mapping[str, float]) -> None:
-        """Write the values of a row of metrics.jsonl."""
-        for key, value in row.items():
-            if key != "step" and isinstance(value, (int, float)) and math.isfinite(value):
-                self._writer.add_scalar(NAMES.get(key, f"training/{key}"), value, int(row["step"]))
+    def logged(self, state: TrainState, row: dict[str, float]) -> None:
+        """Write the values of a row, until the disk refuses."""
+        if self._writer is None:
+            return
+        try:
+            for key, value in row.items():
+                if key != "step":
+                    self._writer.add_scalar(NAMES.get(key, f"training/{key}"), value, int(row["step"]))
+        except OSError as e:
+            self._writer = None
+            self._warn(f"TensorBoard logging stopped: {e.strerror or e}; metrics.jsonl continues")
 
-    def truncate_to(self, step: int) -> None:
-        """Hide rows of later steps, after a rollback to `step`."""
-        self.close()
-        self._writer = self._open(step)
+    def rolled_back(self, state: TrainState) -> None:
+        """Hide rows after the step of the rollback."""
+        if self._writer is not None:
+            self._writer.close()
+            self.started(state, resumed=True)
 
-    def close(self) -> None:
+    def closed(self, state: TrainState, error: BaseException | None) -> None:
         """Flush and close the event file."""
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()

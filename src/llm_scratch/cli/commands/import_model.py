@@ -60,7 +60,7 @@ class Import(Command):
             raise UserError(f"--out {folder}: the folder exists and is not empty; choose a new or empty folder")
         check_can_write(folder)
         from llm_scratch.loading import Options, read, tokenizer_named
-        from llm_scratch.training.prompt import prompt_problem
+        from llm_scratch.training.samples import prompt_problem
 
         where = resolve_model_path(self.source)
         with screen.status("reading …"):

@@ -189,7 +189,7 @@ def check_fits(plan: Prediction | None, config: RunConfig, screen: Console, igno
 def compare_with_plan(folder: Path) -> str | None:
     """Predicted and measured memory and time of a run in one line; None for a run without a plan."""
     from llm_scratch.planning.plan import measured, read_plan
-    from llm_scratch.training.plot import read_metrics
+    from llm_scratch.training.run_logger import read_metrics
 
     plan, result = read_plan(folder), measured(read_metrics(folder))
     if plan is None or "seconds_per_step" not in result:
@@ -264,7 +264,7 @@ def _does_not_fit(plan: Prediction, config: RunConfig) -> list[str]:
 def _compare(plan: Prediction, folder: Path, has_plan: bool, as_json: bool) -> None:
     """Print predicted and measured memory and time of a run."""
     from llm_scratch.planning.plan import measured
-    from llm_scratch.training.plot import read_metrics
+    from llm_scratch.training.run_logger import read_metrics
 
     rows = read_metrics(folder)
     result = measured(rows)

@@ -67,8 +67,9 @@ def draw(folders: list[Path], paths: list[Path], x: str = "step", panels: bool =
     Raises:
         UserError: a run without metrics, an unknown image format (code 2), or a folder that is not writable.
     """
-    from llm_scratch.training.panels import panel_figure
-    from llm_scratch.training.plot import loss_figure, read_metrics, save_figure
+    from llm_scratch.reports.panels import panel_figure
+    from llm_scratch.reports.plot import loss_figure, save_figure
+    from llm_scratch.training.run_logger import read_metrics
 
     short = [folder.resolve().name for folder in folders]
     names = short if len(set(short)) == len(short) else [str(folder) for folder in folders]

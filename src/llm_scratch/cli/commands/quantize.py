@@ -60,7 +60,7 @@ class Quantize(ReportCommand):
         from llm_scratch.loading import load
         from llm_scratch.model.kernel_choice import choose_kernel
         from llm_scratch.model.quantized import quantize
-        from llm_scratch.training.prompt import prompt_problem
+        from llm_scratch.training.samples import prompt_problem
 
         model, tokenizer = load(where)
         bits = int(model.cfg["bits"])  # type: ignore[index]

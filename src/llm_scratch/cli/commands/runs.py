@@ -151,7 +151,7 @@ def _next_commands(run: RunInfo) -> list[tuple[str, ...]]:
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     """The rows of metrics.jsonl; none without the file."""
-    from llm_scratch.training.plot import read_metrics
+    from llm_scratch.training.run_logger import read_metrics
 
     return read_metrics(path) if (path / "metrics.jsonl").is_file() else []
 

@@ -19,16 +19,16 @@ from tyro.conf import Positional
 
 from llm_scratch.cli import own_text
 from llm_scratch.cli.commands.plot import draw
-from llm_scratch.cli.corpus import load_corpus, source_in_words
 from llm_scratch.cli.flags import Command, Flag, Hidden, option
 from llm_scratch.cli.folders import check_can_write, choose_output_dir, load_run_info, with_order_of
-from llm_scratch.cli.init_from import config_from_model, fork_run, load_initial_model, run_directory_of, with_tokenizer
+from llm_scratch.cli.init_from import config_from_model, fork_run, run_directory_of, with_tokenizer
 from llm_scratch.cli.optional_step import optional_step
+from llm_scratch.cli.preparation import Preparation
 from llm_scratch.cli.run_text import sample_in_words
 from llm_scratch.cli.terminal import console, keeps_lines
 from llm_scratch.config import DataConfig, ModelConfig, RunConfig, SystemConfig, TrainConfig, dump_config, load_config
 from llm_scratch.errors import CHECKPOINT, USAGE, UserError
-from llm_scratch.formatting import format_count, format_duration, shell_command
+from llm_scratch.formatting import format_duration, shell_command
 from llm_scratch.presets import PRESETS, preset
 from llm_scratch.storage import files
 from llm_scratch.training.launcher import launched_rank
@@ -36,7 +36,6 @@ from llm_scratch.training.lock import NAME, exclusive_writer
 from llm_scratch.training.same_run import check_same_run
 
 if TYPE_CHECKING:
-    from llm_scratch.data.corpus import Corpus
     from llm_scratch.planning.choice import Choice
     from llm_scratch.training.trainer import Trainer
 
@@ -127,46 +126,25 @@ class Train(Command):
         if notice := here.notice:
             screen.print(notice, soft_wrap=keeps_lines(screen))
         folder = self._folder(config, screen) if first else Path()
-        from llm_scratch.cli.commands.plan import check_fits, check_memory, print_plan
         from llm_scratch.cli.device import resolve_device
+        from llm_scratch.cli.progress import ProgressDisplay
         from llm_scratch.hardware.allocator import keep_freed_memory
-        from llm_scratch.training.distributed import init_distributed
+        from llm_scratch.reports.plot import LossPlot
+        from llm_scratch.training.fault_injection import inject_requested
         from llm_scratch.training.loop import train
-        from llm_scratch.training.run_text import text_check, tokenizer_of_run
-        from llm_scratch.training.validate import validate
 
-        validate(config, folder)
         keep_freed_memory()
         device, description = resolve_device(self.device)
         screen.print(f"device: {description}", soft_wrap=keeps_lines(screen))
-        check_memory(config, device, ignore=self.ignore_memory or own is not None)
-        with init_distributed(device) as team:
-            folder = team.broadcast(folder)
-            plan, model = None, None
-            if own and not choice:
-                choice, plan, corpus = own.choose(device, screen)
-                config = choice.config
-                model = load_initial_model(config, folder)[0] if config.init_from else None
-            else:
-                documents = own_text.read_again(choice, folder) if choice else None
-                model, tokenizer = load_initial_model(config, folder) if config.init_from else (None, tokenizer_of_run(config, folder))
-                config, corpus = load_corpus(config, screen, tokenizer, documents, text_check(config, folder))
-                if first and not own:
-                    with optional_step("no plan made", "", screen, self.debug):
-                        plan = print_plan(config, folder, device, corpus, screen)
-            check_fits(plan, config, screen, self.ignore_memory)
-            if choice:
-                own_text.show_choice(choice.lines, screen)
-            else:
-                _print_header(config, corpus, screen)
-            began = time.perf_counter()
-            with own_text.watch(screen, plan, choice) as watch:
-                run = train(config, folder, device=device, watcher=watch, corpus=corpus, model=model)
-        if own and choice:
+        preparation = Preparation(config, device, screen, own, choice, self.ignore_memory, self.debug)
+        with ProgressDisplay(screen) as display:
+            callbacks = [preparation, display, LossPlot(display.warn)]
+            run = train(config, folder, device=device, prepare=preparation, callbacks=callbacks, inject_fault=inject_requested)
+        if own and preparation.choice:
             with optional_step("no continuations shown", shell_command("generate", folder), screen, self.debug):
-                own_text.show_continuations(run, choice, screen)
+                own_text.show_continuations(run, preparation.choice, screen)
         if first:
-            _print_summary(run, screen, time.perf_counter() - (own.began if own else began), self.debug)
+            _print_summary(run, screen, time.perf_counter() - (own.began if own else preparation.ready_at), self.debug)
         if own:
             own_text.show_advice(run, own.minutes, screen)
 
@@ -218,23 +196,6 @@ class Train(Command):
         return folder
 
 
-def _print_header(config: RunConfig, corpus: Corpus, screen: Console) -> None:
-    """Print the text and the model of a run."""
-    from llm_scratch.planning.plan import loader_for
-
-    left_out = loader_for(config, corpus).left_out
-    screen.print(
-        f"text: {source_in_words(config.data.source)}, {format_count(len(corpus.train))} training tokens, "
-        f"{format_count(len(corpus.val))} validation tokens, "
-        f"{corpus.bytes_per_token:.2f} bytes a token{f'; each epoch leaves out {format_count(left_out)} tokens' * bool(left_out)}",
-        soft_wrap=keeps_lines(screen),
-    )
-    origin = f", from {config.init_from}" if config.init_from else ""
-    screen.print(
-        f"model: {config.model.architecture}, {format_count(config.model.n_params)} parameters{origin}", soft_wrap=keeps_lines(screen)
-    )
-
-
 def _check_output_dir(folder: Path, config: RunConfig, fresh: bool, force: bool, screen: Console) -> None:
     """Check that a folder is new, empty or a run with the same settings; `fresh` and `force` remove an existing run.
 
@@ -270,8 +231,8 @@ def _print_summary(run: Trainer, screen: Console, seconds: float, debug: bool = 
     from llm_scratch.cli.commands.plan import compare_with_plan
 
     folder, best = run.folder, run.best
-    bits = best / math.log(2) / run.bytes_per_token
-    sample = sample_in_words(run.config, len(run.val_loader))
+    bits = best / math.log(2) / (run.data.bytes_per_token or math.nan)
+    sample = sample_in_words(run.config, len(run.data.val))
     done = (
         f"Done in {format_duration(seconds)}. Best validation loss: {best:.4f} nats per token, {bits:.4f} bits per byte, "
         f"on {sample}; `llm-scratch evaluate` uses every token."

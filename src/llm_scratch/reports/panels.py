@@ -1,6 +1,6 @@
 """Plot loss, validation bits per byte, learning rate and gradient norm of one or more runs, a panel each.
 
-Tests: tests/training/test_panels.py.
+Tests: tests/reports/test_panels.py.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from llm_scratch.errors import DATA, UserError
-from llm_scratch.training.plot import COLORS, DOTTED, LOSSES, Row, draw_floors, label_x_axis, running_mean, series, style_axes
+from llm_scratch.reports.plot import COLORS, DOTTED, LOSSES, Row, draw_floors, label_x_axis, running_mean, series, style_axes
 
 PANELS = {
     "loss": "loss (nats per token)",

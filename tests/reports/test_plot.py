@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
 from llm_scratch.errors import DATA, USAGE, UserError
-from llm_scratch.training.panels import panel_figure
-from llm_scratch.training.plot import COLORS, loss_figure, plot_runs, read_metrics, save_figure, series
+from llm_scratch.reports.panels import panel_figure
+from llm_scratch.reports.plot import COLORS, LossPlot, loss_figure, plot_runs, save_figure, series
+from llm_scratch.training.run_logger import read_metrics
 
 ROWS = [
     {"step": 0, "tokens": 0, "train_loss": 5.0, "val_loss": 5.1},
@@ -194,7 +196,7 @@ def test_plot_does_not_import_pyplot():
     """pyplot keeps every figure and may look for a display."""
     import subprocess
 
-    code = "import sys, llm_scratch.training.plot; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = "import sys, llm_scratch.reports.plot; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -214,3 +216,19 @@ def test_faults_are_named(tmp_path):
     assert error.value.code == USAGE
     assert not list(tmp_path.glob("*loss*"))
     assert not list(tmp_path.glob("*plot*"))
+
+
+def test_loss_plot_is_drawn_when_a_run_is_closed(tmp_path):
+    write(tmp_path, [{"step": step, "tokens": 10 * step, "loss": 5.0 - step} for step in (1, 2, 3)])
+    LossPlot(pytest.fail).closed(SimpleNamespace(folder=tmp_path), None)
+    assert (tmp_path / "loss-plot.pdf").read_bytes().startswith(b"%PDF")
+    assert (tmp_path / "loss-plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_loss_plot_that_cannot_be_drawn_is_a_warning_unless_training_failed(tmp_path):
+    said = []
+    for error in (None, KeyError()):
+        LossPlot(said.append).closed(SimpleNamespace(folder=tmp_path), error)
+    (message,) = said
+    assert message.startswith("cannot draw the loss plot (UserError: ")
+    assert message.endswith(f"`llm-scratch plot {tmp_path}` draws it later")

@@ -5,7 +5,7 @@ shows the tables.
 
     python benchmarks/scale.py
 
-Tests: tests/training/test_scale.py.
+Tests: tests/benchmarks/test_scale.py.
 Sources: activations, Korthikanti et al. 2022, https://arxiv.org/abs/2205.05198; sharding,
 Rajbhandari et al. 2020, https://arxiv.org/abs/1910.02054; critical batch size, Kaplan et al. 2020,
 https://arxiv.org/abs/2001.08361, section 5.1; GPU failure rate, Llama 3,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from llm_scratch.errors import UserError
-from llm_scratch.training.panels import PANELS, panel_figure
-from llm_scratch.training.plot import COLORS, save_figure
+from llm_scratch.reports.panels import PANELS, panel_figure
+from llm_scratch.reports.plot import COLORS, save_figure
 
 ROWS = [{"step": s, "tokens": 8 * s, "loss": 5 - s / 100, "lr": s / 1e5, "grad_norm": 1 + s % 2} for s in range(1, 201)]
 ROWS += [{"step": s, "tokens": 8 * s, "train_loss": 3.0, "val_loss": 3.1, "val_bits_per_byte": 2 - s / 200} for s in (0, 100, 200)]

@@ -1,6 +1,6 @@
 """The estimates for many GPUs equal manual calculations and torch's sizes, and docs/scale.md shows them."""
 
-from importlib import util
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,10 +9,13 @@ import torch
 from llm_scratch.config import TrainConfig
 from llm_scratch.model.gpt import GPTModel
 from llm_scratch.training.optim import OPTIMIZERS
-from llm_scratch.training.scale import ADAMW, GRADIENT, STATE, WEIGHT, Cluster, Shape, activations, costs, critical_batch_size
 from llm_scratch.training.state import optimizer_tensors, unique_state_dict
 
-ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))  # scripts, not a package
+
+import scale as tables  # noqa: E402
+from cluster_costs import ADAMW, GRADIENT, STATE, WEIGHT, Cluster, Shape, activations, costs, critical_batch_size  # noqa: E402
+
 SMALL = Shape("small", 100e6, 10, 1000, 1024, 50257, 2**20)
 
 
@@ -72,8 +75,5 @@ def test_critical_batch_size_equals_kaplan(loss, tokens):
 
 
 def test_scale_page_shows_the_computed_values():
-    spec = util.spec_from_file_location("scale_tables", ROOT / "benchmarks" / "scale.py")
-    tables = util.module_from_spec(spec)
-    spec.loader.exec_module(tables)
     page = tables.PAGE.read_text(encoding="utf-8")
     assert tables.filled(page) == page, "python benchmarks/scale.py --write"

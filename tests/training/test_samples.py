@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 
 from llm_scratch.config import ModelConfig
 from llm_scratch.model import build
 from llm_scratch.tokenizers import CharTokenizer, SimpleTokenizerV1
-from llm_scratch.training.prompt import choose_prompt, prompt_problem
+from llm_scratch.training.samples import choose_prompt, generate_sample, prompt_problem
 
 TEXT = "abcdefghij"
 
@@ -57,3 +58,22 @@ def test_prompt_longer_than_the_context_is_reported_and_kept(model):
     chosen, warning = choose_prompt(model, tokenizer, prompt, np.array(tokenizer.encode(TEXT)))
     assert chosen == prompt
     assert warning.startswith(f"the prompt of samples has {size + 3} tokens, but the context is {size}: the first 3 are dropped")
+
+
+def test_sample_of_a_compiled_model_compiles_nothing():
+    """With its cache the model would be compiled again for one length after another: minutes on a GPU."""
+    compiled = []
+    torch.compiler.reset()  # a function that others have compiled often is compiled no more
+
+    def backend(graph, inputs):
+        compiled.append(graph)
+        return graph.forward
+
+    tokenizer = CharTokenizer.train([TEXT])
+    model = build(ModelConfig(vocab_size=tokenizer.n_vocab, context_length=16, emb_dim=12, n_heads=2, n_layers=1))
+    torch._dynamo.reset()  # it compiles one function a limited number of times
+    model.hidden = torch.compile(model.hidden, backend=backend)
+    assert generate_sample(model, tokenizer, "abc", seed=1).startswith("abc")
+    assert not compiled
+    model.hidden(torch.zeros(1, 4, dtype=torch.long))
+    assert compiled, "it is compiled where rows are whole"

@@ -1,23 +1,38 @@
-"""Choose the prompt of a run's samples: the configured one, or a fallback if the tokenizer cannot encode it.
+"""Samples of a run: text that the model generates as it learns, and the prompt that it continues.
 
-Tests: tests/training/test_prompt.py.
+Tests: tests/training/test_samples.py.
 """
 
 from __future__ import annotations
 
+import warnings
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from llm_scratch.data.shards import Tokens
-from llm_scratch.errors import UserError
-from llm_scratch.generation.decode import encode_prompt
+from llm_scratch.errors import GenerationWarning, UserError
+from llm_scratch.generation.decode import encode_prompt, stream
 from llm_scratch.model.introspection import context_length
 from llm_scratch.tokenizers.special import end_of_text
 
 START_TOKENS = 8
 """tokens of the training text as a prompt, for a model without a start token"""
+SAMPLE_TOKENS = 180
+SAMPLE_TEMPERATURE = 0.8
+
+
+def generate_sample(model: nn.Module, tokenizer: Any, prompt: str, seed: int) -> str:
+    """A prompt with the model's continuation. The random generator is its own, so training does not change."""
+    # The compiled trunk is for whole rows; with a cache it would be recompiled for each length.
+    is_compiled = "hidden" in vars(model)
+    with warnings.catch_warnings(action="ignore", category=GenerationWarning):  # reported by `choose_prompt`
+        chunks = stream(model, tokenizer, prompt, max_new_tokens=SAMPLE_TOKENS, temperature=SAMPLE_TEMPERATURE, seed=seed)
+    with torch.compiler.set_stance("force_eager") if is_compiled else nullcontext():
+        return prompt + "".join(chunks)
 
 
 def prompt_problem(model: nn.Module, tokenizer: Any, prompt: str) -> str:

@@ -1,16 +1,15 @@
 """Plot loss curves of runs as PDF, PNG or SVG.
 
-`loss_figure` draws the rows of one or more runs; `read_metrics` reads them from metrics.jsonl.
+`loss_figure` draws the rows of one or more runs; `LossPlot` draws them when training ends.
 Figures are made without pyplot, so they need no display and leave no global state.
-Tests: tests/training/test_plot.py.
+Tests: tests/reports/test_plot.py.
 Source of the colors: Okabe and Ito 2008, "Color Universal Design",
 https://jfly.uni-koeln.de/color/.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,8 @@ from matplotlib.ticker import EngFormatter, MaxNLocator, MultipleLocator
 from llm_scratch.errors import DATA, UserError, describe_error
 from llm_scratch.formatting import format_duration
 from llm_scratch.storage.files import atomic_file
+from llm_scratch.training.callbacks import Callback, TrainState
+from llm_scratch.training.run_logger import read_metrics
 
 Row = Mapping[str, Any]
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
@@ -29,26 +30,6 @@ COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 LOSSES = "val_loss", "train_loss", "loss"  # validation, training, a single batch; nats per token
 DASHED = (0, (4, 2))
 FORMATS = {"pdf": {"CreationDate": None}, "png": {}, "svg": {"Date": None}}  # no dates: the same run gives the same file
-
-
-def read_metrics(run: str | Path) -> list[dict[str, Any]]:
-    """The rows of a run's metrics.jsonl, oldest first. A last line that is still being written is left out.
-
-    Raises:
-        UserError: there is no such file, or a line in it is not JSON (code 3).
-    """
-    path = Path(run) / "metrics.jsonl"
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"cannot read {path}: {describe_error(e)}; expected a run directory of `llm-scratch train`", DATA) from e
-    rows = []
-    for number, line in enumerate(lines[:-1], 1):
-        try:
-            rows.append(dict(json.loads(line)))
-        except (ValueError, TypeError) as e:
-            raise UserError(f"{path} line {number} is not a JSON object: {line[:60]!r}; delete that line", DATA) from e
-    return rows
 
 
 def series(rows: Iterable[Row], x: str, y: str) -> np.ndarray:
@@ -247,3 +228,24 @@ def plot_runs(runs: Sequence[str | Path], out: str | Path, x: str = "step", *, f
     """
     figure = loss_figure({Path(run).resolve().name: read_metrics(run) for run in runs}, x, floors=floors)
     return [save_figure(figure, f"{out}.{kind}") for kind in ("pdf", "png")]
+
+
+class LossPlot(Callback):
+    """Draw the loss of a run when its training ends, as loss-plot.pdf and loss-plot.png in its directory.
+
+    Args:
+        warn: called with a message if drawing fails.
+    """
+
+    def __init__(self, warn: Callable[[str], None] = print) -> None:
+        self._warn = warn
+
+    def closed(self, state: TrainState, error: BaseException | None) -> None:
+        """Draw what was logged, also after an error."""
+        folder = state.folder
+        try:
+            plot_runs([folder], folder / "loss-plot")
+        except Exception as e:  # matplotlib raises various errors on a full disk
+            if error is None:  # else that error is the more important one
+                problem = describe_error(e, named=True)
+                self._warn(f"cannot draw the loss plot ({problem}); `llm-scratch plot {folder}` draws it later")
