@@ -156,9 +156,7 @@ class CompareDecoding(ReportCommand):
             n = self.samples if is_random(settings) else 1
             began = time.perf_counter()
             pieces: list[list[TextChunk]] = [[] for _ in range(n)]
-            rows = DecodingFlags(**settings).generate(
-                model, tokenizer, prompt, self.seed, n, "slide", max_new_tokens=self.max_tokens, top=0
-            )
+            rows = DecodingFlags(**settings).generate(model, tokenizer, prompt, self.seed, n, None, max_new_tokens=self.max_tokens, top=0)
             try:
                 for row, piece in rows:
                     pieces[row].append(piece)
