@@ -165,6 +165,9 @@ class Engine:
                 else:
                     merged[part.slides] = part
         self._batches = list(merged.values())
+        if batches and not self._batches:
+            last = batches[-1]
+            self._spare_cache = last.reader.cache if len(last.rows) == 1 else None
 
     def _parts_of(self, batch: RowBatch, removed: int | None) -> Iterator[RowBatch]:
         """The texts of a batch that go on: those that fit the context, and those that outgrew it."""
@@ -176,5 +179,3 @@ class Engine:
         if running:
             batch.keep(running)
             yield batch
-        elif len(batch.rows) == 1:
-            self._spare_cache = batch.reader.cache
