@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from llm_scratch.cli.decoding_flags import DecodingFlags
-from llm_scratch.cli.device import Dtype, load_for_inference
+from llm_scratch.cli.device import Dtype, load_model
 from llm_scratch.cli.flags import Flag, ReportCommand, option
 from llm_scratch.cli.folders import resolve_model_path
 from llm_scratch.cli.generated_json import print_sample_objects
@@ -72,7 +72,7 @@ class Generate(ReportCommand, DecodingFlags):
         prompts = [read_text_argument(prompt) if prompt == "-" else prompt for prompt in self.prompts]
         prompts += [read_text_argument(self.file)] if self.file else []
         prompts = prompts or [""]
-        model, tokenizer, description = load_for_inference(
+        model, tokenizer, description = load_model(
             path,
             self.device,
             self.dtype,

@@ -128,8 +128,8 @@ class Train(Command):
             screen.print(notice, soft_wrap=keeps_lines(screen))
         folder = self._folder(config, screen) if first else Path()
         from llm_scratch.cli.commands.plan import check_fits, check_memory, print_plan
-        from llm_scratch.cli.device import resolve_device
         from llm_scratch.hardware.allocator import keep_freed_memory
+        from llm_scratch.hardware.device import choose_device
         from llm_scratch.training.distributed import init_distributed
         from llm_scratch.training.loop import train
         from llm_scratch.training.run_text import text_check, tokenizer_of_run
@@ -137,8 +137,9 @@ class Train(Command):
 
         validate(config, folder)
         keep_freed_memory()
-        device, description = resolve_device(self.device)
-        screen.print(f"device: {description}", soft_wrap=keeps_lines(screen))
+        found = choose_device(self.device)
+        device = found.name
+        screen.print(f"device: {found}", soft_wrap=keeps_lines(screen))
         check_memory(config, device, ignore=self.ignore_memory or own is not None)
         with init_distributed(device) as team:
             folder = team.broadcast(folder)
@@ -186,11 +187,11 @@ class Train(Command):
         Raises:
             UserError: the settings are invalid, as in training.
         """
-        from llm_scratch.cli.device import resolve_device
+        from llm_scratch.hardware.device import choose_device
         from llm_scratch.training.validate import validate
 
         validate(config)
-        device, _ = resolve_device(self.device)
+        device = choose_device(self.device).name
         if own and not choice:
             choice, _, _ = own.choose(device, console(stderr=True))
         if choice:
