@@ -13,7 +13,7 @@ from llm_scratch.generation.beam import beam_search
 from llm_scratch.generation.contrastive import contrastive
 from llm_scratch.generation.decode import generate
 from llm_scratch.generation.mirostat import Mirostat
-from llm_scratch.generation.speculative import DraftModel, speculative
+from llm_scratch.generation.speculative import DraftModel, speculate
 from llm_scratch.model.gpt import GPTModel
 
 
@@ -122,7 +122,7 @@ def _beam() -> float:
     want = theirs.generate(  # type: ignore[operator]
         ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, num_beams=4, do_sample=False, eos_token_id=None, pad_token_id=0
     )
-    return count_differences(beam_search(ours, ids, max_new_tokens=12, width=4)[0].ids, want[0, 4:].tolist())
+    return count_differences(beam_search(ours, ids, max_new_tokens=12, beams=4)[0].ids, want[0, 4:].tolist())
 
 
 @row(
@@ -139,7 +139,8 @@ def _contrastive() -> float:
         likeness = torch.cosine_similarity(vectors[:, None], past[None], dim=-1).amax(1)
         plain = torch.cat([plain, tokens[(0.4 * probas - 0.6 * likeness).argmax()].view(1, 1)], 1)
     return count_differences(
-        torch.cat([ids, *(step.ids for step in islice(contrastive(ours, ids, k=4, alpha=0.6), 9))], 1)[0].tolist(), plain[0].tolist()
+        torch.cat([ids, *(step.ids for step in islice(contrastive(ours, ids, candidates=4, alpha=0.6), 9))], 1)[0].tolist(),
+        plain[0].tolist(),
     )
 
 
@@ -149,5 +150,5 @@ def _contrastive() -> float:
 )  # fmt: skip
 def _speculative() -> float:
     ours, draft, ids = sharp_gpt(), GPTModel(CONFIG | {"n_layers": 1}).eval(), torch.randint(0, 97, (1, 5))
-    steps = islice(speculative(ours, ids, DraftModel(draft, temperature=0), temperature=0), 20)
+    steps = islice(speculate(ours, ids, DraftModel(draft, temperature=0), temperature=0), 20)
     return count_differences(torch.cat([ids, *(step.ids for step in steps)], 1)[0].tolist(), generate(ours, ids, 20)[0].tolist())

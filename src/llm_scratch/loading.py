@@ -21,6 +21,8 @@ from llm_scratch.config import ModelConfig, RunConfig, from_dict
 from llm_scratch.data.corpus import start_id
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.generation.dtype import Dtype, with_dtype
+from llm_scratch.generation.inference import InferenceSetup, prepare_for_inference
+from llm_scratch.hardware.device import DeviceChoice, choose_device
 from llm_scratch.hardware.matmul_backend import select_matmul_backend
 from llm_scratch.interop import hf, litgpt, nanogpt, notebook
 from llm_scratch.interop.gpt2 import load_named
@@ -113,6 +115,46 @@ def load(where: str | Path, device: str = "cpu", dtype: Dtype = "float32", *, n_
     if torch.device(device).type == "cpu":
         select_matmul_backend()
     return with_dtype(loaded.model.to(device), dtype)[0].eval(), loaded.tokenizer
+
+
+@dataclass(frozen=True)
+class InferenceModel:
+    """A model that is ready to generate, its tokenizer, and what was chosen for it and why."""
+
+    model: nn.Module
+    tokenizer: Tokenizer
+    device: DeviceChoice
+    setup: InferenceSetup
+
+    def __str__(self) -> str:
+        return f"{self.device}, {self.setup}"
+
+
+def load_for_inference(
+    where: str | Path, device: str = "auto", dtype: Dtype = "auto", *, compile: bool = False, **preparation: Any
+) -> InferenceModel:
+    """Load a model for fast inference: on a device, in a data type, packed or compiled.
+
+    Unlike the model of `load`, it can no longer be trained or saved.
+
+    Args:
+        where: as for `load`.
+        device: as in `hardware.device.choose_device`; "auto" is the fastest one here.
+        dtype: as in `generation.dtype`; "auto" is the fastest one here.
+        compile, preparation: as in `generation.inference.prepare_for_inference`.
+    Raises:
+        UserError: as `load`; no such device, or steps to be compiled for one that is not a CPU.
+    """
+    choice = choose_device(device)
+    on_cpu = torch.device(choice.name).type == "cpu"
+    if compile and not on_cpu:
+        raise UserError(f"compile: only CPUs are supported, and this is {choice.name}; leave it out, or use the device cpu")
+    loaded = read(where)
+    if on_cpu:
+        select_matmul_backend()
+    model = loaded.model.to(choice.name).eval()
+    setup = prepare_for_inference(model, dtype, compile=compile, **preparation)
+    return InferenceModel(model, loaded.tokenizer, choice, setup)
 
 
 def read(where: str | Path, options: Options | None = None) -> Loaded:

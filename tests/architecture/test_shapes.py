@@ -26,9 +26,11 @@ from llm_scratch.config import ModelConfig
 from llm_scratch.data.loader import TokenLoader
 from llm_scratch.generation import decode
 from llm_scratch.generation.cached_model import pad_left
+from llm_scratch.generation.config import GenerationConfig
 from llm_scratch.generation.contrastive import contrastive
+from llm_scratch.generation.engine import Engine
 from llm_scratch.generation.sampling import next_token
-from llm_scratch.generation.speculative import DraftModel, speculative
+from llm_scratch.generation.speculative import DraftModel, speculate
 from llm_scratch.generation.steps import build_sampler
 from llm_scratch.model import MODELS, lesson_models
 from llm_scratch.model.attention import attention_weights
@@ -195,8 +197,13 @@ def run_decoding(tracer):
         decode.generate(model, ids, 7, eos_id=0)
         decode.generate(model, pad_left([[1, 2, 3], [4]]), 2)
     with tracer.watching(B=1, T=None, S=None):
-        list(islice(speculative(model, ids[:1], DraftModel(model), temperature=2.0), 6))
+        list(islice(speculate(model, ids[:1], DraftModel(model), temperature=2.0), 6))
         "".join(decode.stream(model, tokenizer, "hello", max_new_tokens=2))
+        list(decode.stream_chunks(model, tokenizer, "hello", max_new_tokens=2, strategy="lookup", top=1))
+    with tracer.watching(B=None, T=None, S=None), Engine(model) as engine:  # a group for each settings
+        for temperature in (0.0, 1.0):
+            engine.add([1, 2, 3], GenerationConfig(temperature=temperature))
+        engine.step()
     with tracer.watching(B=None, T=None, S=None):  # one text, k candidates
         list(islice(contrastive(model, ids[:1]), 3))
 

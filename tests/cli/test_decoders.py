@@ -18,7 +18,7 @@ def test_beam_prints_the_best_texts(llm, trained):
     result = llm("generate", trained, *WORDS, "--decoder", "beam", "--beams", "3", "--samples", "2")
     model, tokenizer = load(trained)
     idx = torch.tensor([encode_prompt(model, tokenizer, "the hen")])
-    best = beam_search(model, idx, max_new_tokens=8, width=3, n_best=2, n_vocab=tokenizer.n_vocab)
+    best = beam_search(model, idx, max_new_tokens=8, beams=3, n_best=2, n_vocab=tokenizer.n_vocab)
     assert result.out.removesuffix("\n").split("\n\n\n") == ["the hen" + tokenizer.decode(beam.ids) for beam in best]
     assert "seed" not in result.err
 
@@ -48,11 +48,14 @@ def test_contrastive_with_one_candidate_is_greedy(llm, trained):
     [
         (["--decoder", "beam", "--top-k", "3"], "--top-k has no effect with --decoder beam; it applies to sample, speculative, lookup"),
         (["--decoder", "beam", "--seed", "3"], "--seed has no effect with --decoder beam"),
-        (["--decoder", "beam", "--context-overflow", "slide"], "--context-overflow slide has no effect with --decoder beam"),
+        (["--decoder", "beam", "--context-overflow", "slide"], "--context-overflow has no effect with --decoder beam"),
         (["--beams", "3"], "--beams has no effect with --decoder sample; it applies to beam"),
         (["--decoder", "lookup", "--mirostat", "3"], "--mirostat has no effect with --decoder lookup"),
         (["--decoder", "lookup", "--draft", "x"], "--draft has no effect with --decoder lookup"),
-        (["--decoder", "contrastive", "--samples", "2"], "contrastive search is deterministic and has one text"),
+        (
+            ["--decoder", "contrastive", "--samples", "2"],
+            "--samples has no effect with --decoder contrastive; it applies to sample, beam, speculative, lookup",
+        ),
         (["--decoder", "speculative"], "needs a draft model; add --draft RUN"),
         (["--decoder", "greedy"], "--decoder is 'greedy'"),
     ],
@@ -64,10 +67,10 @@ def test_a_flag_that_would_be_ignored_is_an_error(words, said, llm, trained):
 
 
 @pytest.mark.parametrize(
-    ("decoder", "on_full"), [("beam", None), ("beam", "stop"), ("sample", "stop"), ("contrastive", "stop"), ("lookup", "stop")]
+    ("decoder", "context_overflow"), [("beam", None), ("beam", "stop"), ("sample", "stop"), ("contrastive", "stop"), ("lookup", "stop")]
 )
-def test_a_prompt_after_which_nothing_fits_is_an_error(decoder, on_full, llm, trained):
-    words = ["--decoder", decoder, *(["--context-overflow", on_full] if on_full else [])]
+def test_a_prompt_after_which_nothing_fits_is_an_error(decoder, context_overflow, llm, trained):
+    words = ["--decoder", decoder, *(["--context-overflow", context_overflow] if context_overflow else [])]
     for n, code in ((16, 0), (17, 3)):
         result = llm("generate", trained, ("the hen " * 3)[:n], "--max-tokens", 3, *words)
         assert result.code == code

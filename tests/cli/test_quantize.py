@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from llm_scratch.cli import device
+from llm_scratch import loading
 from llm_scratch.cli.folders import load_run_info
 from llm_scratch.errors import UserError
+from llm_scratch.hardware.device import DeviceChoice
 from llm_scratch.loading import load
 from llm_scratch.model.quantized import QuantizedLinear, quantize
 
@@ -43,7 +44,7 @@ def test_without_a_compiler_that_is_said(llm, trained, tmp_path, monkeypatch):
     monkeypatch.setenv("LLM_SCRATCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("CXX", "no-such-compiler")
     result = llm("generate", trained, "the", "--compile")
-    assert (result.code, "needs a C++ compiler, and no-such-compiler is not installed" in result.err) == (2, True)
+    assert (result.code, "need a C++ compiler, and no-such-compiler is not installed" in result.err) == (2, True)
 
 
 @pytest.mark.parametrize("words", [("--samples", 2), ("--decoder", "beam"), ("--decoder", "lookup")])
@@ -53,9 +54,9 @@ def test_what_packed_matrices_do_faster_is_not_compiled(llm, trained, words):
 
 
 def test_a_program_is_for_a_cpu(trained, monkeypatch):
-    monkeypatch.setattr(device, "resolve_device", lambda wanted: ("cuda:1", "as asked"))
-    with pytest.raises(UserError, match="--compile: only CPUs are supported, and this is cuda:1; leave it out, or use --device cpu"):
-        device.load_for_inference(trained, "cuda:1", compile=True)
+    monkeypatch.setattr(loading, "choose_device", lambda wanted: DeviceChoice("cuda:1", "as requested"))
+    with pytest.raises(UserError, match="compile: only CPUs are supported, and this is cuda:1; leave it out, or use the device cpu"):
+        loading.load_for_inference(trained, "cuda:1", compile=True)
 
 
 @pytest.mark.slow  # a compiler works for half a minute

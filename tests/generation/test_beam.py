@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from llm_scratch.errors import DATA, UserError
-from llm_scratch.generation.beam import beam_search, beam_steps
+from llm_scratch.generation.beam import beam, beam_search
+from llm_scratch.generation.cached_model import PAD
 from llm_scratch.generation.decode import generate
 from llm_scratch.model.gpt import GPTModel
 
@@ -77,11 +78,11 @@ def test_texts_and_scores_equal_transformers(seed, width, n_best, length_penalty
         return_dict_in_generate=True,
         output_scores=True,
     )
-    best = beam_search(ours, idx, max_new_tokens=12, width=width, n_best=n_best, length_penalty=length_penalty, eos_id=eos)
-    for beam, row, score in zip(best, out.sequences[:, 4:].tolist(), out.sequences_scores.tolist(), strict=True):
-        assert beam.ids == row[: len(beam.ids)]
-        assert all(token == V - 1 for token in row[len(beam.ids) :])
-        assert beam.score == pytest.approx(score, abs=1e-4)
+    best = beam_search(ours, idx, max_new_tokens=12, beams=width, n_best=n_best, length_penalty=length_penalty, eos_id=eos)
+    for text, row, score in zip(best, out.sequences[:, 4:].tolist(), out.sequences_scores.tolist(), strict=True):
+        assert text.ids == row[: len(text.ids)]
+        assert all(token == V - 1 for token in row[len(text.ids) :])
+        assert text.score == pytest.approx(score, abs=1e-4)
 
 
 def test_a_beam_as_wide_as_all_texts_finds_the_likeliest():
@@ -90,15 +91,15 @@ def test_a_beam_as_wide_as_all_texts_finds_the_likeliest():
     with torch.no_grad():
         logprobs = model(torch.cat([idx.expand(len(texts), -1), texts], 1))[:, 1:-1].log_softmax(-1)
     totals = logprobs.gather(2, texts[..., None]).sum((1, 2))
-    best = beam_search(model, idx, max_new_tokens=3, width=V * V, n_best=5, length_penalty=0.0)
-    assert [beam.ids for beam in best] == texts[totals.topk(5).indices].tolist()
-    torch.testing.assert_close(torch.tensor([beam.score for beam in best]), totals.topk(5).values, rtol=1e-4, atol=1e-4)
+    best = beam_search(model, idx, max_new_tokens=3, beams=V * V, n_best=5, length_penalty=0.0)
+    assert [text.ids for text in best] == texts[totals.topk(5).indices].tolist()
+    torch.testing.assert_close(torch.tensor([text.score for text in best]), totals.topk(5).values, rtol=1e-4, atol=1e-4)
 
 
 def test_a_beam_of_one_is_greedy_and_ends_where_the_context_does():
     model, idx = gpt(2), torch.tensor([[1, 2, 3]])
-    [best] = beam_search(model, idx, max_new_tokens=40, width=1)
-    assert best.ids == generate(model, idx, 40, on_full="stop")[0, 3:].tolist()
+    [best] = beam_search(model, idx, max_new_tokens=40, beams=1)
+    assert best.ids == generate(model, idx, 40, context_overflow="stop")[0, 3:].tolist()
     assert len(best.ids) == CFG["context_length"] - 3 + 1
 
 
@@ -115,20 +116,29 @@ def test_a_prompt_longer_than_the_context_is_an_error_and_one_that_fills_it_is_n
 def test_the_prompt_is_read_once(monkeypatch):
     model, shapes = gpt(1), []
     monkeypatch.setattr(model, "hidden", lambda ids, cache=None: shapes.append(tuple(ids.shape)) or GPTModel.hidden(model, ids, cache))
-    beam_search(model, torch.tensor([[1, 2, 3]]), max_new_tokens=3, width=4)
+    beam_search(model, torch.tensor([[1, 2, 3]]), max_new_tokens=3, beams=4)
     assert shapes == [(1, 3), (4, 1), (4, 1)]
 
 
 def test_the_steps_of_a_beam_add_up_to_its_score():
     model, idx = gpt(1), torch.tensor([[1, 2, 3]])
     [best] = beam_search(model, idx, max_new_tokens=6, length_penalty=0.0)
-    steps = list(beam_steps(model, idx, best))
+    steps = list(beam(model, idx, max_new_tokens=6, length_penalty=0.0))
     assert [int(step.ids) for step in steps] == best.ids
     assert sum(float(step.logits.log_softmax(-1)[0, step.ids[0, 0]]) for step in steps) == pytest.approx(best.score, abs=1e-4)
     assert model.training
 
 
+def test_steps_of_several_beams_are_padded_where_a_text_has_ended():
+    model, idx = gpt(1), torch.tensor([[1, 2, 3]])
+    ends = {"eos_id": 5, "length_penalty": 0.0, "max_new_tokens": 12}
+    best = beam_search(model, idx, n_best=4, **ends)
+    assert len({len(text.ids) for text in best}) > 1
+    ids = torch.cat([step.ids for step in beam(model, idx, samples=4, **ends)], 1).tolist()
+    assert ids == [text.ids + [PAD] * (len(ids[0]) - len(text.ids)) for text in best]
+
+
 @pytest.mark.parametrize("wrong", [{"n_best": 5}, {"n_best": 0}, {"idx": torch.zeros(2, 3, dtype=torch.long)}])
 def test_faults(wrong):
-    with pytest.raises(UserError, match="one text and 1 <= n_best <= width"):
+    with pytest.raises(UserError, match="one text and 1 <= n_best <= beams"):
         beam_search(gpt(), **({"idx": torch.tensor([[1]]), "max_new_tokens": 2} | wrong))

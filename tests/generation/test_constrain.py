@@ -40,14 +40,13 @@ def model():
 @pytest.mark.parametrize("temperature", [0, 1.5])
 def test_every_text_matches_the_expression(model, regex, temperature):
     for seed in range(3):
-        text = "".join(stream(model, Bytes(), "x", seed=seed, temperature=temperature, constraint=Constraint(Bytes(), regex=regex)))
+        text = "".join(stream(model, Bytes(), "x", seed=seed, temperature=temperature, regex=regex))
         assert re.fullmatch(regex, text), text
 
 
 def test_rows_of_a_batch_keep_to_the_form_each_by_itself(model):
     texts = [""] * 12
-    constraint = Constraint(Bytes(), regex=r"[ab]{1,9}!")
-    for row, piece in stream_batch(model, Bytes(), ["x", "longer"], samples=6, seeds=range(12), temperature=2.0, constraint=constraint):
+    for row, piece in stream_batch(model, Bytes(), ["x", "longer"], samples=6, seeds=range(12), temperature=2.0, regex=r"[ab]{1,9}!"):
         texts[row] += piece.text
     assert all(re.fullmatch(r"[ab]{1,9}!", text) for text in texts), texts
     assert len(set(map(len, texts))) > 2
@@ -61,8 +60,7 @@ def test_json_fits_its_schema(model):
         "additionalProperties": False,
     }
     for seed in range(3):
-        constraint = Constraint(Bytes(), json_schema=json.dumps(schema))
-        text = "".join(stream(model, Bytes(), "x", seed=seed, max_new_tokens=200, temperature=1.0, constraint=constraint))
+        text = "".join(stream(model, Bytes(), "x", seed=seed, max_new_tokens=200, temperature=1.0, json_schema=json.dumps(schema)))
         value = json.loads(text)
         assert set(value) == {"name", "age"}
         assert isinstance(value["age"], int)
@@ -73,7 +71,7 @@ def test_the_models_wish_decides_among_what_is_allowed(model):
     with torch.no_grad():
         wish = model.eval()(torch.tensor([[120]]))[0, -1]
     best = max("abcdef", key=lambda letter: wish[ord(letter)].item())
-    assert "".join(stream(model, Bytes(), "x", temperature=0, constraint=Constraint(Bytes(), regex="[a-f]"))) == best
+    assert "".join(stream(model, Bytes(), "x", temperature=0, regex="[a-f]")) == best
 
 
 def test_constrained_text_ends_with_a_warning_when_the_vocabulary_cannot_continue_it(model):
@@ -87,7 +85,7 @@ def test_constrained_text_ends_with_a_warning_when_the_vocabulary_cannot_continu
             return bytes(97 + i for i in ids if i != 3)
 
     with pytest.warns(GenerationWarning, match="the text ends early: every token is excluded"):
-        assert len("".join(stream(model, Few(), "x", constraint=Constraint(Few(), regex="[a-z]x")))) <= 2
+        assert len("".join(stream(model, Few(), "x", regex="[a-z]x"))) <= 2
 
 
 class Endless(Bytes):

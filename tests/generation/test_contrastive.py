@@ -42,12 +42,12 @@ def plainly(model, row, n, k, alpha):
 def test_ids_equal_the_formula_without_cache(model, k, alpha, n):
     """The last case fills the context and slides."""
     idx = torch.tensor([[3, 1, 4, 1, 5]])
-    ours = torch.cat([idx, *(step.ids for step in islice(contrastive(model, idx, k=k, alpha=alpha), n))], 1)
+    ours = torch.cat([idx, *(step.ids for step in islice(contrastive(model, idx, candidates=k, alpha=alpha), n))], 1)
     with torch.no_grad():
         assert ours[0].tolist() == plainly(model.eval(), idx[0].tolist(), n, k, alpha)
 
 
-@pytest.mark.parametrize("ends", [{"k": 1}, {"alpha": 0.0}])
+@pytest.mark.parametrize("ends", [{"candidates": 1}, {"alpha": 0.0}])
 def test_one_candidate_or_no_weight_is_greedy(model, ends):
     idx = torch.tensor([[3, 1, 4]])
     ours = torch.cat([idx, *(step.ids for step in islice(contrastive(model, idx, **ends), 14))], 1)
@@ -57,16 +57,16 @@ def test_one_candidate_or_no_weight_is_greedy(model, ends):
 def test_the_text_is_read_once_and_its_mode_restored(model, monkeypatch):
     shapes = []
     monkeypatch.setattr(model, "hidden", lambda ids, cache=None: shapes.append(tuple(ids.shape)) or GPTModel.hidden(model, ids, cache))
-    list(islice(contrastive(model, torch.tensor([[3, 1, 4]]), k=4), 3))
+    list(islice(contrastive(model, torch.tensor([[3, 1, 4]]), candidates=4), 3))
     assert shapes == [(1, 3), (4, 1), (4, 1), (4, 1)]
     assert model.training
 
 
 def test_slides_or_stops_where_the_context_is_full(model):
     long = torch.arange(20)[None] % V
-    assert list(contrastive(model, long, on_full="stop")) == []
+    assert list(contrastive(model, long, context_overflow="stop")) == []
     assert len(list(islice(contrastive(model, long), 3))) == 3
-    assert len(list(contrastive(model, torch.tensor([[3, 1, 4]]), on_full="stop"))) == CFG["context_length"] - 3 + 1
+    assert len(list(contrastive(model, torch.tensor([[3, 1, 4]]), context_overflow="stop"))) == CFG["context_length"] - 3 + 1
 
 
 def test_contrastive_score_penalizes_similarity():
@@ -78,7 +78,7 @@ def test_contrastive_score_penalizes_similarity():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"k": 0}, "k: 0 is out of range"),
+        ({"candidates": 0}, "candidates: 0 is out of range"),
         ({"alpha": 1.5}, "alpha: 1.5 is out of range"),
         ({"idx": torch.zeros(2, 3, dtype=torch.long)}, "contrastive search: got .*; pass one text and a model"),
         ({"model": DummyGPTModel(CFG)}, "contrastive search: got .*; pass one text and a model"),

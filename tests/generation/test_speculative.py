@@ -15,7 +15,7 @@ from llm_scratch.errors import UserError
 from llm_scratch.generation import speculative as rules
 from llm_scratch.generation.cached_model import NO_CHOICE
 from llm_scratch.generation.decode import generate
-from llm_scratch.generation.speculative import DraftModel, check_draft, prompt_lookup, speculative
+from llm_scratch.generation.speculative import DraftModel, check_draft, prompt_lookup, speculate
 from llm_scratch.model.gpt import GPTModel
 
 V = 11
@@ -34,7 +34,7 @@ class Chain(nn.Module):
 
 
 def write(model, idx, propose, n, **kwargs):
-    return torch.cat([idx, *(step.ids for step in islice(speculative(model, idx, propose, **kwargs), n))], 1)
+    return torch.cat([idx, *(step.ids for step in islice(speculate(model, idx, propose, **kwargs), n))], 1)
 
 
 def chi_square_p(seen, probas):
@@ -70,7 +70,7 @@ def test_tokens_have_the_targets_distribution(who, samplers, n):
             "the model itself": DraftModel(target, chance, **samplers),
             "lookup": partial(prompt_lookup, n_vocab=V),
         }[who]
-        ids = write(target, torch.tensor([[0, 3]]), propose, 100, generator=chance, n_guesses=3, **samplers)[0]
+        ids = write(target, torch.tensor([[0, 3]]), propose, 100, generator=chance, draft_tokens=3, **samplers)[0]
         seen.index_put_((ids[1:-1], ids[2:]), torch.ones(()), accumulate=True)
     assert seen.sum() == n
     logits = target.table / samplers.get("temperature", 1)
@@ -101,7 +101,7 @@ def uniform_p(who, n):
     texts = []
     for _ in range(n // 125):
         propose = DraftModel(draft, chance) if who == "draft" else partial(prompt_lookup, n_vocab=5)
-        texts.append(write(target, idx, propose, 125, generator=chance, n_guesses=3))
+        texts.append(write(target, idx, propose, 125, generator=chance, draft_tokens=3))
     ids = torch.cat(texts)
     p, q = (model(ids[:, :-1]).softmax(-1)[:, 1:] for model in (target, draft))
     order = (q / p).argsort(-1)
@@ -151,12 +151,12 @@ def gpt(seed, **changes):
 @given(
     prompt=st.lists(st.integers(0, V - 1), min_size=1, max_size=23),
     n=st.integers(1, 30),
-    n_guesses=st.integers(1, 6),
+    draft_tokens=st.integers(1, 6),
     who=st.sampled_from(["draft", "itself", "lookup"]),
     penalty=st.sampled_from([None, 1.3]),
 )
 @settings(max_examples=40, deadline=None)
-def test_greedy_text_is_that_of_plain_greedy(prompt, n, n_guesses, who, penalty):
+def test_greedy_text_is_that_of_plain_greedy(prompt, n, draft_tokens, who, penalty):
     """Also where the context fills and slides, and with a penalty that looks at the text."""
     model, greedy, idx = gpt(1), {"temperature": 0, "repetition_penalty": penalty}, torch.tensor([prompt])
     propose = {
@@ -164,29 +164,29 @@ def test_greedy_text_is_that_of_plain_greedy(prompt, n, n_guesses, who, penalty)
         "itself": lambda: DraftModel(model, **greedy),
         "lookup": lambda: partial(prompt_lookup, n_vocab=V),
     }[who]()
-    assert torch.equal(write(model, idx, propose, n, n_guesses=n_guesses, **greedy), generate(model, idx, n, **greedy))
+    assert torch.equal(write(model, idx, propose, n, draft_tokens=draft_tokens, **greedy), generate(model, idx, n, **greedy))
 
 
 def test_a_perfect_draft_is_always_kept_and_saves_readings(monkeypatch):
     model, readings = gpt(1), []
     twin = gpt(1)
     monkeypatch.setattr(model, "hidden", lambda ids, cache=None: readings.append(ids.shape[1]) or GPTModel.hidden(model, ids, cache))
-    write(model, torch.tensor([[1, 2]]), DraftModel(twin, temperature=0), 15, n_guesses=4, temperature=0)
+    write(model, torch.tensor([[1, 2]]), DraftModel(twin, temperature=0), 15, draft_tokens=4, temperature=0)
     assert readings == [6, 5, 5]
 
 
 def test_the_steps_carry_the_models_own_scores():
     model, idx = gpt(1).eval(), torch.tensor([[1, 2]])
-    for step in islice(speculative(model, idx, DraftModel(gpt(2)), temperature=0.5), 12):
+    for step in islice(speculate(model, idx, DraftModel(gpt(2)), temperature=0.5), 12):
         with torch.no_grad():
             torch.testing.assert_close(step.logits, model(idx)[:, -1], rtol=1e-5, atol=1e-5)
         idx = torch.cat([idx, step.ids], 1)
 
 
 def test_stops_where_the_context_is_full():
-    ids = write(gpt(1), torch.tensor([[1, 2]]), partial(prompt_lookup, n_vocab=V), 99, on_full="stop")
+    ids = write(gpt(1), torch.tensor([[1, 2]]), partial(prompt_lookup, n_vocab=V), 99, context_overflow="stop")
     assert ids.shape[1] == CFG["context_length"] + 1
-    assert write(gpt(1), ids, partial(prompt_lookup, n_vocab=V), 99, on_full="stop").shape == ids.shape
+    assert write(gpt(1), ids, partial(prompt_lookup, n_vocab=V), 99, context_overflow="stop").shape == ids.shape
     assert write(gpt(1), ids, partial(prompt_lookup, n_vocab=V), 5).shape[1] == ids.shape[1] + 5
 
 
@@ -208,7 +208,7 @@ def test_lookup_proposes_what_followed_before(text, n, want):
 
 def test_faults():
     with pytest.raises(UserError, match="speculative decoding: got 2 texts; pass one at a time"):
-        next(speculative(gpt(1), torch.zeros(2, 3, dtype=torch.long), DraftModel(gpt(2))))
+        next(speculate(gpt(1), torch.zeros(2, 3, dtype=torch.long), DraftModel(gpt(2))))
     with pytest.raises(UserError, match="draft knows 12 tokens and the model 11"):
         check_draft(gpt(1), gpt(2, vocab_size=12))
     check_draft(gpt(1), gpt(2))
@@ -217,6 +217,6 @@ def test_faults():
 @pytest.mark.parametrize("who", ["draft", "lookup"])
 def test_text_ends_when_every_token_is_excluded(who):
     propose = DraftModel(tiny(2, 4), no_repeat_ngram_size=1) if who == "draft" else partial(prompt_lookup, n_vocab=5)
-    found = list(islice(speculative(tiny(1, 8), torch.tensor([[0, 3]]), propose, no_repeat_ngram_size=1), 9))
+    found = list(islice(speculate(tiny(1, 8), torch.tensor([[0, 3]]), propose, no_repeat_ngram_size=1), 9))
     assert sorted(int(step.ids) for step in found[:-1]) == [1, 2, 4]
     assert int(found[-1].ids) == NO_CHOICE

@@ -131,3 +131,47 @@ def test_no_room_is_an_error_that_names_both_sizes(cache):
     cache.advance(5)
     with pytest.raises(ValueError, match="2 new tokens after 5 do not fit the cache of 6"):
         cache.append(0, *torch.zeros(2, B, G, 2, D))
+
+
+def filled(rows, pos, block=None):
+    """A cache of random keys and values in its first positions."""
+    cache = KVCache((L, rows, G, S, D), torch.float32, torch.device("cpu"), block)
+    for layer in range(L):
+        cache.append(layer, *torch.randn(2, rows, G, pos, D))
+    cache.advance(pos)
+    return cache
+
+
+@pytest.mark.parametrize(("pos", "other_pos", "padding"), [(2, 5, [3, 3, 0]), (5, 2, [0, 0, 3]), (3, 3, None)])
+@pytest.mark.parametrize("block", [1, None])
+def test_merged_rows_are_aligned_at_the_last_token(pos, other_pos, padding, block):
+    cache, other = filled(2, pos, block), filled(1, other_pos, block)
+    before = [stored.clone() for stored in cache.keys]
+    cache.merge(other)
+    assert (cache.rows, cache.pos) == (3, max(pos, other_pos))
+    assert (None if cache.left_padding is None else cache.left_padding.tolist()) == padding
+    for layer in range(L):
+        assert torch.equal(cache.keys[layer][:2, :, cache.pos - pos : cache.pos], before[layer][:, :, :pos])
+        assert torch.equal(cache.values[layer][2:, :, cache.pos - other_pos : cache.pos], other.values[layer][:, :, :other_pos])
+    cache.append(0, *torch.ones(2, 3, G, 1, D))
+    assert (cache.keys[0][:, :, cache.pos] == 1).all()
+
+
+def test_merged_padding_adds_to_what_was_there():
+    cache, other = filled(2, 2), filled(1, 5)
+    cache.left_padding = torch.tensor([1, 0])
+    cache.merge(other)
+    assert cache.left_padding.tolist() == [4, 3, 0]
+
+
+def test_dropped_padding_leaves_the_tokens():
+    cache = filled(2, 5)
+    cache.left_padding, cache.ids = torch.tensor([2, 3]), torch.arange(10).view(2, 5)
+    before = [stored.clone() for stored in cache.values]
+    cache.drop_padding(2)
+    assert (cache.pos, cache.left_padding.tolist(), cache.ids.tolist()) == (3, [0, 1], [[2, 3, 4], [7, 8, 9]])
+    assert all(torch.equal(cache.values[layer][:, :, :3], before[layer][:, :, 2:5]) for layer in range(L))
+    cache.append(0, *torch.ones(2, 2, G, 3, D))  # the memory grows again
+    cache.left_padding = torch.tensor([1, 1])
+    cache.drop_padding(1)
+    assert cache.left_padding is None

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from llm_scratch.cli.conversation import ASSISTANT, STOP_STRINGS, USER, Conversation
-from llm_scratch.cli.device import Dtype, load_for_inference
+from llm_scratch.cli.device import Dtype, load_model
 from llm_scratch.cli.folders import resolve_model_path
 from llm_scratch.cli.output import is_quiet
 from llm_scratch.cli.sampling_flags import SamplingFlags
@@ -58,7 +58,7 @@ class ChatSession:
         """Load the model of a run and print what it is."""
         from llm_scratch.model.introspection import context_length
 
-        self.model, self.tokenizer, description = load_for_inference(
+        self.model, self.tokenizer, description = load_model(
             resolve_model_path(run), self.device, self.dtype, long_generation=True, compile=self.compile
         )
         self.cache = self.model.new_cache(1) if hasattr(self.model, "new_cache") else None  # type: ignore[operator]

@@ -5,9 +5,8 @@ Tests: tests/cli/test_decoders.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from llm_scratch.cli.flags import option
@@ -25,25 +24,6 @@ if TYPE_CHECKING:
 ContextOverflow = Literal["slide", "stop"]
 TokenStream = Iterator[tuple[int, "TextChunk"]]
 """(number of the sample, next piece of its text)"""
-
-SAMPLING_DECODERS = ("sample", "speculative", "lookup")
-DECODERS_OF_FLAG = {
-    "beams": ("beam",),
-    "length_penalty": ("beam",),
-    "candidates": ("contrastive",),
-    "alpha": ("contrastive",),
-    "draft_tokens": ("speculative", "lookup"),
-    "draft": ("speculative",),
-    "regex": ("sample",),
-    "json_schema": ("sample",),
-}
-"""flag -> the decoders that it applies to"""
-DEFAULT_BEAMS = 4
-DEFAULT_CANDIDATES = 4
-DEFAULT_ALPHA = 0.6
-DEFAULT_DRAFT_TOKENS = 4
-DEFAULT_LENGTH_PENALTY = 1.0
-DEFAULT_TEMPERATURE = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,24 +59,23 @@ class DecodingFlags(SamplingFlags):
         Raises:
             UserError: names the flag and the strategies that it applies to.
         """
-        sampling = self.kwargs()
-        decoders = DECODERS_OF_FLAG | dict.fromkeys(sampling, SAMPLING_DECODERS)
-        decoders["mirostat"] = ("sample",)
-        is_set = [name for name in decoders if name in sampling or getattr(self, name) not in (None, "")]
+        from llm_scratch.generation.strategies import settings_of, strategies_with
+
+        used = settings_of(self.decoder)
+        is_set = [*self._settings(context_overflow)]
+        is_set += (["seed"] if seed is not None else []) + (["samples"] if samples > 1 else [])
         for name in is_set:
-            if self.decoder not in decoders[name]:
-                flag = f"--{name.replace('_', '-')}"
-                raise UserError(f"{flag} has no effect with --decoder {self.decoder}; it applies to {', '.join(decoders[name])}")
-        if self.decoder not in SAMPLING_DECODERS and seed is not None:
-            raise UserError(f"--seed has no effect with --decoder {self.decoder}, which is deterministic; leave it out")
-        if self.decoder == "beam" and context_overflow == "slide":
-            raise UserError(
-                "--context-overflow slide has no effect with --decoder beam, which stops when the context is full; leave it out"
-            )
-        if self.decoder == "contrastive" and samples > 1:
-            raise UserError("--samples: contrastive search is deterministic and has one text; leave it out")
+            if name not in used:
+                flag, others = f"--{name.replace('_', '-')}", ", ".join(strategies_with(name))
+                raise UserError(f"{flag} has no effect with --decoder {self.decoder}; it applies to {others}")
         if self.decoder == "speculative" and not self.draft:
             raise UserError("--decoder speculative needs a draft model; add --draft RUN, or use --decoder lookup")
+
+    def is_random(self) -> bool:
+        """Whether another seed gives another text."""
+        from llm_scratch.generation.strategies import settings_of
+
+        return "seed" in settings_of(self.decoder)
 
     def generate(
         self,
@@ -113,7 +92,7 @@ class DecodingFlags(SamplingFlags):
         Args:
             seed: of the first sample; each next sample has the next seed.
             samples: number of continuations.
-            context_overflow: what happens when the context is full; None is "slide".
+            context_overflow: what happens when the context is full; None is "slide", and for a beam "stop".
             streaming: `max_new_tokens`, `stop` and `top`, as in `decode.stream_batch`.
         Returns:
             (number of the sample, piece of text), in the order of generation.
@@ -123,124 +102,35 @@ class DecodingFlags(SamplingFlags):
         from llm_scratch.generation.decode import encode_prompt, stream_batch
         from llm_scratch.generation.memory_check import check_rows
 
-        on_full = context_overflow or "slide"
         n_tokens = len(encode_prompt(model, tokenizer, prompt)) + streaming["max_new_tokens"]
         check_rows(model, samples, n_tokens)
-        if on_full == "stop":
+        if context_overflow == "stop":
             _check_prompt_fits(model, tokenizer, prompt)
-        if self.decoder == "sample":
-            constraint = self._constraint(tokenizer)
-            settings = self.kwargs() | ({} if constraint is None else {"constraint": constraint})
-            seeds = [seed + number for number in range(samples)]
-            return stream_batch(
-                model,
-                tokenizer,
-                [prompt],
-                samples=samples,
-                seeds=seeds,
-                on_full=on_full,
-                **settings,
-                **streaming,
-            )
-        max_new_tokens = streaming["max_new_tokens"]
-        strategies = self._strategies(model, tokenizer, prompt, seed, samples, on_full, max_new_tokens)
-        return (
-            (sample, piece)
-            for sample, write in enumerate(strategies)
-            for _, piece in stream_batch(model, tokenizer, [prompt], write=write, **streaming)
-        )
+        settings = self._settings(context_overflow)
+        if self.draft:
+            settings["draft"] = _load_draft(self.draft, model)
+        if self.json_schema:
+            settings["json_schema"] = read_text_argument(self.json_schema)
+        seeds = [seed + number for number in range(samples)] if self.is_random() else None
+        return stream_batch(model, tokenizer, [prompt], samples=samples, seeds=seeds, strategy=self.decoder, **settings, **streaming)
 
-    def _strategies(
-        self,
-        model: nn.Module,
-        tokenizer: Tokenizer,
-        prompt: str,
-        seed: int,
-        samples: int,
-        on_full: ContextOverflow,
-        max_new_tokens: int,
-    ) -> Iterator[Callable[..., Any]]:
-        """The token generator of each sample, for a strategy other than plain sampling."""
-        import torch
-
-        from llm_scratch.generation import beam, contrastive
-        from llm_scratch.generation.decode import encode_prompt
-        from llm_scratch.model.introspection import device_of
-        from llm_scratch.tokenizers.special import end_of_text
-
-        if self.decoder == "beam":
-            idx = torch.tensor([encode_prompt(model, tokenizer, prompt)], device=device_of(model))  # [1, T]
-            beams = beam.beam_search(
-                model,
-                idx,
-                max_new_tokens=max_new_tokens,
-                length_penalty=_default(self.length_penalty, DEFAULT_LENGTH_PENALTY),
-                width=max(self.beams or DEFAULT_BEAMS, samples),
-                n_best=samples,
-                eos_id=end_of_text(tokenizer),
-                n_vocab=tokenizer.n_vocab,
-            )
-            yield from (partial(beam.beam_steps, best=best) for best in beams)
-        elif self.decoder == "contrastive":
-            yield partial(
-                contrastive.contrastive,
-                k=self.candidates or DEFAULT_CANDIDATES,
-                alpha=_default(self.alpha, DEFAULT_ALPHA),
-                on_full=on_full,
-                n_vocab=tokenizer.n_vocab,
-            )
-        else:
-            yield from self._speculative(model, tokenizer, seed, samples, on_full)
-
-    def _speculative(
-        self, model: nn.Module, tokenizer: Tokenizer, seed: int, samples: int, on_full: ContextOverflow
-    ) -> Iterator[Callable[..., Any]]:
-        """Speculative decoding of each sample, with a draft model or prompt lookup."""
-        from llm_scratch.generation import speculative
-        from llm_scratch.generation.decode import seeded
-        from llm_scratch.model.introspection import device_of
-
-        draft = self._load_draft(model)
-        settings = {"temperature": DEFAULT_TEMPERATURE, **self.kwargs(), "n_vocab": tokenizer.n_vocab}
-        for number in range(samples):
-            generator = seeded(seed + number, device_of(model))
-            propose: Any = partial(speculative.prompt_lookup, n_vocab=tokenizer.n_vocab)
-            if draft is not None:
-                propose = speculative.DraftModel(draft, generator, **settings)
-            yield partial(
-                speculative.speculative,
-                propose=propose,
-                n_guesses=self.draft_tokens or DEFAULT_DRAFT_TOKENS,
-                generator=generator,
-                on_full=on_full,
-                **settings,
-            )
-
-    def _load_draft(self, model: nn.Module) -> nn.Module | None:
-        """The draft model; None for prompt lookup."""
-        from llm_scratch.generation.dtype import bits_of
-        from llm_scratch.generation.speculative import check_draft
-        from llm_scratch.loading import load
-        from llm_scratch.model.introspection import device_of
-
-        if not self.draft:
-            return None
-        draft, _ = load(resolve_model_path(self.draft), str(device_of(model)))
-        check_draft(model, draft)
-        return draft if bits_of(draft) else draft.to(next(model.parameters()).dtype)
-
-    def _constraint(self, tokenizer: Tokenizer) -> Any:
-        """The constraint of `--regex` or `--json-schema`; None without one."""
-        from llm_scratch.generation.constrain import Constraint
-
-        if not self.regex and not self.json_schema:
-            return None
-        schema = read_text_argument(self.json_schema) if self.json_schema else None
-        return Constraint(tokenizer, regex=self.regex or None, json_schema=schema)
+    def _settings(self, context_overflow: ContextOverflow | None) -> dict[str, Any]:
+        """The flags that are set, by the names of their settings in Python."""
+        own = {f.name: getattr(self, f.name) for f in fields(DecodingFlags) if f.name != "decoder"}
+        own |= {"logit_bias": None, "context_overflow": context_overflow} | self.kwargs()
+        if self.decoder == "beam" and context_overflow == "stop":
+            del own["context_overflow"]  # a beam always stops
+        return {name: value for name, value in own.items() if value not in (None, "")}
 
 
-def _default(value: float | None, default: float) -> float:
-    return default if value is None else value
+def _load_draft(run: str, model: nn.Module) -> nn.Module:
+    """The draft model of `--draft`, on the device and in the data type of the model."""
+    from llm_scratch.generation.dtype import bits_of
+    from llm_scratch.loading import load
+    from llm_scratch.model.introspection import device_of
+
+    draft, _ = load(resolve_model_path(run), str(device_of(model)))
+    return draft if bits_of(draft) else draft.to(next(model.parameters()).dtype)
 
 
 def _check_prompt_fits(model: nn.Module, tokenizer: Tokenizer, prompt: str) -> None:

@@ -22,7 +22,8 @@ from torch import nn
 
 from llm_scratch.data.shards import Tokens
 from llm_scratch.errors import DATA, UserError
-from llm_scratch.generation.decode import generate, seeded
+from llm_scratch.generation.decode import generate
+from llm_scratch.generation.sampling import seeded
 from llm_scratch.model.introspection import device_of
 from llm_scratch.ranges import check
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from llm_scratch.errors import DATA, UserError
-from llm_scratch.generation.cached_model import CachedModel
+from llm_scratch.generation.cached_model import PAD, CachedModel
 from llm_scratch.generation.steps import Step
 from llm_scratch.model.introspection import eval_mode
 from llm_scratch.ranges import check
@@ -35,7 +35,7 @@ def beam_search(
     idx: Tensor,
     *,
     max_new_tokens: int,
-    width: int = 4,
+    beams: int = 4,
     length_penalty: float = 1.0,
     n_best: int = 1,
     eos_id: int | None = None,
@@ -48,20 +48,20 @@ def beam_search(
     Args:
         idx: [1, T].
         max_new_tokens: maximum number of tokens to add; a text also ends where the context is full.
-        width: number of partial texts; 1 is greedy.
+        beams: number of partial texts, the beam width; 1 is greedy.
         length_penalty: 0 compares log-probabilities, which favors short texts; 1 their mean per token; larger values favor longer texts.
-        n_best: number of texts to return, at most `width`.
+        n_best: number of texts to return, at most `beams`.
         eos_id: the token that ends a text.
         n_vocab: tokens of the tokenizer, as in `steps.build_sampler`.
         context_size, prefill_chunk: as in `CachedModel`.
     Raises:
-        UserError: more than one row, n_best not from 1 to width, or a prompt that is longer than the context (exit code 3).
+        UserError: more than one row, n_best not from 1 to `beams`, or a prompt that is longer than the context (exit code 3).
     """
-    check("beams", width, "width")
+    check("beams", beams)
     check("length_penalty", length_penalty)
     check("max_new_tokens", max_new_tokens)
-    if len(idx) != 1 or not 1 <= n_best <= width:
-        raise UserError(f"beam search takes one text and 1 <= n_best <= width; got {len(idx)} texts, n_best={n_best}, width={width}")
+    if len(idx) != 1 or not 1 <= n_best <= beams:
+        raise UserError(f"beam search takes one text and 1 <= n_best <= beams; got {len(idx)} texts, n_best={n_best}, beams={beams}")
     cached_model = CachedModel(model, context_size, prefill_chunk)
     begin = idx.shape[1]
     if cached_model.size is not None and begin > cached_model.size:
@@ -72,19 +72,19 @@ def beam_search(
     with eval_mode(model):
         for length in range(1, last + 1):
             logprobs = cached_model(idx)[:, -1, :n_vocab].log_softmax(-1) + scores[:, None]
-            # twice the width: if all of the first half end, the second half continues
-            best = logprobs.flatten().topk(min(2 * width, logprobs.numel()))
+            # twice as many: if all of the first half end, the second half continues
+            best = logprobs.flatten().topk(min(2 * beams, logprobs.numel()))
             rows = best.indices // logprobs.shape[1]
             tokens = best.indices % logprobs.shape[1]
             over = (
                 (tokens == eos_id) | (length == last) if eos_id is not None else torch.full_like(tokens, length == last, dtype=torch.bool)
             )
-            for at in over[:width].nonzero().flatten().tolist():
+            for at in over[:beams].nonzero().flatten().tolist():
                 text = [*idx[rows[at], begin:].tolist(), int(tokens[at])]
                 ended.append(Beam(text, float(best.values[at]) / length**length_penalty))
-            ended = sorted(ended, key=lambda beam: -beam.score)[:width]
-            alive = (~over).nonzero().flatten()[:width]
-            if not len(alive) or (len(ended) == width and float(best.values[alive[0]]) / length**length_penalty <= ended[-1].score):
+            ended = sorted(ended, key=lambda beam: -beam.score)[:beams]
+            alive = (~over).nonzero().flatten()[:beams]
+            if not len(alive) or (len(ended) == beams and float(best.values[alive[0]]) / length**length_penalty <= ended[-1].score):
                 break
             rows, scores = rows[alive], best.values[alive]
             cached_model.select_rows(rows)
@@ -93,10 +93,44 @@ def beam_search(
 
 
 @torch.no_grad()
-def beam_steps(model: nn.Module, idx: Tensor, best: Beam) -> Iterator[Step]:
-    """Yield a text of `beam_search` as steps, with the logits of another forward pass."""
-    text = torch.tensor([best.ids], dtype=torch.long, device=idx.device)
-    if best.ids:
+def beam(
+    model: nn.Module,
+    idx: Tensor,
+    *,
+    max_new_tokens: int,
+    beams: int = 4,
+    length_penalty: float = 1.0,
+    samples: int = 1,
+    eos_id: int | None = None,
+    n_vocab: int | None = None,
+    prefill_chunk: int | None = None,
+) -> Iterator[Step]:
+    """Continue one text by beam search: steps of the `samples` most likely texts, the best first.
+
+    The steps come after the search. Their logits are those of another forward pass.
+
+    Args:
+        beams: as in `beam_search`, and at least `samples`.
+        others: as in `beam_search`.
+    Yields:
+        A `Step` of `samples` rows; `PAD` where a text has ended.
+    """
+    best = beam_search(
+        model,
+        idx,
+        max_new_tokens=max_new_tokens,
+        beams=max(beams, samples),
+        length_penalty=length_penalty,
+        n_best=samples,
+        eos_id=eos_id,
+        n_vocab=n_vocab,
+        prefill_chunk=prefill_chunk,
+    )
+    longest = max((len(text.ids) for text in best), default=0)
+    padded = [[*text.ids, *[PAD] * (longest - len(text.ids))] for text in best]
+    texts = torch.tensor(padded, dtype=torch.long, device=idx.device)
+    if longest:
+        ids = torch.cat([idx.expand(len(texts), -1), texts[:, :-1].clamp(min=0)], dim=1)
         with eval_mode(model):
-            logits = CachedModel(model)(torch.cat([idx, text[:, :-1]], dim=1), len(best.ids))
-        yield from (Step(text[:, i : i + 1], logits[:, i]) for i in range(len(best.ids)))
+            logits = CachedModel(model, prefill_chunk=prefill_chunk)(ids, longest)
+        yield from (Step(texts[:, i : i + 1], logits[:, i]) for i in range(longest))

@@ -9,6 +9,7 @@ https://arxiv.org/abs/2307.09702.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,7 +24,8 @@ from llm_scratch.extras import install_command
 class Constraint:
     """Logits processor that excludes every token outside a regular expression or JSON schema.
 
-    Pass a new one to each call of `stream(constraint=...)`.
+    It follows the texts of one batch from their first token on, so each batch needs a new one.
+    `stream(regex=...)` and `stream(json_schema=...)` create it.
 
     Args:
         tokenizer: with `decode_bytes`, `encode`, `n_vocab` and an `eot_token`, which ends a
@@ -35,7 +37,7 @@ class Constraint:
     Raises:
         UserError: not exactly one of the two, an invalid pattern or schema, a tokenizer without an
             end-of-text token or whose tokens have no bytes of their own (words joined by spaces),
-            or the extra is not installed.
+            no token that can begin the form (exit code 3), or the extra is not installed.
     """
 
     def __init__(self, tokenizer: Any, *, regex: str | None = None, json_schema: str | None = None) -> None:
@@ -45,35 +47,37 @@ class Constraint:
             import llguidance
         except ImportError as e:
             raise UserError(f"constrained decoding needs llguidance; install it with: {install_command('constrain')}") from e
-        self._matcher, self._tokens = (
-            llguidance.LLMatcher,
-            llguidance.LLTokenizer(_wrapped(tokenizer, llguidance)),
-        )
+        self._matcher = llguidance.LLMatcher
+        self._tokens = _tokens_of(tokenizer)
         self._grammar = _grammar(llguidance.LLMatcher, regex, json_schema)
         self._rows: list[Any] = []
         error = self._matcher.validate_grammar(self._grammar, self._tokens)
         if error:
             form = "regular expression" if json_schema is None else "JSON schema"
             raise UserError(f"the {form} cannot be used: {one_line(error.splitlines()[0], MAX_REASON)}")
+        first = self._new_matcher()
+        first.compute_logit_bias()
+        if first.is_error():
+            raise UserError(
+                "no token of this tokenizer can begin the form; use a model whose vocabulary has its characters",
+                DATA,
+            )
 
     def __call__(self, logits: Tensor, ids: Tensor) -> Tensor:
         """Consume the last token of each text, except at the first call, and mask invalid ones."""
-        is_first = not self._rows
         if self._rows:
             for row, token in zip(self._rows, ids[:, -1].tolist(), strict=True):
                 if not row.is_stopped():
                     row.consume_token(token)
         else:
-            self._rows = [self._matcher(self._tokens, self._grammar, log_level=0) for _ in ids]
+            self._rows = [self._new_matcher() for _ in ids]
         allowed = np.stack([np.frombuffer(row.compute_logit_bias(), np.uint8)[: logits.shape[1]] > 0 for row in self._rows])
         failed = [row.is_error() for row in self._rows]
-        if is_first and any(failed):
-            raise UserError(
-                "no token of this tokenizer can begin the form; use a model whose vocabulary has its characters",
-                DATA,
-            )
         allowed[failed] = False  # this text ends, and the others continue
         return logits.masked_fill(~torch.from_numpy(allowed).to(logits.device), float("-inf"))
+
+    def _new_matcher(self) -> Any:
+        return self._matcher(self._tokens, self._grammar, log_level=0)
 
 
 def _grammar(matcher: Any, regex: str | None, json_schema: str | None) -> str:
@@ -83,6 +87,14 @@ def _grammar(matcher: Any, regex: str | None, json_schema: str | None) -> str:
         return matcher.grammar_from_json_schema(json_schema, defaults={"whitespace_flexible": False})
     except ValueError as e:
         raise UserError(f"the JSON schema cannot be read: {describe_error(e)}") from e
+
+
+@lru_cache(maxsize=1)
+def _tokens_of(tokenizer: Any) -> Any:
+    """The tokenizer as llguidance reads it; kept, as its table takes long to build."""
+    import llguidance
+
+    return llguidance.LLTokenizer(_wrapped(tokenizer, llguidance))
 
 
 def _wrapped(tokenizer: Any, llguidance: Any) -> Any:

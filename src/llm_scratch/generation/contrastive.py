@@ -11,7 +11,6 @@ https://arxiv.org/abs/2202.06417, section 4.2.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from torch.nn import functional as F
 
 from llm_scratch.errors import UserError
 from llm_scratch.generation.cached_model import CachedModel
+from llm_scratch.generation.config import ContextOverflow
 from llm_scratch.generation.steps import Step
 from llm_scratch.model.introspection import eval_mode
 from llm_scratch.ranges import check
@@ -44,27 +44,27 @@ def contrastive(
     model: nn.Module,
     idx: Tensor,
     *,
-    k: int = 4,
+    candidates: int = 4,
     alpha: float = 0.6,
     n_vocab: int | None = None,
     context_size: int | None = None,
-    on_full: Literal["slide", "stop"] = "slide",
+    context_overflow: ContextOverflow = "slide",
     prefill_chunk: int | None = None,
 ) -> Iterator[Step]:
-    """Continue one text, without end; each step reads the k most likely tokens as a batch.
+    """Continue one text, without end; each step reads the candidates as a batch.
 
     Args:
         model: with `hidden`, as every model of the package has.
         idx: [1, T].
-        k: number of candidates; 1 is greedy.
+        candidates: number of most likely tokens to choose from; 1 is greedy.
         alpha: 0 is greedy, 1 uses the difference alone; the paper uses 0.6.
         n_vocab: tokens of the tokenizer, as in `steps.build_sampler`.
         context_size, prefill_chunk: as in `CachedModel`.
-        on_full: as in `steps.steps`.
+        context_overflow: as in `steps.steps`.
     Raises:
-        UserError: more than one row, k below 1, alpha not in [0, 1], or a model without `hidden`.
+        UserError: more than one row, candidates below 1, alpha not in [0, 1], or a model without `hidden`.
     """
-    check("candidates", k, "k")
+    check("candidates", candidates)
     check("alpha", alpha)
     if len(idx) != 1 or not hasattr(model, "hidden"):
         got = f"{len(idx)} texts, {type(model).__name__}"
@@ -73,8 +73,8 @@ def contrastive(
     with eval_mode(model):
         past = cached_model.hidden(idx)[0]
         logits = cached_model.logits(past[-1:])  # [B, V]
-        while on_full == "slide" or cached_model.size is None or idx.shape[1] <= cached_model.size:
-            probas, tokens = logits[0, :n_vocab].softmax(-1).topk(min(k, logits[0, :n_vocab].numel()))
+        while context_overflow == "slide" or cached_model.size is None or idx.shape[1] <= cached_model.size:
+            probas, tokens = logits[0, :n_vocab].softmax(-1).topk(min(candidates, logits[0, :n_vocab].numel()))
             longer = torch.cat([idx.expand(len(tokens), -1), tokens[:, None]], dim=1)
             cached_model.select_rows([0] * len(tokens))
             hidden = cached_model.hidden(longer)  # of the new token; all tokens if the window slides

@@ -1,6 +1,8 @@
 """Generate text from a prompt: `generate` returns token ids, `stream` yields text.
 
-Both use `steps.steps`; `stream` is one row of `stream_batch`.
+`stream` is one row of `stream_batch`, which decodes by an `engine.Engine`, or by another strategy
+(`strategies.STRATEGIES`). `generate` continues a batch of ids, all rows by the same settings, with
+`steps.steps`: it needs no text of a token before the next one, so a GPU never waits for the CPU.
 Tests: tests/generation/test_decode.py (ids with and without the cache are equal).
 Lesson: lessons/step4_pretraining.py. All samplers and decoding strategies: docs/decoding.md.
 Source: top-k sampling at a temperature, as GPT-2 (Radford et al. 2019) does.
@@ -9,25 +11,36 @@ Source: top-k sampling at a temperature, as GPT-2 (Radford et al. 2019) does.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import islice
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from llm_scratch.errors import GenerationWarning
 from llm_scratch.generation.cached_model import NO_CHOICE, PAD, check_prompt, pad_left
-from llm_scratch.generation.detokenizer import StreamingDetokenizer, TextChunk, text_chunk
-from llm_scratch.generation.sampling import Generators
-from llm_scratch.generation.steps import Step, build_sampler, steps
-from llm_scratch.model.introspection import context_length, device_of
+from llm_scratch.generation.config import DEFAULT_MAX_TOKENS, ContextOverflow, GenerationConfig
+from llm_scratch.generation.detokenizer import TextChunk
+from llm_scratch.generation.engine import Engine
+from llm_scratch.generation.row import Row
+from llm_scratch.generation.sampling import Generators, wrap_seed
+from llm_scratch.generation.steps import build_sampler, steps
+from llm_scratch.generation.strategies import SAMPLE, TEXT_SETTINGS, check_settings, decode_by, settings_of
+from llm_scratch.model.introspection import context_length
 from llm_scratch.model.kv_cache import KVCache
-from llm_scratch.ranges import MAX_SEED, check
+from llm_scratch.ranges import check
 from llm_scratch.tokenizers.special import end_of_text
 
-DEFAULT_TEMPERATURE = 0.8
+Chunks = Generator[tuple[int, TextChunk]]
+"""(row, chunk) as they are generated"""
 EXHAUSTED = "every token is excluded; leave out a penalty or constraint"
+EARLY_ENDS = {
+    "excluded": EXHAUSTED,
+    "not_finite": "the model's logits are not finite; use an earlier checkpoint",
+}
 
 
 def generate(
@@ -42,7 +55,7 @@ def generate(
     top_p: float | None = None,
     generator: Generators = None,
     samples: int = 1,
-    on_full: Literal["slide", "stop"] = "slide",
+    context_overflow: ContextOverflow = "slide",
     prefill_chunk: int | None = None,
     cache: KVCache | None = None,
     **settings: Any,
@@ -59,8 +72,8 @@ def generate(
         eos_id: the token that ends a text; a row that has ended is padded with it. Generation stops when all rows have ended.
         generator: random generator; None: PyTorch's default, set by `torch.manual_seed`. A list has one for each row, which is then
             sampled as if it were alone.
-        samples, on_full, prefill_chunk, cache: as in `steps.steps`. A row that is full, or in which every token is excluded, is padded
-            with `cached_model.PAD`.
+        samples, context_overflow, prefill_chunk, cache: as in `steps.steps`. A row that is full, or
+            in which every token is excluded, is padded with `cached_model.PAD`.
         settings: any other sampler or penalty, as in `steps.build_sampler`.
     Returns:
         [B * samples, T + new], new <= max_new_tokens.
@@ -69,7 +82,7 @@ def generate(
     """
     _check(model, idx, max_new_tokens, context_size, temperature)
     choose = build_sampler(generator, temperature=temperature, top_k=top_k, top_p=top_p, **settings)
-    if on_full == "slide":
+    if context_overflow == "slide":
         warn_of_cut_prompt(model, idx.shape[1])
     new_steps = steps(
         model,
@@ -78,7 +91,7 @@ def generate(
         context_size=context_size,
         eos_id=eos_id,
         samples=samples,
-        on_full=on_full,
+        context_overflow=context_overflow,
         prefill_chunk=prefill_chunk,
         cache=cache,
     )
@@ -104,11 +117,12 @@ def stream(
     tokenizer: Any,
     prompt: str,
     *,
-    max_new_tokens: int = 64,
-    temperature: float = 0.8,
+    max_new_tokens: int = DEFAULT_MAX_TOKENS,
+    temperature: float | None = None,
     top_k: int | None = None,
     top_p: float | None = None,
     seed: int | None = None,
+    strategy: str = SAMPLE,
     **settings: Any,
 ) -> Generator[str]:
     """Continue a text and yield it in chunks as it is generated, without the prompt.
@@ -119,13 +133,14 @@ def stream(
     Args:
         model, tokenizer: as from `load`.
         prompt: the text to continue; "" starts a new text, after the end-of-text token.
-        max_new_tokens, temperature, top_k, top_p: as in `generate`.
+        max_new_tokens: maximum number of tokens to add.
+        temperature: 0 is greedy (default: 0.8); see `sampling.temperature`.
+        top_k, top_p: see `sampling.top_k` and `sampling.top_p`.
         seed: the same seed gives the same text; None: PyTorch's default generator.
-        settings: as in `stream_batch`.
+        strategy, settings: as in `stream_batch`.
     """
-    chunks = stream_chunks(
-        model, tokenizer, prompt, seed=seed, max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, **settings
-    )
+    settings |= {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    chunks = stream_chunks(model, tokenizer, prompt, seed=seed, max_new_tokens=max_new_tokens, strategy=strategy, **settings)
     return (chunk.text for chunk in chunks if chunk.text)
 
 
@@ -147,17 +162,12 @@ def stream_batch(
     *,
     samples: int = 1,
     seeds: Sequence[int] | None = None,
-    max_new_tokens: int = 64,
-    stop: Sequence[str] = (),
-    stop_at_eot: bool = True,
-    top: int | None = None,
-    temperature: float | None = None,
-    on_full: Literal["slide", "stop"] = "slide",
+    max_new_tokens: int = DEFAULT_MAX_TOKENS,
+    strategy: str = SAMPLE,
     prefill_chunk: int | None = None,
     cache: KVCache | None = None,
-    write: Callable[[nn.Module, Tensor], Iterator[Step]] | None = None,
     **settings: Any,
-) -> Generator[tuple[int, TextChunk]]:
+) -> Chunks:
     """Continue several prompts at once, each several times, and yield (row, chunk) as generated.
 
     A prompt is read once for all its samples.
@@ -169,77 +179,82 @@ def stream_batch(
             prompt, as every training row began with it.
         samples: continuations of each prompt; rows 0 to samples - 1 belong to the first prompt.
         seeds: one for each row, so that a text is the same alone and in a batch; None: PyTorch's default generator.
-        stop: strings that end a text; they are not part of it.
-        stop_at_eot: end a text at the end-of-text token, which is never part of it.
-        top: add log-probabilities to each chunk, of its token and of this many most likely ones; None: none.
-        temperature: 0 is greedy (default: 0.8).
-        on_full, prefill_chunk, cache: as in `steps.steps`; a row that is full ends.
-        write: another decoding strategy, `(model, ids [B, T]) -> steps`, such as `partial(contrastive, k=4)`; it has its own settings.
-        settings: any sampler or penalty, `mirostat` or `constraint`, as in `steps.build_sampler`.
+        strategy: "sample", which generates all rows at once, or a name of `strategies.STRATEGIES`, which takes them one by one.
+        prefill_chunk: as in `CachedModel`.
+        cache: for one prompt, as in `Engine`.
+        settings: fields of `GenerationConfig`; with another strategy `stop`, `stop_at_eot`, `top` and its own.
     Raises:
-        UserError: an empty prompt, an id outside the vocabulary, a setting out of range.
-        TypeError: `write` together with settings that it would not see.
+        UserError: an empty prompt, an id outside the vocabulary, a setting out of range or one that the strategy does not use, or an
+            unknown strategy.
     """
-    eot = end_of_text(tokenizer)
     rows = [encode_prompt(model, tokenizer, prompt) for prompt in prompts]
-    idx = pad_left(rows, device_of(model))  # [B, T]
-    _check(model, idx, max_new_tokens, None, temperature or 0.0, samples)
-    check("top", top)
-    if on_full == "slide":
+    check_prompt(model, pad_left(rows))
+    check("samples", samples)
+    check("max_new_tokens", max_new_tokens)
+    n_rows = samples * len(rows)
+    if seeds is not None and len(seeds) != n_rows:
+        raise ValueError(f"seeds: got {len(seeds)} for {n_rows} rows; pass one for each")
+    if cache is not None and len(rows) != 1:
+        raise ValueError(f"cache: holds one text, and there are {len(rows)} prompts; leave it out")
+    settings |= {"max_tokens": max_new_tokens, "prefill_chunk": prefill_chunk, "cache": cache}
+    settings = {name: value for name, value in settings.items() if value is not None}
+    check_settings(strategy, [*settings, *(["seed"] if seeds else []), *(["samples"] if samples > 1 else [])])
+    if settings.get("context_overflow") != "stop" and "context_overflow" in settings_of(strategy):
         warn_of_cut_prompt(model, max(map(len, rows), default=0))
-    detokenizers = [StreamingDetokenizer(tokenizer, row[-1], eot, stop, stop_at_eot) for row in rows for _ in range(samples)]
-    if write is None:
-        if seeds is not None and len(seeds) != len(detokenizers):
-            raise ValueError(f"seeds: got {len(seeds)} for {len(detokenizers)} rows; pass one for each")
-        generators = None if seeds is None else [seeded(seed, idx.device) for seed in seeds]
-        settings["temperature"] = DEFAULT_TEMPERATURE if temperature is None else temperature
-        choose = build_sampler(generators, n_vocab=tokenizer.n_vocab, **settings)
-        new_steps = steps(model, idx, choose, samples=samples, on_full=on_full, prefill_chunk=prefill_chunk, cache=cache)
-    elif samples > 1 or on_full != "slide" or settings or (seeds, temperature, prefill_chunk, cache) != (None,) * 4:
-        raise TypeError("write: a decoding strategy has its own settings; pass them to it, as in partial(contrastive, k=4)")
-    else:
-        new_steps = write(model, idx)
-    return _text_chunks(islice(new_steps, max_new_tokens), detokenizers, tokenizer.n_vocab, top)
+    decode = _sampled if strategy == SAMPLE else partial(_by_strategy, strategy)
+    return _warn_of_early_ends(decode(model, tokenizer, rows, samples, seeds, settings), n_rows)
 
 
-def _text_chunks(
-    new_steps: Iterator[Step], detokenizers: Sequence[StreamingDetokenizer], n_vocab: int, top: int | None
-) -> Generator[tuple[int, TextChunk]]:
-    """Yield (row, chunk) until all rows have ended."""
-    for ids, logits in new_steps if detokenizers else ():
-        logprobs = None if top is None else logits[:, :n_vocab].log_softmax(-1)
-        for row, (detokenizer, token) in enumerate(zip(detokenizers, ids.flatten().tolist(), strict=True)):
-            if token in (PAD, NO_CHOICE) and not detokenizer.done:  # full, or every token excluded
-                if rest := detokenizer.flush():
-                    yield row, TextChunk(rest)
-                if token == NO_CHOICE:
-                    _warn_of_end(row, len(detokenizers), bool((logits[row] < float("inf")).all()))
-            elif not detokenizer.done:
-                text = detokenizer.push(token)
-                row_logprobs = None if logprobs is None else logprobs[row]
-                yield row, text_chunk(text, token, row_logprobs, top or 0)
-        if all(detokenizer.done for detokenizer in detokenizers):
-            return
-    for row, detokenizer in enumerate(detokenizers):
-        if not detokenizer.done and (rest := detokenizer.flush()):
-            yield row, TextChunk(rest)
+def _sampled(
+    model: nn.Module, tokenizer: Any, prompts: Sequence[Sequence[int]], samples: int, seeds: Sequence[int] | None, settings: dict[str, Any]
+) -> Chunks:
+    """Sample all rows at once, in an `Engine`."""
+    shared = {name: settings.pop(name, None) for name in ("prefill_chunk", "cache")}
+    config = GenerationConfig.of(**settings)
+    configs = [config] * (samples * len(prompts))
+    if seeds is not None:
+        configs = [replace(config, seed=wrap_seed(seed)) for seed in seeds]
+
+    def chunks() -> Chunks:
+        with Engine(model, tokenizer, **shared) as engine:
+            rows = {engine.add(prompts[row // samples], own): row for row, own in enumerate(configs)}
+            while engine:
+                for id, chunk in engine.step().items():
+                    yield rows[id], chunk
+
+    return chunks()
 
 
-def _warn_of_end(row: int, rows: int, finite: bool) -> None:
-    """Warn of a text that ends early; `finite`: whether the model's logits are finite."""
-    text = "the text" if rows == 1 else f"text {row + 1} of {rows}"
-    reason = EXHAUSTED if finite else "the model's logits are not finite; use an earlier checkpoint"
-    warnings.warn(f"{text} ends early: {reason}", GenerationWarning, stacklevel=3)
+def _by_strategy(
+    strategy: str,
+    model: nn.Module,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    samples: int,
+    seeds: Sequence[int] | None,
+    settings: dict[str, Any],
+) -> Chunks:
+    """Decode the samples of one prompt after the other by a strategy."""
+    config = GenerationConfig.of(**{name: settings.pop(name) for name in TEXT_SETTINGS & settings.keys()})
+    rows = [Row(prompt, config, tokenizer) for prompt in prompts for _ in range(samples)]
+
+    def chunks() -> Chunks:
+        for first in range(0, len(rows), samples):
+            own_seeds = [None] * samples if seeds is None else seeds[first : first + samples]
+            texts = rows[first : first + samples]
+            for sample, chunk in decode_by(strategy, model, tokenizer, texts, own_seeds, settings):
+                yield first + sample, chunk
+
+    return chunks()
 
 
-def seeded(seed: int, device: torch.device) -> torch.Generator:
-    """Create a random generator; seeds above the maximum, as for later samples, wrap around to 0.
-
-    Raises:
-        UserError: a seed below 0.
-    """
-    check("seed", min(seed, MAX_SEED))
-    return torch.Generator(device).manual_seed(seed % (MAX_SEED + 1))
+def _warn_of_early_ends(chunks: Chunks, n_rows: int) -> Chunks:
+    """Pass chunks on, and warn of a text that ended because no token could be chosen."""
+    for row, chunk in chunks:
+        yield row, chunk
+        if chunk.stop_reason in EARLY_ENDS:
+            text = "the text" if n_rows == 1 else f"text {row + 1} of {n_rows}"
+            warnings.warn(f"{text} ends early: {EARLY_ENDS[chunk.stop_reason]}", GenerationWarning, stacklevel=2)
 
 
 def warn_of_cut_prompt(model: nn.Module, length: int) -> None:

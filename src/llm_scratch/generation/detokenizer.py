@@ -9,11 +9,13 @@ from __future__ import annotations
 import codecs
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from torch import Tensor
+from typing import Any, Literal
 
 from llm_scratch.errors import UserError
+
+StopReason = Literal["end_of_text", "stop", "length", "context", "excluded", "not_finite"]
+"""Why a text ended: the end-of-text token, a stop string, its maximum number of tokens, a full
+context, every token excluded by penalties or a constraint, or logits that are not finite."""
 
 
 @dataclass(frozen=True)
@@ -22,23 +24,17 @@ class TextChunk:
 
     Attributes:
         text: whole characters; "" while a character or a stop string may not be complete.
-        id: the token; None in a last chunk of buffered text.
+        id: the token; None in a last chunk without a new token.
         logprob: log-probability of the token in nats, before any sampler; None if not requested.
         top: the most likely tokens at this position with their log-probabilities, the best first.
+        stop_reason: in the last chunk of a text, why it ended; else None.
     """
 
     text: str
     id: int | None = None
     logprob: float | None = None
     top: tuple[tuple[int, float], ...] = ()
-
-
-def text_chunk(text: str, token: int, logprobs: Tensor | None, top: int) -> TextChunk:
-    """Create a chunk with log-probabilities of its token and the `top` most likely, from [V]."""
-    if logprobs is None:
-        return TextChunk(text, token)
-    best = logprobs.topk(min(top, len(logprobs)))
-    return TextChunk(text, token, float(logprobs[token]), tuple(zip(best.indices.tolist(), best.values.tolist())))
+    stop_reason: StopReason | None = None
 
 
 class StreamingDetokenizer:

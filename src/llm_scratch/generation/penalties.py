@@ -33,13 +33,22 @@ def logit_bias(logits: Tensor, bias: Mapping[int, float], ids: Tensor | None = N
         UserError: an id that is not in the vocabulary.
     Source: OpenAI's API, https://platform.openai.com/docs/api-reference/completions, `logit_bias`.
     """
-    check("logit_bias", bias)
-    for token in bias:
-        if not 0 <= token < logits.shape[-1]:
-            raise UserError(f"logit_bias: no token {token} in the vocabulary; use ids from 0 to {logits.shape[-1] - 1}")
+    check_logit_bias(bias, logits.shape[-1])
     add = torch.zeros(logits.shape[-1], device=logits.device)
     add[list(bias)] = torch.tensor(list(bias.values()), dtype=torch.float, device=logits.device)
     return logits + add  # [B, V]
+
+
+def check_logit_bias(bias: Mapping[int, float], vocab_size: int) -> None:
+    """Check that a bias is in range and its tokens are in the vocabulary.
+
+    Raises:
+        UserError: names the first that is not.
+    """
+    check("logit_bias", bias)
+    for token in bias:
+        if not 0 <= token < vocab_size:
+            raise UserError(f"logit_bias: no token {token} in the vocabulary; use ids from 0 to {vocab_size - 1}")
 
 
 def repetition_penalty(logits: Tensor, penalty: float, ids: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from llm_scratch.errors import UserError
 from llm_scratch.generation.penalties import PENALTIES
-from llm_scratch.ranges import check
+from llm_scratch.ranges import MAX_SEED, check
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
 
@@ -170,6 +170,21 @@ def sample(logits: Tensor, generator: Generators = None) -> Tensor:
         return torch.multinomial(probas, 1, generator=generator)
     rows = zip(probas[:, None], generator, strict=True)
     return torch.cat([torch.multinomial(row, 1, generator=own) for row, own in rows])
+
+
+def wrap_seed(seed: int) -> int:
+    """A seed above the maximum, as of a later sample, starts again from 0."""
+    return seed % (MAX_SEED + 1) if seed > MAX_SEED else seed
+
+
+def seeded(seed: int, device: torch.device) -> torch.Generator:
+    """Create a random generator; seeds above the maximum wrap around to 0.
+
+    Raises:
+        UserError: a seed below 0.
+    """
+    check("seed", wrap_seed(seed))
+    return torch.Generator(device).manual_seed(wrap_seed(seed))
 
 
 SAMPLERS: dict[str, Callable[[Tensor, Any], Tensor]] = {

@@ -1,6 +1,6 @@
 """Speculative decoding and prompt lookup: check several draft tokens in one forward pass.
 
-A forward pass of five tokens takes hardly longer than one of a single token, as both read all weights. `speculative` accepts and replaces
+A forward pass of five tokens takes hardly longer than one of a single token, as both read all weights. `speculate` accepts and replaces
 draft tokens such that each token has exactly the distribution of the model alone, whatever the draft is.
 Tests: tests/generation/test_speculative.py (chi-square on 20,000 draws; greedy text identical).
 Source: Leviathan, Kalman and Matias 2022, "Fast Inference from Transformers via Speculative Decoding", https://arxiv.org/abs/2211.17192,
@@ -10,7 +10,8 @@ algorithm 1.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,26 +19,28 @@ from torch.nn import functional as F
 
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.generation.cached_model import NO_CHOICE, CachedModel
-from llm_scratch.generation.sampling import exhausted, process_logits
+from llm_scratch.generation.config import DEFAULT_TEMPERATURE, ContextOverflow
+from llm_scratch.generation.sampling import exhausted, process_logits, seeded
 from llm_scratch.generation.steps import Step
 from llm_scratch.model.introspection import eval_mode, vocab_size
 from llm_scratch.ranges import check
 
+DEFAULT_DRAFT_TOKENS = 4
 Propose = Callable[[Tensor, int], tuple[Tensor, Tensor]]
 """(text so far [1, S], maximum n) -> draft tokens [1, n] and distributions [1, n, V]; n may be 0"""
 
 
 @torch.no_grad()
-def speculative(
+def speculate(
     model: nn.Module,
     idx: Tensor,
     propose: Propose,
     *,
-    n_guesses: int = 4,
+    draft_tokens: int = DEFAULT_DRAFT_TOKENS,
     generator: torch.Generator | None = None,
     n_vocab: int | None = None,
     context_size: int | None = None,
-    on_full: Literal["slide", "stop"] = "slide",
+    context_overflow: ContextOverflow = "slide",
     prefill_chunk: int | None = None,
     **settings: Any,
 ) -> Iterator[Step]:
@@ -50,23 +53,23 @@ def speculative(
     Args:
         idx: [1, T].
         propose: gives draft tokens: `DraftModel(small_model)` or `prompt_lookup`.
-        n_guesses: maximum number of draft tokens at once.
+        draft_tokens: maximum number of draft tokens at once.
         n_vocab: tokens of the tokenizer, as in `steps.build_sampler`.
-        context_size, prefill_chunk: as in `CachedModel`; on_full: as in `steps.steps`.
+        context_size, prefill_chunk: as in `CachedModel`; context_overflow: as in `steps.steps`.
         settings: samplers and penalties, as in `sampling.process_logits`; they define p.
     Raises:
         UserError: more than one row.
     """
-    check("draft_tokens", n_guesses, "n_guesses")
+    check("draft_tokens", draft_tokens)
     for name, value in settings.items():
         check(name, value)
     if len(idx) != 1:
         raise UserError(f"speculative decoding: got {len(idx)} texts; pass one at a time")
     cached_model = CachedModel(model, context_size, prefill_chunk)
     with eval_mode(model):
-        while on_full == "slide" or cached_model.size is None or idx.shape[1] <= cached_model.size:
+        while context_overflow == "slide" or cached_model.size is None or idx.shape[1] <= cached_model.size:
             S = idx.shape[1]
-            max_draft = n_guesses if cached_model.size is None else min(n_guesses, cached_model.size - S)
+            max_draft = draft_tokens if cached_model.size is None else min(draft_tokens, cached_model.size - S)
             draft, q = idx[:, :0], torch.empty(1, 0, 0, device=idx.device)
             if max_draft > 0:
                 draft, q = propose(idx, max_draft)
@@ -90,6 +93,76 @@ def speculative(
                     break
 
 
+def speculative(
+    model: nn.Module,
+    idx: Tensor,
+    *,
+    draft: nn.Module,
+    draft_tokens: int = DEFAULT_DRAFT_TOKENS,
+    seed: int | None = None,
+    n_vocab: int | None = None,
+    context_overflow: ContextOverflow = "slide",
+    prefill_chunk: int | None = None,
+    temperature: float = DEFAULT_TEMPERATURE,
+    **settings: Any,
+) -> Iterator[Step]:
+    """Continue one text with draft tokens from a smaller model, without end.
+
+    Args:
+        draft: a model with the same vocabulary.
+        seed: of the random generator; None: PyTorch's default generator.
+        others: as in `speculate`.
+    Raises:
+        UserError: the vocabularies of the models differ (exit code 3).
+    """
+    check_draft(model, draft)
+    generator = None if seed is None else seeded(seed, idx.device)
+    samplers = {"temperature": temperature, **settings, "n_vocab": n_vocab}
+    propose = DraftModel(draft, generator, **samplers)
+    return speculate(
+        model,
+        idx,
+        propose,
+        draft_tokens=draft_tokens,
+        generator=generator,
+        context_overflow=context_overflow,
+        prefill_chunk=prefill_chunk,
+        **samplers,
+    )
+
+
+def lookup(
+    model: nn.Module,
+    idx: Tensor,
+    *,
+    draft_tokens: int = DEFAULT_DRAFT_TOKENS,
+    seed: int | None = None,
+    n_vocab: int | None = None,
+    context_overflow: ContextOverflow = "slide",
+    prefill_chunk: int | None = None,
+    temperature: float = DEFAULT_TEMPERATURE,
+    **settings: Any,
+) -> Iterator[Step]:
+    """Continue one text with draft tokens from `prompt_lookup`, without end.
+
+    Args:
+        seed: of the random generator; None: PyTorch's default generator.
+        others: as in `speculate`.
+    """
+    return speculate(
+        model,
+        idx,
+        partial(prompt_lookup, n_vocab=n_vocab or vocab_size(model) or 0),
+        draft_tokens=draft_tokens,
+        generator=None if seed is None else seeded(seed, idx.device),
+        n_vocab=n_vocab,
+        context_overflow=context_overflow,
+        prefill_chunk=prefill_chunk,
+        temperature=temperature,
+        **settings,
+    )
+
+
 def _accept(p: Tensor, q: Tensor, token: Tensor, generator: torch.Generator | None) -> bool:
     """Whether to accept a draft token: always if p >= q, else with probability p / q."""
     uniform = torch.rand((), generator=generator, device=p.device)
@@ -106,7 +179,7 @@ class DraftModel:
 
     Args:
         model: a model with the vocabulary of the large one.
-        generator, n_vocab, settings: as in `speculative`, preferably the same: the closer q is to p, the more draft tokens are accepted.
+        generator, n_vocab, settings: as in `speculate`, preferably the same: the closer q is to p, the more draft tokens are accepted.
     """
 
     def __init__(self, model: nn.Module, generator: torch.Generator | None = None, n_vocab: int | None = None, **settings: Any) -> None:

@@ -8,13 +8,14 @@ Tests: tests/generation/test_decode.py. Lesson: lessons/step4_pretraining.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from llm_scratch.errors import UserError
 from llm_scratch.generation.cached_model import NO_CHOICE, PAD, CachedModel
+from llm_scratch.generation.config import ContextOverflow
 from llm_scratch.generation.mirostat import Mirostat
 from llm_scratch.generation.sampling import Generators, exhausted, greedy, process_logits, sample
 from llm_scratch.model.introspection import eval_mode
@@ -83,7 +84,7 @@ def steps(
     context_size: int | None = None,
     eos_id: int | None = None,
     samples: int = 1,
-    on_full: Literal["slide", "stop"] = "slide",
+    context_overflow: ContextOverflow = "slide",
     prefill_chunk: int | None = None,
     cache: KVCache | None = None,
 ) -> Iterator[Step]:
@@ -95,7 +96,7 @@ def steps(
         choose: as from `build_sampler`.
         context_size, prefill_chunk: as in `CachedModel`.
         samples: continuations of each prompt, in adjacent rows; the prompt is read once.
-        on_full: when a row fills the context, "slide" drops its oldest token at each step, and "stop" ends the row.
+        context_overflow: when a row fills the context, "slide" drops its oldest token at each step, and "stop" ends the row.
         cache: of `model.new_cache(B)`; tokens of `idx` that it holds are not read again, and afterwards it holds the new tokens, with a
             row for each sample. None: a new cache.
     Yields:
@@ -105,7 +106,7 @@ def steps(
     cached_model = CachedModel(model, context_size, prefill_chunk)
     if cache is not None:
         cached_model.append(cache, idx)
-    size = cached_model.size if on_full == "stop" else None
+    size = cached_model.size if context_overflow == "stop" else None
     left = None  # number of tokens that still fit each row, [B, 1]
     ended = torch.zeros(len(idx) * samples, 1, dtype=torch.bool, device=idx.device)  # [B, 1]
     full = stuck = ended

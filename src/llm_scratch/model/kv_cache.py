@@ -124,11 +124,50 @@ class KVCache:
         self.left_padding = None if self.left_padding is None else self.left_padding[index]
         self.ids = None if self.ids is None else self.ids[index]
 
+    def drop_padding(self, n: int) -> None:
+        """Remove the first n positions, which must be padding in every row; copies the rest."""
+        self.keys = [stored[:, :, n:].contiguous() for stored in self.keys]
+        self.values = [stored[:, :, n:].contiguous() for stored in self.values]
+        padding = self._padding() - n
+        self.left_padding = padding if padding.any() else None
+        self.pos -= n
+        self.ids = None if self.ids is None else self.ids[:, n:]
+
+    def _padding(self) -> Tensor:
+        """Padded positions before each row: [B]."""
+        if self.left_padding is not None:
+            return self.left_padding
+        return torch.zeros(self.rows, dtype=torch.long, device=self.keys[0].device)
+
     def _select(self, stored: Tensor, index: Tensor) -> Tensor:
         """Allocate memory of the same length for these rows and copy the filled positions."""
         new = stored.new_empty(len(index), *stored.shape[1:])
         new[:, :, : self.pos] = stored[index, :, : self.pos]
         return new
+
+    def merge(self, other: KVCache) -> None:
+        """Add the rows of another cache of the same model, aligned at the last token.
+
+        The rows of the shorter cache get left padding. Each row is copied once, to memory as long
+        as that of the longer cache.
+        """
+        pos = max(self.pos, other.pos)
+        size = max(self.keys[0].shape[2], other.keys[0].shape[2])
+        shift, other_shift = pos - self.pos, pos - other.pos
+
+        def merged(stored: Tensor, others: Tensor) -> Tensor:
+            B, G, _, D = stored.shape
+            new = stored.new_zeros(B + len(others), G, size, D)
+            new[:B, :, shift:pos] = stored[:, :, : self.pos]
+            new[B:, :, other_shift:pos] = others[:, :, : other.pos]
+            return new
+
+        padding = torch.cat([self._padding() + shift, other._padding() + other_shift])
+        self.left_padding = padding if padding.any() else None
+        self.keys = [merged(*pair) for pair in zip(self.keys, other.keys, strict=True)]
+        self.values = [merged(*pair) for pair in zip(self.values, other.values, strict=True)]
+        self.pos = pos
+        self.ids = None
 
     def grow(self, tokens: int) -> None:
         """Enlarge the memory to `tokens` tokens; the contents stay."""

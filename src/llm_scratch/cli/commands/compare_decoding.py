@@ -19,7 +19,7 @@ from llm_scratch.cli.commands.memorization import run_of
 from llm_scratch.cli.decoding_flags import DecodingFlags
 from llm_scratch.cli.decoding_page import format_number, render_html
 from llm_scratch.cli.decoding_sample import DecodingSample, repeated_texts
-from llm_scratch.cli.device import load_for_inference
+from llm_scratch.cli.device import load_model
 from llm_scratch.cli.flags import ReportCommand, option
 from llm_scratch.cli.folders import check_can_write, resolve_model_path
 from llm_scratch.cli.output import print_json
@@ -125,7 +125,7 @@ class CompareDecoding(ReportCommand):
         from llm_scratch.storage.files import atomic_write
         from llm_scratch.tokenizers.special import end_of_text
 
-        model, tokenizer, description = load_for_inference(path, self.device, long_generation=True)
+        model, tokenizer, description = load_model(path, self.device, long_generation=True)
         with screen.status("reading the training text …"):
             index, real = self._training_text(path, model, tokenizer)
         shown = []
@@ -156,9 +156,7 @@ class CompareDecoding(ReportCommand):
             n = self.samples if is_random(settings) else 1
             began = time.perf_counter()
             pieces: list[list[TextChunk]] = [[] for _ in range(n)]
-            rows = DecodingFlags(**settings).generate(
-                model, tokenizer, prompt, self.seed, n, "slide", max_new_tokens=self.max_tokens, top=0
-            )
+            rows = DecodingFlags(**settings).generate(model, tokenizer, prompt, self.seed, n, None, max_new_tokens=self.max_tokens, top=0)
             try:
                 for row, piece in rows:
                     pieces[row].append(piece)

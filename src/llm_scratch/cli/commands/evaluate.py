@@ -16,7 +16,7 @@ from rich.progress import track
 from tyro.conf import Positional, arg
 
 from llm_scratch.cli.corpus import source_in_words
-from llm_scratch.cli.device import load_for_inference
+from llm_scratch.cli.device import load_model
 from llm_scratch.cli.flags import Flag, ReportCommand, option
 from llm_scratch.cli.folders import load_run_info, resolve_model_path
 from llm_scratch.cli.output import is_quiet, print_json
@@ -63,7 +63,7 @@ class Evaluate(ReportCommand):
         if self.text and self.source:
             raise UserError("--text and --source exclude each other; leave one out")
         path, screen = resolve_model_path(self.run_), console()
-        model, tokenizer, description = load_for_inference(path, self.device, generates=False)
+        model, tokenizer, description = load_model(path, self.device, generates=False)
         with screen.status("reading the text …"):
             name, ids = self._text(tokenizer)
         loss, error = evaluate_with_stderr(model, tokenizer, ids, screen)

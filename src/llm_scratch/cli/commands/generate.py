@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from llm_scratch.cli.decoding_flags import SAMPLING_DECODERS, DecodingFlags
-from llm_scratch.cli.device import Dtype, load_for_inference
+from llm_scratch.cli.decoding_flags import DecodingFlags
+from llm_scratch.cli.device import Dtype, load_model
 from llm_scratch.cli.flags import Flag, ReportCommand, option
 from llm_scratch.cli.folders import resolve_model_path
 from llm_scratch.cli.generated_json import print_sample_objects
@@ -72,7 +72,7 @@ class Generate(ReportCommand, DecodingFlags):
         prompts = [read_text_argument(prompt) if prompt == "-" else prompt for prompt in self.prompts]
         prompts += [read_text_argument(self.file)] if self.file else []
         prompts = prompts or [""]
-        model, tokenizer, description = load_for_inference(
+        model, tokenizer, description = load_model(
             path,
             self.device,
             self.dtype,
@@ -88,13 +88,12 @@ class Generate(ReportCommand, DecodingFlags):
             "top": 0 if self.show_probs else None,
         }
         timer = GenerationTimer()
-        is_random = self.decoder not in ("beam", "contrastive")
         for number, prompt in enumerate(prompts):
             first_seed = seed + number * self.samples
             stream = self.generate(model, tokenizer, prompt, first_seed, self.samples, self.context_overflow, **streaming)
             timer.start()
             if self.json:
-                seeds = [first_seed + sample if is_random else None for sample in range(self.samples)]
+                seeds = [first_seed + sample if self.is_random() else None for sample in range(self.samples)]
                 print_sample_objects(stream, tokenizer, prompt, seeds, stop, self.max_tokens, timer)
             else:
                 print_samples(stream, prompt, self.samples, timer, probs=self.show_probs, gap=number > 0)
@@ -103,5 +102,5 @@ class Generate(ReportCommand, DecodingFlags):
         print_line("", stderr=True)
         if self.show_probs and supports_color():
             print_legend(stderr=True)
-        seed_note = f", seed {seed}" if self.decoder in SAMPLING_DECODERS else ""
+        seed_note = f", seed {seed}" if self.is_random() else ""
         print_line(f"[{timer.summary()}{seed_note}]\n[{description}]", stderr=True)

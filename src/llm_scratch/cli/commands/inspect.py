@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 from rich.console import Console
 from tyro.conf import Positional, arg
 
-from llm_scratch.cli.device import load_for_inference
+from llm_scratch.cli.device import load_model
 from llm_scratch.cli.flags import Flag, ReportCommand, option
 from llm_scratch.cli.folders import RunInfo, load_run_info, resolve_model_path
 from llm_scratch.cli.output import print_json
@@ -72,7 +72,7 @@ class Inspect(ReportCommand):
         prompt = read_text_argument("-") if self.prompt == "-" else self.prompt or default_prompt(run)
         if not prompt:
             raise UserError(f"inspect: no PROMPT, and {self.run_} records none; give one", USAGE)
-        model, tokenizer, description = load_for_inference(path, self.device, generates=False)
+        model, tokenizer, description = load_model(path, self.device, generates=False)
         ids = encode_prompt(model, tokenizer, prompt)
         inspection = inspect_text(model, tokenizer, ids)
         ablation = inspect_ablation(model, tokenizer, ids, self.ablate) if self.ablate else None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from llm_scratch.cli.corpus import source_in_words
-from llm_scratch.cli.device import load_for_inference
+from llm_scratch.cli.device import load_model
 from llm_scratch.cli.flags import ReportCommand
 from llm_scratch.cli.folders import RunInfo, load_run_info, resolve_model_path
 from llm_scratch.cli.output import print_json
@@ -72,7 +72,7 @@ class Memorization(ReportCommand):
             raise UserError(f"{self.run_}: its training text is not recorded; use a run directory of `llm-scratch train`", USAGE)
         from llm_scratch.cli.run_text import prepare_text_of
 
-        model, tokenizer, description = load_for_inference(path, self.device, long_generation=True)
+        model, tokenizer, description = load_model(path, self.device, long_generation=True)
         with screen.status("reading the training text …"):
             corpus = prepare_text_of(run, tokenizer)
             rows, n_tokens = self._measure(model, corpus)

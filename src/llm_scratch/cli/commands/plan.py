@@ -108,12 +108,12 @@ def make_prediction(config: RunConfig, requested: str, screen: Console) -> Predi
     """Predict a run: read the text, estimate memory, time a few steps. An unreadable text is left out."""
     import torch
 
-    from llm_scratch.cli.device import resolve_device
     from llm_scratch.hardware.allocator import keep_freed_memory
+    from llm_scratch.hardware.device import choose_device
     from llm_scratch.planning.plan import make_plan
 
     keep_freed_memory()
-    device, _ = resolve_device(requested)
+    device = choose_device(requested).name
     corpus = None
     try:
         config, corpus = load_corpus(config, screen)

@@ -126,16 +126,17 @@ class Train(Command):
         if notice := here.notice:
             screen.print(notice, soft_wrap=keeps_lines(screen))
         folder = self._folder(config, screen) if first else Path()
-        from llm_scratch.cli.device import resolve_device
         from llm_scratch.cli.progress import ProgressDisplay
         from llm_scratch.hardware.allocator import keep_freed_memory
+        from llm_scratch.hardware.device import choose_device
         from llm_scratch.reports.plot import LossPlot
         from llm_scratch.training.fault_injection import inject_requested
         from llm_scratch.training.loop import train
 
         keep_freed_memory()
-        device, description = resolve_device(self.device)
-        screen.print(f"device: {description}", soft_wrap=keeps_lines(screen))
+        found = choose_device(self.device)
+        device = found.name
+        screen.print(f"device: {found}", soft_wrap=keeps_lines(screen))
         preparation = Preparation(config, device, screen, own, choice, self.ignore_memory, self.debug)
         with ProgressDisplay(screen) as display:
             callbacks = [preparation, display, LossPlot(display.warn)]
@@ -164,11 +165,11 @@ class Train(Command):
         Raises:
             UserError: the settings are invalid, as in training.
         """
-        from llm_scratch.cli.device import resolve_device
+        from llm_scratch.hardware.device import choose_device
         from llm_scratch.training.validate import validate
 
         validate(config)
-        device, _ = resolve_device(self.device)
+        device = choose_device(self.device).name
         if own and not choice:
             choice, _, _ = own.choose(device, console(stderr=True))
         if choice:

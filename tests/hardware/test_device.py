@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from llm_scratch.cli.device import resolve_device
 from llm_scratch.errors import UserError
+from llm_scratch.hardware.device import choose_device
 
 
 def here(monkeypatch, cuda: bool, mps: bool) -> None:
@@ -21,24 +21,24 @@ def here(monkeypatch, cuda: bool, mps: bool) -> None:
 )
 def test_auto_takes_the_fastest_that_is_here(cuda, mps, name, monkeypatch):
     here(monkeypatch, cuda, mps)
-    device, why = resolve_device("auto")
-    assert device == name
-    assert name in why
+    choice = choose_device("auto")
+    assert choice.name == name
+    assert name in choice.description
 
 
 def test_the_cpu_says_threads_and_why(monkeypatch):
     here(monkeypatch, False, False)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    assert resolve_device("auto")[1] == "cpu, 1 thread (no CUDA or MPS device here)"
+    assert str(choose_device("auto")) == "cpu, 1 thread (no CUDA or MPS device here)"
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    assert resolve_device("cpu")[1] == "cpu, 2 threads (as requested)"
+    assert str(choose_device("cpu")) == "cpu, 2 threads (as requested)"
 
 
 def test_what_is_not_here_is_an_error(monkeypatch):
     here(monkeypatch, True, False)
-    assert resolve_device("cuda:0")[0] == "cuda:0"
+    assert choose_device("cuda:0").name == "cuda:0"
     for name in ("cuda:1", "mps", "meta"):
         with pytest.raises(UserError, match=f"no device '{name}' here"):
-            resolve_device(name)
+            choose_device(name)
     with pytest.raises(UserError, match="unknown device 'gpu'"):
-        resolve_device("gpu")
+        choose_device("gpu")
