@@ -197,7 +197,7 @@ def from_dict(values: Mapping[str, Any], folder: Path = Path()) -> Experiment:
         base=_base(_text("base", values["base"]), folder),
         arms=tuple(_arm(str(name), value, folder) for name, value in arms.items()),
         seeds=parse_seeds(values["seeds"]),
-        budget=_budget(values.get("budget", "tokens")),
+        budget=parse_budget(values.get("budget", "tokens")),
         metric=_text("metric", values.get("metric", "bits_per_byte")),
         smallest_effect=_number("smallest_effect", values.get("smallest_effect")),
         stop_early=values.get("stop_early", False) is True,
@@ -234,12 +234,13 @@ def dump_experiment(experiment: Experiment) -> str:
 
 
 def _path(path: str, folder: Path) -> str:
-    return str(folder / path) if path else ""
+    """A path relative to the experiment's file, or else to the working directory."""
+    return str(folder / path) if path and (folder / path).exists() else path
 
 
 def _base(base: str, folder: Path) -> str:
-    """A preset, or a run directory relative to the file or to the working directory."""
-    return str(folder / base) if (folder / base / "config.yaml").is_file() else base
+    """A preset, or the path of a run directory."""
+    return _path(base, folder) if (folder / base / "config.yaml").is_file() else base
 
 
 def _text(key: str, value: Any) -> str:
@@ -272,8 +273,8 @@ def _arm(name: str, value: Any, folder: Path) -> Arm:
     return Arm(name, _settings(name, value.get("settings", [])), _path(_text(f"arm {name}: file", value.get("file", "")), folder))
 
 
-def _budget(value: Any) -> Budget:
-    """A unit, or a unit with its amount."""
+def parse_budget(value: Any) -> Budget:
+    """A budget from its unit, or from a mapping of the unit to an amount."""
     unit, amount = next(iter(value.items()), ("", None)) if isinstance(value, Mapping) else (value, None)
     if unit not in BUDGET_UNITS or (isinstance(value, Mapping) and len(value) != 1):
         raise UserError(
