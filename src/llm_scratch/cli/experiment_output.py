@@ -42,9 +42,7 @@ def run_and_print(experiment: Experiment, out: str, device: str, as_json: bool) 
     folder = experiment_folder(experiment, out)
     check_can_write(folder)
     keep_freed_memory()
-    screen = console()
-    screen.print(f"experiment: {folder}; the same command resumes it", soft_wrap=keeps_lines(screen))
-    with ExperimentProgress(screen) as progress:
+    with ExperimentProgress(console(), folder) as progress:
         run_experiment(experiment, folder, device=resolve_device(device)[0], watcher=progress)
     report_and_print(folder, as_json)
 
@@ -83,7 +81,7 @@ def plan_and_print(experiment: Experiment, out: str, device: str, pilot: bool, n
     folder = experiment_folder(experiment, out)
     place = resolve_device(device)[0]
     if pilot:
-        with ExperimentProgress(console()) as progress:
+        with ExperimentProgress(console(), folder) as progress:
             run_experiment(experiment, folder, device=place, watcher=progress, max_seeds=2)
     plan = plan_experiment(experiment, folder, device=place, noise_from=Path(noise_from) if noise_from else None)
     if as_json:

@@ -6,6 +6,7 @@ Tests: tests/cli/test_compare.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
@@ -25,10 +26,16 @@ if TYPE_CHECKING:
 
 
 class ExperimentProgress(ExperimentCallback):
-    """Print each finished run with the differences so far; with a bar if `screen` is a terminal."""
+    """Print each finished run with the differences so far; with a bar if `screen` is a terminal.
 
-    def __init__(self, screen: Console) -> None:
+    Args:
+        screen: where to print.
+        folder: of the experiment.
+    """
+
+    def __init__(self, screen: Console, folder: Path) -> None:
         self.screen = screen
+        self.folder = folder
         self.bar = Progress(
             TextColumn("{task.description}"), BarColumn(None), TextColumn("run {task.fields[run]}"), TimeRemainingColumn(),
             console=screen, disable=not screen.is_terminal or is_quiet(), expand=True,
@@ -49,7 +56,7 @@ class ExperimentProgress(ExperimentCallback):
         self.n_runs, self.n_done = n_runs, n_done
         self.bar.update(self.task, total=n_runs, completed=n_done)
         resumed = f"; {n_done} are done already" if n_done else ""
-        self._print(f"{len(arms)} arms, {n_runs} runs{resumed}")
+        self._print(f"{self.folder}: {len(arms)} arms, {n_runs} runs{resumed}; the same command resumes after a stop")
 
     def run_started(self, arm: str, seed: int) -> Callback:
         """Name the run in the bar."""

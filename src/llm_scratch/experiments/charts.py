@@ -19,8 +19,9 @@ ROW_HEIGHT = 58
 LABEL_OFFSET = 16
 """Pixels from the label of a row down to its dots."""
 N_COLORS = 6
-HEADROOM = 1.02
-"""Height of the curves as a multiple of the worst first evaluation after the start."""
+HIDDEN_SHARE = 0.15
+"""Share of the evaluations, at the start, that do not set the height of the curves: the loss falls steeply there."""
+PIXELS_PER_LETTER = 7.6
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def _point(scale: float) -> str:
 def _x_axis(x: Scale, top: float, bottom: float, label: str, signed: bool = False) -> list[Html]:
     """Vertical grid lines with their values under them, and the name of the axis."""
     parts = []
-    values = x.ticks(95)
+    values = x.ticks(62)
     digits = _digits(values)
     for value in values:
         text = f"{value:{'+' if signed and value else ''}.{digits}f}".replace("-", "−")
@@ -84,6 +85,12 @@ def _x_axis(x: Scale, top: float, bottom: float, label: str, signed: bool = Fals
         parts.append(element("text", text, x=_point(x(value)), y=bottom + 17, text_anchor="middle"))
     parts.append(element("text", label, x=_point((x.start + x.end) / 2), y=bottom + 36, text_anchor="middle"))
     return parts
+
+
+def _label(name: str, y: float, width: int) -> Html:
+    """The name of a row, shortened to the width of the chart."""
+    most = int((width - 28) / PIXELS_PER_LETTER)
+    return element("text", name if len(name) <= most else f"{name[: most - 1]}…", x=14, y=_point(y - LABEL_OFFSET), class_="label")
 
 
 def _digits(values: Sequence[float]) -> int:
@@ -119,7 +126,7 @@ def seeds_chart(arms: Sequence[SeedValues], unit: str, width: int, class_: str =
         if len(joined) > 1:
             parts.append(element("polyline", points=" ".join(joined), class_="pair"))
     for number, (arm, y) in enumerate(zip(arms, rows, strict=True)):
-        parts.append(element("text", arm.arm, x=14, y=_point(y - LABEL_OFFSET), class_="label"))
+        parts.append(_label(arm.arm, y, width))
         if arm.values:
             mean = x(float(np.mean(list(arm.values.values()))))
             parts.append(element("line", x1=_point(mean), x2=_point(mean), y1=y - 11, y2=y + 11, class_=f"mean {color_class(number)}"))
@@ -152,7 +159,7 @@ def differences_chart(comparisons: Sequence[Comparison], width: int, class_: str
     for row, comparison in enumerate(comparisons):
         y = top + ROW_HEIGHT * row + LABEL_OFFSET + 20
         color = color_class(row + 1)
-        parts.append(element("text", comparison.arm, x=14, y=_point(y - LABEL_OFFSET), class_="label"))
+        parts.append(_label(comparison.arm, y, width))
         if comparison.estimate:
             low, high = x(comparison.estimate.low), x(comparison.estimate.high)
             parts.append(element("line", x1=_point(low), x2=_point(high), y1=y, y2=y, class_=f"interval {color}"))
@@ -177,7 +184,7 @@ def curves_chart(curves: Sequence[ArmCurve], width: int, height: int, class_: st
     """
     left, right, top, bottom = 44, 14, 10, height - 44
     lowest = min(float(curve.low.min()) for curve in curves)
-    highest = HEADROOM * max(float(curve.high[1]) for curve in curves)
+    highest = max(float(curve.high[_first_shown(curve)]) for curve in curves)
     x = Scale(0.0, max(float(curve.tokens[-1]) for curve in curves), left, width - right)
     y = Scale(*_padded([lowest, highest], 0.03), bottom, top)
     parts: list[Html] = []
@@ -203,6 +210,11 @@ def curves_chart(curves: Sequence[ArmCurve], width: int, height: int, class_: st
     return _svg(parts, width, height, "validation bits per byte over training tokens", class_)
 
 
+def _first_shown(curve: ArmCurve) -> int:
+    """The evaluation that sets the height of the chart: never the one before training."""
+    return max(1, round(HIDDEN_SHARE * (len(curve.mean) - 1)))
+
+
 def arms_legend(names: Sequence[str]) -> Html:
     """The colors of the arms."""
     items = []
@@ -213,6 +225,8 @@ def arms_legend(names: Sequence[str]) -> Html:
 
 
 CHART_STYLE = """
+.tiles { grid-template-columns: repeat(auto-fill, minmax(10rem, 1fr)) } figcaption { margin-top: .5rem }
+.numbers td { white-space: nowrap }
 svg .arm0 { --c: var(--floor) } svg .arm1 { --c: var(--val) } svg .arm2 { --c: var(--bar) } svg .arm3 { --c: var(--ok) }
 svg .arm4 { --c: #b0579f } svg .arm5 { --c: #b58900 } svg .arm6 { --c: #2aa198 }
 svg .label { fill: var(--ink); font-weight: 600; font-size: 13px; paint-order: stroke; stroke: var(--paper); stroke-width: 4px }

@@ -162,7 +162,7 @@ def remove_each(base: str, recipe: str, seeds: int, **more: Any) -> Experiment:
     if len(settings) < 2:
         raise UserError(f"recipe {recipe!r}: has {len(settings)} setting; give at least two, of which one at a time is removed")
     rest = [tuple(other for other in settings if other != setting) for setting in settings]
-    arms = [Arm("whole recipe", settings), *(Arm(f"without {setting}", kept) for setting, kept in zip(settings, rest, strict=True))]
+    arms = [Arm("recipe", settings), *(Arm(f"recipe without {setting}", kept) for setting, kept in zip(settings, rest, strict=True))]
     return _named_after_content(Experiment("", base, tuple(arms), parse_seeds(seeds), **more))
 
 
@@ -209,6 +209,7 @@ def from_dict(values: Mapping[str, Any], folder: Path = Path()) -> Experiment:
 def to_dict(experiment: Experiment) -> dict[str, Any]:
     """The values of an experiment's file."""
     budget = experiment.budget
+    amount = budget.amount if budget.amount is None or budget.amount % 1 else int(budget.amount)
     values: dict[str, Any] = {
         "name": experiment.name,
         "base": experiment.base,
@@ -216,7 +217,7 @@ def to_dict(experiment: Experiment) -> dict[str, Any]:
             arm.name: {"file": arm.file, "settings": list(arm.settings)} if arm.file else list(arm.settings) for arm in experiment.arms
         },
         "seeds": list(experiment.seeds),
-        "budget": budget.unit if budget.amount is None else {budget.unit: budget.amount},
+        "budget": budget.unit if amount is None else {budget.unit: amount},
         "metric": experiment.metric,
         "smallest_effect": experiment.smallest_effect,
         "stop_early": experiment.stop_early,
@@ -230,7 +231,7 @@ def dump_experiment(experiment: Experiment) -> str:
     """An experiment as YAML."""
     import yaml
 
-    return yaml.safe_dump(to_dict(experiment), sort_keys=False, allow_unicode=True, width=1000)
+    return yaml.safe_dump(to_dict(experiment), sort_keys=False, allow_unicode=True, width=100, default_flow_style=None)
 
 
 def _path(path: str, folder: Path) -> str:

@@ -103,8 +103,8 @@ class ExperimentPlan:
         low, high = (detectable_effect(sd, self.n_seeds, self.n_arms) for sd in self.noise.range)
         enough = f"the smallest that matters, {self.margin:g}, takes {self.n_needed:,}" if self.n_needed else "more than 100,000 are needed"
         return (
-            f"{self.n_seeds} seeds show a difference of {self.detectable:.2g} {self.unit} with {POWER:.0%} probability ({low:.2g} to "
-            f"{high:.2g}, as the noise is known from {self.noise.n} differences); {enough}."
+            f"{self.n_seeds} seeds show a difference of {self.detectable:.2g} {self.unit} with {100 * POWER:.0f} % probability "
+            f"({low:.2g} to {high:.2g}, as the noise is known from {self.noise.n} differences); {enough}."
         )
 
 

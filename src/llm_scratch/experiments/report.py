@@ -25,6 +25,8 @@ from llm_scratch.storage.files import atomic_write
 
 HTML_FILE, MARKDOWN_FILE = "report.html", "report.md"
 BROAD, NARROW = 880, 340
+MAX_TITLE = 80
+"""characters"""
 BADGES = {
     "better": ("ok", "better"),
     "worse": ("problem", "worse"),
@@ -56,7 +58,7 @@ def render(report: ExperimentReport) -> str:
         "head",
         element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("title", f"{report.experiment.name}: experiment report"),
+        element("title", f"{_title(report)}: experiment report"),
         element("style", Html(STYLE + CHART_STYLE)),
     )
     body = element("body", element("main", *(section for section in sections if section)))
@@ -69,12 +71,18 @@ def _header(report: ExperimentReport) -> Html:
     items = [element("li", comparison.sentence, class_=comparison.verdict.replace(" ", "-")) for comparison in report.comparisons]
     return element(
         "header",
-        element("h1", report.experiment.name),
+        element("h1", _title(report)),
         element("p", f"{report.folder.resolve()} · {changed}", class_="dim where"),
         element("ul", *items, class_="verdicts"),
         element("p", _summary(report), class_="dim"),
         _tiles(report),
     )
+
+
+def _title(report: ExperimentReport) -> str:
+    """The arms, if their names are short enough for a heading."""
+    names = " vs ".join(arm.name for arm in report.experiment.arms)
+    return names if len(names) <= MAX_TITLE else f"{len(report.experiment.arms)} arms from {Path(report.experiment.base).name}"
 
 
 def _summary(report: ExperimentReport) -> str:
@@ -108,7 +116,9 @@ def _seeds(report: ExperimentReport) -> Html:
     charts = [seeds_chart(report.seed_values, report.metric.name, width, kind) for width, kind in ((BROAD, "broad"), (NARROW, "narrow"))]
     caption = "A dot is a run; a thin line joins the runs of one seed; the vertical mark is the mean."
     figure = element("figure", *charts, element("figcaption", caption))
-    return element("section", title, figure, table(("arm", report.metric.name, "SD over seeds", "runs", "not finished"), _arm_rows(report)))
+    return element(
+        "section", title, figure, table(("arm", report.metric.name, "SD over seeds", "runs", "not finished"), _arm_rows(report), "numbers")
+    )
 
 
 def _arm_rows(report: ExperimentReport) -> list[tuple[str | Html, ...]]:
@@ -133,7 +143,7 @@ def _differences(report: ExperimentReport) -> Html:
     header = ("arm", "verdict", "difference", "95 % interval", "p", "SD")
     rows = [_difference_row(comparison) for comparison in report.comparisons]
     figure = element("figure", *charts, element("figcaption", caption))
-    return element("section", element("h2", f"Difference from {report.experiment.arms[0].name}"), figure, table(header, rows))
+    return element("section", element("h2", f"Difference from {report.experiment.arms[0].name}"), figure, table(header, rows, "numbers"))
 
 
 def _difference_row(comparison: Comparison) -> tuple[str | Html, ...]:
@@ -160,7 +170,7 @@ def _curves(report: ExperimentReport) -> Html:
 def _costs(report: ExperimentReport) -> Html:
     """What a run of each arm takes."""
     header = ("a run of", "tokens", "FLOPs", "time")
-    return element("section", element("h2", "Cost"), table(header, _cost_rows(report)), class_="whole")
+    return element("section", element("h2", "Cost"), table(header, _cost_rows(report), "numbers"), class_="whole")
 
 
 def _cost_rows(report: ExperimentReport) -> list[tuple[str | Html, ...]]:
@@ -208,7 +218,7 @@ def _method_words(report: ExperimentReport) -> list[str]:
         "first weights where shapes agree. The difference of an arm is the mean of its differences from the reference, seed by seed.",
         "A difference is shown if the paired t-test, corrected for several arms by Holm's method, is below the level of its look. It is "
         "ruled out if two one-sided tests place it within the smallest difference that matters. A run that diverged or failed counts "
-        f"against its arm. {LOOK_RULE}",
+        f"against its arm. {LOOK_RULE} The 95 % intervals of all arms at all looks cover the truth together.",
     ]
     if report.experiment.search:
         names = ", ".join(name for name, _ in report.experiment.search)
@@ -240,7 +250,7 @@ def render_markdown(report: ExperimentReport) -> str:
     command, text = reproduce(report)
     header = ("arm", report.metric.name, "SD over seeds", "runs", "not finished")
     values = [(arm.arm, *(_cell(arm.values.get(seed)) for seed in report.experiment.seeds)) for arm in report.arms]
-    parts = [f"# {report.experiment.name}", "\n".join(f"- {comparison.sentence}" for comparison in report.comparisons), _summary(report)]
+    parts = [f"# {_title(report)}", "\n".join(f"- {comparison.sentence}" for comparison in report.comparisons), _summary(report)]
     parts += ["## Arms", _markdown_table(header, _arm_rows(report))]
     parts += ["## Every run", _markdown_table(("arm", *(f"seed {seed}" for seed in report.experiment.seeds)), values)]
     parts += ["## Cost of a run", _markdown_table(("arm", "tokens", "FLOPs", "time"), _cost_rows(report))]

@@ -208,15 +208,15 @@ def _claim(folder: Path, experiment: Experiment) -> None:
         UserError: the folder holds another experiment, or other files.
     """
     path = folder / EXPERIMENT_FILE
-    text = f"# experiment {experiment.fingerprint}\n{dump_experiment(experiment)}"
+    heading = f"# experiment {experiment.fingerprint}\n"
     if path.is_file():
-        if path.read_text(encoding="utf-8") != text:
+        if not path.read_text(encoding="utf-8").startswith(heading):
             raise UserError(f"{folder}: holds another experiment ({path}); more seeds or other arms are a new one: choose another --out")
         return
     if folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"{folder}: holds other files; choose a new or empty folder with --out")
     folder.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, text)
+    atomic_write(path, heading + dump_experiment(experiment))
 
 
 def settings_file(folder: Path, arm: str) -> Path:

@@ -7,7 +7,7 @@ Tests: tests/experiments/test_verdict.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -36,8 +36,8 @@ class Estimate:
 
     Attributes:
         level: the error probability that this look spends.
-        low, high: the interval of the mean difference at that level; the intervals of all looks
-            cover the truth together with 95 % probability.
+        low, high: the interval of the mean difference; the intervals of all arms at all looks cover
+            the truth together with 95 % probability.
         p: p-value of no difference, after Holm's correction for several arms.
         p_equivalent: p-value of a difference that matters, after Holm's correction.
     """
@@ -60,7 +60,7 @@ class Comparison:
         n_planned: seeds of the experiment.
         n_failed, n_failed_reference: runs that diverged or failed.
         differences: seed -> arm minus reference, for the pairs whose runs both finished.
-        estimate: from the differences; None if it is too early for a verdict.
+        estimate: from the differences; None if it is too early for a verdict, or a run did not finish.
         margin: the smallest difference that matters.
         n_needed: seeds that would show a difference of `margin` with 80 % probability; None if
             unknown or more than 100,000.
@@ -125,7 +125,8 @@ def compare_arms(experiment: Experiment, metric: Metric, results: Sequence[RunRe
     planned = len(experiment.seeds)
     margin = metric.smallest_effect or 0.0
     pairs = {name: _pairs(results, reference, name, experiment.seeds) for name in others}
-    estimates = _corrected([_estimate(pairs[name], planned, margin) for name in others])
+    differences = {name: _differences(pairs[name]) for name in others}
+    estimates = _corrected([_estimate(differences[name], len(pairs[name]), planned, margin, len(others)) for name in others])
     comparisons = []
     for name, estimate in zip(others, estimates, strict=True):
         comparison = Comparison(
@@ -135,7 +136,7 @@ def compare_arms(experiment: Experiment, metric: Metric, results: Sequence[RunRe
             n_planned=planned,
             n_failed=_n_failed(results, name),
             n_failed_reference=_n_failed(results, reference),
-            differences={b.seed: b.value - a.value for a, b in pairs[name] if a.value is not None and b.value is not None},
+            differences=differences[name],
             estimate=estimate,
             margin=margin,
             n_needed=None,
@@ -158,13 +159,18 @@ def _n_failed(results: Sequence[RunResult], arm: str) -> int:
     return sum(result.arm == arm and result.state != "finished" for result in results)
 
 
-def _estimate(pairs: Sequence[tuple[RunResult, RunResult]], planned: int, margin: float) -> Estimate | None:
-    """The tests of an arm, uncorrected; None if it is too early for a verdict. A pair that failed counts as done."""
-    level = level_at(len(pairs), planned)
-    values = np.array([b.value - a.value for a, b in pairs if a.value is not None and b.value is not None])
-    if level == 0 or len(values) < 2:
+def _differences(pairs: Sequence[tuple[RunResult, RunResult]]) -> dict[int, float]:
+    """Seed -> arm minus reference, for the pairs whose runs both finished."""
+    return {b.seed: b.value - a.value for a, b in pairs if a.value is not None and b.value is not None}
+
+
+def _estimate(differences: Mapping[int, float], n_pairs: int, planned: int, margin: float, n_arms: int) -> Estimate | None:
+    """The tests of an arm, p-values uncorrected; None if it is too early for a verdict, or a run did not finish."""
+    level = level_at(n_pairs, planned)
+    if level == 0 or len(differences) < max(2, n_pairs):
         return None
-    low, high = interval(values, level)
+    values = np.array(list(differences.values()))
+    low, high = interval(values, level / n_arms)
     return Estimate(level, float(low), float(high), float(difference_p(values)), float(equivalence_p(values, margin)))
 
 
@@ -189,6 +195,8 @@ def _verdict(comparison: Comparison) -> Verdict:
 
 def format_value(value: float, signed: bool = False) -> str:
     """A value of a metric, or with its sign a difference: 1.2345, +0.0123, 84.2."""
+    if abs(value) >= 1e5:
+        return f"{value:{'+' if signed else ''}.3g}".replace("-", "\u2212")
     digits = 1 if abs(value) >= 10 else 4
     return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "\u2212")
 
@@ -226,18 +234,19 @@ def _not_shown(comparison: Comparison, mean: float, estimate: Estimate) -> str:
     )
     if comparison.n_needed is None:
         return sentence
-    return f"{sentence} To show a difference of {comparison.margin:g} with {POWER:.0%} probability takes {comparison.n_needed:,} seeds."
+    promise = f"{100 * POWER:.0f} % probability"
+    return f"{sentence} To show a difference of {comparison.margin:g} with {promise} takes {comparison.n_needed:,} seeds."
 
 
 def _failures(comparison: Comparison) -> str:
     """Which runs did not finish."""
     counts = {comparison.arm: comparison.n_failed, comparison.reference: comparison.n_failed_reference}
-    listed = " and ".join(f"{count} of {name}" for name, count in counts.items() if count)
+    listed = " and ".join(f"{count} run{'s' * (count > 1)} of {name}" for name, count in counts.items() if count)
     rest = ""
     if comparison.mean is not None:
         mean = format_value(comparison.mean, signed=True)
         rest = f" In the {comparison.n_seeds} finished pairs the mean difference is {mean} {comparison.unit}."
-    return f"No verdict: runs did not finish, {listed}; leaving them out would favor the arm that fails.{rest}"
+    return f"No verdict: {listed} did not finish, and leaving that out would favor the arm that fails.{rest}"
 
 
 def _too_early(comparison: Comparison) -> str:
