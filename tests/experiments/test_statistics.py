@@ -64,7 +64,9 @@ def test_holm_equals_statsmodels(p):
 @pytest.mark.parametrize(("effect", "sd", "n", "level"), [(0.01, 0.01, 5, 0.05), (0.005, 0.01, 20, 0.045), (1.0, 3.0, 3, 0.01)])
 def test_power_equals_statsmodels(effect, sd, n, level):
     module = pytest.importorskip("statsmodels.stats.power", reason="needs statsmodels (extra `dev`)")
-    assert power(effect, sd, n, level) == pytest.approx(module.TTestPower().power(effect / sd, n, level / 2, alternative="larger"), rel=1e-9)
+    assert power(effect, sd, n, level) == pytest.approx(
+        module.TTestPower().power(effect / sd, n, level / 2, alternative="larger"), rel=1e-9
+    )
 
 
 def test_seeds_needed_are_the_fewest_that_keep_the_promise():

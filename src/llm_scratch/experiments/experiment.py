@@ -200,7 +200,7 @@ def from_dict(values: Mapping[str, Any], folder: Path = Path()) -> Experiment:
         budget=parse_budget(values.get("budget", "tokens")),
         metric=_text("metric", values.get("metric", "bits_per_byte")),
         smallest_effect=_number("smallest_effect", values.get("smallest_effect")),
-        stop_early=values.get("stop_early", False) is True,
+        stop_early=_switch("stop_early", values.get("stop_early", False)),
         search=_search(values.get("search") or {}),
         file=_path(_text("file", values.get("file", "")), folder),
     )
@@ -247,6 +247,12 @@ def _base(base: str, folder: Path) -> str:
 def _text(key: str, value: Any) -> str:
     if not isinstance(value, str):
         raise UserError(f"{key}: {value!r} is not a text; put it in quotes")
+    return value
+
+
+def _switch(key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise UserError(f"{key}: {value!r} is not yes or no; give one of them")
     return value
 
 

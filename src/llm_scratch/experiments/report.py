@@ -30,7 +30,7 @@ MAX_TITLE = 80
 BADGES = {
     "better": ("ok", "better"),
     "worse": ("problem", "worse"),
-    "equivalent": ("", "no difference that matters"),
+    "equivalent": ("", "equivalent"),
     "not shown": ("", "not shown"),
     "failures": ("warning", "runs failed"),
     "too early": ("warning", "too early"),
@@ -199,10 +199,14 @@ def _shown(value: Any) -> str:
 
 def _failures(report: ExperimentReport) -> Html:
     """The runs that did not finish, with the reason."""
-    rows = [(result.arm, str(result.seed), result.state, result.reason) for result in report.results if result.state != "finished"]
-    if not rows:
+    lines = _failure_lines(report)
+    if not lines:
         return Html()
-    return element("section", element("h2", "Runs that did not finish"), table(("arm", "seed", "state", "reason"), rows, "words"))
+    return element("section", element("h2", "Runs that did not finish"), element("ul", *(element("li", line) for line in lines)))
+
+
+def _failure_lines(report: ExperimentReport) -> list[str]:
+    return [f"{result.arm}, seed {result.seed}: {result.reason}" for result in report.results if result.state != "finished"]
 
 
 def _method(report: ExperimentReport) -> Html:
@@ -257,8 +261,8 @@ def render_markdown(report: ExperimentReport) -> str:
     if report.differing:
         rows = [(name, *map(_shown, each)) for name, each in report.differing.items()]
         parts += ["## Settings that differ", _markdown_table(("setting", *(arm.name for arm in report.experiment.arms)), rows)]
-    failed = [f"- {result.arm}, seed {result.seed}: {result.reason}" for result in report.results if result.state != "finished"]
-    parts += ["## Runs that did not finish", "\n".join(failed)] if failed else []
+    if lines := _failure_lines(report):
+        parts += ["## Runs that did not finish", "\n".join(f"- {line}" for line in lines)]
     parts += ["## How it was judged", *_method_words(report), "## Reproduce", f"```\n{command}\n```", f"```yaml\n{text}\n```"]
     return "\n\n".join(parts) + "\n"
 
