@@ -19,17 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Compare(ReportCommand):
-    """Train every ARM with the same seeds, and say whether a difference from the first is shown.
+    """Train every ARM with the same seeds; is a difference from the first shown?
 
-    An ARM is settings in one word, such as "train.lr=0.01 train.warmup_steps=50", or base for no
-    change. A single ARM is compared with base.
-
-    The same command resumes after a stop.
+    An ARM is settings in one word, or base for no change. A single ARM is
+    compared with base. The same command resumes after a stop.
 
     examples:
       llm-scratch compare quickstart "train.lr=0.01" "train.lr=0.02" --seeds 5
-      llm-scratch compare quickstart model.init=gpt2 model.init=mimetic --budget tokens=600000 --plan
-      llm-scratch compare quickstart "model.init=gpt2 train.optimizer=adamw train.lr=1e-3" --remove-each
+      llm-scratch compare quickstart base "train.lr=0.01 model.init=gpt2" --plan
+      llm-scratch compare quickstart "train.lr=0.01 model.init=gpt2" --remove-each
     """
 
     base: Positional[Annotated[str, arg(metavar="PRESET|RUN")]]

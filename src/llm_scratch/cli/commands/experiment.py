@@ -42,7 +42,7 @@ class RunExperiment(ReportCommand):
 
 @dataclass(frozen=True)
 class PlanExperiment(ReportCommand):
-    """Say what the experiment in FILE will take, and how small a difference it can show.
+    """Predict time, memory and what the experiment in FILE can show.
 
     examples:
       llm-scratch experiment plan experiments/init.yaml
@@ -74,6 +74,7 @@ class ReportExperiment(ReportCommand):
 
     examples:
       llm-scratch experiment report runs/experiment-init
+      llm-scratch experiment report runs/experiment-init --json
     """
 
     folder: Positional[Annotated[str, arg(metavar="FOLDER")]]
