@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 class Compare(ReportCommand):
     """Train every ARM with the same seeds; is a difference from the first shown?
 
-    An ARM is settings in one word, or base for no change. A single ARM is
-    compared with base. The same command resumes after a stop.
+    An ARM is settings in one word, or base for no change.
+
+    A single ARM is compared with base. The same command resumes after a stop.
 
     examples:
       llm-scratch compare quickstart "train.lr=0.01" "train.lr=0.02" --seeds 5

@@ -70,7 +70,7 @@ class PlanExperiment(ReportCommand):
 
 @dataclass(frozen=True)
 class ReportExperiment(ReportCommand):
-    """Write the report of the experiment in FOLDER again: an HTML page, and Markdown beside it.
+    """Write the report of the experiment in FOLDER again, as HTML and Markdown.
 
     examples:
       llm-scratch experiment report runs/experiment-init
