@@ -52,6 +52,7 @@ CASES: dict[str, str] = {
     "compare PRESET": "compare {run} train.lr=0.001 train.lr=0.002 --seeds 2 --out {new}",
     "experiment run FILE": "experiment run {experiment}/experiment.yaml --out {experiment}",
     "experiment report FOLDER": "experiment report {experiment}",
+    "experiment scaling FILE": "experiment scaling {sizes} --out {new}",
     "experiment plan FILE": "experiment plan {experiment}/experiment.yaml",
 }
 """heading of docs/json.md -> the command line that is tried"""
@@ -94,8 +95,15 @@ FREE_KEYS = {"config", "findings"}
 def write_metrics(config: RunConfig, folder: Path, **more: Any) -> None:
     """Instead of training: the files of a run whose loss depends on its rate and seed."""
     folder.mkdir(parents=True)
-    row = {"step": 4, "tokens": 99, "val_bits_per_byte": 1 + config.train.lr + 1e-4 * config.train.seed**2, "elapsed": 1.0}
+    loss = 1 + config.train.lr + 1e-4 * config.train.seed**2 + 1 / config.model.emb_dim + 9 / config.train.steps
+    row = {"step": 4, "tokens": 99 * config.train.steps, "val_bits_per_byte": loss, "elapsed": 1.0}
     (folder / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+
+
+def write_sizes(path: Path, base: Path) -> None:
+    """A grid of three sizes, and a run to predict."""
+    sizes = [f"  {width}: [model.emb_dim={width}]\n" for width in (8, 16, 32)]
+    path.write_text(f"base: {base}\nsizes:\n{''.join(sizes)}flops: [1e7, 3e7, 1e8]\npredict: {{size: [model.emb_dim=64], flops: 4e8}}\n")
 
 
 @pytest.fixture
@@ -113,8 +121,11 @@ def fill(llm, tiny, trained, text_file, tmp_path, monkeypatch):
         if "{experiment}" in line:
             made = llm("compare", trained, "train.lr=0.001", "train.lr=0.002", "--seeds", 2, "--out", "experiment")
             assert made.code == 0, made.err
+        if "{sizes}" in line:
+            write_sizes(Path("sizes.yaml"), trained)
         words = {
             "run": trained,
+            "sizes": "sizes.yaml",
             "experiment": "experiment",
             "text": text_file,
             "new": tmp_path / "new",

@@ -63,6 +63,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "experiment run": ("commands.experiment.RunExperiment", "run an experiment from a file"),
     "experiment plan": ("commands.experiment.PlanExperiment", "what an experiment takes and can show"),
     "experiment report": ("commands.experiment.ReportExperiment", "write the report of an experiment"),
+    "experiment scaling": ("commands.experiment.FitScaling", "fit a scaling law, predict a larger run"),
     "config": ("commands.config.Config", "list the presets, or print one as YAML"),
     "doctor": ("commands.doctor.Doctor", "check this machine and the installation"),
 }

@@ -264,7 +264,8 @@ def _number(key: str, value: Any) -> float | None:
         raise UserError(f"{key}: {value!r} is not a number; give one such as 0.005") from None
 
 
-def _settings(name: str, values: Any) -> tuple[str, ...]:
+def parse_settings(name: str, values: Any) -> tuple[str, ...]:
+    """The settings of an arm from a list of `NAME=VALUE`."""
     if not isinstance(values, list) or not all(isinstance(value, str) and "=" in value for value in values):
         raise UserError(f"arm {name}: {values!r} is not a list of settings; give one such as [train.lr=0.01]")
     return tuple(values)
@@ -273,11 +274,11 @@ def _settings(name: str, values: Any) -> tuple[str, ...]:
 def _arm(name: str, value: Any, folder: Path) -> Arm:
     """An arm: a list of settings, or a mapping with `file` and `settings`."""
     if not isinstance(value, Mapping):
-        return Arm(name, _settings(name, value))
+        return Arm(name, parse_settings(name, value))
     for key in value:
         if key not in ("file", "settings"):
             raise unknown(f"key of arm {name}", str(key), ["file", "settings"])
-    return Arm(name, _settings(name, value.get("settings", [])), _path(_text(f"arm {name}: file", value.get("file", "")), folder))
+    return Arm(name, parse_settings(name, value.get("settings", [])), _path(_text(f"arm {name}: file", value.get("file", "")), folder))
 
 
 def parse_budget(value: Any) -> Budget:

@@ -1,4 +1,4 @@
-"""`experiment run`, `experiment plan`, `experiment report`: experiments from a YAML file.
+"""`experiment run`, `plan`, `report` and `scaling`: experiments from a YAML file.
 
 Tests: tests/cli/test_experiment.py.
 """
@@ -85,3 +85,29 @@ class ReportExperiment(ReportCommand):
         from llm_scratch.cli.experiment_output import report_and_print
 
         report_and_print(Path(self.folder), self.json)
+
+
+@dataclass(frozen=True)
+class FitScaling(ReportCommand):
+    """Fit a scaling law to the sizes and budgets in FILE; predict a larger run.
+
+    The prediction is written before that run is trained.
+
+    examples:
+      llm-scratch experiment scaling experiments/sizes.yaml
+      llm-scratch experiment scaling experiments/sizes.yaml --json
+    """
+
+    file: Positional[Annotated[str, arg(metavar="FILE")]]
+    """a YAML file with base, sizes and flops"""
+    out: Annotated[str, option("FOLDER")] = ""
+    """the folder of the runs (default: runs/scaling-NAME)"""
+    device: str = "auto"
+    """auto, cpu, cuda, mps"""
+
+    def run(self) -> None:
+        """Run the grid, and print the law and the prediction."""
+        from llm_scratch.cli.scaling_output import run_and_print
+        from llm_scratch.experiments.scaling_runner import read_scaling
+
+        run_and_print(read_scaling(self.file), self.out, self.device, self.json)
