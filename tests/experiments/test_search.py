@@ -12,7 +12,7 @@ from llm_scratch.experiments.arms import resolve_arms
 from llm_scratch.experiments.experiment import Arm
 from llm_scratch.experiments.results import read_results
 from llm_scratch.experiments.runner import run_experiment, settings_file
-from llm_scratch.experiments.search import SEARCH_FILE, SEARCH_SEED, candidates_of, tuned_arms
+from llm_scratch.experiments.search import SEARCH_FILE, SEARCH_SEED, candidates_of, edge_warnings, tuned_arms
 
 pytest.importorskip("scipy", reason="needs scipy (extra `experiments`)")
 
@@ -74,3 +74,12 @@ def test_candidates_spend_the_budget_too(searching):
     halves = replace(searching, search=(("train.batch_size", ("2", "4")),))
     tuned = tuned_arms(halves, resolve_arms(halves))
     assert [config.train.steps for config in tuned.values()] == [4, 2, 4, 2]
+
+
+def test_best_value_at_the_edge_of_the_search_is_named(searching):
+    arms = resolve_arms(searching)
+    best = [replace(arm, config=arm.config.override([f"train.lr={lr}"])) for arm, lr in zip(arms, (0.02, 0.03), strict=True)]
+    assert edge_warnings(searching, best) == [
+        "b: the best train.lr, 0.03, is at the edge of the searched values; a better one may be outside."
+    ]
+    assert edge_warnings(replace(searching, search=(("train.schedule", ("linear", "cosine")),)), best) == []

@@ -20,7 +20,6 @@ from llm_scratch.formatting import format_duration
 from llm_scratch.training.run_logger import Callback
 
 if TYPE_CHECKING:
-    from llm_scratch.experiments.arms import ResolvedArm
     from llm_scratch.experiments.results import RunResult
     from llm_scratch.training.trainer import Trainer
 
@@ -51,21 +50,28 @@ class ExperimentProgress(ExperimentCallback):
     def __exit__(self, *error: object) -> None:
         self.bar.stop()
 
-    def started(self, arms: Sequence[ResolvedArm], n_runs: int, n_done: int) -> None:
+    def started(self, n_runs: int, n_done: int) -> None:
         """Print what is left to run."""
         self.n_runs, self.n_done = n_runs, n_done
         self.bar.update(self.task, total=n_runs, completed=n_done)
         resumed = f"; {n_done} are done already" if n_done else ""
-        self._print(f"{self.folder}: {len(arms)} arms, {n_runs} runs{resumed}; the same command resumes after a stop")
+        self._print(f"{self.folder}: {n_runs} runs{resumed}; the same command resumes after a stop")
 
     def run_started(self, arm: str, seed: int) -> Callback:
         """Name the run in the bar."""
-        self.bar.update(self.task, description=f"seed {seed}, {arm}", run=f"{min(self.n_done + 1, self.n_runs)}/{self.n_runs}")
+        self.bar.update(
+            self.task, description=f"seed {seed}, {arm}", run=f"{self.n_done + 1}/{self.n_runs}" if self.n_runs else "of the search"
+        )
         return StepProgress(self)
 
     def step(self, share: float) -> None:
         """Move the bar to `share` of the current run."""
-        self.bar.update(self.task, completed=min(self.n_done + share, self.n_runs))
+        self.bar.update(self.task, completed=min(self.n_done + share, self.n_runs) if self.n_runs else None)
+
+    def candidate_finished(self, result: RunResult) -> None:
+        """Print the value of a run of the search."""
+        value = result.reason if result.value is None else format_value(result.value)
+        self._print(f"search, {result.arm}: {value} in {format_duration(result.seconds)}")
 
     def run_finished(self, result: RunResult, comparisons: Sequence[Comparison]) -> None:
         """Print the value of the run, and the difference of each arm so far."""

@@ -229,17 +229,17 @@ def validation_half(corpus: Corpus, first: bool) -> Corpus:
 
 def differing_settings(arms: list[ResolvedArm]) -> dict[str, list[Any]]:
     """Setting -> its value in each arm, for the settings that are not the same in all arms; the seed is left out."""
-    flat = [_flatten(to_dict(arm.config)) for arm in arms]
+    flat = [flatten_settings(arm.config) for arm in arms]
     names = [name for name in flat[0] if any(other[name] != flat[0][name] for other in flat)]
     return {name: [values[name] for values in flat] for name in names}
 
 
-def _flatten(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested settings by their full names, such as `train.lr`."""
+def flatten_settings(config: RunConfig) -> dict[str, Any]:
+    """All settings by their full names, such as `train.lr`."""
     flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{key}.{name}": inner for name, inner in _flatten(value).items()}
+    for part, values in to_dict(config).items():
+        if isinstance(values, Mapping):
+            flat |= {f"{part}.{name}": value for name, value in values.items()}
         else:
-            flat[key] = value
+            flat[part] = values
     return flat

@@ -21,6 +21,7 @@ from llm_scratch.experiments.experiment import Experiment
 from llm_scratch.experiments.metrics import Metric
 from llm_scratch.experiments.results import RunResult, read_results
 from llm_scratch.experiments.runner import folder_name, load_experiment, prepare, settings_file
+from llm_scratch.experiments.search import edge_warnings
 from llm_scratch.experiments.verdict import Comparison, compare_arms
 from llm_scratch.training.plot import series
 from llm_scratch.training.run_logger import iter_metrics
@@ -62,6 +63,7 @@ class ExperimentReport:
         arms: in the order of the experiment.
         curves: of the arms with at least two evaluations.
         differing: setting -> its value in each arm, where they differ.
+        search_warnings: about the values that the search chose.
         environment: of the first run.
     """
 
@@ -73,6 +75,7 @@ class ExperimentReport:
     arms: Sequence[ArmSummary]
     curves: Sequence[ArmCurve]
     differing: dict[str, list[Any]]
+    search_warnings: list[str]
     environment: dict[str, Any]
 
     @property
@@ -108,6 +111,7 @@ def collect(folder: str | Path) -> ExperimentReport:
         arms=[_summary(name, results) for name in names],
         curves=curves,
         differing=differing_settings(configs),
+        search_warnings=edge_warnings(experiment, configs),
         environment=_environment(folder),
     )
 

@@ -4,8 +4,8 @@ All arms of a seed are trained before the next seed begins, so a stop leaves com
 whatever slows the machine down hits all arms alike. A run is resumed by `train` itself; a finished
 one is in results.json, which is replaced as a whole, so nothing is lost or counted twice.
 
-One run at a time: a run already uses all cores, and two processes that share them only wait for
-each other TODO.
+One run at a time: a run already uses all cores or the whole GPU, and beside another one it would
+have fewer threads, so other rounding, and its time would say nothing.
 Tests: tests/experiments/test_runner.py.
 """
 
@@ -43,12 +43,15 @@ STOPPED = (RESOURCES, INTERRUPTED, 129, 143)
 class ExperimentCallback:
     """Callbacks for an experiment; the base class does nothing."""
 
-    def started(self, arms: Sequence[ResolvedArm], n_runs: int, n_done: int) -> None:
-        """Called once the arms are checked, with the number of runs and of those that are done already."""
+    def started(self, n_runs: int, n_done: int) -> None:
+        """Called once everything is checked, with the number of runs and of those that are done already."""
 
     def run_started(self, arm: str, seed: int) -> Callback:
         """Called before a run; the returned callbacks watch its training."""
         return SilentCallback()
+
+    def candidate_finished(self, result: RunResult) -> None:
+        """Called after a run of a search, which is not one of the runs that `started` counts."""
 
     def run_finished(self, result: RunResult, comparisons: Sequence[Comparison]) -> None:
         """Called after a run, with the comparisons so far."""
@@ -116,7 +119,9 @@ def run_experiment(
 
     def run_candidate(name: str, config: RunConfig) -> RunResult:
         job = Job(name, SEARCH_SEED, replace(config, train=replace(config.train, seed=SEARCH_SEED)), folder / "search" / folder_name(name))
-        return run_once(job, corpora.of(config, for_search=True), metric, device, watcher.run_started(name, SEARCH_SEED))
+        result = run_once(job, corpora.of(config, for_search=True), metric, device, watcher.run_started(name, SEARCH_SEED))
+        watcher.candidate_finished(result)
+        return result
 
     with exclusive_writer(folder, lambda message: None):
         if tuned:
@@ -124,7 +129,7 @@ def run_experiment(
         for arm in arms:
             atomic_write(settings_file(folder, arm.name), dump_config(arm.config))
         results = Results(folder, [(arm.name, seed) for seed in experiment.seeds for arm in arms])
-        watcher.started(arms, len(experiment.seeds) * len(arms), len(results.all()))
+        watcher.started(len(experiment.seeds) * len(arms), len(results.all()))
         comparisons = compare_arms(experiment, metric, results.all())
         for number, seed in enumerate(experiment.seeds[:max_seeds]):
             if experiment.stop_early and all(comparison.is_decided for comparison in comparisons):

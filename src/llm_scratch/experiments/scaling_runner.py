@@ -171,6 +171,7 @@ def run_scaling(
 
     with exclusive_writer(folder, lambda message: None):
         results = Results(folder, [(name, experiment.seed) for name in names])
+        watcher.started(len(configs) + (experiment.predicted is not None), len(results.all()))
 
         def run(name: str, config: RunConfig) -> RunResult:
             done = results.get(name, experiment.seed)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from llm_scratch.config import RunConfig
 from llm_scratch.errors import UserError
-from llm_scratch.experiments.arms import ResolvedArm, with_budget
+from llm_scratch.experiments.arms import ResolvedArm, flatten_settings, with_budget
 from llm_scratch.experiments.experiment import Experiment
 from llm_scratch.experiments.results import Results, RunResult
 
@@ -90,3 +90,24 @@ def search(
         chosen = max(scores, key=lambda settings: scores[settings])
         best.append(replace(arm, config=tuned[arm.name, chosen]))
     return best
+
+
+def edge_warnings(experiment: Experiment, arms: Sequence[ResolvedArm]) -> list[str]:
+    """A sentence for each arm whose best value is the smallest or largest that was searched: a better one may be outside."""
+    warnings = []
+    for name, options in experiment.search:
+        numbers = [value for option in options if (value := _number(option)) is not None]
+        for arm in arms:
+            chosen = _number(flatten_settings(arm.config)[name])
+            if len(numbers) == len(options) > 1 and chosen in (min(numbers), max(numbers)):
+                warnings.append(
+                    f"{arm.name}: the best {name}, {chosen:g}, is at the edge of the searched values; a better one may be outside."
+                )
+    return warnings
+
+
+def _number(value: object) -> float | None:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
