@@ -24,9 +24,10 @@ EXTRAS: dict[str, Extra] = {
     "constrain": Extra("`generate --regex` and `--json-schema`", ("llguidance",)),
     "lessons": Extra("`make lessons`: the notebooks", ("jupytext", "nbclient", "nbconvert", "ipykernel")),
     "track": Extra("`train --system.tensorboard`", ("tensorboard",)),
+    "experiments": Extra("`compare` and `experiment`", ("scipy",)),
     "dev": Extra(
         "tests and checks of this project",
-        ("pexpect", "pytest", "pytest-timeout", "pytest-xdist", "psutil", "hypothesis", "ruff", "mypy", "types-PyYAML"),
+        ("pexpect", "pytest", "pytest-timeout", "pytest-xdist", "psutil", "hypothesis", "ruff", "mypy", "types-PyYAML", "statsmodels"),
     ),
 }
 

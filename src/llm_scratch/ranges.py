@@ -127,6 +127,8 @@ RANGES: dict[str, Range] = {
     "save_every": count(most=MAX_STEPS),
     "sample_every": count(0, MAX_STEPS),
     "log_every": count(most=MAX_STEPS),
+    "seeds": count(2, 1000),
+    "smallest_effect": Range(MIN_POSITIVE, MAX_FACTOR, hint=LEAVE_OUT),
     "minutes": Range(0.01, 1e6),
     # sampling
     "temperature": Range(1e-6, MAX_FACTOR, zero=True),

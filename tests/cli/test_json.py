@@ -21,6 +21,7 @@ from llm_scratch.cli.flags import ReportCommand
 from llm_scratch.cli.generated_json import stop_reason
 from llm_scratch.cli.output import output_mode, print_json, to_json
 from llm_scratch.cli.result_json import skills_json
+from llm_scratch.config import RunConfig
 from llm_scratch.evaluation.skill_results import SkillResults, SkillScore
 
 DOC = Path(__file__).parents[2] / "docs" / "json.md"
@@ -49,6 +50,11 @@ CASES: dict[str, str] = {
     "config PRESET": "config quickstart",
     "doctor": "doctor",
     "runs diagnose": "runs diagnose {run}",
+    "compare PRESET": "compare {run} train.lr=0.001 train.lr=0.002 --seeds 2 --out {new}",
+    "experiment run FILE": "experiment run {experiment}/experiment.yaml --out {experiment}",
+    "experiment report FOLDER": "experiment report {experiment}",
+    "experiment scaling FILE": "experiment scaling {sizes} --out {new}",
+    "experiment plan FILE": "experiment plan {experiment}/experiment.yaml",
 }
 """heading of docs/json.md -> the command line that is tried"""
 
@@ -62,6 +68,8 @@ def documented() -> dict[str, dict[str, set[str]]]:
         for path in re.findall(r"^\| `([^`]+)` \|", body, re.M):
             parent, _, key = path.rpartition(".")
             keys.setdefault(parent, set()).add(key.removesuffix("[]"))
+        if same := re.search(r"^The keys of `([^`]+)`\.$", body, re.M):
+            keys = found[same[1]]
         if keys:
             found[heading.strip().replace("`", "")] = keys
     return found
@@ -85,6 +93,20 @@ FREE_KEYS = {"config", "findings"}
 """Objects whose keys are the user's settings or the names of what was found."""
 
 
+def write_metrics(config: RunConfig, folder: Path, **more: Any) -> None:
+    """Instead of training: the files of a run whose loss depends on its rate and seed."""
+    folder.mkdir(parents=True)
+    loss = 1 + config.train.lr + 1e-4 * config.train.seed**2 + 1 / config.model.emb_dim + 9 / config.train.steps
+    row = {"step": 4, "tokens": 99 * config.train.steps, "val_bits_per_byte": loss, "elapsed": 1.0}
+    (folder / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+
+
+def write_sizes(path: Path, base: Path) -> None:
+    """A grid of three sizes, and a run to predict."""
+    sizes = [f"  {width}: [model.emb_dim={width}]\n" for width in (8, 16, 32)]
+    path.write_text(f"base: {base}\nsizes:\n{''.join(sizes)}flops: [1e7, 3e7, 1e8]\npredict: {{size: [model.emb_dim=64], flops: 4e8}}\n")
+
+
 @pytest.fixture
 def fill(llm, tiny, trained, text_file, tmp_path, monkeypatch):
     """A command line of `CASES` as words, its files made where they are needed."""
@@ -94,7 +116,23 @@ def fill(llm, tiny, trained, text_file, tmp_path, monkeypatch):
         if "{shards}" in line:
             prepared = llm("data", "prepare", text_file, "--out", "shards", "--tokenizer", "chars", "--workers", 1)
             assert prepared.code == 0, prepared.err
-        words = {"run": trained, "text": text_file, "new": tmp_path / "new", "runs": tmp_path, "shards": "shards"}
+        if line.startswith(("compare", "experiment")):
+            pytest.importorskip("scipy", reason="needs scipy (extra `experiments`)")
+            monkeypatch.setattr("llm_scratch.experiments.runner.train", write_metrics)
+        if "{experiment}" in line:
+            made = llm("compare", trained, "train.lr=0.001", "train.lr=0.002", "--seeds", 2, "--out", "experiment")
+            assert made.code == 0, made.err
+        if "{sizes}" in line:
+            write_sizes(Path("sizes.yaml"), trained)
+        words = {
+            "run": trained,
+            "sizes": "sizes.yaml",
+            "experiment": "experiment",
+            "text": text_file,
+            "new": tmp_path / "new",
+            "runs": tmp_path,
+            "shards": "shards",
+        }
         return [part for word in line.split() for part in (tiny[1:] if word == "{plan}" else [word.format(**words)])]
 
     return make

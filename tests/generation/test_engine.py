@@ -49,7 +49,7 @@ class Uncached(nn.Module):
         return self.inner(ids)
 
 
-MODELS = {name: model_of(name) for name in ("gpt", "modern")}
+MODELS = {name: model_of(name) for name in ("gpt", "nanochat")}
 MODELS["uncached"] = Uncached(MODELS["gpt"])
 
 SETTINGS = {

@@ -60,6 +60,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "runs list": ("commands.runs.ListRuns", "list the runs in a folder"),
     "runs show": ("commands.runs.ShowRun", "show settings, loss curve and last sample of a run"),
     "runs diagnose": ("commands.runs.DiagnoseRun", "check the loss curve of a run for problems"),
+    "compare": ("commands.compare.Compare", "compare settings over several seeds"),
+    "experiment run": ("commands.experiment.RunExperiment", "run an experiment from a file"),
+    "experiment plan": ("commands.experiment.PlanExperiment", "what an experiment takes and can show"),
+    "experiment report": ("commands.experiment.ReportExperiment", "write the report of an experiment"),
+    "experiment scaling": ("commands.experiment.FitScaling", "fit a scaling law, predict a larger run"),
     "config": ("commands.config.Config", "list the presets, or print one as YAML"),
     "doctor": ("commands.doctor.Doctor", "check this machine and the installation"),
 }

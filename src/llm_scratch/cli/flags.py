@@ -7,7 +7,6 @@ Tests: tests/cli/test_flags.py.
 from __future__ import annotations
 
 import difflib
-import importlib.util
 import inspect
 import io
 import re
@@ -22,8 +21,9 @@ import tyro
 from tyro.conf import Positional, arg
 
 from llm_scratch.cli.narrow import CAPTURE_COLUMNS, MIN_HELP_COLUMNS, at_least_columns, terminal_columns, unboxed
-from llm_scratch.errors import UserError, describe_error
+from llm_scratch.errors import UserError
 from llm_scratch.ranges import OutOfRange, check, range_of
+from llm_scratch.storage.user_code import run_user_file
 from llm_scratch.storage.user_folders import expand_user
 
 T = TypeVar("T")
@@ -256,13 +256,4 @@ def import_user_file(file: str) -> None:
     Raises:
         UserError: no such file, or an error inside it.
     """
-    path = Path(file)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if not path.is_file() or spec is None or spec.loader is None:
-        raise UserError(f"--import {file}: no such Python file")
-    try:
-        spec.loader.exec_module(importlib.util.module_from_spec(spec))
-    except UserError:
-        raise
-    except Exception as e:
-        raise UserError(f"--import {file}: {describe_error(e, named=True)}; --debug shows where") from e
+    run_user_file(Path(file), f"--import {file}")

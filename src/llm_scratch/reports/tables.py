@@ -5,6 +5,7 @@ Tests: tests/reports/test_page.py.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from llm_scratch.config import config_hash
@@ -160,8 +161,12 @@ def _value(value: Any) -> str:
 
 def machine(report: RunReport) -> Html:
     """Machine and versions of the run."""
+    return environment_table(report.environment)
+
+
+def environment_table(known: Mapping[str, Any]) -> Html:
+    """Machine and versions from the content of an env.json, which may be empty."""
     title = element("h2", "Machine and versions")
-    known = report.environment
     if not known:
         return element("section", title, element("p", "The run directory has no valid env.json."))
     names = {

@@ -1,0 +1,113 @@
+"""`experiment run`, `plan`, `report` and `scaling`: experiments from a YAML file.
+
+Tests: tests/cli/test_experiment.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from llm_scratch.cli.flags import Flag, ReportCommand, option
+
+
+@dataclass(frozen=True)
+class RunExperiment(ReportCommand):
+    """Run the experiment in FILE, or what is left of it, and say what is shown.
+
+    docs/experiments.md describes the file.
+
+    examples:
+      llm-scratch experiment run experiments/init.yaml
+      llm-scratch experiment run experiments/init.yaml --out runs/init --json
+    """
+
+    file: Positional[Annotated[str, arg(metavar="FILE")]]
+    """a YAML file with base, arms and seeds"""
+    out: Annotated[str, option("FOLDER")] = ""
+    """the experiment's folder (default: runs/experiment-NAME)"""
+    device: str = "auto"
+    """auto, cpu, cuda, mps"""
+
+    def run(self) -> None:
+        """Run the experiment and print the verdicts."""
+        from llm_scratch.cli.experiment_output import run_and_print
+        from llm_scratch.experiments.experiment import read_experiment
+
+        run_and_print(read_experiment(self.file), self.out, self.device, self.json)
+
+
+@dataclass(frozen=True)
+class PlanExperiment(ReportCommand):
+    """Predict time, memory and what the experiment in FILE can show.
+
+    examples:
+      llm-scratch experiment plan experiments/init.yaml
+      llm-scratch experiment plan experiments/init.yaml --pilot
+    """
+
+    file: Positional[Annotated[str, arg(metavar="FILE")]]
+    """a YAML file with base, arms and seeds"""
+    pilot: Flag = False
+    """run two seeds first, which count, to measure the noise"""
+    noise_from: Annotated[str, option("FOLDER")] = ""
+    """take the noise from an earlier experiment"""
+    out: Annotated[str, option("FOLDER")] = ""
+    """the experiment's folder (default: runs/experiment-NAME)"""
+    device: str = "auto"
+    """auto, cpu, cuda, mps"""
+
+    def run(self) -> None:
+        """Print the plan."""
+        from llm_scratch.cli.experiment_output import plan_and_print
+        from llm_scratch.experiments.experiment import read_experiment
+
+        plan_and_print(read_experiment(self.file), self.out, self.device, self.pilot, self.noise_from, self.json)
+
+
+@dataclass(frozen=True)
+class ReportExperiment(ReportCommand):
+    """Write the report of the experiment in FOLDER again, as HTML and Markdown.
+
+    examples:
+      llm-scratch experiment report runs/experiment-init
+      llm-scratch experiment report runs/experiment-init --json
+    """
+
+    folder: Positional[Annotated[str, arg(metavar="FOLDER")]]
+    """an experiment's folder"""
+
+    def run(self) -> None:
+        """Write the report and print the verdicts."""
+        from llm_scratch.cli.experiment_output import report_and_print
+
+        report_and_print(Path(self.folder), self.json)
+
+
+@dataclass(frozen=True)
+class FitScaling(ReportCommand):
+    """Fit a scaling law to the sizes and budgets in FILE; predict a larger run.
+
+    The prediction is written before that run is trained.
+
+    examples:
+      llm-scratch experiment scaling experiments/sizes.yaml
+      llm-scratch experiment scaling experiments/sizes.yaml --json
+    """
+
+    file: Positional[Annotated[str, arg(metavar="FILE")]]
+    """a YAML file with base, sizes and flops"""
+    out: Annotated[str, option("FOLDER")] = ""
+    """the folder of the runs (default: runs/scaling-NAME)"""
+    device: str = "auto"
+    """auto, cpu, cuda, mps"""
+
+    def run(self) -> None:
+        """Run the grid, and print the law and the prediction."""
+        from llm_scratch.cli.scaling_output import run_and_print
+        from llm_scratch.experiments.scaling_runner import read_scaling
+
+        run_and_print(read_scaling(self.file), self.out, self.device, self.json)

@@ -1,0 +1,245 @@
+"""Resolve the arms of an experiment: settings of each, checked before the first run, with steps for the budget.
+
+Tests: tests/experiments/test_arms.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llm_scratch.config import DataConfig, RunConfig, resume_relevant, to_dict
+from llm_scratch.data.corpus import Corpus, count_bytes, read_corpus
+from llm_scratch.data.fit import check_fit, possible_order
+from llm_scratch.errors import UserError
+from llm_scratch.experiments.experiment import Arm, Budget, Experiment
+from llm_scratch.hardware.benchmark import matmul_dtype, matmul_flops
+from llm_scratch.hardware.flops import flops_per_token
+from llm_scratch.model import MODELS, build
+from llm_scratch.planning.step_timing import estimate_step_time
+from llm_scratch.presets import preset
+from llm_scratch.run_directory import load_run_info
+from llm_scratch.storage.user_code import run_user_file
+from llm_scratch.tokenizers.special import end_of_text
+from llm_scratch.training.optim import OPTIMIZERS
+from llm_scratch.training.schedule import SCHEDULES
+from llm_scratch.training.validate import validate
+
+REGISTRIES: dict[str, dict[str, Any]] = {
+    "model.architecture": MODELS,
+    "train.optimizer": OPTIMIZERS,
+    "train.schedule": SCHEDULES,
+}
+"""Setting -> the table in which an arm's file registers what the setting names."""
+STEP_SETTINGS = ("train.steps", "train.epochs")
+SEED_SHIFT = 1000
+"""Between the seeds of arms with the same settings: a comparison with itself then shows the noise of the seed."""
+
+
+@dataclass(frozen=True)
+class ResolvedArm:
+    """An arm with all settings of its runs.
+
+    Attributes:
+        name: of the arm.
+        config: of its runs, but for the seed.
+        seed_shift: added to each seed; 0 except for an arm with the settings of an earlier one.
+    """
+
+    name: str
+    config: RunConfig
+    seed_shift: int = 0
+
+    def run_config(self, seed: int) -> RunConfig:
+        """The settings of the run with this seed."""
+        return replace(self.config, train=replace(self.config.train, seed=seed + self.seed_shift))
+
+
+def resolve_arms(experiment: Experiment, device: str = "cpu") -> list[ResolvedArm]:
+    """The arms with all their settings; nothing is trained and no text is read.
+
+    Args:
+        experiment: its first arm is the reference.
+        device: on which a budget in seconds is measured.
+    Raises:
+        UserError: an unknown base, an invalid setting, an error in a Python file, a budget that a
+            setting contradicts.
+    """
+    base = base_config(experiment.base)
+    resolved: list[ResolvedArm] = []
+    for arm in experiment.arms:
+        config = _without_samples(arm_config(base, arm))
+        _check_steps(arm, experiment.budget)
+        validate(config)
+        resolved.append(ResolvedArm(arm.name, config))
+    reference = resolved[0].config
+    budgeted = [replace(arm, config=with_budget(arm.config, experiment.budget, reference, device)) for arm in resolved]
+    return [replace(arm, seed_shift=SEED_SHIFT * _n_same(budgeted[:i], arm)) for i, arm in enumerate(budgeted)]
+
+
+def base_config(name: str) -> RunConfig:
+    """The settings of a preset or of the run in a directory.
+
+    Raises:
+        UserError: neither; or a run that does not start from random weights.
+    """
+    run = load_run_info(Path(name)) if Path(name).is_dir() else None
+    config = run.config if run is not None else preset(name)
+    if config.init_from:
+        raise UserError(f"base {name}: starts from the weights of {config.init_from}; give a base that starts from random weights")
+    return config
+
+
+def arm_config(base: RunConfig, arm: Arm) -> RunConfig:
+    """The settings of an arm; what its Python file registers is used unless its settings say otherwise."""
+    chosen = _registered_by(arm) if arm.file else {}
+    try:
+        return base.override([*(f"{setting}={name}" for setting, name in chosen.items()), *arm.settings])
+    except UserError as e:
+        raise UserError(f"arm {arm.name}: {e}", e.code) from None
+
+
+def _registered_by(arm: Arm) -> dict[str, str]:
+    """Run an arm's Python file: setting -> the name that the file registered for it.
+
+    Raises:
+        UserError: an error in the file, or nothing registered.
+    """
+    before = {setting: dict(table) for setting, table in REGISTRIES.items()}
+    run_user_file(Path(arm.file), f"arm {arm.name}: {arm.file}")
+    registered = {
+        setting: [name for name, value in table.items() if before[setting].get(name) is not value] for setting, table in REGISTRIES.items()
+    }
+    if not any(registered.values()):
+        raise UserError(f"arm {arm.name}: {arm.file} registers no model, optimizer or schedule; add a line such as MODELS['mine'] = Mine")
+    for setting, names in registered.items():
+        if len(names) > 1 and not any(text.startswith(f"{setting}=") for text in arm.settings):
+            raise UserError(f"arm {arm.name}: {arm.file} registers {', '.join(names)}; choose one with the setting {setting}=NAME")
+    return {setting: names[0] for setting, names in registered.items() if len(names) == 1}
+
+
+def _check_steps(arm: Arm, budget: Budget) -> None:
+    """Reject a number of steps that the budget would overwrite."""
+    for setting in arm.settings:
+        if budget.unit != "none" and setting.partition("=")[0].strip() in STEP_SETTINGS:
+            raise UserError(f"arm {arm.name}: {setting} would be ignored, the budget sets the steps; leave it out, or set `budget: none`")
+
+
+def _without_samples(config: RunConfig) -> RunConfig:
+    """The settings without text samples, which take time and which no metric reads."""
+    return replace(config, train=replace(config.train, sample_every=0))
+
+
+def _n_same(earlier: list[ResolvedArm], arm: ResolvedArm) -> int:
+    """How many earlier arms learn the same."""
+    wanted = resume_relevant(to_dict(arm.config))
+    return sum(resume_relevant(to_dict(other.config)) == wanted for other in earlier)
+
+
+def with_budget(config: RunConfig, budget: Budget, reference: RunConfig, device: str = "cpu") -> RunConfig:
+    """The settings with the steps that spend the budget, to the nearest step.
+
+    Args:
+        config: the settings of an arm.
+        budget: without an amount, what `reference` spends with its own steps.
+        reference: the settings of the reference arm.
+        device: for a budget in seconds, which is converted by timing a few steps.
+    """
+    if budget.unit == "none":
+        return config
+    if budget.amount is None and reference.train.epochs is not None:
+        if budget.unit != "tokens":
+            raise UserError(f"budget: {budget.unit} of a base that trains for epochs are unknown; give an amount")
+        return replace(config, train=replace(config.train, epochs=reference.train.epochs))
+    if budget.amount is None and cost_of_step(config, budget.unit, device) == cost_of_step(reference, budget.unit, device):
+        steps = reference.train.steps  # exactly, however its own timing would come out
+    else:
+        amount = budget.amount or reference.train.steps * cost_of_step(reference, budget.unit, device)
+        steps = max(1, round(amount / cost_of_step(config, budget.unit, device)))
+    warmup = min(config.train.warmup_steps, max(0, steps - 1))
+    return replace(config, train=replace(config.train, steps=steps, epochs=None, warmup_steps=warmup))
+
+
+def cost_of_step(config: RunConfig, unit: str, device: str = "cpu") -> float:
+    """Tokens, FLOPs or seconds of an optimizer step on full rows."""
+    tokens = config.train.batch_size * config.model.context_length
+    if unit == "tokens":
+        return float(tokens)
+    if unit == "flops":
+        return float(tokens * model_flops_per_token(config))
+    place = torch.device(device)
+    return estimate_step_time(config, place, matmul_flops(place, matmul_dtype(place))).seconds
+
+
+def model_flops_per_token(config: RunConfig) -> int:
+    """FLOPs of a training token of the model that these settings build."""
+    with torch.device("meta"):
+        return flops_per_token(build(config.model))
+
+
+class Corpora:
+    """The texts of an experiment's runs, each read and tokenized once.
+
+    Args:
+        halve_validation: whether a search takes the first half of the validation text, and the
+            comparison the second.
+    """
+
+    def __init__(self, halve_validation: bool = False) -> None:
+        self.halve_validation = halve_validation
+        self._known: dict[tuple[DataConfig, int], Corpus] = {}
+
+    def of(self, config: RunConfig, for_search: bool = False) -> Corpus:
+        """The text of a run, checked to be long enough for its rows."""
+        corpus = self._read(config)
+        if self.halve_validation:
+            corpus = validation_half(corpus, first=for_search)
+        check_fit(config, corpus.train, corpus.val, end_of_text(corpus.tokenizer))
+        return corpus
+
+    def fit(self, config: RunConfig) -> RunConfig:
+        """The settings with an order of rows that the text allows (see `data.fit`)."""
+        corpus = self._read(config)
+        fitted, _ = possible_order(config, corpus.train, corpus.val, end_of_text(corpus.tokenizer))
+        self._known[fitted.data, fitted.model.vocab_size] = corpus
+        self.of(fitted)
+        return fitted
+
+    def _read(self, config: RunConfig) -> Corpus:
+        key = (config.data, config.model.vocab_size)
+        if key not in self._known:
+            self._known[key] = read_corpus(config)
+        return self._known[key]
+
+
+def validation_half(corpus: Corpus, first: bool) -> Corpus:
+    """A corpus whose validation text is the first or the second half of this one's, cut between documents where possible."""
+    cut = len(corpus.val) // 2
+    eot = end_of_text(corpus.tokenizer)
+    if eot is not None:
+        next_start = next((i for i in range(cut, len(corpus.val) - 1) if corpus.val[i] == eot), cut)
+        cut = next_start if next_start < 3 * len(corpus.val) // 4 else cut
+    val = corpus.val[: cut + 1] if first else corpus.val[cut:]  # both halves have the separator between them
+    return replace(corpus, val=val, val_bytes=count_bytes(val, corpus.tokenizer))
+
+
+def differing_settings(arms: list[ResolvedArm]) -> dict[str, list[Any]]:
+    """Setting -> its value in each arm, for the settings that are not the same in all arms; the seed is left out."""
+    flat = [flatten_settings(arm.config) for arm in arms]
+    names = [name for name in flat[0] if any(other[name] != flat[0][name] for other in flat)]
+    return {name: [values[name] for values in flat] for name in names}
+
+
+def flatten_settings(config: RunConfig) -> dict[str, Any]:
+    """All settings by their full names, such as `train.lr`."""
+    flat: dict[str, Any] = {}
+    for part, values in to_dict(config).items():
+        if isinstance(values, Mapping):
+            flat |= {f"{part}.{name}": value for name, value in values.items()}
+        else:
+            flat[part] = values
+    return flat

@@ -1,0 +1,238 @@
+"""Run an experiment: seed by seed, each arm once; the same call continues after a stop or a kill.
+
+All arms of a seed are trained before the next seed begins, so a stop leaves complete pairs, and
+whatever slows the machine down hits all arms alike. A run is resumed by `train` itself; a finished
+one is in results.json, which is replaced as a whole, so nothing is lost or counted twice.
+
+One run at a time: a run already uses all cores or the whole GPU, and beside another one it would
+have fewer threads, so other rounding, and its time would say nothing.
+Tests: tests/experiments/test_runner.py.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from llm_scratch.config import RunConfig, dump_config, load_config
+from llm_scratch.data.corpus import Corpus
+from llm_scratch.errors import DIVERGED, INTERRUPTED, RESOURCES, USAGE, UserError, describe_error
+from llm_scratch.experiments.arms import Corpora, ResolvedArm, model_flops_per_token, resolve_arms
+from llm_scratch.experiments.experiment import Experiment, dump_experiment, from_dict
+from llm_scratch.experiments.metrics import Metric, find_metric
+from llm_scratch.experiments.results import Results, RunResult, State
+from llm_scratch.experiments.search import SEARCH_SEED, search, tuned_arms
+from llm_scratch.experiments.statistics import distributions
+from llm_scratch.experiments.verdict import Comparison, compare_arms
+from llm_scratch.storage.files import atomic_write
+from llm_scratch.storage.safe_parse import read_yaml
+from llm_scratch.storage.user_code import run_user_file
+from llm_scratch.training.lock import exclusive_writer
+from llm_scratch.training.loop import train
+from llm_scratch.training.run_logger import Callback, iter_metrics
+
+EXPERIMENT_FILE = "experiment.yaml"
+STOPPED = (RESOURCES, INTERRUPTED, 129, 143)
+"""Exit codes of errors that say nothing about the arm: the experiment stops there."""
+
+
+class ExperimentCallback:
+    """Callbacks for an experiment; the base class does nothing."""
+
+    def started(self, n_runs: int, n_done: int) -> None:
+        """Called once everything is checked, with the number of runs and of those that are done already."""
+
+    def run_started(self, arm: str, seed: int) -> Callback:
+        """Called before a run; the returned callbacks watch its training."""
+        return SilentCallback()
+
+    def candidate_finished(self, result: RunResult) -> None:
+        """Called after a run of a search, which is not one of the runs that `started` counts."""
+
+    def run_finished(self, result: RunResult, comparisons: Sequence[Comparison]) -> None:
+        """Called after a run, with the comparisons so far."""
+
+
+class SilentCallback(Callback):
+    """Callbacks of a run that print nothing."""
+
+    def note(self, message: str) -> None:
+        """Print nothing."""
+
+    def warn(self, message: str) -> None:
+        """Print nothing."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of an experiment: its arm and seed, its settings and its run directory."""
+
+    arm: str
+    seed: int
+    config: RunConfig
+    folder: Path
+
+
+def load_experiment(folder: str | Path) -> Experiment:
+    """The experiment of a folder that `run_experiment` has made.
+
+    Raises:
+        UserError: there is none.
+    """
+    return from_dict(read_yaml(Path(folder) / EXPERIMENT_FILE, USAGE))
+
+
+def run_experiment(
+    experiment: Experiment,
+    folder: str | Path,
+    *,
+    device: str = "cpu",
+    watcher: ExperimentCallback | None = None,
+    max_seeds: int | None = None,
+) -> list[Comparison]:
+    """Run what is left of an experiment; returns the comparison of each arm with the reference.
+
+    Args:
+        experiment: what to run.
+        folder: of the experiment: its runs are SEED/ARM, its results results.json.
+        device: "cpu", "cuda" or "mps".
+        watcher: callbacks.
+        max_seeds: seeds after which to pause, as for a pilot (default: all).
+    Raises:
+        UserError: an invalid setting, found before the first run; another experiment in `folder`;
+            full disk; stopped by Ctrl-C (the same call continues).
+    """
+    folder = Path(folder)
+    watcher = watcher or ExperimentCallback()
+    metric = prepare(experiment)
+    corpora = Corpora(halve_validation=bool(experiment.search))
+    arms = [replace(arm, config=corpora.fit(arm.config)) for arm in resolve_arms(experiment, device)]
+    _claim(folder, experiment)
+    arms = [_settled(folder, arm) for arm in arms]
+    tuned = tuned_arms(experiment, arms) if experiment.search else {}
+    for config in tuned.values():
+        corpora.of(config, for_search=True)
+
+    def run_candidate(name: str, config: RunConfig) -> RunResult:
+        job = Job(name, SEARCH_SEED, replace(config, train=replace(config.train, seed=SEARCH_SEED)), folder / "search" / folder_name(name))
+        result = run_once(job, corpora.of(config, for_search=True), metric, device, watcher.run_started(name, SEARCH_SEED))
+        watcher.candidate_finished(result)
+        return result
+
+    with exclusive_writer(folder, lambda message: None):
+        if tuned:
+            arms = search(experiment, arms, tuned, folder, run_candidate, metric.higher_is_better)
+        for arm in arms:
+            atomic_write(settings_file(folder, arm.name), dump_config(arm.config))
+        results = Results(folder, [(arm.name, seed) for seed in experiment.seeds for arm in arms])
+        watcher.started(len(experiment.seeds) * len(arms), len(results.all()))
+        comparisons = compare_arms(experiment, metric, results.all())
+        for number, seed in enumerate(experiment.seeds[:max_seeds]):
+            if experiment.stop_early and all(comparison.is_decided for comparison in comparisons):
+                break
+            for arm in rotated(arms, number):
+                done = results.get(arm.name, seed)
+                if done is not None and done.state != "failed":
+                    continue
+                job = Job(arm.name, seed, arm.run_config(seed), folder / f"seed-{seed}" / folder_name(arm.name))
+                result = run_once(job, corpora.of(job.config), metric, device, watcher.run_started(arm.name, seed))
+                results.add(result)
+                comparisons = compare_arms(experiment, metric, results.all())
+                watcher.run_finished(result, comparisons)
+    return comparisons
+
+
+def prepare(experiment: Experiment) -> Metric:
+    """Check what an experiment needs besides its arms, and return its metric.
+
+    Raises:
+        UserError: scipy is missing; an error in the experiment's Python file; an invalid metric.
+    """
+    distributions()
+    if experiment.file:
+        run_user_file(Path(experiment.file), f"file: {experiment.file}")
+    metric = find_metric(experiment.metric)
+    if experiment.smallest_effect is not None:
+        return replace(metric, smallest_effect=experiment.smallest_effect)
+    if metric.smallest_effect is None:
+        raise UserError(f"metric {experiment.metric}: the smallest effect that matters is not set; set smallest_effect")
+    return metric
+
+
+def rotated(arms: Sequence[ResolvedArm], shift: int) -> list[ResolvedArm]:
+    """The arms from another one on for each seed, so that none always runs first."""
+    shift %= len(arms)
+    return [*arms[shift:], *arms[:shift]]
+
+
+def folder_name(arm: str) -> str:
+    """The name of an arm's folders: letters, digits and `.=+-` of its name."""
+    return re.sub(r"[^\w.=+-]+", "_", arm).strip("._")[:80] or "arm"
+
+
+def run_once(job: Job, corpus: Corpus, metric: Metric, device: str, callback: Callback) -> RunResult:
+    """Train one run, or what is left of it, and measure it. A divergence or an error is a result.
+
+    Raises:
+        UserError: full disk or memory, or stopped.
+    """
+    state: State = "finished"
+    reason, value = "", None
+    try:
+        train(job.config, job.folder, device=device, watcher=callback, corpus=corpus)
+        value = metric.measure(job.folder)
+        if value is None or not math.isfinite(value):
+            state, reason, value = "failed", f"the run has no {metric.name}", None
+    except UserError as e:
+        if e.code in STOPPED:
+            raise
+        state, reason = ("diverged" if e.code == DIVERGED else "failed"), str(e)
+    except (KeyboardInterrupt, MemoryError):
+        raise
+    except Exception as e:
+        state, reason = "failed", describe_error(e, named=True)
+    gc.collect()  # the model and its optimizer, before the next run makes its own
+    last: dict[str, float] = {}
+    for row in iter_metrics(job.folder / "metrics.jsonl"):
+        last |= row
+    tokens = int(last.get("tokens", 0))
+    return RunResult(
+        job.arm, job.seed, state, value, reason, int(last.get("step", 0)), tokens,
+        float(tokens * model_flops_per_token(job.config)), float(last.get("elapsed", 0.0)),
+    )  # fmt: skip
+
+
+def _claim(folder: Path, experiment: Experiment) -> None:
+    """Write the experiment into its folder, or check that it is the one that is there.
+
+    Raises:
+        UserError: the folder holds another experiment, or other files.
+    """
+    path = folder / EXPERIMENT_FILE
+    heading = f"# experiment {experiment.fingerprint}\n"
+    if path.is_file():
+        if not path.read_text(encoding="utf-8").startswith(heading):
+            raise UserError(f"{folder}: holds another experiment ({path}); more seeds or other arms are a new one: choose another --out")
+        return
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"{folder}: holds other files; choose a new or empty folder with --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, heading + dump_experiment(experiment))
+
+
+def settings_file(folder: Path, arm: str) -> Path:
+    """The file with the settings of an arm's runs."""
+    return folder / "arms" / f"{folder_name(arm)}.yaml"
+
+
+def _settled(folder: Path, arm: ResolvedArm) -> ResolvedArm:
+    """The arm with the settings that its first runs had: a budget in seconds is not measured twice."""
+    path = settings_file(folder, arm.name)
+    if path.is_file():
+        return replace(arm, config=load_config(path))
+    atomic_write(path, dump_config(arm.config))
+    return arm

@@ -1,0 +1,31 @@
+"""Run a Python file of the user's, which may register models, optimizers, schedules and more.
+
+Tests: tests/cli/test_flags.py, tests/experiments/test_arms.py.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from llm_scratch.errors import UserError, describe_error
+
+
+def run_user_file(path: Path, shown: str) -> None:
+    """Run a Python file as a module of its own.
+
+    Args:
+        path: the file.
+        shown: the file as the user wrote it, for errors, such as `--import mine.py`.
+    Raises:
+        UserError: no such file, or an error inside it.
+    """
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise UserError(f"{shown}: no such Python file")
+    try:
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    except UserError:
+        raise
+    except Exception as e:
+        raise UserError(f"{shown}: {describe_error(e, named=True)}; --debug shows where") from e

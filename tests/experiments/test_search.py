@@ -1,0 +1,85 @@
+"""Every arm is tuned over the same values, on a seed and a text that the comparison does not use."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from llm_scratch.config import load_config
+from llm_scratch.errors import UserError
+from llm_scratch.experiments.arms import resolve_arms
+from llm_scratch.experiments.experiment import Arm
+from llm_scratch.experiments.results import read_results
+from llm_scratch.experiments.runner import run_experiment, settings_file
+from llm_scratch.experiments.search import SEARCH_FILE, SEARCH_SEED, candidates_of, edge_warnings, tuned_arms
+
+pytest.importorskip("scipy", reason="needs scipy (extra `experiments`)")
+
+
+@pytest.fixture
+def searching(experiment):
+    """Two arms that differ in weight decay, with a search of the rate."""
+    arms = (Arm("a", ("train.weight_decay=0.0",)), Arm("b", ("train.weight_decay=0.1",)))
+    return replace(experiment, arms=arms, seeds=(1, 2), search=(("train.lr", ("0.03", "0.01", "0.02")),))
+
+
+def test_candidates_are_all_combinations(searching):
+    two = replace(searching, search=(("train.lr", ("0.1", "0.2")), ("train.warmup_steps", ("0", "1"))))
+    assert candidates_of(two)[1] == ("train.lr=0.1", "train.warmup_steps=1")
+    assert len(candidates_of(two)) == 4
+
+
+def test_best_candidate_of_each_arm_is_compared(searching, tmp_path, fake_training):
+    run_experiment(searching, tmp_path / "out")
+    assert fake_training[:6] == [(rate, SEARCH_SEED) for _ in "ab" for rate in (0.03, 0.01, 0.02)]
+    assert [rate for rate, _ in fake_training[6:]] == [0.01] * 4
+    assert len(read_results(tmp_path / "out", SEARCH_FILE)) == 6
+    assert load_config(settings_file(tmp_path / "out", "b")).train.lr == 0.01
+    before = len(fake_training)
+    run_experiment(searching, tmp_path / "out")
+    assert len(fake_training) == before
+
+
+def test_search_and_comparison_see_other_halves_of_the_validation_text(searching, tmp_path, monkeypatch):
+    seen = {}
+
+    def train(config, folder, corpus=None, **more):
+        seen.setdefault(config.train.seed == SEARCH_SEED, set()).add(corpus.val.tobytes())
+        folder.mkdir(parents=True)
+        (folder / "metrics.jsonl").write_text('{"step": 4, "val_bits_per_byte": 1.0}\n')
+
+    monkeypatch.setattr("llm_scratch.experiments.runner.train", train)
+    run_experiment(searching, tmp_path / "out")
+    assert len(seen[True]) == len(seen[False]) == 1
+    assert seen[True] != seen[False]
+
+
+def test_wrong_value_of_a_search_is_found_before_the_first_run(searching, tmp_path, fake_training):
+    with pytest.raises(UserError, match=r"search: .*out of range"):
+        run_experiment(replace(searching, search=(("train.lr", ("-1",)),)), tmp_path / "out")
+    assert fake_training == []
+
+
+def test_search_without_a_finished_candidate_is_an_error(searching, tmp_path, monkeypatch):
+    def train(config, folder, **more):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("llm_scratch.experiments.runner.train", train)
+    with pytest.raises(UserError, match="arm a: none of the candidates"):
+        run_experiment(searching, tmp_path / "out")
+
+
+def test_candidates_spend_the_budget_too(searching):
+    halves = replace(searching, search=(("train.batch_size", ("2", "4")),))
+    tuned = tuned_arms(halves, resolve_arms(halves))
+    assert [config.train.steps for config in tuned.values()] == [4, 2, 4, 2]
+
+
+def test_best_value_at_the_edge_of_the_search_is_named(searching):
+    arms = resolve_arms(searching)
+    best = [replace(arm, config=arm.config.override([f"train.lr={lr}"])) for arm, lr in zip(arms, (0.02, 0.03), strict=True)]
+    assert edge_warnings(searching, best) == [
+        "b: the best train.lr, 0.03, is at the edge of the searched values; a better one may be outside."
+    ]
+    assert edge_warnings(replace(searching, search=(("train.schedule", ("linear", "cosine")),)), best) == []
