@@ -1,8 +1,9 @@
 """Make the notebooks from the lessons: lessons/stepN_name.py -> notebook/stepN.ipynb, executed, with its outputs.
 
-Run `python lessons/build.py` for all (that is `make lessons`), or `python lessons/build.py 1 2` for some.
+Run `python lessons/build.py` for all (that is `make lessons`), or `python lessons/build.py 1 2` for some. It also
+writes the drawings, notebook/drawings/*.svg. Cells tagged "setup", "check" or "plot" are folded in the notebook.
 The same lesson gives the same notebook, byte for byte, on the same machine: no times are kept, and a cell's id is the
-fingerprint of its text. Proof that lesson and notebook agree: tests/lessons/test_lessons.py.
+hash of its text. Tests: tests/lessons/test_lessons.py.
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from drawings import write_drawings
+
 from llm_scratch.errors import UserError, unknown
 from llm_scratch.extras import install_command
 from llm_scratch.storage.files import atomic_write
 
 LESSONS = Path(__file__).resolve().parent
 NOTEBOOKS = LESSONS.parent / "notebook"
+FOLDED = {"setup", "check", "plot"}
+"""Tags of the cells whose code is folded: imports, checks of what the text claims, drawing."""
 SECONDS_A_CELL = 1200  # a cell that takes longer is stuck; the longest is lesson 4's training with LLM_SCRATCH_FULL=1
 
 
@@ -39,6 +44,8 @@ def as_notebook(lesson: Path) -> Any:
         mark = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
         seen[mark] = seen.get(mark, 0) + 1
         cell.id = mark if seen[mark] == 1 else f"{mark}-{seen[mark]}"
+        if FOLDED & set(cell.metadata.get("tags", [])):
+            cell.metadata["jupyter"] = {"source_hidden": True}
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     return new_notebook(cells=cells, metadata={"kernelspec": kernel, "language_info": {"name": "python"}})
 
@@ -70,6 +77,7 @@ def main(names: list[str]) -> None:
     for name in chosen:
         if name not in found:
             raise unknown("lesson", name, found)
+    write_drawings(NOTEBOOKS / "drawings")
     for name in chosen:
         notebook = as_notebook(found[name])
         execute(notebook)

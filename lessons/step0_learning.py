@@ -83,6 +83,9 @@ assert (x * 2).tolist() == [[2 * number for number in row] for row in table]
 # table two. Sixteen texts of 32 tokens, each token a list of 64 numbers, have three:
 # shape `(16, 32, 64)`. Read a shape from the outside in.
 #
+# ![Four tensors: a number, a list of 4, a table of 3 rows and 4 columns, and a stack of
+# 2 such tables](drawings/tensor-shapes.svg)
+#
 # Square brackets pick along the first dimension; a colon means "all of them".
 
 # %%
@@ -124,6 +127,9 @@ print(matrix_product(table, weights))
 # %% [markdown]
 # With tensors it is one sign, `@`. The *inner* sizes must agree, and they disappear:
 # `[2, 3] @ [3, 2]` gives `[2, 2]`.
+#
+# ![One entry of a matrix product: a row of the first matrix times a column of the
+# second, added up](drawings/matrix-product.svg)
 
 # %%
 product = x @ torch.tensor(weights)
@@ -369,9 +375,7 @@ print(f"'a' after 'c': {gradient_by_hand(zeros)[c][a]:+.4f}")
 # %% tags=["check"]
 for table in (zeros, some):
     by_trying = [[slope(table, i, j) for j in range(V)] for i in range(V)]
-    torch.testing.assert_close(
-        torch.tensor(by_trying), torch.tensor(gradient_by_hand(table)), rtol=0, atol=1e-5
-    )
+    torch.testing.assert_close(torch.tensor(by_trying), torch.tensor(gradient_by_hand(table)), rtol=0, atol=1e-5)
 
 # %% [markdown]
 # Read the formula once more. The gradient is zero exactly when the model predicts what
@@ -425,7 +429,8 @@ plt.show()
 # it arrives at the same table. This works for *any* model whose slopes can be
 # computed. Attention, GPT, everything that follows is this loop with a better model.
 #
-# ![The training loop](drawings/training-loop.svg)
+# ![The training loop: batch, model, logits, loss; then gradients flow back, and the
+# optimizer turns the parameters](drawings/training-loop.svg)
 #
 # ## 0.7 Autograd: slopes without doing the math
 # For this model the gradient was one line of calculus. For a GPT it would be pages. But
@@ -508,7 +513,8 @@ backward(multiply(log(x), x))
 assert abs(x.grad - (math.log(3) + 1)) < 1e-12
 
 # %% [markdown]
-# ![How a gradient flows backward](drawings/backward.svg)
+# ![The computation x times x plus e to the x as a graph: values flow right, slopes flow
+# back and are added at x](drawings/backward.svg)
 #
 # That is all. With operators in place of functions, so that one can write `a * b`, it is
 # the class `Value` of the package: `src/llm_scratch/learn/autograd.py`, some 60 lines.
@@ -574,6 +580,9 @@ assert abs(loss.item() - losses[-1]) < 1e-9
 # the ground falls sharply, the other it hardly slopes. The rate has to be small enough
 # for the steep way, so the walk along the valley takes forever.
 #
+# ![A long valley seen from above: SGD bounces between its walls, Muon crosses it in a
+# straight line](drawings/optimizers.svg)
+#
 # Here is such a valley, with only four parameters: a 2 x 2 matrix `M`. It gets two
 # inputs, one long and one short, and is right when it answers zero to both. The long one
 # is twenty times as loud in the loss.
@@ -582,9 +591,7 @@ assert abs(loss.item() - losses[-1]) < 1e-9
 # %%
 def turn(angle):
     """A rotation matrix [2, 2]: its columns are two directions at right angles."""
-    return torch.tensor(
-        [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
-    )
+    return torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
 
 
 U = turn(0.5)
@@ -761,8 +768,6 @@ assert max(distance(paths["Muon"], step) for step in range(15, 41)) > 0.6
 #
 # Does it matter? In this package's quickstart, Muon trains the matrices and AdamW the
 # rest. On a toy as this, any of the four would do.
-#
-# ![The loss surface](drawings/optimizers.svg)
 #
 # ## 0.10 Modules: parameters with a name
 # A GPT has hundreds of parameter tensors. PyTorch keeps them in **modules**. A module is

@@ -27,7 +27,7 @@
 # Each step is built here once, in a few lines, and then *asserted* equal to what the package runs. Run it as a notebook or as
 # `python lessons/step1_text.py`; it takes some ten seconds.
 
-# %%
+# %% tags=["setup"]
 import re
 import tempfile
 from collections import Counter
@@ -41,12 +41,14 @@ from llm_scratch.config import ModelConfig
 from llm_scratch.data.sources import read
 from llm_scratch.data.text import GPTDatasetV1, create_dataloader_V1
 from llm_scratch.errors import UserError
+from llm_scratch.learn.script import run_as_script
 from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.tokenizers.bpe import ByteBPE
 from llm_scratch.tokenizers.merging import BYTES
 from llm_scratch.tokenizers.pretokens import Splitter
 from llm_scratch.tokenizers.words import SimpleTokenizerV1, SimpleTokenizerV2, build_vocab, split_words
 
+run_as_script(globals())
 plt.rcParams.update({"figure.dpi": 110, "font.size": 9, "axes.titlesize": 10, "figure.constrained_layout.use": True})
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False})
 torch.set_printoptions(precision=4, sci_mode=False)
@@ -281,6 +283,9 @@ assert ids == encode(question, vocab, CUT) == SimpleTokenizerV2(misspelt, unknow
 # and each says little. The way between: start with the smallest pieces and **join the two neighbours that stand together most often**.
 # Again. And again.
 #
+# ![Byte-pair encoding: the most frequent pair of neighbors becomes one token, three times in a
+# row](drawings/bpe-merges.svg)
+#
 # The smallest pieces are bytes: any text in any language, emoji included, is a row of numbers from 0 to 255.
 
 # %%
@@ -457,6 +462,9 @@ plt.show()
 # ## 1.6 Guess the next token: windows and batches
 # What is a model to do with these ids? **Guess the next one.** For that nobody has to label anything: the text is question and answer
 # at once. Cut a window of four tokens, `x`; the answers `y` are the same window one place later.
+#
+# ![A text cut into windows of four tokens; the targets are the same windows, one token
+# later](drawings/batch-windows.svg)
 
 # %%
 token_ids = gpt2.encode(text, disallowed_special=())
@@ -570,6 +578,9 @@ print("row 3 of the table = one-hot of 3 times the table")
 # %% [markdown]
 # The tokens of a window all go in at once, and attention (step 2) asks who is like whom, not who stands where. *Dog bites man* would be
 # *man bites dog*. So there is a second table, with one vector for each **place**, and the two are added:
+#
+# ![Embedding: a token id picks a row of the token table, its position a row of the position table; they are
+# added](drawings/embedding.svg)
 
 # %%
 torch.manual_seed(123)

@@ -29,7 +29,7 @@
 #
 # Run it as a notebook or as `python lessons/step2_attention.py`. It takes some ten seconds and needs no network.
 
-# %%
+# %% tags=["setup"]
 import dis
 
 import matplotlib.pyplot as plt
@@ -37,9 +37,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from llm_scratch.learn.script import run_as_script
 from llm_scratch.model import lesson_models
 from llm_scratch.model.attention import MultiHeadAttention, attention_weights
 
+run_as_script(globals())
 plt.rcParams.update({"figure.dpi": 110, "font.size": 9, "axes.titlesize": 10, "figure.constrained_layout.use": True})
 torch.set_printoptions(precision=4, sci_mode=False)
 torch.set_num_threads(1)  # for tensors this small, a second thread costs more than it brings
@@ -187,6 +189,9 @@ plt.show()
 # and what is inside the book (**value**). So each token gets three views of itself, made by three matrices that are learned:
 #
 # $$q = x W_q, \qquad k = x W_k, \qquad v = x W_v$$
+#
+# ![Attention for one token: its query is compared with all keys, softmax makes weights, the weights mix the
+# values](drawings/look-weigh-mix.svg)
 #
 # Scores compare a query with keys; the mixture is made of values. We go from three numbers per token to two, so that sizes are easy to
 # tell apart.
@@ -379,6 +384,9 @@ way_one = way_one / way_one.sum(-1, keepdim=True)  # [T, T]
 # %% [markdown]
 # **Way two:** put minus infinity in the forbidden places *before* softmax. $e^{-\infty} = 0$, so the forbidden get nothing and each row
 # sums to 1 by itself. One step fewer, and the one that everybody uses.
+#
+# ![The causal mask: scores above the diagonal become minus infinity, so softmax gives later tokens a weight of
+# 0](drawings/causal-mask.svg)
 
 # %%
 future = torch.ones(6, 6, dtype=torch.bool).triu(1)  # True where looking is forbidden
@@ -529,6 +537,9 @@ torch.testing.assert_close(wrapper(noise), lesson_models.MultiHeadAttentionWrapp
 # package's `MultiHeadAttention`, makes all queries with **one** matrix and then cuts the result into heads: `[B, T, C]` is *viewed* as
 # `[B, T, H, D]`, and `transpose` brings the heads forward: `[B, H, T, D]`. At the end a further matrix, `out_proj`, lets the heads'
 # findings talk to each other.
+#
+# ![Heads: one matrix makes all queries, each vector is cut into equal parts, each head attends alone, parts are
+# joined](drawings/heads.svg)
 #
 # Is it the same thing? Lay the wrapper's matrices on top of each other, let `out_proj` do nothing, and it must be:
 

@@ -30,7 +30,7 @@
 # `python lessons/step4_pretraining.py`. By default it trains a small model, which takes under a minute. With `LLM_SCRATCH_FULL=1` it
 # trains GPT-2's true smallest shape, some twenty minutes on two processor cores and much less on a GPU.
 
-# %%
+# %% tags=["setup"]
 import contextlib
 import io
 import math
@@ -54,12 +54,14 @@ from llm_scratch.errors import UserError
 from llm_scratch.generation import decode, sampling
 from llm_scratch.interop.openai import download_and_load_gpt2, load_weights_into_gpt
 from llm_scratch.interop.openai_export import save_gpt2
+from llm_scratch.learn.script import run_as_script
 from llm_scratch.model.gpt import GPTModel
 from llm_scratch.model.loss import next_token_loss
 from llm_scratch.storage.download import cache_folder
 from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.training import simple
 
+run_as_script(globals())
 plt.rcParams.update({"figure.dpi": 110, "font.size": 9, "axes.titlesize": 10, "figure.constrained_layout.use": True})
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False})
 torch.set_printoptions(precision=4, sci_mode=False)
@@ -457,6 +459,9 @@ plt.show()
 #
 # ### Top-k and top-p
 # **Top-k**: keep the k best, forbid the rest (score minus infinity, so that softmax gives exactly 0), and draw among those.
+#
+# ![Sampling cuts a distribution: top-k keeps the k likeliest tokens, top-p as many as together reach
+# p](drawings/sampling.svg)
 
 
 # %%
@@ -592,6 +597,9 @@ assert counted.tolist() == [[0, 1, 2, 3, 4, 5, 6, 7], [4, 5, 6, 7, 7, 7, 7, 7]]
 # The loop above is wasteful. For the twentieth token it runs all nineteen before it through the model once more, though nothing about
 # them has changed: a token never sees the future, so its keys and values stay what they were. A **key/value cache** keeps them, and
 # each step runs *one* new token. Same text, less work; let us count the tokens that pass through the model.
+#
+# ![The key/value cache grows by one column a step: earlier keys and values are kept, only the new token is
+# computed](drawings/kv-cache.svg)
 
 # %%
 passed = [0]

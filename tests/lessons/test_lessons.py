@@ -67,7 +67,7 @@ def printed(request, tmp_path_factory) -> tuple[Path, str, str]:
     """(a lesson, what it prints, what its exercises print once they are solved); one run gives both."""
     folder = tmp_path_factory.mktemp("lesson")
     script = folder / request.param.name
-    script.write_text(request.param.read_text(encoding="utf-8") + "\n\n" + solved(request.param) + "\n", encoding="utf-8")
+    script.write_text(request.param.read_text(encoding="utf-8") + "\n\n" + "# %%\n" + solved(request.param) + "\n", encoding="utf-8")
     plain, _, after = run(script, folder).partition("--- solved ---\n")
     return request.param, plain, after
 
@@ -79,7 +79,7 @@ def notebook_of(lesson: Path):
 
 
 def test_lessons_are_numbered_without_a_gap():
-    assert list(build.lessons()) == [f"step{i + 1}" for i in range(len(LESSONS))]
+    assert list(build.lessons()) == [f"step{i}" for i in range(len(LESSONS))]
     assert len(LESSONS) >= 2
 
 
@@ -164,6 +164,7 @@ def workshop(tmp_path):
     """A folder with build.py and one small lesson, and a function that builds there."""
     (tmp_path / "lessons").mkdir()
     shutil.copy(ROOT / "lessons" / "build.py", tmp_path / "lessons")
+    shutil.copytree(ROOT / "lessons" / "drawings", tmp_path / "lessons" / "drawings")
     small = [
         "# %% [markdown]\n# # Small",
         "# %%\nimport matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()",
