@@ -19,6 +19,7 @@ from drawings import write_drawings
 
 from llm_scratch.errors import UserError, unknown
 from llm_scratch.extras import install_command
+from llm_scratch.learn.notebook import SEED_VARIABLE
 from llm_scratch.storage.files import atomic_write
 
 LESSONS = Path(__file__).resolve().parent
@@ -56,6 +57,7 @@ def execute(notebook: Any) -> None:
     from traitlets.config import Config
 
     os.environ.pop("MPLBACKEND", None)  # the kernel's own choice puts pictures into the notebook
+    os.environ[SEED_VARIABLE] = "0"
     with tempfile.TemporaryDirectory() as folder:
         quiet = {} if sys.platform == "win32" else {"transport": "ipc", "ip": f"{folder}/kernel"}  # over TCP others could listen in
         config = Config({"KernelManager": quiet})

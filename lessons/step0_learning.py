@@ -42,6 +42,7 @@ import torch
 from torch import nn
 
 from llm_scratch.learn.autograd import Value
+from llm_scratch.learn.notebook import ask, check, hint  # noqa: F401
 from llm_scratch.learn.script import run_as_script
 from llm_scratch.training.optim import Muon, orthogonalize
 
@@ -832,6 +833,111 @@ assert twice(now).shape == (len(IDS) - 1, V)
 # %%
 probabilities = model.table.detach().softmax(dim=1)
 print(write(probabilities, 60, seed=4))
+
+# %% [markdown]
+# ## 0.11 Try it yourself
+# `ask` shows an exercise, with new numbers each time. Write your answer in place of the `...`
+# and run the cell. A wrong answer is diagnosed, and never told. `hint("0.1")` opens a hint,
+# three for each exercise. The same exercises in a terminal: `llm-scratch learn next`.
+# Solutions are sealed: `llm-scratch learn solution 0.1` opens one.
+
+# %%
+ask("0.1")
+
+# %%
+check("0.1", ...)
+
+# %%
+ask("0.2")
+
+# %%
+check("0.2", ...)
+
+# %%
+ask("0.3")
+
+
+# %%
+def row_shares(table):
+    return ...  # your code
+
+
+check("0.3", row_shares)
+
+# %%
+ask("0.4")
+
+
+# %%
+def count_pairs(ids, n_symbols):
+    return ...  # your code
+
+
+check("0.4", count_pairs)
+
+# %%
+ask("0.5")
+
+# %%
+check("0.5", ...)
+
+# %%
+ask("0.6")
+
+
+# %%
+def softmax(logits):
+    powers = [math.exp(number) for number in logits]
+    return [power / sum(logits) for power in powers]
+
+
+check("0.6", softmax)
+
+# %%
+ask("0.7")
+
+# %%
+check("0.7", ...)
+
+# %%
+ask("0.8")
+
+
+# %%
+def backward(nodes):
+    grads = [0.0] * len(nodes)
+    grads[-1] = 1.0
+    for position in reversed(range(len(nodes))):
+        parents, slopes = nodes[position]
+        for parent, slope in zip(parents, slopes):
+            grads[parent] = slope * grads[position]
+    return grads
+
+
+check("0.8", backward)
+
+# %%
+ask("0.9")
+
+
+# %%
+def momentum(start, slopes, rate, keep):
+    return ...  # your code
+
+
+check("0.9", momentum)
+
+# %%
+ask("0.10")
+
+# %%
+check("0.10", ...)
+
+# %%
+ask("0.11")
+
+# %%
+check("0.11", ...)
 
 # %% [markdown]
 # ## Summary

@@ -687,7 +687,7 @@ def mark(number, got, want):
         return
     got, want = torch.as_tensor(got, dtype=torch.float32), torch.as_tensor(want, dtype=torch.float32)
     right = got.shape == want.shape and torch.allclose(got, want, atol=1e-4)
-    print(f"exercise {number}: {'right' if right else f'not yet: expected {want.tolist()}, got {got.tolist()}'}")
+    print(f"exercise {number}: {'right' if right else 'not yet'}")
 
 
 # %% [markdown]
@@ -763,7 +763,7 @@ streams = [torch.zeros(3, 4), torch.ones(3, 4), torch.ones(3, 4), torch.tensor([
 mark("3.3", written(streams), [2.0, 0.0, 5.0])
 
 # %% [markdown]
-# ## What to take along
+# ## Summary
 # - A GPT is a function from ids to scores: two tables, a pile of equal blocks, a norm, a head.
 # - Layer norm keeps sizes steady; shortcuts let errors reach the first block; without either, depth does not learn.
 # - A block has about $12C^2$ numbers: a third attention, two thirds feed-forward.

@@ -416,7 +416,7 @@ def mark(number, got, want):
         return
     got, want = torch.as_tensor(got, dtype=torch.float32), torch.as_tensor(want, dtype=torch.float32)
     right = got.shape == want.shape and torch.allclose(got, want, atol=1e-4)
-    print(f"exercise {number}: {'right' if right else f'not yet: expected {want.tolist()}, got {got.tolist()}'}")
+    print(f"exercise {number}: {'right' if right else 'not yet'}")
 
 
 # %% [markdown]
@@ -489,7 +489,7 @@ def calls(pickled):
 mark("5.3", None if calls(bad) is None else [calls(harmless), calls(bad)], [0, 1])
 
 # %% [markdown]
-# ## What to take along
+# ## Summary
 # - A checkpoint is names, shapes and numbers, and a file with what numbers cannot say.
 # - A pickle is a program. List what it fetches, or let a guarded reader do so; never `pickle.load` a stranger's.
 # - safetensors cannot run, but its header can lie; hold every length to the file.

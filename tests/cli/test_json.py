@@ -44,6 +44,8 @@ CASES: dict[str, str] = {
     "report RUN": "report {run}",
     "runs list": "runs list {runs}",
     "runs show RUN": "runs show {run}",
+    "learn list": "learn list",
+    "learn check ID": "learn check 0.1 (1,)",
     "config": "config",
     "config PRESET": "config quickstart",
     "doctor": "doctor",

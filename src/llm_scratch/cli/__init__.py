@@ -60,6 +60,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "runs show": ("commands.runs.ShowRun", "show settings, loss curve and last sample of a run"),
     "runs diagnose": ("commands.runs.DiagnoseRun", "check the loss curve of a run for problems"),
     "config": ("commands.config.Config", "list the presets, or print one as YAML"),
+    "learn list": ("commands.learn.ListExercises", "list the exercises of the course, and which are solved"),
+    "learn next": ("commands.learn.NextExercise", "show the next exercise"),
+    "learn check": ("commands.learn.CheckAnswer", "check an answer, and diagnose what is wrong"),
+    "learn hint": ("commands.learn.ShowHint", "show the next of three hints"),
+    "learn solution": ("commands.learn.ShowSolution", "open the sealed solution of an exercise"),
     "doctor": ("commands.doctor.Doctor", "check this machine and the installation"),
 }
 

@@ -27,7 +27,7 @@ KINDS = {
     "experiment": "try it, and report what you see",
     "explain": "choose the reason",
 }
-TRIALS = 12
+TRIALS = 30
 """Random inputs on which a function is tried."""
 TYPED_TOLERANCE, COMPUTED_TOLERANCE = 0.006, 1e-6
 """Relative (below 1: absolute) error allowed in a number that a person types, and in one that a function returns."""
@@ -156,7 +156,7 @@ def _diagnose(mistakes: Sequence[Callable[..., Any]], inputs: list[Any], got: li
 
 def _general(got: list[_Outcome], expected: list[_Outcome], wrong: list[int]) -> str | None:
     """A diagnosis that needs no knowledge of the exercise; None if there is no answer yet."""
-    if all(outcome.value is None and outcome.error is None for outcome in got):
+    if all(outcome.value in (None, ...) and outcome.error is None for outcome in got):
         return None
     first, want = got[wrong[0]], expected[wrong[0]].value
     if first.error is not None:

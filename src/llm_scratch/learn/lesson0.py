@@ -101,7 +101,7 @@ Divide each row of a table (a list of lists) by the sum of that row. Return the 
          "A list comprehension inside a list comprehension does it: for each row, for each number in it."),
         start="""
 def row_shares(table):
-    ...  # your code
+    return ...  # your code
 """,
     ),
     Exercise(
@@ -115,7 +115,7 @@ says how often id j came right after id i in the list `ids`.
          "In each pair, the first id picks the row, the second one the column."),
         start="""
 def count_pairs(ids, n_symbols):
-    ...  # your code
+    return ...  # your code
 """,
     ),
     Exercise(
@@ -190,7 +190,7 @@ The velocity starts at 0. Return the parameter after each step, as a list.
          "Downhill means: subtract."),
         start="""
 def momentum(start, slopes, rate, keep):
-    ...  # your code
+    return ...  # your code
 """,
     ),
     Exercise(

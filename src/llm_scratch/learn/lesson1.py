@@ -33,7 +33,7 @@ def _signs(rng: Random) -> tuple[Any, ...]:
 
 
 def _counted_words(rng: Random) -> tuple[Any, ...]:
-    words = {}
+    words: dict[tuple[int, ...], int] = {}
     while len(words) < rng.randint(2, 4):
         words[tuple(rng.randrange(4) for _ in range(rng.randint(2, 5)))] = rng.randint(1, 9)
     return (words,)
@@ -81,7 +81,7 @@ is a dictionary from word to id. A word that comes twice counts twice.
          "Divide by the number of words in the text. True counts as one in a sum."),
         start="""
 def share_unknown(words, vocab):
-    ...  # your code
+    return ...  # your code
 """,
     ),
     Exercise(
@@ -96,7 +96,7 @@ How many windows are there? Give a formula, without a loop.
          "`-(-a // b)` divides and rounds up."),
         start="""
 def n_windows(n, max_length, stride):
-    ...  # your code
+    return ...  # your code
 """,
     ),
     Exercise(
@@ -121,7 +121,7 @@ comes. Return the pair of neighbors that comes most often. Of equally frequent p
          "`min` with a key that is a tuple does both rules at once: fewer is worse, then smaller is better."),
         start="""
 def most_frequent_pair(words):
-    ...  # your code
+    return ...  # your code
 """,
     ),
     Exercise(
@@ -134,8 +134,8 @@ A token that has been joined cannot be joined again. Return a tuple.
          "After a join, move on by two.",
          "`word[i : i + 2] == pair` is False at the last token, so it is kept by itself."),
         start="""
-def join(word, pair, new):
-    ...  # your code
+def join_pair(word, pair, new):
+    return ...  # your code
 """,
     ),
     Exercise(
@@ -149,7 +149,7 @@ the bytes of token i.
          "A mean is a sum divided by a count. What is counted here?"),
         start="""
 def bytes_per_token(ids, token_bytes):
-    ...  # your code
+    return ...  # your code
 """,
     ),
     Exercise(

@@ -100,7 +100,7 @@ looks. Column: the token looked at.
          "A window of one allows only j equal to i. So what does a window of `window` allow?"),
         start="""
 def window_mask(T, window):
-    ...  # your code
+    return ...  # your code
 """,
     ),
     Exercise(
@@ -118,7 +118,7 @@ import math
 
 
 def looked_at(weights):
-    ...  # your code
+    return ...  # your code
 """,
     ),
     Exercise(
@@ -146,7 +146,7 @@ import math
 
 
 def attend(query, keys, values):
-    ...  # your code
+    return ...  # your code
 """,
     ),
     Exercise(
@@ -192,7 +192,7 @@ gets the first part. Return a list of lists.
          "A slice: `vector[begin : begin + size]`."),
         start="""
 def split_heads(vector, n_heads):
-    ...  # your code
+    return ...  # your code
 """,
     ),
     Exercise(

@@ -7,13 +7,11 @@ Tests: tests/learn/test_exercises.py.
 
 from __future__ import annotations
 
-from llm_scratch.errors import UserError, unknown
+from llm_scratch.errors import UserError
 from llm_scratch.learn import lesson0, lesson1, lesson2
 from llm_scratch.learn.exercise import Exercise
 
-EXERCISES: dict[str, Exercise] = {
-    exercise.id: exercise for lesson in (lesson0, lesson1, lesson2) for exercise in lesson.EXERCISES
-}
+EXERCISES: dict[str, Exercise] = {exercise.id: exercise for lesson in (lesson0, lesson1, lesson2) for exercise in lesson.EXERCISES}
 """id -> exercise, in the order of the course."""
 
 
@@ -23,8 +21,6 @@ def find_exercise(exercise_id: str) -> Exercise:
     Raises:
         UserError: there is none.
     """
-    if exercise_id in EXERCISES:
-        return EXERCISES[exercise_id]
-    if exercise_id.replace(".", "").isdigit():
+    if exercise_id not in EXERCISES:
         raise UserError(f"exercise {exercise_id}: not found; list them with `llm-scratch learn list`")
-    raise unknown("exercise", exercise_id, EXERCISES)
+    return EXERCISES[exercise_id]

@@ -43,7 +43,8 @@ class Sealed:
 def open_sealed(exercise_id: str) -> Sealed:
     """Open the sealed file of an exercise."""
     source = unseal((FOLDER / f"{exercise_id}.txt").read_text(encoding="ascii"))
-    file, namespace = f"<sealed {exercise_id}>", {"__name__": "sealed"}
+    file = f"<sealed {exercise_id}>"
+    namespace: dict[str, Any] = {"__name__": "sealed"}
     exec(compile(source, file, "exec"), namespace)
     here = [value for value in namespace.values() if isinstance(value, FunctionType) and value.__code__.co_filename == file]
     public = [function for function in here if not function.__name__.startswith("_")]
