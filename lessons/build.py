@@ -34,6 +34,11 @@ def lessons() -> dict[str, Path]:
     return {path.stem.split("_")[0]: path for path in sorted(LESSONS.glob("step*_*.py"))}
 
 
+def is_folded(cell: Any) -> bool:
+    """Whether a cell's code is hidden until a reader opens it."""
+    return bool(FOLDED & set(cell.metadata.get("tags", [])))
+
+
 def as_notebook(lesson: Path) -> Any:
     """The lesson's cells as a notebook that has not been run; cell ids depend on the cells' text alone."""
     import jupytext
@@ -45,7 +50,7 @@ def as_notebook(lesson: Path) -> Any:
         mark = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
         seen[mark] = seen.get(mark, 0) + 1
         cell.id = mark if seen[mark] == 1 else f"{mark}-{seen[mark]}"
-        if FOLDED & set(cell.metadata.get("tags", [])):
+        if is_folded(cell):
             cell.metadata["jupyter"] = {"source_hidden": True}
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     return new_notebook(cells=cells, metadata={"kernelspec": kernel, "language_info": {"name": "python"}})

@@ -230,11 +230,12 @@ plt.show()
 # %%
 def write(probabilities, length, seed):
     """Draw one letter after another from a table [V, V], beginning after a space."""
-    chance, now, letters = random.Random(seed), 0, []
+    chance, now, text = random.Random(seed), 0, ""
     for _ in range(length):
-        now = chance.choices(range(len(SYMBOLS)), weights=probabilities[now].tolist())[0]
-        letters.append(SYMBOLS[now])
-    return "".join(letters)
+        row = probabilities[now].tolist()
+        now = chance.choices(range(len(SYMBOLS)), weights=row)[0]
+        text += SYMBOLS[now]
+    return text
 
 
 print(write(P, 60, seed=4))
@@ -261,8 +262,8 @@ for p in (1.0, 0.5, 0.1, 0.01):
 # %%
 def mean_surprise(probabilities, ids):
     """The loss of a table [V, V] on a text."""
-    pairs = list(zip(ids, ids[1:]))
-    return sum(-math.log(probabilities[now][following]) for now, following in pairs) / len(pairs)
+    given = [probabilities[now][following] for now, following in zip(ids, ids[1:])]
+    return sum(-math.log(p) for p in given) / len(given)
 
 
 counted_loss = mean_surprise(P.tolist(), IDS)
@@ -347,7 +348,8 @@ def slope(table, i, j, tiny=1e-5):
 
 
 c, t = SYMBOLS.index("c"), SYMBOLS.index("t")
-print(f"'a' after 'c': {slope(zeros, c, a):+.4f}   't' after 'c': {slope(zeros, c, t):+.4f}")
+print(f"'a' after 'c': {slope(zeros, c, a):+.4f}")
+print(f"'t' after 'c': {slope(zeros, c, t):+.4f}")
 
 # %% [markdown]
 # In this text *c* is always followed by *a*. So turning up "a after c" lowers the loss
@@ -396,7 +398,7 @@ torch.testing.assert_close(torch.tensor(at_counted), torch.zeros(V, V), rtol=0, 
 
 # %%
 def descend(gradient_of, steps=200, rate=20.0):
-    """Start from zeros and walk downhill; the table at the end and the loss on the way."""
+    """Walk downhill from zeros; the table at the end and the loss on the way."""
     table, losses = [[0.0] * len(SYMBOLS) for _ in SYMBOLS], []
     for _ in range(steps):
         losses.append(loss_of(table))
@@ -505,7 +507,7 @@ def backward(result):
 x = Number(3.0)
 y = add(multiply(x, x), exp(x))
 backward(y)
-print(f"y = {y.data:.4f}   slope {x.grad:.4f}   by the formula {2 * 3 + math.exp(3):.4f}")
+print(f"y = {y.data:.4f}   slope {x.grad:.4f}   formula {2 * 3 + math.exp(3):.4f}")
 
 # %% tags=["check"]
 assert abs(x.grad - (6 + math.exp(3))) < 1e-12
@@ -592,11 +594,12 @@ assert abs(loss.item() - losses[-1]) < 1e-9
 # %%
 def turn(angle):
     """A rotation matrix [2, 2]: its columns are two directions at right angles."""
-    return torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    c, s = math.cos(angle), math.sin(angle)
+    return torch.tensor([[c, -s], [s, c]])
 
 
 U = turn(0.5)
-X = (U * torch.tensor([40.0, 2.0]).sqrt()).T  # two inputs as rows: a long and a short one
+X = (U * torch.tensor([40.0, 2.0]).sqrt()).T  # two inputs as rows: long and short
 
 
 def valley(M):
@@ -799,7 +802,7 @@ print({name: tuple(parameter.shape) for name, parameter in model.named_parameter
 now, following = torch.tensor(IDS[:-1]), torch.tensor(IDS[1:])
 optimizer = torch.optim.SGD(model.parameters(), lr=20.0)
 for _ in range(200):
-    loss = nn.functional.cross_entropy(model(now), following)  # softmax and mean surprise
+    loss = nn.functional.cross_entropy(model(now), following)  # mean surprise
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -836,10 +839,11 @@ print(write(probabilities, 60, seed=4))
 
 # %% [markdown]
 # ## 0.11 Try it yourself
-# `ask` shows an exercise, with new numbers each time. Write your answer in place of the `...`
-# and run the cell. A wrong answer is diagnosed, and never told. `hint("0.1")` opens a hint,
-# three for each exercise. The same exercises in a terminal: `llm-scratch learn next`.
-# Solutions are sealed: `llm-scratch learn solution 0.1` opens one.
+# `ask` shows an exercise, with new numbers each time. Write your answer in place of the
+# `...` and run the cell. A wrong answer is diagnosed; the right one is never shown.
+# `hint("0.1")` opens a hint, three for each exercise. The same exercises in a terminal:
+# `llm-scratch learn next`. Solutions are sealed: `llm-scratch learn solution 0.1` opens
+# one.
 
 # %%
 ask("0.1")

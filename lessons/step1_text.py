@@ -627,10 +627,11 @@ else:
 
 # %% [markdown]
 # ## 1.8 Try it yourself
-# `ask` shows an exercise, with new numbers each time. Write your answer in place of the `...`
-# and run the cell. A wrong answer is diagnosed, and never told. `hint("1.1")` opens a hint,
-# three for each exercise. The same exercises in a terminal: `llm-scratch learn next`.
-# Solutions are sealed: `llm-scratch learn solution 1.1` opens one.
+# `ask` shows an exercise, with new numbers each time. Write your answer in place of the
+# `...` and run the cell. A wrong answer is diagnosed; the right one is never shown.
+# `hint("1.1")` opens a hint, three for each exercise. The same exercises in a terminal:
+# `llm-scratch learn next`. Solutions are sealed: `llm-scratch learn solution 1.1` opens
+# one.
 
 # %%
 ask("1.1")

@@ -659,10 +659,11 @@ assert labels[tables[1].argmax()].split()[0] == labels[-1].split()[0]
 
 # %% [markdown]
 # ## 2.10 Try it yourself
-# `ask` shows an exercise, with new numbers each time. Write your answer in place of the `...`
-# and run the cell. A wrong answer is diagnosed, and never told. `hint("2.1")` opens a hint,
-# three for each exercise. The same exercises in a terminal: `llm-scratch learn next`.
-# Solutions are sealed: `llm-scratch learn solution 2.1` opens one.
+# `ask` shows an exercise, with new numbers each time. Write your answer in place of the
+# `...` and run the cell. A wrong answer is diagnosed; the right one is never shown.
+# `hint("2.1")` opens a hint, three for each exercise. The same exercises in a terminal:
+# `llm-scratch learn next`. Solutions are sealed: `llm-scratch learn solution 2.1` opens
+# one.
 
 # %%
 ask("2.1")

@@ -18,13 +18,13 @@ BY_COLUMNS = "def row_shares(table):\n    s = [sum(c) for c in zip(*table)]\n   
 
 def test_next_check_and_list_lead_through_the_course(llm):
     shown = llm("learn", "next").out
-    assert shown.startswith("0.1 The shape of a sum (predict")
+    assert shown.startswith("Exercise 0.1: The shape of a sum (predict")
     assert "check:  llm-scratch learn check 0.1 ANSWER" in shown
     a, b, c, dim = (int(n) for n in re.search(r"\((\d+), (\d+), (\d+)\).*dim=(\d)", shown).groups())
     right = open_sealed("0.1").solve(a, b, c, dim)
     result = llm("learn", "check", "0.1", str(right))
     assert result.out == "exercise 0.1: right\nnext:   llm-scratch learn next\n"
-    assert llm("learn", "next").out.startswith("0.2 ")
+    assert llm("learn", "next").out.startswith("Exercise 0.2: ")
     listed = llm("learn", "list").out
     assert re.search(r"^0\.1 .* solved *$", listed, re.MULTILINE)
     assert f"1 of {len(EXERCISES)} solved" in listed

@@ -147,6 +147,27 @@ def test_notebook_was_executed_whole_and_well(lesson):
     assert "execution" not in str([cell.metadata for cell in code]), "times of execution differ every time"
 
 
+MAX_CELL_LINES, MAX_CELL_COLUMNS = 12, 88
+LONG_CELLS = {"step1_text", "step2_attention", "step3_gpt", "step4_pretraining", "step5_weights"}
+"""Lessons written before the rule; a lesson that is rewritten leaves the list."""
+
+
+@pytest.mark.parametrize("lesson", [path for path in LESSONS if path.stem not in LONG_CELLS], ids=lambda path: path.stem)
+def test_cell_that_is_not_folded_shows_one_idea(lesson):
+    cells = [cell for cell in jupytext.read(lesson).cells if cell.cell_type == "code"]
+    shown = [[line for line in cell.source.splitlines() if line.strip()] for cell in cells if not build.is_folded(cell)]
+    too_long = [lines[0] for lines in shown if len(lines) > MAX_CELL_LINES]
+    too_wide = [line for lines in shown for line in lines if len(line) > MAX_CELL_COLUMNS]
+    assert not too_long
+    assert not too_wide
+
+
+@each_lesson
+def test_folded_cells_are_folded_in_the_notebook(lesson):
+    for cell, made in zip(jupytext.read(lesson).cells, build.as_notebook(lesson).cells):
+        assert ("jupyter" in made.metadata) == build.is_folded(cell)
+
+
 @each_lesson
 def test_no_definition_reads_what_was_not_handed_to_it(lesson):
     """Functions and classes of a lesson read imports, other definitions and CONSTANTS, never a variable of some earlier cell.

@@ -192,8 +192,16 @@ def _example(exercise: Exercise, inputs: list[Any], got: list[_Outcome], wrong: 
         return ""
     shown = min(wrong, key=lambda n: len(repr(inputs[n])))
     outcome = got[shown]
-    result = type(outcome.error).__name__ if outcome.error else repr(plain(outcome.value))
+    result = type(outcome.error).__name__ if outcome.error else repr(_rounded(outcome.value))
     return f"  {exercise.function}({', '.join(map(repr, inputs[shown]))}) gives {result}"
+
+
+def _rounded(value: Any) -> Any:
+    """A value with its numbers to four digits, to be read."""
+    value = plain(value)
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_rounded, value))
+    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 def plain(value: Any) -> Any:

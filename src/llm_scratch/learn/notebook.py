@@ -23,7 +23,7 @@ def ask(exercise_id: str) -> None:
     """Print an exercise, with new numbers each time."""
     exercise = find_exercise(exercise_id)
     _seeds[exercise_id] = os.environ.get(SEED_VARIABLE) or secrets.token_hex(4)
-    print(f"{exercise.id} {exercise.title}\n\n{exercise.text(_seeds[exercise_id])}")
+    print(f"Exercise {exercise.id}: {exercise.title}\n\n{exercise.text(_seeds[exercise_id])}")
 
 
 def check(exercise_id: str, answer: Any) -> None:

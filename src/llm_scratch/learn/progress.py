@@ -80,7 +80,7 @@ class Progress:
         path = self.file(exercise)
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            lines = [f"{exercise.id} {exercise.title} ({exercise.kind}: {KINDS[exercise.kind]})", ""]
+            lines = [f"Exercise {exercise.id}: {exercise.title} ({exercise.kind}: {KINDS[exercise.kind]})", ""]
             lines += exercise.text(self.question_seed(exercise)).splitlines()
             header = "\n".join(f"# {line}".rstrip() for line in lines)
             atomic_write(path, f"{header}\n{exercise.start}")

@@ -103,7 +103,7 @@ class NextExercise(_OneExercise, Command):
         """Print the question and how to answer."""
         progress = self.progress
         exercise = self.chosen(progress)
-        print(f"{exercise.id} {exercise.title} ({exercise.kind}: {KINDS[exercise.kind]})\n")
+        print(f"Exercise {exercise.id}: {exercise.title} ({exercise.kind}: {KINDS[exercise.kind]})\n")
         print(exercise.text(progress.question_seed(exercise)))
         if exercise.function:
             print(f"\nWrite your code in {progress.begin(exercise)}")
