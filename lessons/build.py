@@ -1,7 +1,7 @@
 """Make the notebooks from the lessons: lessons/stepN_name.py -> notebook/stepN.ipynb, executed, with its outputs.
 
 Run `python lessons/build.py` for all (that is `make lessons`), or `python lessons/build.py 1 2` for some. It also
-writes the drawings, notebook/drawings/*.svg. Cells tagged "setup", "check" or "plot" are folded in the notebook.
+writes the drawings, notebook/drawings/*.svg, and docs/glossary.md. Cells tagged "setup", "check" or "plot" are folded in the notebook.
 The same lesson gives the same notebook, byte for byte, on the same machine: no times are kept, and a cell's id is the
 hash of its text. Tests: tests/lessons/test_lessons.py.
 """
@@ -19,11 +19,13 @@ from drawings import write_drawings
 
 from llm_scratch.errors import UserError, unknown
 from llm_scratch.extras import install_command
+from llm_scratch.learn.glossary import as_markdown
 from llm_scratch.learn.notebook import SEED_VARIABLE
 from llm_scratch.storage.files import atomic_write
 
 LESSONS = Path(__file__).resolve().parent
 NOTEBOOKS = LESSONS.parent / "notebook"
+GLOSSARY = LESSONS.parent / "docs" / "glossary.md"
 FOLDED = {"setup", "check", "plot"}
 """Tags of the cells whose code is folded: imports, checks of what the text claims, drawing."""
 SECONDS_A_CELL = 1200  # a cell that takes longer is stuck; the longest is lesson 4's training with LLM_SCRATCH_FULL=1
@@ -85,6 +87,7 @@ def main(names: list[str]) -> None:
         if name not in found:
             raise unknown("lesson", name, found)
     write_drawings(NOTEBOOKS / "drawings")
+    atomic_write(GLOSSARY, as_markdown())
     for name in chosen:
         notebook = as_notebook(found[name])
         execute(notebook)

@@ -165,7 +165,8 @@ else:
 # ## 0.2 A language model by counting
 # A language model answers one question: *what comes next?* The smallest one that
 # deserves the name looks at a single letter and guesses the letter after it. Two letters
-# in a row are a **bigram**, hence its name: bigram model.
+# in a row are a **bigram**, hence its name: bigram model. All letters that it knows are its
+# **vocabulary**, and the place of a letter in that list is its *id*.
 
 # %%
 TEXT = "a cat can nap on a mat. a man can tap a pan. a cat on a pan can not nap."

@@ -371,7 +371,7 @@ assert taken_from_the_room(SelfAttention_v1.forward) == []
 # %% [markdown]
 # ## 2.5 Hiding the future
 # GPT learns to guess the next word, so while it reads *take* it must not see *you*. A token may look back and at itself, never ahead:
-# of the 6 x 6 table only the lower triangle is allowed. There are two ways to get there.
+# of the 6 x 6 table only the lower triangle is allowed. That is the **causal mask**. There are two ways to get there.
 #
 # **Way one:** set the forbidden weights to 0, then divide each row by its sum, so that it is 100 % again.
 

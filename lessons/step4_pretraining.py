@@ -249,8 +249,8 @@ del model
 
 # %% [markdown]
 # ## 4.4 Training
-# Four lines, again and again: forget the last gradients, measure the loss, ask every number in which direction it would make the loss
-# smaller (`backward`), take a small step that way (`step`).
+# **Pretraining** is four lines, again and again: forget the last gradients, measure the loss, ask every number in which direction it
+# would make the loss smaller (`backward`), take a small step that way (`step`).
 
 
 # %%
@@ -323,11 +323,13 @@ second = simple.train_model_simple(
 
 # %%
 train_losses, val_losses = first[0] + second[0], first[1] + second[1]
-tokens_seen = first[2] + [first[2][-1] + seen for seen in second[2]]
-epochs_seen = [seen / (len(train_loader) * rows * T) for seen in tokens_seen]
+epoch_tokens = len(train_loader) * rows * T
+tokens_seen = first[2] + [first_epochs * epoch_tokens + seen for seen in second[2]]
+epochs_seen = [seen / epoch_tokens for seen in tokens_seen]
 best = min(range(len(val_losses)), key=val_losses.__getitem__)
 print(f"training loss   {train_losses[0]:.2f} -> {train_losses[-1]:.2f}")
 print(f"validation loss {val_losses[0]:.2f} -> {val_losses[best]:.2f} after {epochs_seen[best]:.1f} epochs -> {val_losses[-1]:.2f}")
+assert epochs_seen[len(first[0])] == first_epochs + 1 / len(train_loader), "the second call begins where the first ended"
 assert train_losses[-1] < 0.7 * train_losses[best]
 assert val_losses[-1] > val_losses[best]
 if FULL and is_verdict and gpt2 is not None:
@@ -342,8 +344,8 @@ figure
 # %% [markdown]
 # **What went wrong: a curve shown without a word.** The first notebook printed such a table and went on. But look: the training loss
 # falls and falls, while the validation loss turns round and climbs. From there on the model no longer gets better at *English*, it gets
-# better at *this text*: it learns it by heart. A text of five thousand tokens and a model that could store it many times over: what
-# else should it do?
+# better at *this text*: it learns it by heart, which is called **overfitting**. A text of five thousand tokens and a model that could
+# store it many times over: what else should it do?
 #
 # That is a claim. Here is the test. At every place of both texts, ask for the best next token, and count how often it is the right
 # one: halfway, and at the end.

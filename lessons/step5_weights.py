@@ -102,7 +102,7 @@ print(f"{number:.7f} = bytes {raw.hex(' ')} = sign {sign}, exponent {exponent}, 
 assert number == (-1) ** int(sign) * 2.0 ** (int(exponent, 2) - 127) * (1 + int(digits, 2) / 2**23)
 
 # %% [markdown]
-# So a checkpoint needs little: a list of names with shapes and types, then bytes. What is *not* in the numbers is how many heads there
+# So a **checkpoint** needs little: a list of names with shapes and types, then bytes. What is *not* in the numbers is how many heads there
 # are: two heads of 6 or three of 4 have the same matrices. Therefore a file with settings is part of every checkpoint.
 #
 # Can a weight have fewer than 16 bits? **Quantization** rounds the weights of a row to equally spaced levels. A level is a small
