@@ -81,7 +81,7 @@ assert (x * 2).tolist() == [[2 * number for number in row] for row in table]
 
 # %% [markdown]
 # A tensor can have any number of **dimensions**. One number has none, a list has one, a
-# table two. Sixteen texts of 32 tokens, each token a list of 64 numbers, have three:
+# table two. Sixteen words of 32 letters, each letter a list of 64 numbers, have three:
 # shape `(16, 32, 64)`. Read a shape from the outside in.
 #
 # ![Four tensors: a number, a list of 4, a table of 3 rows and 4 columns, and a stack of
