@@ -10,7 +10,7 @@ BIN       := .venv/bin
 PIP       = $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(PIP_FLAGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-timing test-machines test-versions test-arm64 lessons bench check clean
+.PHONY: help setup demo test test-slow test-timing test-machines test-versions test-arm64 learn lessons bench check clean
 
 help:            ## what make can do
 	@awk -F ' *## ' '/^[a-z0-9-]+:.*##/ { sub(":.*", "", $$1); printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -46,7 +46,10 @@ check: setup     ## format, lint, types
 	$(BIN)/ruff format --check . && $(BIN)/ruff check .
 	$(BIN)/mypy
 
-lessons: setup   ## make and execute notebook/step1..5.ipynb from lessons/step1..5_*.py
+learn: .venv/installed-lessons  ## open the course: lesson 0 in Jupyter
+	$(BIN)/jupyter lab notebook/step0.ipynb
+
+lessons: setup   ## make and execute the notebooks from lessons/step*_*.py, with drawings and glossary
 	$(BIN)/python lessons/build.py
 
 bench: setup     ## the measurements behind benchmarks/RESULTS.md
@@ -62,6 +65,10 @@ clean:           ## remove what make installed; runs/ stays
 .venv/installed: pyproject.toml constraints.txt | .venv/bin/python
 	$(PIP) -e .
 	@touch $@
+
+.venv/installed-lessons: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) -e ".[lessons]" jupyterlab
+	@touch $@ .venv/installed
 
 .venv/installed-dev: pyproject.toml constraints.txt | .venv/bin/python
 	$(PIP) -e ".[dev]"

@@ -1,8 +1,9 @@
 """Make the notebooks from the lessons: lessons/stepN_name.py -> notebook/stepN.ipynb, executed, with its outputs.
 
-Run `python lessons/build.py` for all (that is `make lessons`), or `python lessons/build.py 1 2` for some.
+Run `python lessons/build.py` for all (that is `make lessons`), or `python lessons/build.py 1 2` for some. It also
+writes the drawings, notebook/drawings/*.svg, and docs/glossary.md. Cells tagged "setup", "check" or "plot" are folded in the notebook.
 The same lesson gives the same notebook, byte for byte, on the same machine: no times are kept, and a cell's id is the
-fingerprint of its text. Proof that lesson and notebook agree: tests/lessons/test_lessons.py.
+hash of its text. Tests: tests/lessons/test_lessons.py.
 """
 
 from __future__ import annotations
@@ -14,18 +15,30 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from drawings import write_drawings
+
 from llm_scratch.errors import UserError, unknown
 from llm_scratch.extras import install_command
+from llm_scratch.learn.glossary import as_markdown
+from llm_scratch.learn.notebook import SEED_VARIABLE
 from llm_scratch.storage.files import atomic_write
 
 LESSONS = Path(__file__).resolve().parent
 NOTEBOOKS = LESSONS.parent / "notebook"
+GLOSSARY = LESSONS.parent / "docs" / "glossary.md"
+FOLDED = {"setup", "check", "plot"}
+"""Tags of the cells whose code is folded: imports, checks of what the text claims, drawing."""
 SECONDS_A_CELL = 1200  # a cell that takes longer is stuck; the longest is lesson 4's training with LLM_SCRATCH_FULL=1
 
 
 def lessons() -> dict[str, Path]:
     """Every lesson by its notebook's name: {"step1": lessons/step1_text.py, ...}."""
     return {path.stem.split("_")[0]: path for path in sorted(LESSONS.glob("step*_*.py"))}
+
+
+def is_folded(cell: Any) -> bool:
+    """Whether a cell's code is hidden until a reader opens it."""
+    return bool(FOLDED & set(cell.metadata.get("tags", [])))
 
 
 def as_notebook(lesson: Path) -> Any:
@@ -39,6 +52,8 @@ def as_notebook(lesson: Path) -> Any:
         mark = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
         seen[mark] = seen.get(mark, 0) + 1
         cell.id = mark if seen[mark] == 1 else f"{mark}-{seen[mark]}"
+        if is_folded(cell):
+            cell.metadata["jupyter"] = {"source_hidden": True}
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     return new_notebook(cells=cells, metadata={"kernelspec": kernel, "language_info": {"name": "python"}})
 
@@ -49,6 +64,7 @@ def execute(notebook: Any) -> None:
     from traitlets.config import Config
 
     os.environ.pop("MPLBACKEND", None)  # the kernel's own choice puts pictures into the notebook
+    os.environ[SEED_VARIABLE] = "0"
     with tempfile.TemporaryDirectory() as folder:
         quiet = {} if sys.platform == "win32" else {"transport": "ipc", "ip": f"{folder}/kernel"}  # over TCP others could listen in
         config = Config({"KernelManager": quiet})
@@ -70,6 +86,8 @@ def main(names: list[str]) -> None:
     for name in chosen:
         if name not in found:
             raise unknown("lesson", name, found)
+    write_drawings(NOTEBOOKS / "drawings")
+    atomic_write(GLOSSARY, as_markdown())
     for name in chosen:
         notebook = as_notebook(found[name])
         execute(notebook)

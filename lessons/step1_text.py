@@ -27,7 +27,7 @@
 # Each step is built here once, in a few lines, and then *asserted* equal to what the package runs. Run it as a notebook or as
 # `python lessons/step1_text.py`; it takes some ten seconds.
 
-# %%
+# %% tags=["setup"]
 import re
 import tempfile
 from collections import Counter
@@ -41,12 +41,15 @@ from llm_scratch.config import ModelConfig
 from llm_scratch.data.sources import read
 from llm_scratch.data.text import GPTDatasetV1, create_dataloader_V1
 from llm_scratch.errors import UserError
+from llm_scratch.learn.notebook import ask, check, hint  # noqa: F401
+from llm_scratch.learn.script import run_as_script
 from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.tokenizers.bpe import ByteBPE
 from llm_scratch.tokenizers.merging import BYTES
 from llm_scratch.tokenizers.pretokens import Splitter
 from llm_scratch.tokenizers.words import SimpleTokenizerV1, SimpleTokenizerV2, build_vocab, split_words
 
+run_as_script(globals())
 plt.rcParams.update({"figure.dpi": 110, "font.size": 9, "axes.titlesize": 10, "figure.constrained_layout.use": True})
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False})
 torch.set_printoptions(precision=4, sci_mode=False)
@@ -281,6 +284,9 @@ assert ids == encode(question, vocab, CUT) == SimpleTokenizerV2(misspelt, unknow
 # and each says little. The way between: start with the smallest pieces and **join the two neighbours that stand together most often**.
 # Again. And again.
 #
+# ![Byte-pair encoding: the most frequent pair of neighbors becomes one token, three times in a
+# row](drawings/bpe-merges.svg)
+#
 # The smallest pieces are bytes: any text in any language, emoji included, is a row of numbers from 0 to 255.
 
 # %%
@@ -457,6 +463,9 @@ plt.show()
 # ## 1.6 Guess the next token: windows and batches
 # What is a model to do with these ids? **Guess the next one.** For that nobody has to label anything: the text is question and answer
 # at once. Cut a window of four tokens, `x`; the answers `y` are the same window one place later.
+#
+# ![A text cut into windows of four tokens; the targets are the same windows, one token
+# later](drawings/batch-windows.svg)
 
 # %%
 token_ids = gpt2.encode(text, disallowed_special=())
@@ -570,6 +579,9 @@ print("row 3 of the table = one-hot of 3 times the table")
 # %% [markdown]
 # The tokens of a window all go in at once, and attention (step 2) asks who is like whom, not who stands where. *Dog bites man* would be
 # *man bites dog*. So there is a second table, with one vector for each **place**, and the two are added:
+#
+# ![Embedding: a token id picks a row of the token table, its position a row of the position table; they are
+# added](drawings/embedding.svg)
 
 # %%
 torch.manual_seed(123)
@@ -615,92 +627,103 @@ else:
 
 # %% [markdown]
 # ## 1.8 Try it yourself
-# Put your code where it says so and run the cell after it. One solution of each is folded away beneath.
+# `ask` shows an exercise, with new numbers each time. Write your answer in place of the
+# `...` and run the cell. A wrong answer is diagnosed; the right one is never shown.
+# `hint("1.1")` opens a hint, three for each exercise. The same exercises in a terminal:
+# `llm-scratch learn next`. Solutions are sealed: `llm-scratch learn solution 1.1` opens
+# one.
+
+# %%
+ask("1.1")
 
 
 # %%
-def mark(number, got, want):
-    """Say whether an exercise's answer is right."""
-    if got is None:
-        print(f"exercise {number}: not solved yet")
-    else:
-        print(f"exercise {number}: {'right' if got == want else f'not yet: expected {want}, got {got}'}")
+def share_unknown(words, vocab):
+    return ...  # your code
 
 
-# %% [markdown]
-# **1. How much is unknown?** Which share of a text's words is not in a vocabulary? (`split_words` cuts.)
-
+check("1.1", share_unknown)
 
 # %%
-def share_unknown(text, vocab):
-    return None  # your code here
-
-
-# %% [markdown]
-# <details><summary>Solution 1</summary>
-#
-# ```python
-# def share_unknown(text, vocab):
-#     words = split_words(text)
-#     return sum(word not in vocab for word in words) / len(words)
-# ```
-# </details>
-
-# %%
-mark("1.1", share_unknown("the cat sat. The end", {"the": 0, "sat": 1, ".": 2}), 0.5)
-
-
-# %% [markdown]
-# **2. How many windows?** A text has `n` tokens. How many windows does `GPTDatasetV1` cut? Give a formula, without making a list. (The
-# last token of a window needs an answer too. `-(-a // b)` rounds a division up.)
+ask("1.2")
 
 
 # %%
 def n_windows(n, max_length, stride):
-    return None  # your code here
+    return ...  # your code
 
 
-# %% [markdown]
-# <details><summary>Solution 2</summary>
-#
-# ```python
-# def n_windows(n, max_length, stride):
-#     return -(-(n - max_length) // stride)
-# ```
-# </details>
+check("1.2", n_windows)
 
 # %%
-sizes = [(100, 4, 1), (100, 4, 4), (101, 4, 4), (5145, 256, 128), (10, 9, 3)]
-answers = [n_windows(*size) for size in sizes]
-mark("1.2", None if None in answers else answers, [len(windows(list(range(n)), length, stride)) for n, length, stride in sizes])
+ask("1.3")
 
+# %%
+check("1.3", ...)
 
-# %% [markdown]
-# **3. Is a tokenizer fair?** A model reads and pays by the token. Give the mean number of *bytes* a token for a list of ids, so that
-# languages can be compared. (`tokenizer.decode_bytes`)
+# %%
+ask("1.4")
 
 
 # %%
-def bytes_a_token(ids, tokenizer):
-    return None  # your code here
+def most_frequent_pair(words):
+    return ...  # your code
 
 
-# %% [markdown]
-# <details><summary>Solution 3</summary>
-#
-# ```python
-# def bytes_a_token(ids, tokenizer):
-#     return len(tokenizer.decode_bytes(ids)) / len(ids)
-# ```
-# </details>
+check("1.4", most_frequent_pair)
 
 # %%
-for language, greeting in {"English": "the great surprise", "Greek": "η μεγάλη έκπληξη"}.items():
-    ids = bpe.encode(greeting)
-    mark(f"1.3 ({language})", bytes_a_token(ids, bpe), len(greeting.encode("utf-8")) / len(ids))
+ask("1.5")
+
+
+# %%
+def join_pair(word, pair, new):
+    return ...  # your code
+
+
+check("1.5", join_pair)
+
+# %%
+ask("1.6")
+
+
+# %%
+def bytes_per_token(ids, token_bytes):
+    return ...  # your code
+
+
+check("1.6", bytes_per_token)
+
+# %%
+ask("1.7")
+
+
+# %%
+def windows(ids, length, stride):
+    pairs = []
+    for start in range(0, len(ids) - length, stride):
+        inputs = ids[start : start + length]
+        targets = ids[start : start + length]
+        pairs.append((inputs, targets))
+    return pairs
+
+
+check("1.7", windows)
+
+# %%
+ask("1.8")
+
+# %%
+check("1.8", ...)
+
+# %%
+ask("1.9")
+
+# %%
+check("1.9", ...)
 
 # %% [markdown]
-# ## What to take along
+# ## Summary
 # - A tokenizer maps text to ids and back; the good ones lose nothing.
 # - Byte-pair encoding: start with bytes, join the most frequent neighbours, repeat.
 # - Training data is the text itself: a window, and the same window one token later.

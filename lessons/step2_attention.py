@@ -29,17 +29,21 @@
 #
 # Run it as a notebook or as `python lessons/step2_attention.py`. It takes some ten seconds and needs no network.
 
-# %%
+# %% tags=["setup"]
 import dis
+import math
 
 import matplotlib.pyplot as plt
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from llm_scratch.learn.notebook import ask, check, hint  # noqa: F401
+from llm_scratch.learn.script import run_as_script
 from llm_scratch.model import lesson_models
 from llm_scratch.model.attention import MultiHeadAttention, attention_weights
 
+run_as_script(globals())
 plt.rcParams.update({"figure.dpi": 110, "font.size": 9, "axes.titlesize": 10, "figure.constrained_layout.use": True})
 torch.set_printoptions(precision=4, sci_mode=False)
 torch.set_num_threads(1)  # for tensors this small, a second thread costs more than it brings
@@ -187,6 +191,9 @@ plt.show()
 # and what is inside the book (**value**). So each token gets three views of itself, made by three matrices that are learned:
 #
 # $$q = x W_q, \qquad k = x W_k, \qquad v = x W_v$$
+#
+# ![Attention for one token: its query is compared with all keys, softmax makes weights, the weights mix the
+# values](drawings/look-weigh-mix.svg)
 #
 # Scores compare a query with keys; the mixture is made of values. We go from three numbers per token to two, so that sizes are easy to
 # tell apart.
@@ -364,7 +371,7 @@ assert taken_from_the_room(SelfAttention_v1.forward) == []
 # %% [markdown]
 # ## 2.5 Hiding the future
 # GPT learns to guess the next word, so while it reads *take* it must not see *you*. A token may look back and at itself, never ahead:
-# of the 6 x 6 table only the lower triangle is allowed. There are two ways to get there.
+# of the 6 x 6 table only the lower triangle is allowed. That is the **causal mask**. There are two ways to get there.
 #
 # **Way one:** set the forbidden weights to 0, then divide each row by its sum, so that it is 100 % again.
 
@@ -379,6 +386,9 @@ way_one = way_one / way_one.sum(-1, keepdim=True)  # [T, T]
 # %% [markdown]
 # **Way two:** put minus infinity in the forbidden places *before* softmax. $e^{-\infty} = 0$, so the forbidden get nothing and each row
 # sums to 1 by itself. One step fewer, and the one that everybody uses.
+#
+# ![The causal mask: scores above the diagonal become minus infinity, so softmax gives later tokens a weight of
+# 0](drawings/causal-mask.svg)
 
 # %%
 future = torch.ones(6, 6, dtype=torch.bool).triu(1)  # True where looking is forbidden
@@ -530,6 +540,9 @@ torch.testing.assert_close(wrapper(noise), lesson_models.MultiHeadAttentionWrapp
 # `[B, T, H, D]`, and `transpose` brings the heads forward: `[B, H, T, D]`. At the end a further matrix, `out_proj`, lets the heads'
 # findings talk to each other.
 #
+# ![Heads: one matrix makes all queries, each vector is cut into equal parts, each head attends alone, parts are
+# joined](drawings/heads.svg)
+#
 # Is it the same thing? Lay the wrapper's matrices on top of each other, let `out_proj` do nothing, and it must be:
 
 # %%
@@ -643,95 +656,107 @@ assert labels[tables[1].argmax()].split()[0] == labels[-1].split()[0]
 # The question looks at the cards of its own colour: at the one that has the answer and, as that costs nothing, at itself, which shows
 # no digit. Nobody told it to compare colours: `W_query` and `W_key` learned to bring the colours out, `W_value` to bring out the digit,
 # because that is what wins. A GPT's heads learn in just this way, only the game is "guess the next word".
-#
-# ## 2.10 Try it yourself
-# Put your code where it says so and run the cell after it. One solution of each is folded away beneath.
-
-
-# %%
-def mark(number, got, want):
-    """Say whether an exercise's answer is right."""
-    if got is None:
-        print(f"exercise {number}: not solved yet")
-        return
-    got, want = torch.as_tensor(got, dtype=torch.float32), torch.as_tensor(want, dtype=torch.float32)
-    right = got.shape == want.shape and torch.allclose(got, want, atol=1e-4)
-    print(f"exercise {number}: {'right' if right else f'not yet: expected {want.tolist()}, got {got.tolist()}'}")
-
 
 # %% [markdown]
-# **1. A short memory.** Some models let a token look back only `window` places, itself included, to save work on long texts. Make the
-# mask: a bool table `[T, T]`, True where looking is *forbidden*. (`triu` and `tril` take a number that shifts the diagonal.)
+# ## 2.10 Try it yourself
+# `ask` shows an exercise, with new numbers each time. Write your answer in place of the
+# `...` and run the cell. A wrong answer is diagnosed; the right one is never shown.
+# `hint("2.1")` opens a hint, three for each exercise. The same exercises in a terminal:
+# `llm-scratch learn next`. Solutions are sealed: `llm-scratch learn solution 2.1` opens
+# one.
+
+# %%
+ask("2.1")
+
+# %%
+check("2.1", ...)
+
+# %%
+ask("2.2")
 
 
 # %%
 def window_mask(T, window):
-    return None  # your code here
+    return ...  # your code
 
 
-# %% [markdown]
-# <details><summary>Solution 1</summary>
-#
-# ```python
-# def window_mask(T, window):
-#     ones = torch.ones(T, T, dtype=torch.bool)
-#     return ones.triu(1) | ones.tril(-window)
-# ```
-# </details>
+check("2.2", window_mask)
 
 # %%
-mark("2.1", window_mask(4, 2), [[0, 1, 1, 1], [0, 0, 1, 1], [1, 0, 0, 1], [1, 1, 0, 0]])
-
-
-# %% [markdown]
-# **2. How many does it look at?** A row `[0.5, 0.5, 0]` looks at two tokens, `[1, 0, 0]` at one. In between, $e^{\text{entropy}}$
-# counts them softly: $\exp(-\sum_i w_i \ln w_i)$, where $0 \ln 0 = 0$. Give this number for each row of `weights`.
-# (`torch.special.entr` knows about 0.)
+ask("2.3")
 
 
 # %%
 def looked_at(weights):
-    return None  # your code here
+    return ...  # your code
 
 
-# %% [markdown]
-# <details><summary>Solution 2</summary>
-#
-# ```python
-# def looked_at(weights):
-#     return torch.special.entr(weights).sum(-1).exp()
-# ```
-# </details>
+check("2.3", looked_at)
 
 # %%
-mark("2.2", looked_at(torch.tensor([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0], [0.5, 0.25, 0.25]])), [2.0, 1.0, 2.8284])
+ask("2.4")
 
+# %%
+check("2.4", ...)
 
-# %% [markdown]
-# **3. What does a layer weigh?** GPT-2's smallest model has width 768 and 12 heads, with biases. How many numbers does one
-# `MultiHeadAttention` learn? Work it out from the shapes first. (Does the number of heads matter?)
+# %%
+ask("2.5")
 
 
 # %%
-def n_parameters(d_in, d_out, qkv_bias):
-    return None  # your code here
+def attend(query, keys, values):
+    return ...  # your code
 
 
-# %% [markdown]
-# <details><summary>Solution 3</summary>
-#
-# ```python
-# def n_parameters(d_in, d_out, qkv_bias):
-#     projections = 3 * (d_in * d_out + d_out * qkv_bias)  # query, key, value; heads only cut them up
-#     return projections + d_out * d_out + d_out  # out_proj has a bias
-# ```
-# </details>
+check("2.5", attend)
 
 # %%
-mark("2.3", n_parameters(768, 768, True), sum(p.numel() for p in MultiHeadAttention(768, 768, 8, 0.0, 12, qkv_bias=True).parameters()))
+ask("2.6")
+
+
+# %%
+def causal_weights(scores):
+    table = []
+    for i, row in enumerate(scores):
+        powers = [math.exp(score) for score in row]
+        weights = [power / sum(powers) for power in powers]
+        table.append([weight if j <= i else 0.0 for j, weight in enumerate(weights)])
+    return table
+
+
+check("2.6", causal_weights)
+
+# %%
+ask("2.7")
+
+# %%
+check("2.7", ...)
+
+# %%
+ask("2.8")
+
+
+# %%
+def split_heads(vector, n_heads):
+    return ...  # your code
+
+
+check("2.8", split_heads)
+
+# %%
+ask("2.9")
+
+# %%
+check("2.9", ...)
+
+# %%
+ask("2.10")
+
+# %%
+check("2.10", ...)
 
 # %% [markdown]
-# ## What to take along
+# ## Summary
 # - Attention is: compare (query with keys), turn into shares (softmax), mix (values).
 # - Divide by $\sqrt{D}$, or softmax becomes too sure to learn.
 # - The future is hidden with minus infinity *before* softmax; change a later word and no earlier output moves.

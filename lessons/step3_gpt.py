@@ -29,7 +29,7 @@
 # `python lessons/step3_gpt.py`. It takes some fifteen seconds and needs no network. With `LLM_SCRATCH_FULL=1` it also builds the
 # largest GPT-2, which needs 7 GB of memory and a minute.
 
-# %%
+# %% tags=["setup"]
 import os
 
 import matplotlib.pyplot as plt
@@ -40,10 +40,12 @@ from torch.nn import functional as F
 from llm_scratch.config import ModelConfig
 from llm_scratch.errors import UserError
 from llm_scratch.generation.decode import generate_text_simple
+from llm_scratch.learn.script import run_as_script
 from llm_scratch.model import gpt, layers, lesson_models
 from llm_scratch.model.attention import MultiHeadAttention
 from llm_scratch.tokenizers import TOKENIZERS
 
+run_as_script(globals())
 plt.rcParams.update({"figure.dpi": 110, "font.size": 9, "axes.titlesize": 10, "figure.constrained_layout.use": True})
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False})
 torch.set_printoptions(precision=4, sci_mode=False)
@@ -397,13 +399,14 @@ plt.show()
 # Everything is there. A **transformer block** looks around once (attention), thinks once (feed-forward), and both times *adds* what it
 # found to what was there:
 #
-# ```
-#        ┌──────────────────────────────┐        ┌───────────────────────────────┐
-#   x ───┴─ norm1 ─ attention ─ dropout ─(+)─────┴─ norm2 ─ feed-forward ─ dropout ─(+)──► x
-# ```
+# ![A transformer block: norm, attention, added back; norm, feed-forward network, added
+# back](drawings/transformer-block.svg)
 #
 # The line of plus signs that runs through the whole pile is called the **residual stream**: blocks read from it and write to it. The
 # norm stands *before* each part ("pre-LN"), so the stream itself is never squeezed and the error can run back along it undisturbed.
+#
+# ![The residual stream: a vector for each token flows through all blocks; each layer reads it and adds to
+# it](drawings/residual-stream.svg)
 
 
 # %%
@@ -442,6 +445,9 @@ print("the same seed makes the same block as the package's")
 # ## 3.7 The model
 # Vectors for tokens plus vectors for positions, the pile, one last norm, and the head that turns each vector into 50257 scores. This is
 # all there is to GPT-2:
+#
+# ![GPT: token and position embeddings are added, pass through equal blocks, a norm and a head give
+# logits](drawings/gpt-model.svg)
 
 
 # %%
@@ -681,7 +687,7 @@ def mark(number, got, want):
         return
     got, want = torch.as_tensor(got, dtype=torch.float32), torch.as_tensor(want, dtype=torch.float32)
     right = got.shape == want.shape and torch.allclose(got, want, atol=1e-4)
-    print(f"exercise {number}: {'right' if right else f'not yet: expected {want.tolist()}, got {got.tolist()}'}")
+    print(f"exercise {number}: {'right' if right else 'not yet'}")
 
 
 # %% [markdown]
@@ -757,7 +763,7 @@ streams = [torch.zeros(3, 4), torch.ones(3, 4), torch.ones(3, 4), torch.tensor([
 mark("3.3", written(streams), [2.0, 0.0, 5.0])
 
 # %% [markdown]
-# ## What to take along
+# ## Summary
 # - A GPT is a function from ids to scores: two tables, a pile of equal blocks, a norm, a head.
 # - Layer norm keeps sizes steady; shortcuts let errors reach the first block; without either, depth does not learn.
 # - A block has about $12C^2$ numbers: a third attention, two thirds feed-forward.

@@ -30,7 +30,7 @@
 # `python lessons/step4_pretraining.py`. By default it trains a small model, which takes under a minute. With `LLM_SCRATCH_FULL=1` it
 # trains GPT-2's true smallest shape, some twenty minutes on two processor cores and much less on a GPU.
 
-# %%
+# %% tags=["setup"]
 import contextlib
 import io
 import math
@@ -54,12 +54,14 @@ from llm_scratch.errors import UserError
 from llm_scratch.generation import decode, sampling
 from llm_scratch.interop.openai import download_and_load_gpt2, load_weights_into_gpt
 from llm_scratch.interop.openai_export import save_gpt2
+from llm_scratch.learn.script import run_as_script
 from llm_scratch.model.gpt import GPTModel
 from llm_scratch.model.loss import next_token_loss
 from llm_scratch.storage.download import cache_folder
 from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.training import simple
 
+run_as_script(globals())
 plt.rcParams.update({"figure.dpi": 110, "font.size": 9, "axes.titlesize": 10, "figure.constrained_layout.use": True})
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False})
 torch.set_printoptions(precision=4, sci_mode=False)
@@ -247,8 +249,8 @@ del model
 
 # %% [markdown]
 # ## 4.4 Training
-# Four lines, again and again: forget the last gradients, measure the loss, ask every number in which direction it would make the loss
-# smaller (`backward`), take a small step that way (`step`).
+# **Pretraining** is four lines, again and again: forget the last gradients, measure the loss, ask every number in which direction it
+# would make the loss smaller (`backward`), take a small step that way (`step`).
 
 
 # %%
@@ -321,11 +323,13 @@ second = simple.train_model_simple(
 
 # %%
 train_losses, val_losses = first[0] + second[0], first[1] + second[1]
-tokens_seen = first[2] + [first[2][-1] + seen for seen in second[2]]
-epochs_seen = [seen / (len(train_loader) * rows * T) for seen in tokens_seen]
+epoch_tokens = len(train_loader) * rows * T
+tokens_seen = first[2] + [first_epochs * epoch_tokens + seen for seen in second[2]]
+epochs_seen = [seen / epoch_tokens for seen in tokens_seen]
 best = min(range(len(val_losses)), key=val_losses.__getitem__)
 print(f"training loss   {train_losses[0]:.2f} -> {train_losses[-1]:.2f}")
 print(f"validation loss {val_losses[0]:.2f} -> {val_losses[best]:.2f} after {epochs_seen[best]:.1f} epochs -> {val_losses[-1]:.2f}")
+assert epochs_seen[len(first[0])] == first_epochs + 1 / len(train_loader), "the second call begins where the first ended"
 assert train_losses[-1] < 0.7 * train_losses[best]
 assert val_losses[-1] > val_losses[best]
 if FULL and is_verdict and gpt2 is not None:
@@ -340,8 +344,8 @@ figure
 # %% [markdown]
 # **What went wrong: a curve shown without a word.** The first notebook printed such a table and went on. But look: the training loss
 # falls and falls, while the validation loss turns round and climbs. From there on the model no longer gets better at *English*, it gets
-# better at *this text*: it learns it by heart. A text of five thousand tokens and a model that could store it many times over: what
-# else should it do?
+# better at *this text*: it learns it by heart, which is called **overfitting**. A text of five thousand tokens and a model that could
+# store it many times over: what else should it do?
 #
 # That is a claim. Here is the test. At every place of both texts, ask for the best next token, and count how often it is the right
 # one: halfway, and at the end.
@@ -457,6 +461,9 @@ plt.show()
 #
 # ### Top-k and top-p
 # **Top-k**: keep the k best, forbid the rest (score minus infinity, so that softmax gives exactly 0), and draw among those.
+#
+# ![Sampling cuts a distribution: top-k keeps the k likeliest tokens, top-p as many as together reach
+# p](drawings/sampling.svg)
 
 
 # %%
@@ -592,6 +599,9 @@ assert counted.tolist() == [[0, 1, 2, 3, 4, 5, 6, 7], [4, 5, 6, 7, 7, 7, 7, 7]]
 # The loop above is wasteful. For the twentieth token it runs all nineteen before it through the model once more, though nothing about
 # them has changed: a token never sees the future, so its keys and values stay what they were. A **key/value cache** keeps them, and
 # each step runs *one* new token. Same text, less work; let us count the tokens that pass through the model.
+#
+# ![The key/value cache grows by one column a step: earlier keys and values are kept, only the new token is
+# computed](drawings/kv-cache.svg)
 
 # %%
 passed = [0]
@@ -925,7 +935,7 @@ def mark(number, got, want):
         return
     got, want = torch.as_tensor(got, dtype=torch.float32), torch.as_tensor(want, dtype=torch.float32)
     right = got.shape == want.shape and torch.allclose(got, want, atol=1e-4)
-    print(f"exercise {number}: {'right' if right else f'not yet: expected {want.tolist()}, got {got.tolist()}'}")
+    print(f"exercise {number}: {'right' if right else 'not yet'}")
 
 
 # %% [markdown]
@@ -1006,7 +1016,7 @@ def stop_at(val_losses, patience):
 mark("4.3", stop_at([10.1, 7.2, 6.8, 6.6, 6.7, 6.65, 6.7, 6.9], 3), 6)
 
 # %% [markdown]
-# ## What to take along
+# ## Summary
 # - Loss is mean surprise; $e^{\mathrm{loss}}$ is how many tokens it wavers between; no idea is $\ln V$.
 # - Look at text it never saw. When that loss turns, the model has begun to learn by heart.
 # - Temperature, top-k and top-p decide how a model *sounds*; they change nothing in what it knows.

@@ -19,6 +19,8 @@ from pathlib import Path
 import pytest
 from conftest import DATA, ROOT
 
+from llm_scratch.learn.registry import EXERCISES
+
 jupytext = pytest.importorskip("jupytext", reason="needs the extra 'lessons': pip install jupytext nbclient nbconvert ipykernel")
 nbformat = pytest.importorskip("nbformat", reason="needs the extra 'lessons': pip install jupytext nbclient nbconvert ipykernel")
 
@@ -67,7 +69,7 @@ def printed(request, tmp_path_factory) -> tuple[Path, str, str]:
     """(a lesson, what it prints, what its exercises print once they are solved); one run gives both."""
     folder = tmp_path_factory.mktemp("lesson")
     script = folder / request.param.name
-    script.write_text(request.param.read_text(encoding="utf-8") + "\n\n" + solved(request.param) + "\n", encoding="utf-8")
+    script.write_text(request.param.read_text(encoding="utf-8") + "\n\n" + "# %%\n" + solved(request.param) + "\n", encoding="utf-8")
     plain, _, after = run(script, folder).partition("--- solved ---\n")
     return request.param, plain, after
 
@@ -79,7 +81,7 @@ def notebook_of(lesson: Path):
 
 
 def test_lessons_are_numbered_without_a_gap():
-    assert list(build.lessons()) == [f"step{i + 1}" for i in range(len(LESSONS))]
+    assert list(build.lessons()) == [f"step{i}" for i in range(len(LESSONS))]
     assert len(LESSONS) >= 2
 
 
@@ -92,6 +94,12 @@ def test_lesson_runs_as_a_script(printed):
 
 def test_exercises_wait_for_an_answer_and_take_their_solutions(printed):
     lesson, plain, after = printed
+    if graded := re.findall(r'^check\("([\d.]+)"', lesson.read_text(encoding="utf-8"), re.MULTILINE):
+        number = lesson.stem[len("step")]
+        assert graded == [name for name in EXERCISES if name.startswith(f"{number}.")]
+        unsolved = [name for name in graded if EXERCISES[name].kind != "bug"]
+        assert re.findall(r"^exercise (.*?): not solved yet$", plain, re.MULTILINE) == unsolved
+        return  # their solutions: tests/learn/test_exercises.py
     open_ones, marks = (re.findall(r"^exercise (.*?): (.*)$", text, re.MULTILINE) for text in (plain, after))
     assert len(open_ones) >= len(SOLUTION.findall(lesson.read_text(encoding="utf-8").replace("\n# ", "\n"))) >= 2
     assert open_ones == [(number, "not solved yet") for number, _ in open_ones]
@@ -139,6 +147,27 @@ def test_notebook_was_executed_whole_and_well(lesson):
     assert "execution" not in str([cell.metadata for cell in code]), "times of execution differ every time"
 
 
+MAX_CELL_LINES, MAX_CELL_COLUMNS = 12, 88
+LONG_CELLS = {"step1_text", "step2_attention", "step3_gpt", "step4_pretraining", "step5_weights"}
+"""Lessons written before the rule; a lesson that is rewritten leaves the list."""
+
+
+@pytest.mark.parametrize("lesson", [path for path in LESSONS if path.stem not in LONG_CELLS], ids=lambda path: path.stem)
+def test_cell_that_is_not_folded_shows_one_idea(lesson):
+    cells = [cell for cell in jupytext.read(lesson).cells if cell.cell_type == "code"]
+    shown = [[line for line in cell.source.splitlines() if line.strip()] for cell in cells if not build.is_folded(cell)]
+    too_long = [lines[0] for lines in shown if len(lines) > MAX_CELL_LINES]
+    too_wide = [line for lines in shown for line in lines if len(line) > MAX_CELL_COLUMNS]
+    assert not too_long
+    assert not too_wide
+
+
+@each_lesson
+def test_folded_cells_are_folded_in_the_notebook(lesson):
+    for cell, made in zip(jupytext.read(lesson).cells, build.as_notebook(lesson).cells):
+        assert ("jupyter" in made.metadata) == build.is_folded(cell)
+
+
 @each_lesson
 def test_no_definition_reads_what_was_not_handed_to_it(lesson):
     """Functions and classes of a lesson read imports, other definitions and CONSTANTS, never a variable of some earlier cell.
@@ -164,6 +193,7 @@ def workshop(tmp_path):
     """A folder with build.py and one small lesson, and a function that builds there."""
     (tmp_path / "lessons").mkdir()
     shutil.copy(ROOT / "lessons" / "build.py", tmp_path / "lessons")
+    shutil.copytree(ROOT / "lessons" / "drawings", tmp_path / "lessons" / "drawings")
     small = [
         "# %% [markdown]\n# # Small",
         "# %%\nimport matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()",

@@ -66,6 +66,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "experiment report": ("commands.experiment.ReportExperiment", "write the report of an experiment"),
     "experiment scaling": ("commands.experiment.FitScaling", "fit a scaling law, predict a larger run"),
     "config": ("commands.config.Config", "list the presets, or print one as YAML"),
+    "learn list": ("commands.learn.ListExercises", "list the exercises of the course, and which are solved"),
+    "learn next": ("commands.learn.NextExercise", "show the next exercise"),
+    "learn check": ("commands.learn.CheckAnswer", "check an answer, and diagnose what is wrong"),
+    "learn hint": ("commands.learn.ShowHint", "show the next of three hints"),
+    "learn solution": ("commands.learn.ShowSolution", "open the sealed solution of an exercise"),
+    "explain": ("commands.explain.Explain", "explain a term of the lessons"),
     "doctor": ("commands.doctor.Doctor", "check this machine and the installation"),
 }
 

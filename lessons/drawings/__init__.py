@@ -1,0 +1,26 @@
+"""The drawings of the lessons, made by code: `python lessons/build.py` writes them into notebook/drawings/.
+
+Each is a function that returns a `Drawing`; its file is named after the function. To add one, write it,
+add it to its module's `DRAWINGS`, and show it in a lesson: `![its title](drawings/its-name.svg)`.
+Tests: tests/lessons/test_drawings.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from drawings import attention, inference, learning, model, text, weights
+from drawings.svg import Drawing
+
+DRAWINGS: dict[str, Callable[[], Drawing]] = {
+    draw.__name__.replace("_", "-"): draw for module in (learning, text, attention, model, inference, weights) for draw in module.DRAWINGS
+}
+"""File name without .svg -> the function that draws it."""
+
+
+def write_drawings(folder: Path) -> None:
+    """Write every drawing as an SVG file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, draw in DRAWINGS.items():
+        (folder / f"{name}.svg").write_text(draw().svg(), encoding="utf-8")

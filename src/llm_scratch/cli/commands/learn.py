@@ -1,0 +1,209 @@
+"""`learn list`, `next`, `check`, `hint` and `solution`: the exercises of the course in a terminal.
+
+Tests: tests/cli/test_learn.py.
+"""
+
+from __future__ import annotations
+
+import ast
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional
+
+from llm_scratch.cli.flags import Command, Flag, ReportCommand, option
+from llm_scratch.cli.output import print_json
+from llm_scratch.cli.terminal import console, table
+from llm_scratch.errors import UserError
+from llm_scratch.formatting import shell_command
+from llm_scratch.learn.exercise import KINDS, Exercise, Verdict
+from llm_scratch.learn.progress import DEFAULT_FOLDER, Progress
+from llm_scratch.learn.registry import EXERCISES, find_exercise
+from llm_scratch.learn.sealed import open_sealed
+
+WATCH_SECONDS = 0.3
+"""Between two looks at a watched file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _InFolder:
+    """What every `learn` command takes."""
+
+    folder: Annotated[str, option("FOLDER")] = ""
+    """your answers and progress (default: exercises/)"""
+
+    @property
+    def progress(self) -> Progress:
+        """The learner's folder."""
+        return Progress(Path(self.folder or DEFAULT_FOLDER))
+
+    def command(self, *words: str) -> str:
+        """A `learn` command line for the same folder."""
+        return shell_command("learn", *words, *(["--folder", self.folder] if self.folder else []))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OneExercise(_InFolder):
+    """What every command about one exercise takes."""
+
+    exercise: Positional[Annotated[str, option("ID")]] = ""
+    """exercise, such as 0.3 (default: the first that is not solved)"""
+
+    def chosen(self, progress: Progress) -> Exercise:
+        """The exercise that is meant."""
+        if self.exercise:
+            return find_exercise(self.exercise)
+        found = progress.next_exercise()
+        if found is None:
+            raise UserError("all exercises are solved; name one to see it again")
+        return found
+
+
+@dataclass(frozen=True)
+class ListExercises(_InFolder, ReportCommand):
+    """List the exercises, and which of them are solved.
+
+    examples:
+      llm-scratch learn list
+    """
+
+    def run(self) -> None:
+        """Print the table."""
+        progress = self.progress
+        rows = [(exercise, progress.record(exercise)) for exercise in EXERCISES.values()]
+        if self.json:
+            fields = [
+                {"id": e.id, "title": e.title, "kind": e.kind, "solved": r.solved, "attempts": r.attempts, "hints": r.hints}
+                for e, r in rows
+            ]
+            print_json({"folder": progress.folder, "exercises": fields})
+            return
+        grid = table("", "exercise", "kind", "state", left=4)
+        for exercise, record in rows:
+            state = "solved" if record.solved else f"{record.attempts} wrong" if record.attempts else ""
+            grid.add_row(exercise.id, exercise.title, exercise.kind, state)
+        console().print(grid)
+        solved = sum(record.solved for _, record in rows)
+        if not self.quiet:
+            console().print(f"\n{solved} of {len(rows)} solved. Continue: {self.command('next')}", soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class NextExercise(_OneExercise, Command):
+    """Show an exercise, and write the file to begin with if code is asked for.
+
+    examples:
+      llm-scratch learn next
+      llm-scratch learn next 2.5
+    """
+
+    def run(self) -> None:
+        """Print the question and how to answer."""
+        progress = self.progress
+        exercise = self.chosen(progress)
+        print(f"Exercise {exercise.id}: {exercise.title} ({exercise.kind}: {KINDS[exercise.kind]})\n")
+        print(exercise.text(progress.question_seed(exercise)))
+        if exercise.function:
+            print(f"\nWrite your code in {progress.begin(exercise)}")
+        answer = [] if exercise.function else ["ANSWER"]
+        progress.save()  # keeps the seed, so that the answer is checked with the same numbers
+        if not self.quiet:
+            print(f"\ncheck:  {self.command('check', exercise.id, *answer)}\nhint:   {self.command('hint', exercise.id)}")
+
+
+@dataclass(frozen=True)
+class CheckAnswer(_OneExercise, ReportCommand):
+    """Check an answer: the exercise's file, or ANSWER for an exercise without code.
+
+    examples:
+      llm-scratch learn check 0.3
+      llm-scratch learn check 0.3 --watch
+      llm-scratch learn check 0.1 "(4, 7)"
+    """
+
+    answer: Positional[Annotated[str, option("ANSWER")]] = ""
+    """a number, a shape, a list or a letter"""
+    watch: Flag = False
+    """check the file again whenever it is saved, until it is right"""
+
+    def run(self) -> None:
+        """Print the verdict."""
+        progress = self.progress
+        exercise = self.chosen(progress)
+        if exercise.function and self.answer:
+            raise UserError(f"exercise {exercise.id}: its answer is code in a file; leave ANSWER out")
+        if not exercise.function and (self.watch or not self.answer):
+            problem = "--watch needs a file, and this exercise has none" if self.watch else "ANSWER is missing"
+            raise UserError(f"exercise {exercise.id}: {problem}; write {shell_command('learn', 'check', exercise.id, 'ANSWER')}")
+        if self.watch:
+            self._watch(progress, exercise)
+            return
+        verdict = progress.grade_file(exercise) if exercise.function else progress.grade(exercise, parse_answer(self.answer))
+        self._report(progress, exercise, verdict)
+
+    def _watch(self, progress: Progress, exercise: Exercise) -> None:
+        path, seen = progress.begin(exercise), 0
+        while True:
+            changed = path.stat().st_mtime_ns
+            if changed != seen:
+                seen, verdict = changed, progress.grade_file(exercise)
+                self._report(progress, exercise, verdict)
+                if verdict.right:
+                    return
+            time.sleep(WATCH_SECONDS)
+
+    def _report(self, progress: Progress, exercise: Exercise, verdict: Verdict) -> None:
+        if self.json:
+            print_json({"id": exercise.id, "right": verdict.right, "answered": verdict.answered, "message": verdict.message})
+            return
+        print(f"exercise {exercise.id}: {verdict}", flush=True)
+        if self.quiet:
+            return
+        if verdict.right and progress.next_exercise():
+            print(f"next:   {self.command('next')}")
+        elif verdict.answered and not verdict.right and not exercise.function:
+            print(f"again, with other numbers:  {self.command('next', exercise.id)}")
+
+
+def parse_answer(text: str) -> object:
+    """An answer as it is typed: a Python value if it is one, else text."""
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError):
+        return text.strip()
+
+
+@dataclass(frozen=True)
+class ShowHint(_OneExercise, Command):
+    """Show the next hint; there are three for each exercise.
+
+    examples:
+      llm-scratch learn hint 0.3
+    """
+
+    def run(self) -> None:
+        """Print the hints that are open, and one more."""
+        progress = self.progress
+        exercise = self.chosen(progress)
+        record = progress.record(exercise)
+        record.hints = min(record.hints + 1, len(exercise.hints))
+        progress.save()
+        for number, text in enumerate(exercise.hints[: record.hints], 1):
+            print(f"hint {number} of {len(exercise.hints)}: {text}")
+
+
+@dataclass(frozen=True)
+class ShowSolution(_OneExercise, Command):
+    """Open the sealed solution of an exercise.
+
+    examples:
+      llm-scratch learn solution 0.3
+    """
+
+    def run(self) -> None:
+        """Print its source."""
+        if not self.exercise:
+            raise UserError("ID is missing; name the exercise whose solution you want to see")
+        print(open_sealed(find_exercise(self.exercise).id).solution)

@@ -1,0 +1,116 @@
+"""A learner's folder: answers as files, and which exercises are solved.
+
+    exercises/progress.json
+    exercises/0_3_rows_that_add_up_to_1.py
+
+Tests: tests/learn/test_progress.py.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from llm_scratch.errors import DATA, UserError, describe_error
+from llm_scratch.learn.exercise import KINDS, Exercise, Verdict, grade
+from llm_scratch.learn.registry import EXERCISES
+from llm_scratch.storage.files import atomic_write
+
+DEFAULT_FOLDER = "exercises"
+
+
+@dataclass
+class Record:
+    """How far a learner is with one exercise."""
+
+    solved: bool = False
+    attempts: int = 0
+    hints: int = 0
+
+
+class Progress:
+    """The state of a learner's folder; `save` writes it.
+
+    Raises:
+        UserError: its file is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.path = folder, folder / "progress.json"
+        self.seed = secrets.token_hex(4)
+        self.records: dict[str, Record] = {}
+        if not self.path.is_file():
+            return
+        try:
+            data = json.loads(self.path.read_text(encoding="utf-8"))
+            self.seed = str(data["seed"])
+            self.records = {name: Record(**fields) for name, fields in data["exercises"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+            raise UserError(f"{self.path}: not readable ({describe_error(e)}); move it away to start again", DATA) from e
+
+    def save(self) -> None:
+        """Write progress.json."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        data = {"seed": self.seed, "exercises": {name: asdict(record) for name, record in self.records.items()}}
+        atomic_write(self.path, json.dumps(data, indent=1) + "\n")
+
+    def record(self, exercise: Exercise) -> Record:
+        """The record of an exercise, to read or change."""
+        return self.records.setdefault(exercise.id, Record())
+
+    def next_exercise(self) -> Exercise | None:
+        """The first exercise that is not solved; None after the last one."""
+        return next((e for e in EXERCISES.values() if not self.record(e).solved), None)
+
+    def question_seed(self, exercise: Exercise) -> str:
+        """The seed of the numbers in a question: new ones after each wrong answer."""
+        return f"{self.seed} {self.record(exercise).attempts}"
+
+    def file(self, exercise: Exercise) -> Path:
+        """Where the code for an exercise belongs."""
+        words = re.sub(r"[^a-z0-9]+", "_", f"{exercise.id} {exercise.title}".lower()).strip("_")
+        return self.folder / f"{words}.py"
+
+    def begin(self, exercise: Exercise) -> Path:
+        """Write the file to begin with, unless it exists already."""
+        path = self.file(exercise)
+        if not path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lines = [f"Exercise {exercise.id}: {exercise.title} ({exercise.kind}: {KINDS[exercise.kind]})", ""]
+            lines += exercise.text(self.question_seed(exercise)).splitlines()
+            header = "\n".join(f"# {line}".rstrip() for line in lines)
+            atomic_write(path, f"{header}\n{exercise.start}")
+        return path
+
+    def grade(self, exercise: Exercise, answer: Any) -> Verdict:
+        """Grade an answer, and record it."""
+        verdict = grade(exercise, answer, self.question_seed(exercise))
+        record = self.record(exercise)
+        if verdict.answered:
+            record.attempts += not verdict.right
+            record.solved = record.solved or verdict.right
+        self.save()
+        return verdict
+
+    def grade_file(self, exercise: Exercise) -> Verdict:
+        """Run the exercise's file and grade the function in it.
+
+        Raises:
+            UserError: there is no such file.
+        """
+        path = self.file(exercise)
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; write it with `llm-scratch learn next {exercise.id}`", DATA)
+        namespace: dict[str, Any] = {"__name__": path.stem}
+        try:
+            exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), namespace)
+        except Exception as e:
+            line = getattr(e, "lineno", None) or (e.__traceback__.tb_next.tb_lineno if e.__traceback__ and e.__traceback__.tb_next else 0)
+            return Verdict(False, f"{path}, line {line}: {describe_error(e, named=True)}")
+        if exercise.function not in namespace:
+            return Verdict(False, f"{path}: it has no function `{exercise.function}`; keep the name of the one it began with")
+        return self.grade(exercise, namespace[exercise.function])

@@ -1,0 +1,26 @@
+"""All exercises of the course, by id.
+
+To add one: write it in its lesson's file (lesson0.py, ...) and its solution with its common mistakes in
+lessons/solutions/ID.py, then run `python lessons/seal.py`.
+Tests: tests/learn/test_exercises.py.
+"""
+
+from __future__ import annotations
+
+from llm_scratch.errors import UserError
+from llm_scratch.learn import lesson0, lesson1, lesson2
+from llm_scratch.learn.exercise import Exercise
+
+EXERCISES: dict[str, Exercise] = {exercise.id: exercise for lesson in (lesson0, lesson1, lesson2) for exercise in lesson.EXERCISES}
+"""id -> exercise, in the order of the course."""
+
+
+def find_exercise(exercise_id: str) -> Exercise:
+    """The exercise with this id.
+
+    Raises:
+        UserError: there is none.
+    """
+    if exercise_id not in EXERCISES:
+        raise UserError(f"exercise {exercise_id}: not found; list them with `llm-scratch learn list`")
+    return EXERCISES[exercise_id]
