@@ -50,7 +50,7 @@ def test_stopped_anywhere_the_same_call_continues(experiment, tmp_path, fake_tra
     run_experiment(experiment, tmp_path / "whole")
     if done < 6:
         with pytest.raises(UserError, match="stopped"):
-            run_experiment(experiment, tmp_path / "out", watcher=Stop())
+            run_experiment(experiment, tmp_path / "out", callback=Stop())
     before = len(fake_training)
     run_experiment(experiment, tmp_path / "out")
     assert len(fake_training) - before == (6 - done if done < 6 else 6)

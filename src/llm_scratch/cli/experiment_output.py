@@ -34,16 +34,16 @@ def run_and_print(experiment: Experiment, out: str, device: str, as_json: bool) 
         device: "auto", "cpu", "cuda" or "mps".
         as_json: print the outcome as JSON.
     """
-    from llm_scratch.cli.device import resolve_device
     from llm_scratch.cli.experiment_progress import ExperimentProgress
     from llm_scratch.experiments.runner import run_experiment
     from llm_scratch.hardware.allocator import keep_freed_memory
+    from llm_scratch.hardware.device import choose_device
 
     folder = experiment_folder(experiment, out)
     check_can_write(folder)
     keep_freed_memory()
     with ExperimentProgress(console(), folder) as progress:
-        run_experiment(experiment, folder, device=resolve_device(device)[0], watcher=progress)
+        run_experiment(experiment, folder, device=choose_device(device).name, callback=progress)
     report_and_print(folder, as_json)
 
 
@@ -73,16 +73,16 @@ def report_and_print(folder: Path, as_json: bool) -> None:
 
 def plan_and_print(experiment: Experiment, out: str, device: str, pilot: bool, noise_from: str, as_json: bool) -> None:
     """Plan an experiment and print it; with `pilot`, run its first two seeds before."""
-    from llm_scratch.cli.device import resolve_device
     from llm_scratch.cli.experiment_progress import ExperimentProgress
     from llm_scratch.experiments.plan import plan_experiment
     from llm_scratch.experiments.runner import run_experiment
+    from llm_scratch.hardware.device import choose_device
 
     folder = experiment_folder(experiment, out)
-    place = resolve_device(device)[0]
+    place = choose_device(device).name
     if pilot:
         with ExperimentProgress(console(), folder) as progress:
-            run_experiment(experiment, folder, device=place, watcher=progress, max_seeds=2)
+            run_experiment(experiment, folder, device=place, callback=progress, max_seeds=2)
     plan = plan_experiment(experiment, folder, device=place, noise_from=Path(noise_from) if noise_from else None)
     if as_json:
         print_json(plan_json(plan))

@@ -17,11 +17,10 @@ from llm_scratch.cli.terminal import keeps_lines, print_warning
 from llm_scratch.experiments.runner import ExperimentCallback
 from llm_scratch.experiments.verdict import Comparison, format_value
 from llm_scratch.formatting import format_duration
-from llm_scratch.training.run_logger import Callback
+from llm_scratch.training.callbacks import Callback, TrainState
 
 if TYPE_CHECKING:
     from llm_scratch.experiments.results import RunResult
-    from llm_scratch.training.trainer import Trainer
 
 
 class ExperimentProgress(ExperimentCallback):
@@ -93,9 +92,9 @@ class StepProgress(Callback):
     def __init__(self, progress: ExperimentProgress) -> None:
         self.progress = progress
 
-    def step(self, run: Trainer, row: dict[str, float]) -> None:
+    def step(self, state: TrainState, row: dict[str, float]) -> None:
         """Move the bar."""
-        self.progress.step(run.step / run.steps)
+        self.progress.step(state.step / state.steps)
 
     def note(self, message: str) -> None:
         """Print nothing."""

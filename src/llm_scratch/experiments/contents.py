@@ -23,7 +23,7 @@ from llm_scratch.experiments.results import RunResult, read_results
 from llm_scratch.experiments.runner import folder_name, load_experiment, prepare, settings_file
 from llm_scratch.experiments.search import edge_warnings
 from llm_scratch.experiments.verdict import Comparison, compare_arms
-from llm_scratch.training.plot import series
+from llm_scratch.reports.plot import series
 from llm_scratch.training.run_logger import iter_metrics
 
 

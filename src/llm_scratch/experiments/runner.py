@@ -31,9 +31,10 @@ from llm_scratch.experiments.verdict import Comparison, compare_arms
 from llm_scratch.storage.files import atomic_write
 from llm_scratch.storage.safe_parse import read_yaml
 from llm_scratch.storage.user_code import run_user_file
+from llm_scratch.training.callbacks import Callback
 from llm_scratch.training.lock import exclusive_writer
 from llm_scratch.training.loop import train
-from llm_scratch.training.run_logger import Callback, iter_metrics
+from llm_scratch.training.run_logger import iter_metrics
 
 EXPERIMENT_FILE = "experiment.yaml"
 STOPPED = (RESOURCES, INTERRUPTED, 129, 143)
@@ -91,7 +92,7 @@ def run_experiment(
     folder: str | Path,
     *,
     device: str = "cpu",
-    watcher: ExperimentCallback | None = None,
+    callback: ExperimentCallback | None = None,
     max_seeds: int | None = None,
 ) -> list[Comparison]:
     """Run what is left of an experiment; returns the comparison of each arm with the reference.
@@ -100,14 +101,14 @@ def run_experiment(
         experiment: what to run.
         folder: of the experiment: its runs are SEED/ARM, its results results.json.
         device: "cpu", "cuda" or "mps".
-        watcher: callbacks.
+        callback: callbacks.
         max_seeds: seeds after which to pause, as for a pilot (default: all).
     Raises:
         UserError: an invalid setting, found before the first run; another experiment in `folder`;
             full disk; stopped by Ctrl-C (the same call continues).
     """
     folder = Path(folder)
-    watcher = watcher or ExperimentCallback()
+    callback = callback or ExperimentCallback()
     metric = prepare(experiment)
     corpora = Corpora(halve_validation=bool(experiment.search))
     arms = [replace(arm, config=corpora.fit(arm.config)) for arm in resolve_arms(experiment, device)]
@@ -119,8 +120,8 @@ def run_experiment(
 
     def run_candidate(name: str, config: RunConfig) -> RunResult:
         job = Job(name, SEARCH_SEED, replace(config, train=replace(config.train, seed=SEARCH_SEED)), folder / "search" / folder_name(name))
-        result = run_once(job, corpora.of(config, for_search=True), metric, device, watcher.run_started(name, SEARCH_SEED))
-        watcher.candidate_finished(result)
+        result = run_once(job, corpora.of(config, for_search=True), metric, device, callback.run_started(name, SEARCH_SEED))
+        callback.candidate_finished(result)
         return result
 
     with exclusive_writer(folder, lambda message: None):
@@ -129,7 +130,7 @@ def run_experiment(
         for arm in arms:
             atomic_write(settings_file(folder, arm.name), dump_config(arm.config))
         results = Results(folder, [(arm.name, seed) for seed in experiment.seeds for arm in arms])
-        watcher.started(len(experiment.seeds) * len(arms), len(results.all()))
+        callback.started(len(experiment.seeds) * len(arms), len(results.all()))
         comparisons = compare_arms(experiment, metric, results.all())
         for number, seed in enumerate(experiment.seeds[:max_seeds]):
             if experiment.stop_early and all(comparison.is_decided for comparison in comparisons):
@@ -139,10 +140,10 @@ def run_experiment(
                 if done is not None and done.state != "failed":
                     continue
                 job = Job(arm.name, seed, arm.run_config(seed), folder / f"seed-{seed}" / folder_name(arm.name))
-                result = run_once(job, corpora.of(job.config), metric, device, watcher.run_started(arm.name, seed))
+                result = run_once(job, corpora.of(job.config), metric, device, callback.run_started(arm.name, seed))
                 results.add(result)
                 comparisons = compare_arms(experiment, metric, results.all())
-                watcher.run_finished(result, comparisons)
+                callback.run_finished(result, comparisons)
     return comparisons
 
 
@@ -183,7 +184,7 @@ def run_once(job: Job, corpus: Corpus, metric: Metric, device: str, callback: Ca
     state: State = "finished"
     reason, value = "", None
     try:
-        train(job.config, job.folder, device=device, watcher=callback, corpus=corpus)
+        train(job.config, job.folder, device=device, callbacks=[callback], corpus=corpus)
         value = metric.measure(job.folder)
         if value is None or not math.isfinite(value):
             state, reason, value = "failed", f"the run has no {metric.name}", None

@@ -144,7 +144,7 @@ def _flops(value: Any) -> float:
 
 
 def run_scaling(
-    experiment: ScalingExperiment, folder: str | Path, *, device: str = "cpu", watcher: ExperimentCallback | None = None
+    experiment: ScalingExperiment, folder: str | Path, *, device: str = "cpu", callback: ExperimentCallback | None = None
 ) -> ScalingOutcome:
     """Run what is left of a grid, fit the law, and only then train the run that it predicts.
 
@@ -152,14 +152,14 @@ def run_scaling(
         experiment: the grid.
         folder: its folder; the same call continues there.
         device: "cpu", "cuda" or "mps".
-        watcher: callbacks.
+        callback: callbacks.
     Raises:
         UserError: an invalid setting, found before the first run; too few runs for the law; a run
             that did not finish.
     """
     distributions()
     folder = Path(folder)
-    watcher = watcher or ExperimentCallback()
+    callback = callback or ExperimentCallback()
     corpora = Corpora()
     configs = {
         f"{size.name} {budget:.3g}": _config(experiment, size, budget, corpora) for budget in experiment.flops for size in experiment.sizes
@@ -171,16 +171,16 @@ def run_scaling(
 
     with exclusive_writer(folder, lambda message: None):
         results = Results(folder, [(name, experiment.seed) for name in names])
-        watcher.started(len(configs) + (experiment.predicted is not None), len(results.all()))
+        callback.started(len(configs) + (experiment.predicted is not None), len(results.all()))
 
         def run(name: str, config: RunConfig) -> RunResult:
             done = results.get(name, experiment.seed)
             if done is None or done.state == "failed":
                 job = Job(name, experiment.seed, config, folder / folder_name(name))
                 metric = find_metric("bits_per_byte")
-                done = run_once(job, corpora.of(config), metric, device, watcher.run_started(name, experiment.seed))
+                done = run_once(job, corpora.of(config), metric, device, callback.run_started(name, experiment.seed))
                 results.add(done)
-                watcher.run_finished(done, [])
+                callback.run_finished(done, [])
             if done.value is None:
                 raise UserError(f"run {name}: {done.reason}; the law needs every run, so change its settings")
             return done
