@@ -147,6 +147,6 @@ def test_halves_of_the_validation_text_share_nothing_but_the_separator():
 
 def test_base_that_starts_from_other_weights_is_an_error(experiment, base):
     path = Path(base) / "config.yaml"
-    path.write_text(path.read_text().replace("start: ''", "start: gpt2"))
+    path.write_text(path.read_text().replace("init_from: ''", "init_from: gpt2"))
     with pytest.raises(UserError, match="starts from the weights of gpt2"):
         resolve_arms(experiment)

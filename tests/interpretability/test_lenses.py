@@ -76,7 +76,11 @@ def test_attribution_of_a_last_head_is_its_ablation_at_a_fixed_scale(gpt, ids):
     torch.testing.assert_close(attribution.values[attribution.names.index("1.2")], expected, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("norm", [LayerNorm(9), nn.RMSNorm(9), rms_norm, nn.LayerNorm(9), lambda x: x], ids=str)
+@pytest.mark.parametrize(
+    "norm",
+    [LayerNorm(9), nn.RMSNorm(9), rms_norm, nn.LayerNorm(9), lambda x: x],
+    ids=["ours", "RMSNorm", "rms_norm", "LayerNorm", "identity"],
+)
 def test_norm_is_found_as_a_linear_map(norm):
     torch.manual_seed(0)
     for weight in norm.parameters() if isinstance(norm, nn.Module) else ():

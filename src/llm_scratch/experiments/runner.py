@@ -32,6 +32,7 @@ from llm_scratch.storage.files import atomic_write
 from llm_scratch.storage.safe_parse import read_yaml
 from llm_scratch.storage.user_code import run_user_file
 from llm_scratch.training.callbacks import Callback
+from llm_scratch.training.fault_injection import inject_requested
 from llm_scratch.training.lock import exclusive_writer
 from llm_scratch.training.loop import train
 from llm_scratch.training.run_logger import iter_metrics
@@ -184,7 +185,7 @@ def run_once(job: Job, corpus: Corpus, metric: Metric, device: str, callback: Ca
     state: State = "finished"
     reason, value = "", None
     try:
-        train(job.config, job.folder, device=device, callbacks=[callback], corpus=corpus)
+        train(job.config, job.folder, device=device, callbacks=[callback], corpus=corpus, inject_fault=inject_requested)
         value = metric.measure(job.folder)
         if value is None or not math.isfinite(value):
             state, reason, value = "failed", f"the run has no {metric.name}", None
