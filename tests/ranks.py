@@ -46,7 +46,7 @@ class Ranks:
             stop_at: the step after which the first process is sent SIGTERM; 0: none.
             fault: for LLM_SCRATCH_FAULT; see fault_injection.py.
         Returns:
-            Of each process: `ids`, the rows that it learned from, by step; `warnings`; `wrapped`, whether DDP outlived the process group; `error`
+            Of each process: `ids`, the rows that it learned from, by step; `warnings`; `wrapped`, whether DDP outlived the group; `error`
                 and `code` if it ended with one.
         """
         from llm_scratch.config import to_dict
