@@ -66,10 +66,10 @@ class LowRank(nn.Module):
         return self.base(x) + self.up(self.down(x))
 
 
-def adapted_model(seed: int = 3) -> nn.Module:
+def adapted_model(seed: int = 3, cfg: ModelConfig = CONFIG.model) -> nn.Module:
     """A model whose own weights are frozen, with a trainable part at each query and value projection."""
     torch.manual_seed(seed)
-    model = build(CONFIG.model).requires_grad_(False)
+    model = build(cfg).requires_grad_(False)
     for block in model.trf_blocks:
         block.att.W_query = LowRank(block.att.W_query)
         block.att.W_value = LowRank(block.att.W_value)
@@ -87,9 +87,9 @@ class KillAfter(Callback):
             os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
-def finetune(out, callbacks=(), model=None, **more):
+def finetune(out, callbacks=(), model=None, config=CONFIG):
     """Train, or resume."""
-    return train(CONFIG, out, data=Reversal(1, 6), val=Reversal(2, 2), model=model or adapted_model(), callbacks=callbacks, **more)
+    return train(config, out, data=Reversal(1, 6), val=Reversal(2, 2), model=model or adapted_model(cfg=config.model), callbacks=callbacks)
 
 
 if __name__ == "__main__":

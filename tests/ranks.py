@@ -37,7 +37,7 @@ class Ranks:
         self._process.wait()
         self._process.stdout.close()
 
-    def train(self, size: int, config: Any, out: Path, stop_at: int = 0, fault: str = "") -> list[dict[str, Any]]:
+    def train(self, size: int, config: Any, out: Path, stop_at: int = 0, fault: str = "", finetunes: bool = False) -> list[dict[str, Any]]:
         """Train as `size` processes.
 
         Args:
@@ -45,22 +45,32 @@ class Ranks:
             out: the run directory.
             stop_at: the step after which the first process is sent SIGTERM; 0: none.
             fault: for LLM_SCRATCH_FAULT; see fault_injection.py.
+            finetunes: train as own_finetuning.py does, not on a text.
         Returns:
-            Of each process: `ids`, the rows that it learned from, by step; `warnings`; `wrapped`,
-            whether DDP outlived the process group; `error` and `code` if it ended with one.
+            Of each process: `ids`, the rows that it learned from, by step; `warnings`; `wrapped`, whether DDP outlived the group; `error`
+                and `code` if it ended with one.
         """
         from llm_scratch.config import to_dict
 
         answers = [out.parent / f"{out.name}-{stop_at}-{size}-{rank}.json" for rank in range(size)]
-        job = {"config": to_dict(config), "out": str(out), "stop_at": stop_at, "fault": fault, "answers": [str(a) for a in answers]}
+        job = {
+            "config": to_dict(config),
+            "out": str(out),
+            "stop_at": stop_at,
+            "fault": fault,
+            "finetunes": finetunes,
+            "answers": [str(a) for a in answers],
+        }
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
         assert self._process.stdout.readline() == "done\n"
         return [json.loads(answer.read_text()) if answer.exists() else {"error": "killed"} for answer in answers]
 
 
-def train(config: Any, out: str, stop_at: int, **_: Any) -> dict[str, Any]:
+def train(config: Any, out: str, stop_at: int, finetunes: bool) -> dict[str, Any]:
     """One process's part of a run, and what it says about it."""
+    from own_finetuning import finetune
+
     from llm_scratch.training.callbacks import Callback
     from llm_scratch.training.fault_injection import inject_requested
     from llm_scratch.training.loop import train
@@ -77,7 +87,10 @@ def train(config: Any, out: str, stop_at: int, **_: Any) -> dict[str, Any]:
 
     note_rows(said["ids"])
     try:
-        run = train(config, out, callbacks=[Witness()], corpus=text(config), inject_fault=inject_requested)
+        if finetunes:
+            run = finetune(out, [Witness()], config=config)
+        else:
+            run = train(config, out, callbacks=[Witness()], corpus=text(config), inject_fault=inject_requested)
         said["wrapped"] = run.wrapped_model is not run.model_with_loss
     except Exception as e:
         said |= {"error": str(e), "code": getattr(e, "code", 1), "trace": traceback.format_exc()}
@@ -112,7 +125,8 @@ def fork(job: dict[str, Any]) -> None:
     from llm_scratch.config import RunConfig, from_dict
 
     config = from_dict(RunConfig, job["config"])
-    text(config)
+    if not job["finetunes"]:
+        text(config)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -128,7 +142,7 @@ def fork(job: dict[str, Any]) -> None:
         if len(job["answers"]) > 1:
             where = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": len(job["answers"]), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
             os.environ |= {name: str(value) for name, value in where.items()}
-        Path(answer).write_text(json.dumps(train(config, job["out"], job["stop_at"])))
+        Path(answer).write_text(json.dumps(train(config, job["out"], job["stop_at"], job["finetunes"])))
         os._exit(0)
     for pid in children:
         os.waitpid(pid, 0)

@@ -50,6 +50,17 @@ def test_own_finetuning_killed_and_resumed_equals_uninterrupted(tmp_path):
     assert rows(tmp_path / "run") == rows(tmp_path / "whole")
 
 
+def test_own_finetuning_on_two_ranks_equals_one(ranks, tmp_path):
+    config = dataclasses.replace(CONFIG.with_model(drop_rate=0.0), system=dataclasses.replace(CONFIG.system, parallel="fsdp"))
+    answers = ranks.train(2, config, tmp_path / "two", finetunes=True)
+    assert [answer["trace"] for answer in answers if "trace" in answer] == []
+    finetune(tmp_path / "one", config=config)
+    two, one = (load_latest(tmp_path / name, pytest.fail).weights for name in ("two", "one"))
+    assert two.keys() == one.keys()
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, rtol=1e-5, atol=1e-6)
+
+
 def test_only_the_trainable_part_is_optimized_and_saved(tmp_path):
     run = finetune(tmp_path / "run")
     before = dict(adapted_model().named_parameters())

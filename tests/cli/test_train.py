@@ -188,7 +188,7 @@ def test_skills_that_cannot_be_measured_do_not_spoil_the_training(llm, monkeypat
             "warning: cannot draw the loss plot (TypeError: {}); `llm-scratch plot x` draws it later\n",
         ),
         (
-            "llm_scratch.training.run_logger.stream",
+            "llm_scratch.training.samples.stream",
             "warning: no sample at step 4 (TypeError: {}); `llm-scratch generate x` generates one\n",
         ),
     ],

@@ -7,13 +7,15 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from llm_scratch.config import load_config
+from llm_scratch.config import ModelConfig, load_config
 from llm_scratch.errors import UserError
+from llm_scratch.hardware.flops import flops_per_token
+from llm_scratch.model import build
 from llm_scratch.presets import preset
 from llm_scratch.storage import files
 from llm_scratch.storage.files import atomic_write
 from llm_scratch.training.callbacks import TrainState
-from llm_scratch.training.run_logger import RunLogger, environment, iter_metrics
+from llm_scratch.training.run_logger import NONDETERMINISTIC_FIELDS, RunLogger, StepTimer, environment, iter_metrics
 
 ENVIRONMENT = {"matrix_rate": 1e9}
 
@@ -116,3 +118,25 @@ def test_environment_tolerates_git_errors_in_another_encoding(tmp_path, monkeypa
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr("llm_scratch.training.run_logger.matmul_flops", lambda *_: 1e9)
     assert environment(torch.device("cpu"))["commit"] is None
+
+
+@pytest.fixture
+def model():
+    return build(ModelConfig(vocab_size=50, context_length=12, emb_dim=24, n_heads=3, n_layers=2))
+
+
+def test_timing_of_a_step_has_speed_mfu_and_memory(model):
+    row = StepTimer(torch.device("cpu"), 1e9).fields(model, tokens=500, seconds=0.25)
+    assert row["tokens_per_second"] == 2000
+    assert row["mfu"] == pytest.approx(2000 * flops_per_token(model) / 1e9)
+    assert row["peak_memory_bytes"] > 50 * 2**20
+    assert {*row, "elapsed"} == set(NONDETERMINISTIC_FIELDS)
+
+
+def test_mfu_is_left_out_without_a_measured_rate(model):
+    assert "mfu" not in StepTimer(torch.device("cpu")).fields(model, tokens=500, seconds=0.25)
+
+
+def test_elapsed_time_continues_on_resume():
+    rows = [{"step": 0}, {"step": 1, "elapsed": 1000.0}, {"step": 2, "elapsed": 2000.0}]
+    assert 2000.0 <= StepTimer(torch.device("cpu"), rows=rows).elapsed() < 3000.0

@@ -80,8 +80,7 @@ class Preparation(Callback):
     def _read(self, folder: Path) -> PreparedRun:
         """Read the text of a run whose settings are known, and plan it."""
         from llm_scratch.cli.commands.plan import print_plan
-        from llm_scratch.training.run_data import PreparedRun
-        from llm_scratch.training.run_text import text_check, tokenizer_of_run
+        from llm_scratch.training.run_data import PreparedRun, text_check, tokenizer_of_run
 
         config = self.config
         documents = own_text.read_again(self.choice, folder) if self.choice else None

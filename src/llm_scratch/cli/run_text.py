@@ -30,7 +30,7 @@ def prepare_text_of(run: RunInfo, tokenizer: Tokenizer) -> Corpus:
     if not run.config.data.source:
         raise UserError(f"{run.path} records no text; name one with --text FILE, where the command has it", USAGE)
     from llm_scratch.data.corpus import prepare
-    from llm_scratch.training.run_text import text_change
+    from llm_scratch.training.run_data import text_change
 
     def check(text: TextFingerprint) -> None:
         if changed := text_change(run.text, text):

@@ -122,7 +122,9 @@ class Callbacks:
     def _reporters(self, event: str) -> list[Callback]:
         """The callbacks that override how a message is reported; if there are none, one that prints it."""
         own = [callback for callback in self.callbacks if getattr(type(callback), event) is not getattr(Callback, event)]
-        return own or [Callback()] * self.is_main
+        if own or not self.is_main:
+            return own
+        return [Callback()]
 
     @contextmanager
     def closing(self, state: TrainState) -> Iterator[None]:

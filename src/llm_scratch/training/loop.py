@@ -34,12 +34,10 @@ from llm_scratch.training.lock import RunLock, exclusive_writer
 from llm_scratch.training.model_with_loss import Loss
 from llm_scratch.training.recovery import ADVICE, Decision, describe_bad_step
 from llm_scratch.training.resume import resume
-from llm_scratch.training.run_data import PreparedRun, RunData, text_data
-from llm_scratch.training.run_logger import RunLogger, environment, metrics_until
-from llm_scratch.training.run_text import prepare_for_run
+from llm_scratch.training.run_data import PreparedRun, RunData, prepare_for_run, text_data
+from llm_scratch.training.run_logger import RunLogger, StepTimer, environment, metrics_until
 from llm_scratch.training.samples import choose_prompt, generate_sample
 from llm_scratch.training.state import optimizer_tensors
-from llm_scratch.training.step_timer import StepTimer
 from llm_scratch.training.stop_signals import StopRequest, stop_signals
 from llm_scratch.training.tensorboard import TensorBoardLogger
 from llm_scratch.training.trainer import Trainer, build_trainer

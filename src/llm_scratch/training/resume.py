@@ -11,7 +11,7 @@ from llm_scratch.config import RunConfig, from_dict
 from llm_scratch.data.loader import TokenLoader
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.storage.checkpoint import Checkpoint
-from llm_scratch.training.run_text import check_text
+from llm_scratch.training.run_data import check_text
 from llm_scratch.training.same_run import check_same_run, shorter
 from llm_scratch.training.schedule import learning_rate
 from llm_scratch.training.state import environment_diff, numerics

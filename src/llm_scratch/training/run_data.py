@@ -1,23 +1,34 @@
-"""The data of a run: where its batches come from, and what is known about the text behind them.
+"""The data of a run: its batches, and the text and tokenizer behind them, which must stay the same on resume.
 
+A tokenizer trained again on a changed text has other ids, which mean nothing to the weights. So a
+checkpoint stores its tokenizer and a hash of the text, and both are used before anything is
+encoded.
 Tests: tests/training/test_run_data.py, tests/architecture/test_extending_training.py.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import nn
 
 from llm_scratch.config import RunConfig, TrainConfig
-from llm_scratch.data.corpus import Corpus, TextFingerprint
+from llm_scratch.data.corpus import Corpus, TextFingerprint, prepare
 from llm_scratch.data.loader import BatchSource, TokenLoader
 from llm_scratch.data.shards import Tokens
-from llm_scratch.errors import UserError
-from llm_scratch.tokenizers import Tokenizer
+from llm_scratch.errors import DATA, UserError
+from llm_scratch.storage.checkpoint import list_checkpoints
+from llm_scratch.storage.manifest import verify
+from llm_scratch.tokenizers import Tokenizer, load_tokenizer
 from llm_scratch.tokenizers.special import end_of_text
+
+TENSOR_FILES = ("model.safetensors", "optim.safetensors")
 
 
 class PreparedRun(NamedTuple):
@@ -83,3 +94,78 @@ def text_data(config: RunConfig, corpus: Corpus) -> RunData:
 def total_steps(cfg: TrainConfig, source: BatchSource) -> int:
     """Steps of the whole run: `steps`, or `epochs` times the batches in an epoch."""
     return cfg.steps if cfg.epochs is None else cfg.epochs * len(source)
+
+
+def prepare_for_run(config: RunConfig, folder: Path, tokenizer: Tokenizer | None = None) -> Corpus:
+    """The corpus of a run; if it has checkpoints, encoded with their tokenizer after a check of the text.
+
+    Args:
+        config: the run's settings.
+        folder: the run directory, which may not exist yet.
+        tokenizer: to use (default: that of the run's latest checkpoint, or a new one).
+    Raises:
+        UserError: the text has changed since the last checkpoint (exit code 3); as `prepare`.
+    """
+    return prepare(config, tokenizer or tokenizer_of_run(config, folder), text_check(config, folder))
+
+
+def tokenizer_of_run(config: RunConfig, folder: Path) -> Tokenizer | None:
+    """The tokenizer of a run's latest checkpoint; None for a new run, or if the text does not determine the tokenizer."""
+    saved = newest_without_weights(folder)
+    if saved is None or config.data.tokenizer == "gpt2" or config.data.source.startswith("shards:"):
+        return None
+    with suppress(UserError):  # a tokenizer class that is not registered: it is trained again from the same text
+        return load_tokenizer(saved[0])
+    return None
+
+
+def text_check(config: RunConfig, folder: Path) -> Callable[[TextFingerprint], None] | None:
+    """A check for `data.corpus.read_corpus` that the text is the one of the run's latest checkpoint; None if there is none."""
+    saved = newest_without_weights(folder)
+    if saved is None:
+        return None
+    return lambda text: check_text(folder, saved[1], text, config.data.source)
+
+
+def newest_without_weights(run: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The latest checkpoint of a run whose small files are valid, and its state; None if there is none."""
+    for folder in list_checkpoints(run):
+        if verify(folder, TENSOR_FILES) is None:
+            return folder, json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    return None
+
+
+def check_text(run: Path, state: Mapping[str, Any], text: TextFingerprint | None, source: str) -> None:
+    """Check that a run is resumed on the text that it was trained on.
+
+    Args:
+        run: the run directory.
+        state: of its checkpoint; without a text hash (older versions) nothing is compared.
+        text: what the source has now; None if unknown.
+        source: the name of the source.
+    Raises:
+        UserError: the text has changed (exit code 3).
+    """
+    if changed := text_change(state.get("text"), text):
+        raise UserError(
+            f"{run}: the text of {source} has changed since the run's last checkpoint ({changed}); put the old text back "
+            f"to resume, or start a new run from this one: --from {run} --out NEW",
+            DATA,
+        )
+
+
+def text_change(stored: Mapping[str, Any] | None, text: TextFingerprint | None) -> str:
+    """How `text` differs from the text that a run was trained on; "" if it does not or this is unknown.
+
+    Args:
+        stored: the `text` of a checkpoint's state.
+        text: what the source has now.
+    """
+    if not stored or text is None or stored.get("sha256") == text.sha256:
+        return ""
+    there = dict(stored)
+    here = asdict(text)
+    for name, unit in (("documents", "documents"), ("n_bytes", "bytes")):
+        if there.get(name) != here[name]:
+            return f"{there.get(name, 0):,} {unit} then, {here[name]:,} now"
+    return f"still {here['n_bytes']:,} bytes, but different ones"

@@ -1,4 +1,4 @@
-"""Log files of a run: metrics.jsonl, samples.md, config.yaml and env.json.
+"""Log files of a run: metrics.jsonl, samples.md, config.yaml and env.json; and the timing of steps.
 
 A row of metrics.jsonl has what was computed, which is the same whenever the run is repeated, and
 under `NONDETERMINISTIC_FIELDS` what it took.
@@ -11,16 +11,20 @@ import json
 import platform
 import re
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from llm_scratch import __version__
 from llm_scratch.config import config_hash, dump_config
 from llm_scratch.errors import DATA, UserError, describe_error
 from llm_scratch.hardware.benchmark import matmul_dtype, matmul_flops
+from llm_scratch.hardware.flops import flops_per_token, mfu
+from llm_scratch.hardware.memory import peak_memory
 from llm_scratch.hardware.processor import processor_name
 from llm_scratch.storage.files import atomic_write
 from llm_scratch.training.append_log import DurableLog
@@ -88,6 +92,36 @@ def environment(device: torch.device) -> dict[str, Any]:
         "matrix_rate": matmul_flops(device, matmul_dtype(device)),
         "commit": commit or None,
     }
+
+
+class StepTimer:
+    """The timing of a run's steps.
+
+    Args:
+        device: of the computation.
+        matmul_flops: FLOP/s of matrix products, of all devices together; 0: no MFU.
+        rows: of metrics.jsonl up to the step that the run resumes at; `elapsed` continues theirs.
+    """
+
+    def __init__(self, device: torch.device, matmul_flops: float = 0.0, rows: Iterable[Mapping[str, float]] = ()) -> None:
+        self.device = device
+        self._matmul_flops = matmul_flops
+        self._flops_per_token = 0
+        self._began = time.perf_counter() - max((row.get("elapsed", 0.0) for row in rows), default=0.0)
+
+    def elapsed(self) -> float:
+        """Seconds of the run so far, with those before it was resumed."""
+        return time.perf_counter() - self._began
+
+    def fields(self, model: nn.Module, tokens: int, seconds: float) -> dict[str, float]:
+        """The timing of a step, under `NONDETERMINISTIC_FIELDS`."""
+        speed = tokens / max(seconds, 1e-9)
+        row = {"seconds": seconds, "tokens_per_second": speed}
+        if self._matmul_flops and hasattr(model, "cfg"):
+            self._flops_per_token = self._flops_per_token or flops_per_token(model)
+            row["mfu"] = mfu(self._flops_per_token, speed, self._matmul_flops)
+        peak = peak_memory(self.device)
+        return row if peak is None else row | {"peak_memory_bytes": peak}
 
 
 class RunLogger(Callback):

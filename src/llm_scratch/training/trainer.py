@@ -34,6 +34,7 @@ from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.parallel import check_batch_size, micro_batches, parallelize, reshard
 from llm_scratch.training.recovery import MAX_ROLLBACKS, Decision, Recovery, diverged
 from llm_scratch.training.run_data import RunData, total_steps
+from llm_scratch.training.run_logger import StepTimer
 from llm_scratch.training.schedule import learning_rate
 from llm_scratch.training.state import (
     frozen_sha256,
@@ -47,7 +48,6 @@ from llm_scratch.training.state import (
     unique_state_dict,
 )
 from llm_scratch.training.step import StepResult, mean_loss, train_step
-from llm_scratch.training.step_timer import StepTimer
 
 MAX_IN_FLIGHT = {"cuda": 1}
 """Steps that are enqueued on a device before the results of an older one are read."""

@@ -11,7 +11,7 @@ from llm_scratch.data.corpus import TextFingerprint, prepare
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.storage.checkpoint import list_checkpoints
 from llm_scratch.training.loop import train
-from llm_scratch.training.run_text import newest_without_weights, prepare_for_run, text_change
+from llm_scratch.training.run_data import newest_without_weights, prepare_for_run, text_change
 
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 12
 V = 270  # the text has pairs for 277 tokens
