@@ -9,7 +9,7 @@ Tests: tests/generation/test_strategies.py. What each does: docs/decoding.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import fields
 from inspect import Parameter, signature
 from itertools import islice
@@ -69,13 +69,16 @@ def strategies_with(setting: str) -> list[str]:
     return [name for name in (SAMPLE, *STRATEGIES) if setting in settings_of(name)]
 
 
-def check_settings(strategy: str, names: Iterable[str]) -> None:
-    """Check that a strategy uses every setting.
+def check_settings(strategy: str, names: Collection[str]) -> None:
+    """Check that a strategy uses every setting, and lacks none.
 
     Raises:
-        UserError: names the first one that it would ignore, and the strategies that use it.
+        UserError: names the first one that it would ignore, and the strategies that use it; or the
+            first that it needs.
     """
     own = settings_of(strategy)
+    if missing := [name for name in own if name not in names and _is_required(strategy, name)]:
+        raise UserError(f"strategy={strategy!r} needs {missing[0]}; pass it, or choose another strategy")
     for name in names:
         if name in own or name in TEXT_SETTINGS:
             continue
@@ -83,6 +86,11 @@ def check_settings(strategy: str, names: Iterable[str]) -> None:
         if not others:
             raise unknown("setting", name, own | TEXT_SETTINGS)
         raise UserError(f"{name} has no effect with strategy={strategy!r}; it applies to {', '.join(others)}")
+
+
+def _is_required(strategy: str, setting: str) -> bool:
+    keyword = signature(STRATEGIES[strategy]).parameters.get(setting) if strategy != SAMPLE else None
+    return keyword is not None and keyword.default is Parameter.empty
 
 
 def decode_by(
