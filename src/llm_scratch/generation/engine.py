@@ -1,7 +1,7 @@
 """The generation engine: one running batch, which texts join and leave at any step.
 
     engine = Engine(model, tokenizer)
-    first = engine.add(tokenizer.encode("The story of Anna"), GenerationConfig(seed=1))
+    first = engine.add(encode_prompt(model, tokenizer, "The story of Anna"), GenerationConfig(seed=1))
     while engine:
         for id, chunk in engine.step().items(): ...
 
