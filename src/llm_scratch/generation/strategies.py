@@ -2,7 +2,7 @@
 
 Without a name, each token is sampled (`engine.Engine`). A strategy is a function
 `(model, ids [1, T], **settings)` that yields a `Step` for each new token. Its keywords are its
-settings; those in `CONTEXT` are passed if it names them. To add one, write such a function and set
+settings, except those in `PROVIDED`. To add one, write such a function and set
 `STRATEGIES["mine"] = mine`.
 Tests: tests/generation/test_strategies.py. What each does: docs/decoding.md.
 """
@@ -40,8 +40,8 @@ STRATEGIES: dict[str, Strategy] = {
 }
 SAMPLE = "sample"
 """The default: each token is sampled, by the settings of `GenerationConfig`."""
-CONTEXT = {"n_vocab", "eos_id", "max_new_tokens", "context_size"}
-"""Keywords of a strategy that are not settings."""
+PROVIDED = {"n_vocab", "eos_id", "max_new_tokens"}
+"""Keywords of a strategy that are not settings: they are passed to it if it names them."""
 TEXT_SETTINGS = {"max_tokens", "stop", "stop_at_eot", "top"}
 """Settings of every strategy: they act on the text that it generates."""
 
@@ -58,7 +58,7 @@ def settings_of(strategy: str) -> set[str]:
     if strategy not in STRATEGIES:
         raise unknown("strategy", strategy, [SAMPLE, *STRATEGIES])
     keywords = [p for p in signature(STRATEGIES[strategy]).parameters.values() if p.kind != Parameter.POSITIONAL_OR_KEYWORD]
-    own = {p.name for p in keywords if p.kind == Parameter.KEYWORD_ONLY} - CONTEXT
+    own = {p.name for p in keywords if p.kind == Parameter.KEYWORD_ONLY} - PROVIDED
     if any(p.kind == Parameter.VAR_KEYWORD for p in keywords):
         own |= SAMPLERS.keys() | PENALTIES.keys()
     return own | ({"samples"} if "seed" in own else set())
