@@ -27,8 +27,12 @@ _PUBLIC = {
     "GPTModel": "model.gpt",
     "ByteBPE": "tokenizers.bpe",
     "load": "loading",
+    "load_for_inference": "loading",
     "stream": "generation.decode",
     "generate": "generation.decode",
+    "GenerationConfig": "generation.config",
+    "Engine": "generation.engine",
+    "STRATEGIES": "generation.strategies",
     "train": "training.loop",
 }
 __all__ = sorted(_PUBLIC)

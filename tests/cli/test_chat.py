@@ -14,8 +14,8 @@ from effort import PATIENCE_SECONDS
 from llm_scratch.cli import main, token_printer
 from llm_scratch.cli.chat_commands import COMMANDS, show
 from llm_scratch.cli.commands import chat
-from llm_scratch.cli.conversation import ASSISTANT, STOP_STRINGS, USER, Conversation
 from llm_scratch.errors import UserError
+from llm_scratch.generation.chat import ASSISTANT, STOP_STRINGS, USER, Conversation
 from llm_scratch.generation.decode import stream
 from llm_scratch.loading import load
 from llm_scratch.model.gpt import GPTModel

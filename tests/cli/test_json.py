@@ -18,7 +18,6 @@ import pytest
 
 from llm_scratch.cli import COMMANDS
 from llm_scratch.cli.flags import ReportCommand
-from llm_scratch.cli.generated_json import stop_reason
 from llm_scratch.cli.output import output_mode, print_json, to_json
 from llm_scratch.cli.result_json import skills_json
 from llm_scratch.config import RunConfig
@@ -183,17 +182,21 @@ def test_numbers_that_json_does_not_have_are_null():
 
 
 @pytest.mark.parametrize(
-    ("ids", "stop", "tokens", "reason"),
-    [([2, 9], [], 5, "end_of_text"), ([2, 2], ["c"], 2, "stop"), ([2, 3], ["z"], 2, "length"), ([2, 3], [], 5, "context")],
+    ("words", "reason"),
+    [
+        (["--temperature", 0, "--max-tokens", 3], "length"),
+        (["--regex", "e+", "--stop", "e"], "stop"),
+        (["--context-overflow", "stop", "--regex", "[a-z ]{99}"], "context"),
+        (["--regex", "[a-z ]"], "end_of_text"),
+        (["--decoder", "beam", "--max-tokens", 2], "length"),
+        (["--decoder", "contrastive", "--context-overflow", "stop"], "context"),
+    ],
 )
-def test_stop_reasons(ids, stop, tokens, reason):
-    class Letters:
-        eot_token = 9
-
-        def decode(self, ids: list[int]) -> str:
-            return "".join("abcdefghij"[i] for i in ids)
-
-    assert stop_reason(Letters(), ids, stop, tokens) == reason  # type: ignore[arg-type]
+def test_generate_says_why_a_text_ended(words, reason, llm, trained):
+    if "--regex" in words:
+        pytest.importorskip("llguidance", reason="needs the extra `constrain`")
+    sample = json.loads(llm("generate", trained, "the h", "--json", *words).out)
+    assert sample["stop_reason"] == reason
 
 
 def test_generate_gives_the_text_and_the_seed_of_each_sample(llm, trained):

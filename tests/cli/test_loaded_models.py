@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from llm_scratch.cli.conversation import ASSISTANT, STOP_STRINGS, USER, Conversation
+from llm_scratch.generation.chat import ASSISTANT, STOP_STRINGS, USER, Conversation
 from llm_scratch.generation.decode import stream
 from llm_scratch.interop.openai_export import save_gpt2
 from llm_scratch.loading import load

@@ -46,7 +46,7 @@ def test_every_text_matches_the_expression(model, regex, temperature):
 
 def test_rows_of_a_batch_keep_to_the_form_each_by_itself(model):
     texts = [""] * 12
-    for row, piece in stream_batch(model, Bytes(), ["x", "longer"], samples=6, seeds=range(12), temperature=2.0, regex=r"[ab]{1,9}!"):
+    for row, piece in stream_batch(model, Bytes(), ["x", "longer"], samples=6, seed=0, temperature=2.0, regex=r"[ab]{1,9}!"):
         texts[row] += piece.text
     assert all(re.fullmatch(r"[ab]{1,9}!", text) for text in texts), texts
     assert len(set(map(len, texts))) > 2

@@ -338,16 +338,16 @@ def test_a_seed_gives_the_same_text_alone_and_in_a_batch_of_32(context_overflow)
     settings = {"max_new_tokens": 25, "temperature": 1.1, "top_p": 0.95, "repetition_penalty": 1.2, "stop_at_eot": False}
     settings["context_overflow"] = context_overflow
     together = [[] for _ in prompts]
-    for row, piece in stream_batch(model, Bytes(), prompts, seeds=range(100, 132), **settings):
+    for row, piece in stream_batch(model, Bytes(), prompts, seed=100, **settings):
         together[row].append(piece.id)
     for row, prompt in enumerate(prompts):
         alone = [piece.id for piece in stream_chunks(model, Bytes(), prompt, seed=100 + row, **settings)]
         assert together[row] == alone + [None] * (len(together[row]) - len(alone)), prompt
 
 
-def test_stream_batch_rejects_another_number_of_seeds(model):
-    with pytest.raises(ValueError, match="seeds: got 1 for 2 rows; pass one for each"):
-        stream_batch(model, Bytes(), ["\x01"], samples=2, seeds=[1])
+def test_stream_batch_takes_a_cache_for_one_prompt_only(model):
+    with pytest.raises(ValueError, match="cache: holds one text, and there are 2 prompts; leave it out"):
+        stream_batch(model, Bytes(), ["\x01", "\x02"], cache=model.new_cache(1))
 
 
 def test_stream_draws_only_tokens_that_the_tokenizer_has():
@@ -487,6 +487,6 @@ def test_seeds_below_0_are_refused_and_those_past_the_largest_wrap(model, seed):
         with pytest.raises(UserError, match="seed: -1 is out of range; give a whole number from 0 to 18446744073709551615"):
             stream(model, Bytes(), "\x01", seed=seed)
         return
-    rows = stream_batch(model, Bytes(), ["\x01"], samples=2, seeds=[2**64 - 1, 2**64], max_new_tokens=5)
+    rows = stream_batch(model, Bytes(), ["\x01"], samples=2, seed=2**64 - 1, max_new_tokens=5)
     texts = {row: "".join(piece.text for n, piece in found if n == row) for found in [list(rows)] for row in (0, 1)}
     assert texts[1] == "".join(stream(model, Bytes(), "\x01", seed=0, max_new_tokens=5))

@@ -1,18 +1,25 @@
-"""docs/decoding.md: every sampler, penalty and way of writing stands in its tables, in order, and its own sampler works."""
+"""docs/decoding.md: its tables list every sampler, penalty and strategy in order, and its code runs."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_args, get_type_hints
 
 import pytest
 import torch
 
+from llm_scratch import loading
 from llm_scratch.cli.decoding_flags import DecodingFlags
-from llm_scratch.generation import sampling
+from llm_scratch.generation import sampling, strategies
+from llm_scratch.generation.decode import stream
 from llm_scratch.generation.penalties import PENALTIES
 from llm_scratch.generation.sampling import SAMPLERS, next_token
+from llm_scratch.generation.strategies import SAMPLE, STRATEGIES, settings_of
+from llm_scratch.model.gpt import GPTModel
+from llm_scratch.tokenizers import CharTokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,13 +32,43 @@ def page():
 def test_the_tables_hold_everything_in_its_order(page):
     rows = re.findall(r"^\| `(\w+)`", page, re.MULTILINE)
     ways = list(get_args(get_type_hints(DecodingFlags)["decoder"]))
-    assert rows == ["constraint", *PENALTIES, *SAMPLERS, "mirostat", *ways]
+    assert rows == ["regex", "json_schema", *PENALTIES, *SAMPLERS, "mirostat", *ways]
 
 
 def test_every_file_that_is_named_is_there(page):
     names = set(re.findall(r"`(generation/\w+\.py)`", page))
     assert len(names) == 7
     assert all((ROOT / "src" / "llm_scratch" / name).is_file() for name in names)
+
+
+def test_the_flag_of_strategies_has_their_names():
+    assert get_args(get_type_hints(DecodingFlags)["decoder"]) == (SAMPLE, *STRATEGIES)
+    assert {f.name for f in fields(DecodingFlags)} - {"decoder"} <= set().union(*map(settings_of, (SAMPLE, *STRATEGIES)))
+
+
+def test_the_blocks_from_python_run(page, monkeypatch, capsys):
+    """A strategy of one's own writes the text that it would; the texts of the engine are those that they are alone."""
+    torch.manual_seed(1)
+    model = GPTModel(
+        {"vocab_size": 60, "context_length": 48, "emb_dim": 24, "n_heads": 3, "n_layers": 1, "drop_rate": 0.0, "qkv_bias": True}
+    )
+    tokenizer = CharTokenizer.train("The story of Anna Tom.")
+    monkeypatch.setattr(loading, "load_for_inference", lambda where: SimpleNamespace(model=model, tokenizer=tokenizer))
+    monkeypatch.setattr(strategies, "STRATEGIES", dict(STRATEGIES))
+    section = page[page.index("## From Python") : page.index("## Common to all")]
+    blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    assert len(blocks) == 3
+    names = {}
+    for block in blocks:
+        exec(block, names)
+    out = capsys.readouterr().out
+    greedy = "".join(stream(model, tokenizer, "Tom", max_new_tokens=20, temperature=0, stop=["."]))
+    assert f"{greedy} (" in out
+    assert names["texts"][names["tom"]] == greedy
+    alone = "".join(stream(model, tokenizer, "The story of Anna", max_new_tokens=10, temperature=0.7, seed=1))
+    assert names["texts"][names["anna"]] == alone
+    own = "".join(stream(model, tokenizer, "The story of Anna", strategy="second_best", rank=1, max_new_tokens=20))
+    assert own == "".join(stream(model, tokenizer, "The story of Anna", temperature=0, max_new_tokens=20))
 
 
 def test_the_sampler_of_ones_own_works(page, monkeypatch):

@@ -185,7 +185,7 @@ def test_a_text_joins_by_one_reading_of_its_prompt_and_leaves_without_any(reads)
         client.step()
         second = client.add([3, 4, 5, 6, 7], greedy(2))
         client.run()
-    assert reads == [(1, 2), (1, 1), (1, 5), (2, 1), (1, 1), (1, 1), (1, 1)]
+    assert reads == [(1, 2), (1, 5), (1, 1), (2, 1), (1, 1), (1, 1), (1, 1)]
     for id in (first, second):
         assert client.result(id)[0] == alone(MODELS["gpt"], *client.asked[id][:1], greedy(6 if id == first else 2, seed=0))[0]
 
@@ -279,6 +279,30 @@ def test_a_text_that_cannot_be_generated_is_refused_before_it_joins():
     assert not engine
     assert engine.step() == {}
     engine.close()
+
+
+def test_a_prompt_that_cannot_be_read_takes_no_other_text_with_it(monkeypatch):
+    model = MODELS["gpt"]
+    hidden = type(model).hidden
+
+    def short_of_memory(ids, cache=None):
+        if ids.shape[1] > 4:
+            raise MemoryError
+        return hidden(model, ids, cache)
+
+    monkeypatch.setattr(model, "hidden", short_of_memory)
+    with Engine(model) as engine:
+        client = Client(engine)
+        first = client.add([1, 2], greedy(5, seed=0))
+        client.step()
+        lost = client.add([3] * 6, greedy(5))
+        with pytest.raises(MemoryError):
+            client.step()
+        assert first in engine
+        assert lost not in engine
+        client.run()
+    monkeypatch.undo()
+    assert client.result(first) == alone(model, [1, 2], greedy(5, seed=0))[:1] + ("", "length")
 
 
 def test_the_mode_of_the_model_is_restored_on_close():

@@ -10,7 +10,9 @@ import torch
 
 from llm_scratch.config import ModelConfig
 from llm_scratch.generation.cached_model import PAD, CachedModel, pad_left
+from llm_scratch.generation.config import GenerationConfig
 from llm_scratch.generation.decode import generate
+from llm_scratch.generation.engine import Engine
 from llm_scratch.generation.sampling import greedy
 from llm_scratch.generation.steps import steps
 from llm_scratch.model import MODELS, build
@@ -96,6 +98,25 @@ def test_greedy_generation_gives_the_cpus_ids(device, architecture):
     choices = islice(steps(model, pad_left(PROMPTS), lambda logits, _: greedy(logits)), T)
     best = torch.stack([step.logits.topk(2).values for step in choices])  # [steps, B, 2]
     assert (best[..., 0] - best[..., 1]).min() > 3e-4, "no choice hangs on rounding"
+
+
+def test_engine_gives_the_ids_of_each_text_alone(device):
+    """Texts that join one after the other, end after different lengths, and slide; greedy and from a seed of the device."""
+    _, copied = twins(device)
+    configs = [GenerationConfig(max_tokens=length, temperature=t, seed=7) for length, t in ((T, 0.0), (9, 0.7), (30, 0.7))]
+    ids = {}
+    with Engine(copied) as engine:
+        for prompt, config in zip(PROMPTS, configs, strict=True):
+            engine.add(prompt, config)
+            for id, chunk in engine.step().items():
+                ids.setdefault(id, []).append(chunk.id)
+        while engine:
+            for id, chunk in engine.step().items():
+                ids[id].append(chunk.id)
+    for id, (prompt, config) in enumerate(zip(PROMPTS, configs, strict=True)):
+        idx, generator = torch.tensor([prompt], device=device), torch.Generator(device).manual_seed(7)
+        alone = generate(copied, idx, config.max_tokens, temperature=config.temperature, generator=generator)
+        assert ids[id] == alone[0, len(prompt) :].tolist()
 
 
 def test_a_seed_gives_the_same_samples_again_and_only_likely_ones(device):

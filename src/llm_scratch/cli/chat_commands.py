@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from llm_scratch.cli.conversation import Conversation
 from llm_scratch.cli.sampling_flags import SamplingFlags
 from llm_scratch.cli.terminal import console, print_line, table
 from llm_scratch.cli.token_printer import print_legend, sanitize_chunk, supports_color
 from llm_scratch.errors import UserError, unknown
 from llm_scratch.formatting import sanitize
+from llm_scratch.generation.chat import Conversation
 from llm_scratch.ranges import RANGES, check
 from llm_scratch.storage.user_folders import expand_user
 

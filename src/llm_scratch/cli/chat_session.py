@@ -11,7 +11,6 @@ from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from llm_scratch.cli.conversation import ASSISTANT, STOP_STRINGS, USER, Conversation
 from llm_scratch.cli.device import Dtype, load_model
 from llm_scratch.cli.folders import resolve_model_path
 from llm_scratch.cli.output import is_quiet
@@ -19,6 +18,7 @@ from llm_scratch.cli.sampling_flags import SamplingFlags
 from llm_scratch.cli.terminal import print_error, print_line
 from llm_scratch.cli.token_printer import format_chunk, word_wrapper
 from llm_scratch.errors import UserError
+from llm_scratch.generation.chat import ASSISTANT, STOP_STRINGS, USER, Conversation
 
 if TYPE_CHECKING:
     from torch import nn

@@ -111,8 +111,8 @@ class DecodingFlags(SamplingFlags):
             settings["draft"] = _load_draft(self.draft, model)
         if self.json_schema:
             settings["json_schema"] = read_text_argument(self.json_schema)
-        seeds = [seed + number for number in range(samples)] if self.is_random() else None
-        return stream_batch(model, tokenizer, [prompt], samples=samples, seeds=seeds, strategy=self.decoder, **settings, **streaming)
+        first_seed = seed if self.is_random() else None
+        return stream_batch(model, tokenizer, [prompt], samples=samples, seed=first_seed, strategy=self.decoder, **settings, **streaming)
 
     def _settings(self, context_overflow: ContextOverflow | None) -> dict[str, Any]:
         """The flags that are set, by the names of their settings in Python."""

@@ -107,11 +107,12 @@ def beam(
 ) -> Iterator[Step]:
     """Continue one text by beam search: steps of the `samples` most likely texts, the best first.
 
-    The steps come after the search. Their logits are those of another forward pass.
+    The steps come after the search, and their logits from another forward pass. The other arguments
+    are those of `beam_search`.
 
     Args:
-        beams: as in `beam_search`, and at least `samples`.
-        others: as in `beam_search`.
+        beams: number of partial texts; `samples` if that is more.
+        samples: number of texts.
     Yields:
         A `Step` of `samples` rows; `PAD` where a text has ended.
     """

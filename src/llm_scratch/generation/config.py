@@ -2,7 +2,7 @@
 
 `GenerationConfig` is what `stream(...)` makes from its keywords, and what `Engine.add` takes for
 each row. What each sampler does: docs/decoding.md.
-Tests: tests/generation/test_config.py.
+Tests: tests/generation/test_strategies.py.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Generator, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -34,6 +33,7 @@ from llm_scratch.model.kv_cache import KVCache
 from llm_scratch.ranges import check
 from llm_scratch.tokenizers.special import end_of_text
 
+Ids = Sequence[int]
 Chunks = Generator[tuple[int, TextChunk]]
 """(row, chunk) as they are generated"""
 EXHAUSTED = "every token is excluded; leave out a penalty or constraint"
@@ -80,7 +80,9 @@ def generate(
     Raises:
         UserError: an empty prompt, an id outside the vocabulary, a setting out of range.
     """
-    _check(model, idx, max_new_tokens, context_size, temperature)
+    check_prompt(model, idx)
+    for name, value in (("max_new_tokens", max_new_tokens), ("context_size", context_size), ("temperature", temperature)):
+        check(name, value)
     choose = build_sampler(generator, temperature=temperature, top_k=top_k, top_p=top_p, **settings)
     if context_overflow == "slide":
         warn_of_cut_prompt(model, idx.shape[1])
@@ -140,19 +142,18 @@ def stream(
         strategy, settings: as in `stream_batch`.
     """
     settings |= {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-    chunks = stream_chunks(model, tokenizer, prompt, seed=seed, max_new_tokens=max_new_tokens, strategy=strategy, **settings)
+    chunks = stream_chunks(model, tokenizer, prompt, max_new_tokens=max_new_tokens, seed=seed, strategy=strategy, **settings)
     return (chunk.text for chunk in chunks if chunk.text)
 
 
-def stream_chunks(model: nn.Module, tokenizer: Any, prompt: str, *, seed: int | None = None, **settings: Any) -> Generator[TextChunk]:
+def stream_chunks(model: nn.Module, tokenizer: Any, prompt: str, **settings: Any) -> Generator[TextChunk]:
     """Continue a text and yield a `TextChunk` per token, with log-probabilities if `top` is set.
 
     Args:
-        model, tokenizer, prompt, seed: as in `stream`.
+        model, tokenizer, prompt: as in `stream`.
         settings: as in `stream_batch`.
     """
-    seeds = None if seed is None else [seed]
-    return (chunk for _, chunk in stream_batch(model, tokenizer, [prompt], seeds=seeds, **settings))
+    return (chunk for _, chunk in stream_batch(model, tokenizer, [prompt], **settings))
 
 
 def stream_batch(
@@ -161,7 +162,7 @@ def stream_batch(
     prompts: Sequence[str],
     *,
     samples: int = 1,
-    seeds: Sequence[int] | None = None,
+    seed: int | None = None,
     max_new_tokens: int = DEFAULT_MAX_TOKENS,
     strategy: str = SAMPLE,
     prefill_chunk: int | None = None,
@@ -173,54 +174,55 @@ def stream_batch(
     A prompt is read once for all its samples.
 
     Args:
-        tokenizer: with tiktoken's `encode`, `decode_bytes`, `n_vocab` and `eot_token`. Special tokens in a prompt are encoded as plain
-            text.
-        prompts: texts to continue; "" starts a new text, after the end-of-text token. The `start_id` of a model comes before every
-            prompt, as every training row began with it.
+        tokenizer: with tiktoken's `encode`, `decode_bytes`, `n_vocab` and `eot_token`. Special
+            tokens in a prompt are encoded as plain text.
+        prompts: texts to continue; "" starts a new text, after the end-of-text token. The
+            `start_id` of a model comes before every prompt, as every training row began with it.
         samples: continuations of each prompt; rows 0 to samples - 1 belong to the first prompt.
-        seeds: one for each row, so that a text is the same alone and in a batch; None: PyTorch's default generator.
-        strategy: "sample", which generates all rows at once, or a name of `strategies.STRATEGIES`, which takes them one by one.
+        seed: of the first row; each next row has the next seed, so that a text is the same alone
+            and in a batch. None: PyTorch's default generator.
+        strategy: "sample", which generates all rows at once, or a name of `strategies.STRATEGIES`,
+            which takes one prompt after the other.
         prefill_chunk: as in `CachedModel`.
         cache: for one prompt, as in `Engine`.
-        settings: fields of `GenerationConfig`; with another strategy `stop`, `stop_at_eot`, `top` and its own.
+        settings: fields of `GenerationConfig`; with another strategy `stop`, `stop_at_eot`, `top`
+            and its own.
     Raises:
-        UserError: an empty prompt, an id outside the vocabulary, a setting out of range or one that the strategy does not use, or an
-            unknown strategy.
+        UserError: an empty prompt, an id outside the vocabulary, a setting out of range or one that
+            the strategy does not use, or an unknown strategy.
     """
-    rows = [encode_prompt(model, tokenizer, prompt) for prompt in prompts]
-    check_prompt(model, pad_left(rows))
-    check("samples", samples)
-    check("max_new_tokens", max_new_tokens)
-    n_rows = samples * len(rows)
-    if seeds is not None and len(seeds) != n_rows:
-        raise ValueError(f"seeds: got {len(seeds)} for {n_rows} rows; pass one for each")
-    if cache is not None and len(rows) != 1:
-        raise ValueError(f"cache: holds one text, and there are {len(rows)} prompts; leave it out")
+    encoded = [encode_prompt(model, tokenizer, prompt) for prompt in prompts]
+    check_prompt(model, pad_left(encoded))
+    for name, value in (("samples", samples), ("max_new_tokens", max_new_tokens)):
+        check(name, value)
+    if cache is not None and len(prompts) != 1:
+        raise ValueError(f"cache: holds one text, and there are {len(prompts)} prompts; leave it out")
     settings |= {"max_tokens": max_new_tokens, "prefill_chunk": prefill_chunk, "cache": cache}
     settings = {name: value for name, value in settings.items() if value is not None}
-    check_settings(strategy, [*settings, *(["seed"] if seeds else []), *(["samples"] if samples > 1 else [])])
+    check_settings(strategy, [*settings, *(["seed"] if seed is not None else []), *(["samples"] if samples > 1 else [])])
     if settings.get("context_overflow") != "stop" and "context_overflow" in settings_of(strategy):
-        warn_of_cut_prompt(model, max(map(len, rows), default=0))
-    decode = _sampled if strategy == SAMPLE else partial(_by_strategy, strategy)
-    return _warn_of_early_ends(decode(model, tokenizer, rows, samples, seeds, settings), n_rows)
+        warn_of_cut_prompt(model, max(map(len, encoded)))
+    rows = [ids for ids in encoded for _ in range(samples)]
+    seeds = [None if seed is None else wrap_seed(seed + row) for row in range(len(rows))]
+    if strategy == SAMPLE:
+        chunks = _sampled(model, tokenizer, rows, seeds, settings)
+    else:
+        chunks = _by_strategy(strategy, model, tokenizer, rows, samples, seeds, settings)
+    return _warn_of_early_ends(chunks, len(rows))
 
 
-def _sampled(
-    model: nn.Module, tokenizer: Any, prompts: Sequence[Sequence[int]], samples: int, seeds: Sequence[int] | None, settings: dict[str, Any]
-) -> Chunks:
+def _sampled(model: nn.Module, tokenizer: Any, prompts: Sequence[Ids], seeds: Sequence[int | None], settings: dict[str, Any]) -> Chunks:
     """Sample all rows at once, in an `Engine`."""
     shared = {name: settings.pop(name, None) for name in ("prefill_chunk", "cache")}
     config = GenerationConfig.of(**settings)
-    configs = [config] * (samples * len(prompts))
-    if seeds is not None:
-        configs = [replace(config, seed=wrap_seed(seed)) for seed in seeds]
+    configs = [replace(config, seed=seed) for seed in seeds]
 
     def chunks() -> Chunks:
         with Engine(model, tokenizer, **shared) as engine:
-            rows = {engine.add(prompts[row // samples], own): row for row, own in enumerate(configs)}
+            row_of = {engine.add(*row): number for number, row in enumerate(zip(prompts, configs, strict=True))}
             while engine:
                 for id, chunk in engine.step().items():
-                    yield rows[id], chunk
+                    yield row_of[id], chunk
 
     return chunks()
 
@@ -229,19 +231,18 @@ def _by_strategy(
     strategy: str,
     model: nn.Module,
     tokenizer: Any,
-    prompts: Sequence[Sequence[int]],
+    prompts: Sequence[Ids],
     samples: int,
-    seeds: Sequence[int] | None,
+    seeds: Sequence[int | None],
     settings: dict[str, Any],
 ) -> Chunks:
     """Decode the samples of one prompt after the other by a strategy."""
     config = GenerationConfig.of(**{name: settings.pop(name) for name in TEXT_SETTINGS & settings.keys()})
-    rows = [Row(prompt, config, tokenizer) for prompt in prompts for _ in range(samples)]
+    rows = [Row(prompt, config, tokenizer) for prompt in prompts]
 
     def chunks() -> Chunks:
         for first in range(0, len(rows), samples):
-            own_seeds = [None] * samples if seeds is None else seeds[first : first + samples]
-            texts = rows[first : first + samples]
+            texts, own_seeds = rows[first : first + samples], seeds[first : first + samples]
             for sample, chunk in decode_by(strategy, model, tokenizer, texts, own_seeds, settings):
                 yield first + sample, chunk
 
@@ -289,16 +290,3 @@ def token_ids_to_text(token_ids: Tensor, tokenizer: Any) -> str:
     if token_ids.dim() == 2 and len(token_ids) != 1:
         raise ValueError(f"token_ids {tuple(token_ids.shape)} holds {len(token_ids)} rows; expected (1, T) or (T,)")
     return tokenizer.decode(token_ids.flatten().tolist())
-
-
-def _check(
-    model: nn.Module, idx: Tensor, max_new_tokens: int, context_size: int | None, temperature: float = 0.0, samples: int = 1
-) -> None:
-    check_prompt(model, idx)
-    for name, value in (
-        ("max_new_tokens", max_new_tokens),
-        ("context_size", context_size),
-        ("temperature", temperature),
-        ("samples", samples),
-    ):
-        check(name, value)

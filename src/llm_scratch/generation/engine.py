@@ -1,7 +1,7 @@
 """The generation engine: one running batch, which texts join and leave at any step.
 
     engine = Engine(model, tokenizer)
-    first = engine.add(tokenizer.encode("The story of Anna"), GenerationConfig(seed=1))
+    first = engine.add(encode_prompt(model, tokenizer, "The story of Anna"), GenerationConfig(seed=1))
     while engine:
         for id, chunk in engine.step().items(): ...
 
@@ -46,6 +46,8 @@ class Engine:
 
     When the last text has left, its cache is kept, and a next prompt that begins with the same
     tokens is read from there on: a chat reads only its last turn.
+
+    An engine is for one thread.
 
     Args:
         model: put into eval mode; `close`, or leaving a `with` block, restores its mode.
@@ -100,16 +102,18 @@ class Engine:
     def step(self) -> dict[int, TextChunk]:
         """Generate one token of every text.
 
+        New prompts are read first: if that fails, for want of memory, only the new texts are lost.
+
         Returns:
             The chunk of each text by its id, in the order of `add`. The last chunk of a text has a
             `stop_reason`, and the text has left the batch.
         """
         added, self._added = self._added, []
         chunks = {row.id: row.end(reason) for row in added if (reason := row.reached_limit()) is not None}
-        batches = [*self._batches, *self._batches_of([row for row in added if row.stop_reason is None])]
-        for batch in batches:
+        new = self._batches_of([row for row in added if row.stop_reason is None])
+        for batch in (*new, *self._batches):
             chunks |= batch.step()
-        self._regroup(batches)
+        self._regroup([*self._batches, *new])
         return dict(sorted(chunks.items()))
 
     def remove(self, id: int) -> None:
@@ -170,7 +174,7 @@ class Engine:
             self._spare_cache = last.reader.cache if len(last.rows) == 1 else None
 
     def _parts_of(self, batch: RowBatch, removed: int | None) -> Iterator[RowBatch]:
-        """The texts of a batch that go on: those that fit the context, and those that outgrew it."""
+        """The texts of a batch that continue: those that outgrew the context, and those that fit."""
         running = [i for i, row in enumerate(batch.rows) if row.stop_reason is None and row.id != removed]
         outgrown = [] if batch.slides else [i for i in running if batch.rows[i].overflows]
         if outgrown:

@@ -29,7 +29,7 @@ class SampledRow(Row):
     """A text whose tokens are sampled, with a random generator of its own.
 
     Args:
-        id: its name in the engine.
+        id: its id in the engine.
         model: the model that continues it.
         prompt, config, tokenizer: as in `Row`.
     Attributes:

@@ -108,10 +108,11 @@ def speculative(
 ) -> Iterator[Step]:
     """Continue one text with draft tokens from a smaller model, without end.
 
+    The other arguments are those of `speculate`.
+
     Args:
         draft: a model with the same vocabulary.
         seed: of the random generator; None: PyTorch's default generator.
-        others: as in `speculate`.
     Raises:
         UserError: the vocabularies of the models differ (exit code 3).
     """
@@ -145,9 +146,10 @@ def lookup(
 ) -> Iterator[Step]:
     """Continue one text with draft tokens from `prompt_lookup`, without end.
 
+    The other arguments are those of `speculate`.
+
     Args:
         seed: of the random generator; None: PyTorch's default generator.
-        others: as in `speculate`.
     """
     return speculate(
         model,

@@ -2,14 +2,14 @@
 
 Without a name, each token is sampled (`engine.Engine`). A strategy is a function
 `(model, ids [1, T], **settings)` that yields a `Step` for each new token. Its keywords are its
-settings; those in `CONTEXT` are passed if it names them. To add one, write such a function and set
+settings, except those in `PROVIDED`. To add one, write such a function and set
 `STRATEGIES["mine"] = mine`.
 Tests: tests/generation/test_strategies.py. What each does: docs/decoding.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import fields
 from inspect import Parameter, signature
 from itertools import islice
@@ -40,8 +40,8 @@ STRATEGIES: dict[str, Strategy] = {
 }
 SAMPLE = "sample"
 """The default: each token is sampled, by the settings of `GenerationConfig`."""
-CONTEXT = {"n_vocab", "eos_id", "max_new_tokens", "context_size"}
-"""Keywords of a strategy that are not settings."""
+PROVIDED = {"n_vocab", "eos_id", "max_new_tokens"}
+"""Keywords of a strategy that are not settings: they are passed to it if it names them."""
 TEXT_SETTINGS = {"max_tokens", "stop", "stop_at_eot", "top"}
 """Settings of every strategy: they act on the text that it generates."""
 
@@ -58,7 +58,7 @@ def settings_of(strategy: str) -> set[str]:
     if strategy not in STRATEGIES:
         raise unknown("strategy", strategy, [SAMPLE, *STRATEGIES])
     keywords = [p for p in signature(STRATEGIES[strategy]).parameters.values() if p.kind != Parameter.POSITIONAL_OR_KEYWORD]
-    own = {p.name for p in keywords if p.kind == Parameter.KEYWORD_ONLY} - CONTEXT
+    own = {p.name for p in keywords if p.kind == Parameter.KEYWORD_ONLY} - PROVIDED
     if any(p.kind == Parameter.VAR_KEYWORD for p in keywords):
         own |= SAMPLERS.keys() | PENALTIES.keys()
     return own | ({"samples"} if "seed" in own else set())
@@ -69,13 +69,16 @@ def strategies_with(setting: str) -> list[str]:
     return [name for name in (SAMPLE, *STRATEGIES) if setting in settings_of(name)]
 
 
-def check_settings(strategy: str, names: Iterable[str]) -> None:
-    """Check that a strategy uses every setting.
+def check_settings(strategy: str, names: Collection[str]) -> None:
+    """Check that a strategy uses every setting, and lacks none.
 
     Raises:
-        UserError: names the first one that it would ignore, and the strategies that use it.
+        UserError: names the first one that it would ignore, and the strategies that use it; or the
+            first that it needs.
     """
     own = settings_of(strategy)
+    if missing := [name for name in own if name not in names and _is_required(strategy, name)]:
+        raise UserError(f"strategy={strategy!r} needs {missing[0]}; pass it, or choose another strategy")
     for name in names:
         if name in own or name in TEXT_SETTINGS:
             continue
@@ -83,6 +86,11 @@ def check_settings(strategy: str, names: Iterable[str]) -> None:
         if not others:
             raise unknown("setting", name, own | TEXT_SETTINGS)
         raise UserError(f"{name} has no effect with strategy={strategy!r}; it applies to {', '.join(others)}")
+
+
+def _is_required(strategy: str, setting: str) -> bool:
+    keyword = signature(STRATEGIES[strategy]).parameters.get(setting) if strategy != SAMPLE else None
+    return keyword is not None and keyword.default is Parameter.empty
 
 
 def decode_by(

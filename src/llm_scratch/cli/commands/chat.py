@@ -13,7 +13,6 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from llm_scratch.cli.chat_session import EXIT_HINT, ChatSession
-from llm_scratch.cli.conversation import Conversation
 from llm_scratch.cli.device import Dtype
 from llm_scratch.cli.flags import Command, Flag, option
 from llm_scratch.cli.folders import resolve_model_path
@@ -22,6 +21,7 @@ from llm_scratch.cli.terminal import print_error
 from llm_scratch.cli.token_printer import BOLD, supports_color
 from llm_scratch.cli.word_wrap import RESET
 from llm_scratch.errors import UserError, one_line
+from llm_scratch.generation.chat import Conversation
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ class Generate(ReportCommand, DecodingFlags):
             timer.start()
             if self.json:
                 seeds = [first_seed + sample if self.is_random() else None for sample in range(self.samples)]
-                print_sample_objects(stream, tokenizer, prompt, seeds, stop, self.max_tokens, timer)
+                print_sample_objects(stream, prompt, seeds, timer)
             else:
                 print_samples(stream, prompt, self.samples, timer, probs=self.show_probs, gap=number > 0)
         if self.quiet:
