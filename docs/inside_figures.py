@@ -23,7 +23,7 @@ import torch
 from llm_scratch import load
 from llm_scratch.data.stories import HELD_OUT, SKILLS, generate_story
 from llm_scratch.evaluation.head_skills import SkillChange, answer_attention, known_parts, reference_ids, skill_changes
-from llm_scratch.evaluation.skills import measure_skills
+from llm_scratch.evaluation.skills import measure_skills, score_choices
 from llm_scratch.evaluation.story_surprise import token_surprises
 from llm_scratch.formatting import show_whitespace
 from llm_scratch.interpretability.capture import capture
@@ -37,9 +37,9 @@ from llm_scratch.training.run_logger import Callback
 
 PAGE = Path(__file__).with_name("inside.md")
 PICTURES = Path(__file__).with_name("inside")
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")
+COLORS = dict(zip(SKILLS, ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")))
 SAVE_EVERY = 100
-N_STORIES, N_FILM_STORIES = 100, 40
+N_STORIES, N_FILM_STORIES, N_COUNT_STORIES = 100, 40, 300
 NO_CHOICE_BITS = 0.01
 """Surprise under the grammar below which the text before a token leaves no choice."""
 
@@ -77,7 +77,7 @@ def skills_table(changes: list[SkillChange]) -> str:
     by_part: dict[str, list[str]] = {}
     for change in changes:
         low, high = change.interval
-        points = f"{100 * change.change:+.0f}"
+        points = f"{round(100 * change.change):+d}"
         by_part.setdefault(change.part, []).append(f"**{points}**" if low > 0 or high < 0 else points)
     whole = [f"{change.accuracy:.0%}" for change in changes[: len(SKILLS)]]
     return table(["without", *SKILLS], [["nothing", *whole], *([part, *cells] for part, cells in by_part.items())])
@@ -105,8 +105,18 @@ def surprise_table(model: Any, tokenizer: Any) -> str:
             n[kind] += 1
             bits[kind][0] += row.model_bits or 0
             bits[kind][1] += row.grammar_bits or 0
-    rows = [[kind, f"{n[kind] / N_FILM_STORIES:.1f}", *(f"{total / N_FILM_STORIES:.1f}" for total in bits[kind])] for kind in n]
+    rows = [[kind, f"{n[kind] / N_FILM_STORIES:.1f}", *(f"{abs(total) / N_FILM_STORIES:.1f}" for total in bits[kind])] for kind in n]
     return table(["tokens of a story", "tokens", "bits, model", "bits, grammar"], rows)
+
+
+def count_table(model: Any, tokenizer: Any) -> str:
+    """Accuracy of counting by what is asked: the numbers of a list, where the list ends, one more or one less."""
+    probes = [probe for i in range(N_COUNT_STORIES) for probe in generate_story(HELD_OUT + i).probes if probe.skill == "count"]
+    answers: dict[str, list[bool]] = {}
+    for probe, right in zip(probes, score_choices(model, tokenizer, probes), strict=True):
+        listed = "the last number of a list" if probe.prompt.endswith(",") else "one more, or one less"
+        answers.setdefault("that a list ends" if probe.answer == "." else listed, []).append(right)
+    return table(["question", "right", "of"], [[kind, f"{sum(given)}", f"{len(given)}"] for kind, given in answers.items()])
 
 
 def lens_table(model: Any, tokenizer: Any) -> str:
@@ -121,26 +131,34 @@ def lens_table(model: Any, tokenizer: Any) -> str:
     return table(["after", "logit lens", "Jacobian lens"], rows)
 
 
-def draw_history(checkpoints: dict[int, Path], heads: dict[str, tuple[int, int]]) -> None:
-    """Accuracy of skills, and the attention of the heads that serve two of them, over training."""
+Head = tuple[int, int]
+
+
+def strongest(scores: torch.Tensor, n: int) -> list[Head]:
+    """The heads (layer, head) of the n highest scores in [L, H]."""
+    return [divmod(int(index), scores.shape[1]) for index in scores.flatten().topk(n).indices]
+
+
+def draw_history(checkpoints: dict[int, Path], lines: list[tuple[str, Head]]) -> None:
+    """Accuracy of every skill, and attention to the answer for the skill and head of each line, over training."""
     accuracy: dict[str, list[float]] = {skill: [] for skill in SKILLS}
-    attention: dict[str, list[float]] = {skill: [] for skill in heads}
+    attention: list[list[float]] = [[] for _ in lines]
     for folder in checkpoints.values():
         model, tokenizer = load(folder)
         for skill, score in measure_skills(model, tokenizer, N_FILM_STORIES).items():
             accuracy[skill].append(score.accuracy)
         attended = answer_attention(model, tokenizer, N_FILM_STORIES)
-        for skill, (layer, head) in heads.items():
-            attention[skill].append(attended[skill][layer, head].item())
+        for (skill, head), values in zip(lines, attention):
+            values.append(attended[skill][head].item())
     steps = list(checkpoints)
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), dpi=150, layout="constrained", sharey=True)
-    for color, (skill, values) in zip(COLORS, accuracy.items()):
-        left.plot(steps, values, color=color, lw=2, label=skill)
-        if skill in attention:
-            layer, head = heads[skill]
-            right.plot(steps, attention[skill], color=color, lw=2, label=f"head {layer}.{head} at the {skill}")
-    left.set(title="right answers", xlabel="step", ylim=(0, 1.02))
-    right.set(title="attention from the token before the answer to the answer", xlabel="step")
+    for skill, values in accuracy.items():
+        left.plot(steps, values, color=COLORS[skill], lw=2, label=skill)
+    for number, ((skill, (layer, head)), values) in enumerate(zip(lines, attention)):
+        style = "--" if skill in [earlier for earlier, _ in lines[:number]] else "-"
+        right.plot(steps, values, style, color=COLORS[skill], lw=2, label=f"head {layer}.{head} to the {skill}")
+    left.set(title="share of right answers", xlabel="step", ylim=(0, 1.02))
+    right.set(title="attention to the answer where it comes next", xlabel="step")
     for axes in (left, right):
         axes.legend(frameon=False, loc="lower right")
         axes.spines[["top", "right"]].set_visible(False)
@@ -148,17 +166,17 @@ def draw_history(checkpoints: dict[int, Path], heads: dict[str, tuple[int, int]]
     plt.close(figure)
 
 
-def draw_attention(model: Any, tokenizer: Any, heads: list[tuple[int, int]]) -> None:
+def draw_attention(model: Any, tokenizer: Any, heads: list[Head]) -> None:
     """Attention patterns of some heads on the beginning of a story."""
-    ids = [model.start_id, *tokenizer.encode(generate_story(HELD_OUT + 3).text)][:44]
+    ids = [model.start_id, *tokenizer.encode(generate_story(HELD_OUT + 3).text)][:36]
     with torch.no_grad(), capture(model, "*.hook_pattern") as acts:
         model(torch.tensor([ids]))
     names = ["start", *(show_whitespace(tokenizer.decode([token])) for token in ids[1:])]
-    figure, axes = plt.subplots(1, len(heads), figsize=(7.5 * len(heads), 7.5), dpi=110, layout="constrained")
-    for panel, (layer, head) in zip(axes, heads):
+    figure, axes = plt.subplots(1, len(heads), figsize=(7 * len(heads), 7.4), dpi=110, layout="tight", squeeze=False)
+    for panel, (layer, head) in zip(axes[0], heads):
         panel.imshow(acts[f"blocks.{layer}.attn.hook_pattern"][0, head], cmap="cividis", vmin=0, vmax=1)
-        panel.set_xticks(range(len(ids)), names, rotation=90, fontsize=7, family="monospace")
-        panel.set_yticks(range(len(ids)), names, fontsize=7, family="monospace")
+        panel.set_xticks(range(len(ids)), names, rotation=90, fontsize=8, family="monospace")
+        panel.set_yticks(range(len(ids)), names, fontsize=8, family="monospace")
         panel.set(title=f"head {layer}.{head}: each row attends to its columns")
     figure.savefig(PICTURES / "attention.png")
     plt.close(figure)
@@ -184,14 +202,15 @@ def main(run: Path) -> None:
         "skills": skills_table(skill_changes(model, tokenizer, list(known_parts(model)), N_STORIES)),
         "heads": heads_table(model, ids),
         "surprise": surprise_table(model, tokenizer),
+        "counting": count_table(model, tokenizer),
         "lenses": lens_table(model, tokenizer),
     }
     for name, content in tables.items():
         page = fill(page, name, content)
     attended = answer_attention(model, tokenizer, N_FILM_STORIES)
-    best = {skill: divmod(int(attended[skill].argmax()), attended[skill].shape[1]) for skill in ("name", "object")}
-    draw_history(checkpoints, best)
-    draw_attention(model, tokenizer, [(1, 2), (0, 1)])
+    of_names, of_objects = strongest(attended["name"], 1), strongest(attended["object"], 2)
+    draw_history(checkpoints, [*(("name", head) for head in of_names), *(("object", head) for head in of_objects)])
+    draw_attention(model, tokenizer, list(dict.fromkeys([*of_names, *of_objects])))
     PAGE.write_text(page, encoding="utf-8")
 
 

@@ -41,6 +41,13 @@ def test_tables_fit_the_terminal(llm, trained, monkeypatch, columns):
     assert "Without 0.0+0.mlp:" in result.out
 
 
+def test_one_token_has_no_surprise_to_show(llm, trained):
+    result = llm("inspect", trained, "t", "--ablate", "0.0")
+    assert result.code == 0, result.err
+    assert "nan" not in result.out
+    assert "Without 0.0: next would come" in result.out
+
+
 def test_prompt_of_the_samples_is_the_default(llm, trained):
     assert llm("inspect", trained).out.splitlines()[0] == "the"
 

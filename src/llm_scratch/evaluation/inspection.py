@@ -90,7 +90,7 @@ def inspect_text(model: Any, tokenizer: Any, ids: list[int]) -> Inspection:
         LensRow(name, most_probable(logits, tokenizer), kl)
         for name, logits, kl in zip(names, lens[:, 0, 0], kl_to_final_bits(lens)[:, 0, 0].tolist(), strict=True)
     ]
-    heads = {score: ranked[0] for score, ranked in top_heads(model, row).items()}
+    heads = {score: ranked[0] for score, ranked in top_heads(model, row if len(ids) > 1 else None).items()}
     return Inspection(token_surprises(model, tokenizer, ids), layers, contributions(model, tokenizer, row), heads)
 
 

@@ -5,6 +5,7 @@ Tests: tests/cli/test_inspect.py.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +20,7 @@ from llm_scratch.cli.output import print_json
 from llm_scratch.cli.result_json import inspection_json
 from llm_scratch.cli.terminal import console, keeps_lines, print_note, table
 from llm_scratch.errors import USAGE, UserError
-from llm_scratch.formatting import shell_command, show_whitespace
+from llm_scratch.formatting import sanitize, shell_command, show_whitespace
 
 if TYPE_CHECKING:
     from llm_scratch.evaluation.head_skills import SkillChange
@@ -81,7 +82,7 @@ class Inspect(ReportCommand):
         if self.json:
             print_json(inspection_json(path, description, prompt, inspection, ablation, changes))
             return
-        screen.print(prompt, style="italic", soft_wrap=keeps_lines(screen))
+        screen.print(sanitize(prompt), style="italic", soft_wrap=keeps_lines(screen))
         print_inspection(screen, inspection, of_stories(run))
         if ablation:
             print_ablation(screen, ablation)
@@ -163,8 +164,8 @@ def in_words(screen: Console, tokens: Sequence[Weighted]) -> str:
 
 def print_ablation(screen: Console, ablation: Ablation) -> None:
     """Print what changes without some parts."""
-    change = f"{ablation.bits_before:.2f} bits of surprise a token become {ablation.bits_after:.2f}"
-    print_title(screen, f"Without {ablation.parts}: {change}, and next would come")
+    change = f"{ablation.bits_before:.2f} bits of surprise a token become {ablation.bits_after:.2f}, and "
+    print_title(screen, f"Without {ablation.parts}: {'' if math.isnan(ablation.bits_before) else change}next would come")
     grid = table("", "most probable", left=2)
     for name, top in (("with", ablation.before), ("without", ablation.after)):
         grid.add_row(name, in_words(screen, top))
