@@ -24,10 +24,19 @@ GOOD = {"base": "quickstart", "arms": {"a": ["train.lr=0.01"], "b": ["train.lr=0
 
 def test_file_gives_the_experiment_back(tmp_path):
     (tmp_path / "mine.py").touch()
+    mine = str(tmp_path / "mine.py")
     whole = Experiment(
-        "all", "quickstart", (Arm("a", ("train.lr=0.01", "train.betas=[0.9, 0.95]")), Arm("b", (), str(tmp_path / "mine.py"))), (3, 5, 8),
-        Budget("flops", 1e12), "skill:count", 0.01, True, (("train.lr", ("0.01", "2e-2")), ("train.schedule", ("cosine", "linear")), ("model.tie_embeddings", ("true",))), str(tmp_path / "mine.py"),
-    )  # fmt: skip
+        name="all",
+        base="quickstart",
+        arms=(Arm("a", ("train.lr=0.01", "train.betas=[0.9, 0.95]")), Arm("b", (), mine)),
+        seeds=(3, 5, 8),
+        budget=Budget("flops", 1e12),
+        metric="skill:count",
+        smallest_effect=0.01,
+        stop_early=True,
+        search=(("train.lr", ("0.01", "2e-2")), ("train.schedule", ("cosine", "linear")), ("model.tie_embeddings", ("true",))),
+        file=mine,
+    )
     for experiment in (whole, compare_settings("quickstart", ["train.lr=0.01"], 2)):
         path = tmp_path / "experiment.yaml"
         path.write_text(dump_experiment(experiment), encoding="utf-8")
