@@ -28,6 +28,8 @@ def fake_training(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr("llm_scratch.experiments.runner.train", train)
     monkeypatch.setattr("os.fsync", lambda number: None)
+    monkeypatch.setattr("gc.collect", lambda: 0)
+    monkeypatch.setattr("llm_scratch.experiments.plan.TIMING_SECONDS", 0.01)
     return trained
 
 

@@ -121,6 +121,7 @@ def fill(llm, tiny, trained, text_file, tmp_path, monkeypatch):
         if line.startswith(("compare", "experiment")):
             pytest.importorskip("scipy", reason="needs scipy (extra `experiments`)")
             monkeypatch.setattr("llm_scratch.experiments.runner.train", write_metrics)
+            monkeypatch.setattr("gc.collect", lambda: 0)
         if "{experiment}" in line:
             made = llm("compare", trained, "train.lr=0.001", "train.lr=0.002", "--seeds", 2, "--out", "experiment")
             assert made.code == 0, made.err

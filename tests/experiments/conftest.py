@@ -16,6 +16,13 @@ from llm_scratch.experiments.results import RunResult
 TEXT = "the hen sat on the red mat, and the fox ran off.\n" * 55
 
 
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No waiting for the disk, and no collection of garbage after each run, which takes longer than the run."""
+    monkeypatch.setattr("os.fsync", lambda number: None)
+    monkeypatch.setattr("gc.collect", lambda: 0)
+
+
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
     """The directory of a run of 4 steps that was never started: its settings are a base."""
@@ -56,8 +63,6 @@ def fake_training(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, int]]:
         (folder / "env.json").write_text('{"torch": "2.9.0", "device": "cpu"}', encoding="utf-8")
 
     monkeypatch.setattr("llm_scratch.experiments.runner.train", train)
-    monkeypatch.setattr("os.fsync", lambda number: None)
-    monkeypatch.setattr("gc.collect", lambda: 0)  # a third of a second here, and there is no model
     return trained
 
 

@@ -56,6 +56,7 @@ def test_arms_change_the_base_and_nothing_else(experiment):
         ("train.lrr=1", "arm x: unknown setting 'train.lrr'; did you mean 'train.lr'"),
         ("train.optimizer=adamv", "did you mean 'adamw'"),
         ("model.n_heads=3", "not a multiple"),
+        ("train.seed=9", "the experiment sets the seeds"),
         ("train.steps=9", "the budget sets the steps"),
         ("train.lr=0", "out of range"),
     ],
@@ -123,7 +124,7 @@ def test_budget_in_seconds_is_converted_by_the_time_of_a_step(experiment, monkey
 def test_arm_with_the_settings_of_the_reference_has_seeds_of_its_own(experiment):
     same = [Arm(name, experiment.arms[0].settings) for name in ("again", "and again")]
     arms = resolve_arms(with_arms(experiment, *same))
-    assert [arm.run_config(1).train.seed for arm in arms] == [1, 1001, 2001]
+    assert [arm.run_config(1).train.seed for arm in arms] == [1, 1_000_001, 2_000_001]
 
 
 def test_text_is_read_once_for_arms_that_share_it(experiment, monkeypatch):

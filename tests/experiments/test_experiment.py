@@ -24,15 +24,29 @@ GOOD = {"base": "quickstart", "arms": {"a": ["train.lr=0.01"], "b": ["train.lr=0
 
 def test_file_gives_the_experiment_back(tmp_path):
     (tmp_path / "mine.py").touch()
+    mine = str(tmp_path / "mine.py")
     whole = Experiment(
-        "all", "quickstart", (Arm("a", ("train.lr=0.01", "train.betas=[0.9, 0.95]")), Arm("b", (), str(tmp_path / "mine.py"))), (3, 5, 8),
-        Budget("flops", 1e12), "skill:count", 0.01, True, (("train.lr", ("0.01", "0.02")),), str(tmp_path / "mine.py"),
-    )  # fmt: skip
+        name="all",
+        base="quickstart",
+        arms=(Arm("a", ("train.lr=0.01", "train.betas=[0.9, 0.95]")), Arm("b", (), mine)),
+        seeds=(3, 5, 8),
+        budget=Budget("flops", 1e12),
+        metric="skill:count",
+        smallest_effect=0.01,
+        stop_early=True,
+        search=(("train.lr", ("0.01", "2e-2")), ("train.schedule", ("cosine", "linear")), ("model.tie_embeddings", ("true",))),
+        file=mine,
+    )
     for experiment in (whole, compare_settings("quickstart", ["train.lr=0.01"], 2)):
         path = tmp_path / "experiment.yaml"
         path.write_text(dump_experiment(experiment), encoding="utf-8")
         assert read_experiment(path) == experiment
         assert read_experiment(path).fingerprint == experiment.fingerprint
+
+
+def test_numbers_of_a_search_have_no_quotes_in_the_file():
+    experiment = from_dict(GOOD | {"search": {"train.lr": [0.01, "2e-2"]}})
+    assert "train.lr: [0.01, 2e-2]" in dump_experiment(experiment)
 
 
 def test_paths_are_relative_to_the_file(tmp_path):

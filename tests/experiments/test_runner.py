@@ -61,17 +61,17 @@ KILLED = """
 import os, sys
 from llm_scratch.experiments.experiment import read_experiment
 from llm_scratch.experiments.runner import run_experiment
-from llm_scratch.hardware import benchmark
 from llm_scratch.training import run_logger
 
 run_logger.plot_runs = lambda *args: None
 run_logger.environment = lambda device: {"matrix_rate": 1e9}
 experiment = read_experiment(sys.argv[1])
-for fault in sys.argv[3:]:
+for start in sys.argv[2:]:
+    folder, _, fault = start.partition("?")
     child = os.fork()
     if not child:
         os.environ["LLM_SCRATCH_FAULT"] = fault
-        run_experiment(experiment, sys.argv[2])
+        run_experiment(experiment, folder)
         os._exit(0)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
@@ -80,17 +80,13 @@ for fault in sys.argv[3:]:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, which Windows does not have")
 def test_killed_twice_the_results_are_those_of_an_undisturbed_experiment(experiment, tmp_path):
     """Killed with SIGKILL inside a save: first in the first run, then in a later one, after the first was resumed."""
-    (tmp_path / "e.yaml").write_text(dump_experiment(experiment), encoding="utf-8")
-
-    def start(folder: str, *faults: str) -> list[int]:
-        words = [sys.executable, "-c", KILLED, str(tmp_path / "e.yaml"), str(tmp_path / folder), *faults]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True)
-        return [int(line) for line in done.stdout.split()]
-
-    assert start("out", "save:4:kill", "save:2:kill", "") == [-9, -9, 0]
-    assert start("whole", "") == [0]
+    (tmp_path / "e.yaml").write_text(dump_experiment(replace(experiment, seeds=(1, 2))), encoding="utf-8")
+    starts = ["out?save:4:kill", "out?save:2:kill", "out", "whole"]
+    words = [sys.executable, "-c", KILLED, "e.yaml", *starts]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True)
+    assert done.stdout.split() == ["-9", "-9", "0", "0"]
     assert outcome(tmp_path / "out") == outcome(tmp_path / "whole")
-    assert len(outcome(tmp_path / "out")) == 6
+    assert len(outcome(tmp_path / "out")) == 4
 
 
 @pytest.mark.parametrize(("code", "state"), [(DIVERGED, "diverged"), (3, "failed")])

@@ -39,8 +39,6 @@ def known_law(monkeypatch):
         (folder / "metrics.jsonl").write_text(json.dumps({"step": config.train.steps, "tokens": tokens, "val_bits_per_byte": loss}) + "\n")
 
     monkeypatch.setattr("llm_scratch.experiments.runner.train", train)
-    monkeypatch.setattr("os.fsync", lambda number: None)
-    monkeypatch.setattr("gc.collect", lambda: 0)
     return widths
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ REGISTRIES: dict[str, dict[str, Any]] = {
 }
 """Setting -> the table in which an arm's file registers what the setting names."""
 STEP_SETTINGS = ("train.steps", "train.epochs")
-SEED_SHIFT = 1000
+SEED_SHIFT = 1_000_000
 """Between the seeds of arms with the same settings: a comparison with itself then shows the noise of the seed."""
 
 
@@ -73,7 +74,7 @@ def resolve_arms(experiment: Experiment, device: str = "cpu") -> list[ResolvedAr
     resolved: list[ResolvedArm] = []
     for arm in experiment.arms:
         config = _without_samples(arm_config(base, arm))
-        _check_steps(arm, experiment.budget)
+        _check_not_ignored(arm, experiment.budget)
         validate(config)
         resolved.append(ResolvedArm(arm.name, config))
     reference = resolved[0].config
@@ -122,10 +123,13 @@ def _registered_by(arm: Arm) -> dict[str, str]:
     return {setting: names[0] for setting, names in registered.items() if len(names) == 1}
 
 
-def _check_steps(arm: Arm, budget: Budget) -> None:
-    """Reject a number of steps that the budget would overwrite."""
+def _check_not_ignored(arm: Arm, budget: Budget) -> None:
+    """Reject settings that the experiment would overwrite: the seed, and the steps of a budget."""
     for setting in arm.settings:
-        if budget.unit != "none" and setting.partition("=")[0].strip() in STEP_SETTINGS:
+        name = setting.partition("=")[0].strip()
+        if name == "train.seed":
+            raise UserError(f"arm {arm.name}: {setting} would be ignored, the experiment sets the seeds; leave it out")
+        if name in STEP_SETTINGS and budget.unit != "none":
             raise UserError(f"arm {arm.name}: {setting} would be ignored, the budget sets the steps; leave it out, or set `budget: none`")
 
 
@@ -155,11 +159,8 @@ def with_budget(config: RunConfig, budget: Budget, reference: RunConfig, device:
         if budget.unit != "tokens":
             raise UserError(f"budget: {budget.unit} of a base that trains for epochs are unknown; give an amount")
         return replace(config, train=replace(config.train, epochs=reference.train.epochs))
-    if budget.amount is None and cost_of_step(config, budget.unit, device) == cost_of_step(reference, budget.unit, device):
-        steps = reference.train.steps  # exactly, however its own timing would come out
-    else:
-        amount = budget.amount or reference.train.steps * cost_of_step(reference, budget.unit, device)
-        steps = max(1, round(amount / cost_of_step(config, budget.unit, device)))
+    amount = budget.amount or reference.train.steps * cost_of_step(reference, budget.unit, device)
+    steps = max(1, round(amount / cost_of_step(config, budget.unit, device)))
     warmup = min(config.train.warmup_steps, max(0, steps - 1))
     return replace(config, train=replace(config.train, steps=steps, epochs=None, warmup_steps=warmup))
 
@@ -171,6 +172,12 @@ def cost_of_step(config: RunConfig, unit: str, device: str = "cpu") -> float:
         return float(tokens)
     if unit == "flops":
         return float(tokens * model_flops_per_token(config))
+    return _seconds_of_step(config, device)
+
+
+@cache
+def _seconds_of_step(config: RunConfig, device: str) -> float:
+    """Timed once, so that arms with the same settings get the same steps."""
     place = torch.device(device)
     return estimate_step_time(config, place, matmul_flops(place, matmul_dtype(place))).seconds
 

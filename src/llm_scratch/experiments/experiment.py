@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_scratch.errors import USAGE, UserError, unknown
-from llm_scratch.storage.safe_parse import read_yaml
+from llm_scratch.storage.safe_parse import parse_yaml_value, read_yaml
 
 BUDGET_UNITS = ("tokens", "flops", "seconds", "none")
 MAX_SEEDS = 1000
@@ -221,10 +221,16 @@ def to_dict(experiment: Experiment) -> dict[str, Any]:
         "metric": experiment.metric,
         "smallest_effect": experiment.smallest_effect,
         "stop_early": experiment.stop_early,
-        "search": {name: list(options) for name, options in experiment.search},
+        "search": {name: [_as_number(option) for option in options] for name, options in experiment.search},
         "file": experiment.file,
     }
     return {key: value for key, value in values.items() if value not in ("", None, {}, False)}
+
+
+def _as_number(option: str) -> Any:
+    """A value of a search without quotes in the file, where that gives the same text back."""
+    value = parse_yaml_value(option, "search")
+    return value if str(value) == option else option
 
 
 def dump_experiment(experiment: Experiment) -> str:

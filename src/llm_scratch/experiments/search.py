@@ -80,7 +80,7 @@ def search(
         for settings in candidates_of(experiment):
             name = names[arm.name, settings]
             result = results.get(name, SEARCH_SEED)
-            if result is None:
+            if result is None or result.state == "failed":
                 result = run(name, tuned[arm.name, settings])
                 results.add(result)
             if result.value is not None:
