@@ -308,9 +308,9 @@ def test_old_checkpoints_go_only_after_the_new_one_stands(tmp_path, monkeypatch)
     for step in (1, 2):
         save(tmp_path, step)
 
-    def check(ckpt):
-        assert checkpoint.verify(ckpt / "step-00000003") is None
-        assert (ckpt / "latest").read_text() == "step-00000003\n"
+    def check(run):
+        assert checkpoint.verify(run / "ckpt" / "step-00000003") is None
+        assert (run / "ckpt" / "latest").read_text() == "step-00000003\n"
         raise KeyboardInterrupt  # a crash between save and delete
 
     with monkeypatch.context() as patch:

@@ -12,10 +12,11 @@ from llm_scratch.errors import UserError
 from llm_scratch.hardware.flops import flops_per_token
 from llm_scratch.model import build
 from llm_scratch.presets import preset
+from llm_scratch.run_directory import iter_metrics
 from llm_scratch.storage import files
 from llm_scratch.storage.files import atomic_write
 from llm_scratch.tokenizers import CharTokenizer
-from llm_scratch.training.run_logger import NONDETERMINISTIC_FIELDS, Callback, RunLogger, environment, iter_metrics
+from llm_scratch.training.run_logger import NONDETERMINISTIC_FIELDS, Callback, RunLogger, environment
 
 
 def write(folder, steps, start=0):
@@ -82,10 +83,6 @@ def test_samples_after_the_checkpoint_are_removed(tmp_path):
     atomic_write(tmp_path / "samples.md", text)
     write(tmp_path, [5], start=4)
     assert (tmp_path / "samples.md").read_text() == text[: text.index("\n## Step 10")]
-
-
-def test_iter_metrics_is_empty_without_a_file(tmp_path):
-    assert list(iter_metrics(tmp_path / "metrics.jsonl")) == []
 
 
 def test_a_sample_of_a_compiled_model_compiles_nothing(tmp_path):

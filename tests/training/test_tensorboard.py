@@ -9,7 +9,8 @@ import pytest
 
 from llm_scratch.errors import UserError
 from llm_scratch.presets import preset
-from llm_scratch.training.run_logger import NONDETERMINISTIC_FIELDS, RunLogger, iter_metrics
+from llm_scratch.run_directory import iter_metrics
+from llm_scratch.training.run_logger import NONDETERMINISTIC_FIELDS, RunLogger
 from llm_scratch.training.tensorboard import NAMES, TensorBoardLogger
 
 

@@ -12,9 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm_scratch.cli.folders import load_run_info, resolve_model_path
+from llm_scratch.cli.folders import resolve_model_path
 from llm_scratch.config import ModelConfig, RunConfig
 from llm_scratch.errors import CHECKPOINT, RESOURCES, USAGE, UserError
+from llm_scratch.run_directory import find_run
 from llm_scratch.storage.user_folders import expand_user
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def config_from_model(name: str, base: RunConfig, given: Mapping[str, str]) -> R
     from llm_scratch.loading import load
 
     where = resolve_model_path(name)
-    if (run := load_run_info(where)) is not None:
+    if (run := find_run(where)) is not None:
         run.check_trainable()
     heads = given.get("--model.n-heads", "")
     model, tokenizer = load(where, n_heads=int(heads) if heads.isdigit() and where.is_file() else None)

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from llm_scratch.errors import CHECKPOINT, RESOURCES, UserError, describe_error
 from llm_scratch.storage import files
+from llm_scratch.storage.checkpoint_folders import list_checkpoints, resolve_pointer
 from llm_scratch.storage.manifest import FORMAT, as_json, format_of, verify, write_hashed, write_manifest
 from llm_scratch.storage.older_formats import upgrade_settings, upgrade_state, upgrade_tensors
 from llm_scratch.storage.safetensors_writer import iter_bytes
@@ -105,7 +106,7 @@ def save(
     finally:
         with suppress(OSError):
             files.filesystem.remove(part)
-    _prune(ckpt)
+    _prune(run)
     return folder
 
 
@@ -140,27 +141,14 @@ def _remove_partial(ckpt: Path) -> None:
         files.filesystem.remove(path)
 
 
-def _prune(ckpt: Path) -> None:
-    kept = {folder.name for folder in list_checkpoints(ckpt.parent)[:MAX_KEPT]} | {
-        _resolve_pointer(ckpt, "best"),
-        _resolve_pointer(ckpt, "latest"),
-    }
-    for folder in list_checkpoints(ckpt.parent):
+def _prune(run: Path) -> None:
+    folders = list_checkpoints(run)
+    kept = {resolve_pointer(run, "best"), resolve_pointer(run, "latest")}
+    kept |= {folder.name for folder in folders[:MAX_KEPT]}
+    for folder in folders:
         if folder.name not in kept:
             with suppress(OSError):  # an extra checkpoint is harmless
                 files.filesystem.remove(folder)
-
-
-def _resolve_pointer(ckpt: Path, pointer: str) -> str | None:
-    try:
-        return (ckpt / pointer).read_text(encoding="utf-8").strip() or None
-    except (OSError, UnicodeDecodeError):
-        return None
-
-
-def list_checkpoints(run: Path) -> list[Path]:
-    """The checkpoints of a run, newest first."""
-    return sorted((p for p in (run / "ckpt").glob("step-*") if p.is_dir() and p.name[5:].isdigit()), reverse=True)
 
 
 def read(folder: Path) -> Checkpoint:
@@ -208,7 +196,7 @@ def load_latest(run: Path, warn: Callable[[str], None], prefer: str | None = Non
     """
     candidates = list_checkpoints(run)
     if prefer is not None:
-        named = _resolve_pointer(run / "ckpt", prefer)
+        named = resolve_pointer(run, prefer)
         candidates.sort(key=lambda folder: folder.name != named)
     quarantine = run / "ckpt" / "quarantine"
     damaged = [p.name for p in quarantine.iterdir()] if quarantine.is_dir() else []

@@ -1,6 +1,6 @@
 """Plot loss curves of runs as PDF, PNG or SVG.
 
-`loss_figure` draws the rows of one or more runs; `read_metrics` reads them from metrics.jsonl.
+`loss_figure` draws the metrics of one or more runs.
 Figures are made without pyplot, so they need no display and leave no global state.
 Tests: tests/training/test_plot.py.
 Source of the colors: Okabe and Ito 2008, "Color Universal Design",
@@ -9,7 +9,6 @@ https://jfly.uni-koeln.de/color/.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, MultipleLocator
 
-from llm_scratch.errors import DATA, UserError, describe_error
+from llm_scratch.errors import DATA, UserError
 from llm_scratch.formatting import format_duration
+from llm_scratch.run_directory import open_run
 from llm_scratch.storage.files import atomic_file
 
 Row = Mapping[str, Any]
@@ -29,26 +29,6 @@ COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 LOSSES = "val_loss", "train_loss", "loss"  # validation, training, a single batch; nats per token
 DASHED = (0, (4, 2))
 FORMATS = {"pdf": {"CreationDate": None}, "png": {}, "svg": {"Date": None}}  # no dates: the same run gives the same file
-
-
-def read_metrics(run: str | Path) -> list[dict[str, Any]]:
-    """The rows of a run's metrics.jsonl, oldest first. A last line that is still being written is left out.
-
-    Raises:
-        UserError: there is no such file, or a line in it is not JSON (code 3).
-    """
-    path = Path(run) / "metrics.jsonl"
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"cannot read {path}: {describe_error(e)}; expected a run directory of `llm-scratch train`", DATA) from e
-    rows = []
-    for number, line in enumerate(lines[:-1], 1):
-        try:
-            rows.append(dict(json.loads(line)))
-        except (ValueError, TypeError) as e:
-            raise UserError(f"{path} line {number} is not a JSON object: {line[:60]!r}; delete that line", DATA) from e
-    return rows
 
 
 def series(rows: Iterable[Row], x: str, y: str) -> np.ndarray:
@@ -243,7 +223,7 @@ def plot_runs(runs: Sequence[str | Path], out: str | Path, x: str = "step", *, f
     """Write the loss plot of one or more runs to `out`.pdf and `out`.png; returns the two paths.
 
     Raises:
-        UserError: a run without metrics or without a loss (exit code 3).
+        UserError: not a run directory (exit code 4), or a run without a loss (exit code 3).
     """
-    figure = loss_figure({Path(run).resolve().name: read_metrics(run) for run in runs}, x, floors=floors)
+    figure = loss_figure({Path(run).resolve().name: open_run(run).metrics for run in runs}, x, floors=floors)
     return [save_figure(figure, f"{out}.{kind}") for kind in ("pdf", "png")]

@@ -10,11 +10,10 @@ from __future__ import annotations
 import json
 import math
 import platform
-import re
 import subprocess
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +29,7 @@ from llm_scratch.hardware.benchmark import matmul_dtype, matmul_flops
 from llm_scratch.hardware.flops import flops_per_token, mfu
 from llm_scratch.hardware.memory import peak_memory
 from llm_scratch.hardware.processor import processor_name
+from llm_scratch.run_directory import SAMPLE_HEADING, iter_metrics
 from llm_scratch.storage.files import atomic_write
 from llm_scratch.training.append_log import DurableLog
 from llm_scratch.training.plot import plot_runs
@@ -79,27 +79,13 @@ class NullCallback(Callback):
         """Print nothing; rank 0 does."""
 
 
-def iter_metrics(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a metrics.jsonl; lines that are not complete are skipped (the machine stopped while writing)."""
-    if not path.is_file():
-        return
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and "step" in row:
-            yield row
-
-
 def _samples_until(path: Path, step: int) -> str:
     """The content of samples.md up to `step`; only its heading for a new run."""
     if step == 0 or not path.is_file():
         return "# What the model wrote as it learned\n"
     text = path.read_text(encoding="utf-8", errors="replace")
-    headings = re.finditer(r"\n## Step (\d+), [\d,]+ tokens\n", text)
-    later = (heading.start() for heading in headings if int(heading[1]) > step)
-    return text[: next(later, len(text))]
+    later = [heading for heading in SAMPLE_HEADING.finditer(text) if int(heading[1]) > step]
+    return text[: later[0].start()].removesuffix("\n") if later else text
 
 
 def environment(device: torch.device) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any
 from llm_scratch.config import RunConfig
 from llm_scratch.data.corpus import Corpus, TextFingerprint, prepare
 from llm_scratch.errors import DATA, UserError
-from llm_scratch.storage.checkpoint import list_checkpoints
+from llm_scratch.storage.checkpoint_folders import list_checkpoints
 from llm_scratch.storage.manifest import verify
 from llm_scratch.tokenizers import Tokenizer, load_tokenizer
 

@@ -16,11 +16,12 @@ from tyro.conf import Positional, arg
 from llm_scratch.cli.corpus import source_in_words
 from llm_scratch.cli.device import load_for_inference
 from llm_scratch.cli.flags import ReportCommand
-from llm_scratch.cli.folders import RunInfo, load_run_info, resolve_model_path
+from llm_scratch.cli.folders import resolve_model_path
 from llm_scratch.cli.output import print_json
 from llm_scratch.cli.result_json import memorization_json
 from llm_scratch.cli.terminal import console, keeps_lines, print_note, table, truncate
 from llm_scratch.errors import USAGE, UserError
+from llm_scratch.run_directory import RunInfo, find_run
 
 if TYPE_CHECKING:
     from llm_scratch.data.corpus import Corpus
@@ -116,7 +117,7 @@ class Memorization(ReportCommand):
 
 def run_of(where: Path) -> RunInfo | None:
     """The run in a folder, or the run of a checkpoint; None for a model outside a run directory."""
-    return load_run_info(where) or load_run_info(where.resolve().parent.parent)
+    return find_run(where) or find_run(where.resolve().parent.parent)
 
 
 def summary(rows: Sequence[Overlap]) -> str:

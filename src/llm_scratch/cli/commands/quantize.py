@@ -13,12 +13,13 @@ from tyro.conf import Positional, arg
 
 from llm_scratch.cli.commands.evaluate import evaluate_with_stderr
 from llm_scratch.cli.flags import ReportCommand, option
-from llm_scratch.cli.folders import RunInfo, check_can_write, load_run_info, resolve_model_path
+from llm_scratch.cli.folders import check_can_write, resolve_model_path
 from llm_scratch.cli.output import print_json
 from llm_scratch.cli.terminal import console, keeps_lines, table
 from llm_scratch.config import DataConfig, RunConfig, dump_config, to_dict
 from llm_scratch.errors import CHECKPOINT, USAGE, UserError
 from llm_scratch.formatting import format_bytes, shell_command
+from llm_scratch.run_directory import RunInfo, find_run
 
 if TYPE_CHECKING:
     from torch import nn
@@ -66,7 +67,7 @@ class Quantize(ReportCommand):
         bits = int(model.cfg["bits"])  # type: ignore[index]
         if bits != 32:
             raise UserError(f"{where}: the model is already quantized to {bits} bits; use the run it was made from", CHECKPOINT)
-        run = load_run_info(where)
+        run = find_run(where)
         with screen.status("reading the text …"):
             ids = self._text(run, tokenizer)[:MAX_EVAL_TOKENS]
         before, size = evaluate_with_stderr(model, tokenizer, ids, screen)[0].bits_per_byte, stored_bytes(model)
