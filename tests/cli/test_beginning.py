@@ -44,7 +44,7 @@ def test_training_begins_with_the_models_weights_and_tokenizer(llm, trained, go_
         torch.testing.assert_close(parameter, old.get_parameter(name), rtol=1e-5, atol=1e-6)
     again = go_on("--out", "on", "--train.lr", "1e-9")
     assert "all 4 steps are done already" in again.out
-    assert "start: " in llm("train", "shakespeare", "--from", trained, "--print-config").out
+    assert "init_from: " in llm("train", "shakespeare", "--from", trained, "--print-config").out
 
 
 def test_it_resumes_without_the_model_that_it_began_with(llm, trained, go_on):

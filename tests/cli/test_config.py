@@ -51,7 +51,7 @@ def test_every_setting_has_its_word_its_type_and_its_default():
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_line_of_the_yaml_has_its_word(name):
     bare = [line for line in commented_yaml(name).splitlines() if "#" not in line and not line.startswith("  - ")]
-    assert bare == ["model:", "data:", "train:", "machine:"]
+    assert bare == ["model:", "data:", "train:", "system:"]
 
 
 @pytest.mark.parametrize("words", [["train"], ["plan"], ["config"], ["import"]])

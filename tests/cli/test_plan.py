@@ -82,7 +82,7 @@ def test_what_does_not_fit_is_said_with_what_does(llm, small, large):
 def test_recomputing_is_proposed_where_micro_batches_do_not_help(llm, small, large, monkeypatch):
     monkeypatch.setattr(planning, "free_memory", lambda device: int(1.55 * GIB))
     words = " ".join(llm(*small).out.split())
-    assert "--train.micro-batches 2 --system.activation_checkpointing takes " in words
+    assert "--train.micro-batches 2 --system.activation-checkpointing takes " in words
     assert "with the same result, a third slower." in words
 
 

@@ -106,7 +106,7 @@ def test_page_escapes_hostile_text_everywhere(tmp_path):
         QUICK.with_model(),
         train=replace(QUICK.train, prompt=HOSTILE),
         data=replace(QUICK.data, source=f"stories:{HOSTILE}", tokenizer=HOSTILE),
-        start=HOSTILE,
+        init_from=HOSTILE,
     )
     folder = complete(tmp_path / "<b>run")
     make(folder, config, rows=[*ROWS, {HOSTILE: 1.0, "step": 1100}])

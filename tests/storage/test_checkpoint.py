@@ -66,10 +66,10 @@ def test_checkpoint_read_returns_what_was_saved(tmp_path):
 
 def test_the_manifest_holds_size_and_sha256_of_every_file(tmp_path):
     folder = save(tmp_path, 3)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    assert (manifest["format"], manifest["step"]) == (2, 3)
+    content = json.loads((folder / "manifest.json").read_text())
+    assert (content["format"], content["step"]) == (manifest.FORMAT, 3)
     want = {n: {"bytes": (folder / n).stat().st_size, "sha256": digest} for n, digest in tree(folder).items() if n != "manifest.json"}
-    assert manifest["files"] == want
+    assert content["files"] == want
 
 
 def test_keeps_two_and_the_best_and_says_which_is_which(tmp_path):
@@ -167,11 +167,12 @@ def test_a_newer_format_is_refused_and_left_where_it_is(tmp_path, monkeypatch):
     assert folder.is_dir()
 
 
-def test_a_format_that_is_only_claimed_is_damage(tmp_path):
+@pytest.mark.parametrize("claimed", [1, manifest.FORMAT + 1])
+def test_a_format_that_is_only_claimed_is_damage(tmp_path, claimed):
     save(tmp_path, 1)
     folder = save(tmp_path, 2)
     text = (folder / "manifest.json").read_text()
-    (folder / "manifest.json").write_text(text.replace('"format": 2', '"format": 3'))
+    (folder / "manifest.json").write_text(text.replace(f'"format": {manifest.FORMAT}', f'"format": {claimed}'))
     warnings = []
     assert checkpoint.load_latest(tmp_path, warnings.append).state["step"] == 1
     assert "manifest.json changed since it was written" in warnings[0]

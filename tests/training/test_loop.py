@@ -296,7 +296,7 @@ def test_divergence_is_an_error_and_keeps_the_last_checkpoint(corpus, tmp_path):
     rows = open_run(tmp_path).metrics
     assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3, 4, 5]
     assert [row["step"] for row in rows if "skipped" in row] == [6, 7, 8]
-    assert [row["returns"] for row in rows if "returns" in row] == [3], "rows after step 4 were taken out each time"
+    assert [row["rollbacks"] for row in rows if "rollbacks" in row] == [3], "rows after step 4 were taken out each time"
 
 
 @pytest.mark.parametrize("due", ["eval_every", "sample_every", "save_every"])

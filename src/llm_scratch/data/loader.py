@@ -35,13 +35,13 @@ class TokenLoader:
             "documents": one document per row, reshuffled each epoch. The row ends with the `eot`
             after the document, and targets beyond it are ignored (`IGNORE`). A document longer than
             T is truncated. A batch is as wide as its longest row, rounded up to `PAD_MULTIPLE`;
-            "epochs": adjacent windows from the start, an incomplete last batch dropped, as in the
+            "notebook": adjacent windows from the start, an incomplete last batch dropped, as in the
             notebooks' loader;
             "sequential": the same without shuffling or dropping, for evaluation; the last batch may be
             smaller.
         eot: the token that begins a document, for "documents".
     Raises:
-        UserError: the stream has not one whole window (for "epochs": batch).
+        UserError: the stream has not one whole window (for "notebook": batch).
     """
 
     def __init__(

@@ -16,7 +16,7 @@ MIN_LEFT_OUT = 0.01  # share of the training tokens below which unused ones are 
 _WHERE = {
     "shuffled": "others each time",
     "documents": "the ends of long documents",
-    "epochs": "those after the last full batch",
+    "notebook": "those after the last full batch",
     "sequential": "those after the last full row",
 }
 """The training tokens that an epoch leaves out, by the order of rows."""

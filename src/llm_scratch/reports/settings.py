@@ -11,7 +11,7 @@ from typing import Any
 from llm_scratch.config import RunConfig, to_dict
 from llm_scratch.presets import PRESETS
 
-GROUPS = ("model", "data", "train", "machine")
+GROUPS = ("model", "data", "train", "system")
 
 
 @dataclass(frozen=True)
