@@ -71,6 +71,12 @@ def test_samples_are_in_order_and_a_text_cannot_begin_an_earlier_one(folder):
     ]
 
 
+@pytest.mark.parametrize("text", ["", "# Samples\n", "\0", "## Step 3"])
+def test_samples_are_empty_before_the_first(folder, text):
+    (folder / "samples.md").write_text(text)
+    assert open_run(folder).samples == []
+
+
 def test_checkpoints_are_newest_first_without_partial_ones(folder):
     for name in ("step-00000002", "step-00000010", "step-00000012.tmp-7", "quarantine"):
         (folder / "ckpt" / name).mkdir(parents=True)

@@ -90,10 +90,10 @@ class RunInfo:
         for heading in SAMPLE_HEADING.finditer(text):
             if not headings or int(heading[1]) > int(headings[-1][1]):
                 headings.append(heading)
-        ends = [*(heading.start() for heading in headings[1:]), len(text)]
+        starts = [*(heading.start() for heading in headings), len(text)]
         return [
             Sample(int(heading[1]), int(heading[2].replace(",", "")), text[heading.end() : end].strip())
-            for heading, end in zip(headings, ends, strict=True)
+            for heading, end in zip(headings, starts[1:], strict=True)
         ]
 
     @property

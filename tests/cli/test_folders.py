@@ -42,7 +42,7 @@ def _here(tmp_path, monkeypatch):
 def test_a_run_is_read_from_its_small_files():
     run = find_run(make(Path("runs/2026-07-01-quickstart-2"), step=400))
     assert run is not None
-    assert (run.step, run.steps, run.best, run.scores["val_loss"], run.finished) == (400, 800, 1.5, 2.0, False)
+    assert (run.step, run.steps, run.scores["val_loss"], run.finished) == (400, 800, 2.0, False)
     assert run.config == QUICK
     assert run.preset == "quickstart"
     assert find_run(make(Path("runs/bard"))).preset == "bard"  # type: ignore[union-attr]

@@ -24,7 +24,7 @@ class Change:
 
 
 def flatten(config: RunConfig) -> dict[str, Any]:
-    """All settings by the names of their flags, such as "model.emb_dim"; `config.start` is "from"."""
+    """All settings by the names of their flags, such as "model.emb_dim"; `config.init_from` is "from"."""
     groups = to_dict(config)
     flat = {f"{group}.{name}": value for group in GROUPS for name, value in groups[group].items()}
     return flat | {"from": config.init_from}
