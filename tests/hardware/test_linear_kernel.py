@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from llm_scratch.hardware import linear_kernel
+from llm_scratch.hardware import linear_kernel, trials
 from llm_scratch.hardware.linear_kernel import (
     FORWARD,
     INPUT_GRADIENT,
@@ -17,18 +17,18 @@ SHAPES = ((24, 16), (16, 48))
 
 
 @pytest.fixture(autouse=True)
-def _fresh_process():
-    for function in (faster_products, has_onednn_linear):
-        function.cache_clear()
+def _fresh_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(trials, "_folder", lambda: tmp_path)
+    monkeypatch.setattr(trials, "_answers", {})
+    has_onednn_linear.cache_clear()
     yield
-    for function in (faster_products, has_onednn_linear):
-        function.cache_clear()
+    has_onednn_linear.cache_clear()
 
 
 def use_speedups(monkeypatch, forward, gradient):
+    speedups = {FORWARD: forward, INPUT_GRADIENT: gradient}
     monkeypatch.setattr(linear_kernel, "has_onednn_linear", lambda: True)
-    monkeypatch.setattr(linear_kernel, "_forward_speedup", lambda *shape: forward[shape])
-    monkeypatch.setattr(linear_kernel, "_gradient_speedup", lambda *shape: gradient[shape])
+    monkeypatch.setattr(linear_kernel, "_speedup", lambda product, shape, backend: speedups[product][shape])
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_products_are_chosen_by_their_speedups(forward, gradient, want, monkeypa
 
 
 def test_nothing_is_tried_without_large_matrices_or_the_operator(monkeypatch):
-    monkeypatch.setattr(linear_kernel, "_forward_speedup", lambda *shape: pytest.fail("timed"))
+    monkeypatch.setattr(linear_kernel, "_seconds", lambda products: pytest.fail("timed"))
     assert faster_products((), "MKL") == ()
     monkeypatch.setattr(linear_kernel, "has_onednn_linear", lambda: False)
     assert faster_products(SHAPES, "MKL") == ()
@@ -85,4 +85,11 @@ def test_trial_is_a_real_measurement_and_changes_nothing():
 def test_speedup_is_the_ratio_of_the_shortest_times(monkeypatch):
     times = iter([4.0, 2.0, 3.0, 9.0, 8.0, 1.5, 3.5, 2.0])
     monkeypatch.setattr(linear_kernel, "thread_seconds", lambda work, n_calls: next(times))
-    assert linear_kernel._speedup(lambda: None, lambda: None) == 3.0 / 1.5
+    assert linear_kernel._speedup(FORWARD, (16, 8), "MKL") == 3.0 / 1.5
+
+
+def test_timings_are_kept_for_the_next_start(monkeypatch):
+    first = linear_kernel._speedup(FORWARD, (16, 8), "MKL")
+    monkeypatch.setattr(trials, "_answers", {})  # as in another process
+    monkeypatch.setattr(linear_kernel, "thread_seconds", lambda work, n_calls: pytest.fail("timed again"))
+    assert linear_kernel._speedup(FORWARD, (16, 8), "MKL") == first

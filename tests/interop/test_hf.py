@@ -90,7 +90,7 @@ def test_load_takes_the_folder(whole):
 def test_names_with_transformer_before_them_and_without_are_the_same(copy):
     path = copy / "model.safetensors"
     before = load(copy)[0]
-    weights = safetensors.torch.load_file(path)
+    weights = safetensors.torch.load(path.read_bytes())  # a copy: the file is replaced below
     plain = {name.removeprefix("transformer."): tensor for name, tensor in weights.items()}
     assert plain.keys() != weights.keys()
     plain |= {"h.0.attn.bias": torch.ones(1, 1, 24, 24), "h.0.attn.masked_bias": torch.tensor(-1e4)}  # as the hub's gpt2 has them
@@ -156,7 +156,7 @@ def test_a_setting_of_another_model_is_named(copy, setting, value, message):
 
 def broken(folder, how):
     path = folder / "model.safetensors"
-    weights = safetensors.torch.load_file(path)
+    weights = safetensors.torch.load(path.read_bytes())  # a copy: the file is replaced below
     name = "transformer.h.1.mlp.c_fc.weight"
     if how == "truncated":
         path.write_bytes(path.read_bytes()[:-9])
@@ -216,7 +216,7 @@ def test_of_many_files_the_one_is_named_and_the_tensor_as_it_is_called_there(tmp
     name = "transformer.h.1.mlp.c_fc.weight"
     path = tmp_path / json.loads((tmp_path / "model.safetensors.index.json").read_text())["weight_map"][name]
     assert path.name != "model.safetensors"
-    weights = safetensors.torch.load_file(path)
+    weights = safetensors.torch.load(path.read_bytes())  # a copy: the file is replaced below
     bad = weights | ({name: change(weights[name])} if change else {"transformer.h.1.x": torch.ones(1)})
     safetensors.torch.save_file(bad, path)
     said = f"{path}: unknown tensor transformer.h.1.x" if change is None else f"{path}: {name} {message}"
@@ -228,7 +228,7 @@ def test_of_many_files_the_one_is_named_and_the_tensor_as_it_is_called_there(tmp
 
 def test_a_missing_tensor_and_a_stray_one_are_called_as_they_are_there(copy):
     path = copy / "model.safetensors"
-    weights = safetensors.torch.load_file(path)
+    weights = safetensors.torch.load(path.read_bytes())  # a copy: the file is replaced below
     name = "transformer.h.1.mlp.c_fc.weight"
     safetensors.torch.save_file({key: tensor for key, tensor in weights.items() if key != name}, path)
     with pytest.raises(UserError, match=f"{copy}: {name} is missing, which config.json asks for"):

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from llm_scratch.hardware.matmul_backend import MAX_RELATIVE_ERROR, one_thread, thread_seconds
+from llm_scratch.hardware.trials import Seconds, remembered
 
 FORWARD, INPUT_GRADIENT = "forward", "input gradient"
 MIN_SPEEDUP = 1.08  # 1.13 to 1.17 where it is faster, 0.99 to 1.04 where both are one library
@@ -42,13 +43,12 @@ def has_onednn_linear() -> bool:
     return bool(error < MAX_RELATIVE_ERROR)
 
 
-@lru_cache
 def faster_products(shapes: tuple[tuple[int, int], ...], matmul_backend: str) -> tuple[str, ...]:
     """Which products of linear layers oneDNN does faster: `FORWARD`, `INPUT_GRADIENT`, both, none.
 
     The forward product must be faster for the median shape; it is a few percent slower at worst.
     The gradient of the input must be faster for all, as it can be much slower for one.
-    Takes 50 ms for a width of 384, 0.2 s for 768.
+    The first time this takes 50 ms for a width of 384, 0.2 s for 768; timings are kept, see `trials`.
 
     Args:
         shapes: (out, in) of the model's matrices.
@@ -56,28 +56,36 @@ def faster_products(shapes: tuple[tuple[int, int], ...], matmul_backend: str) ->
     """
     if not shapes or not has_onednn_linear():
         return ()
-    with one_thread(), torch.no_grad():
-        if median(_forward_speedup(*shape) for shape in shapes) < MIN_SPEEDUP:
-            return ()
-        if any(_gradient_speedup(*shape) < MIN_SPEEDUP for shape in shapes):
-            return (FORWARD,)
+    if median(_speedup(FORWARD, shape, matmul_backend) for shape in shapes) < MIN_SPEEDUP:
+        return ()
+    if any(_speedup(INPUT_GRADIENT, shape, matmul_backend) < MIN_SPEEDUP for shape in shapes):
+        return (FORWARD,)
     return FORWARD, INPUT_GRADIENT
 
 
-def _forward_speedup(n_out: int, n_in: int) -> float:
+def _speedup(product: str, shape: tuple[int, int], matmul_backend: str) -> float:
+    """Processor time of torch's product over that of oneDNN's."""
+    question = f"{product} of a linear layer in float32"
+    measure = _forward_seconds if product == FORWARD else _gradient_seconds
+    seconds = remembered(question, [*shape, matmul_backend], lambda: measure(*shape))
+    return seconds["torch"] / seconds["oneDNN"]
+
+
+def _forward_seconds(n_out: int, n_in: int) -> Seconds:
     x, weight = torch.ones(TRIAL_ROWS, n_in), torch.ones(n_out, n_in)
-    return _speedup(lambda: F.linear(x, weight), lambda: onednn_linear(x, weight))
+    return _seconds({"torch": lambda: F.linear(x, weight), "oneDNN": lambda: onednn_linear(x, weight)})
 
 
-def _gradient_speedup(n_out: int, n_in: int) -> float:
+def _gradient_seconds(n_out: int, n_in: int) -> Seconds:
     dy, weight = torch.ones(TRIAL_ROWS, n_out), torch.ones(n_out, n_in)
-    return _speedup(lambda: dy @ weight, lambda: onednn_linear(dy, weight.T))
+    return _seconds({"torch": lambda: dy @ weight, "oneDNN": lambda: onednn_linear(dy, weight.T)})
 
 
-def _speedup(plain: Callable[[], Tensor], onednn: Callable[[], Tensor]) -> float:
-    """Processor time of `plain` over that of `onednn`: the shortest of several, in turn."""
-    shortest = [math.inf, math.inf]
-    for _ in range(TRIAL_REPEATS):
-        for i, work in enumerate((plain, onednn)):
-            shortest[i] = min(shortest[i], thread_seconds(work, 1))
-    return shortest[0] / shortest[1]
+def _seconds(products: dict[str, Callable[[], Tensor]]) -> Seconds:
+    """Processor time of each product on one thread: the shortest of several, in turn."""
+    shortest = dict.fromkeys(products, math.inf)
+    with one_thread(), torch.no_grad():
+        for _ in range(TRIAL_REPEATS):
+            for name, product in products.items():
+                shortest[name] = min(shortest[name], thread_seconds(product, 1))
+    return shortest
