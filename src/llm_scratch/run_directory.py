@@ -215,6 +215,11 @@ def find_run(path: Path) -> RunInfo | None:
         return None
 
 
+def run_of(path: Path) -> RunInfo | None:
+    """The run in a folder, or the run that a checkpoint belongs to; None for a model outside a run directory."""
+    return find_run(path) or find_run(path.resolve().parent.parent)
+
+
 def iter_metrics(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a metrics.jsonl, oldest first; none without the file.
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,6 +25,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from llm_scratch.errors import CHECKPOINT, RESOURCES, UserError, describe_error
+from llm_scratch.formatting import format_bytes
 from llm_scratch.storage import files
 from llm_scratch.storage.checkpoint_folders import list_checkpoints, resolve_pointer
 from llm_scratch.storage.manifest import FORMAT, as_json, format_of, verify, write_hashed, write_manifest
@@ -78,34 +78,29 @@ def save(
     """
     ckpt = run / "ckpt"
     folder = ckpt / f"step-{step:08d}"
-    part = ckpt / f"{folder.name}.tmp-{os.getpid()}"
     try:
         before_save()
         _remove_partial(ckpt)
         if not folder.exists():
-            files.filesystem.make_folder(part)
-            written = {
-                "model.safetensors": write_hashed(part / "model.safetensors", iter_bytes(weights, {"format": "pt"})),
-                "optim.safetensors": write_hashed(part / "optim.safetensors", iter_bytes(optimizer)),
-                "state.json": write_hashed(part / "state.json", [as_json(state)]),
-                "config.json": write_hashed(part / "config.json", [as_json(config)]),
-            }
-            write_tokenizer(part)
-            write_manifest(part, step, written)
-            files.filesystem.rename(part, folder)
-            files.filesystem.flush(ckpt)
+            with files.atomic_folder(folder) as part:
+                written = {
+                    "model.safetensors": write_hashed(part / "model.safetensors", iter_bytes(weights, {"format": "pt"})),
+                    "optim.safetensors": write_hashed(part / "optim.safetensors", iter_bytes(optimizer)),
+                    "state.json": write_hashed(part / "state.json", [as_json(state)]),
+                    "config.json": write_hashed(part / "config.json", [as_json(config)]),
+                }
+                write_tokenizer(part)
+                write_manifest(part, step, written)
         files.atomic_write(ckpt / "latest", folder.name + "\n")
         if best:
             files.atomic_write(ckpt / "best", folder.name + "\n")
     except (OSError, UserError) as e:
-        reason = (getattr(e, "strerror", None) or e) if isinstance(e, OSError) else str(e).partition(";")[0]
+        reason = (e.strerror or str(e)) if isinstance(e, OSError) else str(e).partition(";")[0]
+        reason = reason.removeprefix(f"cannot write {folder}: ")
         need = sum(t.nbytes for t in (*weights.values(), *optimizer.values()))
-        space = f"need {files.format_bytes(need)}, free {files.format_bytes(_free(run))}"
+        space = f"need {format_bytes(need)}, free {format_bytes(_free(run))}"
         fix = "free disk space or fix permissions, then run the same command again to resume from the last checkpoint"
         raise UserError(f"cannot save the checkpoint {folder}: {reason} ({space}); {fix}", RESOURCES) from e
-    finally:
-        with suppress(OSError):
-            files.filesystem.remove(part)
     _prune(run)
     return folder
 
@@ -124,8 +119,8 @@ def check_disk_space(run: Path, size: int) -> None:
     free = _free(run)
     if free < need:
         raise UserError(
-            f"{run}: too little disk space for checkpoints of {files.format_bytes(size)}: need {files.format_bytes(need)}, "
-            f"free {files.format_bytes(free)}; free disk space, or choose another --out",
+            f"{run}: too little disk space for checkpoints of {format_bytes(size)}: need {format_bytes(need)}, "
+            f"free {format_bytes(free)}; free disk space, or choose another --out",
             RESOURCES,
         )
 

@@ -20,6 +20,7 @@ from llm_scratch.config import ModelConfig, RunConfig, dump_config, to_dict
 from llm_scratch.errors import UserError
 from llm_scratch.formatting import format_count, shell_command
 from llm_scratch.presets import PRESETS, preset
+from llm_scratch.storage.files import is_new_or_empty
 
 if TYPE_CHECKING:
     from llm_scratch.loading import Loaded
@@ -56,7 +57,7 @@ class Import(Command):
     def run(self) -> None:
         """Read the checkpoint, write a run at step 0, print the next commands."""
         folder, base, screen = Path(self.out), preset(self.preset), console()
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not is_new_or_empty(folder):
             raise UserError(f"--out {folder}: the folder exists and is not empty; choose a new or empty folder")
         check_can_write(folder)
         from llm_scratch.loading import Options, read, tokenizer_named

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
@@ -21,7 +20,7 @@ from llm_scratch.cli.output import print_json
 from llm_scratch.cli.result_json import memorization_json
 from llm_scratch.cli.terminal import console, keeps_lines, print_note, table, truncate
 from llm_scratch.errors import USAGE, UserError
-from llm_scratch.run_directory import RunInfo, find_run
+from llm_scratch.run_directory import run_of
 
 if TYPE_CHECKING:
     from llm_scratch.data.corpus import Corpus
@@ -113,11 +112,6 @@ class Memorization(ReportCommand):
         ]
         rows.append(("validation text", [passage[k:] for passage in drawn["validation"]]))
         return [(name, len(texts), overlap(index, texts, self.window)) for name, texts in rows], index.n_tokens
-
-
-def run_of(where: Path) -> RunInfo | None:
-    """The run in a folder, or the run of a checkpoint; None for a model outside a run directory."""
-    return find_run(where) or find_run(where.resolve().parent.parent)
 
 
 def summary(rows: Sequence[Overlap]) -> str:

@@ -20,6 +20,7 @@ from llm_scratch.config import DataConfig, RunConfig, dump_config, to_dict
 from llm_scratch.errors import CHECKPOINT, USAGE, UserError
 from llm_scratch.formatting import format_bytes, shell_command
 from llm_scratch.run_directory import RunInfo, find_run
+from llm_scratch.storage.files import is_new_or_empty
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,7 +56,7 @@ class Quantize(ReportCommand):
         """Load, evaluate, quantize, evaluate, write."""
         where, screen = resolve_model_path(self.run_), console()
         out = Path(self.out or f"{str(where).rstrip('/')}-int{self.bits}")
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if not is_new_or_empty(out):
             raise UserError(f"{out}: the folder exists and is not empty; choose another --out")
         check_can_write(out)
         from llm_scratch.loading import load
