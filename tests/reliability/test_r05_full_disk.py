@@ -224,7 +224,7 @@ def test_r5_on_a_real_disk_of_20_mb(tmp_path, measured):
     assert said["left"] == ["latest", "step-00000010"]
     assert (said["step"], said["again"][0], said["end"]) == (10, 0, 60)
     assert said["big"][0] == RESOURCES
-    assert "too little disk space for checkpoints of 33" in said["big"][1]
+    assert "too little disk space for checkpoints of 32 MiB" in said["big"][1]
     measured(
         "R5", "a real disk of 20 MB without a free byte: exit code 6, the old checkpoint used, goes on once there is room", "20 MB tmpfs"
     )
