@@ -33,18 +33,20 @@ class Sample:
 
 @dataclass(frozen=True)
 class RunInfo:
-    """A run directory. `step`, `steps` and `scores` (an evaluation) are of its last checkpoint.
-
-    Metrics and samples are read when they are first used, and then kept.
-    """
+    """A run directory as data, from `open_run`. Metrics and samples are read when they are first used."""
 
     path: Path
+    """the run directory"""
     config: RunConfig
+    """the settings"""
     step: int
+    """of the last checkpoint; 0 without one"""
     steps: int
+    """of the whole run; 0 while it is unknown how many steps its epochs have"""
     scores: dict[str, float]
+    """the last evaluation before the last checkpoint; {} without one"""
     changed: float
-    """seconds since 1970"""
+    """time of the last change, in seconds since 1970"""
     text: dict[str, Any] = field(default_factory=dict)
     """the training text according to its last checkpoint (`data.corpus.TextFingerprint`)"""
     bits: int = 32

@@ -122,6 +122,10 @@ def stream(
         max_new_tokens, temperature, top_k, top_p: as in `generate`.
         seed: the same seed gives the same text; None: PyTorch's default generator.
         settings: as in `stream_batch`.
+
+    Example:
+        for chunk in stream(model, tokenizer, "The story of Anna", max_new_tokens=100, seed=1):
+            print(chunk, end="", flush=True)
     """
     chunks = stream_chunks(
         model, tokenizer, prompt, seed=seed, max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, **settings
