@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from llm_scratch.config import ModelConfig, RunConfig, TrainConfig, from_dict
+from llm_scratch.config import ModelConfig, RunConfig, TrainConfig
 from llm_scratch.data.corpus import Corpus, prepare
 from llm_scratch.hardware.allocator import keep_freed_memory
 from llm_scratch.presets import preset
@@ -43,15 +43,6 @@ RECIPES = {  # the schedule ends with the steps; those of "minute" are set by `f
     "best": replace(BEST, train=replace(BEST.train, steps=280)),
     "minute": BEST,
 }
-
-
-def changed(config: RunConfig, settings: list[str]) -> RunConfig:
-    """The recipe with settings such as `train.lr=0.02` over it."""
-    for setting in settings:
-        name, _, value = setting.partition("=")
-        part, _, key = name.partition(".")
-        config = from_dict(RunConfig, {part: {key: json.loads(value) if value[:1] in "-0123456789tfn[" else value}}, config)
-    return config
 
 
 def corpus(tuning: bool) -> Corpus:
@@ -119,7 +110,7 @@ def main() -> None:
     args = parser.parse_args()
     keep_freed_memory()
     if args.tune:
-        config = changed(RECIPES[args.tune], args.set + ([f"train.steps={args.steps}"] if args.steps else []))
+        config = RECIPES[args.tune].override(args.set + ([f"train.steps={args.steps}"] if args.steps else []))
         result = run(config, corpus(True), args.every, args.target)
         print(json.dumps({"recipe": args.tune, "set": args.set, "steps": args.steps, **{k: result[k] for k in ("reached", "last")}}))
         return

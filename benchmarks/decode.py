@@ -185,15 +185,13 @@ def loss_of_few_bits(run: str) -> dict[str, float]:
 
     from llm_scratch.cli.commands.evaluate import eval_spans
     from llm_scratch.cli.commands.evaluate import evaluate_with_stderr as measure_loss
-    from llm_scratch.cli.folders import load_run_info
     from llm_scratch.data.corpus import prepare
     from llm_scratch.loading import load
     from llm_scratch.model.quantized import quantize
+    from llm_scratch.run_directory import open_run
 
-    config = load_run_info(Path(run))
-    assert config is not None, f"{run} is no run directory"
     model, tokenizer = load(run)
-    text = prepare(config.config, tokenizer).val[:100_000]
+    text = prepare(open_run(run).config, tokenizer).val[:100_000]
     found, whole = {}, measure_loss(model, tokenizer, text, Console(quiet=True))[0]
     for bits in (8, 4):
         few, _ = load(run)

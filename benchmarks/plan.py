@@ -22,7 +22,7 @@ import torch
 
 from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig, dump_config
 from llm_scratch.planning.plan import measured
-from llm_scratch.training.run_logger import read_metrics
+from llm_scratch.run_directory import open_run
 
 BOUNDS = {"peak_memory": 0.15, "seconds_per_step": 0.25}
 GPT2 = {"qkv_bias": True, "tie_embeddings": True, "init": "gpt2", "context_length": 256}
@@ -58,7 +58,7 @@ def compare(config: RunConfig) -> dict[str, Any]:
         file.write_text(dump_config(config), encoding="utf-8")
         plan = json.loads(said("plan", "--config", file, "--json"))
         said("train", "--config", file, "--out", run)
-        took = measured(read_metrics(run))
+        took = measured(open_run(run).metrics)
     predicted = {"peak_memory": plan["peak_memory_bytes"], "seconds_per_step": plan["seconds_per_step"]}
     return {key: {"predicted": predicted[key], "measured": took[key], "off": predicted[key] / took[key] - 1} for key in BOUNDS}
 

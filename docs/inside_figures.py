@@ -62,7 +62,7 @@ class KeepCheckpoints(Callback):
 def film(run: Path) -> dict[int, Path]:
     """The checkpoints of a quickstart over its training: step -> folder. Trains it if there are none."""
     if not (run / "film").is_dir():
-        train(preset("quickstart").override([f"train.save_every={SAVE_EVERY}"]), run, watcher=KeepCheckpoints())
+        train(preset("quickstart").override([f"train.save_every={SAVE_EVERY}"]), run, callbacks=[KeepCheckpoints()])
     return {int(folder.name.removeprefix("step-")): folder for folder in sorted((run / "film").glob("step-*"))}
 
 

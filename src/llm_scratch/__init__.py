@@ -18,6 +18,8 @@ _PUBLIC = {
     "TrainConfig": "config",
     "SystemConfig": "config",
     "RunConfig": "config",
+    "RunInfo": "run_directory",
+    "open_run": "run_directory",
     "PRESETS": "presets",
     "MODELS": "model",
     "TOKENIZERS": "tokenizers",

@@ -62,7 +62,7 @@ def format_count(number: float) -> str:
 
 def format_bytes(number: float) -> str:
     """Format bytes in binary units: 950 B, 12.3 KiB, 1.64 GiB."""
-    for power, unit in ((3, "GiB"), (2, "MiB"), (1, "KiB")):
+    for power, unit in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")):
         if number >= 1024**power:
             scaled = number / 1024**power
             return f"{scaled:.3g} {unit}" if scaled < 999.5 else f"{scaled:,.0f} {unit}"

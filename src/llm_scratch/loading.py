@@ -110,6 +110,9 @@ def load(where: str | Path, device: str = "cpu", dtype: Dtype = "float32", *, n_
     Raises:
         UserError: no model there, or it is corrupt or needs code to be run (exit code 4); it cannot
             be downloaded (exit code 3).
+
+    Example:
+        model, tokenizer = load("runs/quickstart")
     """
     loaded = read(where, Options(n_heads=n_heads))
     if torch.device(device).type == "cpu":

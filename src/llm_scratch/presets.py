@@ -80,6 +80,7 @@ PRESETS: dict[str, Callable[[], RunConfig]] = {
     "shakespeare-modern": shakespeare_modern,
     "gpt2-small": gpt2_small,
 }
+"""Name -> function without arguments that makes the settings of a run."""
 
 
 def preset(name: str) -> RunConfig:

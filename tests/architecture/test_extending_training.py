@@ -16,10 +16,11 @@ from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.loading import load
 from llm_scratch.model import build
 from llm_scratch.model.loss import IGNORE
+from llm_scratch.run_directory import open_run
 from llm_scratch.storage.checkpoint import list_checkpoints, load_latest
 from llm_scratch.tokenizers import CharTokenizer
 from llm_scratch.training.loop import train
-from llm_scratch.training.run_logger import NONDETERMINISTIC_FIELDS, read_metrics
+from llm_scratch.training.run_logger import NONDETERMINISTIC_FIELDS
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +30,7 @@ def _fast(monkeypatch):
 
 
 def rows(run):
-    return [{key: value for key, value in row.items() if key not in NONDETERMINISTIC_FIELDS} for row in read_metrics(run)]
+    return [{key: value for key, value in row.items() if key not in NONDETERMINISTIC_FIELDS} for row in open_run(run).metrics]
 
 
 def test_own_finetuning_killed_and_resumed_equals_uninterrupted(tmp_path):

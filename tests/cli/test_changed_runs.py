@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from llm_scratch.run_directory import iter_metrics
 from llm_scratch.storage.checkpoint import list_checkpoints, read
-from llm_scratch.training.run_logger import iter_metrics
 
 
 @pytest.fixture(autouse=True)

@@ -78,7 +78,7 @@ CASES = {
     "text of one letter": (["evaluate", "{run}", "--text", "{tmp}/letter.txt"], 3, "at least 2 tokens"),
     "no text said": (["evaluate", "{run}/ckpt/step-00000004"], 2, "no validation text is recorded"),
     "unknown kind of picture": (["plot", "{run}", "--out", "{tmp}/x.bmp"], 2, "use a name that ends in"),
-    "run without metrics": (["plot", "{tmp}"], 3, "metrics.jsonl"),
+    "plot of a folder": (["plot", "{tmp}"], 4, "not a run directory"),
     "plot of nothing": (["plot"], 2, "RUN"),
     "no tokenizer file": (["tokenizer", "show", "{tmp}/none.json", "x"], 3, "none.json"),
     "tokenizer not yet learned": (["tokenizer", "show", "bpe", "x"], 2, "has to be trained first"),

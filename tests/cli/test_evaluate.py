@@ -13,21 +13,20 @@ import torch
 from rich.console import Console
 
 from llm_scratch.cli.commands.evaluate import N_GROUPS, evaluate_with_stderr
-from llm_scratch.cli.folders import load_run_info
 from llm_scratch.cli.run_text import sample_in_words
 from llm_scratch.config import RunConfig
 from llm_scratch.data.corpus import encode_documents, prepare
 from llm_scratch.data.sources import read
 from llm_scratch.evaluation.loss import evaluate_tokens
 from llm_scratch.loading import load
-from llm_scratch.training.run_logger import read_metrics
+from llm_scratch.run_directory import find_run, open_run
 
 QUIET = Console(file=io.StringIO())
 
 
 def test_held_out_text_is_that_of_the_run(llm, trained):
     model, tokenizer = load(trained)
-    ids = prepare(load_run_info(trained).config).val
+    ids = prepare(find_run(trained).config).val
     want = evaluate_tokens(model, ids, tokenizer=tokenizer)
     out = llm("evaluate", trained, "--device", "cpu").out
     assert f"{want.nats_per_token:.4f} nats per token" in out
@@ -112,7 +111,7 @@ def test_numbers_that_mean_the_same_are_the_same_and_the_others_are_told_apart(l
     run = tmp_path / "run"
     trained = llm(*tiny, "--out", run).out
     shown, listed, evaluated = llm("runs", "show", run).out, llm("runs", "list", tmp_path).out, llm("evaluate", run).out
-    last = read_metrics(run)[-1]
+    last = open_run(run).metrics[-1]
     loss, bits = f"{last['val_loss']:.4f}", f"{last['val_bits_per_byte']:.4f}"
     assert f"held-out loss {loss}  train loss" in trained
     assert f"{loss} nats per token, {bits} bits per byte, on 2 of " in " ".join(trained.split())

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from llm_scratch.cli.folders import check_can_write, choose_output_dir, find_runs, load_run_info, resolve_model_path
+from llm_scratch.cli.folders import check_can_write, choose_output_dir, find_runs, resolve_model_path
 from llm_scratch.config import RunConfig, dump_config
 from llm_scratch.errors import RESOURCES, UserError
 from llm_scratch.presets import preset
+from llm_scratch.run_directory import find_run
 
 from .conftest import files
 
@@ -39,26 +40,26 @@ def _here(tmp_path, monkeypatch):
 
 
 def test_a_run_is_read_from_its_small_files():
-    run = load_run_info(make(Path("runs/2026-07-01-quickstart-2"), step=400))
+    run = find_run(make(Path("runs/2026-07-01-quickstart-2"), step=400))
     assert run is not None
-    assert (run.step, run.steps, run.best, run.scores["val_loss"], run.finished) == (400, 800, 1.5, 2.0, False)
+    assert (run.step, run.steps, run.scores["val_loss"], run.finished) == (400, 800, 2.0, False)
     assert run.config == QUICK
     assert run.preset == "quickstart"
-    assert load_run_info(make(Path("runs/bard"))).preset == "bard"  # type: ignore[union-attr]
+    assert find_run(make(Path("runs/bard"))).preset == "bard"  # type: ignore[union-attr]
 
 
 def test_what_is_no_run_is_none():
     Path("other").mkdir()
-    assert load_run_info(Path("other")) is None
+    assert find_run(Path("other")) is None
     Path("other/config.yaml").write_text("train: [")
-    assert load_run_info(Path("other")) is None
+    assert find_run(Path("other")) is None
     assert find_runs(Path("none")) == []
 
 
 def test_a_run_with_broken_counters_is_still_a_run():
     make(Path("runs/a"), step=5)
     Path("runs/a/ckpt/step-00000005/state.json").write_text("{")
-    run = load_run_info(Path("runs/a"))
+    run = find_run(Path("runs/a"))
     assert run is not None
     assert (run.step, run.finished) == (0, False)
 

@@ -8,17 +8,17 @@ import shutil
 import pytest
 
 from llm_scratch.cli.commands.memorization import summary
-from llm_scratch.cli.folders import load_run_info
 from llm_scratch.data.corpus import prepare
 from llm_scratch.evaluation.memorization import Overlap, SuffixIndex, continuations, overlap, sample_passages
 from llm_scratch.loading import load
+from llm_scratch.run_directory import find_run
 
 SMALL = ("--samples", 6, "--max-tokens", 20, "--window", 3, "--prefix-tokens", 2, "--device", "cpu")
 
 
 def test_memorization_table_equals_the_library_functions(llm, trained):
     model, tokenizer = load(trained)
-    corpus = prepare(load_run_info(trained).config, tokenizer)
+    corpus = prepare(find_run(trained).config, tokenizer)
     result = llm("memorization", trained, *SMALL)
     assert result.code == 0, result.err
     index = SuffixIndex(corpus.train)

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from llm_scratch.cli.progress import SAMPLE_LETTERS, ProgressDisplay, joined_to_fit
+from llm_scratch.cli.progress import SAMPLE_CHARACTERS, ProgressDisplay, joined_to_fit
 from llm_scratch.cli.streams import LenientStream
 from llm_scratch.config import RunConfig
 
@@ -54,7 +54,7 @@ def test_a_line_has_every_field(tmp_path):
     line = console.file.getvalue()
     wanted = (
         r"step 010/100 \(10\.00%\) \| loss 2\.5000 \| lr 0\.02 \| grad norm 0\.5 \| "
-        r"100 ms \| 7,680 tok/s \| MFU 42% \| 1\.50 GiB \| 7,680 tokens \| "
+        r"100 ms \| 7,680 tok/s \| MFU 42% \| 1\.5 GiB \| 7,680 tokens \| "
         r"0\.7500 bits/byte \| \d+ s gone, \d+ s left\n"
     )
     assert re.fullmatch(wanted, line), line
@@ -100,7 +100,7 @@ def test_a_terminal_gets_a_bar_of_80_columns(tmp_path):
         watch.finished(a_run(tmp_path))
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())
     assert "step 10/100 ━" in shown
-    assert "loss 2.500 · held-out 2.250 = 0.750 bits/byte · 7,680 tok/s · MFU 42% · 1.50 GiB" in shown
+    assert "loss 2.500 · held-out 2.250 = 0.750 bits/byte · 7,680 tok/s · MFU 42% · 1.5 GiB" in shown
     assert "step    10  held-out loss 2.2500  train loss 2.1250  0.7500 bits/byte" in shown
     assert max(map(len, re.split(r"[\r\n]", shown))) <= 80
     log = (tmp_path / "log.txt").read_text()
@@ -175,7 +175,7 @@ def test_a_sample_is_shown_as_it_is(terminal, tmp_path):
     shown = re.sub(r"\x1b\[(\?25[hl]|2K|1A)", "", console.file.getvalue())  # what the bar says to the terminal
     assert "[bold]Once[/bold] :smile: \ufffd[31mred\ufffd é" in shown
     assert "END" not in shown
-    assert len(shown) < 3 * SAMPLE_LETTERS
+    assert len(shown) < 3 * SAMPLE_CHARACTERS
     assert max(map(len, re.split(r"[\r\n]", shown))) <= 80
     assert "word word" in (tmp_path / "log.txt").read_text()
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from llm_scratch import loading
-from llm_scratch.cli.folders import load_run_info
 from llm_scratch.errors import UserError
 from llm_scratch.hardware.device import DeviceChoice
 from llm_scratch.loading import load
 from llm_scratch.model.quantized import QuantizedLinear, quantize
+from llm_scratch.run_directory import find_run
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_a_run_in_few_bits_is_a_run(bits, llm, wide):
     want, _ = load(wide)
     ids = torch.tensor([tokenizer.encode("the hen sat")])
     assert torch.equal(few(ids), quantize(want, bits)(ids)), "what is written is what was measured"
-    assert load_run_info(Path(f"wide-int{bits}")).config.model.bits == bits
+    assert find_run(Path(f"wide-int{bits}")).config.model.bits == bits
     for verb in (("generate", f"wide-int{bits}", "the", "--max-tokens", 5, "--seed", 1), ("evaluate", f"wide-int{bits}")):
         assert llm(*verb).code == 0
 

@@ -32,10 +32,10 @@ def test_list_of_nothing_says_how_to_begin(llm):
 
 
 def test_show_tells_the_run(llm, trained):
-    from llm_scratch.cli.folders import load_run_info
+    from llm_scratch.run_directory import find_run
 
     out = llm("runs", "show", trained).out
-    run = load_run_info(trained)
+    run = find_run(trained)
     assert config_hash(run.config) in out.replace("\n", "")
     assert "gpt, 4,160 parameters: 1 layers of 16" in out
     assert f"{run.scores['val_loss']:.4f}" in out

@@ -31,7 +31,15 @@ def test_count(number, shown):
 
 @pytest.mark.parametrize(
     ("number", "shown"),
-    [(0, "0 B"), (950, "950 B"), (12_345, "12.1 KiB"), (1023 * 1024, "1,023 KiB"), (2**20, "1 MiB"), (3.21 * 2**30, "3.21 GiB")],
+    [
+        (0, "0 B"),
+        (950, "950 B"),
+        (12_345, "12.1 KiB"),
+        (1023 * 1024, "1,023 KiB"),
+        (2**20, "1 MiB"),
+        (3.21 * 2**30, "3.21 GiB"),
+        (3e15, "2,728 TiB"),
+    ],
 )
 def test_size(number, shown):
     assert format_bytes(number) == shown

@@ -18,8 +18,8 @@ from llm_scratch.cli.progress import ProgressDisplay
 from llm_scratch.config import RunConfig, from_dict, to_dict
 from llm_scratch.loading import load
 from llm_scratch.presets import PRESETS, preset
+from llm_scratch.run_directory import iter_metrics
 from llm_scratch.tokenizers import TOKENIZERS
-from llm_scratch.training.run_logger import iter_metrics
 
 from .conftest import files
 

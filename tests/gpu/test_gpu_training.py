@@ -18,6 +18,7 @@ from llm_scratch.errors import UserError
 from llm_scratch.loading import load
 from llm_scratch.model import build
 from llm_scratch.planning.memory_estimate import AllocationTracker, estimate_memory
+from llm_scratch.run_directory import open_run
 from llm_scratch.storage.checkpoint import load_latest
 from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.training.callbacks import Callback
@@ -28,7 +29,6 @@ from llm_scratch.training.model_with_loss import ModelWithLoss, prepare_for_trai
 from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.precision import Precision
 from llm_scratch.training.run_data import text_data
-from llm_scratch.training.run_logger import read_metrics
 from llm_scratch.training.state import unique_state_dict
 from llm_scratch.training.trainer import Trainer, build_trainer
 
@@ -200,7 +200,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(device, corpus, tmp_path, opt
         run(tmp_path / "resumed", callbacks=[StopAt(7)])
     torch.rand(3, device=device)  # what is drawn in between does not matter
     assert unequal(contents(run(tmp_path / "resumed")), whole) == []
-    rows = (read_metrics(tmp_path / name) for name in ("resumed", "whole"))
+    rows = (open_run(tmp_path / name).metrics for name in ("resumed", "whole"))
     ours, theirs = ([row["loss"] for row in each if "loss" in row] for each in rows)
     assert ours == theirs
     assert len(ours) == 12

@@ -65,7 +65,7 @@ BAD = {
     "no dtype": ({"a": {"shape": [], "data_offsets": [0, 4]}}, bytes(4), "a has no dtype, shape and data_offsets", {}),
     "three places": ({"a": {"dtype": "F32", "shape": [], "data_offsets": [0, 2, 4]}}, bytes(4), "a has no dtype", {}),
     "a text": ({"a": "b"}, bytes(4), "a has no dtype", {}),
-    "unknown dtype": ({"a": row(0, 8, dtype="F7")}, bytes(8), "a holds F7; known are F64", {}),
+    "unknown dtype": ({"a": row(0, 8, dtype="F7")}, bytes(8), "a holds F7; known are I64", {}),
     "a dtype of lists": ({"a": row(0, 8, dtype="x")}, bytes(8), "a holds x", {}),
 }
 

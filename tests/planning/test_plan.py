@@ -14,10 +14,10 @@ from llm_scratch.planning import plan as planning
 from llm_scratch.planning.memory_estimate import MemoryEstimate
 from llm_scratch.planning.plan import HEAP_OVERHEAD, LIBRARIES, make_plan, measured, read_plan, worth_planning
 from llm_scratch.planning.step_timing import StepTiming
+from llm_scratch.run_directory import open_run
 from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.training.loop import train
 from llm_scratch.training.precision import Precision
-from llm_scratch.training.run_logger import read_metrics
 
 CPU, GIB = torch.device("cpu"), 2**30
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 12
@@ -163,6 +163,6 @@ def test_measured_reads_the_metrics():
 def test_plan_of_a_real_run_is_comparable(corpus, tmp_path, monkeypatch):
     plan = make_plan(settings(), CPU, corpus, seconds=0.1)
     train(settings(), tmp_path, corpus=corpus)
-    took = measured(read_metrics(tmp_path))
+    took = measured(open_run(tmp_path).metrics)
     assert took.keys() == {"seconds_per_step", "peak_memory", "seconds"}
     assert plan.before <= plan.peak_memory < 4 * took["peak_memory"]

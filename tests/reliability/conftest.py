@@ -18,9 +18,10 @@ import pytest
 
 from llm_scratch.config import DataConfig, ModelConfig, RunConfig, SystemConfig, TrainConfig, resume_relevant
 from llm_scratch.data.corpus import Corpus
+from llm_scratch.run_directory import iter_metrics
 from llm_scratch.storage.checkpoint import list_checkpoints
 from llm_scratch.tokenizers import TOKENIZERS
-from llm_scratch.training.run_logger import NONDETERMINISTIC_FIELDS, iter_metrics
+from llm_scratch.training.run_logger import NONDETERMINISTIC_FIELDS
 
 SAVE_EVERY, STEPS = 20, 200
 TRAIN = f"""

@@ -15,6 +15,7 @@ from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from llm_scratch.data.corpus import Corpus
 from llm_scratch.errors import CHECKPOINT, DIVERGED, UserError
 from llm_scratch.model.gpt import GPTModel
+from llm_scratch.run_directory import iter_metrics
 from llm_scratch.storage import checkpoint
 from llm_scratch.storage.checkpoint import load_latest
 from llm_scratch.tokenizers import TOKENIZERS
@@ -23,7 +24,7 @@ from llm_scratch.training.callbacks import Callback
 from llm_scratch.training.model_with_loss import ModelWithLoss
 from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.recovery import MAX_CONSECUTIVE_BAD, MAX_ROLLBACKS, SpikeDetector
-from llm_scratch.training.run_logger import NONDETERMINISTIC_FIELDS, iter_metrics
+from llm_scratch.training.run_logger import NONDETERMINISTIC_FIELDS
 from llm_scratch.training.state import optimizer_tensors
 from llm_scratch.training.step import train_step
 

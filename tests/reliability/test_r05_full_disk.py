@@ -64,7 +64,7 @@ def test_r5_at_50_places_of_a_save_the_old_checkpoint_stays(tmp_path, monkeypatc
     for number in range(50):
         with monkeypatch.context() as patch:
             patch.setattr(files, "filesystem", SmallDisk(number * size // 50))
-            with pytest.raises(UserError, match=r"No space left on device \(need 8\.1 kB, free [\d.]+ .B\)") as error:
+            with pytest.raises(UserError, match=r"No space left on device \(need 7\.91 KiB, free [\d.]+ .iB\)") as error:
                 save(tmp_path, 2)
         assert error.value.code == RESOURCES
         assert tree_hash(tmp_path) == before, f"full after {number * size // 50} bytes"
@@ -151,7 +151,7 @@ def test_r5_too_little_room_is_told_before_the_first_step(corpus, tmp_path, monk
         def step(self, run, row):
             pytest.fail("it began")
 
-    with pytest.raises(UserError, match=r"checkpoints of [\d.]+ kB: need [\d.]+ kB, free 20\.0 kB; free disk space") as error:
+    with pytest.raises(UserError, match=r"checkpoints of [\d.]+ KiB: need [\d.]+ KiB, free 19\.5 KiB; free disk space") as error:
         train(tiny(), tmp_path / "run", corpus=corpus, callbacks=[NoStep()])
     assert error.value.code == RESOURCES
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
@@ -218,13 +218,13 @@ def test_r5_on_a_real_disk_of_20_mb(tmp_path, measured):
     said = json.loads(done.stdout.splitlines()[-1])
     assert said["full"][0] == RESOURCES
     assert "step-00000040" in said["full"][1]
-    assert "No space left on device (need 4" in said["full"][1]
+    assert "No space left on device (need 3.9" in said["full"][1]
     assert len([line for line in said["warnings"] if "the next save tries again" in line]) == 2
     assert any("metrics.jsonl: No space left on device; its lines are kept in memory" in line for line in said["warnings"])
     assert said["left"] == ["latest", "step-00000010"]
     assert (said["step"], said["again"][0], said["end"]) == (10, 0, 60)
     assert said["big"][0] == RESOURCES
-    assert "too little disk space for checkpoints of 33" in said["big"][1]
+    assert "too little disk space for checkpoints of 32 MiB" in said["big"][1]
     measured(
         "R5", "a real disk of 20 MB without a free byte: exit code 6, the old checkpoint used, goes on once there is room", "20 MB tmpfs"
     )

@@ -14,10 +14,11 @@ import torch
 
 from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from llm_scratch.data.corpus import Corpus
+from llm_scratch.run_directory import iter_metrics
 from llm_scratch.storage.checkpoint import load_latest
 from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.training.loop import train
-from llm_scratch.training.run_logger import NONDETERMINISTIC_FIELDS, iter_metrics
+from llm_scratch.training.run_logger import NONDETERMINISTIC_FIELDS
 
 STORED = Path(__file__).with_name("w2_losses.json")
 TEXT = "the hen sat on the red mat, and the fox ran off.\nno hen was seen on the mat since.\n" * 20

@@ -12,8 +12,9 @@ import pytest
 from effort import PATIENCE_SECONDS, wait_until
 
 from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig, dump_config
+from llm_scratch.run_directory import iter_metrics
 from llm_scratch.storage.checkpoint import load_latest
-from llm_scratch.training.run_logger import NONDETERMINISTIC_FIELDS, iter_metrics
+from llm_scratch.training.run_logger import NONDETERMINISTIC_FIELDS
 
 MAX_STEPS_AFTER = 2
 """One to which the process that died had contributed, and one whose row was not written yet."""

@@ -11,7 +11,8 @@ import pytest
 from llm_scratch.config import dump_config
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.presets import preset
-from llm_scratch.reports.contents import MAX_SAMPLES, Sample, collect, read_samples, spread_out
+from llm_scratch.reports.contents import MAX_SAMPLES, collect, spread_out
+from llm_scratch.run_directory import Sample
 from llm_scratch.training.lock import exclusive_writer
 
 QUICK = preset("quickstart")
@@ -94,24 +95,13 @@ def test_collect_skips_non_finite_values(tmp_path):
 
 
 def test_a_folder_that_is_not_a_run_is_an_error(tmp_path):
-    with pytest.raises(UserError, match="is not a run directory") as error:
+    with pytest.raises(UserError, match="not a run directory") as error:
         collect(tmp_path)
     assert error.value.code == CHECKPOINT
 
 
-def test_samples_are_read_in_order_and_a_text_cannot_begin_an_earlier_one(tmp_path):
-    text = (
-        "# What the model wrote\n\n## Step 10, 1,000 tokens\n\nOne\n\n## Step 5, 7 tokens\n\nstill one\n\n## Step 20, 2,000 tokens\n\nTwo\n"
-    )
-    (tmp_path / "samples.md").write_text(text)
-    assert read_samples(tmp_path) == [
-        Sample(10, "1,000", "One\n\n## Step 5, 7 tokens\n\nstill one"),
-        Sample(20, "2,000", "Two"),
-    ]
-
-
 def test_few_of_many_samples_are_spread_out():
-    many = [Sample(i, "1", "") for i in range(101)]
+    many = [Sample(i, 1, "") for i in range(101)]
     few = spread_out(many, MAX_SAMPLES)
     assert (len(few), few[0].step, few[-1].step) == (MAX_SAMPLES, 0, 100)
     steps = [sample.step for sample in few]

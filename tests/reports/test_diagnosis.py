@@ -15,9 +15,9 @@ from llm_scratch.data.stories import floor_bits_per_byte
 from llm_scratch.evaluation.skill_results import SkillResults, SkillScore
 from llm_scratch.reports.curve import running_median
 from llm_scratch.reports.diagnosis import CHECKS, diagnose
+from llm_scratch.run_directory import open_run
 from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.training.loop import train
-from llm_scratch.training.run_logger import read_metrics
 
 MODEL = ModelConfig(vocab_size=1000, context_length=64, emb_dim=64, n_heads=4, n_layers=2)
 CONFIG = RunConfig(MODEL, DataConfig(), TrainConfig(steps=1000, lr=1e-3, warmup_steps=20))
@@ -238,7 +238,7 @@ def trained(folder, corpus, tokens=None, model=None, **settings):
         TrainConfig(**{"steps": 160, "log_every": 2} | often | settings),
     )
     train(config, folder, corpus=corpus if tokens is None else replace(corpus, train=corpus.train[:tokens]))
-    return sick(read_metrics(folder), config)
+    return sick(open_run(folder).metrics, config)
 
 
 @pytest.fixture(autouse=True, scope="module")

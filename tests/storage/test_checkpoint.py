@@ -220,7 +220,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_nothing_else(tmp_path, monkey
         if not changes:
             patch.setattr(files.FileSystem, fault, refuse)
         with pytest.raises(
-            UserError, match=r"cannot save the checkpoint .*: No space left on device \(need 148 bytes, free .*free disk space"
+            UserError, match=r"cannot save the checkpoint .*: No space left on device \(need 148 B, free .*free disk space"
         ) as error:
             save(tmp_path, 2, best=True, **changes)
     assert error.value.code == RESOURCES
@@ -276,7 +276,7 @@ def test_a_disk_that_cannot_be_read_is_a_damage_like_others(tmp_path, monkeypatc
     def broken(path):
         raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
 
-    monkeypatch.setattr(manifest, "_sha256", broken)
+    monkeypatch.setattr(files, "sha256_of", broken)
     assert checkpoint.verify(folder) == "config.json cannot be read (Input/output error)"
 
 
@@ -284,7 +284,7 @@ def test_room_for_the_checkpoints_is_asked_for_before_work_begins(tmp_path, monk
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**7, 6 * 10**6, 4 * 10**6))
     checkpoint.check_disk_space(tmp_path / "not" / "yet", 10**6)
     with pytest.raises(
-        UserError, match=r"checkpoints of 1\.1 MB: need 4\.4 MB, free 4\.0 MB; free disk space, or choose another --out"
+        UserError, match=r"checkpoints of 1\.05 MiB: need 4\.2 MiB, free 3\.81 MiB; free disk space, or choose another --out"
     ) as error:
         checkpoint.check_disk_space(tmp_path, 1_100_000)
     assert error.value.code == RESOURCES
@@ -309,9 +309,9 @@ def test_old_checkpoints_go_only_after_the_new_one_stands(tmp_path, monkeypatch)
     for step in (1, 2):
         save(tmp_path, step)
 
-    def check(ckpt):
-        assert checkpoint.verify(ckpt / "step-00000003") is None
-        assert (ckpt / "latest").read_text() == "step-00000003\n"
+    def check(run):
+        assert checkpoint.verify(run / "ckpt" / "step-00000003") is None
+        assert (run / "ckpt" / "latest").read_text() == "step-00000003\n"
         raise KeyboardInterrupt  # a crash between save and delete
 
     with monkeypatch.context() as patch:

@@ -11,7 +11,7 @@ import pytest
 
 from llm_scratch.errors import RESOURCES, UserError
 from llm_scratch.storage import files
-from llm_scratch.storage.files import atomic_file, atomic_write, format_bytes, remove_leftovers
+from llm_scratch.storage.files import atomic_file, atomic_folder, atomic_write, is_new_or_empty, remove_leftovers, sha256_of
 
 
 def names(folder: Path) -> list[str]:
@@ -128,9 +128,46 @@ def test_remove_leftovers_keeps_files_of_running_processes(tmp_path):
     assert names(tmp_path) == sorted([f".plot.png.{os.getpid()}.part", ".mine.part", "mine.1.part"])
 
 
-@pytest.mark.parametrize(
-    ("n_bytes", "words"),
-    [(0, "0 bytes"), (999, "999 bytes"), (1500, "1.5 kB"), (7_340_000, "7.3 MB"), (5e9, "5.0 GB"), (3e15, "3000.0 TB")],
-)
-def test_format_bytes_uses_units(n_bytes, words):
-    assert format_bytes(n_bytes) == words
+@pytest.mark.parametrize("exists", [False, True])
+def test_atomic_folder_appears_when_it_is_complete(exists, tmp_path):
+    path = tmp_path / "a" / "run"
+    if exists:
+        path.mkdir(parents=True)
+    with atomic_folder(path) as part:
+        (part / "file").write_text("whole")
+        assert not path.exists() or names(path) == []
+    assert names(path.parent) == ["run"]
+    assert (path / "file").read_text() == "whole"
+
+
+@pytest.mark.parametrize("raised", [ValueError, KeyboardInterrupt, UserError])
+def test_atomic_folder_leaves_nothing_after_an_exception(raised, tmp_path):
+    def half_write() -> None:
+        with atomic_folder(tmp_path / "run") as part:
+            (part / "file").write_text("ha")
+            raise raised("lf")
+
+    with pytest.raises(raised):
+        half_write()
+    assert names(tmp_path) == []
+
+
+def test_atomic_folder_does_not_replace_a_folder_with_files(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine").write_text("kept")
+    with pytest.raises(UserError, match="cannot write .*run: ") as error, atomic_folder(tmp_path / "run") as part:
+        (part / "file").write_text("new")
+    assert error.value.code == RESOURCES
+    assert names(tmp_path) == ["run"]
+    assert names(tmp_path / "run") == ["mine"]
+
+
+def test_is_new_or_empty_rejects_a_file_and_a_folder_with_files(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    assert [is_new_or_empty(tmp_path / name) for name in ("missing", "empty", "file", "")] == [True, True, False, False]
+
+
+def test_sha256_of_a_file(tmp_path):
+    (tmp_path / "file").write_bytes(b"abc")
+    assert sha256_of(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, B.1

@@ -14,6 +14,7 @@ from llm_scratch.data.corpus import Corpus
 from llm_scratch.errors import CHECKPOINT, DIVERGED, INTERRUPTED, USAGE, UserError
 from llm_scratch.hardware.matmul_backend import ONEDNN, default_backend, onednn_is_float32
 from llm_scratch.loading import load
+from llm_scratch.run_directory import open_run
 from llm_scratch.storage import checkpoint, files
 from llm_scratch.storage.checkpoint import list_checkpoints, load_latest
 from llm_scratch.tokenizers import TOKENIZERS
@@ -22,7 +23,7 @@ from llm_scratch.training.fault_injection import inject_requested
 from llm_scratch.training.loop import train
 from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.precision import Precision
-from llm_scratch.training.run_logger import NONDETERMINISTIC_FIELDS, read_metrics
+from llm_scratch.training.run_logger import NONDETERMINISTIC_FIELDS
 from llm_scratch.training.trainer import MAX_IN_FLIGHT
 
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 12
@@ -74,7 +75,7 @@ def plug():
 
 
 def timeless(run):
-    return [{key: value for key, value in row.items() if key not in NONDETERMINISTIC_FIELDS} for row in read_metrics(run)]
+    return [{key: value for key, value in row.items() if key not in NONDETERMINISTIC_FIELDS} for row in open_run(run).metrics]
 
 
 def assert_same_run(ours, theirs):
@@ -238,7 +239,7 @@ def test_bad_steps_in_flight_are_skipped_and_cause_a_rollback(corpus, tmp_path, 
     monkeypatch.setenv("LLM_SCRATCH_FAULT", "step:4:nan,step:7:inf,step:8:nan,step:9:nan")
     config = settings(steps=14, log_every=1, save_every=6, eval_every=14, sample_every=0)
     run = train(config, tmp_path / str(ahead), corpus=corpus, inject_fault=inject_requested)
-    rows = read_metrics(tmp_path / str(ahead))
+    rows = open_run(tmp_path / str(ahead)).metrics
     assert [row["step"] for row in rows if "skipped" in row] == [4]
     assert [row["step"] for row in rows if "loss" in row] == [step for step in range(1, 15) if step != 4]
     assert (run.step, run.recovery.counts.rollbacks, run.recovery.counts.skipped_batches, run.recovery.counts.skipped) == (14, 1, 3, 4)
@@ -247,7 +248,7 @@ def test_bad_steps_in_flight_are_skipped_and_cause_a_rollback(corpus, tmp_path, 
 
 def test_training_lowers_the_loss(corpus, tmp_path):
     run = train(settings(steps=60, eval_every=60, save_every=60, sample_every=0), tmp_path, corpus=corpus)
-    rows = [row for row in read_metrics(tmp_path) if "val_loss" in row]
+    rows = [row for row in open_run(tmp_path).metrics if "val_loss" in row]
     assert rows[0]["step"] == 0
     assert rows[-1]["val_loss"] < rows[0]["val_loss"] - 0.5
     assert run.best == rows[-1]["val_loss"]
@@ -256,7 +257,7 @@ def test_training_lowers_the_loss(corpus, tmp_path):
 def test_best_checkpoint_is_kept_and_loaded(corpus, tmp_path):
     """A validation loss that rises after step 8: `best` names that one, and `load` takes it."""
     run = train(settings(eval_every=2, lr=0.2, warmup_steps=0, schedule="constant"), tmp_path, corpus=corpus)
-    rows = [row for row in read_metrics(tmp_path) if "val_loss" in row and row["step"]]
+    rows = [row for row in open_run(tmp_path).metrics if "val_loss" in row and row["step"]]
     best = min(rows, key=lambda row: row["val_loss"])["step"]
     assert best < STEPS
     assert (tmp_path / "ckpt" / "best").read_text() == f"step-{best:08d}\n"
@@ -294,7 +295,7 @@ def test_divergence_is_an_error_and_keeps_the_last_checkpoint(corpus, tmp_path):
         train(settings(sample_every=0), tmp_path, corpus=corpus, callbacks=[Poison()])
     assert error.value.code == DIVERGED
     assert load_latest(tmp_path, pytest.fail).state["step"] == 4
-    rows = read_metrics(tmp_path)
+    rows = open_run(tmp_path).metrics
     assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3, 4, 5]
     assert [row["step"] for row in rows if "skipped" in row] == [6, 7, 8]
     assert [row["rollbacks"] for row in rows if "rollbacks" in row] == [3], "rows after step 4 were taken out each time"

@@ -12,10 +12,11 @@ from llm_scratch.errors import UserError
 from llm_scratch.hardware.flops import flops_per_token
 from llm_scratch.model import build
 from llm_scratch.presets import preset
+from llm_scratch.run_directory import iter_metrics
 from llm_scratch.storage import files
 from llm_scratch.storage.files import atomic_write
 from llm_scratch.training.callbacks import TrainState
-from llm_scratch.training.run_logger import NONDETERMINISTIC_FIELDS, RunLogger, StepTimer, environment, iter_metrics
+from llm_scratch.training.run_logger import NONDETERMINISTIC_FIELDS, RunLogger, StepTimer, environment
 
 ENVIRONMENT = {"matrix_rate": 1e9}
 
@@ -70,10 +71,6 @@ def test_samples_after_the_checkpoint_are_removed(tmp_path):
     atomic_write(tmp_path / "samples.md", text)
     write(tmp_path, [5], start=4)
     assert (tmp_path / "samples.md").read_text() == text[: text.index("\n## Step 10")]
-
-
-def test_iter_metrics_is_empty_without_a_file(tmp_path):
-    assert list(iter_metrics(tmp_path / "metrics.jsonl")) == []
 
 
 def test_sample_is_appended_with_its_step(tmp_path):

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from rich.padding import Padding
 from rich.text import Text
 
-from llm_scratch.cli.folders import RunInfo, load_run_info
 from llm_scratch.cli.output import print_json
 from llm_scratch.cli.styles import GOOD, PROBLEM, WARNING
 from llm_scratch.cli.terminal import console, keeps_lines, print_note, table
-from llm_scratch.errors import CHECKPOINT, DATA, UserError
+from llm_scratch.errors import DATA, UserError
 from llm_scratch.formatting import format_count, shell_command
+from llm_scratch.run_directory import RunInfo, open_run
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,25 +40,18 @@ def print_diagnosis(path: Path, as_json: bool = False) -> None:
     Raises:
         UserError: not a run directory (code 4), or a run without an evaluation (code 3).
     """
-    run = load_run_info(path)
-    if run is None:
-        raise UserError(
-            f"{path}: not a run directory (no readable config.yaml); list the runs with `llm-scratch runs list`",
-            CHECKPOINT,
-        )
+    run = open_run(path)
     if reason := run.reason_without_curve:
         _print_model_without_curve(run, reason, as_json)
         return
     run.check_has_curve("runs", "diagnose")
     from llm_scratch.evaluation.skill_results import read_skills
     from llm_scratch.reports.diagnosis import diagnose
-    from llm_scratch.training.run_logger import read_metrics
 
-    rows = read_metrics(path)
-    findings = diagnose(rows, run.config, read_skills(path))
+    findings = diagnose(run.metrics, run.config, read_skills(path))
     if not findings:
         raise UserError(f"{path}: no evaluation yet; train at least train.eval_every steps", DATA)
-    step = max(row["step"] for row in rows if "step" in row)
+    step = max(row["step"] for row in run.metrics)
     if as_json:
         print_json({"run": path, "step": step, "steps": run.steps, "description": "", "findings": findings})
         return

@@ -12,9 +12,7 @@ from pathlib import Path
 
 from llm_scratch.config import RunConfig, resume_relevant, to_dict
 from llm_scratch.errors import CHECKPOINT, RESOURCES, UserError
-from llm_scratch.run_directory import RunInfo, load_run_info
-
-__all__ = ["RUNS_FOLDER", "RunInfo", "check_can_write", "find_runs", "choose_output_dir", "load_run_info", "resolve_model_path"]
+from llm_scratch.run_directory import RunInfo, find_run
 
 RUNS_FOLDER = Path("runs")
 
@@ -36,7 +34,7 @@ def same_settings(old: RunConfig, new: RunConfig) -> bool:
 
 def find_runs(root: Path = RUNS_FOLDER) -> list[RunInfo]:
     """The runs in a folder, the newest last."""
-    runs = [run for path in sorted(root.iterdir()) if path.is_dir() and (run := load_run_info(path))] if root.is_dir() else []
+    runs = [run for path in sorted(root.iterdir()) if path.is_dir() and (run := find_run(path))] if root.is_dir() else []
     return sorted(runs, key=lambda run: run.changed)
 
 

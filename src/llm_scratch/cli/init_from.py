@@ -5,16 +5,17 @@ Tests: tests/cli/test_beginning.py.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm_scratch.cli.folders import load_run_info, resolve_model_path
+from llm_scratch.cli.folders import resolve_model_path
 from llm_scratch.config import ModelConfig, RunConfig
-from llm_scratch.errors import CHECKPOINT, RESOURCES, USAGE, UserError
+from llm_scratch.errors import CHECKPOINT, USAGE, UserError
+from llm_scratch.run_directory import find_run
+from llm_scratch.storage.files import atomic_folder, is_new_or_empty
 from llm_scratch.storage.user_folders import expand_user
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def config_from_model(name: str, base: RunConfig, given: Mapping[str, str]) -> R
     from llm_scratch.loading import load
 
     where = resolve_model_path(name)
-    if (run := load_run_info(where)) is not None:
+    if (run := find_run(where)) is not None:
         run.check_trainable()
     heads = given.get("--model.n-heads", "")
     model, tokenizer = load(where, n_heads=int(heads) if heads.isdigit() and where.is_file() else None)
@@ -117,7 +118,7 @@ def fork_run(path: Path, out: str) -> Path:
     run, folder = run_directory_of(path), Path(out)
     if path == run and (not out or folder.resolve() == run.resolve()):
         return run
-    if not out or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+    if not out or not is_new_or_empty(folder):
         raise UserError(f"--resume {path}: a new run is needed, since {run} stays unchanged; --out must name a new or empty folder", USAGE)
     if path == run:
         latest = load_latest(run, lambda message: None, prefer="latest")
@@ -126,17 +127,11 @@ def fork_run(path: Path, out: str) -> Path:
         path = latest.folder
     if (problem := verify(path)) is not None:
         raise UserError(f"--resume {path}: damaged checkpoint ({problem}); use another one", CHECKPOINT)
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    try:
+    with atomic_folder(folder) as part:
         shutil.copytree(path, part / "ckpt" / path.name)
         for name in ("config.yaml", "metrics.jsonl", "samples.md"):  # training removes entries of later steps
             if (run / name).is_file():
                 shutil.copy(run / name, part)
-        part.replace(folder)
-    except OSError as e:
-        raise UserError(f"cannot copy {path} to {folder}: {e.strerror}; free some space or choose another --out", RESOURCES) from e
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return folder
 
 

@@ -229,9 +229,9 @@ def show_continuations(run: Trainer, choice: Choice, screen: Console) -> None:
 def show_advice(run: Trainer, minutes: float, screen: Console) -> None:
     """What would make the model better."""
     from llm_scratch.planning.rules import advice
-    from llm_scratch.training.run_logger import iter_metrics
+    from llm_scratch.run_directory import open_run
 
-    losses = [row for row in iter_metrics(run.folder / "metrics.jsonl") if "val_loss" in row]
+    losses = open_run(run.folder).evaluations
     for line in advice(losses, losses[-1].get("passes", 0.0) if losses else 0.0, minutes):
         screen.print(f"{'better':>8}  {line}", soft_wrap=keeps_lines(screen))
 

@@ -16,12 +16,12 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from llm_scratch.cli.output import is_quiet
-from llm_scratch.cli.terminal import boxed, keeps_lines, print_warning
-from llm_scratch.formatting import format_count, format_duration, sanitize, shell_command
+from llm_scratch.cli.terminal import boxed, excerpt, keeps_lines, print_warning
+from llm_scratch.formatting import format_bytes, format_count, format_duration, shell_command
 from llm_scratch.training.append_log import DurableLog
 from llm_scratch.training.callbacks import Callback, TrainState
 
-SAMPLE_LETTERS = 480
+SAMPLE_CHARACTERS = 480
 MIN_BAR_WIDTH = 8
 """columns from which a bar shows anything"""
 
@@ -131,8 +131,7 @@ class ProgressDisplay(Callback):
 
     def sampled(self, state: TrainState, text: str) -> None:
         """What the model wrote, in a box on a terminal."""
-        text = sanitize(text).strip()
-        text = text if len(text) <= SAMPLE_LETTERS else text[:SAMPLE_LETTERS].rsplit(" ", 1)[0] + " …"
+        text = excerpt(text, SAMPLE_CHARACTERS)
         if self.console.is_terminal:
             title = f"step {state.step:,} · {format_count(state.tokens)} tokens"
             self.console.print(boxed(text, title, self.console.width))
@@ -182,7 +181,7 @@ class ProgressDisplay(Callback):
     def _memory(self) -> str:
         """Peak memory so far; nothing where the system does not report it."""
         held = self.recent[-1].get("peak_memory_bytes")
-        return f"{held / 2**30:.2f} GiB" if held else ""
+        return format_bytes(held) if held else ""
 
     def _clock(self, state: TrainState) -> str:
         """Time gone and, by the speed so far, time left."""

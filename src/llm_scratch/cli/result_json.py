@@ -166,12 +166,12 @@ def run_json(run: RunInfo) -> dict[str, Any]:
     }
 
 
-def shown_run_json(run: RunInfo, rows: Iterable[Mapping[str, Any]], sample: str) -> dict[str, Any]:
+def shown_run_json(run: RunInfo, sample: str) -> dict[str, Any]:
     """The result of `runs show`.
 
     Args:
-        rows: of metrics.jsonl; the evaluations among them are the curve.
-        sample: the last text in samples.md, "" for none.
+        run: the run; its evaluations are the curve.
+        sample: the last text that it generated, "" for none.
     """
     keys = {
         "step": "step",
@@ -180,7 +180,7 @@ def shown_run_json(run: RunInfo, rows: Iterable[Mapping[str, Any]], sample: str)
         "val_loss_nats": "val_loss",
         "val_bits_per_byte": "val_bits_per_byte",
     }
-    curve = [{key: row[name] for key, name in keys.items()} for row in rows if set(keys.values()) <= row.keys()]
+    curve = [{key: row[name] for key, name in keys.items()} for row in run.evaluations if set(keys.values()) <= row.keys()]
     more = {"config_hash": config_hash(run.config), "config": to_dict(run.config), "evaluations": curve, "last_sample": sample}
     return run_json(run) | more
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llm_scratch.cli.folders import RunInfo
 from llm_scratch.cli.terminal import print_line
 from llm_scratch.config import RunConfig
 from llm_scratch.errors import USAGE, UserError
 from llm_scratch.formatting import sanitize
+from llm_scratch.run_directory import RunInfo
 
 if TYPE_CHECKING:
     from llm_scratch.data.corpus import Corpus, TextFingerprint

@@ -177,6 +177,12 @@ def boxed(text: str, title: str, width: int, style: str = "none") -> RenderableT
     return Panel(Text(text), title=title, title_align="left", border_style=style, width=min(width, 88))
 
 
+def excerpt(text: str, n_characters: int) -> str:
+    """The beginning of a text for a terminal: at most `n_characters`, cut between words."""
+    text = sanitize(text).strip()
+    return text if len(text) <= n_characters else text[:n_characters].rsplit(" ", 1)[0] + " …"
+
+
 def truncate(text: str, width: int) -> Text:
     """A cell of at most `width` letters, on one line; what is left out shows as an ellipsis, and no number is cut in two."""
     line = " ".join(sanitize(text).split())

@@ -20,7 +20,7 @@ import numpy as np
 
 from llm_scratch.data.encoding import END, Encoded, encode_all
 from llm_scratch.data.readers import CHUNK_BYTES, Source, open_source, split_text
-from llm_scratch.data.shards import Shard, ShardIndex, ShardProgress, check_size, sha256_of
+from llm_scratch.data.shards import Shard, ShardIndex, ShardProgress, check_size, shard_sha256
 from llm_scratch.errors import DATA, INTERRUPTED, UserError, unknown
 from llm_scratch.storage import files
 from llm_scratch.storage.user_folders import expand_user
@@ -142,7 +142,7 @@ def _resume(folder: Path, settings: dict[str, Any], source: Source) -> ShardInde
         return None
     for shard in index.shards:
         check_size(folder / shard.file, shard.tokens * np.dtype(index.dtype).itemsize)
-    if sha256_of(folder / "tokenizer.json") != index.tokenizer_sha256:
+    if shard_sha256(folder / "tokenizer.json") != index.tokenizer_sha256:
         raise UserError(f"{folder}/tokenizer.json changed since the first shard; start over with --fresh", DATA)
     return index
 

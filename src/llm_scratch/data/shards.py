@@ -15,7 +15,6 @@ Tests: tests/data/test_shards.py.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, astuple, dataclass, field
@@ -25,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from llm_scratch.errors import DATA, UserError, describe_error
-from llm_scratch.storage.files import atomic_write
+from llm_scratch.storage.files import atomic_write, sha256_of
 from llm_scratch.storage.user_folders import expand_user
 
 VERSION = 1
@@ -236,7 +235,7 @@ def check_shards(folder: str | Path) -> Iterator[str]:
     _, index = open_shards(folder)
     shards = [(shard.file, shard.sha256) for shard in index.shards]
     for file, expected in [("tokenizer.json", index.tokenizer_sha256), *shards]:
-        actual = sha256_of(folder / file)
+        actual = shard_sha256(folder / file)
         if actual != expected:
             raise UserError(
                 f"{folder / file} is damaged: its sha256 is {actual[:16]}…, expected {expected[:16]}…; {_REPREPARE_HINT}",
@@ -245,14 +244,13 @@ def check_shards(folder: str | Path) -> Iterator[str]:
         yield file
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hex.
+def shard_sha256(path: Path) -> str:
+    """SHA-256 of a file of a folder of shards, in hex.
 
     Raises:
         UserError: the file cannot be read (code 3).
     """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as e:
         raise UserError(f"cannot read {path}: {e.strerror}; {_REPREPARE_HINT}", DATA) from e

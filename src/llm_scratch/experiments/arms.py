@@ -23,7 +23,7 @@ from llm_scratch.hardware.flops import flops_per_token
 from llm_scratch.model import MODELS, build
 from llm_scratch.planning.step_timing import estimate_step_time
 from llm_scratch.presets import preset
-from llm_scratch.run_directory import load_run_info
+from llm_scratch.run_directory import find_run
 from llm_scratch.storage.user_code import run_user_file
 from llm_scratch.tokenizers.special import end_of_text
 from llm_scratch.training.optim import OPTIMIZERS
@@ -88,7 +88,7 @@ def base_config(name: str) -> RunConfig:
     Raises:
         UserError: neither; or a run that does not start from random weights.
     """
-    run = load_run_info(Path(name)) if Path(name).is_dir() else None
+    run = find_run(Path(name)) if Path(name).is_dir() else None
     config = run.config if run is not None else preset(name)
     if config.init_from:
         raise UserError(f"base {name}: starts from the weights of {config.init_from}; give a base that starts from random weights")

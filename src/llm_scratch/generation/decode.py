@@ -140,6 +140,10 @@ def stream(
         top_k, top_p: see `sampling.top_k` and `sampling.top_p`.
         seed: the same seed gives the same text; None: PyTorch's default generator.
         strategy, settings: as in `stream_batch`.
+
+    Example:
+        for chunk in stream(model, tokenizer, "The story of Anna", max_new_tokens=100, seed=1):
+            print(chunk, end="", flush=True)
     """
     settings |= {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     chunks = stream_chunks(model, tokenizer, prompt, max_new_tokens=max_new_tokens, seed=seed, strategy=strategy, **settings)

@@ -10,9 +10,9 @@ from typing import Any
 from torch import nn
 
 from llm_scratch.errors import RESOURCES, UserError
+from llm_scratch.formatting import format_bytes
 from llm_scratch.hardware.memory import free_memory
 from llm_scratch.model.introspection import context_length, device_of
-from llm_scratch.storage.files import format_bytes
 
 
 def check_rows(model: nn.Module, rows: int, tokens: int) -> None:

@@ -8,9 +8,7 @@ Tests: tests/interop/test_hf_export.py, tests/reliability/test_f10_round_trip.py
 from __future__ import annotations
 
 import json
-import os
 import random
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from llm_scratch.config import ModelConfig
-from llm_scratch.errors import CHECKPOINT, RESOURCES, UserError
+from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.interop.gpt2_weight_map import HEAD, HF, join, names
 from llm_scratch.interop.hf import to_config
 from llm_scratch.interop.hf_tokenizer import check_exportable, write_tokenizer
@@ -58,28 +56,18 @@ def export_hf(model: nn.Module, tokenizer: Tokenizer, folder: str | Path) -> Che
             the reloaded model differs (code 4); disk full (code 6). The folder is then unchanged.
     """
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not files.is_new_or_empty(folder):
         raise UserError(f"{folder} is not empty; choose a new or empty folder")
     check_exportable(tokenizer)
-    part = folder.absolute().with_name(f".{folder.name}.{os.getpid()}.part")
-    try:
+    with files.atomic_folder(folder) as part:
         write(model, tokenizer, part)
-        checked = compare(model, tokenizer, part)
-        if folder.exists():
-            folder.rmdir()
-        part.rename(folder)
-    except OSError as e:
-        raise UserError(f"cannot write {folder}: {e.strerror or e}; free disk space or choose another folder", RESOURCES) from e
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return checked
+        return compare(model, tokenizer, part)
 
 
 def write(model: nn.Module, tokenizer: Tokenizer, folder: Path) -> None:
     """Write config.json, model.safetensors, tokenizer.json, tokenizer_config.json and generation_config.json."""
     cfg, eot = ModelConfig.of(model.cfg), end_of_text(tokenizer)  # type: ignore[arg-type]
     config = to_config(cfg, model.start_id, eot)  # type: ignore[arg-type]
-    files.filesystem.make_folder(folder)
     write_tokenizer(tokenizer, folder, cfg.context_length, model.start_id)  # type: ignore[arg-type]
     files.filesystem.write(folder / SINGLE, iter_bytes(tensors(model, cfg), {"format": "pt"}))
     generation = {"bos_token_id": eot, "eos_token_id": eot, "do_sample": True}

@@ -19,15 +19,13 @@ import torch
 from torch import Tensor
 
 from llm_scratch.errors import CHECKPOINT, UserError
+from llm_scratch.storage import safetensors_writer
 from llm_scratch.storage.safe_parse import parse_json, read_json
 
 MAX_HEADER = 512 << 10  # bytes; GPT-2 XL: 60 kB
 MAX_PARTS = 36_000  # commas, colons and brackets, twelve per matrix; GPT-2 XL: 7,500
 MAX_DIMS = 8
-DTYPES = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64, "I32": torch.int32,
-    "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
-}  # fmt: skip
+DTYPES = {name: dtype for dtype, name in safetensors_writer.DTYPES.items()}
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # reserved names on Windows

@@ -1,13 +1,17 @@
-"""The "modern" architecture, NanoChat's transformer: reaches a loss in fewer steps than GPT-2.
+"""NanoChat's transformer, the architecture "nanochat": reaches a loss in fewer steps than GPT-2.
 
-Differences from `gpt.GPTModel`: rotary instead of learned positions, RMSNorm without weights,
-normalized queries and keys (QK-norm), squared ReLU, no biases, and blocks whose output projections
-start at zero. Without NanoChat's logit softcap and grouped-query attention.
+It has, where `gpt.GPTModel` differs:
+- rotary positions instead of learned ones (Su et al. 2021, https://arxiv.org/abs/2104.09864; `rope.py`)
+- RMSNorm without weights, also after the embedding (Zhang and Sennrich 2019, https://arxiv.org/abs/1910.07467)
+- normalized queries and keys, QK-norm (Henry et al. 2020, https://arxiv.org/abs/2010.04245)
+- squared ReLU (So et al. 2021, https://arxiv.org/abs/2109.08668)
+- no biases, and output projections that start at zero
+
+It lacks NanoChat's logit softcap, grouped-query attention and sliding window.
+
 Tests: tests/model/test_nanochat.py (equal to transformers' NanoChat).
 Gain: `python benchmarks/converge.py`.
-Source: RMSNorm, Zhang and Sennrich 2019, https://arxiv.org/abs/1910.07467; QK-norm, Henry et al.
-2020, https://arxiv.org/abs/2010.04245; squared ReLU, So et al. 2021,
-https://arxiv.org/abs/2109.08668; rotary positions, see `rope.py`.
+Source: NanoChat, https://github.com/karpathy/nanochat.
 """
 
 from __future__ import annotations
@@ -85,7 +89,7 @@ class ModernBlock(nn.Module):
 
 
 class NanoChatGPT(nn.Module):
-    """Language model of the architecture "modern", with the interface of `gpt.GPTModel`.
+    """Language model of the architecture "nanochat", with the interface of `gpt.GPTModel`.
 
     Raises:
         UserError: a setting that the architecture lacks (`qkv_bias`, an `init` other than "torch",

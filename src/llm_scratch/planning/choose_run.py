@@ -20,6 +20,7 @@ from llm_scratch.data.fit import check_fit, possible_order
 from llm_scratch.data.shards import open_shards
 from llm_scratch.data.sources import expand_pattern, files_in, path_list, read
 from llm_scratch.errors import DATA, UserError
+from llm_scratch.formatting import format_bytes
 from llm_scratch.hardware.benchmark import matmul_flops
 from llm_scratch.hardware.memory import free_memory
 from llm_scratch.planning import rules
@@ -121,7 +122,7 @@ def choose_run(
     else:
         documents = read(base.data.source)
         facts = text_facts(documents)
-        report(f"training a tokenizer, encoding {facts.n_bytes / 1e6:.1f} MB …")
+        report(f"training a tokenizer, encoding {format_bytes(facts.n_bytes)} …")
         corpus = _encode(chooser, documents, facts, budget, tokenizer)
     n_train, n_val = len(corpus.train), len(corpus.val)
     rows = rules.choose_rows(facts, n_train + n_val, n_val, budget)

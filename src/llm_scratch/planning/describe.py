@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from llm_scratch.config import RunConfig
+from llm_scratch.formatting import format_bytes, format_count
 from llm_scratch.planning.plan import Plan
 from llm_scratch.planning.text_facts import TextFacts
 
@@ -39,10 +40,10 @@ def describe(
     val_share = float(f"{n_val / (n_train + n_val):.2g}")
     skipped = f"{left_out:,} of {n_train:,} training tokens an epoch, {_WHERE[config.data.order]}"
     return {
-        "text": f"{_documents(facts.n_documents)}, {_size(facts.n_bytes)}; {val_share:.0%} for validation, {reasons['split']}",
+        "text": f"{_documents(facts.n_documents)}, {format_bytes(facts.n_bytes)}; {val_share:.0%} for validation, {reasons['split']}",
         "tokenizer": _tokenizer(config, facts, n_train + n_val, reasons["tokenizer"]),
         "rows": f"{model.context_length} tokens, {train.batch_size} in a step; {reasons['rows']}",
-        "model": f"{model.n_layers} layers of {model.emb_dim}, {_count(model.n_params)} parameters"
+        "model": f"{model.n_layers} layers of {model.emb_dim}, {format_count(model.n_params)} parameters"
         f"{f', dropout {model.drop_rate:g}' * bool(model.drop_rate)}; {reasons['model']}",
         "training": f"{plan.steps:,} steps, {_epochs(plan.passes or 0.0)}; {reasons['training']}",
         **({"left out": skipped} if left_out > MIN_LEFT_OUT * n_train else {}),
@@ -66,14 +67,3 @@ def _tokenizer(config: RunConfig, facts: TextFacts, n_tokens: int, reason: str) 
 
 def _epochs(epochs: float) -> str:
     return f"{epochs:.1f} times over the text" if epochs >= 0.95 else f"{epochs:.0%} of the text"
-
-
-def _count(number: float) -> str:
-    """A parameter count: 111k, 4.92 M."""
-    return f"{number / 1e6:.3g} M" if number >= 1e6 else f"{number / 1e3:.0f}k"
-
-
-def _size(n_bytes: float) -> str:
-    """A file size: 20 kB, 1.1 MB."""
-    scale, unit = next((s, u) for s, u in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "bytes")) if n_bytes >= s or s == 1)
-    return f"{n_bytes / scale:.3g} {unit}"

@@ -11,9 +11,9 @@ import torch
 
 from llm_scratch.config import RunConfig
 from llm_scratch.errors import RESOURCES, UserError
+from llm_scratch.formatting import format_bytes
 from llm_scratch.hardware.memory import free_memory, resident_memory
 from llm_scratch.planning.memory_estimate import estimate_memory
-from llm_scratch.storage.files import format_bytes
 
 BYTES_PER_PARAMETER = 12
 """weight, gradient and one value of the optimizer, each in float32"""

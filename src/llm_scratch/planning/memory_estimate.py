@@ -21,12 +21,10 @@ from torch.utils._pytree import tree_leaves
 
 from llm_scratch.config import RunConfig
 from llm_scratch.model import build
-from llm_scratch.training.model_with_loss import ModelWithLoss
+from llm_scratch.training.model_with_loss import FLOAT32, ModelWithLoss
 from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.parallel import checkpoint_activations
 from llm_scratch.training.precision import Precision
-
-FLOAT32 = Precision("float32", "as requested")
 
 
 class AllocationTracker(TorchDispatchMode):

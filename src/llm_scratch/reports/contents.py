@@ -5,15 +5,12 @@ Tests: tests/reports/test_contents.py.
 
 from __future__ import annotations
 
-import json
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.evaluation.floor import Floor, loss_floor
 from llm_scratch.evaluation.skill_results import SkillResults, read_skills
 from llm_scratch.planning.plan import Plan, measured, read_plan
@@ -22,24 +19,13 @@ from llm_scratch.reports.chart import LossLines
 from llm_scratch.reports.diagnosis import Finding, diagnose
 from llm_scratch.reports.plot import running_mean, series
 from llm_scratch.reports.settings import Change, changes, nearest_preset
-from llm_scratch.run_directory import RunInfo, load_run_info
+from llm_scratch.run_directory import RunInfo, Sample, open_run
 from llm_scratch.training.lock import is_locked
-from llm_scratch.training.run_logger import iter_metrics
 
 MAX_SAMPLES = 8
-SAMPLE_HEADING = re.compile(r"^## Step (\d+), ([\d,]+) tokens$", re.M)
 
 T = TypeVar("T")
 State = Literal["finished", "running", "stopped", "diverged", "not started", "imported", "quantized"]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A text that the model generated during training."""
-
-    step: int
-    tokens: str
-    text: str
 
 
 @dataclass(frozen=True)
@@ -101,17 +87,11 @@ def collect(path: Path) -> RunReport:
     Raises:
         UserError: there is no run in `path` (exit code 4).
     """
-    run = load_run_info(path)
-    if run is None:
-        raise UserError(
-            f"{path} is not a run directory (no readable config.yaml); `llm-scratch runs list` lists the runs",
-            CHECKPOINT,
-        )
-    rows = [_numbers(row) for row in iter_metrics(path / "metrics.jsonl")]
+    run = open_run(path)
+    rows = [_numbers(row) for row in run.metrics]
     floor = loss_floor(run.config, rows)
     skills = read_skills(path)
     base = nearest_preset(run.config, run.preset)
-    samples = read_samples(path)
     step = int(max((row["step"] for row in rows), default=run.step))
     return RunReport(
         run=run,
@@ -121,14 +101,14 @@ def collect(path: Path) -> RunReport:
         lines=_lines(rows, floor),
         floor=floor,
         findings=diagnose(rows, run.config, skills) if rows else {},
-        samples=tuple(spread_out(samples, MAX_SAMPLES)),
-        n_samples=len(samples),
+        samples=tuple(spread_out(run.samples, MAX_SAMPLES)),
+        n_samples=len(run.samples),
         skills=skills,
         plan=read_plan(path),
         measured=measured(rows),
         preset=base,
         changes=changes(run.config, preset(base)),
-        environment=_environment(path),
+        environment=run.environment,
     )
 
 
@@ -164,37 +144,8 @@ def _lines(rows: Sequence[dict[str, float]], floor: Floor | None) -> LossLines:
     )
 
 
-def read_samples(run: Path) -> list[Sample]:
-    """The samples in samples.md, oldest first.
-
-    A line inside a sample that looks like a heading counts as one only if its step is later than
-    the previous one.
-    """
-    try:
-        text = (run / "samples.md").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
-    headings: list[re.Match[str]] = []
-    for heading in SAMPLE_HEADING.finditer(text):
-        if not headings or int(heading[1]) > int(headings[-1][1]):
-            headings.append(heading)
-    starts = [heading.start() for heading in headings] + [len(text)]
-    return [
-        Sample(int(heading[1]), heading[2], text[heading.end() : end].strip()) for heading, end in zip(headings, starts[1:], strict=True)
-    ]
-
-
 def spread_out(samples: Sequence[T], n: int) -> list[T]:
     """At most `n` of the items, evenly spaced, with the first and the last."""
     if len(samples) <= n:
         return list(samples)
     return [samples[round(i * (len(samples) - 1) / (n - 1))] for i in range(n)]
-
-
-def _environment(run: Path) -> dict[str, Any]:
-    """The content of env.json; {} if it is missing or invalid."""
-    try:
-        values = json.loads((run / "env.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}

@@ -200,5 +200,5 @@ def _sample(sample: Sample, prompt: str) -> Html:
     begins = bool(prompt) and sample.text.startswith(prompt)
     body = sample.text.removeprefix(prompt) if begins else sample.text
     shown = [element("span", prompt, class_="prompt")] * begins
-    heading = element("h3", f"Step {sample.step:,}, after {sample.tokens} tokens")
+    heading = element("h3", f"Step {sample.step:,}, after {sample.tokens:,} tokens")
     return element("article", heading, element("p", *shown, body or "(nothing)"))

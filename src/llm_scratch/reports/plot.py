@@ -1,6 +1,6 @@
 """Plot loss curves of runs as PDF, PNG or SVG.
 
-`loss_figure` draws the rows of one or more runs; `LossPlot` draws them when training ends.
+`loss_figure` draws the metrics of one or more runs; `LossPlot` draws them when training ends.
 Figures are made without pyplot, so they need no display and leave no global state.
 Tests: tests/reports/test_plot.py.
 Source of the colors: Okabe and Ito 2008, "Color Universal Design",
@@ -20,9 +20,9 @@ from matplotlib.ticker import EngFormatter, MaxNLocator, MultipleLocator
 
 from llm_scratch.errors import DATA, UserError, describe_error
 from llm_scratch.formatting import format_duration
+from llm_scratch.run_directory import open_run
 from llm_scratch.storage.files import atomic_file
 from llm_scratch.training.callbacks import Callback, TrainState
-from llm_scratch.training.run_logger import read_metrics
 
 Row = Mapping[str, Any]
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
@@ -224,9 +224,9 @@ def plot_runs(runs: Sequence[str | Path], out: str | Path, x: str = "step", *, f
     """Write the loss plot of one or more runs to `out`.pdf and `out`.png; returns the two paths.
 
     Raises:
-        UserError: a run without metrics or without a loss (exit code 3).
+        UserError: not a run directory (exit code 4), or a run without a loss (exit code 3).
     """
-    figure = loss_figure({Path(run).resolve().name: read_metrics(run) for run in runs}, x, floors=floors)
+    figure = loss_figure({Path(run).resolve().name: open_run(run).metrics for run in runs}, x, floors=floors)
     return [save_figure(figure, f"{out}.{kind}") for kind in ("pdf", "png")]
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,7 +25,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from llm_scratch.errors import CHECKPOINT, RESOURCES, UserError, describe_error
+from llm_scratch.formatting import format_bytes
 from llm_scratch.storage import files
+from llm_scratch.storage.checkpoint_folders import list_checkpoints, resolve_pointer
 from llm_scratch.storage.manifest import FORMAT, as_json, format_of, verify, write_hashed, write_manifest
 from llm_scratch.storage.older_formats import upgrade_settings, upgrade_state, upgrade_tensors
 from llm_scratch.storage.safetensors_writer import iter_bytes
@@ -77,35 +78,30 @@ def save(
     """
     ckpt = run / "ckpt"
     folder = ckpt / f"step-{step:08d}"
-    part = ckpt / f"{folder.name}.tmp-{os.getpid()}"
     try:
         before_save()
         _remove_partial(ckpt)
         if not folder.exists():
-            files.filesystem.make_folder(part)
-            written = {
-                "model.safetensors": write_hashed(part / "model.safetensors", iter_bytes(weights, {"format": "pt"})),
-                "optim.safetensors": write_hashed(part / "optim.safetensors", iter_bytes(optimizer)),
-                "state.json": write_hashed(part / "state.json", [as_json(state)]),
-                "config.json": write_hashed(part / "config.json", [as_json(config)]),
-            }
-            write_tokenizer(part)
-            write_manifest(part, step, written)
-            files.filesystem.rename(part, folder)
-            files.filesystem.flush(ckpt)
+            with files.atomic_folder(folder) as part:
+                written = {
+                    "model.safetensors": write_hashed(part / "model.safetensors", iter_bytes(weights, {"format": "pt"})),
+                    "optim.safetensors": write_hashed(part / "optim.safetensors", iter_bytes(optimizer)),
+                    "state.json": write_hashed(part / "state.json", [as_json(state)]),
+                    "config.json": write_hashed(part / "config.json", [as_json(config)]),
+                }
+                write_tokenizer(part)
+                write_manifest(part, step, written)
         files.atomic_write(ckpt / "latest", folder.name + "\n")
         if best:
             files.atomic_write(ckpt / "best", folder.name + "\n")
     except (OSError, UserError) as e:
-        reason = (getattr(e, "strerror", None) or e) if isinstance(e, OSError) else str(e).partition(";")[0]
+        reason = (e.strerror or str(e)) if isinstance(e, OSError) else str(e).partition(";")[0]
+        reason = reason.removeprefix(f"cannot write {folder}: ")
         need = sum(t.nbytes for t in (*weights.values(), *optimizer.values()))
-        space = f"need {files.format_bytes(need)}, free {files.format_bytes(_free(run))}"
+        space = f"need {format_bytes(need)}, free {format_bytes(_free(run))}"
         fix = "free disk space or fix permissions, then run the same command again to resume from the last checkpoint"
         raise UserError(f"cannot save the checkpoint {folder}: {reason} ({space}); {fix}", RESOURCES) from e
-    finally:
-        with suppress(OSError):
-            files.filesystem.remove(part)
-    _prune(ckpt)
+    _prune(run)
     return folder
 
 
@@ -123,8 +119,8 @@ def check_disk_space(run: Path, size: int) -> None:
     free = _free(run)
     if free < need:
         raise UserError(
-            f"{run}: too little disk space for checkpoints of {files.format_bytes(size)}: need {files.format_bytes(need)}, "
-            f"free {files.format_bytes(free)}; free disk space, or choose another --out",
+            f"{run}: too little disk space for checkpoints of {format_bytes(size)}: need {format_bytes(need)}, "
+            f"free {format_bytes(free)}; free disk space, or choose another --out",
             RESOURCES,
         )
 
@@ -140,27 +136,14 @@ def _remove_partial(ckpt: Path) -> None:
         files.filesystem.remove(path)
 
 
-def _prune(ckpt: Path) -> None:
-    kept = {folder.name for folder in list_checkpoints(ckpt.parent)[:MAX_KEPT]} | {
-        _resolve_pointer(ckpt, "best"),
-        _resolve_pointer(ckpt, "latest"),
-    }
-    for folder in list_checkpoints(ckpt.parent):
+def _prune(run: Path) -> None:
+    folders = list_checkpoints(run)
+    kept = {resolve_pointer(run, "best"), resolve_pointer(run, "latest")}
+    kept |= {folder.name for folder in folders[:MAX_KEPT]}
+    for folder in folders:
         if folder.name not in kept:
             with suppress(OSError):  # an extra checkpoint is harmless
                 files.filesystem.remove(folder)
-
-
-def _resolve_pointer(ckpt: Path, pointer: str) -> str | None:
-    try:
-        return (ckpt / pointer).read_text(encoding="utf-8").strip() or None
-    except (OSError, UnicodeDecodeError):
-        return None
-
-
-def list_checkpoints(run: Path) -> list[Path]:
-    """The checkpoints of a run, newest first."""
-    return sorted((p for p in (run / "ckpt").glob("step-*") if p.is_dir() and p.name[5:].isdigit()), reverse=True)
 
 
 def read(folder: Path) -> Checkpoint:
@@ -208,7 +191,7 @@ def load_latest(run: Path, warn: Callable[[str], None], prefer: str | None = Non
     """
     candidates = list_checkpoints(run)
     if prefer is not None:
-        named = _resolve_pointer(run / "ckpt", prefer)
+        named = resolve_pointer(run, prefer)
         candidates.sort(key=lambda folder: folder.name != named)
     quarantine = run / "ckpt" / "quarantine"
     damaged = [p.name for p in quarantine.iterdir()] if quarantine.is_dir() else []

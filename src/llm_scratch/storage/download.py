@@ -15,7 +15,6 @@ Tests: tests/storage/test_download.py, against a server with all failures known 
 from __future__ import annotations
 
 import errno
-import hashlib
 import logging
 import os
 import random
@@ -29,9 +28,10 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from llm_scratch.errors import DATA, RESOURCES, UserError
-from llm_scratch.formatting import format_duration
+from llm_scratch.formatting import format_bytes, format_duration
 from llm_scratch.storage import http_client
 from llm_scratch.storage.file_lock import wait_for_lock
+from llm_scratch.storage.files import sha256_of
 from llm_scratch.storage.http_client import RequestError
 from llm_scratch.storage.user_folders import cache_folder, expand_user
 
@@ -39,7 +39,7 @@ MAX_ATTEMPTS = 5  # in a row without new data
 REPORT_SECONDS = 10.0  # between two progress lines without a terminal
 SHOW_PROGRESS = True
 """whether downloads report their progress; a command with `--quiet` turns it off"""
-MIN_BAR_COLUMNS = 50  # width of the bar, sizes, speed and time, without the name
+MIN_BAR_COLUMNS = 60  # width of a short bar, bytes, speed and time, without the name
 log = logging.getLogger(__name__)
 
 
@@ -170,10 +170,7 @@ def _matches(path: Path, remote: Remote) -> bool:
     """Whether the file at `path` has the expected size and SHA-256, as far as these are known."""
     if not path.is_file() or remote.size not in (None, path.stat().st_size):
         return False
-    if remote.sha256 is None:
-        return True
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == remote.sha256
+    return remote.sha256 is None or sha256_of(path) == remote.sha256
 
 
 @contextmanager
@@ -276,21 +273,23 @@ def _progress(name: str) -> Iterator[Callable[[int, int], Any]]:
         yield lambda done, total: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, ProgressColumn, Task, TransferSpeedColumn
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task
+    from rich.table import Column
     from rich.text import Text
 
-    class TimeLeft(ProgressColumn):
+    class Progressed(ProgressColumn):
         max_refresh = 0.5
 
         def render(self, task: Task) -> Text:
-            return Text("" if task.time_remaining is None else f"{format_duration(task.time_remaining)} left")
+            return Text(_progress_text(task.completed, task.total or 0, task.speed or 0))
 
     console = Console(stderr=True)
     if not console.is_terminal or console.width < len(name) + MIN_BAR_COLUMNS:
         yield ProgressLog(name)
         return
-    columns = ("{task.description}", BarColumn(None), DownloadColumn(), TransferSpeedColumn(), TimeLeft())
-    with Progress(*columns, console=console, transient=True, expand=True) as bar:
+    with Progress(
+        "{task.description}", BarColumn(None), Progressed(Column(no_wrap=True)), console=console, transient=True, expand=True
+    ) as bar:
         task = bar.add_task(name, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -310,8 +309,12 @@ class ProgressLog:
             self.reported_bytes = done
         if now - self.reported_at >= REPORT_SECONDS:
             speed = (done - self.reported_bytes) / (now - self.reported_at)
-            eta = f"{format_duration((total - done) / speed)} left" if speed else "ETA unknown"
-            progress = f"{done / 1e6:,.1f} of {total / 1e6:,.1f} MB ({done / total:.0%})"
-            print(f"{self.name}: {progress}, {speed / 1e6:.1f} MB/s, {eta}", file=sys.stderr, flush=True)
+            print(f"{self.name}: {_progress_text(done, total, speed)}", file=sys.stderr, flush=True)
             self.reported_at = now
             self.reported_bytes = done
+
+
+def _progress_text(done: float, total: float, speed: float) -> str:
+    """Bytes, speed and time left: "76.3 MiB of 523 MiB, 2.38 MiB/s, 3 min 7 s left"."""
+    eta = f"{format_duration((total - done) / speed)} left" if speed else "ETA unknown"
+    return f"{format_bytes(done)} of {format_bytes(total)}, {format_bytes(speed)}/s, {eta}"

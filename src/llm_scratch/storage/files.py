@@ -1,4 +1,4 @@
-"""Atomic file writes: a file gets its final name only once it is complete and flushed to disk.
+"""Atomic writes: a file or folder gets its final name only once it is complete.
 
 All data that a run must not lose is written through `filesystem`, which tests replace by one that
 records every operation, or one that is full.
@@ -7,6 +7,7 @@ Tests: tests/storage/test_files.py.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -74,13 +75,42 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         UserError: the disk is full or the folder cannot be written (code 6).
     """
     path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with _temporary(path) as part:
         filesystem.make_folder(path.parent)
         yield part
         filesystem.flush(part)
         filesystem.rename(part, path)
         filesystem.flush(path.parent)
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Context manager for a folder that appears whole: yields a temporary folder that is renamed to `path` at the end.
+
+    After an exception the temporary folder is removed. Files that must survive a power cut are flushed
+    by the caller, as `FileSystem.write` does.
+
+    Args:
+        path: missing, or an empty folder.
+    Raises:
+        UserError: the disk is full or the parent folder cannot be written (code 6).
+    """
+    path = Path(path)
+    with _temporary(path) as part:
+        filesystem.make_folder(part)
+        yield part
+        if path.exists():
+            path.rmdir()
+        filesystem.rename(part, path)
+        filesystem.flush(path.parent)
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`, removed at the end if it is still there."""
+    part = path.absolute().with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
     except OSError as e:
         raise UserError(f"cannot write {path}: {e.strerror or e}; free disk space or choose another folder", RESOURCES) from e
     finally:
@@ -114,9 +144,12 @@ def _is_running(pid: int) -> bool:
     return True
 
 
-def format_bytes(n_bytes: float) -> str:
-    """Format a number of bytes: "7.3 MB"."""
-    for size, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if n_bytes >= size:
-            return f"{n_bytes / size:.1f} {unit}"
-    return f"{n_bytes:.0f} bytes"
+def is_new_or_empty(path: Path) -> bool:
+    """Whether a folder can be filled at `path` without touching anything: nothing is there, or an empty folder."""
+    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -46,7 +46,7 @@ def write_manifest(folder: Path, step: int, written: dict[str, dict[str, Any]]) 
     for path in folder.iterdir():
         if path.name not in written:  # the tokenizer, written without `write_hashed`
             files.filesystem.flush(path)
-            written[path.name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+            written[path.name] = {"bytes": path.stat().st_size, "sha256": files.sha256_of(path)}
     manifest = {"format": FORMAT, "step": step, "files": dict(sorted(written.items()))}
     files.filesystem.write(folder / "manifest.json", [_with_hash(manifest)])
     files.filesystem.flush(folder)
@@ -61,11 +61,6 @@ def _with_hash(manifest: dict[str, Any]) -> bytes:
 def format_of(folder: Path) -> int:
     """The format of a verified checkpoint folder."""
     return int(json.loads((folder / "manifest.json").read_bytes())["format"])
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def verify(folder: Path, skip: Collection[str] = ()) -> str | None:
@@ -110,6 +105,6 @@ def _difference(path: Path, size: int, digest: str) -> str | None:
         return f"{path.name} is missing"
     if path.stat().st_size != size:
         return f"{path.name} has {path.stat().st_size} bytes instead of {size}"
-    if _sha256(path) != digest:
+    if files.sha256_of(path) != digest:
         return f"{path.name} changed since it was written (its sha256 differs)"
     return None

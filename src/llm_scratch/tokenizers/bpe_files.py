@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_scratch.errors import DATA, UserError, describe_error
 from llm_scratch.storage.files import atomic_write
-from llm_scratch.storage.safe_parse import first_duplicate_key
+from llm_scratch.storage.safe_parse import parse_json
 from llm_scratch.tokenizers.merging import BYTES, merge_piece, symbols
 from llm_scratch.tokenizers.pretokens import GPT2_PATTERN
 from llm_scratch.tokenizers.vocabulary import Vocabulary, bad_vocabulary, printable, unprintable
@@ -40,7 +40,7 @@ def read_gpt2(vocab_bpe: str | Path, encoder_json: str | Path, sha256: tuple[str
     rows = _read(vocab_bpe, sha256 and sha256[0])
     if (n := rows.count(b"\n")) > MAX_TOKENS:
         raise bad_vocabulary(f"{vocab_bpe} has {n:,} lines; a vocabulary has at most {MAX_TOKENS:,} tokens")
-    vocab = _parse(_read(encoder_json, sha256 and sha256[1]), encoder_json)
+    vocab = parse_json(_read(encoder_json, sha256 and sha256[1]), encoder_json, DATA)
     first, *lines = rows.decode("utf-8", "replace").split("\n")
     lines = lines if first.startswith("#version") else [first, *lines]
     return _parts(vocab, [line.split(" ") for line in lines if line], specials=None)
@@ -101,14 +101,13 @@ def to_json(merges: Sequence[Merge], ids: Mapping[bytes, int], specials: Mapping
     vocab = {printable(token): i for token, i in ids.items()} | dict(specials)
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": pattern == GPT2_PATTERN}
     split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     options = dict.fromkeys(("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix"))
     switches = dict.fromkeys(("fuse_unk", "byte_fallback", "ignore_merges"), False)
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [{"id": i, "content": name, **flags} for name, i in sorted(specials.items(), key=lambda item: item[1])],
+        "added_tokens": special_token_rows(specials),
         "normalizer": None,
         "pre_tokenizer": byte_level if pattern == GPT2_PATTERN else {"type": "Sequence", "pretokenizers": [split, byte_level]},
         "post_processor": None,
@@ -142,11 +141,17 @@ def from_ranks(encoding: tiktoken.Encoding) -> dict[str, Any]:
     return {"merges": vocabulary, "ids": ranks, "special_tokens": encoding._special_tokens, "pattern": encoding._pat_str}
 
 
+def special_token_rows(specials: Mapping[str, int]) -> list[dict[str, Any]]:
+    """The "added_tokens" of a `tokenizer.json`, in the order of their ids."""
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    return [{"id": i, "content": name, **flags} for name, i in sorted(specials.items(), key=lambda item: item[1])]
+
+
 def read_tokenizer_json(path: str | Path) -> tuple[dict[str, Any], Path]:
     """Read a `tokenizer.json`, given its path or folder; returns its content and path."""
     path = Path(path)
     path = path / "tokenizer.json" if path.is_dir() else path
-    data = _parse(_read(path), path)
+    data = parse_json(_read(path), path, DATA)
     if not isinstance(data.get("model"), dict):
         raise bad_vocabulary(f'{path} is not a tokenizer.json: it has no "model"')
     return data, path
@@ -218,20 +223,3 @@ def _read(path: str | Path, sha256: str | None = None) -> bytes:
         if actual != sha256:
             raise bad_vocabulary(f"{path} has sha256 {actual}, expected {sha256}")
     return data
-
-
-def _parse(data: bytes, path: str | Path) -> dict[str, Any]:
-    """Parse a JSON object and reject duplicate keys."""
-
-    def reject_duplicates(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        if (name := first_duplicate_key(name for name, _ in items)) is not None:
-            raise bad_vocabulary(f"{path} has the duplicate key {name[:60]!r}")
-        return dict(items)
-
-    try:
-        content = json.loads(data, object_pairs_hook=reject_duplicates)
-    except (ValueError, RecursionError) as e:
-        raise bad_vocabulary(f"{path} is not JSON ({describe_error(e)})") from None
-    if not isinstance(content, dict):
-        raise bad_vocabulary(f"{path} is not a JSON object")
-    return content

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_scratch.errors import DATA, UserError
-from llm_scratch.tokenizers.bpe_files import prefix_id
+from llm_scratch.tokenizers.bpe_files import prefix_id, special_token_rows
 from llm_scratch.tokenizers.chars import CharTokenizer
 from llm_scratch.tokenizers.special import END_OF_TEXT
 
@@ -21,13 +21,12 @@ IGNORED_FIELDS = ("version", "truncation", "padding", "post_processor")
 
 def word_level_json(tokenizer: CharTokenizer) -> dict[str, Any]:
     """Make the content of a `tokenizer.json` that splits a text into characters, each a word."""
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     letters = {letter: i for i, letter in enumerate(tokenizer.characters)}
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [{"id": i, "content": name, **flags} for name, i in tokenizer.special_tokens.items()],
+        "added_tokens": special_token_rows(tokenizer.special_tokens),
         "normalizer": None,
         "pre_tokenizer": {"type": "Split", "pattern": {"Regex": r"[\s\S]"}, "behavior": "Isolated", "invert": False},
         "post_processor": None,

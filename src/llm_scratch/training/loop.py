@@ -82,6 +82,9 @@ def train(
     Raises:
         UserError: invalid text or settings; a run with other settings in `out`; divergence; full
             disk; stopped by Ctrl-C (after saving).
+
+    Example:
+        train(PRESETS["quickstart"]().override(["train.steps=100"]), "runs/short", progress=True)
     """
     with init_distributed(device) as distributed:
         folder = distributed.broadcast(Path(out))

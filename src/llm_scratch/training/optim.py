@@ -155,3 +155,4 @@ def muon(model: nn.Module, cfg: TrainConfig) -> torch.optim.Optimizer:
 ADAM_LR_SCALE = 0.7  # AdamW's learning rate as a share of Muon's
 
 OPTIMIZERS: dict[str, Callable[[nn.Module, TrainConfig], torch.optim.Optimizer]] = {"adamw": adamw, "muon": muon}
+"""Name -> function of (model, settings) that makes an optimizer."""

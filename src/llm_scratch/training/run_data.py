@@ -23,7 +23,7 @@ from llm_scratch.data.corpus import Corpus, TextFingerprint, prepare
 from llm_scratch.data.loader import BatchSource, TokenLoader
 from llm_scratch.data.shards import Tokens
 from llm_scratch.errors import DATA, UserError
-from llm_scratch.storage.checkpoint import list_checkpoints
+from llm_scratch.storage.checkpoint_folders import list_checkpoints
 from llm_scratch.storage.manifest import verify
 from llm_scratch.tokenizers import Tokenizer, load_tokenizer
 from llm_scratch.tokenizers.special import end_of_text

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import json
 import platform
-import re
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,50 +20,17 @@ from torch import nn
 
 from llm_scratch import __version__
 from llm_scratch.config import config_hash, dump_config
-from llm_scratch.errors import DATA, UserError, describe_error
 from llm_scratch.hardware.benchmark import matmul_dtype, matmul_flops
 from llm_scratch.hardware.flops import flops_per_token, mfu
 from llm_scratch.hardware.memory import peak_memory
 from llm_scratch.hardware.processor import processor_name
+from llm_scratch.run_directory import SAMPLE_HEADING, iter_metrics
 from llm_scratch.storage.files import atomic_write
 from llm_scratch.training.append_log import DurableLog
 from llm_scratch.training.callbacks import Callback, TrainState
 
 NONDETERMINISTIC_FIELDS = ("seconds", "elapsed", "tokens_per_second", "mfu", "peak_memory_bytes")
 """Keys of a row that depend on the machine and the moment (`elapsed`: seconds of the run so far)."""
-
-
-def iter_metrics(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a metrics.jsonl; lines that are not complete are skipped (the machine stopped while writing)."""
-    if not path.is_file():
-        return
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and "step" in row:
-            yield row
-
-
-def read_metrics(run: str | Path) -> list[dict[str, Any]]:
-    """The rows of a run's metrics.jsonl, oldest first. A last line that is still being written is left out.
-
-    Raises:
-        UserError: there is no such file, or a line in it is not JSON (code 3).
-    """
-    path = Path(run) / "metrics.jsonl"
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"cannot read {path}: {describe_error(e)}; expected a run directory of `llm-scratch train`", DATA) from e
-    rows = []
-    for number, line in enumerate(lines[:-1], 1):
-        try:
-            rows.append(dict(json.loads(line)))
-        except (ValueError, TypeError) as e:
-            raise UserError(f"{path} line {number} is not a JSON object: {line[:60]!r}; delete that line", DATA) from e
-    return rows
 
 
 def metrics_until(folder: Path, step: int) -> list[dict[str, Any]]:
@@ -192,6 +158,5 @@ def _samples_until(path: Path, step: int) -> str:
     if step == 0 or not path.is_file():
         return "# What the model wrote as it learned\n"
     text = path.read_text(encoding="utf-8", errors="replace")
-    headings = re.finditer(r"\n## Step (\d+), [\d,]+ tokens\n", text)
-    later = (heading.start() for heading in headings if int(heading[1]) > step)
-    return text[: next(later, len(text))]
+    later = [heading for heading in SAMPLE_HEADING.finditer(text) if int(heading[1]) > step]
+    return text[: later[0].start()].removesuffix("\n") if later else text

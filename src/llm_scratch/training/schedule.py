@@ -31,6 +31,7 @@ def cosine(done: float) -> float:
 
 
 SCHEDULES: dict[str, Callable[[float], float]] = {"constant": constant, "linear": linear, "cosine": cosine}
+"""Name -> function of the share of the run that is done, 0 to 1, that gives the share of the highest learning rate."""
 
 
 def learning_rate(step: int, total: int, cfg: TrainConfig) -> float:

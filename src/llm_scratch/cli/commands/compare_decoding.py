@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from rich.text import Text
 from tyro.conf import Positional, arg
 
-from llm_scratch.cli.commands.memorization import run_of
 from llm_scratch.cli.decoding_flags import DecodingFlags
 from llm_scratch.cli.decoding_page import format_number, render_html
 from llm_scratch.cli.decoding_sample import DecodingSample, repeated_texts
@@ -28,6 +27,7 @@ from llm_scratch.cli.result_json import decoding_json
 from llm_scratch.cli.terminal import console, print_error, print_note, table
 from llm_scratch.errors import UserError
 from llm_scratch.formatting import quote, sanitize, shell_command
+from llm_scratch.run_directory import run_of
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -17,7 +17,7 @@ from tyro.conf import Positional, arg
 from llm_scratch.cli.flags import Command, ReportCommand
 from llm_scratch.cli.output import print_json
 from llm_scratch.cli.result_json import shards_json, text_json
-from llm_scratch.cli.terminal import boxed, console, table
+from llm_scratch.cli.terminal import boxed, console, excerpt, table
 from llm_scratch.errors import UserError, unknown
 from llm_scratch.formatting import format_count, sanitize
 from llm_scratch.storage.user_folders import expand_user
@@ -167,8 +167,7 @@ class ShowSource(ReportCommand):
 
 def _show_text(text: str, title: str, screen: Console) -> None:
     """Print the beginning of a text in a box."""
-    sample = text if len(text) <= SAMPLE_CHARACTERS else text[:SAMPLE_CHARACTERS].rsplit(" ", 1)[0] + " …"
-    screen.print(boxed(sanitize(sample).strip(), title, screen.width))
+    screen.print(boxed(excerpt(text, SAMPLE_CHARACTERS), title, screen.width))
 
 
 def _show_shards(folder: str, screen: Console, as_json: bool = False) -> None:

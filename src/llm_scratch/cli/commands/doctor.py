@@ -25,14 +25,13 @@ from llm_scratch.cli.styles import GOOD, PROBLEM
 from llm_scratch.cli.terminal import console, table
 from llm_scratch.errors import UserError
 from llm_scratch.extras import EXTRAS
-from llm_scratch.formatting import quote, shell_command
+from llm_scratch.formatting import format_bytes, quote, shell_command
 from llm_scratch.storage.user_folders import find_cache_folder
 
 CORE = ("torch", "numpy", "regex", "safetensors", "tyro", "rich", "pyyaml", "tiktoken", "matplotlib")
-GIB = 2**30
 PIP = quote(sys.executable, "-m", "pip")
 NVIDIA = Path("/proc/driver/nvidia/version")  # exists when the driver is loaded
-MIN_FREE_BYTES = 2 * GIB
+MIN_FREE_BYTES = 2 << 30
 """Free memory, and free disk space, that the quickstart preset runs well with."""
 
 
@@ -145,8 +144,8 @@ def _torch() -> Iterator[Row]:
     yield Row("torch", f"{torch.__version__} ({build})")
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
-            memory = torch.cuda.get_device_properties(index).total_memory / GIB
-            yield Row("device", f"cuda:{index}, {torch.cuda.get_device_name(index)}, {memory:.0f} GiB")
+            memory = torch.cuda.get_device_properties(index).total_memory
+            yield Row("device", f"cuda:{index}, {torch.cuda.get_device_name(index)}, {format_bytes(memory)}")
     elif torch.backends.mps.is_available():
         yield Row("device", "mps, Apple GPU")
     else:
@@ -180,10 +179,10 @@ def _memory_and_disk() -> Iterator[Row]:
 
     if (memory := free_memory()) is not None:
         low = "close other programs, or use --train.micro-batches" if memory < MIN_FREE_BYTES else ""
-        yield Row("memory", f"{memory / GIB:.1f} GiB free", low)
+        yield Row("memory", f"{format_bytes(memory)} free", low)
     free = shutil.disk_usage(Path.cwd()).free
     fix = "" if free >= MIN_FREE_BYTES else "free some space, or train with --out elsewhere"
-    yield Row("disk", f"{free / GIB:.1f} GiB free in {Path.cwd()}", fix)
+    yield Row("disk", f"{format_bytes(free)} free in {Path.cwd()}", fix)
 
 
 def _files() -> Iterator[Row]:

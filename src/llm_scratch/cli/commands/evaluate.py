@@ -18,12 +18,13 @@ from tyro.conf import Positional, arg
 from llm_scratch.cli.corpus import source_in_words
 from llm_scratch.cli.device import load_model
 from llm_scratch.cli.flags import Flag, ReportCommand, option
-from llm_scratch.cli.folders import load_run_info, resolve_model_path
+from llm_scratch.cli.folders import resolve_model_path
 from llm_scratch.cli.output import is_quiet, print_json
 from llm_scratch.cli.result_json import evaluation_json
 from llm_scratch.cli.run_text import sample_in_words
 from llm_scratch.cli.terminal import console, table
 from llm_scratch.errors import CHECKPOINT, USAGE, UserError
+from llm_scratch.run_directory import find_run
 
 if TYPE_CHECKING:
     from llm_scratch.data.shards import Tokens
@@ -78,7 +79,7 @@ class Evaluate(ReportCommand):
 
     def _scores_while_training(self, where: Path) -> dict[str, float]:
         """The last evaluation of the run, if it read the same text; else none."""
-        run = None if self.text or self.source else load_run_info(where)
+        run = None if self.text or self.source else find_run(where)
         return run.scores if run is not None and {"step", "val_loss"} <= run.scores.keys() else {}
 
     def _print_table(
@@ -96,7 +97,7 @@ class Evaluate(ReportCommand):
             ("bits per byte", f"{loss.bits_per_byte:.4f} ± {error:.4f}"),
         ):
             grid.add_row(what, value)
-        run = load_run_info(path)
+        run = find_run(path)
         if last and run is not None:
             grid.add_row(
                 "during training",
@@ -115,7 +116,7 @@ class Evaluate(ReportCommand):
         if self.text or self.source:
             source = f"file:{self.text}" if self.text else self.source
             return self.text or source, encode_documents(read(source), tokenizer)
-        run = load_run_info(resolve_model_path(self.run_))
+        run = find_run(resolve_model_path(self.run_))
         if run is None:
             raise UserError(f"{self.run_}: no validation text is recorded; add --text FILE or --source NAME", USAGE)
         return f"validation part of {source_in_words(run.config.data.source)}, every token", prepare_text_of(run, tokenizer).val

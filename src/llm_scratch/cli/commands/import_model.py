@@ -16,10 +16,11 @@ from llm_scratch.cli.flags import Command, option
 from llm_scratch.cli.folders import check_can_write, resolve_model_path
 from llm_scratch.cli.init_from import tokenizer_name
 from llm_scratch.cli.terminal import console, keeps_lines
-from llm_scratch.config import ModelConfig, RunConfig, dump_config, to_dict
+from llm_scratch.config import ModelConfig, RunConfig
 from llm_scratch.errors import UserError
 from llm_scratch.formatting import format_count, shell_command
 from llm_scratch.presets import PRESETS, preset
+from llm_scratch.storage.files import is_new_or_empty
 
 if TYPE_CHECKING:
     from llm_scratch.loading import Loaded
@@ -56,7 +57,7 @@ class Import(Command):
     def run(self) -> None:
         """Read the checkpoint, write a run at step 0, print the next commands."""
         folder, base, screen = Path(self.out), preset(self.preset), console()
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not is_new_or_empty(folder):
             raise UserError(f"--out {folder}: the folder exists and is not empty; choose a new or empty folder")
         check_can_write(folder)
         from llm_scratch.loading import Options, read, tokenizer_named
@@ -94,18 +95,11 @@ def save(loaded: Loaded, config: RunConfig, folder: Path) -> None:
     """Write the run: its settings, and a checkpoint of step 0."""
     import torch
 
-    from llm_scratch.storage import checkpoint
-    from llm_scratch.storage.files import atomic_write
-    from llm_scratch.tokenizers import save_tokenizer
-    from llm_scratch.training.state import rng_state, unique_state_dict
+    from llm_scratch.training.initial_run import write_initial_run
+    from llm_scratch.training.state import rng_state
 
     state = {
-        "step": 0, "steps": 0, "tokens": 0, "best": math.inf, "last_eval": {},
-        "made_from": config.init_from,
+        "best": math.inf, "last_eval": {}, "made_from": config.init_from,
         "random": rng_state(), "threads": torch.get_num_threads(), "torch": torch.__version__,
     }  # fmt: skip
-    weights = unique_state_dict(loaded.model)
-    checkpoint.save(
-        folder, 0, to_dict(config), weights, loaded.optimizer, state, lambda into: save_tokenizer(loaded.tokenizer, into), best=True
-    )
-    atomic_write(folder / "config.yaml", dump_config(config))
+    write_initial_run(folder, config, loaded.model, loaded.tokenizer, state, loaded.optimizer)

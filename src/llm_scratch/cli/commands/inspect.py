@@ -15,12 +15,13 @@ from tyro.conf import Positional, arg
 
 from llm_scratch.cli.device import load_model
 from llm_scratch.cli.flags import Flag, ReportCommand, option
-from llm_scratch.cli.folders import RunInfo, load_run_info, resolve_model_path
+from llm_scratch.cli.folders import resolve_model_path
 from llm_scratch.cli.output import print_json
 from llm_scratch.cli.result_json import inspection_json
 from llm_scratch.cli.terminal import console, keeps_lines, print_note, table
 from llm_scratch.errors import USAGE, UserError
 from llm_scratch.formatting import sanitize, shell_command, show_whitespace
+from llm_scratch.run_directory import RunInfo, find_run
 
 if TYPE_CHECKING:
     from llm_scratch.evaluation.head_skills import SkillChange
@@ -69,7 +70,7 @@ class Inspect(ReportCommand):
         if self.skills and not self.ablate:
             raise UserError("--skills: has no effect without --ablate; add --ablate PARTS, or use `llm-scratch evaluate --skills`", USAGE)
         path, screen = resolve_model_path(self.run_), console()
-        run = load_run_info(path)
+        run = find_run(path)
         prompt = read_text_argument("-") if self.prompt == "-" else self.prompt or default_prompt(run)
         if not prompt:
             raise UserError(f"inspect: no PROMPT, and {self.run_} records none; give one", USAGE)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
@@ -16,11 +15,12 @@ from tyro.conf import Positional, arg
 from llm_scratch.cli.corpus import source_in_words
 from llm_scratch.cli.device import load_model
 from llm_scratch.cli.flags import ReportCommand
-from llm_scratch.cli.folders import RunInfo, load_run_info, resolve_model_path
+from llm_scratch.cli.folders import resolve_model_path
 from llm_scratch.cli.output import print_json
 from llm_scratch.cli.result_json import memorization_json
 from llm_scratch.cli.terminal import console, keeps_lines, print_note, table, truncate
 from llm_scratch.errors import USAGE, UserError
+from llm_scratch.run_directory import run_of
 
 if TYPE_CHECKING:
     from llm_scratch.data.corpus import Corpus
@@ -112,11 +112,6 @@ class Memorization(ReportCommand):
         ]
         rows.append(("validation text", [passage[k:] for passage in drawn["validation"]]))
         return [(name, len(texts), overlap(index, texts, self.window)) for name, texts in rows], index.n_tokens
-
-
-def run_of(where: Path) -> RunInfo | None:
-    """The run in a folder, or the run of a checkpoint; None for a model outside a run directory."""
-    return load_run_info(where) or load_run_info(where.resolve().parent.parent)
 
 
 def summary(rows: Sequence[Overlap]) -> str:

@@ -16,7 +16,7 @@ from tyro.conf import Positional
 
 from llm_scratch.cli.corpus import load_corpus
 from llm_scratch.cli.flags import ReportCommand, option
-from llm_scratch.cli.folders import load_run_info, resolve_model_path
+from llm_scratch.cli.folders import resolve_model_path
 from llm_scratch.cli.output import is_quiet, print_json
 from llm_scratch.cli.result_json import plan_comparison_json, plan_json
 from llm_scratch.cli.terminal import console, keeps_lines, print_warning, table
@@ -24,6 +24,7 @@ from llm_scratch.config import DataConfig, ModelConfig, RunConfig, SystemConfig,
 from llm_scratch.errors import RESOURCES, USAGE, UserError
 from llm_scratch.formatting import format_bytes, format_count, format_duration, shell_command
 from llm_scratch.presets import PRESETS, preset
+from llm_scratch.run_directory import find_run, open_run
 
 if TYPE_CHECKING:
     from llm_scratch.data.corpus import Corpus
@@ -74,7 +75,7 @@ class Plan(ReportCommand):
             load_config(folder / "config.yaml")
         from llm_scratch.planning.plan import read_plan
 
-        if folder and (run := load_run_info(folder)) is not None:
+        if folder and (run := find_run(folder)) is not None:
             run.check_trainable()
         saved = read_plan(folder) if folder else None
         plan = saved or make_prediction(config, self.device, console(stderr=True))
@@ -189,9 +190,8 @@ def check_fits(plan: Prediction | None, config: RunConfig, screen: Console, igno
 def compare_with_plan(folder: Path) -> str | None:
     """Predicted and measured memory and time of a run in one line; None for a run without a plan."""
     from llm_scratch.planning.plan import measured, read_plan
-    from llm_scratch.training.run_logger import read_metrics
 
-    plan, result = read_plan(folder), measured(read_metrics(folder))
+    plan, result = read_plan(folder), measured(open_run(folder).metrics)
     if plan is None or "seconds_per_step" not in result:
         return None
     text = f"{plan.seconds_per_step:.3g} s a step planned, {result['seconds_per_step']:.3g} measured"
@@ -264,9 +264,8 @@ def _does_not_fit(plan: Prediction, config: RunConfig) -> list[str]:
 def _compare(plan: Prediction, folder: Path, has_plan: bool, as_json: bool) -> None:
     """Print predicted and measured memory and time of a run."""
     from llm_scratch.planning.plan import measured
-    from llm_scratch.training.run_logger import read_metrics
 
-    rows = read_metrics(folder)
+    rows = open_run(folder).metrics
     result = measured(rows)
     done = max((row["step"] for row in rows), default=0)
     predicted = {"peak_memory": plan.peak_memory, "seconds_per_step": plan.seconds_per_step, "seconds": plan.seconds}

@@ -21,8 +21,7 @@ from llm_scratch.cli.folders import check_can_write
 from llm_scratch.cli.output import is_quiet, print_json
 from llm_scratch.cli.terminal import console, keeps_lines, print_note
 from llm_scratch.errors import DATA, UserError
-from llm_scratch.formatting import format_count, format_duration, shell_command
-from llm_scratch.storage.files import format_bytes
+from llm_scratch.formatting import format_bytes, format_count, format_duration, shell_command
 from llm_scratch.storage.user_folders import expand_user
 
 if TYPE_CHECKING:
@@ -212,7 +211,7 @@ def _print_summary(index: ShardIndex, out: str, screen: Console, seconds: float 
     if seconds is None:
         screen.print("nothing to do: the shards are complete; --fresh starts over")
     else:
-        screen.print(f"{format_duration(seconds)}, {done.text_bytes / 1e6 / max(seconds, 1e-9):.1f} MB of text a second")
+        screen.print(f"{format_duration(seconds)}, {format_bytes(done.text_bytes / max(seconds, 1e-9))} of text a second")
     words = ["train", "shakespeare", "--data.source", f"shards:{out}", "--model.vocab-size", str(index.n_vocab)]
     if not is_quiet():
         screen.print(f"train on it: {shell_command(*words)}", soft_wrap=True)

@@ -13,12 +13,14 @@ from tyro.conf import Positional, arg
 
 from llm_scratch.cli.commands.evaluate import evaluate_with_stderr
 from llm_scratch.cli.flags import ReportCommand, option
-from llm_scratch.cli.folders import RunInfo, check_can_write, load_run_info, resolve_model_path
+from llm_scratch.cli.folders import check_can_write, resolve_model_path
 from llm_scratch.cli.output import print_json
 from llm_scratch.cli.terminal import console, keeps_lines, table
-from llm_scratch.config import DataConfig, RunConfig, dump_config, to_dict
+from llm_scratch.config import DataConfig, ModelConfig, RunConfig
 from llm_scratch.errors import CHECKPOINT, USAGE, UserError
 from llm_scratch.formatting import format_bytes, shell_command
+from llm_scratch.run_directory import RunInfo, find_run
+from llm_scratch.storage.files import is_new_or_empty
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,19 +56,20 @@ class Quantize(ReportCommand):
         """Load, evaluate, quantize, evaluate, write."""
         where, screen = resolve_model_path(self.run_), console()
         out = Path(self.out or f"{str(where).rstrip('/')}-int{self.bits}")
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if not is_new_or_empty(out):
             raise UserError(f"{out}: the folder exists and is not empty; choose another --out")
         check_can_write(out)
         from llm_scratch.loading import load
         from llm_scratch.model.kernel_choice import choose_kernel
         from llm_scratch.model.quantized import quantize
+        from llm_scratch.training.initial_run import write_initial_run
         from llm_scratch.training.samples import prompt_problem
 
         model, tokenizer = load(where)
         bits = int(model.cfg["bits"])  # type: ignore[index]
         if bits != 32:
             raise UserError(f"{where}: the model is already quantized to {bits} bits; use the run it was made from", CHECKPOINT)
-        run = load_run_info(where)
+        run = find_run(where)
         with screen.status("reading the text …"):
             ids = self._text(run, tokenizer)[:MAX_EVAL_TOKENS]
         before, size = evaluate_with_stderr(model, tokenizer, ids, screen)[0].bits_per_byte, stored_bytes(model)
@@ -75,13 +78,9 @@ class Quantize(ReportCommand):
         except ValueError as e:
             raise UserError(str(e)) from e
         after, less = evaluate_with_stderr(model, tokenizer, ids, screen)[0].bits_per_byte, stored_bytes(model)
-        write_run(
-            out,
-            model,
-            tokenizer,
-            run.config if run else RunConfig(data=DataConfig(source="")),
-            {"made_from": str(where), "text": run.text if run else {}},
-        )
+        config = replace(run.config if run else RunConfig(data=DataConfig(source="")), model=ModelConfig.of(model.cfg))  # type: ignore[arg-type]
+        state = {"quantized": self.bits, "made_from": str(where), "text": run.text if run else {}}
+        write_initial_run(out, config, model, tokenizer, state)
         kernel = choose_kernel(self.bits, int(model.cfg["emb_dim"]))  # type: ignore[index]
         if self.json:
             fields = {"model": where, "out": out, "bits": self.bits, "bytes_before": size, "bytes": less}
@@ -113,27 +112,3 @@ class Quantize(ReportCommand):
 def stored_bytes(model: nn.Module) -> int:
     """Bytes of a model's weights in a file; shared weights count once."""
     return sum({t.data_ptr(): t.nbytes for t in model.state_dict().values()}.values())
-
-
-def write_run(out: Path, model: nn.Module, tokenizer: Any, config: RunConfig, provenance: dict[str, Any]) -> None:
-    """Write a run directory with one checkpoint of a quantized model.
-
-    Args:
-        out: the run directory.
-        model: quantized.
-        tokenizer: of the model.
-        config: of the original run.
-        provenance: more entries of the checkpoint's state: the original run and its text.
-    """
-    from llm_scratch.config import ModelConfig
-    from llm_scratch.storage import checkpoint
-    from llm_scratch.storage.files import atomic_write
-    from llm_scratch.tokenizers import save_tokenizer
-    from llm_scratch.training.state import unique_state_dict
-
-    config = replace(config, model=ModelConfig.of(model.cfg))  # type: ignore[arg-type]
-    state = {"step": 0, "steps": 0, "tokens": 0, "quantized": config.model.bits, **provenance}
-    checkpoint.save(
-        out, 0, to_dict(config), unique_state_dict(model), {}, state, lambda folder: save_tokenizer(tokenizer, folder), best=True
-    )
-    atomic_write(out / "config.yaml", dump_config(config))

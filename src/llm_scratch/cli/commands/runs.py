@@ -8,13 +8,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from tyro.conf import Positional, arg
 
 from llm_scratch.cli.diagnosis import print_diagnosis
 from llm_scratch.cli.flags import ReportCommand, option
-from llm_scratch.cli.folders import RUNS_FOLDER, RunInfo, find_runs, load_run_info, resolve_model_path
+from llm_scratch.cli.folders import RUNS_FOLDER, find_runs, resolve_model_path
 from llm_scratch.cli.output import print_json
 from llm_scratch.cli.result_json import run_json, shown_run_json
 from llm_scratch.cli.run_text import sample_in_words
@@ -22,6 +22,7 @@ from llm_scratch.cli.terminal import boxed, console, keeps_lines, table, truncat
 from llm_scratch.config import config_hash
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.formatting import format_count, quote, sanitize, shell_command
+from llm_scratch.run_directory import RunInfo, open_run
 
 CURVE_ROWS = 8
 """Evaluations of a run that `runs show` prints, at most."""
@@ -86,13 +87,10 @@ class ShowRun(ReportCommand):
     def run(self) -> None:
         """Print settings, loss curve, last sample and next commands."""
         path = resolve_model_path(self.run_)
-        run = load_run_info(path)
-        if run is None:
-            raise UserError(
-                f"{path}: not a run directory (no readable config.yaml); list the runs with `llm-scratch runs list`", CHECKPOINT
-            )
+        run = open_run(path)
+        sample = run.samples[-1].text if run.samples else ""
         if self.json:
-            print_json(shown_run_json(run, _rows(path), _last_sample(path)))
+            print_json(shown_run_json(run, sample))
             return
         screen, model, data = console(), run.config.model, run.config.data
         facts = table("", "", left=2)
@@ -104,10 +102,10 @@ class ShowRun(ReportCommand):
         facts.add_row("text", f"{data.source} by {data.tokenizer}, {model.vocab_size:,} tokens, context {model.context_length:,}")
         facts.add_row("steps", _state(run))
         screen.print(facts)
-        if _show_curve(path):
-            sample = f"validation loss on {sample_in_words(run.config)}; {shell_command('evaluate', path)} reads every token"
-            screen.print(f"{sample}\n", soft_wrap=keeps_lines(screen))
-        if sample := _last_sample(path):
+        if _show_curve(run):
+            note = f"validation loss on {sample_in_words(run.config)}; {shell_command('evaluate', path)} reads every token"
+            screen.print(f"{note}\n", soft_wrap=keeps_lines(screen))
+        if sample:
             screen.print(boxed(sanitize(sample), "last sample", screen.width))
         for words in [] if self.quiet else _next_commands(run):
             screen.print(f"  {shell_command(*words, path)}", soft_wrap=True)
@@ -136,31 +134,23 @@ def _state(run: RunInfo) -> str:
         return f"{run.description}; it cannot be trained"
     if run.description:
         return f"{run.description}, not trained here yet; to train it: llm-scratch train text PATH --from {quote(run.path)}"
-    begun = any(run.path.glob("ckpt/step-*"))
-    return f"{_progress(run)} saved" + ("" if begun else "; the same train command starts it")
+    return f"{_progress(run)} saved" + ("" if run.checkpoints else "; the same train command starts it")
 
 
 def _next_commands(run: RunInfo) -> list[tuple[str, ...]]:
     """Commands for a run, as arguments before its path."""
-    if not any(run.path.glob("ckpt/step-*")):
+    if not run.checkpoints:
         return []
     resume = [] if run.finished or run.description else [("train", "--resume")]
-    curve = [("evaluate",), ("plot",), ("runs", "diagnose"), ("report",)] if (run.path / "metrics.jsonl").is_file() else []
+    curve = [("evaluate",), ("plot",), ("runs", "diagnose"), ("report",)] if run.has_curve else []
     return [*resume, ("generate",), *curve]
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl; none without the file."""
-    from llm_scratch.training.run_logger import read_metrics
-
-    return read_metrics(path) if (path / "metrics.jsonl").is_file() else []
-
-
-def _show_curve(path: Path) -> bool:
+def _show_curve(run: RunInfo) -> bool:
     """Print a few evenly spaced evaluations, the last among them; returns whether there are any."""
-    if not (path / "metrics.jsonl").is_file():
+    if not run.has_curve:
         return False
-    rows = [row for row in _rows(path) if {"train_loss", "val_loss", "val_bits_per_byte"} <= row.keys()]
+    rows = [row for row in run.evaluations if {"train_loss", "val_bits_per_byte"} <= row.keys()]
     stride = max(1, -(-len(rows) // CURVE_ROWS))
     grid = table("step", "tokens", "train loss", "val loss", "bits/byte", left=0)
     for row in rows[::-1][::stride][::-1]:
@@ -172,11 +162,3 @@ def _show_curve(path: Path) -> bool:
     screen.print(grid)
     screen.print()
     return bool(rows)
-
-
-def _last_sample(path: Path) -> str:
-    """The last sample in samples.md."""
-    try:
-        return (path / "samples.md").read_text(encoding="utf-8", errors="replace").rpartition("\n## ")[2].partition("\n\n")[2].strip()
-    except OSError:
-        return ""

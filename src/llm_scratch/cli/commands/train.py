@@ -20,7 +20,7 @@ from tyro.conf import Positional
 from llm_scratch.cli import own_text
 from llm_scratch.cli.commands.plot import draw
 from llm_scratch.cli.flags import Command, Flag, Hidden, option
-from llm_scratch.cli.folders import check_can_write, choose_output_dir, load_run_info, with_order_of
+from llm_scratch.cli.folders import check_can_write, choose_output_dir, with_order_of
 from llm_scratch.cli.init_from import config_from_model, fork_run, run_directory_of, with_tokenizer
 from llm_scratch.cli.optional_step import optional_step
 from llm_scratch.cli.preparation import Preparation
@@ -30,6 +30,7 @@ from llm_scratch.config import DataConfig, ModelConfig, RunConfig, SystemConfig,
 from llm_scratch.errors import CHECKPOINT, USAGE, UserError
 from llm_scratch.formatting import format_duration, shell_command
 from llm_scratch.presets import PRESETS, preset
+from llm_scratch.run_directory import find_run, open_run
 from llm_scratch.storage import files
 from llm_scratch.training.launcher import launched_rank
 from llm_scratch.training.lock import NAME, exclusive_writer
@@ -205,13 +206,13 @@ def _check_output_dir(folder: Path, config: RunConfig, fresh: bool, force: bool,
     """
     if not folder.exists():
         return
-    if not fresh and (old := load_run_info(folder)) is not None:
+    if not fresh and (old := find_run(folder)) is not None:
         old.check_trainable()
     if not folder.is_dir():
         raise UserError(f"--out {folder}: it is a file; use a folder or a new name")
     is_run = (folder / "config.yaml").is_file() and (folder / "ckpt").is_dir()
     if fresh and is_run and not force:
-        existing = f"a run of {old.step:,} steps" if (old := load_run_info(folder)) is not None else "a run"
+        existing = f"a run of {old.step:,} steps" if (old := find_run(folder)) is not None else "a run"
         raise UserError(f"--out {folder}: it holds {existing}; --fresh --force removes it, or choose another --out", CHECKPOINT)
     if fresh and is_run:
         with exclusive_writer(folder, screen.print):
@@ -221,7 +222,7 @@ def _check_output_dir(folder: Path, config: RunConfig, fresh: bool, force: bool,
         with suppress(OSError):  # unless another process has started training there
             folder.rmdir()
         screen.print(f"removed the run that was in {folder}", soft_wrap=keeps_lines(screen))
-    elif is_run and (old := load_run_info(folder)) is not None:
+    elif is_run and (old := find_run(folder)) is not None:
         check_same_run(folder, old.config, with_order_of(old.config, config))
     elif not is_run and not (folder / "config.yaml").is_file() and any(path.name != NAME for path in folder.iterdir()):
         raise UserError(f"--out {folder}: it holds files that are not of a run; use a run directory, an empty folder or a new name")
@@ -262,4 +263,4 @@ def _measure_skills(run: Trainer, screen: Console) -> None:
     with screen.status("measuring skills on new stories …"):
         results = print_skills(screen, *load(run.folder, str(run.device)), run.step)
     results.save(run.folder)
-    draw([run.folder], [run.folder / "loss-plot.png", run.folder / "loss-plot.pdf"])
+    draw([open_run(run.folder)], [run.folder / "loss-plot.png", run.folder / "loss-plot.pdf"])
