@@ -9,7 +9,7 @@ Lesson: lessons/step4_pretraining.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -119,15 +119,13 @@ class KVCache:
             for stored in (*self.keys, *self.values):
                 stored[moved, :, : self.pos] = stored[index[moved], :, : self.pos]
         else:
-            self.keys = [self._select(stored, index) for stored in self.keys]
-            self.values = [self._select(stored, index) for stored in self.values]
+            self._replace(lambda stored: self._select(stored, index))
         self.left_padding = None if self.left_padding is None else self.left_padding[index]
         self.ids = None if self.ids is None else self.ids[index]
 
     def drop_padding(self, n: int) -> None:
         """Remove the first n positions, which must be padding in every row; copies the rest."""
-        self.keys = [stored[:, :, n:].contiguous() for stored in self.keys]
-        self.values = [stored[:, :, n:].contiguous() for stored in self.values]
+        self._replace(lambda stored: stored[:, :, n:].contiguous())
         padding = self._padding() - n
         self.left_padding = padding if padding.any() else None
         self.pos -= n
@@ -155,17 +153,17 @@ class KVCache:
         size = max(self.keys[0].shape[2], other.keys[0].shape[2])
         shift, other_shift = pos - self.pos, pos - other.pos
 
-        def merged(stored: Tensor, others: Tensor) -> Tensor:
+        def merged(stored: Tensor, added: Tensor) -> Tensor:
             B, G, _, D = stored.shape
-            new = stored.new_zeros(B + len(others), G, size, D)
+            new = stored.new_zeros(B + len(added), G, size, D)
             new[:B, :, shift:pos] = stored[:, :, : self.pos]
-            new[B:, :, other_shift:pos] = others[:, :, : other.pos]
+            new[B:, :, other_shift:pos] = added[:, :, : other.pos]
             return new
 
         padding = torch.cat([self._padding() + shift, other._padding() + other_shift])
         self.left_padding = padding if padding.any() else None
-        self.keys = [merged(*pair) for pair in zip(self.keys, other.keys, strict=True)]
-        self.values = [merged(*pair) for pair in zip(self.values, other.values, strict=True)]
+        others = iter([*other.keys, *other.values])
+        self._replace(lambda stored: merged(stored, next(others)))
         self.pos = pos
         self.ids = None
 
@@ -173,5 +171,10 @@ class KVCache:
         """Enlarge the memory to `tokens` tokens; the contents stay."""
         B, G, S, D = self.keys[0].shape
         added = B, G, tokens - S, D
-        self.keys = [torch.cat([stored, stored.new_zeros(added)], 2) for stored in self.keys]
-        self.values = [torch.cat([stored, stored.new_zeros(added)], 2) for stored in self.values]
+        self._replace(lambda stored: torch.cat([stored, stored.new_zeros(added)], 2))
+
+    def _replace(self, new: Callable[[Tensor], Tensor]) -> None:
+        """Replace keys, then values, layer by layer, so that no more than one layer exists twice."""
+        for stored in (self.keys, self.values):
+            for layer, tensor in enumerate(stored):
+                stored[layer] = new(tensor)
