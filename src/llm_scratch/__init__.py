@@ -19,7 +19,7 @@ _PUBLIC = {
     "SystemConfig": "config",
     "RunConfig": "config",
     "PRESETS": "presets",
-    "MODELS": "model",
+    "ARCHITECTURES": "architectures",
     "TOKENIZERS": "tokenizers",
     "SOURCES": "data.sources",
     "OPTIMIZERS": "training.optim",

@@ -121,7 +121,7 @@ def load_run_info(path: Path) -> RunInfo | None:
         state.get("last_eval", {}),
         changed,
         text=state.get("text") or {},
-        bits=config.model.bits,
+        bits=state.get("quantized", 32),
         origin=state.get("made_from", ""),
     )
 

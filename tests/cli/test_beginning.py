@@ -30,9 +30,7 @@ STEPS = [
 @pytest.fixture
 def go_on(llm, trained, text_file):
     """Call `train` from the tiny run, with more words."""
-    return lambda *words, start=trained: llm(
-        "train", "shakespeare", "--from", start, "--data.source", f"file:{text_file}", *STEPS, *words
-    )
+    return lambda *words, start=trained: llm("train", "shakespeare", "--from", start, "--data.source", f"file:{text_file}", *STEPS, *words)
 
 
 def test_training_begins_with_the_models_weights_and_tokenizer(llm, trained, go_on):

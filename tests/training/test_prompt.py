@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from llm_scratch.config import ModelConfig
+from llm_scratch.config import GPTConfig
 from llm_scratch.model import build
 from llm_scratch.tokenizers import CharTokenizer, SimpleTokenizerV1
 from llm_scratch.training.prompt import choose_prompt, prompt_problem
@@ -13,7 +13,7 @@ TEXT = "abcdefghij"
 
 @pytest.fixture
 def model():
-    return build(ModelConfig(vocab_size=12, context_length=16, emb_dim=12, n_heads=2, n_layers=1))
+    return build(GPTConfig(vocab_size=12, context_length=16, emb_dim=12, n_heads=2, n_layers=1))
 
 
 @pytest.mark.parametrize("prompt", ["abc", ""])

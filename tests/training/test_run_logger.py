@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from llm_scratch.config import ModelConfig, load_config
+from llm_scratch.config import GPTConfig, load_config
 from llm_scratch.errors import UserError
-from llm_scratch.hardware.flops import flops_per_token
 from llm_scratch.model import build
+from llm_scratch.model.flops import flops_per_token
 from llm_scratch.presets import preset
 from llm_scratch.storage import files
 from llm_scratch.storage.files import atomic_write
@@ -50,13 +50,13 @@ def test_resumed_metrics_have_each_step_once(tmp_path, torn):
 
 
 def test_metrics_row_has_timing(tmp_path):
-    cfg = ModelConfig(vocab_size=50, context_length=12, emb_dim=24, n_heads=3, n_layers=2)
+    cfg = GPTConfig(vocab_size=50, context_length=12, emb_dim=24, n_heads=3, n_layers=2)
     with RunLogger(preset("quickstart"), tmp_path, 0) as records:
         took = records.timing_fields(model := build(cfg), tokens=500, seconds=0.25)
         records.log_metrics({"step": 1} | took)
     assert took["tokens_per_second"] == 2000
     rate = json.loads((tmp_path / "env.json").read_text())["matrix_rate"]
-    assert took["mfu"] == pytest.approx(2000 * flops_per_token(model) / rate)
+    assert took["mfu"] == pytest.approx(2000 * flops_per_token(model.cfg) / rate)
     assert took["peak_memory_bytes"] > 50 * 2**20
     (row,) = iter_metrics(tmp_path / "metrics.jsonl")
     assert row.keys() == {"step", *NONDETERMINISTIC_FIELDS}
@@ -98,7 +98,7 @@ def test_a_sample_of_a_compiled_model_compiles_nothing(tmp_path):
         return graph.forward
 
     tokenizer = CharTokenizer.train([config.train.prompt])
-    model = build(ModelConfig(vocab_size=tokenizer.n_vocab, context_length=16, emb_dim=12, n_heads=2, n_layers=1))
+    model = build(GPTConfig(vocab_size=tokenizer.n_vocab, context_length=16, emb_dim=12, n_heads=2, n_layers=1))
     torch._dynamo.reset()  # it compiles one function a limited number of times
     model.hidden = torch.compile(model.hidden, backend=backend)
     with RunLogger(config, tmp_path, 0) as records:

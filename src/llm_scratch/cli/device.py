@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from llm_scratch.cli.terminal import print_note
 from llm_scratch.errors import UserError
 from llm_scratch.storage.download import cache_folder
 
 if TYPE_CHECKING:
+    from llm_scratch.model import LanguageModel
     from llm_scratch.tokenizers import Tokenizer
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -58,7 +59,7 @@ def load_for_inference(
     long_generation: bool = False,
     compile: bool = False,
     single_sequence: bool = True,
-) -> tuple[Any, Tokenizer, str]:
+) -> tuple[LanguageModel, Tokenizer, str]:
     """Load a model on its device and in its precision.
 
     Args:
@@ -99,15 +100,15 @@ def load_for_inference(
     return model, tokenizer, f"{reason}, {precision}{note}"
 
 
-def _batches_compile(model: Any, bits: Literal[8, 4] | None) -> bool:
+def _batches_compile(model: LanguageModel, bits: Literal[8, 4] | None) -> bool:
     """Whether compiled steps of several tokens are faster: for quantized models whose fastest kernel can be traced."""
     from llm_scratch.model.kernel_choice import choose_kernel
     from llm_scratch.model.quantized_kernels import TRACEABLE
 
-    return bits is not None and choose_kernel(bits, int(model.cfg["emb_dim"])).kernel in TRACEABLE
+    return bits is not None and choose_kernel(bits, model.emb_dim).kernel in TRACEABLE
 
 
-def _compile(model: Any, long_generation: bool, single_sequence: bool) -> None:
+def _compile(model: LanguageModel, long_generation: bool, single_sequence: bool) -> None:
     """Compile the generation step; for a single sequence, at once instead of at the first token.
 
     Raises:

@@ -16,14 +16,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from llm_scratch.config import RunConfig, TrainConfig
 from llm_scratch.data.corpus import Corpus, start_id
 from llm_scratch.data.loader import TokenLoader
 from llm_scratch.errors import DIVERGED, UserError
 from llm_scratch.hardware.memory import free_memory
-from llm_scratch.model import build
+from llm_scratch.model import LanguageModel, build
 from llm_scratch.storage import checkpoint
 from llm_scratch.tokenizers.special import end_of_text
 from llm_scratch.training.checkpoint_writer import CheckpointWriter, should_save_async
@@ -55,7 +54,12 @@ def total_steps(cfg: TrainConfig, loader: TokenLoader) -> int:
 
 
 def build_trainer(
-    config: RunConfig, folder: Path, device: torch.device, corpus: Corpus, team: Distributed | None = None, model: nn.Module | None = None
+    config: RunConfig,
+    folder: Path,
+    device: torch.device,
+    corpus: Corpus,
+    team: Distributed | None = None,
+    model: LanguageModel | None = None,
 ) -> Trainer:
     """Create a trainer at step 0, with random weights or those of `model`.
 
@@ -78,7 +82,7 @@ def build_trainer(
     model = build(config.model) if model is None else model
     if team.size == 1 or config.system.parallel == "ddp":
         model = model.to(team.device)  # FSDP moves a model block by block
-    model.start_id = start_id(config.data, corpus.tokenizer)  # type: ignore[assignment]
+    model.start_id = start_id(config.data, corpus.tokenizer)
     order = config.data.order
     eot = end_of_text(corpus.tokenizer)
     loaders = (
@@ -118,7 +122,7 @@ def train(
     device: str = "cpu",
     watcher: Callback | None = None,
     corpus: Corpus | None = None,
-    model: nn.Module | None = None,
+    model: LanguageModel | None = None,
     progress: bool = False,
 ) -> Trainer:
     """Train a model into the run directory `out`, or resume the run that is there.

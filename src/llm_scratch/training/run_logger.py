@@ -20,16 +20,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from llm_scratch import __version__
 from llm_scratch.config import RunConfig, config_hash, dump_config
 from llm_scratch.errors import GenerationWarning, describe_error
 from llm_scratch.generation.decode import stream
 from llm_scratch.hardware.benchmark import matmul_dtype, matmul_flops
-from llm_scratch.hardware.flops import flops_per_token, mfu
 from llm_scratch.hardware.memory import peak_memory
 from llm_scratch.hardware.processor import processor_name
+from llm_scratch.model import LanguageModel
+from llm_scratch.model.flops import flops_per_token, mfu
 from llm_scratch.storage.files import atomic_write
 from llm_scratch.training.append_log import DurableLog
 from llm_scratch.training.plot import plot_runs
@@ -145,7 +145,6 @@ class RunLogger:
         self._warn = warn
         env = environment(self.device)
         self._matmul_flops = float(env["matrix_rate"]) * processes
-        self._flops_per_token = 0
         atomic_write(folder / "config.yaml", f"# settings {config_hash(config)}\n{dump_config(config)}")
         atomic_write(folder / "env.json", json.dumps(env, indent=1) + "\n")
         rows = self._truncate_after(step)
@@ -194,15 +193,14 @@ class RunLogger:
             if error is None:  # else that error is the more important one
                 self._warn(f"cannot draw the loss plot ({describe_error(e, named=True)}); `llm-scratch plot {self.folder}` draws it later")
 
-    def timing_fields(self, model: nn.Module, tokens: int, seconds: float) -> dict[str, float]:
+    def timing_fields(self, model: LanguageModel, tokens: int, seconds: float) -> dict[str, float]:
         """Timing of a step, under `NONDETERMINISTIC_FIELDS`: seconds, tokens per second, MFU, peak memory so far."""
-        self._flops_per_token = self._flops_per_token or flops_per_token(model)
         speed = tokens / max(seconds, 1e-9)
         peak = peak_memory(self.device)
         row = {
             "seconds": seconds,
             "tokens_per_second": speed,
-            "mfu": mfu(self._flops_per_token, speed, self._matmul_flops),
+            "mfu": mfu(flops_per_token(model.cfg), speed, self._matmul_flops),
         }
         return row if peak is None else row | {"peak_memory_bytes": peak}
 
@@ -265,7 +263,7 @@ class NullLogger(RunLogger):
     def flush(self) -> None:
         """Do nothing."""
 
-    def timing_fields(self, model: nn.Module, tokens: int, seconds: float) -> dict[str, float]:
+    def timing_fields(self, model: LanguageModel, tokens: int, seconds: float) -> dict[str, float]:
         """No timing."""
         return {}
 

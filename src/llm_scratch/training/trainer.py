@@ -23,7 +23,7 @@ from llm_scratch.config import RunConfig, to_dict
 from llm_scratch.data.corpus import TextFingerprint
 from llm_scratch.data.loader import TokenLoader
 from llm_scratch.errors import DIVERGED, UserError
-from llm_scratch.model import build
+from llm_scratch.model import LanguageModel, build
 from llm_scratch.storage import checkpoint
 from llm_scratch.tokenizers import Tokenizer, save_tokenizer
 from llm_scratch.training.distributed import Distributed, is_sharded, local_shard, shard_like
@@ -62,7 +62,7 @@ class Trainer:
     folder: Path
     team: Distributed
     tokenizer: Tokenizer
-    model: nn.Module
+    model: LanguageModel
     model_with_loss: ModelWithLoss
     wrapped_model: nn.Module  # `model_with_loss`, wrapped by DDP or FSDP
     optimizer: torch.optim.Optimizer
@@ -170,7 +170,7 @@ class Trainer:
                 DIVERGED,
             )
 
-    def gathered_model(self) -> nn.Module:
+    def gathered_model(self) -> LanguageModel:
         """The whole model, for rank 0; a collective call. Without sharded weights it is the model itself."""
         if not any(is_sharded(p) for p in self.model.parameters()):
             return self.model
@@ -194,6 +194,7 @@ class Trainer:
         weights, optimizer = self.state_tensors(copies)
         state = {
             "step": self.step, "steps": self.steps, "tokens": self.tokens, "best": self.best, "last_eval": dict(self.last_eval),
+            "start_id": self.model.start_id,
             "random": rng_state(), "spike_detector": self.guard.state(), "recovery": asdict(self.recovery),
         } | numerics(self.model_with_loss, self.device)  # fmt: skip
         if not self.train_loader.whole_window_offsets:  # runs from before this key resume with their own rows

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from llm_scratch.data.shards import Tokens
+    from llm_scratch.model import LanguageModel
 
 PROMPT = "Once upon a time"
 MAX_EVAL_TOKENS = 200_000
@@ -57,14 +58,14 @@ class Quantize(ReportCommand):
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UserError(f"{out}: the folder exists and is not empty; choose another --out")
         check_can_write(out)
+        from llm_scratch.generation.dtype import bits_of
         from llm_scratch.loading import load
         from llm_scratch.model.kernel_choice import choose_kernel
         from llm_scratch.model.quantized import quantize
         from llm_scratch.training.prompt import prompt_problem
 
         model, tokenizer = load(where)
-        bits = int(model.cfg["bits"])  # type: ignore[index]
-        if bits != 32:
+        if (bits := bits_of(model)) is not None:
             raise UserError(f"{where}: the model is already quantized to {bits} bits; use the run it was made from", CHECKPOINT)
         run = load_run_info(where)
         with screen.status("reading the text …"):
@@ -80,9 +81,9 @@ class Quantize(ReportCommand):
             model,
             tokenizer,
             run.config if run else RunConfig(data=DataConfig(source="")),
-            {"made_from": str(where), "text": run.text if run else {}},
+            {"quantized": self.bits, "made_from": str(where), "text": run.text if run else {}},
         )
-        kernel = choose_kernel(self.bits, int(model.cfg["emb_dim"]))  # type: ignore[index]
+        kernel = choose_kernel(self.bits, model.emb_dim)
         if self.json:
             fields = {"model": where, "out": out, "bits": self.bits, "bytes_before": size, "bytes": less}
             print_json(fields | {"bits_per_byte_before": before, "bits_per_byte": after, "kernel": str(kernel)})
@@ -115,7 +116,7 @@ def stored_bytes(model: nn.Module) -> int:
     return sum({t.data_ptr(): t.nbytes for t in model.state_dict().values()}.values())
 
 
-def write_run(out: Path, model: nn.Module, tokenizer: Any, config: RunConfig, provenance: dict[str, Any]) -> None:
+def write_run(out: Path, model: LanguageModel, tokenizer: Any, config: RunConfig, provenance: dict[str, Any]) -> None:
     """Write a run directory with one checkpoint of a quantized model.
 
     Args:
@@ -123,16 +124,15 @@ def write_run(out: Path, model: nn.Module, tokenizer: Any, config: RunConfig, pr
         model: quantized.
         tokenizer: of the model.
         config: of the original run.
-        provenance: more entries of the checkpoint's state: the original run and its text.
+        provenance: more entries of the checkpoint's state: bits per weight, the original run and its text.
     """
-    from llm_scratch.config import ModelConfig
     from llm_scratch.storage import checkpoint
     from llm_scratch.storage.files import atomic_write
     from llm_scratch.tokenizers import save_tokenizer
     from llm_scratch.training.state import unique_state_dict
 
-    config = replace(config, model=ModelConfig.of(model.cfg))  # type: ignore[arg-type]
-    state = {"step": 0, "steps": 0, "tokens": 0, "quantized": config.model.bits, **provenance}
+    config = replace(config, model=model.cfg)
+    state = {"step": 0, "steps": 0, "tokens": 0, "start_id": model.start_id, **provenance}
     checkpoint.save(
         out, 0, to_dict(config), unique_state_dict(model), {}, state, lambda folder: save_tokenizer(tokenizer, folder), best=True
     )
