@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from llm_scratch.config import ModelConfig, RunConfig, TrainConfig
+from llm_scratch.config import GPTConfig, RunConfig, TrainConfig
 from llm_scratch.data.corpus import Corpus, prepare
 from llm_scratch.hardware.allocator import keep_freed_memory
 from llm_scratch.presets import preset
@@ -33,7 +33,7 @@ from llm_scratch.training.run_data import text_data
 from llm_scratch.training.step import mean_loss
 from llm_scratch.training.trainer import Trainer, build_trainer
 
-PLAIN = ModelConfig(
+PLAIN = GPTConfig(
     vocab_size=66, context_length=64, emb_dim=128, n_heads=4, n_layers=4, drop_rate=0.0, qkv_bias=True, tie_embeddings=True, init="gpt2"
 )
 BEST = preset("shakespeare-modern")

@@ -13,7 +13,7 @@ import torch
 from gpu_setup import Emit, Row, Setup, free_cache, peak_bytes, random_ids, reason, synchronize
 from torch import Tensor
 
-from llm_scratch.config import DataConfig, ModelConfig, RunConfig, SystemConfig, TrainConfig
+from llm_scratch.config import DataConfig, GPTConfig, ModelConfig, RunConfig, SystemConfig, TrainConfig, from_dict
 from llm_scratch.model import build
 from llm_scratch.planning.memory_estimate import estimate_memory
 from llm_scratch.presets import preset
@@ -50,7 +50,7 @@ def memory_cases(setup: Setup) -> dict[str, RunConfig]:
     """Runs that need their memory for different things."""
     model = replace(setup.model, drop_rate=0.1)
     half = RunConfig(model, train=TrainConfig(batch_size=8), system=BFLOAT16)
-    modern = replace(model, architecture="nanochat", init="torch", qkv_bias=False)
+    modern = from_dict(ModelConfig, {"architecture": "nanochat"}, model)
     muon = replace(half.train, optimizer="muon")
     return {
         "bfloat16": half,
@@ -110,7 +110,7 @@ def resume(setup: Setup, emit: Emit) -> None:
 
 def resume_cases(setup: Setup) -> dict[str, RunConfig]:
     """Small runs with dropout and micro-batches."""
-    model = ModelConfig(
+    model = GPTConfig(
         vocab_size=128,
         context_length=32 if setup.tiny else 256,
         emb_dim=32 if setup.tiny else 256,

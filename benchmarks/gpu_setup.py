@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llm_scratch.config import ModelConfig
+from llm_scratch.config import GPTConfig, ModelConfig
 
 Row = dict[str, Any]
 """One line of a table: a name, and values by column"""
@@ -22,9 +22,9 @@ Emit = Callable[[Row], None]
 """Reports a row at once, so that it is kept if the part is killed later"""
 
 GPT2_CHOICES: dict[str, Any] = {"qkv_bias": True, "tie_embeddings": True, "init": "gpt2"}
-GPT2 = ModelConfig(drop_rate=0.0, **GPT2_CHOICES)
+GPT2 = GPTConfig(drop_rate=0.0, **GPT2_CHOICES)
 TINY_SHAPE: dict[str, Any] = {"vocab_size": 257, "context_length": 32, "emb_dim": 64}
-TINY = ModelConfig(n_heads=4, n_layers=2, drop_rate=0.0, **TINY_SHAPE, **GPT2_CHOICES)
+TINY = GPTConfig(n_heads=4, n_layers=2, drop_rate=0.0, **TINY_SHAPE, **GPT2_CHOICES)
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ from turns import ratio
 
 from llm_scratch.config import DataConfig, ModelConfig, RunConfig, SystemConfig, TrainConfig
 from llm_scratch.hardware.benchmark import matmul_flops
-from llm_scratch.hardware.flops import flops_per_token, mfu
 from llm_scratch.model import build
+from llm_scratch.model.flops import flops_per_token, mfu
 from llm_scratch.training.model_with_loss import prepare_for_training
 from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.step import train_step
@@ -112,7 +112,7 @@ def ours(
     def step() -> None:
         train_step(model_with_loss, optimizer, batch, 1.0)
 
-    return step, {"flops_per_token": flops_per_token(model)}
+    return step, {"flops_per_token": flops_per_token(model.cfg)}
 
 
 def whole_loop(setup: Setup, rows: int) -> tuple[Step, Row]:
@@ -134,7 +134,7 @@ def whole_loop(setup: Setup, rows: int) -> tuple[Step, Row]:
     config = RunConfig(cfg, DataConfig(tokenizer="chars"), train, system)
     run = build_trainer(config, Path("nothing-is-written"), text_data(config, corpus), Distributed(device=setup.device))
     run.model.train()
-    return partial(run.train_step, MAX_STEPS), {"flops_per_token": flops_per_token(run.model)}
+    return partial(run.train_step, MAX_STEPS), {"flops_per_token": flops_per_token(run.model.cfg)}
 
 
 def theirs(setup: Setup, rows: int, *, compiled: bool = False) -> tuple[Step, Row]:
@@ -155,7 +155,7 @@ def theirs(setup: Setup, rows: int, *, compiled: bool = False) -> tuple[Step, Ro
         optimizer.step()
 
     with torch.device("meta"):
-        return step, {"flops_per_token": flops_per_token(build(setup.model))}
+        return step, {"flops_per_token": flops_per_token(setup.model)}
 
 
 def warmed_up(

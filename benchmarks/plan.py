@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig, dump_config
+from llm_scratch.config import DataConfig, GPTConfig, RunConfig, TrainConfig, dump_config
 from llm_scratch.planning.plan import measured
 from llm_scratch.run_directory import open_run
 
@@ -29,17 +29,17 @@ GPT2 = {"qkv_bias": True, "tie_embeddings": True, "init": "gpt2", "context_lengt
 RARE = {"eval_every": 1000, "eval_batches": 1, "save_every": 1000, "sample_every": 0, "log_every": 1}
 SIZES = {
     "124M": RunConfig(
-        ModelConfig(**GPT2),
+        GPTConfig(**GPT2),
         DataConfig(source="verdict", tokenizer="gpt2", order="notebook", val_fraction=0.2),
         TrainConfig(steps=5, batch_size=2, **RARE),
     ),
     "6x384": RunConfig(
-        ModelConfig(vocab_size=4096, emb_dim=384, n_heads=6, n_layers=6, **GPT2),
+        GPTConfig(vocab_size=4096, emb_dim=384, n_heads=6, n_layers=6, **GPT2),
         DataConfig(source="shakespeare", tokenizer="bpe"),
         TrainConfig(steps=6, batch_size=16, **RARE),
     ),
     "4x128": RunConfig(
-        ModelConfig(vocab_size=66, emb_dim=128, n_heads=4, n_layers=4, **(GPT2 | {"context_length": 64})),
+        GPTConfig(vocab_size=66, emb_dim=128, n_heads=4, n_layers=4, **(GPT2 | {"context_length": 64})),
         DataConfig(source="shakespeare", tokenizer="chars"),
         TrainConfig(steps=100, batch_size=12, **RARE),
     ),

@@ -32,8 +32,8 @@ from llm_scratch.interpretability.jacobian_lens import fit_jacobian_lens
 from llm_scratch.interpretability.lenses import kl_to_final_bits, logit_lens
 from llm_scratch.presets import preset
 from llm_scratch.storage.checkpoint import list_checkpoints
-from llm_scratch.training.loop import train
 from llm_scratch.training.callbacks import Callback
+from llm_scratch.training.loop import train
 
 PAGE = Path(__file__).with_name("inside.md")
 PICTURES = Path(__file__).with_name("inside")

@@ -104,7 +104,7 @@ print(batch)
 # %%
 GPT_CONFIG_XL = {**GPT_CONFIG_124M, "emb_dim": 1600, "n_heads": 25, "n_layers": 48}
 torch.manual_seed(123)
-logits = gpt.DummyGPTModel(GPT_CONFIG_XL)(batch)  # [B, T, V]
+logits = lesson_models.DummyGPTModel(GPT_CONFIG_XL)(batch)  # [B, T, V]
 print("in:", tuple(batch.shape), " out:", tuple(logits.shape))
 print("first token:", logits[0, 0].detach())
 assert logits.shape == (2, 4, 50257)
@@ -132,7 +132,7 @@ assert f"{n_huge * 4 / 1024**2:.2f}" == "6247.68"
 
 
 # %% tags=["what-went-wrong"]
-class ForgetfulGPT(gpt.DummyGPTModel):
+class ForgetfulGPT(lesson_models.DummyGPTModel):
     """The outline as it first was."""
 
     def forward(self, in_idx):
@@ -151,9 +151,9 @@ def never_ran(model, ids):
 
 
 small = {**GPT_CONFIG_124M, "emb_dim": 32, "n_heads": 2, "n_layers": 2}
-print("as it was:", never_ran(ForgetfulGPT(small), batch), "  in the package:", never_ran(gpt.DummyGPTModel(small), batch))
+print("as it was:", never_ran(ForgetfulGPT(small), batch), "  in the package:", never_ran(lesson_models.DummyGPTModel(small), batch))
 assert never_ran(ForgetfulGPT(small), batch) == ["final_norm"]
-assert never_ran(gpt.DummyGPTModel(small), batch) == []
+assert never_ran(lesson_models.DummyGPTModel(small), batch) == []
 
 # %% [markdown]
 # ## 3.2 Layer norm: a steady size

@@ -47,7 +47,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from llm_scratch.config import ModelConfig
+from llm_scratch.config import GPTConfig, ModelConfig
 from llm_scratch.data.sources import read
 from llm_scratch.data.text import create_dataloader_V1, split_text
 from llm_scratch.errors import UserError
@@ -296,7 +296,7 @@ if FULL and gpt2 is not None:
     rows, lr, first_epochs, more_epochs, eval_freq = 2, 4e-4, 6, 4, 5
 else:
     tokenizer = TOKENIZERS["bpe"]([train_text], 1024)
-    config = ModelConfig(vocab_size=tokenizer.n_vocab, context_length=128, emb_dim=128, n_heads=2, n_layers=4)
+    config = GPTConfig(vocab_size=tokenizer.n_vocab, context_length=128, emb_dim=128, n_heads=2, n_layers=4)
     rows, lr, first_epochs, more_epochs, eval_freq = 4, 3e-3, 6, 6, 5
 
 T = config.context_length
@@ -830,7 +830,7 @@ def release_of_our_own(folder, text):
     """Write a small trained model as OpenAI does; its tokenizer and the losses between which a right load must lie."""
     pieces = TOKENIZERS["bpe"]([text], 1024)
     torch.manual_seed(123)
-    small = ModelConfig(pieces.n_vocab, 64, 96, n_heads=3, n_layers=2, drop_rate=0.0, qkv_bias=True, tie_embeddings=True, init="gpt2")
+    small = GPTConfig(pieces.n_vocab, 64, 96, n_heads=3, n_layers=2, drop_rate=0.0, qkv_bias=True, tie_embeddings=True, init="gpt2")
     writer = GPTModel(small)
     batches = list(create_dataloader_V1(text, 4, 64, 64, tokenizer=pieces))
     train(writer, batches, torch.optim.AdamW(writer.parameters(), lr=3e-3), num_epochs=30)

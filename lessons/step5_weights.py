@@ -43,12 +43,13 @@ import torch
 
 from llm_scratch.errors import UserError
 from llm_scratch.interop.crc32c import crc32c, crc32c_by_bits, masked
-from llm_scratch.interop.gpt2_weight_map import HF, OPENAI, join, names, split
+from llm_scratch.interop.gpt2_weight_map import HF, HF_PREFIX, OPENAI
 from llm_scratch.interop.openai import load_gpt2
 from llm_scratch.interop.openai_export import save_gpt2
 from llm_scratch.interop.safetensors import TensorFiles, read_header
 from llm_scratch.interop.tensorflow import TFCheckpointReader
 from llm_scratch.interop.torch_file import read_torch
+from llm_scratch.interop.weight_map import expand
 from llm_scratch.learn.script import run_as_script
 from llm_scratch.model.gpt import GPTModel
 from llm_scratch.model.quantized import to_int8
@@ -270,11 +271,12 @@ print(lying(lambda head: head["pos_emb.weight"].update(data_offsets=header["tok_
 # `interop/gpt2_weight_map.py`, says which is which, and serves all readers and writers. Here are its first rows and the last two:
 
 # %%
-pairs = list(zip(names(OPENAI, 1), names(HF, 1)))
+pairs = list(zip(expand(OPENAI, 1), expand(HF, 1)))
 print(f"{'OpenAI':18s} {'Hugging Face':26s} here")
-for (openai, ours), (hf, same) in pairs[:6] + pairs[-2:]:
-    assert ours == same
-    print(f"{openai or '-':18s} {hf:26s} {ours[0]}{' and key, value' if len(ours) == 3 else ''}")
+for openai, hf in pairs[:6] + pairs[-2:]:
+    assert openai.ours == hf.ours
+    also = " and key, value" if len(hf.ours) == 3 else ""
+    print(f"{openai.theirs or '-':18s} {hf.theirs.removeprefix(HF_PREFIX):26s} {hf.ours[0]}{also}")
 
 # %% [markdown]
 # Besides the names, three things differ. Take them one by one, on the files themselves. We write our little model as OpenAI would have,
@@ -300,10 +302,10 @@ print("model/h0/attn/c_attn/w", c_attn.shape, "at byte", entry.offset)
 att = model.trf_blocks[0].att
 by_hand = torch.cat([att.W_query.weight, att.W_key.weight, att.W_value.weight]).T  # [C, 3C]
 assert np.array_equal(by_hand.detach().numpy(), c_attn[0])
-ours = ("trf_blocks.0.att.W_query.weight", "trf_blocks.0.att.W_key.weight", "trf_blocks.0.att.W_value.weight")
-assert torch.equal(join(weights, ours, OPENAI), by_hand)  # the package's way out
-back = split(ours, c_attn[0], OPENAI)  # and its way in
-assert all(np.array_equal(back[name], weights[name].numpy()) for name in ours)
+rule = next(rule for rule in expand(OPENAI, 1) if rule.theirs == "h0/attn/c_attn/w")
+assert torch.equal(rule.join(weights), by_hand)  # the package's way out
+back = rule.split(c_attn[0])  # and its way in
+assert all(np.array_equal(back[name], weights[name].numpy()) for name in rule.ours)
 
 x = torch.randn(5, 12)
 torch.testing.assert_close(x @ torch.tensor(c_attn[0][:, :12]), x @ att.W_query.weight.T)

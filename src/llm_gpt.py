@@ -2,9 +2,15 @@
 
 from llm_scratch.generation.decode import generate, generate_text_simple, text_to_token_ids, token_ids_to_text
 from llm_scratch.model.attention import MultiHeadAttention
-from llm_scratch.model.gpt import DummyGPTModel, DummyLayerNorm, DummyTransformerBlock, GPTModel, TransformerBlock
+from llm_scratch.model.gpt import GPTModel, TransformerBlock
 from llm_scratch.model.layers import GELU, FeedForward, LayerNorm
-from llm_scratch.model.lesson_models import ExampleDeepNeuralNetwork, print_gradients
+from llm_scratch.model.lesson_models import (
+    DummyGPTModel,
+    DummyLayerNorm,
+    DummyTransformerBlock,
+    ExampleDeepNeuralNetwork,
+    print_gradients,
+)
 
 __all__ = [
     "DummyGPTModel",

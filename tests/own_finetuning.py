@@ -15,7 +15,7 @@ import sys
 import torch
 from torch import nn
 
-from llm_scratch.config import DataConfig, ModelConfig, RunConfig, SystemConfig, TrainConfig
+from llm_scratch.config import DataConfig, GPTConfig, RunConfig, SystemConfig, TrainConfig
 from llm_scratch.model import build
 from llm_scratch.model.loss import IGNORE
 from llm_scratch.training.callbacks import Callback
@@ -23,7 +23,7 @@ from llm_scratch.training.loop import train
 
 N_DIGITS, LENGTH = 10, 4
 CONFIG = RunConfig(
-    ModelConfig(vocab_size=N_DIGITS + 1, context_length=2 * LENGTH, emb_dim=12, n_heads=3, n_layers=2, drop_rate=0.2),
+    GPTConfig(vocab_size=N_DIGITS + 1, context_length=2 * LENGTH, emb_dim=12, n_heads=3, n_layers=2, drop_rate=0.2),
     DataConfig(),
     TrainConfig(steps=12, batch_size=8, micro_batches=2, lr=0.05, warmup_steps=2, eval_every=4, save_every=5, log_every=1, sample_every=0),
     SystemConfig(precision="float32", compile="no"),
@@ -66,7 +66,7 @@ class LowRank(nn.Module):
         return self.base(x) + self.up(self.down(x))
 
 
-def adapted_model(seed: int = 3, cfg: ModelConfig = CONFIG.model) -> nn.Module:
+def adapted_model(seed: int = 3, cfg: GPTConfig = CONFIG.model) -> nn.Module:
     """A model whose own weights are frozen, with a trainable part at each query and value projection."""
     torch.manual_seed(seed)
     model = build(cfg).requires_grad_(False)

@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from llm_scratch.architectures import ARCHITECTURES
 from llm_scratch.config import (
     OBSERVATION_SETTINGS,
     DataConfig,
+    GPTConfig,
     ModelConfig,
     RunConfig,
     SystemConfig,
@@ -26,17 +28,18 @@ NOTEBOOK = {"vocab_size": 50257, "context_length": 256, "emb_dim": 768, "n_heads
 
 
 def test_the_notebooks_keys_come_first():
-    assert list(ModelConfig())[:7] == list(NOTEBOOK)
+    assert list(GPTConfig())[1:8] == list(NOTEBOOK)
+    assert GPTConfig(*NOTEBOOK.values()) == ModelConfig.of(NOTEBOOK)
 
 
 def test_of_takes_the_notebooks_dict_or_itself():
     cfg = ModelConfig.of(NOTEBOOK)
-    assert dict(cfg) == dict(ModelConfig()) | NOTEBOOK
+    assert dict(cfg) == dict(GPTConfig()) | NOTEBOOK
     assert ModelConfig.of(cfg) is cfg
 
 
 def test_reads_as_a_mapping_and_as_attributes():
-    cfg = ModelConfig(emb_dim=24, n_heads=3)
+    cfg = GPTConfig(emb_dim=24, n_heads=3)
     assert cfg["emb_dim"] == cfg.emb_dim == 24
     assert cfg.get("n_kv") is None
     assert len(cfg) == len(list(cfg)) == len(dataclasses.fields(cfg))
@@ -101,10 +104,10 @@ def test_invalid_setting_is_named(values, message):
 @pytest.mark.parametrize(
     ("cls", "values", "message"),
     [
-        (ModelConfig, {"emb_dim": 770}, "emb_dim=770 is not a multiple of n_heads=12; try emb_dim=768"),
-        (ModelConfig, {"emb_dim": 5}, "emb_dim=5 is not a multiple of n_heads=12; try emb_dim=12"),
-        (ModelConfig, {"n_heads": 0}, "n_heads: 0 is out of range"),
-        (ModelConfig, {"drop_rate": 1.0}, "drop_rate: 1.0 is out of range"),
+        (GPTConfig, {"emb_dim": 770}, "emb_dim=770 is not a multiple of n_heads=12; try emb_dim=768"),
+        (GPTConfig, {"emb_dim": 5}, "emb_dim=5 is not a multiple of n_heads=12; try emb_dim=12"),
+        (GPTConfig, {"n_heads": 0}, "n_heads: 0 is out of range"),
+        (GPTConfig, {"drop_rate": 1.0}, "drop_rate: 1.0 is out of range"),
         (DataConfig, {"val_fraction": 1.0}, "val_fraction: 1.0 is out of range"),
         (TrainConfig, {"steps": 0}, "steps: 0 is out of range"),
         (TrainConfig, {"epochs": 0}, "epochs: 0 is out of range"),
@@ -146,7 +149,8 @@ def test_a_missing_file_is_named(tmp_path):
         load_config(tmp_path / "nowhere.yaml")
 
 
-def test_the_hash_changes_with_every_setting_and_with_nothing_else():
+def test_the_hash_changes_with_every_setting_and_with_nothing_else(monkeypatch):
+    monkeypatch.setitem(ARCHITECTURES, "another", ARCHITECTURES["gpt"])
     base = preset("quickstart")
     hashes = {config_hash(base)}
     changed = 0
@@ -156,7 +160,15 @@ def test_the_hash_changes_with_every_setting_and_with_nothing_else():
                 continue
             settings = to_dict(base)
             kinds = {bool: lambda v: not v, int: lambda v: 2 * v or 1, float: lambda v: v / 2 or 0.5, str: "x{}".format}
-            others = {"init": "torch", "bits": 8, "split": "characters", "order": "notebook", "betas": [0.1, 0.2], "decay": "all"}
+            others = {
+                "init": "torch",
+                "activation": "relu",
+                "split": "characters",
+                "order": "notebook",
+                "betas": [0.1, 0.2],
+                "decay": "all",
+                "architecture": "another",
+            }
             settings[part][name] = others.get(name) or kinds.get(type(value), lambda v: 3)(value)
             hashes.add(config_hash(from_dict(RunConfig, settings)))
             changed += 1

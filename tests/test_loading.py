@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from llm_scratch.config import DataConfig, ModelConfig, RunConfig, to_dict
+from llm_scratch.config import DataConfig, GPTConfig, RunConfig, to_dict
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.interop.notebook import config_of
 from llm_scratch.loading import load
@@ -22,7 +22,7 @@ NOTEBOOK = {"vocab_size": 50, "context_length": 16, "emb_dim": 128, "n_heads": 2
 
 
 def saved(run, step, tied=True, best=False):
-    cfg = ModelConfig(vocab_size=5, context_length=8, emb_dim=12, n_heads=3, n_layers=2, tie_embeddings=tied)
+    cfg = GPTConfig(vocab_size=5, context_length=8, emb_dim=12, n_heads=3, n_layers=2, tie_embeddings=tied)
     torch.manual_seed(step)
     model = GPTModel(cfg).eval()
     config = to_dict(RunConfig(cfg, DataConfig(tokenizer="chars")))
@@ -103,13 +103,13 @@ def test_a_checkpoint_of_the_notebooks_loads(tmp_path, with_optimizer, zipped, q
         state = {"model_state_dict": state, "optimizer_state_dict": optimizer.state_dict()}
     torch.save(state, tmp_path / "model.pth", _use_new_zipfile_serialization=zipped)
     loaded, _ = load(tmp_path / "model.pth", n_heads=2)
-    assert dict(loaded.cfg) == dict(ModelConfig(**NOTEBOOK | {"qkv_bias": qkv_bias}))
+    assert dict(loaded.cfg) == dict(GPTConfig(**NOTEBOOK | {"qkv_bias": qkv_bias}))
     assert_same_logits(loaded, model)
 
 
 def test_the_shape_is_read_off_the_weights():
     big = GPTModel(NOTEBOOK | {"emb_dim": 192, "n_heads": 3, "n_layers": 1}).state_dict()
-    assert config_of(big, Path("model.pth"), n_heads=3) == ModelConfig(vocab_size=50, context_length=16, emb_dim=192, n_heads=3, n_layers=1)
+    assert config_of(big, Path("model.pth"), n_heads=3) == GPTConfig(vocab_size=50, context_length=16, emb_dim=192, n_heads=3, n_layers=1)
 
 
 class Hostile:

@@ -9,7 +9,8 @@ from typing import get_args, get_type_hints
 import pytest
 import torch
 
-from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig, from_dict
+from llm_scratch.architectures import ARCHITECTURES
+from llm_scratch.config import DataConfig, RunConfig, TrainConfig, from_dict
 from llm_scratch.errors import UserError
 from llm_scratch.ranges import RANGES, OutOfRange, Range, check, count
 
@@ -24,14 +25,17 @@ def numeric_settings(cls: type) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("cls", [ModelConfig, DataConfig, TrainConfig])
+MODELS = [each.config for each in ARCHITECTURES.values()]
+
+
+@pytest.mark.parametrize("cls", [*MODELS, DataConfig, TrainConfig])
 def test_every_numeric_setting_of_a_run_has_a_range(cls):
     assert [name for name in numeric_settings(cls) if name not in RANGES] == []
 
 
 @pytest.mark.parametrize(
     ("cls", "name"),
-    [(cls, f.name) for cls in (ModelConfig, DataConfig, TrainConfig) for f in fields(cls) if f.name in RANGES],
+    [(cls, f.name) for cls in (*MODELS, DataConfig, TrainConfig) for f in fields(cls) if f.name in RANGES],
 )
 def test_settings_refuse_nan_infinity_and_what_lies_beyond_their_range(cls, name):
     allowed = RANGES[name]

@@ -32,7 +32,7 @@ COMMANDS = {
     "doctor": "doctor",
     "train": f"{TRAIN} --out whole",
     "resume": f"{TRAIN} --resume whole/ckpt/step-00000010 --out resumed",
-    "nanochat": f"{TRAIN} --model.architecture nanochat --model.init torch --out modern",
+    "nanochat": f"{TRAIN} --model.architecture nanochat --out modern",
     "generate": "generate whole Anna --max-tokens 20 --seed 1",
     "generate-bfloat16": "generate whole Anna --max-tokens 20 --seed 1 --dtype bfloat16",
     "evaluate": "evaluate whole",

@@ -112,12 +112,13 @@ def sharp_gpt() -> GPTModel:
     "generation/test_beam.py::test_texts_and_scores_equal_transformers",
 )  # fmt: skip
 def _beam() -> float:
-    from llm_scratch.interop.gpt2_weight_map import HF, names, split
+    from llm_scratch.interop.gpt2_weight_map import HF
+    from llm_scratch.interop.weight_map import expand
 
     theirs, ours, ids = transformers_gpt2(), GPTModel(CONFIG | {"tie_embeddings": True}).eval(), torch.randint(1, 97, (1, 4))
-    state = theirs.transformer.state_dict()  # type: ignore[union-attr, operator]
-    for name, own in names(HF, 2):
-        for mine, part in split(own, state[name], HF).items() if name in state else ():
+    state = theirs.state_dict()
+    for mapped in expand(HF, 2):
+        for mine, part in mapped.split(state[mapped.theirs]).items():
             ours.get_parameter(mine).copy_(part)
     want = theirs.generate(  # type: ignore[operator]
         ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, num_beams=4, do_sample=False, eos_token_id=None, pad_token_id=0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,9 +17,9 @@ from llm_scratch.interop import hf
 from llm_scratch.model import build
 from llm_scratch.model.attention import MultiHeadAttention, attention_weights, decode_attention
 from llm_scratch.model.chunked_loss import head_loss
-from llm_scratch.model.exact_gelu import ExactGELU
-from llm_scratch.model.gpt import DummyGPTModel, GPTModel
-from llm_scratch.model.layers import GELU, FeedForward, LayerNorm, gelu, layer_norm
+from llm_scratch.model.gpt import GPTModel
+from llm_scratch.model.layers import ACTIVATIONS, GELU, FeedForward, LayerNorm, gelu, layer_norm
+from llm_scratch.model.lesson_models import DummyGPTModel
 from llm_scratch.model.loss import next_token_loss
 from llm_scratch.model.packed import PackedLinear
 from llm_scratch.model.quantized import QuantizedLinear, from_int4, from_int8, to_int4, to_int8
@@ -72,48 +73,51 @@ def _feed_forward() -> float:
     return max_difference(part(x), gelu(x @ widen.weight.T + widen.bias) @ narrow.weight.T + narrow.bias)
 
 
-def against_transformers_gpt2(architecture: str, bend: str) -> float:
+def against_transformers_gpt2(ours: dict[str, Any], theirs_settings: dict[str, Any]) -> float:
     """How far the logits of a model are from those of transformers' GPT-2 with the same weights, which it saved."""
-    theirs = transformers_gpt2(activation_function=bend)
+    theirs = transformers_gpt2(**theirs_settings)
     with tempfile.TemporaryDirectory() as folder:
         theirs.save_pretrained(folder)  # type: ignore[operator]
-        file, shape = Path(folder) / "model.safetensors", CONFIG | {"tie_embeddings": True, "architecture": architecture}
-        ours = hf.load_weights(ModelConfig.of(shape), [file], file, "config.json").eval()
+        file, shape = Path(folder) / "model.safetensors", CONFIG | {"tie_embeddings": True} | ours
+        model = hf.load_weights(ModelConfig.of(shape), [file], file, "config.json").eval()
     ids = torch.randint(0, 97, (2, 32))
-    return max_difference(ours(ids), theirs(ids).logits)
+    return max_difference(model(ids), theirs(ids).logits)
 
 
 @row(
     "model, and its weights in", "model/gpt.GPTModel", "transformers' GPT2LMHeadModel, saved by it",
-    "interop/test_hf.py::test_transformers_folder_loads_as_the_same_model", 1e-4, covers="MODELS.gpt",
+    "interop/test_hf.py::test_transformers_folder_loads_as_the_same_model", 1e-4, covers="ARCHITECTURES.gpt",
 )  # fmt: skip
 def _model() -> float:
-    return against_transformers_gpt2("gpt", "gelu_new")
+    return against_transformers_gpt2({}, {"activation_function": "gelu_new"})
 
 
 @row(
-    "exact GELU", "model/exact_gelu.ExactGELU", "x times torch's normal distribution",
-    "model/test_exact_gelu.py::test_the_bend_is_x_times_the_normal_distribution", 1e-6,
+    "exact GELU", "model/layers.ACTIVATIONS", "x times torch's normal distribution",
+    "model/test_gpt_variants.py::test_exact_gelu_is_x_times_the_normal_distribution", 1e-6,
 )  # fmt: skip
-def _exact_bend() -> float:
+def _exact_gelu() -> float:
     x = 3 * torch.randn(1000)
-    return max_difference(ExactGELU()(x), x * torch.special.ndtr(x))
+    return max_difference(ACTIVATIONS["gelu"]()(x), x * torch.special.ndtr(x))
 
 
 @row(
-    "model with the exact GELU", "model/exact_gelu.ExactGELUGPT", "transformers' GPT2LMHeadModel with gelu",
-    "interop/test_hf.py::test_transformers_folder_loads_as_the_same_model", 1e-4, covers="MODELS.gpt-exact-gelu",
+    "GPT-2 with another activation, width, norm and scale", "architectures/gpt.GPTConfig", "transformers' GPT2LMHeadModel",
+    "model/test_gpt_variants.py::test_variant_equals_transformers", 1e-4,
 )  # fmt: skip
-def _erf_model() -> float:
-    return against_transformers_gpt2("gpt-exact-gelu", "gelu")
+def _variant() -> float:
+    ours = {"activation": "gelu", "ff_dim": 40, "norm_eps": 1e-3, "scale_attention_by_layer": True}
+    theirs = {"activation_function": "gelu", "n_inner": 40, "layer_norm_epsilon": 1e-3, "scale_attn_by_inverse_layer_idx": True}
+    return against_transformers_gpt2(ours, theirs)
 
 
 @row(
     "modern model", "model/nanochat.NanoChatGPT", "transformers' NanoChatForCausalLM",
-    "model/test_nanochat.py::test_equals_transformers_nanochat", 1e-4, covers="MODELS.nanochat",
+    "model/test_nanochat.py::test_equals_transformers_nanochat", 1e-4, covers="ARCHITECTURES.nanochat",
 )  # fmt: skip
 def _modern() -> float:
-    ours, ids = build(CONFIG | {"architecture": "nanochat", "qkv_bias": False}).eval(), torch.randint(0, 97, (2, 32))
+    shape = {name: value for name, value in CONFIG.items() if name != "qkv_bias"}
+    ours, ids = build(shape | {"architecture": "nanochat"}).eval(), torch.randint(0, 97, (2, 32))
     for parameter in ours.parameters():  # the zeros of the first weights would hide a mistake
         torch.nn.init.normal_(parameter, std=0.3)
     return max_difference(ours(ids), transformers_nanochat(ours)(ids).logits)
@@ -158,12 +162,11 @@ def _packed() -> float:
 
 
 @row(
-    "model without attention", "model/gpt.DummyGPTModel", "embeddings times head",
-    "model/test_gpt.py::test_dummy_model_is_embeddings_and_head_alone", covers="MODELS.dummy",
+    "model without attention", "model/lesson_models.DummyGPTModel", "embeddings times head",
+    "model/test_gpt.py::test_dummy_model_is_embeddings_and_head_alone",
 )  # fmt: skip
 def _dummy() -> float:
-    ours, ids = build(CONFIG | {"architecture": "dummy"}).eval(), torch.randint(0, 97, (2, 11))
-    assert isinstance(ours, DummyGPTModel)
+    ours, ids = DummyGPTModel(CONFIG).eval(), torch.randint(0, 97, (2, 11))
     return max_difference(ours(ids), ours.out_head(ours.tok_emb(ids) + ours.pos_emb(torch.arange(11))))
 
 
@@ -174,7 +177,7 @@ def _cached() -> float:
     return max_difference(torch.cat([ours(piece, cache) for piece in ids.split([4, 1, 1, 5], 1)], 1), ours(ids))
 
 
-@row("size", "config.ModelConfig.n_params", "counted", "model/test_gpt.py::test_n_params_by_the_formula_is_the_number_counted")
+@row("size", "architectures/gpt.GPTConfig.n_params", "counted", "architectures/test_configs.py::test_n_params_is_the_number_counted")
 def _size() -> float:
     return abs(ModelConfig.of(CONFIG).n_params - sum(p.numel() for p in GPTModel(CONFIG).parameters()))
 

@@ -6,7 +6,8 @@ Source: Henry et al. 2020, https://arxiv.org/abs/2010.04245.
 from torch import Tensor
 from torch.nn import functional as F
 
-from llm_scratch.model import MODELS
+from llm_scratch.config import GPTConfig
+from llm_scratch.model import ARCHITECTURES, Architecture
 from llm_scratch.model.attention import MultiHeadAttention, attend, qkv_projections
 from llm_scratch.model.gpt import GPTModel
 
@@ -40,4 +41,4 @@ class QKNormGPT(GPTModel):
             block.att = att
 
 
-MODELS["qk-norm"] = QKNormGPT
+ARCHITECTURES["qk-norm"] = Architecture(GPTConfig, QKNormGPT)

@@ -5,7 +5,8 @@ Source: So et al. 2021, https://arxiv.org/abs/2109.08668.
 
 from torch import Tensor, nn
 
-from llm_scratch.model import MODELS
+from llm_scratch.config import GPTConfig
+from llm_scratch.model import ARCHITECTURES, Architecture
 from llm_scratch.model.gpt import GPTModel
 
 
@@ -26,4 +27,4 @@ class SquaredReLUGPT(GPTModel):
             block.ff.layers[1] = SquaredReLU()
 
 
-MODELS["squared-relu"] = SquaredReLUGPT
+ARCHITECTURES["squared-relu"] = Architecture(GPTConfig, SquaredReLUGPT)

@@ -5,7 +5,8 @@ Source: Zhang et al. 2019, https://arxiv.org/abs/1901.09321.
 
 from torch import nn
 
-from llm_scratch.model import MODELS
+from llm_scratch.config import GPTConfig
+from llm_scratch.model import ARCHITECTURES, Architecture
 from llm_scratch.model.gpt import GPTModel
 
 
@@ -19,4 +20,4 @@ class ZeroInitGPT(GPTModel):
             nn.init.zeros_(block.ff.layers[2].weight)
 
 
-MODELS["zero-init"] = ZeroInitGPT
+ARCHITECTURES["zero-init"] = Architecture(GPTConfig, ZeroInitGPT)

@@ -21,7 +21,7 @@ _PUBLIC = {
     "RunInfo": "run_directory",
     "open_run": "run_directory",
     "PRESETS": "presets",
-    "MODELS": "model",
+    "ARCHITECTURES": "architectures",
     "TOKENIZERS": "tokenizers",
     "SOURCES": "data.sources",
     "OPTIMIZERS": "training.optim",

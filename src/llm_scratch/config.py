@@ -1,8 +1,8 @@
 """Configuration of a run: model, data, training and system settings; frozen, validated, to and from JSON and YAML.
 
-The command line, the YAML file and the JSON in every checkpoint are all made from these five
-classes, so a setting has one name everywhere. The first seven fields of `ModelConfig` are the keys
-of the notebooks' dict.
+The command line, the YAML file and the JSON in every checkpoint are all made from these classes, so
+a setting has one name everywhere. The settings of a model are those of its architecture
+(`llm_scratch.architectures`).
 Tests: tests/test_config.py.
 """
 
@@ -10,80 +10,34 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, get_type_hints
+from typing import Any, Literal, Self, get_type_hints
 
-from llm_scratch.errors import USAGE, UserError, unknown
-from llm_scratch.ranges import OutOfRange, check_fields
+from llm_scratch.architectures import GPTConfig, ModelConfig, NanoChatConfig
+from llm_scratch.config_dicts import from_dict, to_dict
+from llm_scratch.errors import USAGE, UserError
+from llm_scratch.ranges import check_fields
 from llm_scratch.storage.older_formats import upgrade_settings
 from llm_scratch.storage.safe_parse import parse_yaml_value, read_yaml
 
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class ModelConfig(Mapping[str, Any]):
-    """The shape of a model. `cfg.emb_dim` and `cfg["emb_dim"]` both work.
-
-    The first seven fields and their names are the notebooks' dict, key for key. Defaults are GPT-2
-    "small" (124 M parameters).
-    """
-
-    vocab_size: int = 50257
-    """V: number of tokens in the vocabulary"""
-    context_length: int = 1024
-    """T: largest number of tokens that the model attends to"""
-    emb_dim: int = 768
-    """C: width of the residual stream"""
-    n_heads: int = 12
-    """H: attention heads per layer; emb_dim must be a multiple of it"""
-    n_layers: int = 12
-    """number of transformer blocks"""
-    drop_rate: float = 0.1
-    """dropout rate during training"""
-    qkv_bias: bool = False
-    """bias in the query, key and value projections (GPT-2's weights have one)"""
-    tie_embeddings: bool = False
-    """share the token embedding with the output head (as GPT-2 does; saves V x C parameters)"""
-    init: Literal["torch", "gpt2", "mimetic"] = "torch"
-    """weight initialization: "torch" as in the notebooks, "gpt2" normal(0, 0.02), "mimetic" also lets attention copy from the start"""
-    architecture: str = "gpt"
-    """a name in `llm_scratch.model.MODELS`"""
-    bits: Literal[32, 8, 4] = 32
-    """bits per weight; 8 and 4 (from `llm-scratch quantize`) are inference-only"""
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        if self.emb_dim % self.n_heads:
-            near = max(self.emb_dim // self.n_heads, 1) * self.n_heads
-            raise UserError(f"emb_dim={self.emb_dim} is not a multiple of n_heads={self.n_heads}; try emb_dim={near}")
-
-    def __getitem__(self, key: str) -> Any:
-        if key not in self.__dataclass_fields__:
-            raise KeyError(key)
-        return getattr(self, key)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.__dataclass_fields__)
-
-    def __len__(self) -> int:
-        return len(self.__dataclass_fields__)
-
-    @classmethod
-    def of(cls, cfg: Mapping[str, Any]) -> ModelConfig:
-        """Convert the notebooks' dict, or return a `ModelConfig` as it is; an unknown key is an error with the nearest name."""
-        return cfg if isinstance(cfg, cls) else from_dict(cls, cfg)
-
-    @property
-    def n_params(self) -> int:
-        """Number of trainable parameters, by formula, for `gpt` and `modern`; custom architectures count as `gpt`."""
-        C, V = self.emb_dim, self.vocab_size
-        if self.architecture == "nanochat":
-            return V * C * (1 if self.tie_embeddings else 2) + self.n_layers * 12 * C * C
-        block = 3 * (C * C + C * self.qkv_bias) + (C * C + C) + (8 * C * C + 5 * C) + 4 * C
-        return V * C * (1 if self.tie_embeddings else 2) + self.context_length * C + self.n_layers * block + 2 * C
+__all__ = [
+    "DataConfig",
+    "GPTConfig",
+    "ModelConfig",
+    "NanoChatConfig",
+    "OBSERVATION_SETTINGS",
+    "RunConfig",
+    "SystemConfig",
+    "TrainConfig",
+    "config_hash",
+    "dump_config",
+    "from_dict",
+    "load_config",
+    "resume_relevant",
+    "to_dict",
+]
 
 
 @dataclass(frozen=True)
@@ -184,7 +138,7 @@ class SystemConfig:
 class RunConfig:
     """All settings of a run; stored in every run directory and checkpoint. `llm-scratch train PRESET --print-config` prints them."""
 
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: ModelConfig = field(default_factory=GPTConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     system: SystemConfig = field(default_factory=SystemConfig)
@@ -192,15 +146,15 @@ class RunConfig:
     """a model to initialize weights and tokenizer from (`train --from`): gpt2, hf:org/name, a run, a folder; "": random weights"""
 
     def with_model(self, **changes: Any) -> Self:
-        """A copy with fields of the model changed."""
-        return replace(self, model=replace(self.model, **changes))
+        """A copy with fields of the model changed; with another `architecture`, fields that both have are kept."""
+        return replace(self, model=from_dict(ModelConfig, changes, self.model, "model"))
 
     def override(self, settings: Iterable[str]) -> RunConfig:
         """Change settings by text, as a command line or a file of experiments has them.
 
         Args:
             settings: `name=value` each, the value as in YAML: `train.lr=3e-4`, `train.betas=[0.9, 0.95]`, `train.grad_clip=null`.
-                The value of a setting that is a text is taken as it stands.
+                The value of a setting that is a text is taken as it stands. `model.architecture=x` precedes the settings of x.
         Raises:
             UserError: no `=`, an unknown setting (with the nearest name), a value of another type or out of range.
 
@@ -211,77 +165,19 @@ class RunConfig:
             name, equals, text = setting.partition("=")
             if not equals:
                 raise UserError(f"setting {setting!r}: has no value; give NAME=VALUE, such as train.lr=3e-4")
-            config = from_dict(RunConfig, _nested(name.strip(), text.strip()), config)
+            config = from_dict(RunConfig, _nested(name.strip(), text.strip(), config), config)
         return config
 
 
-def _nested(name: str, text: str) -> dict[str, Any]:
+def _nested(name: str, text: str, config: RunConfig) -> dict[str, Any]:
     """`train.lr` and `3e-4` as {"train": {"lr": "3e-4"}}, the value read as YAML unless the setting is a text."""
     part, _, field_name = name.partition(".")
     hints: Any = get_type_hints(RunConfig)
     if is_dataclass(hints.get(part)):
-        hints = get_type_hints(hints[part])
+        hints = get_type_hints(type(getattr(config, part)))
     hint = hints.get(field_name or part)
     value = text if str in getattr(hint, "__args__", (hint,)) else parse_yaml_value(text, name)
     return {part: {field_name: value}} if field_name else {part: value}
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """Convert a config to plain dicts, ready for JSON or YAML."""
-    return json.loads(json.dumps(asdict(config)))
-
-
-def from_dict(cls: type[T], values: Mapping[str, Any], base: T | None = None, path: str = "") -> T:
-    """Make a config from plain dicts; missing keys keep `base`'s value (default: the field's default).
-
-    Raises:
-        UserError: an unknown key (with the nearest one), or a value of the wrong type.
-    """
-    hints = get_type_hints(cls)
-    known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
-    changes: dict[str, Any] = {}
-    if not isinstance(values, Mapping):
-        raise UserError(f"setting {path or 'config'!r} is {values!r}; expected keys like {', '.join(sorted(known)[:4])}")
-    for key, value in values.items():
-        if key not in known:
-            raise unknown("setting", f"{path}.{key}".lstrip("."), [f"{path}.{k}".lstrip(".") for k in known])
-        hint = hints[key]
-        if is_dataclass(hint) and not isinstance(value, hint):  # type: ignore[arg-type]
-            value = from_dict(hint, value, getattr(base, key) if base is not None else None, f"{path}.{key}".lstrip("."))  # type: ignore[arg-type]
-        elif not is_dataclass(hint):
-            value = _validate_types(hint, value, f"{path}.{key}".lstrip("."))
-        changes[key] = value
-    try:
-        return cls(**changes) if base is None else replace(base, **changes)  # type: ignore[type-var]
-    except OutOfRange as e:
-        raise e.shown_as(f"{path}.{e.name}".lstrip(".")) from None
-
-
-def _validate_types(hint: Any, value: Any, name: str) -> Any:
-    """Convert `value`, from untrusted YAML or JSON, to the type of the field, or raise a `UserError`."""
-    options = getattr(hint, "__args__", (hint,))
-    if getattr(hint, "__origin__", None) is tuple:
-        if isinstance(value, (list, tuple)) and len(value) == len(options):
-            return tuple(_validate_types(option, part, name) for option, part in zip(options, value))
-    elif getattr(hint, "__origin__", None) is Literal:
-        if value in options:
-            return value
-        raise unknown(f"value of {name}", str(value), [str(o) for o in options])
-    elif value is None and type(None) in options:
-        return None
-    elif bool in options or str in options:
-        if type(value) in options:
-            return value
-    elif float in options and isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        try:
-            return float(value)  # YAML 1.1 parses 1e-3 as a string
-        except ValueError:
-            pass
-    elif int in options and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    join = " and " if getattr(hint, "__origin__", None) is tuple else " or "
-    wanted = join.join("nothing" if o is type(None) else getattr(o, "__name__", str(o)) for o in options)
-    raise UserError(f"setting {name!r} is {value!r}; expected {wanted}")
 
 
 def config_hash(config: Any) -> str:

@@ -15,29 +15,30 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from llm_scratch.config import ModelConfig, RunConfig, from_dict
-from llm_scratch.data.corpus import start_id
+from llm_scratch.architectures import NOT_IN_WEIGHTS, ModelConfig
+from llm_scratch.config import RunConfig, from_dict
 from llm_scratch.errors import CHECKPOINT, UserError
-from llm_scratch.generation.dtype import Dtype, with_dtype
+from llm_scratch.generation.dtype import Dtype, bits_of, with_dtype
 from llm_scratch.generation.inference import InferenceSetup, prepare_for_inference
 from llm_scratch.hardware.device import DeviceChoice, choose_device
 from llm_scratch.hardware.matmul_backend import select_matmul_backend
 from llm_scratch.interop import hf, litgpt, nanogpt, notebook
 from llm_scratch.interop.gpt2 import load_named
-from llm_scratch.interop.gpt2_weight_map import set_parameters
 from llm_scratch.interop.hf_tokenizer import read_tokenizer
 from llm_scratch.interop.hub import from_hub
 from llm_scratch.interop.openai import load_gpt2
 from llm_scratch.interop.openai_files import GPT2
 from llm_scratch.interop.torch_file import read_torch
-from llm_scratch.model import build
-from llm_scratch.model.introspection import vocab_size
+from llm_scratch.interop.weight_map import set_parameters
+from llm_scratch.model import LanguageModel, build
+from llm_scratch.model.quantized import quantize
 from llm_scratch.ranges import OutOfRange
 from llm_scratch.storage import checkpoint
 from llm_scratch.storage.user_folders import expand_user
 from llm_scratch.tokenizers import TOKENIZERS, CharTokenizer, Tokenizer, load_tokenizer
+from llm_scratch.tokenizers.special import end_of_text
 
 UNCHECKED_PARAMETERS = 1 << 26
 """parameters up to which a model is built without comparing its config with the size of its file"""
@@ -48,7 +49,7 @@ log = logging.getLogger(__name__)
 class Loaded:
     """A loaded model with its tokenizer and, for files of the notebooks, its optimizer state."""
 
-    model: nn.Module
+    model: LanguageModel
     tokenizer: Tokenizer
     optimizer: dict[str, Tensor] = field(default_factory=dict)
     """optimizer state, under names such as `tok_emb.weight/exp_avg`"""
@@ -83,14 +84,18 @@ class Options(NamedTuple):
 
 
 class Format(NamedTuple):
-    """A supported format of model files."""
+    """A supported format of model files, or a kind of name."""
 
     name: str
+    """for people"""
     matches: Callable[[Path], bool]
+    """whether a path, or a name as a path, is of this format"""
     read: Callable[[Path, Options], Loaded]
 
 
-def load(where: str | Path, device: str = "cpu", dtype: Dtype = "float32", *, n_heads: int | None = None) -> tuple[nn.Module, Tokenizer]:
+def load(
+    where: str | Path, device: str = "cpu", dtype: Dtype = "float32", *, n_heads: int | None = None
+) -> tuple[LanguageModel, Tokenizer]:
     """Load a model for inference, and its tokenizer.
 
     On a CPU this also selects the faster matrix library for float32 (`hardware.matmul_backend`),
@@ -124,7 +129,7 @@ def load(where: str | Path, device: str = "cpu", dtype: Dtype = "float32", *, n_
 class InferenceModel:
     """A model that is ready to generate, its tokenizer, and what was chosen for it and why."""
 
-    model: nn.Module
+    model: LanguageModel
     tokenizer: Tokenizer
     device: DeviceChoice
     setup: InferenceSetup
@@ -163,8 +168,6 @@ def load_for_inference(
 def read(where: str | Path, options: Options | None = None) -> Loaded:
     """Load a model like `load`, with everything that came with it."""
     path = expand_user(where)
-    if str(where).startswith("hf:"):
-        path = from_hub(str(where)[3:])
     options = options or Options()
     for format in FORMATS:
         if format.matches(path):
@@ -172,15 +175,13 @@ def read(where: str | Path, options: Options | None = None) -> Loaded:
                 loaded = format.read(path, options)
             except OutOfRange as e:
                 raise UserError(f"{path}: {e}", CHECKPOINT) from e
-            if options.n_heads not in (None, own := loaded.model.cfg["n_heads"]):  # type: ignore[index]
+            if options.n_heads not in (None, own := loaded.model.cfg.n_heads):
                 raise UserError(f"{where} has n_heads={own}, not {options.n_heads}; leave n_heads out", CHECKPOINT)
             return loaded
-    if str(where) in GPT2:
-        return Loaded(*load_named(str(where)))
     if path.exists():
         problem = "not a folder of a known model format" if path.is_dir() else "not a file of a known model format"
         raise UserError(f"{where} is {problem}; supported are {supported_formats()}", CHECKPOINT)
-    raise UserError(f"no model at {where}; expected {supported_formats()}, or a name: {', '.join(GPT2)}, hf:org/name", CHECKPOINT)
+    raise UserError(f"no model at {where}; expected {supported_formats()}", CHECKPOINT)
 
 
 def supported_formats() -> str:
@@ -188,7 +189,7 @@ def supported_formats() -> str:
     return ", ".join(format.name for format in FORMATS)
 
 
-def from_checkpoint(saved: checkpoint.Checkpoint) -> tuple[nn.Module, Tokenizer]:
+def from_checkpoint(saved: checkpoint.Checkpoint) -> tuple[LanguageModel, Tokenizer]:
     """The model and tokenizer of a loaded checkpoint.
 
     Raises:
@@ -198,9 +199,14 @@ def from_checkpoint(saved: checkpoint.Checkpoint) -> tuple[nn.Module, Tokenizer]
     if "frozen_sha256" in saved.state:
         raise UserError(f"{saved.folder}: holds only the trained part of a model with frozen weights; resume it from Python", CHECKPOINT)
     model = build(check_parameter_count(config.model, saved.weights, saved.folder))
+    if saved.quantized:
+        quantize(model, saved.quantized)
     checkpoint.set_weights(model, saved.weights, str(saved.folder))
     tokenizer = load_tokenizer(saved.folder)
-    model.start_id = start_id(config.data, tokenizer)  # type: ignore[assignment]
+    if "start_id" in saved.state:
+        model.start_id = saved.state["start_id"]
+    elif config.data.order == "documents":  # before format 3 the order alone said so
+        model.start_id = end_of_text(tokenizer)
     return model, tokenizer
 
 
@@ -219,6 +225,34 @@ def check_parameter_count(cfg: ModelConfig, weights: Mapping[str, Tensor], where
     return cfg
 
 
+def _is_hub_name(path: Path) -> bool:
+    return path.as_posix().startswith("hf:")
+
+
+def _from_hub(path: Path, options: Options) -> Loaded:
+    return read(from_hub(path.as_posix().removeprefix("hf:")), options)
+
+
+def _is_gpt2_name(path: Path) -> bool:
+    return path.as_posix() in GPT2
+
+
+def _gpt2(path: Path, options: Options) -> Loaded:
+    return Loaded(*load_named(path.as_posix()))
+
+
+def _is_checkpoint(path: Path) -> bool:
+    return (path / "manifest.json").is_file()
+
+
+def _checkpoint(path: Path, options: Options) -> Loaded:
+    return Loaded(*from_checkpoint(checkpoint.read(path)))
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "ckpt").is_dir()
+
+
 def _run(path: Path, options: Options) -> Loaded:
     saved = checkpoint.load_latest(path, log.warning, prefer="best")
     if saved is None:
@@ -226,12 +260,24 @@ def _run(path: Path, options: Options) -> Loaded:
     return Loaded(*from_checkpoint(saved))
 
 
+def _is_openai(path: Path) -> bool:
+    return (path / "hparams.json").is_file() and (path / "model.ckpt.index").is_file()
+
+
+def _openai(path: Path, options: Options) -> Loaded:
+    return Loaded(*load_gpt2(path))
+
+
+def _transformers(path: Path, options: Options) -> Loaded:
+    return Loaded(*hf.load_folder(path, options.tokenizer))
+
+
 def _torch_file(path: Path, options: Options) -> Loaded:
     """Load a file of torch.save: nanoGPT's, or the notebooks'."""
     saved = read_torch(path)
     if nanogpt.is_nanogpt(saved):
         model = nanogpt.load_nanogpt(saved, path)
-        return Loaded(model, options.tokenizer_for(path.parent, vocab_size(model) or 0))
+        return Loaded(model, options.tokenizer_for(path.parent, model.cfg.vocab_size))
     weights = notebook.weights_of(saved, path)
     cfg = notebook.config_of(weights, path, drop_rate=options.drop_rate)
     if (heads := options.n_heads) is None and (heads := notebook.known_heads(cfg)) is not None:
@@ -251,28 +297,20 @@ def _torch_file(path: Path, options: Options) -> Loaded:
 
 def _litgpt(path: Path, options: Options) -> Loaded:
     model = litgpt.load_litgpt(path)
-    return Loaded(model, options.tokenizer_for(path, vocab_size(model) or 0))
+    return Loaded(model, options.tokenizer_for(path, model.cfg.vocab_size))
 
 
-FORMATS = (
-    Format(
-        "a checkpoint", lambda path: (path / "manifest.json").is_file(), lambda path, _: Loaded(*from_checkpoint(checkpoint.read(path)))
-    ),
-    Format("a run directory", lambda path: (path / "ckpt").is_dir(), _run),
-    Format(
-        "a folder of OpenAI's GPT-2 (hparams.json, model.ckpt.index)",
-        lambda path: (path / "hparams.json").is_file() and (path / "model.ckpt.index").is_file(),
-        lambda path, _: Loaded(*load_gpt2(path)),
-    ),
-    Format(
-        "a folder of transformers (config.json, model.safetensors)",
-        hf.is_folder,
-        lambda path, options: Loaded(*hf.load_folder(path, options.tokenizer)),
-    ),
+FORMATS = [
+    Format("a checkpoint", _is_checkpoint, _checkpoint),
+    Format("a run directory", _is_run, _run),
+    Format("a folder of OpenAI's GPT-2 (hparams.json, model.ckpt.index)", _is_openai, _openai),
+    Format("a folder of transformers (config.json, model.safetensors)", hf.is_folder, _transformers),
     Format("a folder of litgpt (model_config.yaml, lit_model.pth)", litgpt.is_litgpt, _litgpt),
-    Format("a .pth file of the notebooks or nanoGPT's ckpt.pt", lambda path: path.is_file(), _torch_file),
-)
-"""The supported formats; the first that matches is used."""
+    Format("a .pth file of the notebooks or nanoGPT's ckpt.pt", Path.is_file, _torch_file),
+    Format(f"a name: {', '.join(GPT2)}", _is_gpt2_name, _gpt2),
+    Format("hf:org/name", _is_hub_name, _from_hub),
+]
+"""The supported formats; the first that matches is used. To add one, append it."""
 
 
 def tokenizer_named(words: str) -> Tokenizer:
@@ -289,7 +327,7 @@ def tokenizer_named(words: str) -> Tokenizer:
     return TOKENIZERS["gpt2"]([], None) if words == "gpt2" else read_tokenizer(words)
 
 
-def load_for_training(where: str | Path, cfg: ModelConfig) -> tuple[nn.Module, Tokenizer]:
+def load_for_training(where: str | Path, cfg: ModelConfig) -> tuple[LanguageModel, Tokenizer]:
     """Load a model to continue training, and its tokenizer.
 
     Args:
@@ -300,22 +338,21 @@ def load_for_training(where: str | Path, cfg: ModelConfig) -> tuple[nn.Module, T
         UserError: `cfg` does not fit the weights (exit code 2).
     """
     model, tokenizer = load(where, n_heads=cfg.n_heads if Path(where).is_file() else None)
-    own = ModelConfig.of(model.cfg)  # type: ignore[arg-type]
-    if (T := cfg.context_length) > own.context_length:
+    own = model.cfg
+    if (bits := bits_of(model)) is not None:
+        raise UserError(f"{where} is quantized to {bits} bits and cannot be trained; use the model that it was made from")
+    if cfg.context_length > own.context_length:
         raise UserError(
-            f"{where}: context_length={T} exceeds the {own.context_length} positions that the model was trained with; "
+            f"{where}: context_length={cfg.context_length} exceeds the {own.context_length} positions that the model was trained with; "
             f"set --model.context-length to {own.context_length} or less"
         )
-    free = {"drop_rate": cfg.drop_rate, "init": cfg.init, "context_length": T}
-    if own.bits != 32:
-        raise UserError(f"{where} is quantized to {own.bits} bits and cannot be trained; use the model that it was made from")
-    if mismatches := [name for name in own if name not in free and own[name] != cfg[name]]:
+    if mismatches := [name for name in own if name not in NOT_IN_WEIGHTS and own[name] != cfg.get(name)]:
         name = mismatches[0]
         raise UserError(
             f"{where} has {name}={own[name]}, but the settings have {name}={cfg[name]}; leave it out, or start from random weights"
         )
+    model.crop_context(cfg.context_length)
     with torch.device("meta"):
         target = build(cfg)
-    for name, parameter in model.named_parameters():
-        set_parameters(target, {name: parameter.detach()[:T] if name == "pos_emb.weight" else parameter.detach()})
+    set_parameters(target, {name: parameter.detach() for name, parameter in model.named_parameters()})
     return target, tokenizer

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from llm_scratch.config import DataConfig, ModelConfig, RunConfig, SystemConfig, TrainConfig
+from llm_scratch.config import DataConfig, GPTConfig, NanoChatConfig, RunConfig, SystemConfig, TrainConfig
 from llm_scratch.errors import unknown
 
 
 def quickstart() -> RunConfig:
     """Children's stories from a grammar with a known entropy: a GPT that learns to write in two minutes on a laptop."""
     return RunConfig(
-        ModelConfig(
+        GPTConfig(
             vocab_size=1536, context_length=256, emb_dim=128, n_heads=4, n_layers=2, drop_rate=0.0, tie_embeddings=True, init="mimetic"
         ),
         DataConfig(source="stories:12000", tokenizer="bpe", val_fraction=0.02, order="documents"),
@@ -30,7 +30,7 @@ def quickstart() -> RunConfig:
 def verdict() -> RunConfig:
     """The notebooks' step 4: the 124M shape on a short story for ten epochs. It memorizes the story, as the lesson explains."""
     return RunConfig(
-        ModelConfig(context_length=256),
+        GPTConfig(context_length=256),
         DataConfig(source="verdict", tokenizer="gpt2", val_fraction=0.2, split="characters", order="notebook"),
         TrainConfig(
             epochs=10, batch_size=2, lr=4e-4, min_lr=4e-4, schedule="constant", betas=(0.9, 0.999), grad_clip=None,
@@ -43,7 +43,7 @@ def verdict() -> RunConfig:
 def shakespeare() -> RunConfig:
     """All of Shakespeare's best-known lines, letter by letter: 4 layers of 128, a few minutes."""
     return RunConfig(
-        ModelConfig(vocab_size=66, context_length=64, emb_dim=128, n_heads=4, n_layers=4, drop_rate=0.0, tie_embeddings=True, init="gpt2"),
+        GPTConfig(vocab_size=66, context_length=64, emb_dim=128, n_heads=4, n_layers=4, drop_rate=0.0, tie_embeddings=True, init="gpt2"),
         DataConfig(source="shakespeare", tokenizer="chars"),
         TrainConfig(
             steps=2000, batch_size=12, optimizer="muon", lr=0.02, weight_decay=0.0, schedule="linear", warmup_steps=50,
@@ -55,7 +55,7 @@ def shakespeare() -> RunConfig:
 def shakespeare_modern() -> RunConfig:
     """The same text by the model of today (`model/nanochat.py`) and the recipe that learns it soonest: a minute."""
     return RunConfig(
-        ModelConfig(vocab_size=66, context_length=64, emb_dim=128, n_heads=4, n_layers=4, drop_rate=0.0, architecture="nanochat"),
+        NanoChatConfig(vocab_size=66, context_length=64, emb_dim=128, n_heads=4, n_layers=4, drop_rate=0.0),
         DataConfig(source="shakespeare", tokenizer="chars"),
         TrainConfig(
             steps=620, batch_size=24, optimizer="muon", lr=0.05, weight_decay=0.0, schedule="linear", warmup_steps=20,
@@ -67,7 +67,7 @@ def shakespeare_modern() -> RunConfig:
 def gpt2_small() -> RunConfig:
     """GPT-2's 124M shape with its own choices, for your own text: `--data.source file:books/*.txt`."""
     return RunConfig(
-        ModelConfig(qkv_bias=True, tie_embeddings=True, init="gpt2"),
+        GPTConfig(qkv_bias=True, tie_embeddings=True, init="gpt2"),
         DataConfig(source="python-docs", tokenizer="gpt2"),
         TrainConfig(steps=10_000, batch_size=8, lr=6e-4, min_lr=6e-5, warmup_steps=200, eval_every=250, save_every=500, sample_every=500),
     )

@@ -105,6 +105,8 @@ RANGES: dict[str, Range] = {
     "n_heads": count(most=2**24),
     "n_layers": count(most=10_000),
     "drop_rate": Range(0, 1, open_most=True),
+    "ff_dim": count(most=2**26, hint="or None"),
+    "norm_eps": Range(MIN_POSITIVE, 1),
     # data
     "val_fraction": Range(0, 1, open_least=True, open_most=True),
     "tokenizer_sample": count(most=10**15, hint=LEAVE_OUT),

@@ -204,7 +204,7 @@ def open_run(path: str | Path) -> RunInfo:
         state.get("last_eval", {}),
         changed,
         text=state.get("text") or {},
-        bits=config.model.bits,
+        bits=state.get("quantized", 32),
         origin=state.get("made_from", ""),
     )
 

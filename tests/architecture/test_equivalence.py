@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 equivalence = import_module("equivalence")
 equivalence_table = import_module("equivalence_table")
 TABLES = {
-    "MODELS": "model",
+    "ARCHITECTURES": "architectures",
     "TOKENIZERS": "tokenizers",
     "SAMPLERS": "generation.sampling",
     "PENALTIES": "generation.penalties",

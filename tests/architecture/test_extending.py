@@ -14,7 +14,7 @@ from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig, 
 from llm_scratch.data.corpus import prepare
 from llm_scratch.data.sources import SOURCES
 from llm_scratch.loading import load
-from llm_scratch.model import MODELS
+from llm_scratch.model import ARCHITECTURES
 from llm_scratch.presets import PRESETS
 from llm_scratch.storage.checkpoint import list_checkpoints
 from llm_scratch.tokenizers import MODEL_TYPES, TOKENIZERS
@@ -23,7 +23,7 @@ from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.schedule import SCHEDULES
 
 PAGE = Path(__file__).resolve().parents[2] / "CONTRIBUTING.md"
-TABLES = [MODELS, TOKENIZERS, MODEL_TYPES, SOURCES, OPTIMIZERS, SCHEDULES, PRESETS]
+TABLES = [ARCHITECTURES, TOKENIZERS, MODEL_TYPES, SOURCES, OPTIMIZERS, SCHEDULES, PRESETS]
 BLOCK = re.compile(r"^### (.+?)\n(?:(?!^###).)*?^```python\n(.*?)^```\n+^```bash\n(llm-scratch .*?)\n```", flags=re.M | re.S)
 EXTENSIONS = {title: (code, command) for title, code, command in BLOCK.findall(PAGE.read_text(encoding="utf-8"))}
 WORDS = [["old", "new", "red"], ["cat", "dog", "owl", "fox"], ["mat", "log", "roof", "hill", "gate"], ["rain", "summer", "bread", "home"]]
@@ -48,7 +48,7 @@ def _outside(tmp_path, monkeypatch):
 
 def test_the_page_shows_every_kind_of_extension():
     assert list(EXTENSIONS) == [
-        "A tokenizer", "A source", "A part of the model, or a model", "An optimizer", "A schedule", "A preset",
+        "A tokenizer", "A source", "A part of the model", "A model family", "An optimizer", "A schedule", "A preset",
     ]  # fmt: skip
 
 
@@ -72,24 +72,26 @@ def test_the_blocks_command_trains_resumes_and_writes(title, capsys):
 
 def settings(model=(), data=(), **changes):
     return RunConfig(
-        ModelConfig(**{"vocab_size": 60, "context_length": 16, "emb_dim": 24, "n_heads": 2, "n_layers": 1} | dict(model)),
+        ModelConfig.of({"vocab_size": 60, "context_length": 16, "emb_dim": 24, "n_heads": 2, "n_layers": 1} | dict(model)),
         DataConfig(**{"source": "file:text.txt", "tokenizer": "chars", "val_fraction": 0.2} | dict(data)),
         TrainConfig(**{"steps": 3, "batch_size": 2, "eval_every": 3, "eval_batches": 1, "save_every": 3, "sample_every": 0} | changes),
     )
 
 
 @pytest.mark.parametrize(
-    ("title", "config"),
+    ("title", "model", "data", "changes"),
     [
-        ("A tokenizer", settings({"vocab_size": 257}, {"tokenizer": "bytes"})),
-        ("A source", settings({}, {"source": "counting:80"})),
-        ("A part of the model, or a model", settings({"architecture": "squared"})),
-        ("An optimizer", settings(optimizer="lion")),
-        ("A schedule", settings(schedule="late", steps=10)),
+        ("A tokenizer", {"vocab_size": 257}, {"tokenizer": "bytes"}, {}),
+        ("A source", {}, {"source": "counting:80"}, {}),
+        ("A part of the model", {"architecture": "squared"}, {}, {}),
+        ("A model family", {"architecture": "gated", "hidden_dim": 20, "parallel": True}, {}, {}),
+        ("An optimizer", {}, {}, {"optimizer": "lion"}),
+        ("A schedule", {}, {}, {"schedule": "late", "steps": 10}),
     ],
 )
-def test_the_same_from_python(title, config, tmp_path):
+def test_the_same_from_python(title, model, data, changes, tmp_path):
     exec(compile(EXTENSIONS[title][0], "mine.py", "exec"), {"__name__": "mine"})
+    config = settings(model, data, **changes)
     run = train(config, tmp_path / "run")
     assert run.step == config.train.steps
     assert load_config(tmp_path / "run" / "config.yaml") == config
@@ -101,13 +103,42 @@ def test_the_same_from_python(title, config, tmp_path):
 
 
 def test_without_the_import_a_run_of_ones_own_model_says_what_is_missing(tmp_path, capsys):
-    exec(compile(EXTENSIONS["A part of the model, or a model"][0], "mine.py", "exec"), {"__name__": "mine"})
+    exec(compile(EXTENSIONS["A part of the model"][0], "mine.py", "exec"), {"__name__": "mine"})
     train(settings({"architecture": "squared"}), tmp_path / "run")
-    del MODELS["squared"]
+    del ARCHITECTURES["squared"]
     assert main(["generate", "run", "The"]) == 2
     said = capsys.readouterr().err
     assert "unknown architecture 'squared'" in said
     assert "add --import FILE" in said
+
+
+def test_family_of_ones_own_has_its_flags_resumes_is_planned_and_uses_a_cache(capsys):
+    """Settings of its own by flags, in --help and YAML; more steps; a plan; a cache; all from one file and one line."""
+    code, command = EXTENSIONS["A model family"]
+    Path("mine.py").write_text(code)
+    words = shlex.split(command.replace("\\\n", " "))[1:]
+    assert main([*words[:-2], "--print-config"]) == 0
+    Path("mine.yaml").write_text(capsys.readouterr().out)
+    wanted = {"architecture": "gated", "hidden_dim": 48, "parallel": True}
+    assert {name: load_config("mine.yaml").model[name] for name in wanted} == wanted
+    short = ["--import", "mine.py", "--out", "runs/gated", "--train.steps"]
+    assert main(["train", "--config", "mine.yaml", *short, "4"]) == 0
+    assert main(["train", "--resume", "runs/gated", *short, "8"]) == 0
+    assert list_checkpoints(Path("runs/gated"))[0].name == "step-00000008"
+    capsys.readouterr()
+    assert main(["plan", "runs/gated", "--import", "mine.py"]) == 0
+    assert "off by" in capsys.readouterr().out
+    model, tokenizer = load("runs/gated")
+    assert model.cfg.n_params == sum(parameter.numel() for parameter in model.parameters())
+    ids = torch.tensor([tokenizer.encode("The story of Anna")])
+    with torch.no_grad():
+        cache = model.new_cache(1)
+        pieces = torch.cat([model(piece, cache) for piece in ids.split(2, 1)], 1)
+        torch.testing.assert_close(pieces, model(ids), rtol=1e-4, atol=1e-5)
+    assert main(["train", "--help", "--import", "mine.py", "--model.architecture", "gated"]) == 0
+    assert "--model.hidden-dim INT" in " ".join(capsys.readouterr().out.split())
+    assert main([*words, "--model.qkv-bias", "--fresh", "--force"]) == 2
+    assert "--model.qkv-bias: architecture 'gated' has no such setting; of its own it has hidden_dim, parallel" in capsys.readouterr().err
 
 
 def test_a_source_of_ones_own_is_read():

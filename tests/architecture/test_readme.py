@@ -42,6 +42,8 @@ def unknown_flags(line: str) -> list[str]:
         verb = next((verb for n in (2, 1) if (verb := " ".join(words[:n])) in COMMANDS), None)
         if verb:
             given = [word.partition("=")[0].replace("_", "-") for word in words if re.match(r"--[a-z]", word)]
+            if "--import" in words:  # the file may define an architecture with settings of its own
+                given = [flag for flag in given if not flag.startswith("--model.")]
             wrong += [f"flag {flag!r}" for flag in given if flag not in flags_of(verb)]
     return wrong
 

@@ -22,7 +22,7 @@ import pytest
 import torch
 
 import llm_scratch
-from llm_scratch.config import ModelConfig
+from llm_scratch.config import GPTConfig
 from llm_scratch.data.loader import TokenLoader
 from llm_scratch.generation import decode
 from llm_scratch.generation.cached_model import pad_left
@@ -32,7 +32,7 @@ from llm_scratch.generation.engine import Engine
 from llm_scratch.generation.sampling import next_token
 from llm_scratch.generation.speculative import DraftModel, speculate
 from llm_scratch.generation.steps import build_sampler
-from llm_scratch.model import MODELS, lesson_models
+from llm_scratch.model import ARCHITECTURES, build, lesson_models
 from llm_scratch.model.attention import attention_weights
 from llm_scratch.model.blocked_attention import blocked_attention
 from llm_scratch.model.chunked_loss import head_loss
@@ -156,15 +156,14 @@ class Tracer:
 
 
 def run_models(tracer):
-    cfg = ModelConfig(vocab_size=V, context_length=16, emb_dim=C, n_heads=H, n_layers=2, drop_rate=0.1)
+    cfg = {"vocab_size": V, "context_length": 16, "emb_dim": C, "n_heads": H, "n_layers": 2, "drop_rate": 0.1}
     ids = torch.randint(0, V, (B, 8))
-    for name, build in MODELS.items():
-        model = build(cfg)
+    variants = [{"architecture": name} for name in ARCHITECTURES] + [{"scale_attention_by_layer": True}]
+    for variant in variants:
+        model = build(cfg | variant)
         with tracer.watching():
             logits = model(ids[:, :T])
-        assert logits.shape == (B, T, V), name
-        if not hasattr(model, "new_cache"):
-            continue
+        assert logits.shape == (B, T, V), variant
         cache = model.new_cache(B)
         with tracer.watching(T=3, S=3):
             model(ids[:, :3], cache)
@@ -174,7 +173,9 @@ def run_models(tracer):
 
 def run_lessons(tracer):
     x, inputs = torch.randn(B, T, 3), torch.randn(T, 3)
+    outline = lesson_models.DummyGPTModel({"vocab_size": V, "context_length": 16, "emb_dim": C, "n_heads": H, "n_layers": 1})
     with tracer.watching():
+        outline(torch.randint(0, V, (B, T)))
         attention_weights(*torch.randn(2, B, H, T, D))
         for cls in (lesson_models.SelfAttention_v1, lesson_models.SelfAttention_v2):
             cls(3, C)(inputs)
@@ -184,7 +185,7 @@ def run_lessons(tracer):
 def run_decoding(tracer):
     tokenizer = CharTokenizer("abcdefghijklmnopqrstuvwxyz ,.!")
     assert tokenizer.n_vocab == V
-    model = MODELS["gpt"](ModelConfig(vocab_size=V, context_length=9, emb_dim=C, n_heads=H, n_layers=1))
+    model = build(GPTConfig(vocab_size=V, context_length=9, emb_dim=C, n_heads=H, n_layers=1))
     ids = torch.randint(0, V, (B, T))
     every = {"temperature": 0.7, "top_k": 9, "top_p": 0.9, "min_p": 0.01, "typical_p": 0.9, "eta_cutoff": 1e-4, "logit_bias": {3: 1.0}}
     every |= {"repetition_penalty": 1.1, "presence_penalty": 0.1, "frequency_penalty": 0.1, "no_repeat_ngram_size": 2}

@@ -12,7 +12,7 @@ from llm_scratch.cli.commands.evaluate import Evaluate
 from llm_scratch.cli.commands.generate import Generate
 from llm_scratch.cli.commands.train import Train
 from llm_scratch.cli.flags import flag_arity, import_user_file, parse, path_fields, split_args
-from llm_scratch.config import DataConfig, ModelConfig, TrainConfig
+from llm_scratch.config import DataConfig, GPTConfig, ModelConfig, TrainConfig
 from llm_scratch.errors import UserError
 from llm_scratch.presets import PRESETS, preset
 
@@ -37,7 +37,7 @@ def test_flags_win_over_the_file_and_the_file_over_the_preset(tmp_path):
 def test_a_file_alone_is_enough(tmp_path):
     (tmp_path / "mine.yaml").write_text("train: {steps: 3}", encoding="utf-8")
     got = train("--config", str(tmp_path / "mine.yaml"))
-    assert (got.train, got.model) == (TrainConfig(steps=3), ModelConfig())
+    assert (got.train, got.model) == (TrainConfig(steps=3), GPTConfig())
 
 
 def test_hyphens_underscores_and_equal_signs_are_one():

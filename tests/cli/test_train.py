@@ -245,7 +245,7 @@ def test_an_import_brings_a_preset_and_a_source(llm, tmp_path, monkeypatch):
         "from llm_scratch import PRESETS, SOURCES\n"
         "from llm_scratch.config import *\n"
         "SOURCES['abc'] = lambda argument: ['abc ' * 100]\n"
-        "PRESETS['mine'] = lambda: RunConfig(ModelConfig(vocab_size=8, context_length=8, emb_dim=8, n_heads=1, n_layers=1),\n"
+        "PRESETS['mine'] = lambda: RunConfig(GPTConfig(vocab_size=8, context_length=8, emb_dim=8, n_heads=1, n_layers=1),\n"
         "    DataConfig(source='abc', tokenizer='chars'), TrainConfig(steps=1, batch_size=1, prompt='a'))\n"
     )
     result = llm("train", "mine", "--import", "mine.py", "--out", "x")

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from llm_scratch.config import DataConfig, ModelConfig, RunConfig
+from llm_scratch.config import DataConfig, GPTConfig, RunConfig
 from llm_scratch.data.corpus import (
     N_SPANS,
     count_bytes,
@@ -31,7 +31,7 @@ def _texts(monkeypatch):
 
 
 def settings(source="many:5", tokenizer="chars", vocab_size=60, context_length=16, **data):
-    model = ModelConfig(vocab_size=vocab_size, context_length=context_length, emb_dim=12, n_heads=3, n_layers=1)
+    model = GPTConfig(vocab_size=vocab_size, context_length=context_length, emb_dim=12, n_heads=3, n_layers=1)
     return RunConfig(model, DataConfig(source=source, tokenizer=tokenizer, **data))
 
 

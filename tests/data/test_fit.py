@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig, from_dict
+from llm_scratch.config import DataConfig, GPTConfig, RunConfig, TrainConfig, from_dict
 from llm_scratch.data.fit import check_fit, possible_order
 from llm_scratch.data.loader import TokenLoader
 from llm_scratch.errors import DATA, UserError
@@ -17,7 +17,7 @@ EOT = 0
 
 
 def settings(context_length=16, batch_size=4, **data):
-    model = ModelConfig(vocab_size=60, context_length=context_length, emb_dim=12, n_heads=3, n_layers=1)
+    model = GPTConfig(vocab_size=60, context_length=context_length, emb_dim=12, n_heads=3, n_layers=1)
     return RunConfig(model, DataConfig(source="mine", **data), TrainConfig(batch_size=batch_size))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from llm_scratch.config import ModelConfig
+from llm_scratch.config import GPTConfig
 from llm_scratch.errors import UserError
 from llm_scratch.evaluation.decoding_metrics import distinct, next_token_tree, perplexity, reference_metrics, score, score_samples
 from llm_scratch.evaluation.loss import evaluate_tokens
@@ -26,7 +26,7 @@ def tokenizer():
 @pytest.fixture
 def model(tokenizer):
     torch.manual_seed(0)
-    return GPTModel(ModelConfig(vocab_size=tokenizer.n_vocab + 3, context_length=32, emb_dim=16, n_heads=2, n_layers=1)).eval()
+    return GPTModel(GPTConfig(vocab_size=tokenizer.n_vocab + 3, context_length=32, emb_dim=16, n_heads=2, n_layers=1)).eval()
 
 
 def test_perplexity_equals_that_of_the_loss(model, tokenizer):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from llm_scratch.config import ModelConfig
+from llm_scratch.config import GPTConfig
 from llm_scratch.errors import UserError
 from llm_scratch.evaluation.memorization import SuffixIndex, continuations, overlap, sample_passages, suffix_array
 from llm_scratch.generation.decode import generate
@@ -123,7 +123,7 @@ def test_memorization_rejects_invalid_values():
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    return GPTModel(ModelConfig(vocab_size=12, context_length=16, emb_dim=8, n_heads=2, n_layers=1)).eval()
+    return GPTModel(GPTConfig(vocab_size=12, context_length=16, emb_dim=8, n_heads=2, n_layers=1)).eval()
 
 
 def test_continuations_equal_generate(model):

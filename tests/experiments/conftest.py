@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig, dump_config
+from llm_scratch.config import DataConfig, GPTConfig, RunConfig, TrainConfig, dump_config
 from llm_scratch.experiments.experiment import Arm, Experiment
 from llm_scratch.experiments.results import RunResult
 
@@ -28,7 +28,7 @@ def base(tmp_path: Path) -> Path:
     """The directory of a run of 4 steps that was never started: its settings are a base."""
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
     config = RunConfig(
-        ModelConfig(vocab_size=40, context_length=16, emb_dim=16, n_heads=2, n_layers=1, drop_rate=0.0),
+        GPTConfig(vocab_size=40, context_length=16, emb_dim=16, n_heads=2, n_layers=1, drop_rate=0.0),
         DataConfig(source=f"file:{tmp_path / 'text.txt'}", tokenizer="chars", val_fraction=0.2),
         TrainConfig(steps=4, batch_size=2, lr=0.01, eval_every=2, eval_batches=2, save_every=2, sample_every=4, log_every=1, prompt="the"),
     )

@@ -12,26 +12,28 @@ from llm_scratch.data.corpus import Corpus, count_bytes
 from llm_scratch.errors import UserError
 from llm_scratch.experiments.arms import Corpora, cost_of_step, differing_settings, resolve_arms, validation_half
 from llm_scratch.experiments.experiment import Arm, Budget
-from llm_scratch.model import MODELS
+from llm_scratch.model import ARCHITECTURES
 from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.training.optim import OPTIMIZERS
 
 MODEL = """
-from llm_scratch.model import MODELS
+from llm_scratch.config import GPTConfig
+from llm_scratch.model import ARCHITECTURES, Architecture
 from llm_scratch.model.gpt import GPTModel
 
 class Mine(GPTModel):
     pass
 
-MODELS["mine"] = Mine
+ARCHITECTURES["mine"] = Architecture(GPTConfig, Mine)
 """
+ADDS_ANOTHER = 'ARCHITECTURES["b"] = Architecture(GPTConfig, Mine)'
 
 
 @pytest.fixture(autouse=True)
 def _tables(monkeypatch):
     """The tables as they were afterwards."""
-    monkeypatch.setattr("llm_scratch.experiments.arms.REGISTRIES", {"model.architecture": MODELS, "train.optimizer": OPTIMIZERS})
-    before = [(table, dict(table)) for table in (MODELS, OPTIMIZERS)]
+    monkeypatch.setattr("llm_scratch.experiments.arms.REGISTRIES", {"model.architecture": ARCHITECTURES, "train.optimizer": OPTIMIZERS})
+    before = [(table, dict(table)) for table in (ARCHITECTURES, OPTIMIZERS)]
     yield
     for table, old in before:
         table.clear()
@@ -82,7 +84,7 @@ def test_file_of_an_arm_registers_what_the_arm_uses(experiment, tmp_path):
 
 def test_file_of_an_arm_that_registers_nothing_or_fails_is_an_error(experiment, tmp_path):
     path = tmp_path / "mine.py"
-    for code, message in (("x = 1", "registers no model"), ("1 / 0", "ZeroDivisionError"), (MODEL + 'MODELS["b"] = Mine', "choose one")):
+    for code, message in (("x = 1", "registers no model"), ("1 / 0", "ZeroDivisionError"), (MODEL + ADDS_ANOTHER, "choose one")):
         path.write_text(code)
         with pytest.raises(UserError, match=message):
             resolve_arms(with_arms(experiment, Arm("mine", (), str(path))))

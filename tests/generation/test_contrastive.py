@@ -10,7 +10,8 @@ import torch
 from llm_scratch.errors import UserError
 from llm_scratch.generation.contrastive import contrastive, contrastive_scores
 from llm_scratch.generation.decode import generate
-from llm_scratch.model.gpt import DummyGPTModel, GPTModel
+from llm_scratch.model.gpt import GPTModel
+from llm_scratch.model.lesson_models import DummyGPTModel
 
 V = 13
 CFG = {"vocab_size": V, "context_length": 14, "emb_dim": 24, "n_heads": 3, "n_layers": 2, "drop_rate": 0.5, "qkv_bias": True}

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from llm_scratch.config import ModelConfig
+from llm_scratch.config import GPTConfig
 from llm_scratch.errors import UserError
 from llm_scratch.generation.config import GenerationConfig
 from llm_scratch.generation.decode import generate
@@ -31,7 +31,7 @@ class Letters:
 def model_of(architecture: str) -> nn.Module:
     torch.manual_seed(3)
     shape = {"vocab_size": V, "context_length": CONTEXT, "emb_dim": 24, "n_heads": 4, "n_layers": 2, "drop_rate": 0.3}
-    model = build(ModelConfig(**shape, architecture=architecture))
+    model = build({"architecture": architecture, **shape})
     for weight in model.parameters():
         if not weight.any():  # parts that start at zero would ignore the text
             nn.init.normal_(weight, std=0.2)
@@ -253,7 +253,7 @@ def test_a_constraint_holds_for_its_own_row():
             return bytes(i for i in ids if i != 256)
 
     torch.manual_seed(1)
-    model = build(ModelConfig(vocab_size=257, context_length=32, emb_dim=24, n_heads=4, n_layers=1))
+    model = build(GPTConfig(vocab_size=257, context_length=32, emb_dim=24, n_heads=4, n_layers=1))
     with Engine(model, Bytes()) as engine:
         client = Client(engine)
         yes = client.add([120], GenerationConfig(regex="(yes|no){2}", seed=1))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from llm_scratch.config import DataConfig, ModelConfig, RunConfig, SystemConfig, TrainConfig
+from llm_scratch.config import DataConfig, GPTConfig, RunConfig, SystemConfig, TrainConfig
 from llm_scratch.data.corpus import Corpus
 from llm_scratch.errors import UserError
 from llm_scratch.loading import load
@@ -67,7 +67,7 @@ def deterministic() -> Iterator[None]:
 
 def settings(system=FLOAT32, drop_rate=0.0, **changes):
     cfg = {"steps": 50, "batch_size": 4, "micro_batches": 2, "warmup_steps": 2, "lr": 1e-2}
-    model = ModelConfig(drop_rate=drop_rate, **SIZE)
+    model = GPTConfig(drop_rate=drop_rate, **SIZE)
     data = DataConfig(source="stories", tokenizer="chars")
     return RunConfig(model, data, TrainConfig(**cfg | RARE | changes), system)
 
@@ -209,7 +209,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(device, corpus, tmp_path, opt
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_step_holds_the_memory_that_was_planned(device, precision):
     gpu = device.type == "cuda"
-    model = ModelConfig(
+    model = GPTConfig(
         vocab_size=8192 if gpu else 64,
         context_length=256 if gpu else 32,
         emb_dim=512 if gpu else 32,
@@ -264,7 +264,7 @@ def test_bfloat16_products_leave_weights_and_gradients_in_float32(device, corpus
 
 
 def test_auto_finds_a_precision_by_trial(device):
-    model = build(ModelConfig(emb_dim=256, n_heads=4, n_layers=1, vocab_size=64)).to(device)
+    model = build(GPTConfig(emb_dim=256, n_heads=4, n_layers=1, vocab_size=64)).to(device)
     chosen = prepare_for_training(model, SystemConfig(), device).precision
     assert chosen.name in ("float32", "bfloat16")
     assert "times as fast" in chosen.reason

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from llm_scratch.config import ModelConfig
+from llm_scratch.config import GPTConfig
 from llm_scratch.hardware import huge_pages
 from llm_scratch.hardware.huge_pages import PAGE_BYTES, collapse_huge_pages
 from llm_scratch.hardware.packed_matmul import can_pack
@@ -16,7 +16,7 @@ from llm_scratch.model import build
 from llm_scratch.model.packed import PackedLinear, pack
 from llm_scratch.model.quantized import QuantizedLinear, quantize
 
-CONFIG = ModelConfig(vocab_size=50, context_length=16, emb_dim=64, n_heads=4, n_layers=2)
+CONFIG = GPTConfig(vocab_size=50, context_length=16, emb_dim=64, n_heads=4, n_layers=2)
 
 
 def in_small_pages_only() -> bool:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from llm_scratch.cli import main
-from llm_scratch.config import DataConfig, ModelConfig, RunConfig
+from llm_scratch.config import DataConfig, GPTConfig, RunConfig
 from llm_scratch.data.corpus import encode_documents, prepare, start_id
 from llm_scratch.errors import UserError
 from llm_scratch.loading import load
@@ -49,7 +49,7 @@ CHARACTERS = CharTokenizer.train([TEXT], end_of_text=False)
 
 
 def test_bytes_are_counted_without_an_end_of_text_token(nano):
-    config = RunConfig(ModelConfig(vocab_size=V, context_length=T), DataConfig("file:input.txt", "chars", val_fraction=0.2))
+    config = RunConfig(GPTConfig(vocab_size=V, context_length=T), DataConfig("file:input.txt", "chars", val_fraction=0.2))
     corpus = prepare(config, CHARACTERS)
     assert corpus.val_bytes == len(corpus.val) == len(TEXT) - int(len(TEXT) * 0.8)
     assert np.array_equal(np.concatenate([corpus.train, corpus.val]), CHARACTERS.encode(TEXT))

@@ -8,11 +8,12 @@ import pytest
 import safetensors.torch
 import torch
 
-from llm_scratch.config import ModelConfig
+from llm_scratch.config import GPTConfig
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.interop import gpt2
-from llm_scratch.interop.gpt2_weight_map import HF, join, names
+from llm_scratch.interop.gpt2_weight_map import HF, HF_PREFIX
 from llm_scratch.interop.openai_files import GPT2
+from llm_scratch.interop.weight_map import expand
 from llm_scratch.loading import load
 from llm_scratch.model.gpt import GPTModel
 from llm_scratch.storage import download
@@ -48,12 +49,13 @@ def test_offline_says_what_to_put_where(name):
 
 
 def test_the_pinned_file_is_read_and_another_is_not(tmp_path, monkeypatch):
-    cfg = ModelConfig(vocab_size=50, context_length=8, emb_dim=12, n_heads=3, n_layers=2, qkv_bias=True, tie_embeddings=True)
+    cfg = GPTConfig(vocab_size=50, context_length=8, emb_dim=12, n_heads=3, n_layers=2, qkv_bias=True, tie_embeddings=True)
     ours = GPTModel(cfg).eval()
     state = dict(ours.named_parameters())
     file = tmp_path / "data" / "gpt2.safetensors"
     file.parent.mkdir()
-    weights = {name: join(state, mine, HF).detach().contiguous() for name, mine in names(HF, 2) if mine != ("out_head.weight",)}
+    mapped = [each for each in expand(HF, 2) if each.ours != ("out_head.weight",)]
+    weights = {each.theirs.removeprefix(HF_PREFIX): each.join(state).detach().contiguous() for each in mapped}
     masks = {f"h.{i}.attn.bias": torch.ones(1, 1, 8, 8).tril() for i in range(2)}  # as the hub's file has them
     safetensors.torch.save_file(weights | masks, file)
     pin = hashlib.sha256(file.read_bytes()).hexdigest()

@@ -1,34 +1,19 @@
-"""The table of names: every parameter once for each format, shapes by formula as the model has them, join undoes split."""
+"""Weight maps: every parameter once for each format, shapes and tensors of a model there and back."""
 
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from llm_scratch.config import ModelConfig
+from llm_scratch.config import GPTConfig
 from llm_scratch.errors import CHECKPOINT, UserError
-from llm_scratch.interop.gpt2_weight_map import (
-    HEAD,
-    HF,
-    LITGPT,
-    NANOGPT,
-    OPENAI,
-    ROWS,
-    TensorSpec,
-    assemble,
-    biases,
-    join,
-    match_tensors,
-    names,
-    set_parameters,
-    shape,
-    split,
-    their_shape,
-)  # fmt: skip
+from llm_scratch.interop.gpt2_weight_map import HEAD, HF, LITGPT, NANOGPT, OPENAI, biases
+from llm_scratch.interop.weight_map import TRANSPOSED, Origin, Rule, TensorSpec, assemble, expand, match_tensors, set_parameters
 from llm_scratch.model.gpt import GPTModel
 
-CFG = ModelConfig(vocab_size=31, context_length=7, emb_dim=12, n_heads=3, n_layers=2, drop_rate=0.0, qkv_bias=True)
-STYLES = {"OpenAI": OPENAI, "Hugging Face": HF, "nanoGPT": NANOGPT, "litgpt": LITGPT}
+CFG = GPTConfig(vocab_size=31, context_length=7, emb_dim=12, n_heads=3, n_layers=2, drop_rate=0.0, qkv_bias=True)
+FORMATS = {"OpenAI": OPENAI, "Hugging Face": HF, "nanoGPT": NANOGPT, "litgpt": LITGPT}
+HERE = Origin("here", "settings")
 
 
 @pytest.fixture
@@ -37,64 +22,69 @@ def model():
     return GPTModel(CFG)
 
 
-def table(state, style):
+def source_of(state, rules):
     """A model's weights as a format has them."""
-    tensors = {theirs: join(state, ours, style) for theirs, ours in names(style, CFG.n_layers) if theirs}
+    tensors = {mapped.theirs: mapped.join(state) for mapped in expand(rules, CFG.n_layers) if mapped.theirs}
     return SimpleNamespace(tensors=tensors, read=tensors.__getitem__)
 
 
-def test_the_table_has_four_columns():
-    assert {len(row) for row in ROWS} == {4}
-
-
-@pytest.mark.parametrize("style", STYLES)
-def test_each_parameter_is_there_once(model, style):
-    found, expected = list(names(STYLES[style], CFG.n_layers)), dict(model.named_parameters())
-    assert sorted(name for _, ours in found for name in ours) == sorted(expected)
-    theirs = [name for name, _ in found if name]
+@pytest.mark.parametrize("name", FORMATS)
+def test_each_parameter_is_there_once_in_the_models_order(model, name):
+    mapped = list(expand(FORMATS[name], CFG.n_layers))
+    assert sorted(ours for each in mapped for ours in each.ours) == sorted(dict(model.named_parameters()))
+    theirs = [each.theirs for each in mapped if each.theirs]
     assert len(theirs) == len(set(theirs))
+    blocks = [int(each.ours[0].split(".")[1]) for each in mapped if each.ours[0].startswith("trf_blocks")]
+    assert blocks == sorted(blocks)
 
 
-def test_shapes_by_formula_are_the_models(model):
-    for name, parameter in model.named_parameters():
-        assert shape(name, CFG) == tuple(parameter.shape), name
+@pytest.mark.parametrize("name", FORMATS)
+def test_split_undoes_join(model, name):
+    state = dict(model.named_parameters())
+    for mapped in expand(FORMATS[name], CFG.n_layers):
+        parts = mapped.split(mapped.join(state))
+        assert all(torch.equal(part, state[ours]) for ours, part in parts.items())
+        assert tuple(parts) == mapped.ours
 
 
-@pytest.mark.parametrize("style", STYLES)
-def test_join_undoes_split(model, style):
-    state, how = dict(model.named_parameters()), STYLES[style]
-    for theirs, ours in names(how, CFG.n_layers):
-        if theirs:
-            whole = join(state, ours, how)
-            assert tuple(whole.shape) == their_shape(ours, CFG, how)
-            assert all(torch.equal(part, state[name]) for name, part in split(ours, whole, how).items())
-
-
-@pytest.mark.parametrize("style", ["Hugging Face", "nanoGPT"])
-def test_a_model_comes_back_bit_by_bit(model, style):
-    back = assemble(CFG, table(dict(model.named_parameters()), STYLES[style]), STYLES[style], "here", "settings")
-    for name, parameter in model.named_parameters():
-        assert torch.equal(back.get_parameter(name), parameter), name
-        assert back.get_parameter(name).untyped_storage().nbytes() == parameter.nbytes, "a part keeps the whole in memory"
+@pytest.mark.parametrize("name", ["Hugging Face", "nanoGPT"])
+def test_a_model_comes_back_bit_by_bit(model, name):
+    back = assemble(CFG, source_of(dict(model.named_parameters()), FORMATS[name]), FORMATS[name], HERE)
+    for own, parameter in model.named_parameters():
+        assert torch.equal(back.get_parameter(own), parameter), own
+        assert back.get_parameter(own).untyped_storage().nbytes() == parameter.nbytes, "a part keeps the whole in memory"
 
 
 def test_optional_tensors_are_zero_when_missing(model):
-    source = table(dict(model.named_parameters()), NANOGPT)
+    source = source_of(dict(model.named_parameters()), NANOGPT)
     for name in [name for name in source.tensors if name.endswith("bias") and "c_attn" not in name]:
         del source.tensors[name]
     with pytest.raises(UserError, match=r"here: h\.0\.ln_1\.bias is missing, which settings asks for") as error:
-        assemble(CFG, source, NANOGPT, "here", "settings")
+        assemble(CFG, source, NANOGPT, HERE)
     assert error.value.code == CHECKPOINT
-    back = assemble(CFG, source, NANOGPT, "here", "settings", absent=biases(with_shifts=True))
+    back = assemble(CFG, source, NANOGPT, HERE, absent=biases(with_shifts=True))
     assert not any(parameter.any() for name, parameter in back.named_parameters() if name.endswith(("shift", "proj.bias")))
     with pytest.raises(UserError, match=r"ln_1\.bias is missing"):
-        assemble(CFG, source, NANOGPT, "here", "settings", absent=biases(with_shifts=False))
+        assemble(CFG, source, NANOGPT, HERE, absent=biases(with_shifts=False))
+
+
+def test_tensor_without_a_parameter_must_be_zero(model):
+    state = dict(model.named_parameters())
+    plain = GPTConfig(**{**CFG, "qkv_bias": False, "tie_embeddings": False})
+    source = source_of(state, HF)
+    with pytest.raises(UserError, match=r"here: transformer\.h\.0\.attn\.c_attn\.bias is not 0, but settings has no such bias"):
+        assemble(plain, source, HF, HERE)
+    for name in source.tensors:
+        if name.endswith("c_attn.bias"):
+            source.tensors[name] = torch.zeros_like(source.tensors[name])
+    assert torch.equal(assemble(plain, source, HF, HERE).tok_emb.weight, state["tok_emb.weight"])
 
 
 def test_a_shape_without_end_is_compared_and_not_built():
-    huge = ModelConfig(vocab_size=10**9, emb_dim=12 * 10**6, n_heads=12, n_layers=10**4)
+    huge = GPTConfig(vocab_size=10**9, emb_dim=12 * 10**6, n_heads=12, n_layers=10**4)
+    found = {"transformer.wte.weight": TensorSpec(torch.float32, (31, 12))}
     with pytest.raises(UserError, match=r"wte\.weight is \(31, 12\), by settings it is \(1000000000, 12000000\)"):
-        match_tensors(huge, {"wte.weight": TensorSpec(torch.float32, (31, 12))}, HF, "here", "settings")
+        match_tensors(huge, found, HF, HERE)
 
 
 def test_set_parameters_keeps_a_tied_head_tied():
@@ -103,3 +93,9 @@ def test_set_parameters_keeps_a_tied_head_tied():
     assert tied.out_head.weight is tied.tok_emb.weight
     assert tied.tok_emb.weight.dtype == torch.float32
     assert HEAD not in dict(tied.named_parameters())
+
+
+def test_fused_rule_concatenates_in_the_order_of_its_braces():
+    (mapped,) = expand([Rule("a.{q,k}.weight", "fused", TRANSPOSED)], 1)
+    state = {"a.q.weight": torch.zeros(1, 3), "a.k.weight": torch.ones(2, 3)}
+    assert mapped.join(state).tolist() == [[0, 1, 1]] * 3

@@ -8,11 +8,13 @@ import pytest
 import safetensors.torch
 import torch
 
-from llm_scratch.config import ModelConfig
+from llm_scratch.config import ModelConfig, NanoChatConfig
 from llm_scratch.errors import CHECKPOINT, DATA, UserError
 from llm_scratch.generation.decode import generate
-from llm_scratch.interop.gpt2_weight_map import HF, join, names, split
-from llm_scratch.interop.hf import SHAPE_FIELDS, config_of, load_folder, to_config
+from llm_scratch.interop.gpt2_weight_map import HF
+from llm_scratch.interop.hf import config_of, load_folder, to_config
+from llm_scratch.interop.hf_gpt2 import SHAPE_FIELDS
+from llm_scratch.interop.weight_map import expand
 from llm_scratch.loading import load
 from llm_scratch.tokenizers import TOKENIZERS, save_tokenizer
 
@@ -71,11 +73,11 @@ def test_transformers_folder_loads_as_the_same_model(tmp_path, shard, changes):
     ours, tokenizer = load_folder(tmp_path, CHARS)
     assert tokenizer is CHARS
     assert_same(ours, theirs)
-    state = theirs.transformer.state_dict() | {"lm_head.weight": theirs.lm_head.weight}
-    for name, own in names(HF, ours.cfg.n_layers):
-        for mine, part in split(own, state[name], HF).items():
+    state = theirs.state_dict()
+    for mapped in expand(HF, ours.cfg.n_layers):
+        for mine, part in mapped.split(state[mapped.theirs]).items():
             assert torch.equal(ours.get_parameter(mine), part), mine
-        assert torch.equal(join(ours.state_dict(), own, HF), state[name]), name
+        assert torch.equal(mapped.join(ours.state_dict()), state[mapped.theirs]), mapped.theirs
     assert all(parameter.is_contiguous() and parameter.requires_grad for parameter in ours.parameters())
     assert (ours.out_head.weight is ours.tok_emb.weight) == changes.get("tie_word_embeddings", True)
 
@@ -134,10 +136,13 @@ def change(folder, **values):
         ("n_embd", 24 * 10**5, r"wte\.weight is \(261, 24\), by config.json it is \(261, 2400000\)"),
         ("n_layer", 10**9, "n_layers: 1000000000 is out of range; give a whole number from 1 to 10000"),
         ("n_positions", 25, r"wpe\.weight is \(24, 24\), by config.json it is \(25, 24\)"),
-        ("n_inner", 48, "n_inner is '48'; expected 4 x n_embd = 96"),
-        ("activation_function", "relu", "activation_function is 'relu'; expected gelu_new or"),
-        ("layer_norm_epsilon", 1e-6, "layer_norm_epsilon is '1e-06'; expected 1e-05"),
-        ("scale_attn_by_inverse_layer_idx", True, "scale_attn_by_inverse_layer_idx is 'True'"),
+        ("n_inner", 48, r"c_fc\.weight is \(24, 96\), by config.json it is \(24, 48\)"),
+        ("n_inner", -1, "n_inner is '-1'; expected a positive integer"),
+        ("activation_function", "tanh", "activation_function is 'tanh'; expected gelu_new or"),
+        ("layer_norm_epsilon", "small", "layer_norm_epsilon is 'small'; expected at least 0 and below 1"),
+        ("layer_norm_epsilon", 0, "norm_eps: 0.0 is out of range"),
+        ("scale_attn_by_inverse_layer_idx", 1, "scale_attn_by_inverse_layer_idx is '1'; expected true or false"),
+        ("scale_attn_weights", False, "scale_attn_weights is 'False'; expected True"),
         ("add_cross_attention", True, "add_cross_attention is 'True'"),
         ("tie_word_embeddings", "yes", "tie_word_embeddings is 'yes'"),
         ("tie_word_embeddings", False, r"lm_head\.weight is missing"),
@@ -252,7 +257,7 @@ def test_a_tokenizer_too_large_for_the_model_is_named(copy):
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"tie_embeddings": True, "qkv_bias": True, "drop_rate": 0.0}, {"architecture": "gpt-exact-gelu", "init": "mimetic"}]
+    "changes", [{}, {"tie_embeddings": True, "qkv_bias": True, "drop_rate": 0.0}, {"activation": "gelu", "init": "mimetic"}]
 )
 def test_settings_come_back(changes):
     cfg = ModelConfig.of({mine: TINY[theirs] for theirs, mine in SHAPE_FIELDS.items()} | changes)
@@ -264,5 +269,5 @@ def test_settings_come_back(changes):
 
 
 def test_to_config_rejects_unsupported_architecture():
-    with pytest.raises(UserError, match="architecture 'dummy' is not a GPT2LMHeadModel"):
-        to_config(ModelConfig(architecture="dummy"), None, None)
+    with pytest.raises(UserError, match="architecture 'nanochat': transformers has no such model; architectures that it has: gpt"):
+        to_config(NanoChatConfig(), None, None)

@@ -9,7 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from llm_scratch.config import ModelConfig
+from llm_scratch.config import GPTConfig
 from llm_scratch.errors import CHECKPOINT, RESOURCES, USAGE, UserError
 from llm_scratch.generation.decode import encode_prompt, generate
 from llm_scratch.interop import hf_export
@@ -24,12 +24,12 @@ from llm_scratch.tokenizers import TOKENIZERS, CharTokenizer
 tokenizers = pytest.importorskip("tokenizers", reason="comes with transformers; install the hf extra")
 transformers = pytest.importorskip("transformers", reason="transformers reads what is written; install the hf extra")
 TEXTS = ["the cat sat on the mat, and the hat — naïve 😀\n\t" * 20]
-CFG = ModelConfig(vocab_size=300, context_length=24, emb_dim=24, n_heads=3, n_layers=2, drop_rate=0.0)
+CFG = GPTConfig(vocab_size=300, context_length=24, emb_dim=24, n_heads=3, n_layers=2, drop_rate=0.0)
 KINDS = {
     "as the notebooks have it": {},
     "as GPT-2 has it": {"qkv_bias": True, "tie_embeddings": True, "init": "gpt2"},
     "tied, without biases": {"tie_embeddings": True, "init": "mimetic", "drop_rate": 0.1},
-    "the exact GELU": {"architecture": "gpt-exact-gelu", "qkv_bias": True},
+    "the exact GELU": {"activation": "gelu", "qkv_bias": True},
 }
 
 
@@ -240,7 +240,7 @@ def test_export_rejects_unsupported_model_with_reason(tmp_path, bpe):
         export_hf(model_of(CFG), TOKENIZERS["words"](TEXTS, 20), tmp_path / "ours")
     model = model_of(CFG)
     model.cfg = replace(CFG, architecture="mine")
-    with pytest.raises(UserError, match="architecture 'mine' is not a GPT2LMHeadModel"):
+    with pytest.raises(UserError, match="architecture 'mine': transformers has no such model"):
         export_hf(model, bpe, tmp_path / "ours")
     assert list(tmp_path.iterdir()) == []
 

@@ -87,7 +87,7 @@ def test_nanogpt_checkpoint_loads_as_the_same_model(tmp_path, bias, compiled):
     model, _ = load(nano(tmp_path / "ckpt.pt", state, bias=bias))
     torch.testing.assert_close(model(IDS), want, rtol=1e-5, atol=1e-5)
     assert model.out_head.weight is model.tok_emb.weight
-    assert (model.cfg.architecture, model.cfg.qkv_bias, model.cfg.drop_rate) == ("gpt-exact-gelu", bias, 0.0)
+    assert (model.cfg.activation, model.cfg.qkv_bias, model.cfg.drop_rate) == ("gelu", bias, 0.0)
 
 
 @pytest.mark.parametrize(

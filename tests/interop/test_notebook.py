@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from llm_scratch.cli.commands.import_model import settings
-from llm_scratch.config import ModelConfig, RunConfig, TrainConfig
+from llm_scratch.config import GPTConfig, RunConfig, TrainConfig
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.interop.notebook import known_heads
 from llm_scratch.loading import Options, load, read
@@ -143,7 +143,7 @@ def test_unknown_heads_raise_with_flag(tmp_path, trained):
 
 
 def test_gpt2_sized_model_gets_gpt2_heads_with_warning():
-    small = ModelConfig(n_heads=1)
+    small = GPTConfig(n_heads=1)
     assert known_heads(small) == 12
     assert known_heads(dataclasses.replace(small, emb_dim=1600, n_layers=48)) == 25
     assert known_heads(dataclasses.replace(small, vocab_size=66)) is None

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from llm_scratch.config import ModelConfig
+from llm_scratch.config import GPTConfig
 from llm_scratch.errors import CHECKPOINT, DATA, UserError
 from llm_scratch.generation.decode import generate
 from llm_scratch.interop.openai import assign, download_and_load_gpt2, load_gpt2_params_from_tf_ckpt, load_weights_into_gpt, model_configs
@@ -115,7 +115,7 @@ def test_load_takes_the_folder(copy, expected):
     assert_bit_equal(model, expected)
     assert model.out_head.weight is model.tok_emb.weight
     assert not model.training
-    assert model.cfg == ModelConfig(**CONFIG, tie_embeddings=True)
+    assert model.cfg == GPTConfig(**CONFIG, tie_embeddings=True)
     assert not any(tensor.is_meta for tensor in model.state_dict().values())
     ids = tokenizer.encode("the theater")
     assert tokenizer.decode(ids) == "the theater"
@@ -200,7 +200,7 @@ def test_a_model_without_the_biases_is_told(params):
 
 
 def test_the_sizes_are_the_four_of_the_release():
-    sizes = [ModelConfig(**shape, qkv_bias=True, tie_embeddings=True).n_params // 1_000_000 for shape in model_configs.values()]
+    sizes = [GPTConfig(**shape, qkv_bias=True, tie_embeddings=True).n_params // 1_000_000 for shape in model_configs.values()]
     assert [name.split("(")[1] for name in model_configs] == ["124M)", "355M)", "774M)", "1558M)"]
     assert sizes == [124, 354, 774, 1557]
 

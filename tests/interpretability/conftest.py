@@ -4,12 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from llm_scratch.config import ModelConfig
-from llm_scratch.model import MODELS
+from llm_scratch.architectures import GPTConfig, NanoChatConfig
+from llm_scratch.model import build
 from llm_scratch.model.attention import MultiHeadAttention
 from llm_scratch.model.layers import FeedForward, LayerNorm
 
-CFG = ModelConfig(vocab_size=19, context_length=16, emb_dim=12, n_heads=3, n_layers=2)
+SHAPE = {"vocab_size": 19, "context_length": 16, "emb_dim": 12, "n_heads": 3, "n_layers": 2}
+CFG = GPTConfig(**SHAPE)
+CONFIGS = {"gpt": CFG, "gpt-exact-gelu": GPTConfig(**SHAPE, activation="gelu"), "nanochat": NanoChatConfig(**SHAPE)}
 
 
 class Outside(nn.Module):
@@ -43,15 +45,15 @@ class OutsideBlock(nn.Module):
 
 
 def make(kind):
-    """A model whose weights are all random: "modern" begins with zeros, which would hide a fault."""
+    """A model whose weights are all random: "nanochat" begins with zeros, which would hide a fault."""
     torch.manual_seed(0)
-    model = Outside(CFG) if kind == "outside" else MODELS[kind](CFG)
+    model = Outside(CFG) if kind == "outside" else build(CONFIGS[kind])
     for weight in model.parameters():
         nn.init.normal_(weight, std=0.3)
     return model.eval()
 
 
-@pytest.fixture(params=["gpt", "gpt-exact-gelu", "nanochat", "outside"])
+@pytest.fixture(params=[*CONFIGS, "outside"])
 def model(request):
     return make(request.param)
 

@@ -6,17 +6,20 @@ from equivalence import transformers_gpt2, transformers_nanochat
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from llm_scratch.config import ModelConfig
+from llm_scratch.config import GPTConfig
 from llm_scratch.errors import UserError
 from llm_scratch.interop import hf
 from llm_scratch.interpretability.capture import activation_names, capture, patch
-from llm_scratch.model import MODELS, build, quantize
+from llm_scratch.model import build
 from llm_scratch.model.attention import attention_weights
 from llm_scratch.model.dropout import Dropout
+from llm_scratch.model.lesson_models import DummyGPTModel
 from llm_scratch.model.packed import pack
+from llm_scratch.model.quantized import quantize
 
 B, T, C, H, L, V = 2, 7, 12, 3, 2, 19
 D = C // H
+SHAPE = {"vocab_size": V, "context_length": 16, "emb_dim": C, "n_heads": H, "n_layers": L}
 STEPS = ("rot_q", "rot_k", "attn_scores", "pattern")
 
 
@@ -68,7 +71,7 @@ def test_resid_mid_is_the_sum_that_the_block_computes(gpt, ids):
 @pytest.mark.parametrize("padded", [False, True], ids=["plain", "padded"])
 def test_pattern_with_a_cache_is_a_row_of_the_whole_pattern(kind, padded, ids):
     torch.manual_seed(0)
-    model = MODELS[kind](ModelConfig(vocab_size=V, context_length=16, emb_dim=C, n_heads=H, n_layers=L)).eval()
+    model = build({"architecture": kind} | SHAPE).eval()
     with capture(model, "*.hook_pattern") as whole:
         logits = model(ids)
     cache = model.new_cache(B)
@@ -142,7 +145,7 @@ def test_unknown_name_suggests_the_nearest(model):
 
 @pytest.mark.parametrize("kind", ["packed", "quantized", "compiled"])
 def test_changed_models_are_refused_in_one_line(kind):
-    model = build(ModelConfig(vocab_size=V, context_length=16, emb_dim=C, n_heads=H, n_layers=L)).eval()
+    model = build(GPTConfig(**SHAPE)).eval()
     if kind == "compiled":
         model = torch.compile(model)
     else:
@@ -153,7 +156,7 @@ def test_changed_models_are_refused_in_one_line(kind):
 
 
 def test_models_without_blocks_are_refused():
-    dummy = MODELS["dummy"](ModelConfig(vocab_size=V, context_length=16, emb_dim=C, n_heads=H, n_layers=L))
+    dummy = DummyGPTModel(GPTConfig(**SHAPE))
     for model in (nn.Linear(2, 3), dummy):
         with pytest.raises(UserError, match="no `trf_blocks` with `att`"), capture(model):
             pass
@@ -174,7 +177,7 @@ class Operations(TorchDispatchMode):
 @pytest.mark.parametrize("kind", ["gpt", "nanochat"])
 def test_unused_capture_costs_one_attribute_a_layer(kind, ids, monkeypatch):
     """A decoding step after a capture runs the operations of a model that never was captured, and reads `observers` once a layer."""
-    model = build(ModelConfig(architecture=kind, vocab_size=V, context_length=16, emb_dim=C, n_heads=H, n_layers=L)).eval()
+    model = build({"architecture": kind} | SHAPE).eval()
 
     def step():
         cache = model.new_cache(B)
@@ -206,7 +209,7 @@ def test_patterns_and_residual_streams_equal_transformers(kind, modern, tmp_path
         theirs.save_pretrained(tmp_path)
         shape = {"vocab_size": 97, "context_length": 32, "emb_dim": 24, "n_heads": 6, "n_layers": 2, "qkv_bias": True}
         file = tmp_path / "model.safetensors"
-        ours = hf.load_weights(ModelConfig.of(shape | {"tie_embeddings": True}), [file], file, "config.json").eval()
+        ours = hf.load_weights(GPTConfig.of(shape | {"tie_embeddings": True}), [file], file, "config.json").eval()
     else:
         ours = modern
         theirs = transformers_nanochat(ours)

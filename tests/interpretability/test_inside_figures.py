@@ -6,7 +6,7 @@ from importlib import import_module
 import pytest
 import torch
 
-from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from llm_scratch.config import DataConfig, GPTConfig, RunConfig, TrainConfig
 from llm_scratch.evaluation.head_skills import SkillChange
 from llm_scratch.storage.checkpoint import list_checkpoints
 
@@ -25,7 +25,7 @@ def test_page_has_every_table_and_picture_once():
 def test_film_keeps_every_checkpoint(tmp_path, monkeypatch):
     (tmp_path / "text.txt").write_text("the hen sat on the red mat, and the fox ran off.\n" * 30)
     config = RunConfig(
-        ModelConfig(vocab_size=40, context_length=16, emb_dim=16, n_heads=2, n_layers=1),
+        GPTConfig(vocab_size=40, context_length=16, emb_dim=16, n_heads=2, n_layers=1),
         DataConfig(source=f"file:{tmp_path / 'text.txt'}", tokenizer="chars", val_fraction=0.2),
         TrainConfig(steps=12, batch_size=2, eval_every=6, eval_batches=1, sample_every=0, log_every=1),
     )

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from llm_scratch.config import ModelConfig
 from llm_scratch.model import attention, build
 from llm_scratch.model import blocked_attention as module
 from llm_scratch.model.attention import attention_weights
@@ -75,12 +74,9 @@ def test_blocks_cover_all_rows(n_rows, want):
 @pytest.mark.parametrize("architecture", ["gpt", "nanochat"])
 def test_model_trains_alike_with_blocks_and_without(architecture, precision, monkeypatch):
     monkeypatch.setattr(module, "BLOCK_ROWS", 5)
-    cfg = ModelConfig(
-        vocab_size=31, context_length=12, emb_dim=48, n_heads=3, n_layers=2, drop_rate=0.0,
-        architecture=architecture,
-    )  # fmt: skip
+    cfg = {"vocab_size": 31, "context_length": 12, "emb_dim": 48, "n_heads": 3, "n_layers": 2, "drop_rate": 0.0}
     torch.manual_seed(0)
-    model = build(cfg)
+    model = build(cfg | {"architecture": architecture})
     for p in model.parameters():  # "modern" starts with matrices of zeros
         torch.nn.init.normal_(p, std=0.1)
     model_with_loss, ids = ModelWithLoss(model).train(), torch.randint(0, 31, (2, 12))

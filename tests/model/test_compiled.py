@@ -15,7 +15,7 @@ import torch
 from torch._inductor.exc import CppCompileError
 from torch.nn import functional as F
 
-from llm_scratch.config import ModelConfig
+from llm_scratch.config import GPTConfig, ModelConfig, from_dict
 from llm_scratch.errors import UserError
 from llm_scratch.hardware.packed_matmul import can_pack
 from llm_scratch.model import build, compiled
@@ -24,7 +24,7 @@ from llm_scratch.model.kv_cache import KVCache
 from llm_scratch.model.packed import pack
 from llm_scratch.model.quantized import quantize
 
-CONFIG = ModelConfig(vocab_size=50, context_length=64, emb_dim=64, n_heads=4, n_layers=2, drop_rate=0.0)
+CONFIG = GPTConfig(vocab_size=50, context_length=64, emb_dim=64, n_heads=4, n_layers=2, drop_rate=0.0)
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++, with which torch compiles for a CPU")
 
 
@@ -32,12 +32,7 @@ def a_model(kind, **more):
     """A model by its architecture and, after a space, its bits."""
     architecture, *bits = kind.split()
     model = build(
-        replace(
-            CONFIG,
-            architecture=architecture,
-            init="gpt2" if architecture == "gpt" else "torch",
-            **more,
-        )
+        from_dict(ModelConfig, {"architecture": architecture} | ({"init": "gpt2"} if architecture == "gpt" else {}) | more, CONFIG)
     ).eval()
     with torch.no_grad():
         for matrix in model.parameters():  # the modern one begins with zeros

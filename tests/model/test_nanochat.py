@@ -92,9 +92,10 @@ def test_no_bias_and_no_weight_of_a_norm():
     [
         (
             {"qkv_bias": True},
-            "architecture 'nanochat': qkv_bias=True is not supported; use qkv_bias=False",
+            "qkv_bias: architecture 'nanochat' has no such setting; of its own it has tie_embeddings",
         ),
-        ({"init": "gpt2"}, "architecture 'nanochat': init=gpt2 is not supported; use init=torch"),
+        ({"init": "gpt2"}, "init: architecture 'nanochat' has no such setting"),
+        ({"architecture": "gpt"}, "architecture 'gpt': its settings are a GPTConfig; expected a NanoChatConfig"),
         ({"emb_dim": 18}, "n_heads: a head size of 3 is odd"),
     ],
 )

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from llm_scratch.config import DataConfig, ModelConfig, RunConfig
+from llm_scratch.config import DataConfig, NanoChatConfig, RunConfig
 from llm_scratch.planning import rules
 from llm_scratch.planning.describe import describe
 from llm_scratch.planning.rules import Budget
@@ -25,7 +25,7 @@ def lines(facts, n_tokens, model, steps, passes, left_out=0):
     reasons = {"tokenizer": tokenizer.reason, "split": split.reason, "rows": rows.reason, "training": training.reason}
     reasons["model"] = "larger takes longer"
     data = DataConfig(tokenizer=tokenizer.settings["data.tokenizer"], tokenizer_sample=tokenizer.settings.get("data.tokenizer_sample"))
-    config = RunConfig(ModelConfig(vocab_size=tokenizer.settings["model.vocab_size"], architecture="nanochat", **model), data)
+    config = RunConfig(NanoChatConfig(vocab_size=tokenizer.settings["model.vocab_size"], **model), data)
     plan = SimpleNamespace(steps=steps, passes=passes)
     return describe(config, facts, plan, reasons, round(0.9 * n_tokens), round(0.1 * n_tokens), left_out)
 

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 
-from llm_scratch.config import ModelConfig, RunConfig, TrainConfig
+from llm_scratch.config import GPTConfig, ModelConfig, RunConfig, TrainConfig, from_dict
 from llm_scratch.errors import RESOURCES, UserError
 from llm_scratch.planning import memory_check
 from llm_scratch.planning.memory_check import check_memory, lower_bound
 from llm_scratch.planning.memory_estimate import estimate_memory
 
 CPU = torch.device("cpu")
-SMALL = ModelConfig(vocab_size=64, context_length=16, emb_dim=16, n_heads=2, n_layers=2, drop_rate=0.0)
+SMALL = GPTConfig(vocab_size=64, context_length=16, emb_dim=16, n_heads=2, n_layers=2, drop_rate=0.0)
 
 
 def run(**settings):
-    model = {name: settings.pop(name) for name in list(settings) if name in ModelConfig.__dataclass_fields__}
-    return RunConfig(replace(SMALL, **model), train=TrainConfig(**{"batch_size": 4} | settings))
+    model = {name: settings.pop(name) for name in list(settings) if name in GPTConfig.__dataclass_fields__}
+    return RunConfig(from_dict(ModelConfig, model, SMALL), train=TrainConfig(**{"batch_size": 4} | settings))
 
 
 @pytest.fixture

@@ -7,15 +7,15 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from llm_scratch.config import ModelConfig, RunConfig, SystemConfig, TrainConfig
+from llm_scratch.config import GPTConfig, RunConfig, SystemConfig, TrainConfig
 from llm_scratch.hardware.memory import resident_memory
-from llm_scratch.model import MODELS, build
+from llm_scratch.model import ARCHITECTURES, Architecture, build
 from llm_scratch.planning.memory_estimate import AllocationTracker, estimate_memory
 from llm_scratch.training.model_with_loss import ModelWithLoss
 from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.precision import Precision
 
-SMALL = ModelConfig(vocab_size=300, context_length=32, emb_dim=48, n_heads=3, n_layers=3)
+SMALL = GPTConfig(vocab_size=300, context_length=32, emb_dim=48, n_heads=3, n_layers=3)
 
 
 def a_run(model=SMALL, **train):
@@ -36,7 +36,7 @@ def peak_of(work):
 
 
 @pytest.mark.parametrize(
-    "model", [SMALL, ModelConfig(**dict(SMALL, drop_rate=0.0)), ModelConfig(**dict(SMALL, tie_embeddings=True, qkv_bias=True))]
+    "model", [SMALL, GPTConfig(**dict(SMALL, drop_rate=0.0)), GPTConfig(**dict(SMALL, tie_embeddings=True, qkv_bias=True))]
 )
 def test_memory_estimate_equals_the_allocations_of_a_real_step(model):
     counted, ids = estimate_memory(a_run(model)), torch.zeros(8, model.context_length, dtype=torch.long)
@@ -85,7 +85,7 @@ def test_memory_estimate_decreases_with_activation_checkpointing():
 def test_memory_estimate_of_a_large_model_allocates_nothing():
     """GPT-3's 175 billion weights are 700 GB; the rehearsal holds none of them."""
     before = resident_memory()
-    large = ModelConfig(context_length=2048, emb_dim=12288, n_heads=96, n_layers=96)
+    large = GPTConfig(context_length=2048, emb_dim=12288, n_heads=96, n_layers=96)
     counted = estimate_memory(RunConfig(model=replace(large, n_layers=2), train=TrainConfig(batch_size=1)))
     assert counted.weights > 15e9
     assert resident_memory() - before < 2**28
@@ -100,7 +100,7 @@ def test_memory_estimate_supports_custom_models(monkeypatch):
         def forward(self, ids, cache=None):
             return self.table(ids) + self.table(ids)
 
-    monkeypatch.setitem(MODELS, "twice", Twice)
+    monkeypatch.setitem(ARCHITECTURES, "twice", Architecture(GPTConfig, Twice))
     counted = estimate_memory(a_run(replace(SMALL, architecture="twice")))
     assert counted.weights == 4 * 300 * 300
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from llm_scratch.config import DataConfig, ModelConfig, RunConfig, SystemConfig, TrainConfig
+from llm_scratch.config import DataConfig, GPTConfig, RunConfig, SystemConfig, TrainConfig
 from llm_scratch.data.corpus import Corpus
 from llm_scratch.planning import plan as planning
 from llm_scratch.planning.memory_estimate import MemoryEstimate
@@ -21,7 +21,7 @@ from llm_scratch.training.precision import Precision
 
 CPU, GIB = torch.device("cpu"), 2**30
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 12
-MODEL = ModelConfig(vocab_size=20, context_length=8, emb_dim=12, n_heads=3, n_layers=2)
+MODEL = GPTConfig(vocab_size=20, context_length=8, emb_dim=12, n_heads=3, n_layers=2)
 
 
 def settings(**train):
@@ -104,7 +104,7 @@ def test_plan_counts_targets_of_document_rows(machine):
 
 
 LARGE = RunConfig(
-    ModelConfig(vocab_size=1000, context_length=512, emb_dim=768, n_heads=12, n_layers=3),
+    GPTConfig(vocab_size=1000, context_length=512, emb_dim=768, n_heads=12, n_layers=3),
     DataConfig(),
     TrainConfig(batch_size=32),
     SystemConfig(precision="float32"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from llm_scratch.config import ModelConfig, RunConfig, TrainConfig
+from llm_scratch.config import GPTConfig, RunConfig, TrainConfig
 from llm_scratch.planning import step_timing
 from llm_scratch.planning.step_timing import StepCost, estimate_step_time
 
@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 
 def a_run(n_layers=3, vocab_size=64, **train):
-    model = ModelConfig(vocab_size=vocab_size, context_length=16, emb_dim=16, n_heads=2, n_layers=n_layers)
+    model = GPTConfig(vocab_size=vocab_size, context_length=16, emb_dim=16, n_heads=2, n_layers=n_layers)
     return RunConfig(model=model, train=TrainConfig(**{"batch_size": 8} | train))
 
 

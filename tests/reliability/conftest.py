@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llm_scratch.config import DataConfig, ModelConfig, RunConfig, SystemConfig, TrainConfig, resume_relevant
+from llm_scratch.config import DataConfig, GPTConfig, RunConfig, SystemConfig, TrainConfig, resume_relevant
 from llm_scratch.data.corpus import Corpus
 from llm_scratch.run_directory import iter_metrics
 from llm_scratch.storage.checkpoint import list_checkpoints
@@ -122,7 +122,7 @@ def tiny(**train: object) -> RunConfig:
     """Settings of a run of 60 steps in a third of a second: dropout, two micro-batches, two passes over rows that documents share."""
     often = {"eval_every": 20, "eval_batches": 2, "save_every": 10, "sample_every": 0, "log_every": 1, "prompt": "the cat"}
     return RunConfig(
-        ModelConfig(vocab_size=20, context_length=8, emb_dim=12, n_heads=3, n_layers=1, drop_rate=0.2),
+        GPTConfig(vocab_size=20, context_length=8, emb_dim=12, n_heads=3, n_layers=1, drop_rate=0.2),
         DataConfig(source="stories", tokenizer="chars"),
         system=SystemConfig(precision="float32", compile="no"),
         train=TrainConfig(**({"epochs": 2, "batch_size": 4, "micro_batches": 2, "warmup_steps": 2, "lr": 1e-2} | often | train)),

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from llm_scratch.config import ModelConfig, RunConfig, to_dict
+from llm_scratch.config import GPTConfig, RunConfig, to_dict
 from llm_scratch.model import build
 from llm_scratch.storage import checkpoint, manifest
 from llm_scratch.tokenizers import TOKENIZERS, save_tokenizer
@@ -163,7 +163,7 @@ def _folders(folder: Path, bomb: Calls, raw: bytes) -> dict[str, Path]:
 def _run(folder: Path, raw: bytes) -> Path:
     """A run whose manifest vouches for pickles in the place of weights and tokenizer."""
     tokenizer = TOKENIZERS["chars"](["abc"])
-    cfg = ModelConfig(vocab_size=tokenizer.n_vocab, context_length=4, emb_dim=4, n_heads=1, n_layers=1)
+    cfg = GPTConfig(vocab_size=tokenizer.n_vocab, context_length=4, emb_dim=4, n_heads=1, n_layers=1)
     weights = {name: tensor.detach() for name, tensor in build(cfg).named_parameters()}
     step = checkpoint.save(
         folder, 1, to_dict(RunConfig(cfg)), weights, {}, {"step": 1}, lambda into: save_tokenizer(tokenizer, into), best=True

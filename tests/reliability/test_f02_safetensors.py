@@ -14,11 +14,13 @@ import safetensors.torch
 import torch
 from effort import PATIENCE_SECONDS, at_most
 
-from llm_scratch.config import ModelConfig
+from llm_scratch.config import GPTConfig
 from llm_scratch.errors import UserError
-from llm_scratch.interop.gpt2_weight_map import HF, names, their_shape
+from llm_scratch.interop.gpt2_weight_map import HF, HF_PREFIX
 from llm_scratch.interop.safetensors import MAX_HEADER, MAX_PARTS, read_header
+from llm_scratch.interop.weight_map import expand
 from llm_scratch.loading import load
+from llm_scratch.model import build
 
 MAX_LINES = 4 * MAX_PARTS
 """executed lines of Python: four a part of the largest header; a million tensors would take more"""
@@ -155,8 +157,11 @@ def test_f2_hostile_headers_are_refused_in_one_pass(tmp_path, measured):
 
 def test_f2_the_largest_gpt2_is_far_from_the_limits(tmp_path):
     """GPT-2 XL as the hub has it, with the masks of old files; and as many matrices as may be are still read."""
-    xl = ModelConfig(emb_dim=1600, n_heads=25, n_layers=48, qkv_bias=True, tie_embeddings=True)
-    shapes = {name: their_shape(ours, xl, HF) for name, ours in names(HF, 48)} | {f"h.{i}.attn.bias": (1, 1, 1024, 1024) for i in range(48)}
+    xl = GPTConfig(emb_dim=1600, n_heads=25, n_layers=48, qkv_bias=True, tie_embeddings=True)
+    with torch.device("meta"):
+        state = build(xl).state_dict()
+    shapes = {each.theirs.removeprefix(HF_PREFIX): tuple(each.join(state).shape) for each in expand(HF, 48)}
+    shapes |= {f"h.{i}.attn.bias": (1, 1, 1024, 1024) for i in range(48)}
     text = json.dumps({name: row(6_000_000_000, 6_100_000_000, shape) for name, shape in shapes.items()})
     assert len(shapes) == 629
     assert len(text) < MAX_HEADER / 5

@@ -14,7 +14,7 @@ import yaml
 from effort import at_most
 
 from llm_scratch.cli import main
-from llm_scratch.config import ModelConfig, RunConfig, load_config, to_dict
+from llm_scratch.config import GPTConfig, RunConfig, load_config, to_dict
 from llm_scratch.errors import CHECKPOINT, USAGE, UserError
 from llm_scratch.loading import load
 from llm_scratch.model import build
@@ -127,7 +127,7 @@ def test_f8_a_model_larger_than_its_files_is_refused_before_memory_is_given(tmp_
 )
 def test_f8_a_run_that_says_to_be_larger_than_its_weights_is_refused_before_memory_is_given(tmp_path, what):
     """Its manifest is right: a stranger made the run so."""
-    cfg, tokenizer = ModelConfig(4, 4, 4, 1, 1), TOKENIZERS["chars"](["abc"])
+    cfg, tokenizer = GPTConfig(4, 4, 4, 1, 1), TOKENIZERS["chars"](["abc"])
     weights = {name: tensor.detach() for name, tensor in build(cfg).named_parameters()}
     settings = to_dict(RunConfig(cfg))
     settings["model"] |= what

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from llm_scratch.config import ModelConfig
+from llm_scratch.config import GPTConfig
 from llm_scratch.interop.hf_export import export_hf, logits_differ, sample_texts
 from llm_scratch.interop.hf_tokenizer import read_tokenizer, write_tokenizer
 from llm_scratch.loading import load
@@ -15,14 +15,14 @@ from llm_scratch.tokenizers import CharTokenizer
 from llm_scratch.tokenizers.bpe import ByteBPE
 
 transformers = pytest.importorskip("transformers", reason="transformers is the other end; install the hf extra")
-CFG = ModelConfig(vocab_size=300, context_length=48, emb_dim=48, n_heads=4, n_layers=3, drop_rate=0.0)
+CFG = GPTConfig(vocab_size=300, context_length=48, emb_dim=48, n_heads=4, n_layers=3, drop_rate=0.0)
 KINDS = [
-    replace(CFG, tie_embeddings=tied, qkv_bias=bias, architecture=architecture)
-    for tied, bias, architecture in (
-        (True, True, "gpt"),
-        (False, False, "gpt"),
-        (True, False, "gpt-exact-gelu"),
-        (False, True, "gpt-exact-gelu"),
+    replace(CFG, tie_embeddings=tied, qkv_bias=bias, activation=activation)
+    for tied, bias, activation in (
+        (True, True, "gelu_tanh"),
+        (False, False, "gelu_tanh"),
+        (True, False, "gelu"),
+        (False, True, "gelu"),
     )
 ]
 TEXT = "the cat sat on the mat, and the hat — naïve 😀\n\t" * 20

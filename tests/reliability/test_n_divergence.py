@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from llm_scratch.config import DataConfig, GPTConfig, RunConfig, TrainConfig
 from llm_scratch.data.corpus import Corpus
 from llm_scratch.errors import CHECKPOINT, DIVERGED, UserError
 from llm_scratch.model.gpt import GPTModel
@@ -38,7 +38,7 @@ def settings(**changes) -> RunConfig:
     """A run of a second or two."""
     often = {"batch_size": 4, "lr": 5e-3, "eval_every": 50, "save_every": 10, "sample_every": 0, "log_every": 1, "eval_batches": 4}
     return RunConfig(
-        ModelConfig(vocab_size=24, context_length=16, emb_dim=16, n_heads=2, n_layers=1, drop_rate=0.1, init="gpt2"),
+        GPTConfig(vocab_size=24, context_length=16, emb_dim=16, n_heads=2, n_layers=1, drop_rate=0.1, init="gpt2"),
         DataConfig(source="stories", tokenizer="chars"),
         TrainConfig(**{"steps": 60} | often | changes),
     )

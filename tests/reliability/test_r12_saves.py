@@ -19,7 +19,7 @@ import json, sys, time
 from pathlib import Path
 import numpy as np
 import torch
-from llm_scratch.config import DataConfig, SystemConfig, ModelConfig, RunConfig, TrainConfig
+from llm_scratch.config import DataConfig, SystemConfig, GPTConfig, RunConfig, TrainConfig
 from llm_scratch.data.corpus import Corpus
 from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.training.loop import train
@@ -49,7 +49,7 @@ tokenizer = TOKENIZERS["chars"]([text])
 ids = np.array(tokenizer.encode(text), dtype=np.int32)
 corpus = Corpus(tokenizer, ids[:800], ids[800:], len(ids) - 800)
 rare = TrainConfig(steps=STEPS, batch_size=2, save_every=EVERY, eval_every=1000, eval_batches=1, sample_every=0)
-model = ModelConfig(vocab_size=20, context_length=8, emb_dim=512, n_heads=4, n_layers=5)
+model = GPTConfig(vocab_size=20, context_length=8, emb_dim=512, n_heads=4, n_layers=5)
 machine = SystemConfig(precision="float32", compile="no", async_save=sys.argv[2])
 clock = Clock()
 run = train(RunConfig(model, DataConfig(tokenizer="chars"), rare, machine), sys.argv[1], corpus=corpus, callbacks=[clock])

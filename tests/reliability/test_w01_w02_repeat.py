@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from llm_scratch.config import DataConfig, GPTConfig, RunConfig, TrainConfig
 from llm_scratch.data.corpus import Corpus
 from llm_scratch.run_directory import iter_metrics
 from llm_scratch.storage.checkpoint import load_latest
@@ -24,7 +24,7 @@ STORED = Path(__file__).with_name("w2_losses.json")
 TEXT = "the hen sat on the red mat, and the fox ran off.\nno hen was seen on the mat since.\n" * 20
 ELSEWHERE = 1e-6  # relative, on a processor of another type
 TINY = RunConfig(
-    ModelConfig(vocab_size=24, context_length=16, emb_dim=16, n_heads=2, n_layers=2, drop_rate=0.1, tie_embeddings=True),
+    GPTConfig(vocab_size=24, context_length=16, emb_dim=16, n_heads=2, n_layers=2, drop_rate=0.1, tie_embeddings=True),
     DataConfig(source="stories", tokenizer="chars"),
     TrainConfig(steps=300, batch_size=4, micro_batches=2, eval_every=100, eval_batches=2, save_every=100, sample_every=0, log_every=1),
 )

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from llm_scratch.config import DataConfig, GPTConfig, RunConfig, TrainConfig
 from llm_scratch.run_directory import iter_metrics
 from llm_scratch.storage.checkpoint import load_latest
 
 CLOSE = 1e-5  # relative, for losses of runs that add the same numbers in another order
-TINY = ModelConfig(vocab_size=60, context_length=48, emb_dim=16, n_heads=2, n_layers=2, drop_rate=0.0, tie_embeddings=True, init="gpt2")
+TINY = GPTConfig(vocab_size=60, context_length=48, emb_dim=16, n_heads=2, n_layers=2, drop_rate=0.0, tie_embeddings=True, init="gpt2")
 STORIES = DataConfig(source="stories:60", tokenizer="chars", order="documents")  # rows ask different numbers of tokens, processes too
 OFTEN = {"batch_size": 8, "micro_batches": 2, "lr": 3e-3, "eval_batches": 2, "sample_every": 0, "log_every": 1}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from effort import PATIENCE_SECONDS, wait_until
 
-from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig, dump_config
+from llm_scratch.config import DataConfig, GPTConfig, RunConfig, TrainConfig, dump_config
 from llm_scratch.run_directory import iter_metrics
 from llm_scratch.storage.checkpoint import load_latest
 from llm_scratch.training.run_logger import NONDETERMINISTIC_FIELDS
@@ -19,7 +19,7 @@ from llm_scratch.training.run_logger import NONDETERMINISTIC_FIELDS
 MAX_STEPS_AFTER = 2
 """One to which the process that died had contributed, and one whose row was not written yet."""
 CONFIG = RunConfig(
-    ModelConfig(vocab_size=60, context_length=16, emb_dim=16, n_heads=2, n_layers=1, drop_rate=0.1, init="gpt2"),
+    GPTConfig(vocab_size=60, context_length=16, emb_dim=16, n_heads=2, n_layers=1, drop_rate=0.1, init="gpt2"),
     DataConfig(source="stories:60", tokenizer="chars"),
     TrainConfig(steps=150, batch_size=4, eval_every=75, eval_batches=2, save_every=25, sample_every=0, log_every=1),
 )

@@ -64,7 +64,7 @@ def test_report_states(tmp_path, name):
 
 
 def test_quantized_model_is_reported_as_quantized(tmp_path):
-    found = collect(make(tmp_path, QUICK.with_model(bits=8), state={"step": 0, "steps": 0, "made_from": "runs/a"}))
+    found = collect(make(tmp_path, QUICK, state={"step": 0, "steps": 0, "quantized": 8, "made_from": "runs/a"}))
     assert (found.state, found.run.description) == ("quantized", "runs/a quantized to 8 bits")
 
 

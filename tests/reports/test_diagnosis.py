@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from llm_scratch.config import DataConfig, GPTConfig, RunConfig, TrainConfig
 from llm_scratch.data.corpus import Corpus
 from llm_scratch.data.sources import read
 from llm_scratch.data.stories import floor_bits_per_byte
@@ -19,7 +19,7 @@ from llm_scratch.run_directory import open_run
 from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.training.loop import train
 
-MODEL = ModelConfig(vocab_size=1000, context_length=64, emb_dim=64, n_heads=4, n_layers=2)
+MODEL = GPTConfig(vocab_size=1000, context_length=64, emb_dim=64, n_heads=4, n_layers=2)
 CONFIG = RunConfig(MODEL, DataConfig(), TrainConfig(steps=1000, lr=1e-3, warmup_steps=20))
 OF_STORIES = {"floor", "skills"}  # checks of a text whose entropy and skills are known
 STEPS = 1000
@@ -233,7 +233,7 @@ def trained(folder, corpus, tokens=None, model=None, **settings):
     shape = {"vocab_size": corpus.tokenizer.n_vocab, "context_length": 16, "emb_dim": 24, "n_heads": 2, "n_layers": 1, "drop_rate": 0.0}
     often = {"batch_size": 8, "lr": 5e-3, "warmup_steps": 10, "eval_every": 20, "eval_batches": 6, "save_every": 10**6, "sample_every": 0}
     config = RunConfig(
-        ModelConfig(**shape | (model or {})),
+        GPTConfig(**shape | (model or {})),
         DataConfig(source="file:stories.txt", tokenizer="chars"),  # a minute of a tiny model is far from the entropy of stories
         TrainConfig(**{"steps": 160, "log_every": 2} | often | settings),
     )

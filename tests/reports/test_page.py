@@ -132,7 +132,7 @@ def test_a_run_without_skills_or_samples_or_environment_says_so(tmp_path):
 
 
 def test_a_quantized_model_says_what_it_is_and_recommends_no_training(tmp_path):
-    folder = make(tmp_path / "small", QUICK.with_model(bits=8), rows=None, state={"step": 0, "steps": 0, "made_from": "runs/a"})
+    folder = make(tmp_path / "small", QUICK, rows=None, state={"step": 0, "steps": 0, "quantized": 8, "made_from": "runs/a"})
     said = page_of(folder).said
     assert "Runs/a quantized to 8 bits" in said or "runs/a quantized to 8 bits" in said
     assert "not trained in this form" in said
@@ -204,6 +204,6 @@ def test_the_table_of_evaluations_has_the_first_and_the_last(tmp_path):
 
 
 def test_a_model_without_training_has_no_empty_sections(tmp_path):
-    folder = make(tmp_path, QUICK.with_model(bits=4), rows=None, state={"step": 0, "steps": 0, "made_from": "a"})
+    folder = make(tmp_path, QUICK, rows=None, state={"step": 0, "steps": 0, "quantized": 4, "made_from": "a"})
     headings = re.findall(r"<h2>(.*?)</h2>", render(collect(folder)))
     assert headings == ["Settings", "Reproduce"]

@@ -10,14 +10,14 @@ from llm_scratch.storage.older_formats import upgrade_settings, upgrade_state, u
 from llm_scratch.training.recovery import RecoveryState
 
 OLD = {
-    "model": {"emb_dim": 36, "architecture": "modern"},
+    "model": {"emb_dim": 48, "architecture": "modern", "qkv_bias": False, "init": "torch", "bits": 32},
     "data": {"source": "stories", "order": "epochs"},
     "train": {"steps": 7, "max_norm": None},
     "machine": {"recompute": True, "background_save": "no", "compile": "no"},
     "start": "gpt2",
 }
 NEW = {
-    "model": {"emb_dim": 36, "architecture": "nanochat"},
+    "model": {"emb_dim": 48, "architecture": "nanochat"},
     "data": {"source": "stories", "order": "notebook"},
     "train": {"steps": 7, "grad_clip": None},
     "system": {"activation_checkpointing": True, "async_save": "no", "compile": "no"},
@@ -35,6 +35,24 @@ def test_older_settings_get_their_present_names():
 def test_present_settings_are_unchanged():
     assert upgrade_settings(NEW) == NEW
     assert upgrade_settings(to_dict(RunConfig())) == to_dict(RunConfig())
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"architecture": "gpt-erf"}, {"architecture": "gpt", "activation": "gelu"}),
+        ({"architecture": "gpt-exact-gelu", "bits": 8}, {"architecture": "gpt", "activation": "gelu"}),
+        (
+            {"architecture": "gpt", "bits": 4, "qkv_bias": False, "init": "torch"},
+            {"architecture": "gpt", "qkv_bias": False, "init": "torch"},
+        ),
+        ({"bits": 32, "emb_dim": 8}, {"emb_dim": 8}),
+        ({"architecture": "mine", "bits": 32, "init": "gpt2"}, {"architecture": "mine", "init": "gpt2"}),
+        ({"architecture": "nanochat", "init": "gpt2"}, {"architecture": "nanochat", "init": "gpt2"}),
+    ],
+)
+def test_settings_of_a_model_become_those_of_its_architecture(old, new):
+    assert upgrade_settings({"model": old}) == {"model": new}
 
 
 @pytest.mark.parametrize("settings", [None, [], "text", {"train": 3, "machine": None}, {"data": {"order": 5}}])

@@ -5,12 +5,12 @@ import copy
 import pytest
 import torch
 
-from llm_scratch.config import ModelConfig, TrainConfig
+from llm_scratch.config import GPTConfig, TrainConfig
 from llm_scratch.errors import UserError
 from llm_scratch.model.gpt import GPTModel
 from llm_scratch.training.optim import ADAM_LR_SCALE, OPTIMIZERS, Muon, adamw, muon, orthogonalize
 
-TINY = ModelConfig(vocab_size=13, context_length=8, emb_dim=12, n_heads=3, n_layers=2, drop_rate=0.0, qkv_bias=True)
+TINY = GPTConfig(vocab_size=13, context_length=8, emb_dim=12, n_heads=3, n_layers=2, drop_rate=0.0, qkv_bias=True)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from llm_scratch.config import DataConfig, GPTConfig, RunConfig, TrainConfig
 from llm_scratch.data.corpus import Corpus
 from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.training.callbacks import Callback
@@ -21,7 +21,7 @@ from llm_scratch.training.progress_line import NotebookLine, ProgressLine, Termi
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 12
 STEPS = 6
 CONFIG = RunConfig(
-    ModelConfig(vocab_size=20, context_length=8, emb_dim=12, n_heads=3, n_layers=1),
+    GPTConfig(vocab_size=20, context_length=8, emb_dim=12, n_heads=3, n_layers=1),
     DataConfig(source="stories", tokenizer="chars"),
     TrainConfig(steps=STEPS, batch_size=4, warmup_steps=2, eval_every=3, eval_batches=1, save_every=9, sample_every=0),
 )

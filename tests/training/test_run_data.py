@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from llm_scratch.config import DataConfig, GPTConfig, RunConfig, TrainConfig
 from llm_scratch.data.corpus import TextFingerprint, prepare
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.storage.checkpoint import list_checkpoints
@@ -22,7 +22,7 @@ def trained_once(tmp_path_factory):
     folder = tmp_path_factory.mktemp("text")
     (folder / "text.txt").write_text(TEXT)
     config = RunConfig(
-        ModelConfig(vocab_size=V, context_length=8, emb_dim=12, n_heads=3, n_layers=1),
+        GPTConfig(vocab_size=V, context_length=8, emb_dim=12, n_heads=3, n_layers=1),
         DataConfig(source="file:text.txt", tokenizer="bpe", val_fraction=0.2),
         TrainConfig(steps=4, batch_size=2, eval_every=4, eval_batches=1, save_every=2, sample_every=0),
     )

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from llm_scratch.config import ModelConfig, load_config
+from llm_scratch.config import GPTConfig, load_config
 from llm_scratch.errors import UserError
-from llm_scratch.hardware.flops import flops_per_token
 from llm_scratch.model import build
+from llm_scratch.model.flops import flops_per_token
 from llm_scratch.presets import preset
 from llm_scratch.run_directory import iter_metrics
 from llm_scratch.storage import files
@@ -119,7 +119,7 @@ def test_environment_tolerates_git_errors_in_another_encoding(tmp_path, monkeypa
 
 @pytest.fixture
 def model():
-    return build(ModelConfig(vocab_size=50, context_length=12, emb_dim=24, n_heads=3, n_layers=2))
+    return build(GPTConfig(vocab_size=50, context_length=12, emb_dim=24, n_heads=3, n_layers=2))
 
 
 def test_timing_of_a_step_has_speed_mfu_and_memory(model):

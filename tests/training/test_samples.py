@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from llm_scratch.config import ModelConfig
+from llm_scratch.config import GPTConfig
 from llm_scratch.model import build
 from llm_scratch.tokenizers import CharTokenizer, SimpleTokenizerV1
 from llm_scratch.training.samples import choose_prompt, generate_sample, prompt_problem
@@ -14,7 +14,7 @@ TEXT = "abcdefghij"
 
 @pytest.fixture
 def model():
-    return build(ModelConfig(vocab_size=12, context_length=16, emb_dim=12, n_heads=2, n_layers=1))
+    return build(GPTConfig(vocab_size=12, context_length=16, emb_dim=12, n_heads=2, n_layers=1))
 
 
 @pytest.mark.parametrize("prompt", ["abc", ""])
@@ -70,7 +70,7 @@ def test_sample_of_a_compiled_model_compiles_nothing():
         return graph.forward
 
     tokenizer = CharTokenizer.train([TEXT])
-    model = build(ModelConfig(vocab_size=tokenizer.n_vocab, context_length=16, emb_dim=12, n_heads=2, n_layers=1))
+    model = build(GPTConfig(vocab_size=tokenizer.n_vocab, context_length=16, emb_dim=12, n_heads=2, n_layers=1))
     torch._dynamo.reset()  # it compiles one function a limited number of times
     model.hidden = torch.compile(model.hidden, backend=backend)
     assert generate_sample(model, tokenizer, "abc", seed=1).startswith("abc")

@@ -21,10 +21,9 @@ from llm_scratch.errors import UserError
 from llm_scratch.generation.chat import ASSISTANT, STOP_STRINGS, USER, Conversation
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from llm_scratch.generation.detokenizer import TextChunk
     from llm_scratch.model.kv_cache import KVCache
+    from llm_scratch.model.language_model import LanguageModel
     from llm_scratch.tokenizers import Tokenizer
 
 EXIT_HINT = "Ctrl-D or /bye exits."
@@ -45,7 +44,7 @@ class ChatSession:
     seed: int | None
     show_probs: bool
     run: str = ""
-    model: nn.Module | None = None
+    model: LanguageModel | None = None
     tokenizer: Tokenizer | None = None
     cache: KVCache | None = None
     """keys and values of the text so far: a turn computes only those of its new tokens"""
@@ -61,7 +60,7 @@ class ChatSession:
         self.model, self.tokenizer, description = load_model(
             resolve_model_path(run), self.device, self.dtype, long_generation=True, compile=self.compile
         )
-        self.cache = self.model.new_cache(1) if hasattr(self.model, "new_cache") else None  # type: ignore[operator]
+        self.cache = self.model.new_cache(1)
         self.run = run
         if is_quiet():
             return

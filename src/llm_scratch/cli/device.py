@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from llm_scratch.cli.terminal import print_note
 
 if TYPE_CHECKING:
+    from llm_scratch.model import LanguageModel
     from llm_scratch.tokenizers import Tokenizer
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 """values of `--dtype`; `generation.dtype.Dtype` without importing torch"""
 
 
-def load_model(path: str | Path, device: str, dtype: Dtype = "float32", **options: Any) -> tuple[Any, Tokenizer, str]:
+def load_model(path: str | Path, device: str, dtype: Dtype = "float32", **options: Any) -> tuple[LanguageModel, Tokenizer, str]:
     """Load a model by `loading.load_for_inference`, and announce a compilation.
 
     Args:

@@ -20,6 +20,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import tyro
 from tyro.conf import Positional, arg
 
+from llm_scratch.architectures import ARCHITECTURES, ModelConfig, check_setting
 from llm_scratch.cli.narrow import CAPTURE_COLUMNS, MIN_HELP_COLUMNS, at_least_columns, terminal_columns, unboxed
 from llm_scratch.errors import UserError
 from llm_scratch.ranges import OutOfRange, check, range_of
@@ -68,8 +69,14 @@ class ReportCommand(Command):
     """print the result as JSON (keys: docs/json.md)"""
 
 
-def flag_arity(cls: type, prefix: str = "") -> dict[str, int]:
-    """Each flag of a dataclass, such as `--model.emb-dim`, and how many words it takes."""
+def flag_arity(cls: type, prefix: str = "", chosen: Any = None) -> dict[str, int]:
+    """Each flag of a dataclass, such as `--model.emb-dim`, and how many words it takes.
+
+    Args:
+        cls: the dataclass.
+        prefix: of the flags.
+        chosen: an instance of it, whose model has an architecture; None: flags of every architecture.
+    """
     flags = {}
     hints = get_type_hints(cls, include_extras=True)
     for f in fields(cls):
@@ -80,13 +87,20 @@ def flag_arity(cls: type, prefix: str = "") -> dict[str, int]:
         if tyro.conf.Suppress in marks:
             continue
         if is_dataclass(hint):
-            flags.update(flag_arity(hint, f"{name}."))  # type: ignore[arg-type]
+            part = None if chosen is None else getattr(chosen, f.name)
+            for kind in _classes(hint) if part is None else [type(part)]:
+                flags.update(flag_arity(kind, f"{name}.", part))
         elif hint is bool:
             pair = () if tyro.conf.FlagCreatePairsOff in marks else (f"--{prefix}no-{name.removeprefix(prefix)}",)
             flags.update(dict.fromkeys((f"--{name}", *pair), 0))
         elif _POSITIONAL not in marks:
             flags[f"--{name}"] = len(hint.__args__) if getattr(hint, "__origin__", None) is tuple else 1
     return flags
+
+
+def _classes(hint: Any) -> list[type]:
+    """The dataclasses that a field may hold: for a model, the settings of every architecture."""
+    return [architecture.config for architecture in ARCHITECTURES.values()] if hint is ModelConfig else [hint]
 
 
 def split_args(cls: type, argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -137,15 +151,17 @@ def parse(cls: type[T], argv: Sequence[str], prog: str) -> T:
         UserError: an unknown flag, a value of the wrong kind, a missing word; one line.
         SystemExit: with code 0, after `--help`.
     """
+    options = before_end_of_options(argv)
+    if file := _value_of("--import", options):
+        import_user_file(with_home(file))  # first: it may register an architecture, whose settings are flags
     words, given = split_args(cls, argv)
     flags = {f"--{path_field}" for path_field in path_fields(cls)}
     given = {flag: with_home(value) if flag in flags else value for flag, value in given.items()}
-    if given.get("--import"):
-        import_user_file(given["--import"])
-    options = before_end_of_options(argv)
     asks = "-h" in options or "--help" in options
     defaults = getattr(cls, "defaults", None)
     start: dict[str, Any] = {} if defaults is None else {"default": defaults([with_home(word) for word in words], given, asks)}
+    if start:
+        _check_model_flags(cls, start["default"], given)
     complaint, narrow = io.StringIO(), asks and terminal_columns() < MIN_HELP_COLUMNS
     boxes = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # tyro draws its boxes by the encoding
     try:
@@ -167,6 +183,31 @@ def parse(cls: type[T], argv: Sequence[str], prog: str) -> T:
         if not e.code:
             raise
         raise UserError(f"{_on_one_line(complaint.getvalue())}; see `{prog} --help`") from None
+
+
+def _check_model_flags(cls: type, chosen: Any, given: Mapping[str, str]) -> None:
+    """Check that the flags of the model are settings of its architecture.
+
+    Args:
+        cls: the dataclass of a command.
+        chosen: an instance with the model's settings before flags.
+        given: the flags of the command line.
+    Raises:
+        UserError: one is of another architecture.
+    """
+    own = flag_arity(cls, chosen=chosen)
+    for flag in given:
+        if flag not in own:
+            name = flag.removeprefix("--model.").removeprefix("no-").replace("-", "_")
+            check_setting(chosen.model.architecture, name, flag)
+
+
+def _value_of(flag: str, argv: Sequence[str]) -> str:
+    """The value of a flag, as the next word or after "="; "" if it is not there."""
+    for word, following in zip(argv, [*argv[1:], ""]):
+        if word == flag or word.startswith(f"{flag}="):
+            return following if word == flag else word.partition("=")[2]
+    return ""
 
 
 PATH_METAVARS = frozenset({"FILE", "FOLDER", "RUN", "PATH", "MODEL", "SOURCE", "TOKENIZER"})

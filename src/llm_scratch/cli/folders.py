@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from llm_scratch.config import RunConfig, resume_relevant, to_dict
+from llm_scratch.config import RunConfig, load_config, resume_relevant, to_dict
 from llm_scratch.errors import CHECKPOINT, RESOURCES, UserError
 from llm_scratch.run_directory import RunInfo, find_run
 
@@ -36,6 +37,21 @@ def find_runs(root: Path = RUNS_FOLDER) -> list[RunInfo]:
     """The runs in a folder, the newest last."""
     runs = [run for path in sorted(root.iterdir()) if path.is_dir() and (run := find_run(path))] if root.is_dir() else []
     return sorted(runs, key=lambda run: run.changed)
+
+
+def unreadable_runs(root: Path, listed: Collection[Path]) -> Iterator[str]:
+    """Why runs in a folder are not among those of `find_runs`, such as an architecture that no `--import` defines.
+
+    Args:
+        root: the folder.
+        listed: the runs that were found.
+    """
+    for file in sorted(root.glob("*/config.yaml")):
+        if file.parent not in listed:
+            try:
+                load_config(file)
+            except UserError as e:
+                yield f"{file.parent}: {e}"
 
 
 def resolve_model_path(name: str) -> Path:

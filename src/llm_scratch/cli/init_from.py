@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm_scratch.cli.folders import resolve_model_path
-from llm_scratch.config import ModelConfig, RunConfig
+from llm_scratch.config import RunConfig
 from llm_scratch.errors import CHECKPOINT, USAGE, UserError
 from llm_scratch.run_directory import find_run
 from llm_scratch.storage.files import atomic_folder, is_new_or_empty
 from llm_scratch.storage.user_folders import expand_user
 
 if TYPE_CHECKING:
-    from torch import nn
-
+    from llm_scratch.model import LanguageModel
     from llm_scratch.tokenizers import Tokenizer
 
 
@@ -41,8 +40,13 @@ def config_from_model(name: str, base: RunConfig, given: Mapping[str, str]) -> R
         run.check_trainable()
     heads = given.get("--model.n-heads", "")
     model, tokenizer = load(where, n_heads=int(heads) if heads.isdigit() and where.is_file() else None)
-    cfg = ModelConfig.of(model.cfg)  # type: ignore[arg-type]
-    return replace(base, model=cfg, data=replace(base.data, tokenizer=tokenizer_name(tokenizer)), init_from=str(where))
+    return replace(base, model=model.cfg, data=replace(base.data, tokenizer=tokenizer_name(tokenizer)), init_from=str(where))
+
+
+def with_architecture(base: RunConfig, given: Mapping[str, str]) -> RunConfig:
+    """Settings of the architecture that `--model.architecture` names; settings that both architectures have are kept."""
+    name = given.get("--model.architecture")
+    return base if name is None else base.with_model(architecture=name)
 
 
 def with_tokenizer(base: RunConfig, given: Mapping[str, str]) -> RunConfig:
@@ -65,7 +69,7 @@ def with_tokenizer(base: RunConfig, given: Mapping[str, str]) -> RunConfig:
     return base.with_model(vocab_size=open_tokenizer(name).n_vocab)
 
 
-def load_initial_model(config: RunConfig, folder: Path) -> tuple[nn.Module | None, Tokenizer]:
+def load_initial_model(config: RunConfig, folder: Path) -> tuple[LanguageModel | None, Tokenizer]:
     """The initial model of a run and its tokenizer; for a run with a checkpoint, None and the tokenizer of the checkpoint.
 
     Raises:

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
+from llm_scratch.architectures import NOT_IN_WEIGHTS, NanoChatConfig
 from llm_scratch.cli.folders import find_runs
 from llm_scratch.cli.init_from import run_directory_of
 from llm_scratch.cli.terminal import keeps_lines, table
-from llm_scratch.config import DataConfig, ModelConfig, RunConfig, TrainConfig, from_dict, to_dict
+from llm_scratch.config import DataConfig, RunConfig, TrainConfig, from_dict, to_dict
 from llm_scratch.errors import CHECKPOINT, DATA, USAGE, UserError
 from llm_scratch.formatting import sanitize
 from llm_scratch.planning.choice import Choice
@@ -55,7 +56,7 @@ def base_config(paths: Sequence[str], source: str) -> RunConfig:
         what = "give either PATH or --data.source" if paths else "which text? give files, a folder or a pattern"
         raise UserError(f"train text: {what}, e.g. `llm-scratch train text books/`", USAGE)
     return RunConfig(
-        ModelConfig(vocab_size=256, context_length=128, emb_dim=ANY_WIDTH, n_heads=1, n_layers=2, drop_rate=0.0, architecture="nanochat"),
+        NanoChatConfig(vocab_size=256, context_length=128, emb_dim=ANY_WIDTH, n_heads=1, n_layers=2, drop_rate=0.0),
         DataConfig(source=source or source_of(paths), tokenizer="chars"),
         TrainConfig(steps=1000, batch_size=8, optimizer="muon", lr=0.05, weight_decay=0.0, schedule="linear"),
     )
@@ -89,14 +90,13 @@ def run_name(source: str) -> str:
     return re.sub(r"-(\d+)$", r"_\1", name) or PRESET  # a number at the end tells runs of the same day apart
 
 
-def fixed_settings(given: Mapping[str, str], file: str, start: str) -> tuple[str, ...]:
-    """The names of settings that the user gave, such as "model.n_layers", by flags or in a file; with `start`, the model's own too."""
+def fixed_settings(given: Mapping[str, str], file: str, base: RunConfig) -> tuple[str, ...]:
+    """Names of the settings from flags and the file, such as "model.n_layers", and of the model that `base` starts from."""
     names = {flag.lstrip("-").replace("-", "_").replace(".no_", ".") for flag in given if "." in flag}
     if file:
         names |= {f"{part}.{key}" for part, values in read_yaml(file, USAGE).items() if isinstance(values, dict) for key in values}
-    if start:
-        free = {"context_length", "drop_rate", "init"}
-        names |= {"data.tokenizer", *(f"model.{key}" for key in ModelConfig() if key not in free)}
+    if base.init_from:
+        names |= {"data.tokenizer", *(f"model.{key}" for key in base.model if key not in NOT_IN_WEIGHTS)}
     return tuple(sorted(names))
 
 

@@ -22,6 +22,7 @@ from llm_scratch.evaluation.memorization import Ids, SuffixIndex, overlap, sampl
 from llm_scratch.generation.cached_model import CachedModel, check_prompt
 from llm_scratch.generation.decode import encode_prompt
 from llm_scratch.model.introspection import device_of, eval_mode
+from llm_scratch.model.language_model import as_language_model
 
 NGRAMS = (1, 2, 3)
 
@@ -100,7 +101,7 @@ def reference_metrics(
     Raises:
         UserError: the text has no passage.
     """
-    start_id = getattr(model, "start_id", None)
+    start_id = as_language_model(model).start_id
     rows = sample_passages(validation, samples, n_tokens + 1, start_id, seed)
     losses = [evaluate_tokens(model, row) for row in rows]
     texts = [row[1:].tolist() for row in rows]

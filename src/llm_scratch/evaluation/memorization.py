@@ -25,6 +25,7 @@ from llm_scratch.errors import DATA, UserError
 from llm_scratch.generation.decode import generate
 from llm_scratch.generation.sampling import seeded
 from llm_scratch.model.introspection import device_of
+from llm_scratch.model.language_model import as_language_model
 from llm_scratch.ranges import check
 
 WINDOW = 20  # tokens: longer runs are rarely shared by chance
@@ -200,7 +201,7 @@ def continuations(
         seed: row i uses seed + i.
         n_vocab: tokens of the tokenizer, as in `steps.build_sampler`.
     """
-    eos = getattr(model, "start_id", None)
+    eos = as_language_model(model).start_id
     device = device_of(model)
     rows: list[list[int]] = []
     for first in range(0, len(prompts), BATCH):

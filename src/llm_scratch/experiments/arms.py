@@ -13,14 +13,14 @@ from typing import Any
 
 import torch
 
+from llm_scratch.architectures import ARCHITECTURES
 from llm_scratch.config import DataConfig, RunConfig, resume_relevant, to_dict
 from llm_scratch.data.corpus import Corpus, count_bytes, read_corpus
 from llm_scratch.data.fit import check_fit, possible_order
 from llm_scratch.errors import UserError
 from llm_scratch.experiments.experiment import Arm, Budget, Experiment
 from llm_scratch.hardware.benchmark import matmul_dtype, matmul_flops
-from llm_scratch.hardware.flops import flops_per_token
-from llm_scratch.model import MODELS, build
+from llm_scratch.model.flops import flops_per_token
 from llm_scratch.planning.step_timing import estimate_step_time
 from llm_scratch.presets import preset
 from llm_scratch.run_directory import find_run
@@ -31,7 +31,7 @@ from llm_scratch.training.schedule import SCHEDULES
 from llm_scratch.training.validate import validate
 
 REGISTRIES: dict[str, dict[str, Any]] = {
-    "model.architecture": MODELS,
+    "model.architecture": ARCHITECTURES,
     "train.optimizer": OPTIMIZERS,
     "train.schedule": SCHEDULES,
 }
@@ -116,7 +116,10 @@ def _registered_by(arm: Arm) -> dict[str, str]:
         setting: [name for name, value in table.items() if before[setting].get(name) is not value] for setting, table in REGISTRIES.items()
     }
     if not any(registered.values()):
-        raise UserError(f"arm {arm.name}: {arm.file} registers no model, optimizer or schedule; add a line such as MODELS['mine'] = Mine")
+        raise UserError(
+        line = "ARCHITECTURES['mine'] = Architecture(MyConfig, MyModel)"
+        raise UserError(f"arm {arm.name}: {arm.file} registers no model, optimizer or schedule; add a line such as {line}")
+        )
     for setting, names in registered.items():
         if len(names) > 1 and not any(text.startswith(f"{setting}=") for text in arm.settings):
             raise UserError(f"arm {arm.name}: {arm.file} registers {', '.join(names)}; choose one with the setting {setting}=NAME")
@@ -171,7 +174,7 @@ def cost_of_step(config: RunConfig, unit: str, device: str = "cpu") -> float:
     if unit == "tokens":
         return float(tokens)
     if unit == "flops":
-        return float(tokens * model_flops_per_token(config))
+        return float(tokens * flops_per_token(config.model))
     return _seconds_of_step(config, device)
 
 
@@ -180,12 +183,6 @@ def _seconds_of_step(config: RunConfig, device: str) -> float:
     """Timed once, so that arms with the same settings get the same steps."""
     place = torch.device(device)
     return estimate_step_time(config, place, matmul_flops(place, matmul_dtype(place))).seconds
-
-
-def model_flops_per_token(config: RunConfig) -> int:
-    """FLOPs of a training token of the model that these settings build."""
-    with torch.device("meta"):
-        return flops_per_token(build(config.model))
 
 
 class Corpora:

@@ -21,13 +21,14 @@ from pathlib import Path
 from llm_scratch.config import RunConfig, dump_config, load_config
 from llm_scratch.data.corpus import Corpus
 from llm_scratch.errors import DIVERGED, INTERRUPTED, RESOURCES, USAGE, UserError, describe_error
-from llm_scratch.experiments.arms import Corpora, ResolvedArm, model_flops_per_token, resolve_arms
+from llm_scratch.experiments.arms import Corpora, ResolvedArm, resolve_arms
 from llm_scratch.experiments.experiment import Experiment, dump_experiment, from_dict
 from llm_scratch.experiments.metrics import Metric, find_metric
 from llm_scratch.experiments.results import Results, RunResult, State
 from llm_scratch.experiments.search import SEARCH_SEED, search, tuned_arms
 from llm_scratch.experiments.statistics import distributions
 from llm_scratch.experiments.verdict import Comparison, compare_arms
+from llm_scratch.model.flops import flops_per_token
 from llm_scratch.storage.files import atomic_write
 from llm_scratch.storage.safe_parse import read_yaml
 from llm_scratch.storage.user_code import run_user_file
@@ -204,7 +205,7 @@ def run_once(job: Job, corpus: Corpus, metric: Metric, device: str, callback: Ca
     tokens = int(last.get("tokens", 0))
     return RunResult(
         job.arm, job.seed, state, value, reason, int(last.get("step", 0)), tokens,
-        float(tokens * model_flops_per_token(job.config)), float(last.get("elapsed", 0.0)),
+        float(tokens * flops_per_token(job.config.model)), float(last.get("elapsed", 0.0)),
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ Tests: tests/generation/test_cached_model.py (cached and uncached logits agree).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from llm_scratch.errors import CHECKPOINT, DATA, UserError
 from llm_scratch.model.introspection import check_ids, context_length, device_of, eval_mode
 from llm_scratch.model.kv_cache import KVCache
+from llm_scratch.model.language_model import as_language_model
 from llm_scratch.ranges import check
 
 PAD = -1  # in a batch of ids: left padding before a shorter row
@@ -35,8 +36,8 @@ class CachedModel:
     """Computes the logits of the next token after a text.
 
     Args:
-        model: `(ids [B, T]) -> logits [B, T, V]`. With `new_cache`, a cache is used; with `hidden`,
-            the output head computes only the requested positions.
+        model: `(ids [B, T]) -> logits [B, T, V]`. A `LanguageModel` uses a cache, and its output
+            head computes only the requested positions.
         context_size: maximum number of tokens that the model reads; None, or above its context
             length: the context length.
         prefill_chunk: read a long prompt in chunks of this many tokens, to save memory; None: at
@@ -51,7 +52,8 @@ class CachedModel:
     def __init__(self, model: nn.Module, context_size: int | None = None, prefill_chunk: int | None = None) -> None:
         for name, value in (("context_size", context_size), ("prefill_chunk", prefill_chunk)):
             check(name, value)
-        self.model, self.chunk = model, prefill_chunk
+        self.model = as_language_model(model)
+        self.chunk = prefill_chunk
         self.size = min(
             (size for size in (context_size, context_length(model)) if size is not None),
             default=None,
@@ -62,20 +64,18 @@ class CachedModel:
     def __call__(self, idx: Tensor, n: int = 1) -> Tensor:
         """Logits after the last n tokens of idx [B, S], float32 [B, n, V]; n must fit the window."""
         window = idx if self.size is None else idx[:, -self.size :]
-        if not hasattr(self.model, "new_cache"):
+        if not self.model.has_cache:
             return self._check_once(self._without_cache(window, n))
-        if not hasattr(self.model, "hidden"):
-            return self._check_once(self._new(window, idx.shape[1], self.model)[:, -n:].float())
-        return self.logits(self._new(window, idx.shape[1], self.model.hidden)[:, -n:])  # type: ignore[arg-type]
+        return self.logits(self._new(window, idx.shape[1])[:, -n:])
 
     def hidden(self, idx: Tensor) -> Tensor:
         """Hidden states of the tokens of idx [B, S] that are not cached yet: [B, T, C]."""
         window = idx if self.size is None else idx[:, -self.size :]
-        return self._new(window, idx.shape[1], self.model.hidden)  # type: ignore[arg-type]
+        return self._new(window, idx.shape[1])
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits of hidden states: [..., C] -> [..., V], in float32."""
-        return self._check_once(self.model.out_head(hidden).float())  # type: ignore[operator]
+        return self._check_once(self.model.out_head(hidden).float())
 
     def _check_once(self, logits: Tensor) -> Tensor:
         """Check the first logits of a text only: each check makes a GPU synchronize."""
@@ -96,8 +96,8 @@ class CachedModel:
             UserError: the model has no cache.
             ValueError: the cache has another number of rows.
         """
-        if not hasattr(self.model, "new_cache"):
-            raise UserError(f"cache: {type(self.model).__name__} does not support one; leave it out")
+        if not self.model.has_cache:
+            self.model.new_cache(len(idx))  # raises the reason
         if len(idx) != cache.rows:
             raise ValueError(f"cache: has {cache.rows} rows, the text {len(idx)}; create it with new_cache({len(idx)})")
         self.cache = cache
@@ -119,11 +119,11 @@ class CachedModel:
         if self.cache is not None:
             self.cache.rewind(length)
 
-    def _new(self, window: Tensor, length: int, read: Callable[[Tensor, KVCache], Tensor]) -> Tensor:
-        """Pass the tokens of the window that are not cached through `read`."""
+    def _new(self, window: Tensor, length: int) -> Tensor:
+        """Hidden states of the tokens of the window that are not cached."""
         cache = self.cache
         if cache is None:
-            self.cache = cache = self.model.new_cache(len(window))  # type: ignore[operator]
+            self.cache = cache = self.model.new_cache(len(window))
         if length > window.shape[1]:
             cache.rewind(0)
         if not cache.pos:
@@ -132,7 +132,7 @@ class CachedModel:
         if cache.left_padding is not None:
             new = new.clamp(min=0)
         chunks = new.split(self.chunk, dim=1) if self.chunk else [new]
-        outputs = [read(chunk, cache) for chunk in chunks]
+        outputs = [self.model.hidden(chunk, cache) for chunk in chunks]
         cache.ids = window
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
 

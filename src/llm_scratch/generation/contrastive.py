@@ -21,6 +21,7 @@ from llm_scratch.generation.cached_model import CachedModel
 from llm_scratch.generation.config import ContextOverflow
 from llm_scratch.generation.steps import Step
 from llm_scratch.model.introspection import eval_mode
+from llm_scratch.model.language_model import as_language_model
 from llm_scratch.ranges import check
 
 
@@ -66,7 +67,7 @@ def contrastive(
     """
     check("candidates", candidates)
     check("alpha", alpha)
-    if len(idx) != 1 or not hasattr(model, "hidden"):
+    if len(idx) != 1 or not as_language_model(model).has_hidden:
         got = f"{len(idx)} texts, {type(model).__name__}"
         raise UserError(f"contrastive search: got {got}; pass one text and a model with `hidden`")
     cached_model = CachedModel(model, context_size, prefill_chunk)

@@ -30,6 +30,7 @@ from llm_scratch.generation.steps import build_sampler, steps
 from llm_scratch.generation.strategies import SAMPLE, TEXT_SETTINGS, check_settings, decode_by, settings_of
 from llm_scratch.model.introspection import context_length
 from llm_scratch.model.kv_cache import KVCache
+from llm_scratch.model.language_model import as_language_model
 from llm_scratch.ranges import check
 from llm_scratch.tokenizers.special import end_of_text
 
@@ -276,7 +277,7 @@ def warn_of_cut_prompt(model: nn.Module, length: int) -> None:
 
 def encode_prompt(model: nn.Module, tokenizer: Any, prompt: str) -> list[int]:
     """Encode a prompt, after the model's `start_id` if any; "" as the end-of-text token."""
-    start = getattr(model, "start_id", None)
+    start = as_language_model(model).start_id
     ids = [] if start is None else [start]
     ids += tokenizer.encode(prompt, disallowed_special=())
     eot = end_of_text(tokenizer)

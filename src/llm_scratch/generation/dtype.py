@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +23,10 @@ from llm_scratch.hardware.packed_matmul import linear_seconds
 from llm_scratch.hardware.trials import PROMPT_ROWS, Ways, text_seconds
 from llm_scratch.model.introspection import device_of
 from llm_scratch.model.kernel_choice import choose_kernel
+from llm_scratch.model.language_model import as_language_model
 from llm_scratch.model.quantized import QuantizedLinear
 
+Model = TypeVar("Model", bound=nn.Module)
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 MIN_SPEEDUP = 1.2  # over float32, from which fewer bits are chosen: between where they paid (1.4) and did not (1.0)
 GPU_TRIAL_BYTES = 2**28  # of float32 weights in a trial: more than a GPU's cache holds
@@ -55,7 +57,7 @@ def choose_dtype(model: nn.Module, wanted: Dtype = "auto") -> DtypeChoice:
     """
     if wanted not in get_args(Dtype):
         raise UserError(f"unknown dtype {wanted!r}; expected {', '.join(get_args(Dtype))}")
-    device, width = device_of(model), int(model.cfg["emb_dim"]) if hasattr(model, "cfg") else 0  # type: ignore[index]
+    device, width = device_of(model), as_language_model(model).emb_dim
     if (bits := bits_of(model)) is not None:
         if wanted in ("bfloat16", "float16"):
             raise UserError(f"the weights are in {bits} bits already; leave out dtype={wanted}, or take the model before it was quantized")
@@ -84,7 +86,7 @@ def choose_dtype(model: nn.Module, wanted: Dtype = "auto") -> DtypeChoice:
     return DtypeChoice(best, reason)
 
 
-def with_dtype(model: nn.Module, wanted: Dtype = "auto") -> tuple[nn.Module, DtypeChoice]:
+def with_dtype(model: Model, wanted: Dtype = "auto") -> tuple[Model, DtypeChoice]:
     """Convert a model's weights in place to the data type that `choose_dtype` chooses."""
     choice = choose_dtype(model, wanted)
     if choice.bits is None:

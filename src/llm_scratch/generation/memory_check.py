@@ -5,34 +5,30 @@ Tests: tests/generation/test_memory_check.py.
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn
 
 from llm_scratch.errors import RESOURCES, UserError
 from llm_scratch.formatting import format_bytes
 from llm_scratch.hardware.memory import free_memory
-from llm_scratch.model.introspection import context_length, device_of
+from llm_scratch.model.language_model import as_language_model, device_of
 
 
 def check_rows(model: nn.Module, rows: int, tokens: int) -> None:
     """Check that keys, values and logits of `rows` texts fit into the free memory.
 
     Args:
-        model: checked if it has a `cfg`.
+        model: checked if it is a `LanguageModel`.
         rows: number of texts that are generated at once.
         tokens: length of each, with its prompt.
     Raises:
         UserError: they do not; names the bytes and how many texts fit (exit code 6).
     """
-    cfg: Any = getattr(model, "cfg", None)
+    model = as_language_model(model)
     free = free_memory(device_of(model))
-    if cfg is None or free is None:
+    cache = model.cache_bytes(tokens)
+    if not cache or free is None:
         return
-    length = min(tokens, context_length(model) or tokens)
-    weight = next(model.parameters(), None)
-    item = 4 if weight is None else weight.element_size()
-    row = 2 * length * cfg["emb_dim"] * cfg["n_layers"] * item + 4 * cfg["vocab_size"]
+    row = cache + 4 * (model.vocab_size or 0)
     if rows * row > free:
         raise UserError(
             f"memory: {rows:,} texts at once need at least {format_bytes(rows * row)}, and {format_bytes(free)} are free; "

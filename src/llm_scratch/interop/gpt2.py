@@ -11,17 +11,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from torch import nn
-
 from llm_scratch.interop.hf import load_weights
 from llm_scratch.interop.openai import gpt2_config, load_gpt2
 from llm_scratch.interop.openai_files import GPT2, WEIGHTS, find_or_download
+from llm_scratch.model import LanguageModel
 from llm_scratch.storage import download
 from llm_scratch.storage.user_folders import expand_user
 from llm_scratch.tokenizers import TOKENIZERS, Tokenizer
 
 
-def load_named(name: str) -> tuple[nn.Module, Tokenizer]:
+def load_named(name: str) -> tuple[LanguageModel, Tokenizer]:
     """Load a GPT-2 by name, with its tokenizer.
 
     Raises:

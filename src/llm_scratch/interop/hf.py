@@ -1,54 +1,32 @@
-"""Load GPT-2 models of Hugging Face transformers, and write their config.json.
+"""Load models of Hugging Face transformers, and write their config.json.
 
 A folder has config.json (model type and shape), the weights in model.safetensors or in several files
 with an index (interop/safetensors.py), and tokenizer.json, or vocab.json and merges.txt. Only models that
 compute the same as ours are supported; others are rejected with the setting that differs. Code in a
-folder is never executed.
+folder is never executed. `HF_FAMILIES` has what differs between the families.
 Tests: tests/interop/test_hf.py (folders that transformers wrote; equal logits, bit-equal tensors, equal ids, both ways).
-Source: https://huggingface.co/docs/transformers, GPT2Config; their GPT-2 is OpenAI's, under its names.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
-from llm_scratch.config import ModelConfig
+from llm_scratch.architectures import ModelConfig
 from llm_scratch.errors import CHECKPOINT, UserError
-from llm_scratch.interop.gpt2_weight_map import HF, assemble
+from llm_scratch.interop.hf_family import EXTRA_KEY, Family, unsupported
+from llm_scratch.interop.hf_gpt2 import GPT2
 from llm_scratch.interop.hf_tokenizer import read_start_id, read_tokenizer
 from llm_scratch.interop.safetensors import INDEX, SINGLE, TensorFiles, files_of
 from llm_scratch.interop.torch_file import unwrapped_names
+from llm_scratch.interop.weight_map import Origin, assemble
+from llm_scratch.model import LanguageModel
 from llm_scratch.storage.safe_parse import read_json
 from llm_scratch.tokenizers import Tokenizer
 
-SHAPE_FIELDS = {
-    "vocab_size": "vocab_size",
-    "n_positions": "context_length",
-    "n_embd": "emb_dim",
-    "n_head": "n_heads",
-    "n_layer": "n_layers",
-}
-"""Field of GPT2Config -> field of ModelConfig."""
-ACTIVATIONS = {"gelu_new": "gpt", "gelu_pytorch_tanh": "gpt", "gelu": "gpt-exact-gelu"}
-"""activation_function -> architecture."""
-REQUIRED_DEFAULTS = {
-    "layer_norm_epsilon": 1e-5,
-    "scale_attn_weights": True,
-    "scale_attn_by_inverse_layer_idx": False,
-    "add_cross_attention": False,
-}
-"""Settings of GPT2Config with the only values that our GPT supports."""
-EXTRA_KEY = "llm_scratch"
-"""Key in config.json for our settings that GPT2Config does not have; transformers ignores it."""
-MASK = re.compile(r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias")  # causal masks in old files
-HEAD = "lm_head.weight"
-PREFIX = "transformer."
-"""Prefix of every name but the head's if a GPT2LMHeadModel was saved instead of its GPT2Model."""
+HF_FAMILIES: dict[str, Family] = {"gpt2": GPT2}
+"""model_type in config.json -> family; to add one, `HF_FAMILIES["theirs"] = Family(...)`."""
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
@@ -57,7 +35,7 @@ def is_folder(path: Path) -> bool:
     return (path / "config.json").is_file() and any((path / name).is_file() for name in (SINGLE, INDEX, *PICKLED))
 
 
-def load_folder(folder: str | Path, tokenizer: Tokenizer | None = None) -> tuple[nn.Module, Tokenizer]:
+def load_folder(folder: str | Path, tokenizer: Tokenizer | None = None) -> tuple[LanguageModel, Tokenizer]:
     """Load the model and tokenizer of a folder, one tensor at a time to save memory.
 
     Args:
@@ -82,96 +60,84 @@ def load_folder(folder: str | Path, tokenizer: Tokenizer | None = None) -> tuple
         )
     model = load_weights(cfg, files_of(folder), folder, "config.json")
     start = (config.get(EXTRA_KEY) or {}).get("start_id", read_start_id(folder))
-    model.start_id = start if type(start) is int and 0 <= start < cfg.vocab_size else None  # type: ignore[assignment]
+    model.start_id = start if type(start) is int and 0 <= start < cfg.vocab_size else None
     return model, tokenizer
 
 
-def load_weights(cfg: ModelConfig, files: Sequence[Path], where: Path, config_file: str) -> nn.Module:
+def load_weights(cfg: ModelConfig, files: Sequence[Path], where: Path, config_file: str) -> LanguageModel:
     """Load a model from safetensors files with transformers' names.
 
     Args:
-        cfg: the model's shape.
+        cfg: the model's settings.
         files: the safetensors files.
         where: the folder, for errors.
         config_file: the source of `cfg`, for errors.
     Raises:
         UserError: a file is missing, damaged, or does not match `cfg` (code 4); names file and tensor.
     """
+    _, family = family_of(cfg)
     source = TensorFiles(files)
     plain = unwrapped_names(source.tensors, where)
-    source.tensors = {plain[name]: entry for name, entry in source.tensors.items() if not MASK.fullmatch(plain[name])}
-    prefix = PREFIX if PREFIX + "wte.weight" in source.tensors else ""
+    source.tensors = {plain[name]: entry for name, entry in source.tensors.items() if not family.ignored.fullmatch(plain[name])}
+    rules = list(family.rules)
+    prefix = family.prefix
+    if not any(name.startswith(prefix) for name in source.tensors):
+        rules = [rule._replace(theirs=rule.theirs.removeprefix(prefix)) for rule in rules]
+        prefix = ""
     for name, entry in source.tensors.items():
-        if not name.startswith(prefix) and name != HEAD:
-            duplicate = f"{name} occurs twice, with and without the prefix {prefix}"
-            problem = duplicate if prefix + name in source.tensors else f"unknown tensor {name}"
-            raise UserError(f"{entry.file}: {problem}", CHECKPOINT)
-    return assemble(cfg, source, HF, where, config_file, prefix=prefix)
+        if prefix and prefix + name in source.tensors:
+            raise UserError(f"{entry.file}: {name} occurs twice, with and without the prefix {prefix}", CHECKPOINT)
+    return assemble(cfg, source, rules, Origin(where, config_file))
 
 
 def config_of(config: Mapping[str, Any], path: Path) -> ModelConfig:
-    """Convert a GPT2Config to a ModelConfig.
+    """Convert the settings of a model of transformers.
 
     Raises:
         UserError: another model type, or an unsupported setting; names it (code 4).
     """
-
-    def unsupported(name: str, expected: object) -> UserError:
-        return UserError(f"{path}: {name} is {str(config.get(name))[:60]!r}; expected {expected}", CHECKPOINT)
-
-    if config.get("model_type") != "gpt2":
-        raise unsupported("model_type", "'gpt2', the only supported type")
-    for key in SHAPE_FIELDS:
-        if type(config.get(key)) is not int or not 1 <= config[key] < 1 << 40:
-            raise unsupported(key, "a positive integer")
-    if config["n_embd"] % config["n_head"]:
-        raise unsupported("n_embd", f"a multiple of n_head={config['n_head']}")
-    for key, wanted in REQUIRED_DEFAULTS.items():
-        if config.get(key, wanted) != wanted:
-            raise unsupported(key, f"{wanted}, the only supported value")
-    if config.get("n_inner") not in (None, 4 * config["n_embd"]):
-        raise unsupported("n_inner", f"4 x n_embd = {4 * config['n_embd']}")
-    activation = config.get("activation_function", "gelu_new")
-    if activation not in ACTIVATIONS:
-        raise unsupported("activation_function", " or ".join(ACTIVATIONS))
+    family = HF_FAMILIES.get(str(config.get("model_type")))
+    if family is None:
+        raise unsupported(config, path, "model_type", f"{' or '.join(map(repr, HF_FAMILIES))}, the only supported type")
+    cfg = family.config_from(config, path)
     if config.get("quantization_config"):
-        raise unsupported("quantization_config", "none: only unquantized weights are supported")
-    tied, drop, ours = config.get("tie_word_embeddings", True), config.get("resid_pdrop", 0.1), config.get(EXTRA_KEY) or {}
-    if type(tied) is not bool:
-        raise unsupported("tie_word_embeddings", "true or false")
-    if not isinstance(drop, int | float) or not 0 <= drop < 1:
-        raise unsupported("resid_pdrop", "at least 0 and below 1")
-    bias = ours.get("qkv_bias", True) is not False if isinstance(ours, dict) else True
-    shape = {mine: config[theirs] for theirs, mine in SHAPE_FIELDS.items()}
-    return ModelConfig(**shape, drop_rate=float(drop), qkv_bias=bias, tie_embeddings=tied, architecture=ACTIVATIONS[activation])
+        raise unsupported(config, path, "quantization_config", "none: only unquantized weights are supported")
+    return cfg
 
 
 def to_config(cfg: ModelConfig, start_id: int | None, eot: int | None) -> dict[str, Any]:
     """Make the config.json of one of our models.
 
+    Args:
+        cfg: its settings.
+        start_id: the token before each text, or None.
+        eot: the end-of-text token, or None.
     Raises:
-        UserError: the architecture is not a GPT2LMHeadModel (code 2).
+        UserError: transformers has no such model (code 2).
     """
-    activations = {architecture: activation for activation, architecture in reversed(ACTIVATIONS.items())}
-    if cfg.architecture not in activations:
-        raise UserError(f"architecture {cfg.architecture!r} is not a GPT2LMHeadModel; expected {' or '.join(activations)}")
-    ours = {name: value for name, value in (("qkv_bias", cfg.qkv_bias), ("start_id", start_id)) if value not in (True, None)}
+    model_type, family = family_of(cfg)
+    special = family.config_to(cfg)
+    ours = special.pop(EXTRA_KEY, {}) | ({} if start_id is None else {"start_id": start_id})
     return {
-        "architectures": ["GPT2LMHeadModel"],
-        "model_type": "gpt2",
-        **{theirs: cfg[mine] for theirs, mine in SHAPE_FIELDS.items()},
-        "n_ctx": cfg.context_length,
-        "n_inner": None,
-        "activation_function": activations[cfg.architecture],
-        "resid_pdrop": cfg.drop_rate,
-        "embd_pdrop": cfg.drop_rate,
-        "attn_pdrop": cfg.drop_rate,
-        **REQUIRED_DEFAULTS,
-        "initializer_range": 0.02,
-        "tie_word_embeddings": cfg.tie_embeddings,
+        "architectures": [family.class_name],
+        "model_type": model_type,
+        **special,
         "bos_token_id": eot,
         "eos_token_id": eot,
         "use_cache": True,
         "dtype": "float32",
         **({EXTRA_KEY: ours} if ours else {}),
     }
+
+
+def family_of(cfg: ModelConfig) -> tuple[str, Family]:
+    """The model type and the family of one of our models.
+
+    Raises:
+        UserError: transformers has no such model (code 2).
+    """
+    for model_type, family in HF_FAMILIES.items():
+        if family.architecture == cfg.architecture:
+            return model_type, family
+    known = ", ".join(family.architecture for family in HF_FAMILIES.values())
+    raise UserError(f"architecture {cfg.architecture!r}: transformers has no such model; architectures that it has: {known}")

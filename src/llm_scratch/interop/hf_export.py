@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from llm_scratch.config import ModelConfig
 from llm_scratch.errors import CHECKPOINT, UserError
-from llm_scratch.interop.gpt2_weight_map import HEAD, HF, join, names
-from llm_scratch.interop.hf import to_config
+from llm_scratch.interop.hf import family_of, to_config
 from llm_scratch.interop.hf_tokenizer import check_exportable, write_tokenizer
 from llm_scratch.interop.safetensors import SINGLE
+from llm_scratch.interop.weight_map import expand
+from llm_scratch.model import LanguageModel
 from llm_scratch.storage import files
 from llm_scratch.storage.safetensors_writer import iter_bytes
 from llm_scratch.tokenizers import CharTokenizer, Tokenizer
@@ -44,7 +44,7 @@ class Checked(NamedTuple):
     """number of texts with equal ids"""
 
 
-def export_hf(model: nn.Module, tokenizer: Tokenizer, folder: str | Path) -> Checked | None:
+def export_hf(model: LanguageModel, tokenizer: Tokenizer, folder: str | Path) -> Checked | None:
     """Export a model and its tokenizer; returns the comparison, or None without transformers.
 
     Args:
@@ -64,30 +64,26 @@ def export_hf(model: nn.Module, tokenizer: Tokenizer, folder: str | Path) -> Che
         return compare(model, tokenizer, part)
 
 
-def write(model: nn.Module, tokenizer: Tokenizer, folder: Path) -> None:
+def write(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> None:
     """Write config.json, model.safetensors, tokenizer.json, tokenizer_config.json and generation_config.json."""
-    cfg, eot = ModelConfig.of(model.cfg), end_of_text(tokenizer)  # type: ignore[arg-type]
-    config = to_config(cfg, model.start_id, eot)  # type: ignore[arg-type]
-    write_tokenizer(tokenizer, folder, cfg.context_length, model.start_id)  # type: ignore[arg-type]
-    files.filesystem.write(folder / SINGLE, iter_bytes(tensors(model, cfg), {"format": "pt"}))
+    eot = end_of_text(tokenizer)
+    config = to_config(model.cfg, model.start_id, eot)
+    write_tokenizer(tokenizer, folder, model.cfg.context_length, model.start_id)
+    files.filesystem.write(folder / SINGLE, iter_bytes(tensors(model), {"format": "pt"}))
     generation = {"bos_token_id": eot, "eos_token_id": eot, "do_sample": True}
     for name, content in (("config.json", config), ("generation_config.json", generation)):
         files.atomic_write(folder / name, json.dumps({key: value for key, value in content.items() if value is not None}, indent=2) + "\n")
 
 
-def tensors(model: nn.Module, cfg: ModelConfig) -> dict[str, Tensor]:
+def tensors(model: LanguageModel) -> dict[str, Tensor]:
     """Convert the weights to transformers' names and shapes; a tied head is stored once."""
     state = {name: parameter.detach().to("cpu", torch.float32) for name, parameter in model.named_parameters()}
-    result = {}
-    for theirs, ours in names(HF, cfg.n_layers):
-        if ours != (HEAD,):
-            result[f"transformer.{theirs}"] = join(state, ours, HF)
-        elif not cfg.tie_embeddings:
-            result[theirs] = state[HEAD]
-    return result
+    mapped = expand(family_of(model.cfg)[1].rules, model.cfg.n_layers)
+    tied = "out_head.weight" if model.head_is_tied else None
+    return {each.theirs: each.join(state) for each in mapped if each.ours != (tied,)}
 
 
-def compare(model: nn.Module, tokenizer: Tokenizer, folder: Path) -> Checked | None:
+def compare(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> Checked | None:
     """Load a folder with transformers, and compare logits, token ids and a continuation with ours.
 
     Raises:
@@ -121,7 +117,7 @@ def compare(model: nn.Module, tokenizer: Tokenizer, folder: Path) -> Checked | N
 
 
 @torch.inference_mode()
-def check_continuation(model: nn.Module, tokenizer: Tokenizer, pipeline: Any, texts: Sequence[str]) -> None:
+def check_continuation(model: LanguageModel, tokenizer: Tokenizer, pipeline: Any, texts: Sequence[str]) -> None:
     """Compare a greedy continuation by transformers' text-generation pipeline with our model.
 
     Args:
@@ -131,9 +127,8 @@ def check_continuation(model: nn.Module, tokenizer: Tokenizer, pipeline: Any, te
     Raises:
         UserError: the pipeline encodes other ids, or generates another token (code 4).
     """
-    cfg = ModelConfig.of(model.cfg)  # type: ignore[arg-type]
     first = [] if model.start_id is None else [model.start_id]
-    room = cfg.context_length - len(first) - N_NEW_TOKENS
+    room = model.cfg.context_length - len(first) - N_NEW_TOKENS
     encoded = ((text, tokenizer.encode(text, allowed_special="all")) for text in texts)
     prompt, own = next(((text, ids) for text, ids in encoded if 0 < len(ids) <= room), ("", []))
     if not own:
@@ -153,9 +148,9 @@ def check_continuation(model: nn.Module, tokenizer: Tokenizer, pipeline: Any, te
 
 
 @torch.inference_mode()
-def logits_differ(model: nn.Module, theirs: Any) -> float:
+def logits_differ(model: LanguageModel, theirs: Any) -> float:
     """The largest difference between the logits of two models on random tokens, relative to the largest."""
-    cfg = ModelConfig.of(model.cfg)  # type: ignore[arg-type]
+    cfg = model.cfg
     draw = torch.Generator().manual_seed(0)
     ids = torch.randint(0, cfg.vocab_size, (N_ROWS, min(cfg.context_length, MAX_ROW_LENGTH)), generator=draw)
     device = next(model.parameters()).device

@@ -11,18 +11,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
-from llm_scratch.config import ModelConfig
+from llm_scratch.architectures import Activation, GPTConfig
 from llm_scratch.errors import CHECKPOINT, UserError
-from llm_scratch.interop.gpt2_weight_map import LITGPT, assemble, biases
+from llm_scratch.interop.gpt2_weight_map import LITGPT, biases
 from llm_scratch.interop.torch_file import StateDictSource, read_torch
+from llm_scratch.interop.weight_map import Origin, assemble
+from llm_scratch.model import LanguageModel
 from llm_scratch.storage.safe_parse import read_yaml
 
 MODEL = "lit_model.pth"
 CONFIG = "model_config.yaml"
-ACTIVATIONS = {"none": "gpt-exact-gelu", "tanh": "gpt"}
-"""gelu_approximate -> architecture."""
+ACTIVATIONS: dict[str, Activation] = {"none": "gelu", "tanh": "gelu_tanh"}
+"""gelu_approximate -> GPTConfig.activation."""
 REQUIRED_DEFAULTS: dict[str, tuple[Any, Any]] = {
     "rotary_percentage": (0.25, 0), "norm_class_name": ("LayerNorm", "LayerNorm"), "norm_eps": (1e-5, 1e-5), "norm_qk": (False, False),
     "parallel_residual": (True, False), "shared_attention_norm": (False, False), "post_attention_norm": (False, False),
@@ -39,7 +39,7 @@ def is_litgpt(folder: Path) -> bool:
     return (folder / MODEL).is_file() and (folder / CONFIG).is_file()
 
 
-def load_litgpt(folder: Path) -> nn.Module:
+def load_litgpt(folder: Path) -> LanguageModel:
     """Load the model of a folder.
 
     Raises:
@@ -53,10 +53,10 @@ def load_litgpt(folder: Path) -> nn.Module:
     source = StateDictSource(state, folder / MODEL)
     source.tensors = {name.removeprefix("transformer."): tensor for name, tensor in source.tensors.items()}
     absent = () if config.get("bias", True) else biases(with_shifts=False)
-    return assemble(cfg, source, LITGPT, folder / MODEL, CONFIG, absent)
+    return assemble(cfg, source, LITGPT, Origin(folder / MODEL, CONFIG), absent)
 
 
-def config_of(config: dict[str, Any], path: Path) -> ModelConfig:
+def config_of(config: dict[str, Any], path: Path) -> GPTConfig:
     """Convert litgpt's settings to a ModelConfig.
 
     Raises:
@@ -81,7 +81,7 @@ def config_of(config: dict[str, Any], path: Path) -> ModelConfig:
     if activation not in ACTIVATIONS:
         raise unsupported("gelu_approximate", " or ".join(ACTIVATIONS))
     bias = bool(config.get("bias", True) or config.get("attn_bias", False))
-    return ModelConfig(
+    return GPTConfig(
         config[vocab],
         config["block_size"],
         C,
@@ -90,5 +90,5 @@ def config_of(config: dict[str, Any], path: Path) -> ModelConfig:
         0.0,
         qkv_bias=bias,
         tie_embeddings=False,
-        architecture=ACTIVATIONS[activation],
+        activation=ACTIVATIONS[activation],
     )

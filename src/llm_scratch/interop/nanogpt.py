@@ -10,12 +10,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
-from llm_scratch.config import ModelConfig
+from llm_scratch.architectures import GPTConfig
 from llm_scratch.errors import CHECKPOINT, UserError
-from llm_scratch.interop.gpt2_weight_map import NANOGPT, assemble, biases
+from llm_scratch.interop.gpt2_weight_map import NANOGPT, biases
 from llm_scratch.interop.torch_file import StateDictSource
+from llm_scratch.interop.weight_map import Origin, assemble
+from llm_scratch.model import LanguageModel
 
 SHAPE_FIELDS = {"vocab_size": "vocab_size", "block_size": "context_length", "n_embd": "emb_dim", "n_head": "n_heads", "n_layer": "n_layers"}
 """Key of nanoGPT's model_args -> field of ModelConfig."""
@@ -27,7 +27,7 @@ def is_nanogpt(saved: Any) -> bool:
     return isinstance(saved, dict) and isinstance(saved.get("model_args"), dict) and "model" in saved
 
 
-def load_nanogpt(saved: dict[str, Any], path: Path) -> nn.Module:
+def load_nanogpt(saved: dict[str, Any], path: Path) -> LanguageModel:
     """Load the model of a checkpoint.
 
     Raises:
@@ -46,8 +46,8 @@ def load_nanogpt(saved: dict[str, Any], path: Path) -> nn.Module:
     if type(bias) is not bool or not isinstance(drop, int | float) or not 0 <= drop < 1:
         raise UserError(f"{path}: model_args has bias={bias!r}, dropout={drop!r}; expected true or false, and 0 <= dropout < 1", CHECKPOINT)
     shape = {ours: args[theirs] for theirs, ours in SHAPE_FIELDS.items()}
-    cfg = ModelConfig(**shape, drop_rate=float(drop), qkv_bias=bias, tie_embeddings=True, architecture="gpt-exact-gelu")
+    cfg = GPTConfig(**shape, drop_rate=float(drop), qkv_bias=bias, tie_embeddings=True, activation="gelu")
     source = StateDictSource(saved["model"], path)
     plain = {name.removeprefix("transformer."): tensor for name, tensor in source.tensors.items()}
     source.tensors = {name: tensor for name, tensor in plain.items() if not name.endswith(".attn.bias")}  # causal masks
-    return assemble(cfg, source, NANOGPT, path, "model_args", absent=() if bias else biases(with_shifts=True))
+    return assemble(cfg, source, NANOGPT, Origin(path, "model_args"), absent=() if bias else biases(with_shifts=True))

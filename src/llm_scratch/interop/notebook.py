@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from llm_scratch.config import ModelConfig
+from llm_scratch.architectures import GPTConfig
 from llm_scratch.errors import CHECKPOINT, UserError, describe_error
 from llm_scratch.interop.openai import model_configs
 from llm_scratch.interop.torch_file import StateDictSource
@@ -49,7 +49,7 @@ def weights_of(saved: Any, path: Path) -> dict[str, Tensor]:
     return weights
 
 
-def config_of(weights: dict[str, Tensor], path: Path, n_heads: int = 1, drop_rate: float | None = None) -> ModelConfig:
+def config_of(weights: dict[str, Tensor], path: Path, n_heads: int = 1, drop_rate: float | None = None) -> GPTConfig:
     """Infer the shape of a model from its weights.
 
     Args:
@@ -68,7 +68,7 @@ def config_of(weights: dict[str, Tensor], path: Path, n_heads: int = 1, drop_rat
         raise UserError(f"{path} holds no state_dict of a GPTModel; expected tok_emb.weight and the rest", CHECKPOINT) from e
     if layers > len(weights):
         raise UserError(f"{path}: its blocks are numbered up to {layers - 1:,}, and it has {len(weights)} tensors", CHECKPOINT)
-    return ModelConfig(
+    return GPTConfig(
         V,
         T,
         C,
@@ -86,10 +86,10 @@ def _is_tied(weights: dict[str, Tensor]) -> bool:
     return head is None or head.data_ptr() == weights[EMBEDDING].data_ptr()
 
 
-def known_heads(cfg: ModelConfig) -> int | None:
+def known_heads(cfg: GPTConfig) -> int | None:
     """Attention heads of the GPT-2 with the same vocabulary, width and depth; None if there is none."""
     sizes = {(shape["emb_dim"], shape["n_layers"]): shape["n_heads"] for shape in model_configs.values()}
-    return sizes.get((cfg.emb_dim, cfg.n_layers)) if cfg.vocab_size == ModelConfig().vocab_size else None
+    return sizes.get((cfg.emb_dim, cfg.n_layers)) if cfg.vocab_size == GPTConfig().vocab_size else None
 
 
 def unknown_heads(path: Path, emb_dim: int) -> UserError:

@@ -21,11 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from llm_scratch.config import ModelConfig
+from llm_scratch.architectures import GPTConfig
 from llm_scratch.errors import CHECKPOINT, UserError
-from llm_scratch.interop.gpt2_weight_map import EMBEDDING, HEAD, OPENAI, TensorSpec, assemble, match_tensors, names, read, split
+from llm_scratch.interop.gpt2_weight_map import EMBEDDING, HEAD, OPENAI
 from llm_scratch.interop.openai_files import find_or_download
 from llm_scratch.interop.tensorflow import TFCheckpointReader, Variable
+from llm_scratch.interop.weight_map import SAME, Mapped, Origin, TensorSpec, assemble, expand, match_tensors, read
+from llm_scratch.model import LanguageModel
 from llm_scratch.tokenizers.bpe import ByteBPE
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -94,14 +96,15 @@ def load_gpt2_params_from_tf_ckpt(path: str | Path, settings: Mapping[str, int])
     Raises:
         UserError: a tensor is missing, unknown, of another shape or type, damaged or not finite (code 4).
     """
-    source = TFTensorSource(Path(path))
-    params: dict[str, Any] = {"blocks": [{} for _ in range(min(settings["n_layer"], len(source.tensors)))]}
-    for name, _ in match_tensors(config_of(settings), source.tensors, OPENAI, path, "hparams.json", prefix=PREFIX):
+    source, origin = TFTensorSource(Path(path)), Origin(path, "hparams.json")
+    _, todo = match_tensors(config_of(settings), source.tensors, OPENAI, origin, prefix=PREFIX)
+    params: dict[str, Any] = {"blocks": [{} for _ in range(settings["n_layer"])]}
+    for name, *_ in todo:
         *path_to_node, leaf = _tree_path(name.removeprefix(PREFIX))
         node: Any = params
         for key in path_to_node:
             node = node[key] if isinstance(key, int) or key == "blocks" else node.setdefault(key, {})
-        node[leaf] = read(source, name, path).numpy()
+        node[leaf] = read(source, name, origin).numpy()
     return params
 
 
@@ -128,12 +131,12 @@ def load_weights_into_gpt(gpt: nn.Module, params: Mapping[str, Any]) -> None:
         ValueError: a shape differs; names both shapes and the parameter.
         UserError: a missing tensor, or another number of layers (code 4).
     """
-    n_layers, n_blocks = len(gpt.get_submodule("trf_blocks")), len(params.get("blocks", ()))  # type: ignore[arg-type]
+    n_layers, n_blocks = len(list(gpt.get_submodule("trf_blocks").children())), len(params.get("blocks", ()))
     if n_layers != n_blocks:
         raise UserError(f"the weights have {n_blocks} layers and the model {n_layers}; build it with n_layers={n_blocks}", CHECKPOINT)
     tied = gpt.get_parameter(HEAD) is gpt.get_parameter(EMBEDDING)
-    todo = [(name, ours) for name, ours in names(OPENAI, n_layers) if name] + ([] if tied else [("wte", (HEAD,))])
-    parts = {own: part for name, ours in todo for own, part in split(ours, _concat(params, name, ours), OPENAI).items()}
+    todo = [mapped for mapped in expand(OPENAI, n_layers) if mapped.theirs] + ([] if tied else [Mapped("wte", (HEAD,), SAME)])
+    parts = {own: part for mapped in todo for own, part in mapped.split(_concat(params, mapped.theirs, mapped.ours)).items()}
     for own, part in parts.items():
         try:
             left = gpt.get_parameter(own)
@@ -149,7 +152,7 @@ def load_weights_into_gpt(gpt: nn.Module, params: Mapping[str, Any]) -> None:
         gpt.get_submodule("out_head").weight = gpt.get_parameter(EMBEDDING)
 
 
-def load_gpt2(folder: str | Path) -> tuple[nn.Module, ByteBPE]:
+def load_gpt2(folder: str | Path) -> tuple[LanguageModel, ByteBPE]:
     """Load the model and tokenizer of a release folder, with tied embeddings as in OpenAI's model.
 
     Weights are read one tensor at a time to save memory.
@@ -162,19 +165,20 @@ def load_gpt2(folder: str | Path) -> tuple[nn.Module, ByteBPE]:
     tokenizer = ByteBPE.from_gpt2_files(folder / "vocab.bpe", folder / "encoder.json")
     if tokenizer.n_vocab > settings["n_vocab"]:
         raise UserError(f"{folder}: encoder.json has {tokenizer.n_vocab} tokens and the model {settings['n_vocab']}", CHECKPOINT)
-    return assemble(config_of(settings), source, OPENAI, folder / "model.ckpt", "hparams.json", prefix=PREFIX), tokenizer
+    origin = Origin(folder / "model.ckpt", "hparams.json")
+    return assemble(config_of(settings), source, OPENAI, origin, prefix=PREFIX), tokenizer
 
 
-def gpt2_config(size: str) -> ModelConfig:
+def gpt2_config(size: str) -> GPTConfig:
     """The shape of a size of GPT-2, such as "124M"."""
     (shape,) = (shape for name, shape in model_configs.items() if size in name)
-    return ModelConfig.of({**shape, "qkv_bias": True, "tie_embeddings": True})
+    return GPTConfig.of({**shape, "qkv_bias": True, "tie_embeddings": True})
 
 
-def config_of(settings: Mapping[str, int]) -> ModelConfig:
+def config_of(settings: Mapping[str, int]) -> GPTConfig:
     """Convert the five settings of a release to a ModelConfig."""
     V, T, C, H, layers = (settings[key] for key in KEYS)
-    return ModelConfig(V, T, C, n_heads=H, n_layers=layers, qkv_bias=True, tie_embeddings=True)
+    return GPTConfig(V, T, C, n_heads=H, n_layers=layers, qkv_bias=True, tie_embeddings=True)
 
 
 class TFTensorSource:

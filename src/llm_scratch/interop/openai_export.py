@@ -9,20 +9,23 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from torch import nn
-
-from llm_scratch.config import ModelConfig
+from llm_scratch.architectures import NOT_IN_WEIGHTS, GPTConfig
 from llm_scratch.errors import UserError
-from llm_scratch.interop.gpt2_weight_map import OPENAI, join, names
+from llm_scratch.interop.gpt2_weight_map import OPENAI
 from llm_scratch.interop.openai import KEYS, PREFIX
 from llm_scratch.interop.tensorflow_writer import write
+from llm_scratch.interop.weight_map import expand
+from llm_scratch.model import LanguageModel
 from llm_scratch.storage.files import atomic_write
 from llm_scratch.tokenizers.bpe import ByteBPE
 from llm_scratch.tokenizers.pretokens import GPT2_PATTERN
 from llm_scratch.tokenizers.vocabulary import printable
 
+SHAPE = ("vocab_size", "context_length", "emb_dim", "n_heads", "n_layers")
+"""The settings in hparams.json, in the order of `KEYS`."""
 
-def save_gpt2(model: nn.Module, tokenizer: ByteBPE, folder: str | Path) -> None:
+
+def save_gpt2(model: LanguageModel, tokenizer: ByteBPE, folder: str | Path) -> None:
     """Write a model and its tokenizer as `load_gpt2` and `download_and_load_gpt2` read them.
 
     Args:
@@ -32,12 +35,14 @@ def save_gpt2(model: nn.Module, tokenizer: ByteBPE, folder: str | Path) -> None:
     Raises:
         UserError: the model is not of that kind (code 2); the disk is full or not writable (code 6).
     """
-    cfg = ModelConfig.of(model.cfg)  # type: ignore[arg-type]
-    if cfg.architecture != "gpt" or not cfg.tie_embeddings:
-        raise UserError(
-            f"OpenAI's release holds a 'gpt' with tie_embeddings=True, and this is a {cfg.architecture!r} with {cfg.tie_embeddings}; "
-            "`llm-scratch export hf` writes more kinds"
-        )
+    cfg = model.cfg
+    required = {**GPTConfig(), "qkv_bias": cfg.get("qkv_bias"), "tie_embeddings": True}
+    for name in {**cfg, **required}:
+        if name not in (*SHAPE, *NOT_IN_WEIGHTS) and cfg.get(name) != required.get(name):
+            raise UserError(
+                f"OpenAI's release holds a model with {name}={required.get(name)}, and this one has {name}={cfg.get(name)}; "
+                "`llm-scratch export hf` writes more kinds"
+            )
     if tokenizer.splitter.pattern != GPT2_PATTERN:
         raise UserError("OpenAI's release holds a tokenizer that cuts text as GPT-2's does, and this one cuts otherwise; train it anew")
     if len(tokenizer.merges) + 256 + len(tokenizer.special_tokens) < tokenizer.n_vocab:
@@ -46,13 +51,14 @@ def save_gpt2(model: nn.Module, tokenizer: ByteBPE, folder: str | Path) -> None:
         )
     folder, state = Path(folder), model.state_dict()
     tensors = {}
-    for theirs, ours in names(OPENAI, cfg.n_layers):
-        if theirs:
-            array = join(state, ours, OPENAI).float().cpu().numpy()
-            tensors[PREFIX + theirs] = array[None] if theirs.endswith("/w") else array  # there a matrix is a convolution of width 1
+    for mapped in expand(OPENAI, cfg.n_layers):
+        if mapped.theirs:
+            array = mapped.join(state).float().cpu().numpy()
+            tensors[PREFIX + mapped.theirs] = (
+                array[None] if mapped.theirs.endswith("/w") else array
+            )  # there a matrix is a convolution of width 1
     folder.mkdir(parents=True, exist_ok=True)
-    sizes = (cfg.vocab_size, cfg.context_length, cfg.emb_dim, cfg.n_heads, cfg.n_layers)
-    atomic_write(folder / "hparams.json", json.dumps(dict(zip(KEYS, sizes))))
+    atomic_write(folder / "hparams.json", json.dumps({key: cfg[name] for key, name in zip(KEYS, SHAPE)}))
     special = {i: name for name, i in tokenizer.special_tokens.items()}
     tokens = {special.get(i) or printable(tokenizer.decode_bytes([i])): i for i in range(tokenizer.n_vocab)}
     merges = (f"{printable(left)} {printable(right)}\n" for left, right in tokenizer.merges)

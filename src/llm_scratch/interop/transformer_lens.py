@@ -18,6 +18,7 @@ from torch import nn
 
 from llm_scratch.errors import UserError
 from llm_scratch.interop.hf_export import export_hf
+from llm_scratch.model import as_language_model
 from llm_scratch.tokenizers import Tokenizer
 
 
@@ -35,5 +36,5 @@ def to_transformer_lens(model: nn.Module, tokenizer: Tokenizer) -> Any:
     except ImportError:
         raise UserError("TransformerLens is not installed; pip install transformer-lens") from None
     with tempfile.TemporaryDirectory() as folder:
-        export_hf(model, tokenizer, Path(folder) / "model")
+        export_hf(as_language_model(model), tokenizer, Path(folder) / "model")
         return bridge.TransformerBridge.boot_transformers(f"{folder}/model", device="cpu", dtype=torch.float32)

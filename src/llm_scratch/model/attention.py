@@ -118,6 +118,7 @@ class MultiHeadAttention(nn.Module):
         num_heads: H.
         qkv_bias: whether the query, key and value projections have a bias.
         layer: index of this layer in the cache.
+        scale_by_layer: divide the scores by `layer + 1`.
     Raises:
         ValueError: d_out is not a multiple of num_heads.
     """
@@ -132,6 +133,7 @@ class MultiHeadAttention(nn.Module):
         qkv_bias: bool = False,
         *,
         layer: int = 0,
+        scale_by_layer: bool = False,
     ) -> None:
         super().__init__()
         if d_out % num_heads:
@@ -140,6 +142,7 @@ class MultiHeadAttention(nn.Module):
         self.head_dim = d_out // num_heads
         self.context_length = context_length
         self.layer = layer
+        self.scale_by_layer = scale_by_layer
         self.W_query = nn.Linear(d_in, d_out, bias=qkv_bias)
         self.W_key = nn.Linear(d_in, d_out, bias=qkv_bias)
         self.W_value = nn.Linear(d_in, d_out, bias=qkv_bias)
@@ -156,6 +159,8 @@ class MultiHeadAttention(nn.Module):
         """[B, T, d_in] -> [B, T, d_out]; with a cache, its tokens are attended to as well."""
         B, T, _ = x.shape
         q, k, v = qkv_projections(self, x)  # [B, H, T, D] each
+        if self.scale_by_layer:
+            q = q / (self.layer + 1)  # [B, H, T, D]
         mask = None
         if cache is not None:
             k, v = cache.append(self.layer, k, v)  # [B, H, S, D]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from llm_scratch.model.language_model import as_language_model
 from llm_scratch.model.loss import IGNORE, next_token_loss
 
 MAX_LOGITS = {"cpu": 2**24, "cuda": 2**28}  # in memory at once; a GPU needs larger chunks
@@ -35,8 +36,9 @@ def total_loss(model: nn.Module, inputs: Tensor, targets: Tensor, product: Produ
         targets: [B, T]; `IGNORE` for positions without a target.
         product: computes the chunked logits, as `F.linear` does.
     """
-    head = getattr(model, "out_head", None)
-    if not (hasattr(model, "hidden") and isinstance(head, nn.Linear) and head.bias is None):
+    model = as_language_model(model)
+    head = model.out_head
+    if not isinstance(head, nn.Linear) or head.bias is not None:
         return next_token_loss(model(inputs), targets, "sum")
     return head_loss(model.hidden(inputs), head.weight, targets, product)
 

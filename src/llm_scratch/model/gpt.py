@@ -26,10 +26,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from llm_scratch.config import ModelConfig
+from llm_scratch.architectures import GPTConfig
 from llm_scratch.model.attention import MultiHeadAttention
 from llm_scratch.model.dropout import Dropout
 from llm_scratch.model.kv_cache import KVCache
+from llm_scratch.model.language_model import LanguageModel
 from llm_scratch.model.layers import FeedForward, LayerNorm
 
 
@@ -41,12 +42,22 @@ class TransformerBlock(nn.Module):
 
     def __init__(self, cfg: Mapping[str, Any], layer: int = 0) -> None:
         super().__init__()
-        C, drop = cfg["emb_dim"], cfg["drop_rate"]
-        self.att = MultiHeadAttention(C, C, cfg["context_length"], drop, cfg["n_heads"], cfg["qkv_bias"], layer=layer)
+        cfg = GPTConfig.of(cfg)
+        C = cfg.emb_dim
+        self.att = MultiHeadAttention(
+            C,
+            C,
+            cfg.context_length,
+            cfg.drop_rate,
+            cfg.n_heads,
+            cfg.qkv_bias,
+            layer=layer,
+            scale_by_layer=cfg.scale_attention_by_layer,
+        )
         self.ff = FeedForward(cfg)
-        self.norm1 = LayerNorm(C)
-        self.norm2 = LayerNorm(C)
-        self.drop_shortcut = Dropout(drop)
+        self.norm1 = LayerNorm(C, cfg.norm_eps)
+        self.norm2 = LayerNorm(C, cfg.norm_eps)
+        self.drop_shortcut = Dropout(cfg.drop_rate)
 
     def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
         """Add attention, then the feed-forward network, each computed on normalized input."""
@@ -54,26 +65,23 @@ class TransformerBlock(nn.Module):
         return x + self.drop_shortcut(self.ff(self.norm2(x)))  # [B, T, C]
 
 
-class GPTModel(nn.Module):
+class GPTModel(LanguageModel):
     """GPT-2 language model: for each position the logits of every possible next token.
 
     Args:
-        cfg: a `ModelConfig`, or the notebooks' dict.
-    Attributes:
-        start_id: the token that every training row began with, or None; `stream` puts it before
-            each prompt.
+        cfg: a `GPTConfig`, or the notebooks' dict.
     """
 
-    start_id: int | None = None
+    cfg: GPTConfig
 
     def __init__(self, cfg: Mapping[str, Any]) -> None:
         super().__init__()
-        self.cfg = cfg = ModelConfig.of(cfg)
+        self.cfg = cfg = GPTConfig.of(cfg)
         self.tok_emb = nn.Embedding(cfg.vocab_size, cfg.emb_dim)
         self.pos_emb = nn.Embedding(cfg.context_length, cfg.emb_dim)
         self.drop_emb = Dropout(cfg.drop_rate)
         self.trf_blocks = nn.Sequential(*(TransformerBlock(cfg, layer) for layer in range(cfg.n_layers)))
-        self.final_norm = LayerNorm(cfg.emb_dim)
+        self.final_norm = LayerNorm(cfg.emb_dim, cfg.norm_eps)
         self.out_head = nn.Linear(cfg.emb_dim, cfg.vocab_size, bias=False)
         if cfg.init != "torch":
             gpt2_init(self)
@@ -82,43 +90,23 @@ class GPTModel(nn.Module):
         if cfg.tie_embeddings:
             self.out_head.weight = self.tok_emb.weight
 
-    def forward(self, in_idx: Tensor, cache: KVCache | None = None) -> Tensor:
-        """Token ids [B, T] -> logits [B, T, V]; with a cache, `in_idx` holds the new tokens only.
-
-        Raises:
-            ValueError: more tokens than context_length.
-        """
-        return self.out_head(self.hidden(in_idx, cache))  # [B, T, V]
-
     def hidden(self, in_idx: Tensor, cache: KVCache | None = None) -> Tensor:
-        """Hidden states after the final norm, before the output head: [B, T] -> [B, T, C].
-
-        Generation needs the logits of the last position only. The head, the largest matrix of a
-        small GPT, then multiplies one row.
-        """
-        B, T = in_idx.shape
-        start = 0 if cache is None else cache.pos
-        if start + T > self.cfg.context_length:
-            raise ValueError(f"{start + T} tokens do not fit context_length={self.cfg.context_length}")
-        pos = torch.arange(T, device=in_idx.device) if cache is None else cache.positions(T)
+        """Hidden states after the final norm, before the output head: [B, T] -> [B, T, C]."""
+        pos = self.positions(in_idx, cache)
         x = self.drop_emb(self.tok_emb(in_idx) + self.pos_emb(pos))  # [B, T, C]
         for block in self.trf_blocks:
             x = block(x, cache)  # [B, T, C]
         if cache is not None:
-            cache.advance(T)
+            cache.advance(in_idx.shape[1])
         return self.final_norm(x)  # [B, T, C]
 
-    def new_cache(self, batch_size: int, block: int | None = 256) -> KVCache:
-        """Create an empty cache for `batch_size` sequences; `block` as in `KVCache`."""
-        cfg, weight = self.cfg, self.pos_emb.weight
-        shape = (
-            cfg.n_layers,
-            batch_size,
-            cfg.n_heads,
-            cfg.context_length,
-            cfg.emb_dim // cfg.n_heads,
-        )
-        return KVCache(shape, weight.dtype, weight.device, block)
+    def crop_context(self, n: int) -> None:
+        """Shorten the context to its first `n` positions; the embeddings of the others are dropped."""
+        super().crop_context(n)
+        self.pos_emb = nn.Embedding.from_pretrained(self.pos_emb.weight.detach()[:n].clone(), freeze=False)
+        for part in self.modules():
+            if isinstance(part, MultiHeadAttention):
+                part.context_length = n
 
 
 def gpt2_init(model: nn.Module) -> None:
@@ -127,15 +115,15 @@ def gpt2_init(model: nn.Module) -> None:
     Each layer adds to the residual stream twice; a factor 1 / sqrt(2 layers) keeps its variance.
     Source: GPT-2, section 2.3.
     """
-    parts = [m for m in model.modules() if isinstance(m, (nn.Linear, nn.Embedding))]
-    for part in parts:
-        nn.init.normal_(part.weight, std=0.02)
-        if getattr(part, "bias", None) is not None:
-            nn.init.zeros_(part.bias)  # type: ignore[arg-type]
+    for part in model.modules():
+        if isinstance(part, (nn.Linear, nn.Embedding)):
+            nn.init.normal_(part.weight, std=0.02)
+        if isinstance(part, nn.Linear) and part.bias is not None:
+            nn.init.zeros_(part.bias)
     blocks = [m for m in model.modules() if isinstance(m, TransformerBlock)]
     for block in blocks:
-        for last in (block.att.out_proj, block.ff.layers[-1]):
-            nn.init.normal_(last.weight, std=0.02 / (2 * len(blocks)) ** 0.5)  # type: ignore[arg-type]
+        for last in (block.att.out_proj, block.ff.layers[2]):
+            nn.init.normal_(last.get_parameter("weight"), std=0.02 / (2 * len(blocks)) ** 0.5)
 
 
 def mimetic_init(model: nn.Module, share: float = 0.3) -> None:
@@ -151,48 +139,3 @@ def mimetic_init(model: nn.Module, share: float = 0.3) -> None:
         nn.init.orthogonal_(block.att.W_value.weight)
         with torch.no_grad():
             block.att.out_proj.weight.copy_(share * block.att.W_value.weight.T)
-
-
-class DummyTransformerBlock(nn.Module):
-    """Placeholder block for lesson 3: the identity. [B, T, C] -> [B, T, C]."""
-
-    def __init__(self, cfg: Mapping[str, Any]) -> None:
-        super().__init__()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x unchanged."""
-        return x
-
-
-class DummyLayerNorm(nn.Module):
-    """Placeholder layer norm for lesson 3: the identity. [..., C] -> [..., C]."""
-
-    def __init__(self, normalized_shape: int, eps: float = 1e-5) -> None:
-        super().__init__()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x unchanged."""
-        return x
-
-
-class DummyGPTModel(nn.Module):
-    """Outline of a GPT for lesson 3: real embeddings and head, placeholder blocks and norm.
-
-    [B, T] -> [B, T, V].
-    """
-
-    def __init__(self, cfg: Mapping[str, Any]) -> None:
-        super().__init__()
-        self.cfg = cfg = ModelConfig.of(cfg)
-        self.tok_emb = nn.Embedding(cfg.vocab_size, cfg.emb_dim)
-        self.pos_emb = nn.Embedding(cfg.context_length, cfg.emb_dim)
-        self.drop_emb = nn.Dropout(cfg.drop_rate)
-        self.trf_blocks = nn.Sequential(*(DummyTransformerBlock(cfg) for _ in range(cfg.n_layers)))
-        self.final_norm = DummyLayerNorm(cfg.emb_dim)
-        self.out_head = nn.Linear(cfg.emb_dim, cfg.vocab_size, bias=False)
-
-    def forward(self, in_idx: Tensor) -> Tensor:
-        """Token ids [B, T] -> logits [B, T, V]."""
-        pos = torch.arange(in_idx.shape[1], device=in_idx.device)  # [T]
-        x = self.drop_emb(self.tok_emb(in_idx) + self.pos_emb(pos))  # [B, T, C]
-        return self.out_head(self.final_norm(self.trf_blocks(x)))  # [B, T, V]

@@ -1,20 +1,20 @@
 """Device, context length and vocabulary size of any model, and a context manager for eval mode.
 
-Decoding and evaluation use these helpers for the package's models, the notebooks' and yours. They
-need only the notebooks' attributes. Tests: tests/model/test_introspection.py.
+Decoding and evaluation use these helpers for the package's models, the notebooks' and yours.
+Tests: tests/model/test_introspection.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import chain
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from llm_scratch.errors import DATA, UserError
+from llm_scratch.model.language_model import as_language_model, device_of
+
+__all__ = ["check_ids", "context_length", "device_of", "eval_mode", "vocab_size"]
 
 
 @contextmanager
@@ -29,25 +29,14 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
             part.training = training
 
 
-def device_of(model: nn.Module) -> torch.device:
-    """Device of the model's weights; the CPU for a model without weights."""
-    weights = chain(model.parameters(), model.buffers())
-    return next((weight.device for weight in weights), torch.device("cpu"))
-
-
 def context_length(model: nn.Module) -> int | None:
     """Longest sequence of the model, from its `cfg` or position embedding; None without a limit."""
-    if hasattr(model, "cfg"):
-        return int(model.cfg["context_length"])  # type: ignore[index]
-    if hasattr(model, "pos_emb"):
-        return int(model.pos_emb.weight.shape[0])  # type: ignore[union-attr, index]
-    return None
+    return as_language_model(model).context_length
 
 
 def vocab_size(model: nn.Module) -> int | None:
-    """Vocabulary size of the model, from its token embedding; None without one."""
-    table: Any = getattr(model, "tok_emb", None)
-    return None if table is None else getattr(table, "num_embeddings", None) or len(table.weight)
+    """Vocabulary size of the model; None without a token embedding."""
+    return as_language_model(model).vocab_size
 
 
 def check_ids(model: nn.Module, ids: Tensor) -> None:

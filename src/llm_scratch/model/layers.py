@@ -9,7 +9,7 @@ Gimpel 2016, https://arxiv.org/abs/1606.08415; GPT-2, Radford et al. 2019, secti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -40,9 +40,9 @@ def gelu(x: Tensor) -> Tensor:
 class LayerNorm(nn.Module):
     """Layer normalization with a learned scale and shift. [..., emb_dim] -> the same shape."""
 
-    def __init__(self, emb_dim: int) -> None:
+    def __init__(self, emb_dim: int, eps: float = 1e-5) -> None:
         super().__init__()
-        self.eps = 1e-5
+        self.eps = eps
         self.scale = nn.Parameter(torch.ones(emb_dim))
         self.shift = nn.Parameter(torch.zeros(emb_dim))
 
@@ -68,13 +68,23 @@ class GELU(nn.Module):
         return F.gelu(x, approximate="tanh")
 
 
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"gelu_tanh": GELU, "gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
+"""`GPTConfig.activation` -> module. "gelu" is x times P(Z < x) of a normal Z, which `gelu` differs from by up to 0.0005."""
+
+
 class FeedForward(nn.Module):
-    """Feed-forward network of a block: C -> 4 C, GELU, 4 C -> C. [B, T, C] -> [B, T, C]."""
+    """Feed-forward network of a block: C -> F, activation, F -> C. [B, T, C] -> [B, T, C].
+
+    Args:
+        cfg: a `GPTConfig`, or the notebooks' dict.
+    """
 
     def __init__(self, cfg: Mapping[str, Any]) -> None:
         super().__init__()
         C = cfg["emb_dim"]
-        self.layers = nn.Sequential(nn.Linear(C, 4 * C), GELU(), nn.Linear(4 * C, C))
+        F = cfg.get("ff_dim") or 4 * C
+        activation = ACTIVATIONS[cfg.get("activation", "gelu_tanh")]
+        self.layers = nn.Sequential(nn.Linear(C, F), activation(), nn.Linear(F, C))
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, C] -> [B, T, F] -> [B, T, C]."""

@@ -1,8 +1,8 @@
-"""Small models of the lessons: attention step by step, and a deep network with shortcuts.
+"""Small models of the lessons: attention step by step, the outline of a GPT, a deep network with shortcuts.
 
 Lesson 2 builds `SelfAttention_v1`, `SelfAttention_v2`, `CausalAttention`,
-`MultiHeadAttentionWrapper` and then `attention.MultiHeadAttention`; lesson 3 shows why a deep
-network needs shortcuts. No GPT uses these classes. Names, signatures and the order of random
+`MultiHeadAttentionWrapper` and then `attention.MultiHeadAttention`; lesson 3 begins with
+`DummyGPTModel` and shows why a deep network needs shortcuts. No GPT uses these classes. Names, signatures and the order of random
 numbers are the notebooks', so that a seed gives the notebooks' results.
 Tests: tests/model/test_lesson_models.py (each step equals the previous one where it should),
 tests/notebooks/test_step2.py.
@@ -10,11 +10,14 @@ tests/notebooks/test_step2.py.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from llm_scratch.architectures import GPTConfig
 from llm_scratch.model.layers import GELU
 
 
@@ -160,3 +163,48 @@ def print_gradients(model: nn.Module, x: Tensor) -> None:
     for name, weight in model.named_parameters():
         if name.endswith("weight") and weight.grad is not None:
             print(f"{name} has gradient mean of {weight.grad.abs().mean().item()}")
+
+
+class DummyTransformerBlock(nn.Module):
+    """Placeholder block for lesson 3: the identity. [B, T, C] -> [B, T, C]."""
+
+    def __init__(self, cfg: Mapping[str, Any]) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x unchanged."""
+        return x
+
+
+class DummyLayerNorm(nn.Module):
+    """Placeholder layer norm for lesson 3: the identity. [..., C] -> [..., C]."""
+
+    def __init__(self, normalized_shape: int, eps: float = 1e-5) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x unchanged."""
+        return x
+
+
+class DummyGPTModel(nn.Module):
+    """Outline of a GPT for lesson 3: real embeddings and head, placeholder blocks and norm.
+
+    [B, T] -> [B, T, V].
+    """
+
+    def __init__(self, cfg: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.cfg = cfg = GPTConfig.of(cfg)
+        self.tok_emb = nn.Embedding(cfg.vocab_size, cfg.emb_dim)
+        self.pos_emb = nn.Embedding(cfg.context_length, cfg.emb_dim)
+        self.drop_emb = nn.Dropout(cfg.drop_rate)
+        self.trf_blocks = nn.Sequential(*(DummyTransformerBlock(cfg) for _ in range(cfg.n_layers)))
+        self.final_norm = DummyLayerNorm(cfg.emb_dim)
+        self.out_head = nn.Linear(cfg.emb_dim, cfg.vocab_size, bias=False)
+
+    def forward(self, in_idx: Tensor) -> Tensor:
+        """Token ids [B, T] -> logits [B, T, V]."""
+        pos = torch.arange(in_idx.shape[1], device=in_idx.device)  # [T]
+        x = self.drop_emb(self.tok_emb(in_idx) + self.pos_emb(pos))  # [B, T, C]
+        return self.out_head(self.final_norm(self.trf_blocks(x)))  # [B, T, V]

@@ -23,12 +23,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from llm_scratch.config import ModelConfig
-from llm_scratch.errors import UserError
+from llm_scratch.architectures import NanoChatConfig
 from llm_scratch.model.attention import attend, qkv_projections
 from llm_scratch.model.dropout import Dropout
-from llm_scratch.model.introspection import device_of
 from llm_scratch.model.kv_cache import KVCache
+from llm_scratch.model.language_model import LanguageModel
 from llm_scratch.model.rope import apply_rotary, rotary_angles
 
 EPS = 1e-6  # avoids a division by zero for a vector of zeros
@@ -44,7 +43,7 @@ def rms_norm(x: Tensor) -> Tensor:
 class ModernAttention(nn.Module):
     """Causal attention with RMS-normalized, rotated queries and keys. [B, T, C] -> [B, T, C]."""
 
-    def __init__(self, cfg: ModelConfig, layer: int) -> None:
+    def __init__(self, cfg: NanoChatConfig, layer: int) -> None:
         super().__init__()
         C = cfg.emb_dim
         self.num_heads = cfg.n_heads
@@ -73,7 +72,7 @@ class ModernAttention(nn.Module):
 class ModernBlock(nn.Module):
     """Transformer block without biases and norm weights. [B, T, C] -> [B, T, C]."""
 
-    def __init__(self, cfg: ModelConfig, layer: int) -> None:
+    def __init__(self, cfg: NanoChatConfig, layer: int) -> None:
         super().__init__()
         C = cfg.emb_dim
         self.att = ModernAttention(cfg, layer)
@@ -88,75 +87,39 @@ class ModernBlock(nn.Module):
         return x + self.drop_shortcut(self.down_proj(hidden))  # [B, T, C]
 
 
-class NanoChatGPT(nn.Module):
-    """Language model of the architecture "nanochat", with the interface of `gpt.GPTModel`.
+class NanoChatGPT(LanguageModel):
+    """NanoChat's language model, with the interface of `gpt.GPTModel`.
 
-    Raises:
-        UserError: a setting that the architecture lacks (`qkv_bias`, an `init` other than "torch",
-            an odd head size).
+    Args:
+        cfg: a `NanoChatConfig`, or a dict of its fields.
     """
 
-    start_id: int | None = None
+    cfg: NanoChatConfig
     final_norm = staticmethod(rms_norm)
 
     def __init__(self, cfg: Mapping[str, Any]) -> None:
         super().__init__()
-        self.cfg = cfg = ModelConfig.of(cfg)
-        for name, value, required in (
-            ("qkv_bias", cfg.qkv_bias, False),
-            ("init", cfg.init, "torch"),
-        ):
-            if value != required:
-                raise UserError(f"architecture 'nanochat': {name}={value} is not supported; use {name}={required}")
-        head_dim = cfg.emb_dim // cfg.n_heads
-        if head_dim % 2:
-            raise UserError(f"n_heads: a head size of {head_dim} is odd; choose n_heads so that it is even")
+        self.cfg = cfg = NanoChatConfig.of(cfg)
         self.tok_emb = nn.Embedding(cfg.vocab_size, cfg.emb_dim)
         self.drop_emb = Dropout(cfg.drop_rate)
-        self.trf_blocks = nn.Sequential(*(ModernBlock(cfg, layer) for layer in range(cfg.n_layers)))
+        blocks = [ModernBlock(cfg, layer) for layer in range(cfg.n_layers)]
+        self.trf_blocks = nn.Sequential(*blocks)
         self.out_head = nn.Linear(cfg.emb_dim, cfg.vocab_size, bias=False)
-        for block in self.trf_blocks:
-            nn.init.zeros_(block.att.out_proj.weight)  # type: ignore[union-attr, arg-type]
-            nn.init.zeros_(block.down_proj.weight)  # type: ignore[union-attr, arg-type]
+        for block in blocks:
+            nn.init.zeros_(block.att.out_proj.weight)
+            nn.init.zeros_(block.down_proj.weight)
         if cfg.tie_embeddings:
             nn.init.normal_(self.tok_emb.weight, std=0.02)
             self.out_head.weight = self.tok_emb.weight
         else:
             nn.init.zeros_(self.out_head.weight)
 
-    def forward(self, in_idx: Tensor, cache: KVCache | None = None) -> Tensor:
-        """Token ids [B, T] -> logits [B, T, V]; with a cache, `in_idx` holds the new tokens only.
-
-        Raises:
-            ValueError: more tokens than context_length.
-        """
-        return self.out_head(self.hidden(in_idx, cache))  # [B, T, V]
-
     def hidden(self, in_idx: Tensor, cache: KVCache | None = None) -> Tensor:
         """Hidden states after the final norm, before the output head: [B, T] -> [B, T, C]."""
-        T = in_idx.shape[1]
-        start = 0 if cache is None else cache.pos
-        if start + T > self.cfg.context_length:
-            raise ValueError(f"{start + T} tokens do not fit context_length={self.cfg.context_length}")
-        positions = torch.arange(T, device=in_idx.device) if cache is None else cache.positions(T)
-        angles = rotary_angles(positions, self.cfg.emb_dim // self.cfg.n_heads)
+        angles = rotary_angles(self.positions(in_idx, cache), self.cfg.emb_dim // self.cfg.n_heads)
         x = rms_norm(self.drop_emb(self.tok_emb(in_idx)))  # [B, T, C]
         for block in self.trf_blocks:
             x = block(x, angles, cache)  # [B, T, C]
         if cache is not None:
-            cache.advance(T)
+            cache.advance(in_idx.shape[1])
         return self.final_norm(x)  # [B, T, C]
-
-    def new_cache(self, batch_size: int, block: int | None = 256) -> KVCache:
-        """Create an empty cache for `batch_size` sequences; `block` as in `KVCache`."""
-        cfg = self.cfg
-        shape = (
-            cfg.n_layers,
-            batch_size,
-            cfg.n_heads,
-            cfg.context_length,
-            cfg.emb_dim // cfg.n_heads,
-        )
-        weight = next(self.parameters(), None)  # None: all matrices are quantized
-        dtype = torch.float32 if weight is None else weight.dtype
-        return KVCache(shape, dtype, device_of(self), block)

@@ -13,18 +13,19 @@ Frantar et al. 2022, https://arxiv.org/abs/2210.17323, section 4.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from llm_scratch.config import ModelConfig
 from llm_scratch.errors import describe_error
 from llm_scratch.model.kernel_choice import MANY_ROWS, KernelChoice, choose_kernel, linear_expanded
+from llm_scratch.model.language_model import as_language_model
 from llm_scratch.model.quantized_kernels import GROUP, Kernel, QuantizedWeight
 from llm_scratch.model.written_kernels import traceable_kernels
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 def to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -172,7 +173,7 @@ class QuantizedEmbedding(nn.Module):
         return rows.reshape(*ids.shape, -1)
 
 
-def quantize(model: nn.Module, bits: Literal[8, 4]) -> nn.Module:
+def quantize(model: Model, bits: Literal[8, 4]) -> Model:
     """Quantize every `nn.Linear` of a model to 8 or 4 bits, in place.
 
     Norms, biases and untied embeddings keep their type. The model can no longer be trained.
@@ -180,10 +181,7 @@ def quantize(model: nn.Module, bits: Literal[8, 4]) -> nn.Module:
     Raises:
         ValueError: 4 bits, and a matrix whose rows do not divide into groups; names the matrix.
     """
-    if hasattr(model, "cfg"):
-        model.cfg = replace(ModelConfig.of(model.cfg), bits=bits)  # type: ignore[arg-type, assignment]
-    has_both = hasattr(model, "tok_emb") and hasattr(model, "out_head")
-    tied = has_both and model.tok_emb.weight is model.out_head.weight  # type: ignore[union-attr]
+    tied = as_language_model(model).head_is_tied
     for name, part in list(model.named_modules()):
         if not isinstance(part, nn.Linear):
             continue
@@ -194,6 +192,7 @@ def quantize(model: nn.Module, bits: Literal[8, 4]) -> nn.Module:
         bias = None if part.bias is None else part.bias.detach()
         parent, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(parent), leaf, QuantizedLinear(qweight, scale, bias))
-    if tied:
-        model.tok_emb = QuantizedEmbedding(model.out_head)  # type: ignore[arg-type]
+    head = model.get_submodule("out_head") if tied else None
+    if isinstance(head, QuantizedLinear):
+        model.tok_emb = QuantizedEmbedding(head)
     return model.requires_grad_(False)

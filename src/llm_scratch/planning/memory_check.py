@@ -62,12 +62,9 @@ def _advice(config: RunConfig, parameters: int, activations: int, free: int) -> 
     cfg = config.train
     model = config.model
     if parameters > free:
-        embeddings = model.vocab_size * model.emb_dim * (1 if model.tie_embeddings else 2)
-        positions = model.context_length * model.emb_dim if model.architecture == "gpt" else 0
-        if positions > model.n_params / 2:
-            return "use a smaller --model.context-length"
-        if embeddings > model.n_params / 2:
-            return "use a smaller --model.vocab-size"
+        for name, flag in (("context_length", "--model.context-length"), ("vocab_size", "--model.vocab-size")):
+            if config.with_model(**{name: 1}).model.n_params < model.n_params / 2:
+                return f"use a smaller {flag}"
         return "use a smaller --model.emb-dim or --model.n-layers"
     parts = cfg.micro_batches * -(-activations // max(1, free - parameters))
     if parts <= cfg.batch_size:

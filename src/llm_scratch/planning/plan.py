@@ -21,10 +21,9 @@ from llm_scratch.config import RunConfig
 from llm_scratch.data.corpus import Corpus
 from llm_scratch.data.loader import TokenLoader
 from llm_scratch.hardware.benchmark import matmul_dtype, matmul_flops, read_bandwidth
-from llm_scratch.hardware.flops import flops_per_token, mfu
 from llm_scratch.hardware.memory import free_memory, resident_memory
 from llm_scratch.hardware.other_load import LoadMeter
-from llm_scratch.model import build
+from llm_scratch.model.flops import flops_per_token, mfu
 from llm_scratch.planning.memory_estimate import MemoryEstimate, estimate_memory
 from llm_scratch.planning.step_timing import TYPICAL_MFU, estimate_step_time
 from llm_scratch.storage.files import atomic_write
@@ -125,8 +124,7 @@ def read_plan(run: Path) -> Plan | None:
 def worth_planning(config: RunConfig, corpus: Corpus, device: torch.device, seconds: float = 60.0) -> bool:
     """Whether a run takes longer than about `seconds`, so that planning time does not matter."""
     n_tokens = _steps(config, corpus) * config.train.batch_size * config.model.context_length
-    with torch.device("meta"):
-        work = flops_per_token(build(config.model)) * n_tokens
+    work = flops_per_token(config.model) * n_tokens
     return work > seconds * TYPICAL_MFU * matmul_flops(device, matmul_dtype(device))
 
 
@@ -146,7 +144,7 @@ def make_plan(config: RunConfig, device: torch.device, corpus: Corpus | None = N
     loader = None if corpus is None else loader_for(config, corpus)
     steps = _steps(config, corpus)
     width, n_targets = (T, cfg.batch_size * T) if loader is None else _rows(loader)
-    precision = choose_precision(config.system.precision, config.model, device)
+    precision = choose_precision(config.system.precision, config.model.emb_dim, device)
     memory = estimate_memory(config, device, precision)
     before = (resident_memory() or 0) if device_type == "cpu" else 0
     free = free_memory(device)
@@ -166,8 +164,7 @@ def make_plan(config: RunConfig, device: torch.device, corpus: Corpus | None = N
     meter = LoadMeter()
     timing = estimate_step_time(config, device, matmul_flops(device, getattr(torch, precision.name)), seconds, width)
     other_load = meter.processors() if device_type == "cpu" else None
-    with torch.device("meta"):
-        flops = flops_per_token(build(config.model))
+    flops = flops_per_token(config.model)
     evaluations = 1 + math.ceil(steps / cfg.eval_every)
     samples = math.ceil(steps / cfg.sample_every) if cfg.sample_every else 0
     return Plan(

@@ -17,8 +17,8 @@ from torch import nn
 
 from llm_scratch.config import RunConfig
 from llm_scratch.hardware.benchmark import repeat_timings
-from llm_scratch.hardware.flops import flops_per_token
 from llm_scratch.model import build
+from llm_scratch.model.flops import flops_per_token
 from llm_scratch.training.model_with_loss import prepare_for_training
 from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.parallel import checkpoint_activations
@@ -79,15 +79,14 @@ def estimate_step_time(
 
 def _work(config: RunConfig, rows: int, T: int) -> float:
     """FLOPs of a step over some rows."""
-    with torch.device("meta"):
-        return flops_per_token(build(config.model)) * rows * T
+    return flops_per_token(config.model) * rows * T
 
 
 def _scaled_down(config: RunConfig, rows: int, T: int, flops: float) -> tuple[RunConfig, int]:
     """A part of the model and the number of rows, at least one, that can be timed with one and two layers in `flops`."""
     part = config.with_model(vocab_size=min(config.model.vocab_size, SLICE_VOCABULARY))
     flops_per_row = sum(_work(part.with_model(n_layers=layers), 1, T) for layers in (1, 2))
-    return part, max(1, min(rows, int(flops / flops_per_row)))
+    return part, max(1, min(rows, int(flops / max(1, flops_per_row))))
 
 
 def _time(config: RunConfig, rows: int, T: int, device: torch.device, seconds: float) -> StepCost:

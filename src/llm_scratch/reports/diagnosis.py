@@ -41,9 +41,10 @@ def first_loss(curve: Curve) -> Finding | None:
     uniform = math.log(model.vocab_size)
     evidence = f"{initial:.2f} nats before training; chance level is ln {model.vocab_size:,} = {uniform:.2f}"
     if initial > uniform + 1:
-        tied = model.tie_embeddings and model.init == "torch"
+        tied = model.get("tie_embeddings") and model.get("init") == "torch"
         cause = "tied to the head, the embeddings are too large" if tied else "use smaller ones"
-        return Finding("problem", "the initial weights are too large", evidence, f"{cause}: --model.init gpt2")
+        flag = ": --model.init gpt2" if "init" in model else ""
+        return Finding("problem", "the initial weights are too large", evidence, f"{cause}{flag}")
     if initial < uniform - 1:
         advice = "Expected for pretrained weights; otherwise check whether the inputs reveal the targets."
         return Finding("warning", "the initial loss is below chance level", evidence, advice)

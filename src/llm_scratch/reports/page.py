@@ -126,7 +126,7 @@ def _tiles(report: RunReport) -> Html:
         if report.floor is not None:
             above = bits / report.floor.bits_per_byte - 1
             tiles.append(("Above the floor", f"{above:.1%}", f"floor: {report.floor.bits_per_byte:.3f} bits"))
-    tiles.append(("Parameters", format_count(report.run.config.model.n_params), f"{report.run.config.model.bits} bits each"))
+    tiles.append(("Parameters", format_count(report.run.config.model.n_params), f"{report.run.bits} bits each"))
     if report.tokens:
         epochs = max((row["passes"] for row in report.evaluations if "passes" in row), default=None)
         in_epochs = "" if epochs is None else f", {epochs:.2g} epochs"

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -48,6 +48,11 @@ class Checkpoint:
     optimizer: dict[str, Tensor]
     state: dict[str, Any]
     folder: Path
+
+    @property
+    def quantized(self) -> Literal[8, 4] | None:
+        """Bits per weight of a quantized model; None for any other."""
+        return self.state.get("quantized")
 
 
 class CorruptCheckpoint(UserError):

@@ -2,7 +2,7 @@
 
     1  the first
     2  the manifest has its own SHA-256
-    3  settings, tensors and counters have the names below
+    3  settings, tensors and counters have the names below; each architecture has settings of its own
 
 Everything here works on plain dicts; the rest of the package knows the present names only.
 Tests: tests/storage/test_older_formats.py, tests/reliability/test_r11_formats.py.
@@ -21,16 +21,22 @@ SETTINGS = {
     "system": {"recompute": "activation_checkpointing", "background_save": "async_save"},
 }
 VALUES = {
-    "model": {"architecture": {"modern": "nanochat", "gpt-erf": "gpt-exact-gelu"}},
+    "model": {"architecture": {"modern": "nanochat"}},
     "data": {"order": {"epochs": "notebook"}},
 }
+EXACT_GELU = ("gpt-erf", "gpt-exact-gelu")
+"""Architectures that are now an `activation`."""
+BITS: dict[str, list[Any]] = {"bits": [32, 8, 4]}
+"""Now in the state of a checkpoint alone, as `quantized`."""
+REMOVED: dict[str, dict[str, list[Any]]] = {"nanochat": {"qkv_bias": [False], "init": ["torch"]}}
+"""Settings that every architecture once had, with the values that this one allowed."""
 STATE = {"guard": "spike_detector", "trouble": "recovery"}
 RECOVERY = {"streak": "consecutive_bad", "returns": "rollbacks", "shift": "skipped_batches"}
 TENSOR_PARTS = {"widen": "up_proj", "narrow": "down_proj", "numbers": "qweight"}
 
 
 def upgrade_settings(settings: Any) -> Any:
-    """Rename the settings of a run to those of the present format.
+    """Bring the settings of a run to those of the present format.
 
     Args:
         settings: of a run, as nested dicts from YAML or JSON; anything else is returned as it is.
@@ -48,7 +54,18 @@ def upgrade_settings(settings: Any) -> Any:
             section = upgraded.get(part)
             if isinstance(section, Mapping) and isinstance(section.get(name), str):
                 upgraded[part] = {**section, name: values.get(section[name], section[name])}
+    if isinstance(upgraded.get("model"), Mapping):
+        upgraded["model"] = _upgrade_model(upgraded["model"])
     return upgraded
+
+
+def _upgrade_model(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of the model's architecture alone."""
+    name = model.get("architecture")
+    if name in EXACT_GELU:
+        model = {**model, "architecture": "gpt", "activation": "gelu"}
+    removed = BITS | REMOVED.get(str(name), {})
+    return {key: value for key, value in model.items() if value not in removed.get(key, [])}
 
 
 def upgrade_state(state: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from llm_scratch.config import ModelConfig, SystemConfig
+from llm_scratch.config import SystemConfig
 from llm_scratch.errors import describe_error
 from llm_scratch.hardware.benchmark import matmul_flops
 from llm_scratch.hardware.linear_kernel import faster_products, has_onednn_linear
@@ -25,6 +25,7 @@ from llm_scratch.hardware.matmul_backend import fastest_matmul_backend, use_matm
 from llm_scratch.model.chunked_loss import total_loss
 from llm_scratch.model.dropout import Dropout
 from llm_scratch.model.fast_linear import fast_product, large_shapes, set_products
+from llm_scratch.model.language_model import as_language_model
 from llm_scratch.model.layers import GELU
 from llm_scratch.training.precision import Precision, choose_precision, precision_of_run
 
@@ -60,7 +61,7 @@ class ModelWithLoss(nn.Module):
 
     def __init__(self, model: nn.Module, precision: Precision = FLOAT32, loss: Loss | None = None) -> None:
         super().__init__()
-        self.model = model
+        self.model = as_language_model(model)
         self.precision = precision
         self.loss = loss
         self.matmul_backend = ""
@@ -91,8 +92,8 @@ class ModelWithLoss(nn.Module):
     def set_compiled(self, compiled: bool, reason: str) -> None:
         """Compile the model's trunk at its next call, or stop using a compiled one."""
         trunk = self.model.__dict__
-        if compiled and not self.compiled and hasattr(self.model, "hidden"):
-            trunk["hidden"] = torch.compile(self.model.hidden)  # type: ignore[arg-type]
+        if compiled and not self.compiled:
+            trunk["hidden"] = torch.compile(self.model.hidden)
         elif not compiled:
             trunk.pop("hidden", None)  # the method of the class is behind it
         self.compiled = compiled
@@ -152,10 +153,10 @@ def prepare_for_training(
         work: floating-point operations of the whole run, to decide whether compiling is worth it.
         loss: as for `ModelWithLoss`.
     """
-    cfg = ModelConfig.of(model.cfg) if hasattr(model, "cfg") else ModelConfig()  # type: ignore[arg-type]
+    model = as_language_model(model)
     on_cpu = device.type == "cpu"
     backend = use_matmul_backend(fastest_matmul_backend()) if on_cpu else ""
-    precision = choose_precision(system.precision, cfg, device)
+    precision = choose_precision(system.precision, model.emb_dim, device)
     dtype = torch.bfloat16 if precision.name == "bfloat16" else torch.float32
     model_with_loss = ModelWithLoss(model, precision, loss)
     model_with_loss.matmul_backend = backend
@@ -165,8 +166,8 @@ def prepare_for_training(
     if compiled and (problem := compile_problem(device)):
         compiled, reason = False, f"torch.compile does not work here ({problem})"
     model_with_loss.set_compiled(compiled, reason)
-    if on_cpu and cfg.tie_embeddings and hasattr(model, "tok_emb"):
-        model.tok_emb.sparse = True  # type: ignore[union-attr]  # added to the head's gradient without a dense table
+    if on_cpu and model.head_is_tied:
+        model.tok_emb.sparse = True  # added to the head's gradient without a dense table
     return model_with_loss
 
 

@@ -23,6 +23,7 @@ from torch import nn
 
 from llm_scratch.config import SystemConfig, TrainConfig
 from llm_scratch.errors import UserError
+from llm_scratch.model.language_model import as_language_model
 from llm_scratch.training.distributed import Distributed
 from llm_scratch.training.model_with_loss import ModelWithLoss
 
@@ -94,7 +95,7 @@ def reshard(wrapped_model: nn.Module) -> None:
 
 def blocks_of(model: nn.Module) -> list[nn.Module]:
     """The transformer blocks of a model; [] if it has no `trf_blocks`."""
-    return list(getattr(model, "trf_blocks", []))
+    return list(as_language_model(model).trf_blocks)
 
 
 def checkpoint_activations(model: nn.Module) -> None:

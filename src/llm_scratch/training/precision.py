@@ -17,7 +17,6 @@ from typing import Literal
 import torch
 from torch.nn import functional as F
 
-from llm_scratch.config import ModelConfig
 from llm_scratch.errors import UserError
 from llm_scratch.hardware.benchmark import repeat_timings
 from llm_scratch.hardware.matmul_backend import one_thread, select_matmul_backend
@@ -38,9 +37,13 @@ class Precision:
         return torch.autocast(device.type, torch.bfloat16) if self.name == "bfloat16" else nullcontext()
 
 
-def choose_precision(wanted: Literal["auto", "float32", "bfloat16"], cfg: ModelConfig, device: torch.device) -> Precision:
-    """Choose the precision of a run; `wanted` as in `SystemConfig.precision`.
+def choose_precision(wanted: Literal["auto", "float32", "bfloat16"], emb_dim: int, device: torch.device) -> Precision:
+    """Choose the precision of a run.
 
+    Args:
+        wanted: as in `SystemConfig.precision`.
+        emb_dim: width of the model.
+        device: of the computation.
     Raises:
         UserError: bfloat16 is requested and this device does not support it.
     """
@@ -50,9 +53,9 @@ def choose_precision(wanted: Literal["auto", "float32", "bfloat16"], cfg: ModelC
         return Precision(wanted, "as requested")
     if device.type not in ("cpu", "cuda"):
         return Precision("float32", f"bfloat16 is not tried on {device.type}")
-    if cfg.emb_dim < MIN_WIDTH:
-        return Precision("float32", f"matrices of {cfg.emb_dim} are too small to gain from bfloat16")
-    ratio = bfloat16_speedup(cfg.emb_dim, device)
+    if emb_dim < MIN_WIDTH:
+        return Precision("float32", f"matrices of {emb_dim} are too small to gain from bfloat16")
+    ratio = bfloat16_speedup(emb_dim, device)
     times = f"bfloat16 multiplies {ratio:.1f} times as fast as float32 here"
     return Precision("bfloat16", times) if ratio >= MIN_SPEEDUP else Precision("float32", times)
 

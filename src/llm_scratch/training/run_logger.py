@@ -21,9 +21,10 @@ from torch import nn
 from llm_scratch import __version__
 from llm_scratch.config import config_hash, dump_config
 from llm_scratch.hardware.benchmark import matmul_dtype, matmul_flops
-from llm_scratch.hardware.flops import flops_per_token, mfu
 from llm_scratch.hardware.memory import peak_memory
 from llm_scratch.hardware.processor import processor_name
+from llm_scratch.model import LanguageModel
+from llm_scratch.model.flops import flops_per_token, mfu
 from llm_scratch.run_directory import SAMPLE_HEADING, iter_metrics
 from llm_scratch.storage.files import atomic_write
 from llm_scratch.training.append_log import DurableLog
@@ -72,7 +73,6 @@ class StepTimer:
     def __init__(self, device: torch.device, matmul_flops: float = 0.0, rows: Iterable[Mapping[str, float]] = ()) -> None:
         self.device = device
         self._matmul_flops = matmul_flops
-        self._flops_per_token = 0
         self._began = time.perf_counter() - max((row.get("elapsed", 0.0) for row in rows), default=0.0)
 
     def elapsed(self) -> float:
@@ -83,9 +83,8 @@ class StepTimer:
         """The timing of a step, under `NONDETERMINISTIC_FIELDS`."""
         speed = tokens / max(seconds, 1e-9)
         row = {"seconds": seconds, "tokens_per_second": speed}
-        if self._matmul_flops and hasattr(model, "cfg"):
-            self._flops_per_token = self._flops_per_token or flops_per_token(model)
-            row["mfu"] = mfu(self._flops_per_token, speed, self._matmul_flops)
+        if self._matmul_flops and isinstance(model, LanguageModel):
+            row["mfu"] = mfu(flops_per_token(model.cfg), speed, self._matmul_flops)
         peak = peak_memory(self.device)
         return row if peak is None else row | {"peak_memory_bytes": peak}
 

@@ -17,6 +17,7 @@ from llm_scratch.data.shards import Tokens
 from llm_scratch.errors import GenerationWarning, UserError
 from llm_scratch.generation.decode import encode_prompt, stream
 from llm_scratch.model.introspection import context_length
+from llm_scratch.model.language_model import as_language_model
 from llm_scratch.tokenizers.special import end_of_text
 
 START_TOKENS = 8
@@ -77,7 +78,7 @@ def choose_prompt(model: nn.Module, tokenizer: Any, prompt: str, text: Tokens) -
     if not (problem := prompt_problem(model, tokenizer, prompt)):
         return prompt, _length_warning(model, tokenizer, prompt)
     first = np.asarray(text[:START_TOKENS])
-    starts_documents = getattr(model, "start_id", None) is not None or first[:1].tolist() == [end_of_text(tokenizer)]
+    starts_documents = as_language_model(model).start_id is not None or first[:1].tolist() == [end_of_text(tokenizer)]
     fallback = "" if starts_documents else tokenizer.decode(first.tolist())
     start = repr(fallback) if fallback else "the model's start token"
     return fallback, f"samples cannot begin with {prompt!r}: {problem}; using {start}, set another with --train.prompt"

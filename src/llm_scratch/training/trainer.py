@@ -23,7 +23,7 @@ from llm_scratch.config import RunConfig, to_dict
 from llm_scratch.data.corpus import start_id
 from llm_scratch.data.loader import TokenLoader
 from llm_scratch.errors import DIVERGED, UserError
-from llm_scratch.model import build
+from llm_scratch.model import as_language_model, build
 from llm_scratch.storage import checkpoint
 from llm_scratch.training.callbacks import TrainState
 from llm_scratch.training.checkpoint_writer import Snapshot
@@ -199,7 +199,7 @@ class Trainer(TrainState):
         if not self.distributed.is_main:
             return self.model
         model = build(self.config.model).to(self.device)
-        model.start_id = self.model.start_id
+        model.start_id = as_language_model(self.model).start_id
         checkpoint.set_weights(model, weights, "the run")
         return model
 
@@ -213,7 +213,7 @@ class Trainer(TrainState):
         weights, optimizer = self.state_tensors(copies)
         state = {
             "step": self.step, "steps": self.steps, "tokens": self.tokens, "best": self.best, "last_eval": dict(self.last_eval),
-            "random": rng_state(), **self.recovery.state(),
+            "start_id": as_language_model(self.model).start_id, "random": rng_state(), **self.recovery.state(),
         } | numerics(self.model_with_loss, self.device)  # fmt: skip
         if isinstance(self.data.train, TokenLoader) and not self.data.train.whole_window_offsets:
             state["row_offsets"] = "remainder"  # runs from before this key resume with their own rows

@@ -16,7 +16,7 @@ from llm_scratch.config import RunConfig
 from llm_scratch.data.shards import open_shards
 from llm_scratch.data.sources import SOURCES, expand_pattern
 from llm_scratch.errors import DATA, UserError, unknown
-from llm_scratch.model import MODELS, build
+from llm_scratch.model import build
 from llm_scratch.storage.user_folders import expand_user
 from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.tokenizers.locate import open_tokenizer
@@ -46,16 +46,10 @@ def validate_training(config: RunConfig) -> None:
     """Check the settings of model and training, not of the text.
 
     Raises:
-        UserError: an unknown architecture, optimizer or schedule; a quantized model; settings that
-            the optimizer rejects.
+        UserError: an unknown optimizer or schedule; settings that the optimizer rejects.
     """
-    _check_registered("architecture", config.model.architecture, MODELS)
     _check_registered("optimizer", config.train.optimizer, OPTIMIZERS)
     _check_registered("schedule", config.train.schedule, SCHEDULES)
-    if config.model.bits != 32:
-        raise UserError(
-            f"model.bits={config.model.bits}: quantized models cannot be trained; train with model.bits=32, then run `llm-scratch quantize`"
-        )
     OPTIMIZERS[config.train.optimizer](nn.Linear(1, 1), config.train)
 
 

@@ -17,7 +17,7 @@ from tyro.conf import Positional
 from llm_scratch.cli.flags import ReportCommand, option
 from llm_scratch.cli.output import print_json
 from llm_scratch.cli.terminal import console, table
-from llm_scratch.config import RunConfig, dump_config, to_dict
+from llm_scratch.config import dump_config, to_dict
 from llm_scratch.presets import PRESETS, preset
 
 
@@ -57,10 +57,11 @@ def _presets_json() -> list[dict[str, Any]]:
 
 def commented_yaml(name: str) -> str:
     """The settings of a preset as YAML, with description, type and default of each setting as a comment."""
-    about = descriptions()
+    config = preset(name)
+    about = descriptions(config)
     section = ""
     lines = [f"# {name}: {inspect.getdoc(PRESETS[name]) or ''}" if name in PRESETS else ""]
-    for line in dump_config(preset(name)).splitlines():
+    for line in dump_config(config).splitlines():
         key = line.strip().partition(":")[0]
         if not line.startswith(" "):
             section = key
@@ -69,17 +70,17 @@ def commented_yaml(name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def descriptions(cls: type = RunConfig, prefix: str = "") -> dict[str, str]:
+def descriptions(config: Any, prefix: str = "") -> dict[str, str]:
     """Name of each setting -> description, type and default: "train.lr" -> "peak learning rate (float, 0.001)"."""
     notes: dict[str, str] = {}
-    hints, texts = get_type_hints(cls), _texts(cls)
-    for setting in fields(cls):
-        kind, name = hints[setting.name], prefix + setting.name
-        if is_dataclass(kind):
-            notes.update(descriptions(kind, f"{name}."))  # type: ignore[arg-type]
+    hints, texts = get_type_hints(type(config)), _texts(type(config))
+    for setting in fields(config):
+        value, name = getattr(config, setting.name), prefix + setting.name
+        if is_dataclass(value):
+            notes.update(descriptions(value, f"{name}."))
         else:
             default = yaml.safe_dump(setting.default, default_flow_style=True).removesuffix("...\n").strip()
-            notes[name] = f"{texts[setting.name]} ({kind_of(kind)}, {default})"
+            notes[name] = f"{texts[setting.name]} ({kind_of(hints[setting.name])}, {default})"
     return notes
 
 
@@ -94,9 +95,10 @@ def kind_of(hint: Any) -> str:
 
 
 def _texts(cls: type) -> dict[str, str]:
-    """The docstring below each field of a class, read from the source because Python discards it."""
+    """The docstring below each field of a dataclass, read from the source because Python discards it."""
+    inherited = {name: text for base in cls.__bases__ if is_dataclass(base) for name, text in _texts(base).items()}
     (body,) = (node.body for node in ast.parse(inspect.getsource(cls)).body if isinstance(node, ast.ClassDef))
-    return {
+    return inherited | {
         line.target.id: " ".join(ast.literal_eval(text.value).split())
         for line, text in zip(body, body[1:])
         if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and isinstance(text, ast.Expr)

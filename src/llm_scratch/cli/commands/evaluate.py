@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from llm_scratch.data.shards import Tokens
     from llm_scratch.evaluation.loss import Loss
     from llm_scratch.evaluation.skill_results import SkillResults
+    from llm_scratch.model import LanguageModel
 
 MIN_BAR_COLUMNS = 66
 """Width of rich's progress bar; on a narrower terminal it would cut numbers."""
@@ -129,7 +130,7 @@ def measure_and_print_skills(screen: Console, model: Any, tokenizer: Any) -> Ski
     return print_skills(screen, model, tokenizer)
 
 
-def evaluate_with_stderr(model: Any, tokenizer: Any, ids: Tokens, screen: Console) -> tuple[Loss, float]:
+def evaluate_with_stderr(model: LanguageModel, tokenizer: Any, ids: Tokens, screen: Console) -> tuple[Loss, float]:
     """The exact loss over a text, and the standard error of its bits per byte.
 
     The text is evaluated in parts whose losses add up to that of the whole. The error is that of a ratio of sums
@@ -142,7 +143,7 @@ def evaluate_with_stderr(model: Any, tokenizer: Any, ids: Tokens, screen: Consol
 
     from llm_scratch.evaluation.loss import Loss, evaluate_tokens
 
-    pieces = eval_spans(ids, model.cfg["context_length"], getattr(model, "start_id", None))
+    pieces = eval_spans(ids, model.cfg.context_length, model.start_id)
     groups = [group for group in np.array_split(np.array(pieces), min(N_GROUPS, len(pieces))) if len(group)]
     hidden = not screen.is_terminal or screen.width < MIN_BAR_COLUMNS or is_quiet()
     shown = track(groups, "evaluating", console=screen, transient=True, disable=hidden)

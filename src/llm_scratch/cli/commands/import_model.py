@@ -16,7 +16,7 @@ from llm_scratch.cli.flags import Command, option
 from llm_scratch.cli.folders import check_can_write, resolve_model_path
 from llm_scratch.cli.init_from import tokenizer_name
 from llm_scratch.cli.terminal import console, keeps_lines
-from llm_scratch.config import ModelConfig, RunConfig
+from llm_scratch.config import RunConfig
 from llm_scratch.errors import UserError
 from llm_scratch.formatting import format_count, shell_command
 from llm_scratch.presets import PRESETS, preset
@@ -86,9 +86,8 @@ class Import(Command):
 def settings(loaded: Loaded, base: RunConfig, source: str) -> RunConfig:
     """The settings of the run: those of the model and its optimizer, in float32 as it was trained; `base` for the rest."""
     system = replace(base.system, precision="float32") if loaded.train else base.system
-    cfg = ModelConfig.of(loaded.model.cfg)  # type: ignore[arg-type]
     data = replace(base.data, tokenizer=tokenizer_name(loaded.tokenizer))
-    return replace(base, model=cfg, data=data, train=replace(base.train, **loaded.train), system=system, init_from=source)
+    return replace(base, model=loaded.model.cfg, data=data, train=replace(base.train, **loaded.train), system=system, init_from=source)
 
 
 def save(loaded: Loaded, config: RunConfig, folder: Path) -> None:
@@ -99,7 +98,7 @@ def save(loaded: Loaded, config: RunConfig, folder: Path) -> None:
     from llm_scratch.training.state import rng_state
 
     state = {
-        "best": math.inf, "last_eval": {}, "made_from": config.init_from,
+        "best": math.inf, "last_eval": {}, "made_from": config.init_from, "start_id": loaded.model.start_id,
         "random": rng_state(), "threads": torch.get_num_threads(), "torch": torch.__version__,
     }  # fmt: skip
     write_initial_run(folder, config, loaded.model, loaded.tokenizer, state, loaded.optimizer)

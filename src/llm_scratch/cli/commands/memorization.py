@@ -25,6 +25,7 @@ from llm_scratch.run_directory import run_of
 if TYPE_CHECKING:
     from llm_scratch.data.corpus import Corpus
     from llm_scratch.evaluation.memorization import Overlap
+    from llm_scratch.model import LanguageModel
 
 SIGNIFICANT_SIGMAS = 3
 """Standard errors by which two shares must differ to be reported as different."""
@@ -94,11 +95,12 @@ class Memorization(ReportCommand):
         screen.print(conclusion)
         print_note(f"[{description}]")
 
-    def _measure(self, model: Any, corpus: Corpus) -> tuple[list[tuple[str, int, Overlap]], int]:
+    def _measure(self, model: LanguageModel, corpus: Corpus) -> tuple[list[tuple[str, int, Overlap]], int]:
         """(name, number of texts, overlap) of each row, and the number of training tokens that were searched."""
         from llm_scratch.evaluation.memorization import SuffixIndex, continuations, overlap, sample_passages
 
-        start_id, k = getattr(model, "start_id", None), self.prefix_tokens + (getattr(model, "start_id", None) is not None)
+        start_id = model.start_id
+        k = self.prefix_tokens + (start_id is not None)
         index, n_vocab = SuffixIndex(corpus.train), corpus.tokenizer.n_vocab
         drawn: dict[str, list[Any]] = {}
         for name, ids in (("validation", corpus.val), ("training", corpus.train)):

@@ -17,10 +17,11 @@ from tyro.conf import Positional
 from llm_scratch.cli.corpus import load_corpus
 from llm_scratch.cli.flags import ReportCommand, option
 from llm_scratch.cli.folders import resolve_model_path
+from llm_scratch.cli.init_from import with_architecture
 from llm_scratch.cli.output import is_quiet, print_json
 from llm_scratch.cli.result_json import plan_comparison_json, plan_json
 from llm_scratch.cli.terminal import console, keeps_lines, print_warning, table
-from llm_scratch.config import DataConfig, ModelConfig, RunConfig, SystemConfig, TrainConfig, load_config
+from llm_scratch.config import DataConfig, GPTConfig, ModelConfig, RunConfig, SystemConfig, TrainConfig, load_config
 from llm_scratch.errors import RESOURCES, USAGE, UserError
 from llm_scratch.formatting import format_bytes, format_count, format_duration, shell_command
 from llm_scratch.presets import PRESETS, preset
@@ -49,7 +50,7 @@ class Plan(ReportCommand):
     """a YAML file of settings that override the preset"""
     device: str = "auto"
     """auto, cpu, cuda, mps"""
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: ModelConfig = field(default_factory=GPTConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     system: SystemConfig = field(default_factory=SystemConfig)
@@ -65,6 +66,7 @@ class Plan(ReportCommand):
                 base = preset(words[0]) if words[0] in PRESETS else load_config(_run(words[0]) / "config.yaml")
         if given.get("--config"):
             base = load_config(given["--config"], base)
+        base = with_architecture(base, given)
         return cls(model=base.model, data=base.data, train=base.train, system=base.system)
 
     def run(self) -> None:

@@ -16,7 +16,7 @@ from llm_scratch.cli.flags import ReportCommand, option
 from llm_scratch.cli.folders import check_can_write, resolve_model_path
 from llm_scratch.cli.output import print_json
 from llm_scratch.cli.terminal import console, keeps_lines, table
-from llm_scratch.config import DataConfig, ModelConfig, RunConfig
+from llm_scratch.config import DataConfig, RunConfig
 from llm_scratch.errors import CHECKPOINT, USAGE, UserError
 from llm_scratch.formatting import format_bytes, shell_command
 from llm_scratch.run_directory import RunInfo, find_run
@@ -59,6 +59,7 @@ class Quantize(ReportCommand):
         if not is_new_or_empty(out):
             raise UserError(f"{out}: the folder exists and is not empty; choose another --out")
         check_can_write(out)
+        from llm_scratch.generation.dtype import bits_of
         from llm_scratch.loading import load
         from llm_scratch.model.kernel_choice import choose_kernel
         from llm_scratch.model.quantized import quantize
@@ -66,8 +67,7 @@ class Quantize(ReportCommand):
         from llm_scratch.training.samples import prompt_problem
 
         model, tokenizer = load(where)
-        bits = int(model.cfg["bits"])  # type: ignore[index]
-        if bits != 32:
+        if (bits := bits_of(model)) is not None:
             raise UserError(f"{where}: the model is already quantized to {bits} bits; use the run it was made from", CHECKPOINT)
         run = find_run(where)
         with screen.status("reading the text …"):
@@ -78,10 +78,12 @@ class Quantize(ReportCommand):
         except ValueError as e:
             raise UserError(str(e)) from e
         after, less = evaluate_with_stderr(model, tokenizer, ids, screen)[0].bits_per_byte, stored_bytes(model)
-        config = replace(run.config if run else RunConfig(data=DataConfig(source="")), model=ModelConfig.of(model.cfg))  # type: ignore[arg-type]
-        state = {"quantized": self.bits, "made_from": str(where), "text": run.text if run else {}}
+        config = replace(run.config if run else RunConfig(data=DataConfig(source="")), model=model.cfg)
+        state = {
+            "quantized": self.bits, "made_from": str(where), "start_id": model.start_id, "text": run.text if run else {},
+        }  # fmt: skip
         write_initial_run(out, config, model, tokenizer, state)
-        kernel = choose_kernel(self.bits, int(model.cfg["emb_dim"]))  # type: ignore[index]
+        kernel = choose_kernel(self.bits, model.emb_dim)
         if self.json:
             fields = {"model": where, "out": out, "bits": self.bits, "bytes_before": size, "bytes": less}
             print_json(fields | {"bits_per_byte_before": before, "bits_per_byte": after, "kernel": str(kernel)})

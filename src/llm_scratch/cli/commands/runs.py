@@ -14,11 +14,11 @@ from tyro.conf import Positional, arg
 
 from llm_scratch.cli.diagnosis import print_diagnosis
 from llm_scratch.cli.flags import ReportCommand, option
-from llm_scratch.cli.folders import RUNS_FOLDER, find_runs, resolve_model_path
+from llm_scratch.cli.folders import RUNS_FOLDER, find_runs, resolve_model_path, unreadable_runs
 from llm_scratch.cli.output import print_json
 from llm_scratch.cli.result_json import run_json, shown_run_json
 from llm_scratch.cli.run_text import sample_in_words
-from llm_scratch.cli.terminal import boxed, console, keeps_lines, table, truncate
+from llm_scratch.cli.terminal import boxed, console, keeps_lines, print_note, table, truncate
 from llm_scratch.config import config_hash
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.formatting import format_count, quote, sanitize, shell_command
@@ -46,6 +46,8 @@ class ListRuns(ReportCommand):
         runs = find_runs(root)
         if self.folder and not root.is_dir():
             raise UserError(f"{root}: no such folder; check the path", CHECKPOINT)
+        for problem in unreadable_runs(root, [run.path for run in runs]):
+            print_note(f"not listed: {problem}")
         if self.json:
             print_json({"folder": root, "runs": [run_json(run) for run in runs]})
             return

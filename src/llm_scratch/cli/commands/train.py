@@ -21,12 +21,12 @@ from llm_scratch.cli import own_text
 from llm_scratch.cli.commands.plot import draw
 from llm_scratch.cli.flags import Command, Flag, Hidden, option
 from llm_scratch.cli.folders import check_can_write, choose_output_dir, with_order_of
-from llm_scratch.cli.init_from import config_from_model, fork_run, run_directory_of, with_tokenizer
+from llm_scratch.cli.init_from import config_from_model, fork_run, run_directory_of, with_architecture, with_tokenizer
 from llm_scratch.cli.optional_step import optional_step
 from llm_scratch.cli.preparation import Preparation
 from llm_scratch.cli.run_text import sample_in_words
 from llm_scratch.cli.terminal import console, keeps_lines
-from llm_scratch.config import DataConfig, ModelConfig, RunConfig, SystemConfig, TrainConfig, dump_config, load_config
+from llm_scratch.config import DataConfig, GPTConfig, ModelConfig, RunConfig, SystemConfig, TrainConfig, dump_config, load_config
 from llm_scratch.errors import CHECKPOINT, USAGE, UserError
 from llm_scratch.formatting import format_duration, shell_command
 from llm_scratch.presets import PRESETS, preset
@@ -82,7 +82,7 @@ class Train(Command):
     """start even if the memory estimate exceeds the free memory"""
     print_config: Flag = False
     """print all settings of the run as YAML and exit"""
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: ModelConfig = field(default_factory=GPTConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     system: SystemConfig = field(default_factory=SystemConfig)
@@ -107,8 +107,8 @@ class Train(Command):
             base = load_config(given["--config"], base)
         if given.get("--from"):
             base = config_from_model(given["--from"], base, given)
-        base = with_tokenizer(base, given)
-        fixed = own_text.fixed_settings(given, given.get("--config", ""), base.init_from) if chosen else ()
+        base = with_tokenizer(with_architecture(base, given), given)
+        fixed = own_text.fixed_settings(given, given.get("--config", ""), base) if chosen else ()
         return cls(from_=base.init_from, model=base.model, data=base.data, train=base.train, system=base.system, fixed=fixed)
 
     def run(self) -> None:

@@ -1,0 +1,48 @@
+"""Model architectures by name: the settings of each, and where its model is.
+
+    gpt        GPT-2, and the models of the notebooks
+    nanochat   NanoChat's transformer
+
+To add one, write a config class (a frozen dataclass on `ModelConfig` with `n_params`) and a model
+class (a `llm_scratch.model.LanguageModel`) in one file, then
+`ARCHITECTURES["mine"] = Architecture(MyConfig, MyModel)` and train it with `--import mine.py
+--model.architecture mine`; its settings are the flags `--model.NAME`. Inside the package the config
+class has a file of its own, here, because help, presets and lists of runs need the settings of
+every architecture at once and must not wait two seconds for torch, which a model file imports.
+"""
+
+from __future__ import annotations
+
+from llm_scratch.architectures.base import (
+    ARCHITECTURES,
+    DEFAULT_ARCHITECTURE,
+    NOT_IN_WEIGHTS,
+    Architecture,
+    ModelConfig,
+    architecture,
+    check_heads,
+    check_setting,
+    config_class,
+    setting_names,
+)
+from llm_scratch.architectures.gpt import Activation, GPTConfig
+from llm_scratch.architectures.nanochat import NanoChatConfig
+
+ARCHITECTURES["gpt"] = Architecture(GPTConfig, "llm_scratch.model.gpt:GPTModel")
+ARCHITECTURES["nanochat"] = Architecture(NanoChatConfig, "llm_scratch.model.nanochat:NanoChatGPT")
+
+__all__ = [
+    "ARCHITECTURES",
+    "Activation",
+    "NOT_IN_WEIGHTS",
+    "Architecture",
+    "DEFAULT_ARCHITECTURE",
+    "GPTConfig",
+    "ModelConfig",
+    "NanoChatConfig",
+    "architecture",
+    "check_heads",
+    "check_setting",
+    "config_class",
+    "setting_names",
+]

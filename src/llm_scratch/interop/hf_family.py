@@ -1,0 +1,58 @@
+"""What is known of a model family of Hugging Face transformers: its settings and the names of its tensors.
+
+Tests: tests/interop/test_hf.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from llm_scratch.architectures import ModelConfig
+from llm_scratch.errors import CHECKPOINT, UserError
+from llm_scratch.interop.weight_map import Rule
+
+EXTRA_KEY = "llm_scratch"
+"""Key in config.json for our settings that theirs do not have; transformers ignores it."""
+
+
+class Family(NamedTuple):
+    """A model type of transformers."""
+
+    architecture: str
+    """our name of it, in `ARCHITECTURES`"""
+    class_name: str
+    """their class with the output head, such as "GPT2LMHeadModel" """
+    config_from: Callable[[Mapping[str, Any], Path], ModelConfig]
+    """(config.json, its path for errors) -> our settings; a UserError for one that is not supported (code 4)"""
+    config_to: Callable[[Any], dict[str, Any]]
+    """our settings -> what is special to the family in config.json; a UserError if it cannot express them (code 2)"""
+    rules: Sequence[Rule]
+    """names of tensors in a file of `class_name`"""
+    prefix: str = ""
+    """what begins their names, except the head's, and is absent in a file of the model without a head"""
+    ignored: re.Pattern[str] = re.compile("(?!)")
+    """tensors that are no parameters, such as masks in old files"""
+
+
+def unsupported(config: Mapping[str, Any], path: Path, name: str, expected: object) -> UserError:
+    """The error for a setting that our model does not have."""
+    return UserError(f"{path}: {name} is {str(config.get(name))[:60]!r}; expected {expected}", CHECKPOINT)
+
+
+def positive_integers(config: Mapping[str, Any], path: Path, names: Mapping[str, str]) -> dict[str, int]:
+    """Sizes of a model under our names.
+
+    Args:
+        config: of transformers.
+        path: its file, for errors.
+        names: their name -> ours.
+    Raises:
+        UserError: one is missing or not a positive integer (code 4).
+    """
+    for name in names:
+        if type(config.get(name)) is not int or not 1 <= config[name] < 1 << 40:
+            raise unsupported(config, path, name, "a positive integer")
+    return {ours: config[theirs] for theirs, ours in names.items()}

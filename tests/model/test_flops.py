@@ -1,0 +1,80 @@
+"""FLOPs counted in the forward pass are those of forward and backward pass, and of the formula; MFU is what its definition says."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from llm_scratch.architectures import ARCHITECTURES, Architecture
+from llm_scratch.config import GPTConfig, NanoChatConfig
+from llm_scratch.model import build
+from llm_scratch.model.flops import flops_per_token, mfu
+from llm_scratch.model.loss import next_token_loss
+from llm_scratch.presets import PRESETS, preset
+
+SMALL = GPTConfig(vocab_size=50, context_length=12, emb_dim=24, n_heads=3, n_layers=2)
+SIZES = {
+    "small": SMALL,
+    "tied": GPTConfig(**dict(SMALL, tie_embeddings=True, qkv_bias=True)),
+    "another width": GPTConfig(**dict(SMALL, ff_dim=31)),
+    "nanochat": NanoChatConfig(vocab_size=50, context_length=12, emb_dim=24, n_heads=3, n_layers=2),
+    "one layer, long": GPTConfig(**dict(SMALL, n_layers=1, context_length=64, drop_rate=0.0)),
+}
+
+
+@pytest.mark.parametrize("cfg", SIZES.values(), ids=SIZES)
+def test_three_forward_passes_are_a_step(cfg):
+    model, ids = build(cfg), torch.zeros(3, cfg.context_length, dtype=torch.long)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        next_token_loss(model(ids), ids).backward()
+    assert counter.get_total_flops() == flops_per_token(cfg) * ids.numel()
+
+
+@pytest.mark.parametrize("cfg", SIZES.values(), ids=SIZES)
+def test_a_matrix_has_six_flops_a_parameter_and_attention_twelve_t_c(cfg):
+    matrices = sum(part.weight.numel() for part in build(cfg).modules() if isinstance(part, torch.nn.Linear))
+    assert flops_per_token(cfg) == 6 * matrices + 12 * cfg.n_layers * cfg.context_length * cfg.emb_dim
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_have_six_flops_a_weight_and_the_attention(name):
+    """No weights are needed to count them: the model is built without memory."""
+    cfg = preset(name).model
+    flops = flops_per_token(cfg)
+    tables = cfg.vocab_size * cfg.emb_dim * (not cfg.tie_embeddings) + cfg.context_length * cfg.emb_dim
+    in_matrices = 6 * (cfg.n_params - tables)  # but for norms and biases
+    attention = 12 * cfg.n_layers * cfg.context_length * cfg.emb_dim
+    assert flops == pytest.approx(in_matrices + attention, rel=0.02)
+
+
+def test_gpt2_small_learns_at_854_million_flops_a_token():
+    assert flops_per_token(preset("gpt2-small").model) == 6 * (12 * 12 * 768**2 + 50257 * 768) + 12 * 12 * 1024 * 768 == 854_438_400
+
+
+def test_model_that_depends_on_values_has_six_flops_a_parameter(monkeypatch):
+    class Router(torch.nn.Module):
+        def __init__(self, cfg):
+            super().__init__()
+            self.table = torch.nn.Embedding(cfg.vocab_size, cfg.vocab_size)
+
+        def forward(self, ids):
+            return self.table(ids) if ids.sum().item() else self.table(ids).flip(0)
+
+    monkeypatch.setitem(ARCHITECTURES, "router", Architecture(GPTConfig, Router))
+    cfg = replace(SMALL, architecture="router")
+    assert flops_per_token(cfg) == 6 * cfg.n_params
+
+
+def test_counting_leaves_the_random_state_alone():
+    torch.manual_seed(3)
+    want = torch.rand(1)
+    torch.manual_seed(3)
+    flops_per_token(replace(SMALL, init="gpt2", n_layers=3))
+    assert torch.equal(torch.rand(1), want)
+
+
+def test_mfu_is_one_when_nothing_is_lost():
+    assert mfu(flops=2e9, tokens_per_second=50, matrix_rate=1e11) == 1.0
+    assert mfu(flops=2e9, tokens_per_second=20, matrix_rate=1e11) == 0.4
