@@ -116,10 +116,8 @@ def _registered_by(arm: Arm) -> dict[str, str]:
         setting: [name for name, value in table.items() if before[setting].get(name) is not value] for setting, table in REGISTRIES.items()
     }
     if not any(registered.values()):
-        raise UserError(
         line = "ARCHITECTURES['mine'] = Architecture(MyConfig, MyModel)"
         raise UserError(f"arm {arm.name}: {arm.file} registers no model, optimizer or schedule; add a line such as {line}")
-        )
     for setting, names in registered.items():
         if len(names) > 1 and not any(text.startswith(f"{setting}=") for text in arm.settings):
             raise UserError(f"arm {arm.name}: {arm.file} registers {', '.join(names)}; choose one with the setting {setting}=NAME")
