@@ -1,5 +1,6 @@
 """Weight maps: every parameter once for each format, shapes and tensors of a model there and back."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -82,7 +83,11 @@ def test_tensor_without_a_parameter_must_be_zero(model):
 
 def test_a_shape_without_end_is_compared_and_not_built():
     huge = GPTConfig(vocab_size=10**9, emb_dim=12 * 10**6, n_heads=12, n_layers=10**4)
-    found = {"transformer.wte.weight": TensorSpec(torch.float32, (31, 12))}
+    found = {f"transformer.h.{layer}.ln_1.weight": TensorSpec(torch.float32, (12,)) for layer in range(3)}
+    found["transformer.wte.weight"] = TensorSpec(torch.float32, (31, 12))
+    with pytest.raises(UserError, match=r"here: transformer\.h\.3\.ln_1\.weight is missing, which settings asks for"):
+        match_tensors(huge, found, HF, HERE)
+    huge = replace(huge, n_layers=3)
     with pytest.raises(UserError, match=r"wte\.weight is \(31, 12\), by settings it is \(1000000000, 12000000\)"):
         match_tensors(huge, found, HF, HERE)
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import groupby
 from typing import Any, NamedTuple, Protocol
 
@@ -181,12 +180,12 @@ def match_tensors(
     Returns:
         The model without memory, and what to read into it; a name of "" stands for 0. See `assemble`.
     """
-    n_layers = min(cfg.n_layers, len(found))  # a layer without a tensor is an error below, before it takes time
+    _check_layers(cfg.n_layers, found, rules, origin, prefix)
     with torch.device("meta"):
-        model = build(replace(cfg, n_layers=n_layers))
+        model = build(cfg)
     own = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     todo, known = [], set()
-    for mapped in expand(rules, n_layers):
+    for mapped in expand(rules, cfg.n_layers):
         name = prefix + mapped.theirs if mapped.theirs else ""
         known.add(name)
         if name in found:
@@ -197,13 +196,23 @@ def match_tensors(
         elif not name or re.sub(r"trf_blocks\.\d+\.", "", mapped.ours[0]) in absent:
             todo.append(mapped._replace(theirs=""))
         else:
-            raise UserError(f"{origin.where}: {name} is missing, which {origin.config_file} asks for", CHECKPOINT)
-    if n_layers < cfg.n_layers:
-        raise UserError(f"{origin.where}: it has {len(found)} tensors, but {origin.config_file} has {cfg.n_layers} layers", CHECKPOINT)
+            raise _missing(name, origin)
     if extra := sorted(name for name in found if name.startswith(prefix) and name not in known):
         file = origin.of(found[extra[0]])
         raise UserError(f"{file}: unknown tensor {extra[0]}, for which {origin.config_file} has no place", CHECKPOINT)
     return model, todo
+
+
+def _check_layers(n_layers: int, found: Collection[str], rules: Sequence[Rule], origin: Origin, prefix: str) -> None:
+    """Check that every layer has a tensor, before a model of so many layers is built."""
+    names = [prefix + rule.theirs for rule in rules if "#" in rule.theirs]
+    for layer in map(str, range(n_layers)):
+        if not any(name.replace("#", layer) in found for name in names):
+            raise _missing(names[0].replace("#", layer), origin)
+
+
+def _missing(name: str, origin: Origin) -> UserError:
+    return UserError(f"{origin.where}: {name} is missing, which {origin.config_file} asks for", CHECKPOINT)
 
 
 def _check_tensor(name: str, tensor: TensorInfo, mapped: Mapped, own: Mapping[str, tuple[int, ...]], origin: Origin) -> None:

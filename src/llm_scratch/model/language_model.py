@@ -142,12 +142,12 @@ class WrappedModel(LanguageModel):
         self.start_id = getattr(model, "start_id", None)
         self.has_cache = hasattr(model, "new_cache")
         self.has_hidden = hasattr(model, "hidden") and hasattr(model, "out_head")
-        parts = {"tok_emb": None, "trf_blocks": nn.Sequential(), "out_head": nn.Identity()}
-        if not self.has_hidden:
-            parts.pop("out_head")
-            self.out_head = nn.Identity()
-        # not registered as submodules: they are those of `model`
-        vars(self).update({name: getattr(model, name, part) for name, part in parts.items()})
+        parts = {
+            "tok_emb": getattr(model, "tok_emb", None),
+            "trf_blocks": getattr(model, "trf_blocks", nn.Sequential()),
+            "out_head": self.model.out_head if self.has_hidden else nn.Identity(),
+        }
+        vars(self).update(parts)  # not registered as submodules: they are those of `model`
 
     def hidden(self, in_idx: Tensor, cache: KVCache | None = None) -> Tensor:
         """Hidden states, or logits if the model gives only these."""
