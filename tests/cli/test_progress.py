@@ -28,9 +28,8 @@ SCORES = {"val_loss": 2.25, "train_loss": 2.125, "val_bits_per_byte": 0.75}
 
 
 def a_run(folder, step=10, steps=100, description=""):
-    model_with_loss = SimpleNamespace(description=description)
     return SimpleNamespace(
-        folder=folder, step=step, steps=steps, tokens=step * 768, last_eval=SCORES, model_with_loss=model_with_loss, config=RunConfig()
+        folder=folder, step=step, steps=steps, tokens=step * 768, last_eval=SCORES, description=description, config=RunConfig()
     )
 
 

@@ -32,6 +32,7 @@ from llm_scratch.training.distributed import init_distributed
 from llm_scratch.training.fault_injection import FaultHook, no_fault
 from llm_scratch.training.lock import RunLock, exclusive_writer
 from llm_scratch.training.model_with_loss import Loss
+from llm_scratch.training.progress_line import ProgressLine
 from llm_scratch.training.recovery import ADVICE, Decision, describe_bad_step
 from llm_scratch.training.resume import resume
 from llm_scratch.training.run_data import PreparedRun, RunData, prepare_for_run, text_data
@@ -41,7 +42,7 @@ from llm_scratch.training.state import optimizer_tensors
 from llm_scratch.training.stop_signals import StopRequest, stop_signals
 from llm_scratch.training.tensorboard import TensorBoardLogger
 from llm_scratch.training.trainer import Trainer, build_trainer
-from llm_scratch.training.validate import validate, validate_training
+from llm_scratch.training.validate import validate
 
 
 def train(
@@ -88,39 +89,20 @@ def train(
     """
     with init_distributed(device) as distributed:
         folder = distributed.broadcast(Path(out))
-        if data is None:
-            config, run_data, model = _text_run(config, folder, corpus, model, prepare)
-        else:
-            validate_training(config)
+        validate(config, folder, reads_text=corpus is None and data is None)
+        if data is not None:
             run_data = RunData.of(data, val, tokenizer)
+        else:
+            if corpus is None:
+                config, corpus, model = prepare(folder) if prepare else PreparedRun(config, prepare_for_run(config, folder), model)
+            run_data = text_data(config, corpus)
         run = build_trainer(config, folder, run_data, distributed, model, loss, inject_fault)
-        reports = Callbacks([*callbacks, *_progress_line(progress)], distributed.is_main)
+        shown = [ProgressLine()] if progress else []
+        reports = Callbacks([*callbacks, *shown], distributed.is_main)
         with exclusive_writer(folder, reports.warn) if distributed.is_main else nullcontext() as lock:
             _run(run, reports, lock)
         release_ddp(run)
     return run
-
-
-def _text_run(
-    config: RunConfig, folder: Path, corpus: Corpus | None, model: nn.Module | None, prepare: Callable[[Path], PreparedRun] | None
-) -> tuple[RunConfig, RunData, nn.Module | None]:
-    """Settings, data and initial model of a run on text."""
-    if corpus is not None:
-        validate_training(config)
-    else:
-        validate(config, folder)
-        prepared = prepare(folder) if prepare is not None else PreparedRun(config, prepare_for_run(config, folder), model)
-        config, corpus, model = prepared
-    return config, text_data(config, corpus), model
-
-
-def _progress_line(wanted: bool) -> list[Callback]:
-    """The callback of `progress=True`."""
-    if not wanted:
-        return []
-    from llm_scratch.training.progress_line import ProgressLine
-
-    return [ProgressLine()]
 
 
 def _run(run: Trainer, callbacks: Callbacks, lock: RunLock | None) -> None:

@@ -325,7 +325,7 @@ def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
     arrives in time. The tensor is made contiguous first: torch would copy a slice to contiguous
     memory that is not pinned, and the driver may synchronize with the stream for that.
     """
-    if device.type != "cuda":
+    if device.type != "cuda" or tensor.is_cuda:
         return tensor.to(device)
     return tensor.contiguous().pin_memory().to(device, non_blocking=True)
 
@@ -334,8 +334,7 @@ def _to_host(result: StepResult) -> tuple[StepResult, torch.cuda.Event | None]:
     """Start copying a step's values to the host; the event is reached when they are there.
 
     Reading them from the GPU later (`.item()`) would wait for the whole stream, and so for the step
-    that was enqueued after this
-    one: the GPU would then be idle until the next one is enqueued.
+    that was enqueued after this one: the GPU would then be idle until the next one is enqueued.
     """
     if result.loss.device.type != "cuda":
         return result, None

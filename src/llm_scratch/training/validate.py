@@ -24,25 +24,27 @@ from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.schedule import SCHEDULES
 
 
-def validate(config: RunConfig, run: Path | None = None) -> None:
+def validate(config: RunConfig, run: Path | None = None, reads_text: bool = True) -> None:
     """Check that a run's settings name things that exist and fit together. The text is not read.
 
     Args:
         config: the settings.
         run: its directory; a run with checkpoints has its tokenizer there and no longer needs the
             file that it came from.
+        reads_text: whether the text that the settings name will be read.
     Raises:
         UserError: an unregistered name (with the nearest one); a model that cannot be built or
             trained; a missing file.
     """
-    has_checkpoint = run is not None and any((run / "ckpt").glob("step-*/manifest.json"))
-    _validate_data(config, has_checkpoint)
-    validate_training(config)
+    if reads_text:
+        has_checkpoint = run is not None and any((run / "ckpt").glob("step-*/manifest.json"))
+        _validate_data(config, has_checkpoint)
+    _validate_training(config)
     with torch.device("meta"):
         build(config.model)
 
 
-def validate_training(config: RunConfig) -> None:
+def _validate_training(config: RunConfig) -> None:
     """Check the settings of model and training, not of the text.
 
     Raises:
