@@ -39,7 +39,7 @@ PAGE = Path(__file__).with_name("inside.md")
 PICTURES = Path(__file__).with_name("inside")
 COLORS = dict(zip(SKILLS, ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")))
 SAVE_EVERY = 100
-N_STORIES, N_FILM_STORIES, N_COUNT_STORIES = 100, 40, 300
+N_STORIES, N_FILM_STORIES, N_QUESTION_STORIES = 100, 40, 300
 NO_CHOICE_BITS = 0.01
 """Surprise under the grammar below which the text before a token leaves no choice."""
 
@@ -111,12 +111,24 @@ def surprise_table(model: Any, tokenizer: Any) -> str:
 
 def count_table(model: Any, tokenizer: Any) -> str:
     """Accuracy of counting by what is asked: the numbers of a list, where the list ends, one more or one less."""
-    probes = [probe for i in range(N_COUNT_STORIES) for probe in generate_story(HELD_OUT + i).probes if probe.skill == "count"]
+    probes = [probe for i in range(N_QUESTION_STORIES) for probe in generate_story(HELD_OUT + i).probes if probe.skill == "count"]
     answers: dict[str, list[bool]] = {}
     for probe, right in zip(probes, score_choices(model, tokenizer, probes), strict=True):
         listed = "the last number of a list" if probe.prompt.endswith(",") else "one more, or one less"
         answers.setdefault("that a list ends" if probe.answer == "." else listed, []).append(right)
     return table(["question", "right", "of"], [[kind, f"{sum(given)}", f"{len(given)}"] for kind, given in answers.items()])
+
+
+def mistakes_table(model: Any, tokenizer: Any) -> str:
+    """Wrong answers by skill, and how many of them stand at the beginning of a sentence."""
+    probes = [probe for i in range(N_QUESTION_STORIES) for probe in generate_story(HELD_OUT + i).probes if probe.skill != "count"]
+    wrong = [probe for probe, right in zip(probes, score_choices(model, tokenizer, probes), strict=True) if not right]
+    rows = []
+    for skill in [skill for skill in SKILLS if skill != "count"]:
+        asked, missed = ([probe for probe in group if probe.skill == skill] for group in (probes, wrong))
+        at_start = [sum(probe.prompt.endswith((".", '"')) for probe in group) for group in (missed, asked)]
+        rows.append([skill, f"{len(missed)} of {len(asked):,}", f"{at_start[0]} of {at_start[1]:,}"])
+    return table(["skill", "wrong", "wrong at the beginning of a sentence"], rows)
 
 
 def lens_table(model: Any, tokenizer: Any) -> str:
@@ -203,6 +215,7 @@ def main(run: Path) -> None:
         "heads": heads_table(model, ids),
         "surprise": surprise_table(model, tokenizer),
         "counting": count_table(model, tokenizer),
+        "mistakes": mistakes_table(model, tokenizer),
         "lenses": lens_table(model, tokenizer),
     }
     for name, content in tables.items():

@@ -51,7 +51,7 @@ def token_surprises(model: nn.Module, tokenizer: Any, ids: list[int]) -> list[To
     before = 0.0
     for end in range(start + 1, len(ids) + 1):
         after = prefix_bits(tokenizer.decode_bytes(ids[start:end]).decode("utf-8", "replace"))
-        grammar = after - before if math.isfinite(after) else None
+        grammar = max(0.0, after - before) if math.isfinite(after) else None  # rounding may be negative
         text = tokenizer.decode_bytes(ids[end - 1 : end]).decode("utf-8", "replace")
         surprises.append(TokenSurprise(text, of_model[end - 1], grammar))
         before = after
