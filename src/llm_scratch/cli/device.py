@@ -111,7 +111,7 @@ def _compile(model: Any, long_generation: bool, single_sequence: bool) -> None:
     """Compile the generation step; for a single sequence, at once instead of at the first token.
 
     Raises:
-        UserError: there is no compiler, or it failed.
+        UserError: the compiler is missing, or it failed.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Who watches a run from the command line: a progress bar on a terminal, a line every few seconds elsewhere, log.txt beside.
+"""Show the progress of training: a bar on a terminal, a line every few seconds elsewhere, and log.txt.
 
 Tests: tests/cli/test_progress.py.
 """
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 SAMPLE_CHARACTERS = 480
 MIN_BAR_WIDTH = 8
-"""columns from which a bar shows anything"""
+"""Columns; a narrower bar would show nothing."""
 
 
-def joined_to_fit(parts: Sequence[str], width: int) -> str:
-    """As many of the parts, from the first on, as fit into a line of `width` columns; empty ones do not count."""
+def join_to_fit(parts: Sequence[str], width: int) -> str:
+    """Join the first parts that fit into a line of `width` columns; empty parts are skipped."""
     line = ""
     for part in filter(None, parts):
         longer = f"{line} · {part}" if line else part
@@ -42,16 +42,16 @@ def joined_to_fit(parts: Sequence[str], width: int) -> str:
 
 
 class ProgressBar(Progress):
-    """A progress bar with a line of numbers under it; parts that a narrow terminal has no room for are left out.
+    """A progress bar above a status line; parts that do not fit a narrow terminal are left out.
 
     Attributes:
-        status: the parts of the line, the most important first.
+        status: the parts of the status line, most important first.
     """
 
     status: Sequence[str] = ()
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        """The bar, then the numbers."""
+        """The bar, then the status line."""
         if not self.tasks:
             return
         task, width = self.tasks[0], self.console.width
@@ -59,17 +59,17 @@ class ProgressBar(Progress):
         if len(steps) + len(clock) + MIN_BAR_WIDTH + 2 <= width:
             yield self.make_tasks_table(self.tasks)
         else:
-            yield Text(joined_to_fit([steps, clock], width) or f"{task.percentage:.0f}%")
-        yield Text(joined_to_fit(self.status, min(width, 80)))
+            yield Text(join_to_fit([steps, clock], width) or f"{task.percentage:.0f}%")
+        yield Text(join_to_fit(self.status, min(width, 80)))
 
 
 class ProgressDisplay(Callback):
-    """The command line's watcher of a run (see `llm_scratch.training.run_logger.Callback`).
+    """Callbacks that print the progress of a run (see `llm_scratch.training.run_logger.Callback`).
 
     Args:
-        console: where to show it; a bar if it is a terminal, else lines.
+        console: shows a bar if it is a terminal, else lines.
         every: seconds between two lines.
-        plan: what was predicted for the run, if it was; kept in its directory.
+        plan: the prediction for the run, saved in its directory (default: none).
     """
 
     def __init__(self, console: Console, every: float = 10.0, plan: Plan | None = None) -> None:
@@ -77,7 +77,7 @@ class ProgressDisplay(Callback):
         self.bar: ProgressBar | None = None
         self.log: DurableLog | None = None
         self.recent: deque[dict[str, float]] = deque(maxlen=20)  # rows of the last steps
-        self.began = self.said = 0.0  # perf_counter()
+        self.began = self.last_line = 0.0  # perf_counter()
         self.first_step = 0
 
     def __enter__(self) -> Self:
@@ -90,19 +90,19 @@ class ProgressDisplay(Callback):
             self.log.close()
 
     def started(self, run: Trainer, resumed: bool) -> None:
-        """Open log.txt and show where the run stands."""
+        """Open log.txt and print how far the run is."""
         if self.plan is not None:
             self.plan.save(run.folder)
         self.log = DurableLog(run.folder / "log.txt", self.warn)
-        self.began = self.said = perf_counter()
+        self.began = self.last_line = perf_counter()
         self.first_step = run.step
         if run.step >= run.steps:
-            self._say(f"all {run.steps:,} steps are done already; {self._how_to_extend(run)}")
+            self._log(f"all {run.steps:,} steps are done already; {self._how_to_extend(run)}")
             return
         if run.model_with_loss.description:
-            self._say(f"products: {run.model_with_loss.description}")
+            self._log(f"products: {run.model_with_loss.description}")
         if resumed:
-            self._say(f"goes on at step {run.step:,} of {run.steps:,}")
+            self._log(f"resuming at step {run.step:,} of {run.steps:,}")
         if self.console.is_terminal:
             self.bar = ProgressBar(
                 TextColumn("step {task.completed:,}/{task.total:,}"), BarColumn(None), TextColumn("{task.fields[clock]}"),
@@ -118,95 +118,93 @@ class ProgressDisplay(Callback):
         return f"{shell_command('train', '--resume', run.folder, *longer)} trains longer, --fresh --force starts over"
 
     def step(self, run: Trainer, row: dict[str, float]) -> None:
-        """Move the bar, or print a line if the last is old."""
+        """Update the bar, or print a line if the last one is `every` seconds old."""
         self.recent.append(row)
         if self.bar is not None:
-            self.bar.status = self._numbers(run)
-            self.bar.update(self.bar.task_ids[0], completed=run.step, clock=self._clock(run))
+            self.bar.status = self._status(run)
+            self.bar.update(self.bar.task_ids[0], completed=run.step, clock=self._elapsed(run))
         now = perf_counter()
-        if now - self.said >= self.every or run.step == run.steps:
-            self.said = now
-            self._say(self._line(run, row), quiet=self.bar is not None)
+        if now - self.last_line >= self.every or run.step == run.steps:
+            self.last_line = now
+            self._log(self._line(run, row), quiet=self.bar is not None)
 
     def evaluated(self, run: Trainer, scores: dict[str, float]) -> None:
-        """A line that stays: loss on held-out text."""
-        self._say(
-            f"step {run.step:>5,}  held-out loss {scores['val_loss']:.4f}  train loss {scores['train_loss']:.4f}  "
+        """Print the validation loss."""
+        self._log(
+            f"step {run.step:>5,}  validation loss {scores['val_loss']:.4f}  train loss {scores['train_loss']:.4f}  "
             f"{scores['val_bits_per_byte']:.4f} bits/byte"
         )
 
     def sampled(self, run: Trainer, text: str) -> None:
-        """What the model wrote, in a box on a terminal."""
+        """Print a sample, on a terminal in a box."""
         text = excerpt(text, SAMPLE_CHARACTERS)
         if self.console.is_terminal:
             title = f"step {run.step:,} · {format_count(run.tokens)} tokens"
             self.console.print(boxed(text, title, self.console.width))
         wrapped = [part for line in text.splitlines() for part in textwrap.wrap(line, 76) or [""]]
-        self._say(
-            "\n".join([f"step {run.step:>5,}  the model writes:", *(f"    {line}".rstrip() for line in wrapped)]), self.console.is_terminal
-        )
+        self._log("\n".join([f"step {run.step:>5,}  sample:", *(f"    {line}".rstrip() for line in wrapped)]), self.console.is_terminal)
 
     def note(self, message: str) -> None:
-        """Print it, and log it."""
-        self._say(message)
+        """Print and log a message."""
+        self._log(message)
 
     def warn(self, message: str) -> None:
-        """Print it as a warning, and log it."""
+        """Print and log a warning."""
         if self.console.quiet and is_quiet():
             print_warning(message, self.console)
-        self._say(f"warning: {message}")
+        self._log(f"warning: {message}")
 
     def finished(self, run: Trainer) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
 
-    def _say(self, line: str, quiet: bool = False) -> None:
-        """Print a line and write it to log.txt; `quiet`: only the latter."""
+    def _log(self, line: str, quiet: bool = False) -> None:
+        """Print a line and append it to log.txt; with `quiet` only to log.txt."""
         if not quiet:
             self.console.print(Text(line), soft_wrap=keeps_lines(self.console))
         if self.log is not None:
             self.log.append(line + "\n")
 
     def _speed(self) -> float:
-        """Tokens a second over the last steps, evaluation not counted."""
+        """Tokens per second over the last steps, without evaluations."""
         tokens = self.recent[-1]["tokens"] / self.recent[-1]["step"] * len(self.recent)
         return tokens / max(sum(row["seconds"] for row in self.recent), 1e-9)
 
     def _loss(self) -> float:
-        """The mean of the last steps' losses, nats per token."""
+        """The mean loss of the last steps, in nats per token."""
         return sum(row["loss"] for row in self.recent) / len(self.recent)
 
-    def _share(self) -> str:
-        """The mean share of the machine's matrix rate over the last steps; nothing where it was not measured."""
+    def _mfu(self) -> str:
+        """The mean MFU of the last steps; "" if it was not measured."""
         shares = [row["mfu"] for row in self.recent if "mfu" in row]
         return f"MFU {sum(shares) / len(shares):.0%}" if shares else ""
 
     def _memory(self) -> str:
-        """Peak memory so far; nothing where the system does not report it."""
-        held = self.recent[-1].get("peak_memory_bytes")
-        return format_bytes(held) if held else ""
+        """The peak memory so far; "" if the system does not report it."""
+        peak = self.recent[-1].get("peak_memory_bytes")
+        return format_bytes(peak) if peak else ""
 
-    def _clock(self, run: Trainer) -> str:
-        """Time gone and, by the speed so far, time left."""
-        gone = perf_counter() - self.began
-        left = gone / max(1, run.step - self.first_step) * (run.steps - run.step)
-        return f"{format_duration(gone)} gone, {format_duration(left)} left"
+    def _elapsed(self, run: Trainer) -> str:
+        """Elapsed time, and time left at the speed so far."""
+        elapsed = perf_counter() - self.began
+        left = elapsed / max(1, run.step - self.first_step) * (run.steps - run.step)
+        return f"{format_duration(elapsed)} elapsed, {format_duration(left)} left"
 
-    def _numbers(self, run: Trainer) -> list[str]:
-        """The parts of the line under the bar, the most important first."""
+    def _status(self, run: Trainer) -> list[str]:
+        """The parts of the status line, most important first."""
         scores: Any = run.last_eval
-        held_out = f"held-out {scores['val_loss']:.3f} = {scores['val_bits_per_byte']:.3f} bits/byte" if scores else ""
+        validation = f"validation {scores['val_loss']:.3f} = {scores['val_bits_per_byte']:.3f} bits/byte" if scores else ""
         speed = f"{format_count(self._speed())} tok/s"
-        return [f"loss {self._loss():.3f}", held_out, speed, self._share(), self._memory(), f"{format_count(run.tokens)} tokens"]
+        return [f"loss {self._loss():.3f}", validation, speed, self._mfu(), self._memory(), f"{format_count(run.tokens)} tokens"]
 
     def _line(self, run: Trainer, row: dict[str, float]) -> str:
-        """The log's line: where, loss, rate, gradient, time a step, speed, MFU, memory, tokens, clock."""
+        """A line of the log: step, loss, learning rate, gradient norm, time per step, speed, MFU, memory, tokens, time."""
         width = len(str(run.steps))
-        machine = "".join(f"{part} | " for part in (self._share(), self._memory()) if part)
+        machine = "".join(f"{part} | " for part in (self._mfu(), self._memory()) if part)
         return (
             f"step {run.step:0{width}}/{run.steps} ({run.step / run.steps:.2%}) | loss {self._loss():.4f} | lr {row['lr']:.3g} | "
             f"grad norm {row['grad_norm']:.3g} | {row['seconds'] * 1000:.0f} ms | {self._speed():,.0f} tok/s | {machine}"
-            f"{run.tokens:,} tokens | {run.last_eval.get('val_bits_per_byte', float('nan')):.4f} bits/byte | {self._clock(run)}"
+            f"{run.tokens:,} tokens | {run.last_eval.get('val_bits_per_byte', float('nan')):.4f} bits/byte | {self._elapsed(run)}"
         )

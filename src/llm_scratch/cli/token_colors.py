@@ -22,7 +22,7 @@ LETTERS = 16
 
 
 def style_of(logprob: float | None) -> str:
-    """The ANSI style of a token's log-probability [nats]; "" for a likely token, and where there is no probability."""
+    """The ANSI style of a token's log-probability [nats]; "" for a likely token, or without a probability."""
     if logprob is None:
         return ""
     return _style(next(color for least, color in PROBABILITY_COLORS if exp(logprob) >= least))

@@ -60,7 +60,7 @@ def remembered(question: str, depends_on: Sequence[object], measure: Callable[[]
         if seconds is None:
             seconds = measure()
             if min(seconds.values()) < float("inf"):  # else something may be missing only today, such as a compiler
-                with suppress(UserError, OSError):  # a cache that cannot be written is no reason to fail
+                with suppress(UserError, OSError):  # the cache is optional
                     atomic_write(path, json.dumps({"key": key, "seconds": seconds}, indent=1))
         _answers[key] = seconds
     return _answers[key]
