@@ -139,7 +139,7 @@ def test_a_mistake_gets_one_line_and_leaves_nothing(case, llm, mistakes, tiny, t
     assert files(mistakes) == before
 
 
-@pytest.mark.parametrize(("data", "said"), [(b"", "is empty"), (b"\xff", "is not UTF-8 text")])
+@pytest.mark.parametrize(("data", "said"), [(b"", "empty; it must"), (b"\xff", "is not UTF-8 text")])
 def test_standard_input_that_is_no_text(data, said, llm, trained, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
     result = llm("generate", trained, "-")

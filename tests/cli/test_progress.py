@@ -100,7 +100,7 @@ def test_a_terminal_gets_a_bar_of_80_columns(tmp_path):
         watch.finished(a_run(tmp_path))
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())
     assert "step 10/100 ━" in shown
-    assert "loss 2.500 · validation 2.250 = 0.750 bits/byte · 7,680 tok/s · MFU 42% · 1.5 GiB" in shown
+    assert "loss 2.500 · val 2.250 = 0.750 bits/byte · 7,680 tok/s · MFU 42% · 1.5 GiB" in shown
     assert "step    10  validation loss 2.2500  train loss 2.1250  0.7500 bits/byte" in shown
     assert max(map(len, re.split(r"[\r\n]", shown))) <= 80
     log = (tmp_path / "log.txt").read_text()
@@ -112,9 +112,9 @@ def test_a_terminal_gets_a_bar_of_80_columns(tmp_path):
 @pytest.mark.parametrize(
     ("width", "shown", "left_out"),
     [
-        (80, ["step 10/100 ━", "elapsed,", "loss 2.500 · validation 2.250 = 0.750 bits/byte · 7,680 tok/s"], []),
-        (35, ["step 10/100 · 0 s elapsed, 0 s left", "loss 2.500"], ["━", "╸", "validation"]),
-        (20, ["step 10/100", "loss 2.500"], ["━", "elapsed", "validation"]),
+        (80, ["step 10/100 ━", "elapsed,", "loss 2.500 · val 2.250 = 0.750 bits/byte · 7,680 tok/s"], []),
+        (35, ["step 10/100 · 0 s elapsed, 0 s left", "loss 2.500"], ["━", "╸", "val "]),
+        (20, ["step 10/100", "loss 2.500"], ["━", "elapsed", "val "]),
         (5, ["10%"], ["loss", "10/100", "━"]),
     ],
 )

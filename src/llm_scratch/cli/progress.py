@@ -195,7 +195,7 @@ class ProgressDisplay(Callback):
     def _status(self, run: Trainer) -> list[str]:
         """The parts of the status line, most important first."""
         scores: Any = run.last_eval
-        validation = f"validation {scores['val_loss']:.3f} = {scores['val_bits_per_byte']:.3f} bits/byte" if scores else ""
+        validation = f"val {scores['val_loss']:.3f} = {scores['val_bits_per_byte']:.3f} bits/byte" if scores else ""
         speed = f"{format_count(self._speed())} tok/s"
         return [f"loss {self._loss():.3f}", validation, speed, self._mfu(), self._memory(), f"{format_count(run.tokens)} tokens"]
 
