@@ -46,14 +46,14 @@ def _outside(tmp_path, monkeypatch):
         table.update(old)
 
 
-def test_the_page_shows_every_kind_of_extension():
+def test_contributing_shows_every_kind_of_extension():
     assert list(EXTENSIONS) == [
         "A tokenizer", "A source", "A part of the model, or a model", "An optimizer", "A schedule", "A preset",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("title", EXTENSIONS)
-def test_the_blocks_command_trains_resumes_and_writes(title, capsys):
+def test_contributing_block_trains_resumes_and_generates(title, capsys):
     code, command = EXTENSIONS[title]
     Path("mine.py").write_text(code)
     words = shlex.split(command.replace("\\\n", " "))[1:]
@@ -88,7 +88,7 @@ def settings(model=(), data=(), **changes):
         ("A schedule", settings(schedule="late", steps=10)),
     ],
 )
-def test_the_same_from_python(title, config, tmp_path):
+def test_extensions_work_from_python(title, config, tmp_path):
     exec(compile(EXTENSIONS[title][0], "mine.py", "exec"), {"__name__": "mine"})
     run = train(config, tmp_path / "run")
     assert run.step == config.train.steps
@@ -100,7 +100,7 @@ def test_the_same_from_python(title, config, tmp_path):
     assert type(model) is type(run.model)
 
 
-def test_without_the_import_a_run_of_ones_own_model_says_what_is_missing(tmp_path, capsys):
+def test_run_with_a_custom_model_asks_for_the_import_flag(tmp_path, capsys):
     exec(compile(EXTENSIONS["A part of the model, or a model"][0], "mine.py", "exec"), {"__name__": "mine"})
     train(settings({"architecture": "squared"}), tmp_path / "run")
     del MODELS["squared"]
@@ -110,7 +110,7 @@ def test_without_the_import_a_run_of_ones_own_model_says_what_is_missing(tmp_pat
     assert "add --import FILE" in said
 
 
-def test_a_source_of_ones_own_is_read():
+def test_custom_source_is_read():
     exec(compile(EXTENSIONS["A source"][0], "mine.py", "exec"), {"__name__": "mine"})
     corpus = prepare(settings({}, {"source": "counting:3", "val_fraction": 0.4}))
     assert np.isin(corpus.tokenizer.eot_token, corpus.train)

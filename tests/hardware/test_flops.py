@@ -20,7 +20,7 @@ SIZES = {
 
 
 @pytest.mark.parametrize("cfg", SIZES.values(), ids=SIZES)
-def test_the_formula_is_what_torch_counts(cfg):
+def test_flops_formula_equals_torchs_count(cfg):
     model, ids = build(cfg), torch.zeros(3, cfg.context_length, dtype=torch.long)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         next_token_loss(model(ids), ids).backward()

@@ -32,7 +32,7 @@ def print_sample_objects(
         rows: (sample, chunk) as they come.
         seeds: of each sample; None where decoding is deterministic.
         stop: the stop strings.
-        tokens: the most that were asked for.
+        tokens: the requested maximum.
         clock: counts the tokens.
     """
     chunks: list[list[TextChunk]] = [[] for _ in seeds]
@@ -53,7 +53,7 @@ def stop_reason(tokenizer: Tokenizer, ids: Sequence[int], stop: Sequence[str], t
     Args:
         ids: the tokens that were generated, an end-of-text token among them.
         stop: the stop strings.
-        tokens: the most that were asked for.
+        tokens: the requested maximum.
     """
     from llm_scratch.tokenizers.special import end_of_text
 

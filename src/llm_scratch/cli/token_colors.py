@@ -1,6 +1,6 @@
 """Token probabilities as background colors: likely tokens stay plain, surprising ones are yellow to red.
 
-Each color brings its own black letters, so it is readable on a black, a white and a gray terminal.
+Each color has black text, so it is readable on a black, a white and a gray terminal.
 Tests: tests/cli/test_token_colors.py.
 """
 
@@ -18,7 +18,7 @@ PROBABILITY_COLORS: tuple[tuple[float, int | None], ...] = (
 )
 """(at least this probability, background among the 256 colors): none, light blue, light green, yellow, orange, red"""
 LETTERS = 16
-"""black, the color of the letters on these backgrounds"""
+"""Black, the text color on these backgrounds."""
 
 
 def style_of(logprob: float | None) -> str:
