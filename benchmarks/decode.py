@@ -26,7 +26,7 @@ from turns import answering, contenders, ratio, where
 CFG = {"vocab_size": 50257, "context_length": 1024, "emb_dim": 768, "n_heads": 12, "n_layers": 12, "drop_rate": 0.0, "qkv_bias": True}
 READ = 12 * 12 * 768 * 768 + 50257 * 768  # numbers that are read for each token: the matrices of the blocks and the head
 BYTES = {"fp32": 4, "bf16": 2, "int8": 1, "int4": 0.5625}
-ONE_ROW = "ours-fp32-compiled", "ours-bf16-compiled", "llama-f32", "llama-q8_0", "llama-q4_0"  # nobody would write several rows with them
+ONE_ROW = "ours-fp32-compiled", "ours-bf16-compiled", "llama-f32", "llama-q8_0", "llama-q4_0"  # measured for one row only
 COMPILED = "fp32-compiled", "bf16-compiled", "int8-compiled", "int4-compiled"  # model/compiled.py; compiled before the clock runs
 PAIRS = {  # key: slow, fast
     "fp32": ("hf-dynamic", "ours-fp32"), "fp32_static": ("hf-static", "ours-fp32"), "fp32_vs_f32": ("llama-f32", "ours-fp32"),

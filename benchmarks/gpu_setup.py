@@ -35,7 +35,7 @@ class Setup:
         device: what to compute on.
         tiny: use sizes that take seconds on a CPU, to try the script itself.
         seconds: after which the part is killed.
-        share: of its rounds to measure, where there is no time for all of them.
+        share: of its rounds to measure, if time is short.
         start: of the part, on the monotonic clock.
     """
 

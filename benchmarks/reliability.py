@@ -1,4 +1,4 @@
-"""What survives what? Runs the tests that carry a row's name (`test_r3_...`) and writes what they measured to docs/reliability.md.
+"""Run the reliability tests (`test_r3_...`) and write what they measured to docs/reliability.md.
 
     python benchmarks/reliability.py [--slow] [--json] [tests/reliability/test_r01_kill.py ...]
 
@@ -27,31 +27,30 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "reliability.md"
 NAMED = re.compile(r"test_([a-z])(\d+)_(\w+)")
 PARTS = {
-    "R": "Crashes, full disks, damage",
-    "W": "The same numbers, on one machine and on many",
-    "N": "Numbers that go wrong",
-    "F": "Files and downloads that cannot be trusted",
+    "R": "Crashes, full disks, damaged files",
+    "W": "Equal results on one machine and on many",
+    "N": "Divergence and values that are not finite",
+    "F": "Untrusted files and downloads",
     "T": "Tokenizer",
     "S": "Server",
     "P": "Playground",
     "C": "Command line and environment",
 }
-HEAD = """# What survives what
+HEAD = """# Reliability
 
-Each row is a test that can be read and run. This page is written by `python benchmarks/reliability.py`, with the numbers that the tests
-measured; nothing in the tables is typed.
+Each row is a test. `python benchmarks/reliability.py` runs them and writes this page with the measured values.
 """
-LIMITS = """## What this does not promise
+LIMITS = """## Limits
 
-- The same bits need the same kind of processor, build of torch, number type, number of threads and number of processes. On a GPU they
-  also need deterministic kernels. A run that goes on with another torch or another number of threads says so in a line.
-- Of a full disk, what was not saved by the third try is lost with the process; until then rows, samples and log lines wait in memory.
-- A killed process does not show what a power cut does. Row R2 does, as far as the disk keeps its word when it is asked to flush.
-- A checkpoint of more than 32 MiB is written from a copy while training goes on. A crash before it is whole loses the steps since the one
-  before, so up to the steps of one save more than `save_every`; `--system.async-save no` lets training wait instead.
-- Where all cores compute, a save in the background takes its time from the steps: it is spread out, not gone.
-- One process writes into a run directory, held to it by a lock of the file system. Where that knows no locks, a warning says so.
-- `sha256` finds damage, not malice: who can write a checkpoint can write its manifest too. Nothing in a checkpoint is ever run.
+- Equal bits need the same type of processor, build of torch, dtype, number of threads and number of processes; on a GPU also
+  deterministic kernels. A run that is resumed with another torch or another number of threads prints a warning.
+- Full disk: after the third failed save the run ends, and unsaved steps are lost. Until then rows, samples and log lines wait in memory.
+- A killed process is not a power cut. Row R2 simulates power cuts, for disks that write what they report as flushed.
+- A checkpoint of more than 32 MiB is written from a copy while training continues. A crash during the write loses the steps since the
+  previous checkpoint, which can be more than `save_every`; with `--system.async-save no` training waits for the write.
+- If all cores are busy, a background save slows the steps down: its cost is spread, not removed.
+- A file lock ensures that one process writes into a run directory; a file system without locks gives a warning instead.
+- SHA-256 detects damage, not tampering: whoever can write a checkpoint can write its manifest too. Nothing in a checkpoint is executed.
 """
 
 
@@ -111,7 +110,7 @@ def tables(lines: list[Line]) -> str:
     for part, title in PARTS.items():
         here = [line for line in dict.fromkeys(sorted(lines, key=lambda line: line.place)) if line.row[0] == part]
         if here:
-            text += f"\n## {title}\n\n| Row | Test | Asked | Reached |\n|---|---|---|---|\n"
+            text += f"\n## {title}\n\n| Row | Test | Target | Result |\n|---|---|---|---|\n"
             for line in here:
                 cells = (line.row + (" (nightly)" if line.nightly else ""), line.test, line.asked, line.reached)
                 text += "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |\n"
@@ -132,7 +131,7 @@ def environment() -> dict[str, object]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("paths", nargs="*", help="tests to run; the whole of tests/ unless given")
+    parser.add_argument("paths", nargs="*", help="tests to run (default: all of tests/)")
     parser.add_argument("--slow", action="store_true", help="the nightly numbers too")
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
     asked = parser.parse_args()

@@ -154,7 +154,7 @@ def test_pickle_of_the_previous_test_does_execute_code(tmp_path):
         (b"just some text\n" * 9, "is not a file of weights alone"),
         ({"w": torch.zeros(3)}, "holds no state_dict of a GPTModel"),
         ([torch.zeros(3)], "holds no state_dict; expected names and tensors"),
-        ({"tok_emb.weight": 3}, "tok_emb.weight is no plain tensor but int"),
+        ({"tok_emb.weight": 3}, "tok_emb.weight is not a plain tensor but int"),
         ({"tok_emb.weight": torch.zeros(4, 8)}, "holds no state_dict of a GPTModel"),
     ],
     ids=["empty", "text", "other weights", "a list", "a number", "embedding alone"],

@@ -3,7 +3,7 @@
 Each row of ROWS is installed into a fresh environment, from wheels alone, with the package built
 from this source tree; then the smoke test runs there, and tests whose results could depend on a
 version. Needs uv and the registries PyPI and, for a Python or a processor that is not here, Debian.
-A row that cannot be had is printed with the reason, and is no failure.
+A row whose versions cannot be installed is printed with the reason and does not count as a failure.
 
     python tools/version_matrix.py                 # on this processor
     python tools/version_matrix.py --arm           # on 64-bit ARM, emulated by QEMU

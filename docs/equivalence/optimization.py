@@ -48,7 +48,7 @@ def _adam() -> float:
 
 
 @row(
-    "Muon, for what is no matrix", "training/optim.Muon", "torch.optim.AdamW",
+    "Muon, for parameters that are not matrices", "training/optim.Muon", "torch.optim.AdamW",
     "training/test_optim.py::test_muons_other_groups_are_torchs_adamw", 1e-5,
 )  # fmt: skip
 def _muons_adam() -> float:

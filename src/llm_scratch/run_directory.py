@@ -182,7 +182,7 @@ def open_run(path: str | Path) -> RunInfo:
     Args:
         path: the folder, such as `runs/quickstart`.
     Raises:
-        UserError: there is no run in `path` (exit code 4), or its config.yaml is invalid.
+        UserError: `path` is not a run directory (exit code 4), or its config.yaml is invalid.
 
     Example:
         run = open_run("runs/quickstart")

@@ -148,7 +148,7 @@ def is_short(timeout: ast.expr) -> bool:
     return seconds is not None and seconds < MIN_TIMEOUT_SECONDS
 
 
-def test_no_clock_decides_a_default_test():
+def test_default_tests_do_not_assert_on_clocks():
     files = sorted(TESTS.rglob("*.py"))
     assert len(files) > 100
     found = [
@@ -241,5 +241,5 @@ def test_a():
         ("pytestmark = pytest.mark.timing" + TIMED + SCRIPT, []),
     ],
 )
-def test_the_reader_reads(source, lines):
+def test_clock_reader_finds_every_kind_of_assertion(source, lines):
     assert [line for line, _ in ClockReader(source).problems()] == lines

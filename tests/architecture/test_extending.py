@@ -46,14 +46,14 @@ def _outside(tmp_path, monkeypatch):
         table.update(old)
 
 
-def test_the_page_shows_every_kind_of_extension():
+def test_contributing_shows_every_kind_of_extension():
     assert list(EXTENSIONS) == [
         "A tokenizer", "A source", "A part of the model", "A model family", "An optimizer", "A schedule", "A preset",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("title", EXTENSIONS)
-def test_the_blocks_command_trains_resumes_and_writes(title, capsys):
+def test_contributing_block_trains_resumes_and_generates(title, capsys):
     code, command = EXTENSIONS[title]
     Path("mine.py").write_text(code)
     words = shlex.split(command.replace("\\\n", " "))[1:]
@@ -89,7 +89,7 @@ def settings(model=(), data=(), **changes):
         ("A schedule", {}, {}, {"schedule": "late", "steps": 10}),
     ],
 )
-def test_the_same_from_python(title, model, data, changes, tmp_path):
+def test_extensions_work_from_python(title, model, data, changes, tmp_path):
     exec(compile(EXTENSIONS[title][0], "mine.py", "exec"), {"__name__": "mine"})
     config = settings(model, data, **changes)
     run = train(config, tmp_path / "run")
@@ -102,7 +102,7 @@ def test_the_same_from_python(title, model, data, changes, tmp_path):
     assert type(model) is type(run.model)
 
 
-def test_without_the_import_a_run_of_ones_own_model_says_what_is_missing(tmp_path, capsys):
+def test_run_with_a_custom_model_asks_for_the_import_flag(tmp_path, capsys):
     exec(compile(EXTENSIONS["A part of the model"][0], "mine.py", "exec"), {"__name__": "mine"})
     train(settings({"architecture": "squared"}), tmp_path / "run")
     del ARCHITECTURES["squared"]
@@ -141,7 +141,7 @@ def test_family_of_ones_own_has_its_flags_resumes_is_planned_and_uses_a_cache(ca
     assert "--model.qkv-bias: architecture 'gated' has no such setting; of its own it has hidden_dim, parallel" in capsys.readouterr().err
 
 
-def test_a_source_of_ones_own_is_read():
+def test_custom_source_is_read():
     exec(compile(EXTENSIONS["A source"][0], "mine.py", "exec"), {"__name__": "mine"})
     corpus = prepare(settings({}, {"source": "counting:3", "val_fraction": 0.4}))
     assert np.isin(corpus.tokenizer.eot_token, corpus.train)

@@ -67,7 +67,7 @@ def test_import_is_light():
     assert not {"torch", "numpy", "matplotlib", "transformers", "tiktoken"} & set(loaded)
 
 
-def test_the_version_is_said_once():
+def test_version_is_equal_in_package_project_and_citation():
     import tomllib
 
     project = tomllib.loads((ROOT.parent.parent / "pyproject.toml").read_text())["project"]

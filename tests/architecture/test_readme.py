@@ -111,11 +111,11 @@ def test_the_makefile_has_the_documented_targets():
         ("python lessons/step9_nothing.py", ["file 'lessons/step9_nothing.py'"]),
     ],
 )
-def test_a_command_that_does_not_exist_is_found(line, wrong):
+def test_unknown_words_finds_missing_commands(line, wrong):
     assert unknown_words(line) == wrong
 
 
-def test_the_reader_of_blocks_joins_lines():
+def test_commands_joins_continued_lines():
     text = "x `llm-scratch a --b` y\n"
     text += "```bash\n$ make demo  # two minutes\nllm-scratch train \\\n  quickstart\n```\n```python\nmake nothing\n```\n"
     assert [line.split() for line in commands(text)] == [

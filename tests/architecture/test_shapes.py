@@ -237,7 +237,7 @@ def run_loader(tracer):
         TokenLoader(np.arange(100) % (T + 1), T, B, order="documents", eot=0).batch(0)
 
 
-def test_every_shape_comment_is_true():
+def test_shape_comments_equal_the_tensors():
     promised = [promise for path in FILES for promise in promises(path)]
     tracer = Tracer(promised)
     for drive in (run_models, run_lessons, run_decoding, run_products, run_training, run_loader):
@@ -262,7 +262,7 @@ def swapped(x):
 """
 
 
-def test_a_wrong_comment_is_found(tmp_path):
+def test_wrong_shape_comment_is_found(tmp_path):
     path = tmp_path / "wrong.py"
     path.write_text(WRONG)
     space = {}
@@ -280,13 +280,13 @@ def test_a_wrong_comment_is_found(tmp_path):
 
 
 @pytest.mark.parametrize("line", ["for i in x:  # [T]", "f(x)  # [B, T]", "if x:  # [B]"])
-def test_a_comment_that_promises_nothing_is_refused(tmp_path, line):
+def test_shape_comment_without_letters_is_rejected(tmp_path, line):
     path = tmp_path / "loose.py"
     path.write_text(f"def f(x):\n    {line}\n" + ("        pass\n" if line.endswith("]") and ":  #" in line else ""))
     with pytest.raises(AssertionError, match=r"loose\.py:2 a shape comment at the end of no assignment or return"):
         promises(path)
 
 
-def test_the_sizes_differ():
+def test_sizes_of_shape_letters_differ():
     letters = {k: v for k, v in SIZES.items() if k not in "SG"}  # S differs from T with a cache; G is H until heads are grouped
     assert len(set(letters.values())) == len(letters)

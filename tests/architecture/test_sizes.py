@@ -30,6 +30,6 @@ def test_files_and_functions_are_short():
 
 
 @pytest.mark.parametrize(("lines", "problems"), [(59, 0), (60, 1), (298, 1), (400, 2)])
-def test_the_ruler_measures(tmp_path, lines, problems):
+def test_size_check_counts_lines(tmp_path, lines, problems):
     (tmp_path / "long.py").write_text("def f():\n" + "    x = 1\n" * lines)
     assert len(too_large(tmp_path / "long.py")) == problems

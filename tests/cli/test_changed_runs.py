@@ -69,7 +69,7 @@ def test_intervals_and_prompt_may_change_on_resume_and_move_no_bit(llm, tiny, tr
     Path("x/ckpt/latest").write_text("step-00000002\n")
     result = llm(*tiny, *OTHER_VIEW, "--out", "x")
     assert result.code == 0, result.err
-    assert "goes on at step 2 of 4" in result.out
+    assert "resuming at step 2 of 4" in result.out
     assert "validation losses now use 1 batches; until step 2 they used 2" in in_one_line(result.out)
     assert last_weights(Path("x")) == last_weights(trained_once)
     assert yaml.safe_load(Path("x/config.yaml").read_text())["train"]["prompt"] == "hen"
@@ -318,5 +318,5 @@ def test_model_without_a_text_of_its_own_is_not_measured_on_another(llm, trained
     assert llm("quantize", list_checkpoints(trained)[0], "--text", text_file, "--out", "few").code == 0
     result = llm("evaluate", "few")
     assert (result.code, result.err.count("\n")) == (2, 1)
-    assert "few records no text; name one with --text FILE" in result.err
+    assert "few: the run records no text; pass --text FILE" in result.err
     assert llm("evaluate", "few", "--text", text_file).code == 0

@@ -22,7 +22,7 @@ CASES = {
     "unknown setting with =": ([*Q, "--train.lrr=1e-3"], 2, "unknown setting 'train.lrr'; did you mean 'train.lr'?"),
     "setting without its group": ([*Q, "--lr", "1e-3"], 2, "unknown option '--lr'; did you mean '--train.lr'?"),
     "unknown option": (["generate", "{run}", "x", "--tokns", "3"], 2, "unknown option '--tokns'; did you mean '--max-tokens'?"),
-    "nothing like it": ([*Q, "--qqqqqq"], 2, "unknown option '--qqqqqq'; --help lists what there is"),
+    "nothing like it": ([*Q, "--qqqqqq"], 2, "unknown option '--qqqqqq'; --help lists all"),
     "not a whole number": ([*Q, "--train.steps", "many"], 2, "--train.steps is 'many'; expected a whole number"),
     "not a number": ([*Q, "--train.lr", "fast"], 2, "--train.lr is 'fast'; expected a number"),
     "not a choice": ([*Q, "--model.init", "foo"], 2, "--model.init is 'foo'; expected one of 'torch', 'gpt2'"),
@@ -45,9 +45,9 @@ CASES = {
     "no such text": ([*Q, "--data.source", "file:{tmp}/none.txt"], 3, "cannot read"),
     "no text matches": ([*Q, "--data.source", "file:{tmp}/*.none"], 3, "no file matches"),
     "a folder without text": ([*Q, "--data.source", "file:{tmp}/nothing inside"], 3, "holds no text files (0 files in all)"),
-    "own text without a path": (["train", "text"], 2, "which text? give files, a folder or a pattern"),
-    "own text twice": (["train", "text", "{tmp}/short.txt", "--data.source", "verdict"], 2, "give either PATH or --data.source"),
-    "own text that is not there": (["train", "text", "{tmp}/short.txt", "{tmp}/none.txt"], 3, "none.txt: no such file or folder here"),
+    "own text without a path": (["train", "text"], 2, "PATH is missing; name files, a folder or a pattern"),
+    "own text twice": (["train", "text", "{tmp}/short.txt", "--data.source", "verdict"], 2, "PATH and --data.source exclude each other"),
+    "own text that is not there": (["train", "text", "{tmp}/short.txt", "{tmp}/none.txt"], 3, "none.txt: no such file or folder"),
     "own text in no time": (["train", "text", "{tmp}/short.txt", "--minutes", "0"], 2, "--minutes: 0.0 is out of range; give 0.01 to"),
     "own text too short": (["train", "text", "{tmp}/short.txt"], 3, "one window takes 9"),
     "a path after a preset": ([*Q, "{tmp}/short.txt"], 2, "short.txt; paths and --minutes belong to `llm-scratch train text PATH`"),
@@ -139,7 +139,7 @@ def test_a_mistake_gets_one_line_and_leaves_nothing(case, llm, mistakes, tiny, t
     assert files(mistakes) == before
 
 
-@pytest.mark.parametrize(("data", "said"), [(b"", "is empty"), (b"\xff", "is not UTF-8 text")])
+@pytest.mark.parametrize(("data", "said"), [(b"", "empty; it must"), (b"\xff", "is not UTF-8 text")])
 def test_standard_input_that_is_no_text(data, said, llm, trained, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
     result = llm("generate", trained, "-")

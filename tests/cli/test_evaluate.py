@@ -113,7 +113,7 @@ def test_numbers_that_mean_the_same_are_the_same_and_the_others_are_told_apart(l
     shown, listed, evaluated = llm("runs", "show", run).out, llm("runs", "list", tmp_path).out, llm("evaluate", run).out
     last = open_run(run).metrics[-1]
     loss, bits = f"{last['val_loss']:.4f}", f"{last['val_bits_per_byte']:.4f}"
-    assert f"held-out loss {loss}  train loss" in trained
+    assert f"validation loss {loss}  train loss" in trained
     assert f"{loss} nats per token, {bits} bits per byte, on 2 of " in " ".join(trained.split())
     assert re.search(rf"^ +4 .* {loss} +{bits}$", shown, re.M)
     assert "validation loss on 2 batches; " in shown

@@ -49,7 +49,7 @@ def test_a_file_becomes_a_run_that_trains_on_where_the_notebook_stopped(llm, fil
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), read("both.pth", Options(n_heads=1)).model.parameters(), strict=True))
     done = llm("train", "--config", "run/config.yaml", "--out", "run", "--device", "cpu")
     assert done.code == 0, done.err
-    assert "goes on at step 0 of 6" in done.out
+    assert "resuming at step 0 of 6" in done.out
     rows = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
     assert rows[0]["step"] == 0
     assert {row["lr"] for row in rows if "lr" in row} == {3e-3}
@@ -71,7 +71,7 @@ def test_a_run_without_memory_begins_its_own(llm, files):
         (["model.pth"], 2, "--out is missing"),
         (["model.pth", "--out", "model.pth"], 2, "--out model.pth: the folder exists"),
         (["model.pth", "--out", "run", "--preset", "smal"], 2, "unknown preset 'smal'; did you mean 'small'?"),
-        (["model.pth", "--out", "run"], 4, "model.pth does not say how many attention heads its model has; import it with"),
+        (["model.pth", "--out", "run"], 4, "model.pth: the file does not contain the number of attention heads; import it with"),
         (["model.pth", "--out", "run", "--heads", "1", "--drop-rate", "1"], 2, "--drop-rate: 1.0 is out of range"),
         (["model.pth", "--out", "run", "--heads", "0"], 2, "--heads: 0 is out of range"),
         (["model.pth", "--out", "run", "--tokenizer", "nowhere"], 3, "cannot read nowhere"),

@@ -105,7 +105,7 @@ def test_the_same_command_resumes_with_the_settings_it_began_with(llm, books, st
     no_choosing()
     result = llm(*words)
     assert result.code == 0, result.err
-    assert "goes on at step 1 of 4" in result.out
+    assert "resuming at step 1 of 4" in result.out
     assert " ".join(result.out.split()).count(" tokenizer ") == 1, "the choice is shown again"
     assert list(Path("runs").iterdir()) == [run]
     assert (run / "config.yaml").read_bytes() == before
@@ -140,7 +140,7 @@ def test_a_run_that_was_asked_for_something_else_stays(more, said, llm, books, s
     stopped_after_one_step(*words)
     result = llm(*words, *more)
     assert (result.code, result.err.count("\n")) == (4, 1)
-    assert f"x holds a run that was asked for something else ({said})" in result.err
+    assert f"x: this run has other settings ({said})" in result.err
     assert llm(*words, *more, "--fresh", "--force").code == 0
 
 
@@ -150,7 +150,7 @@ def test_a_text_that_changed_is_not_resumed_with(llm, books, stopped_after_one_s
     (books / "1.txt").write_text("the hen sat on the mat")
     result = llm(*words)
     assert (result.code, result.err.count("\n")) == (3, 1)
-    assert "the text has changed since this run began; put it back, or start a new run with --fresh" in result.err
+    assert "the text has changed since this run began; restore it, or start a new run with --fresh" in result.err
     assert llm(*words, "--fresh").code == 0
 
 
@@ -210,7 +210,7 @@ def test_paths_become_a_source(tmp_path, monkeypatch):
     assert source_of(["stories:20"]) == "stories:20"
     assert source_of(["stories"]) == "file:stories", "a file of this name"
     for paths in (["c.txt"], ["a.txt", "c.txt"], ["*.md"], ["a.txt", "verdict"]):
-        with pytest.raises(UserError, match="no such file or folder here|no file matches"):
+        with pytest.raises(UserError, match="no such file or folder|no file matches"):
             source_of(paths)
 
 

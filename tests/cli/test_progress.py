@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from llm_scratch.cli.progress import SAMPLE_CHARACTERS, ProgressDisplay, joined_to_fit
+from llm_scratch.cli.progress import SAMPLE_CHARACTERS, ProgressDisplay, join_to_fit
 from llm_scratch.cli.streams import LenientStream
 from llm_scratch.config import RunConfig
 
@@ -54,7 +54,7 @@ def test_a_line_has_every_field(tmp_path):
     wanted = (
         r"step 010/100 \(10\.00%\) \| loss 2\.5000 \| lr 0\.02 \| grad norm 0\.5 \| "
         r"100 ms \| 7,680 tok/s \| MFU 42% \| 1\.5 GiB \| 7,680 tokens \| "
-        r"0\.7500 bits/byte \| \d+ s gone, \d+ s left\n"
+        r"0\.7500 bits/byte \| \d+ s elapsed, \d+ s left\n"
     )
     assert re.fullmatch(wanted, line), line
     assert (tmp_path / "log.txt").read_text() == line
@@ -99,11 +99,11 @@ def test_a_terminal_gets_a_bar_of_80_columns(tmp_path):
         watch.finished(a_run(tmp_path))
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())
     assert "step 10/100 ━" in shown
-    assert "loss 2.500 · held-out 2.250 = 0.750 bits/byte · 7,680 tok/s · MFU 42% · 1.5 GiB" in shown
-    assert "step    10  held-out loss 2.2500  train loss 2.1250  0.7500 bits/byte" in shown
+    assert "loss 2.500 · val 2.250 = 0.750 bits/byte · 7,680 tok/s · MFU 42% · 1.5 GiB" in shown
+    assert "step    10  validation loss 2.2500  train loss 2.1250  0.7500 bits/byte" in shown
     assert max(map(len, re.split(r"[\r\n]", shown))) <= 80
     log = (tmp_path / "log.txt").read_text()
-    assert "goes on at step 0 of 100" in log
+    assert "resuming at step 0 of 100" in log
     assert "step 010/100" in log
     assert "\x1b" not in log
 
@@ -111,9 +111,9 @@ def test_a_terminal_gets_a_bar_of_80_columns(tmp_path):
 @pytest.mark.parametrize(
     ("width", "shown", "left_out"),
     [
-        (80, ["step 10/100 ━", "gone,", "loss 2.500 · held-out 2.250 = 0.750 bits/byte · 7,680 tok/s"], []),
-        (35, ["step 10/100 · 0 s gone, 0 s left", "loss 2.500"], ["━", "╸", "held-out"]),
-        (20, ["step 10/100", "loss 2.500"], ["━", "gone", "held-out"]),
+        (80, ["step 10/100 ━", "elapsed,", "loss 2.500 · val 2.250 = 0.750 bits/byte · 7,680 tok/s"], []),
+        (35, ["step 10/100 · 0 s elapsed, 0 s left", "loss 2.500"], ["━", "╸", "val "]),
+        (20, ["step 10/100", "loss 2.500"], ["━", "elapsed", "val "]),
         (5, ["10%"], ["loss", "10/100", "━"]),
     ],
 )
@@ -141,9 +141,9 @@ def test_a_terminal_gets_prose_wrapped_between_words(terminal, width, whole, tmp
 
 
 def test_the_most_important_parts_of_a_line_stay():
-    assert joined_to_fit(["loss 2.5", "", "MFU 42%", "x"], 18) == "loss 2.5 · MFU 42%"
-    assert joined_to_fit(["loss 2.5", "MFU 42%", "x"], 17) == "loss 2.5"
-    assert joined_to_fit(["loss 2.5"], 7) == ""
+    assert join_to_fit(["loss 2.5", "", "MFU 42%", "x"], 18) == "loss 2.5 · MFU 42%"
+    assert join_to_fit(["loss 2.5", "MFU 42%", "x"], 17) == "loss 2.5"
+    assert join_to_fit(["loss 2.5"], 7) == ""
 
 
 def test_a_terminal_that_went_away_does_not_end_the_run(tmp_path, capsys):

@@ -49,7 +49,7 @@ def test_a_run_has_everything_and_says_where(llm, tiny, tmp_path):
     assert papers <= here
     assert {"ckpt/best", "ckpt/latest", "ckpt/step-00000004/model.safetensors"} <= here
     assert not [name for name in here if ".part" in name or ".tmp" in name]
-    for said in ("device: cpu", "hens and foxes.txt, 2,156 training tokens, 539 validation tokens", "the model writes:", "Done in "):
+    for said in ("device: cpu", "hens and foxes.txt, 2,156 training tokens, 539 validation tokens", "sample:", "Done in "):
         assert said in " ".join(result.out.split())
     assert "llm-scratch generate 'my run' the" in result.out
     assert "my run/loss-plot.png" in result.out
@@ -58,7 +58,7 @@ def test_a_run_has_everything_and_says_where(llm, tiny, tmp_path):
     assert f"Best validation loss: {best:.4f} nats per token" in result.out
     log = (tmp_path / "my run" / "log.txt").read_text()
     assert "step 4/4 (100.00%)" in log
-    assert log.count("held-out loss") == 3
+    assert log.count("validation loss") == 3
     assert yaml.safe_load((tmp_path / "my run" / "config.yaml").read_text())["train"]["steps"] == 4
 
 
@@ -77,7 +77,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on_to_the_same_bits(llm, tiny, t
     monkeypatch.setattr(ProgressDisplay, "step", step)
     done = llm(*tiny, "--out", "x")
     assert done.code == 0
-    assert "goes on at step 1 of 4" in done.out
+    assert "resuming at step 1 of 4" in done.out
     end = "ckpt/step-00000004/model.safetensors"
     assert Path("x", end).read_bytes() == (trained_once / end).read_bytes()
 
@@ -149,7 +149,7 @@ def test_stories_are_measured_against_their_floor(llm, monkeypatch):
     measured = json.loads(Path("tales/skills.json").read_text())
     assert measured["bits_per_byte"] > measured["floor_bits_per_byte"] > 0
     assert set(measured["skills"]) == {"name", "pronoun", "object", "count", "order"}
-    assert "the grammar's floor is" in result.out
+    assert "above the grammar's entropy of" in result.out
     assert "chance" in result.out
     small = llm("train", "quickstart", "--out", "small", *words.replace("512", "64").split())
     assert small.code == 0
@@ -292,7 +292,7 @@ def test_a_text_of_one_document_becomes_windows_where_rows_were_to_be_documents(
     monkeypatch.setattr(ProgressDisplay, "step", stop)
     assert llm(*words).code == 143
     monkeypatch.setattr(ProgressDisplay, "step", step)
-    assert "goes on at step 1 of 4" in llm(*words).out, "found in runs/, too"
+    assert "resuming at step 1 of 4" in llm(*words).out, "found in runs/, too"
 
 
 def test_a_plan_takes_the_rows_that_the_text_allows(llm, tiny):
@@ -319,7 +319,7 @@ def test_a_tokenizer_of_ones_own_is_named_by_its_path(llm, tiny, text_file, trai
     Path("class.json").write_text("{}")
     resumed = llm("train", "--config", "x/config.yaml", "--out", "x")
     assert resumed.code == 0, resumed.err
-    assert "goes on at step 2 of 4" in resumed.out
+    assert "resuming at step 2 of 4" in resumed.out
 
 
 def test_a_vocabulary_is_learned_once(llm, tiny, monkeypatch):
@@ -349,7 +349,7 @@ def test_resume_goes_on_from_a_checkpoint_in_a_new_run(llm, tiny, trained):
     before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
     result = llm(*tiny, "--resume", trained / "ckpt" / "step-00000002", "--out", "new")
     assert result.code == 0, result.err
-    assert "goes on at step 2 of 4" in result.out
+    assert "resuming at step 2 of 4" in result.out
     end = "ckpt/step-00000004/model.safetensors"
     assert Path("new", end).read_bytes() == (trained / end).read_bytes()
     assert [row["step"] for row in iter_metrics(Path("new/metrics.jsonl"))] == [
@@ -362,9 +362,9 @@ def test_resume_of_a_run_goes_on_there(llm, tiny, trained):
     shutil.rmtree(trained / "ckpt" / "step-00000004")
     (trained / "ckpt" / "latest").write_text("step-00000002\n")
     result = llm(*tiny, "--resume", trained)
-    assert "goes on at step 2 of 4" in result.out
+    assert "resuming at step 2 of 4" in result.out
     assert (trained / "ckpt" / "step-00000004").is_dir()
-    assert "goes on at step 4" not in llm(*tiny, "--resume", trained, "--out", "copy").out
+    assert "resuming at step 4" not in llm(*tiny, "--resume", trained, "--out", "copy").out
     assert Path("copy/ckpt/step-00000004").is_dir()
 
 

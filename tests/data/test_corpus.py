@@ -51,14 +51,14 @@ def test_special_text_in_a_document_stays_text():
     assert tokenizer.decode([i for i in ids if i != tokenizer.eot_token]) == "".join(texts)
 
 
-def test_the_cut_loses_nothing():
+def test_split_keeps_every_token():
     ids = np.arange(100)
     train, val = split_tokens(ids, 0.2)
     assert (len(train), len(val)) == (80, 20)
     assert np.array_equal(np.concatenate([train, val]), ids)
 
 
-def test_the_cut_moves_to_the_start_of_a_document():
+def test_split_moves_to_the_start_of_a_document():
     ids = np.arange(1, 101)
     ids[[0, 30, 60, 90, 99]] = 0
     train, val = split_tokens(ids, 0.3, eot=0)
@@ -68,7 +68,7 @@ def test_the_cut_moves_to_the_start_of_a_document():
     assert (len(train), len(val)) == (95, 5)
 
 
-def test_the_cut_stays_where_the_next_document_would_leave_next_to_nothing():
+def test_split_stays_when_validation_would_be_too_short():
     ids = np.arange(1, 101)
     ids[[0, 50, 95]] = 0
     train, val = split_tokens(ids, 0.3, eot=0)
@@ -112,13 +112,13 @@ def test_prepare_gives_both_parts_and_the_bytes_of_the_second(source, split):
     assert joined == ("\n" if split == "characters" else "").join(documents)
 
 
-def test_the_notebooks_cut_counts_characters():
+def test_split_by_characters_equals_the_notebooks():
     text = " ".join(STORIES)
     corpus = prepare(settings("one", split="characters", val_fraction=0.2))
     assert corpus.tokenizer.decode(corpus.train.tolist()) == text[: int(0.8 * len(text))]
 
 
-def test_a_tokenizer_is_trained_on_the_learning_part_alone(monkeypatch):
+def test_tokenizer_is_trained_on_training_text_only(monkeypatch):
     seen = []
     train = TOKENIZERS["bpe"]
     monkeypatch.setitem(TOKENIZERS, "bpe", lambda texts, vocab_size: seen.extend(texts) or train(texts, vocab_size))
@@ -129,7 +129,7 @@ def test_a_tokenizer_is_trained_on_the_learning_part_alone(monkeypatch):
 
 
 @pytest.mark.parametrize("lengths", [[100_000], [1000] * 100, [1, 99_999], [7, 50_000, 3, 49_990]])
-def test_a_sample_is_spread_over_the_text(lengths):
+def test_tokenizer_sample_is_spread_over_the_text(lengths):
     texts, n = [], 0
     for length in lengths:
         texts.append("".join(chr(0x4E00 + i // 10) for i in range(n, n + length)))
@@ -143,7 +143,7 @@ def test_a_sample_is_spread_over_the_text(lengths):
     assert sample_text(texts, 100_000) is texts
 
 
-def test_a_vocabulary_is_learned_from_a_sample_where_that_is_asked(monkeypatch):
+def test_tokenizer_is_trained_on_a_sample_if_requested(monkeypatch):
     seen = []
     train = TOKENIZERS["bpe"]
     monkeypatch.setitem(TOKENIZERS, "bpe", lambda texts, vocab_size: seen.extend(texts) or train(texts, vocab_size))
@@ -151,21 +151,21 @@ def test_a_vocabulary_is_learned_from_a_sample_where_that_is_asked(monkeypatch):
     assert 0.9 * 6400 <= sum(map(len, seen)) <= 6400
 
 
-def test_a_tokenizer_is_opened_by_its_path(tmp_path):
+def test_corpus_opens_a_tokenizer_by_path(tmp_path):
     mine = TOKENIZERS["bpe"](STORIES, 262)
     mine.save(tmp_path / "class.json")
     corpus = prepare(settings(tokenizer=str(tmp_path / "class.json"), vocab_size=262))
     assert np.array_equal(np.concatenate([corpus.train, corpus.val]), encode_documents(STORIES * 5, mine))
 
 
-def test_a_long_text_is_encoded_in_pieces_to_the_same_ids():
+def test_long_text_is_encoded_in_parts_to_the_same_ids():
     tokenizer = TOKENIZERS["bpe"](STORIES, 262)
     text = " ".join(STORIES * 8000)
     assert len(text) > 2 * 2**20
     assert encode_documents([text], tokenizer).tolist() == tokenizer.encode(text)
 
 
-def test_a_tokenizer_that_is_there_is_taken():
+def test_given_tokenizer_is_used():
     mine = TOKENIZERS["chars"](["".join(STORIES) + "!?"])
     assert prepare(settings(), mine).tokenizer is mine
 
@@ -224,7 +224,7 @@ def test_shards_that_do_not_fit_raise_with_setting(shards, changes, message, cod
     assert error.value.code == code
 
 
-def test_the_same_settings_give_the_same_corpus():
+def test_corpus_depends_only_on_settings():
     a, b = (prepare(settings(tokenizer="bpe", vocab_size=300)) for _ in range(2))
     assert np.array_equal(a.train, b.train)
     assert np.array_equal(a.val, b.val)

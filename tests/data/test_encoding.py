@@ -26,7 +26,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_an_end_of_text_before_each_document():
+def test_encoding_puts_end_of_text_before_each_document():
     tokenizer = CharTokenizer("ab é")
     found = encode((Texts(("ab", "", "é"), 9), Texts(("b",), 3)), tokenizer, "uint16")
     eot = tokenizer.eot_token
@@ -55,13 +55,13 @@ def test_several_processes_give_what_one_gives(folder):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_an_error_of_a_worker_is_that_of_the_command(folder, workers):
+def test_encoding_raises_the_error_of_a_worker(folder, workers):
     with pytest.raises(UserError, match=r"the character 'Z' \(U\+005A\) was not in the training text") as error:
         list(encode_all([(Texts(("abZ",), 3),)] * 9, folder, "uint16", workers))
     assert error.value.code == DATA
 
 
-def test_a_worker_that_is_killed_is_an_error_and_no_wait(folder):
+def test_encoding_fails_at_once_when_a_worker_is_killed(folder):
     found = encode_all([(Texts(("ab",), 2),)] * 50, folder, "uint16", 2)
     next(found)
     for child in psutil.Process().children(recursive=True):
@@ -72,7 +72,7 @@ def test_a_worker_that_is_killed_is_an_error_and_no_wait(folder):
     assert error.value.code == RESOURCES
 
 
-def test_where_no_worker_can_start_this_process_encodes_the_same(folder, monkeypatch):
+def test_encoding_without_workers_gives_the_same_ids(folder, monkeypatch):
     portions = [(Texts(("ab", "ba"), 4),), END]
     want = [one.ids.tolist() for one in encode_all(portions, folder, "uint16", 1)]
     monkeypatch.setattr("llm_scratch.storage.worker_processes.ProcessPoolExecutor", _no_semaphores)

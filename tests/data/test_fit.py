@@ -47,7 +47,7 @@ def test_documents_as_rows_become_windows_where_a_part_has_no_document(train, va
 
 
 @pytest.mark.parametrize("order", ["documents", "shuffled", "notebook"])
-def test_an_order_that_the_text_allows_stays(order):
+def test_possible_order_keeps_an_order_that_fits(order):
     config, parts = settings(order=order), (documents(40, 40), documents(20))
     assert possible_order(config, *parts, EOT) == (config, "")
     check_fit(config, *parts, EOT)
@@ -67,7 +67,7 @@ def test_short_documents_need_no_whole_window():
         (settings(context_length=32, batch_size=2, order="notebook"), 90, 20, "validation", ["context-length", "val-fraction"]),
     ],
 )
-def test_every_flag_that_the_error_names_makes_the_text_fit(config, n_train, n_val, part, flags):
+def test_flags_in_the_fit_error_make_the_text_fit(config, n_train, n_val, part, flags):
     """The remedies are taken out of the message and tried, each by itself."""
 
     def parts(fraction):

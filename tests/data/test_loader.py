@@ -40,7 +40,7 @@ def test_targets_are_the_tokens_after(ids, order):
 
 
 @pytest.mark.parametrize("order", ["shuffled", "documents", "notebook", "sequential"])
-def test_a_batch_depends_on_seed_and_step_alone(ids, order):
+def test_batch_depends_only_on_seed_and_step(ids, order):
     first, second = (TokenLoader(ids, T, 4, seed=5, order=order, eot=EOT) for _ in range(2))
     forwards = [first.batch(step)[0] for step in range(20)]
     for step in [19, 3, 3, 0, 11, *range(20)]:
@@ -116,7 +116,7 @@ def test_documents_stand_one_in_a_row():
         assert (row[len(said) :] == EOT).all()
 
 
-def test_a_batch_of_documents_is_as_wide_as_its_longest():
+def test_batch_of_documents_is_padded_to_its_longest():
     stream = np.concatenate([[EOT], np.arange(1, 20), [EOT, 3, EOT]])  # documents of 20 and 2 tokens
     for context_length, width in ((64, 2 * PAD_MULTIPLE), (24, 24), (10, 10)):
         inputs, targets = TokenLoader(stream, context_length, 2, order="documents", eot=EOT).batch(0)
@@ -124,7 +124,7 @@ def test_a_batch_of_documents_is_as_wide_as_its_longest():
         assert (targets != IGNORE).sum() == min(20, width) + 2
 
 
-def test_each_document_is_read_once_a_pass(ids):
+def test_each_document_is_read_once_per_epoch(ids):
     loader = TokenLoader(ids, T, 5, order="documents", eot=EOT)
     n = len(loader.starts)
     assert n == (ids == EOT).sum() - 1
@@ -158,7 +158,7 @@ def test_epochs_is_the_notebooks_loader(ids):
 
 
 @pytest.mark.parametrize(("tokens", "batch_sizes"), [(T + 1, [1]), (3 * T + 1, [2, 1]), (4 * T + 1, [2, 2]), (5 * T, [2, 2])])
-def test_in_order_reads_everything_once_and_the_last_batch_may_be_short(ids, tokens, batch_sizes):
+def test_sequential_order_reads_every_token_once_with_a_short_last_batch(ids, tokens, batch_sizes):
     loader = TokenLoader(ids[:tokens], T, 2, order="sequential")
     assert [len(loader.batch(step)[0]) for step in range(len(loader))] == batch_sizes
     assert places(loader, range(len(loader))) == [T * i for i in range(sum(batch_sizes))]
@@ -223,6 +223,6 @@ def test_document_order_requires_eot(ids):
         TokenLoader(ids, T, 4, order="documents")
 
 
-def test_one_window_is_enough_for_shuffled(ids):
+def test_shuffled_order_works_with_one_window(ids):
     loader = TokenLoader(ids[: T + 1], T, 4)
     assert places(loader, range(2)) == [0] * 8

@@ -53,7 +53,7 @@ def documents(source, field="text"):
 
 @pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("begin", [b"", b"\xef\xbb\xbf"])
-def test_a_file_comes_whole_out_of_its_portions(small, tmp_path, ends, begin):
+def test_portions_of_a_file_join_to_the_file(small, tmp_path, ends, begin):
     text = "\n".join(LINES * 20)
     (tmp_path / "a.txt").write_bytes(begin + text.replace("\n", ends).encode())
     assert documents(tmp_path / "a.txt") == [text]
@@ -64,7 +64,7 @@ def test_a_file_comes_whole_out_of_its_portions(small, tmp_path, ends, begin):
 
 
 @pytest.mark.parametrize("letter", ["x", "é", "語", "👧", "\n", "\r\n", " "])
-def test_a_text_without_a_place_to_cut_is_cut_between_characters(small, tmp_path, letter):
+def test_text_without_a_safe_cut_is_cut_between_characters(small, tmp_path, letter):
     (tmp_path / "a.txt").write_bytes((letter * 500).encode())
     assert documents(tmp_path / "a.txt") == [(letter * 500).replace("\r\n", "\n")]
     assert len(list(open_source(str(tmp_path / "a.txt")).chunks())) > 2
@@ -82,7 +82,7 @@ def tokenizers():
     joint=st.sampled_from(["\n", "\n\n", " ", " \n", ".\n", "\r\n"]),
 )
 @settings(max_examples=150, deadline=None)
-def test_no_token_reaches_across_a_cut(tokenizers, lines, joint):
+def test_tokens_do_not_cross_a_cut(tokenizers, lines, joint):
     text = joint.join(lines)
     for tokenizer in tokenizers:
         ids = tokenizer.encode(text)
@@ -91,7 +91,7 @@ def test_no_token_reaches_across_a_cut(tokenizers, lines, joint):
 
 
 @pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
-def test_a_text_in_pieces_keeps_its_tokens(tokenizers, tmp_path, monkeypatch, ends):
+def test_text_in_portions_has_the_same_tokens(tokenizers, tmp_path, monkeypatch, ends):
     monkeypatch.setattr(readers, "CHUNK_BYTES", 512)
     text = "\n".join(LINES * 40)
     (tmp_path / "a.txt").write_bytes(text.replace("\n", ends).encode())
@@ -110,7 +110,7 @@ def test_lines_of_json_are_never_cut(small, tmp_path):
     assert len(list(open_source(str(tmp_path / "a.jsonl"), "body").chunks())) > 5
 
 
-def test_a_line_that_is_too_long_is_named(small, tmp_path, monkeypatch):
+def test_reader_rejects_a_line_that_is_too_long(small, tmp_path, monkeypatch):
     monkeypatch.setattr(readers, "MAX_LINE_BYTES", 1 << 20)
     short = json.dumps({"text": "x"}) + "\n"
     (tmp_path / "a.jsonl").write_text(short * 9 + json.dumps({"text": "y" * (3 << 20)}))
@@ -124,7 +124,7 @@ def test_a_line_that_is_too_long_is_named(small, tmp_path, monkeypatch):
 # Kinds of sources.
 
 
-def test_a_folder_is_its_files_by_name(small, tmp_path):
+def test_reader_sorts_the_files_of_a_folder(small, tmp_path):
     (tmp_path / "b").mkdir()
     for name, text in {"c.txt": "third", "b/x.md": "second", "a.txt": "first " * 40, ".hidden": "no", "b/empty.txt": ""}.items():
         (tmp_path / name).write_text(text)
@@ -148,7 +148,7 @@ def test_files_that_are_not_text_are_left_out_of_a_folder(tmp_path):
         assert documents(tmp_path) == ["text"]
 
 
-def test_many_small_files_share_a_portion(tmp_path):
+def test_small_files_share_a_portion(tmp_path):
     for n in range(50):
         (tmp_path / f"{n:02}.txt").write_text(f"number {n}")
     assert len(list(open_source(str(tmp_path)).chunks())) == 1
@@ -161,7 +161,7 @@ def test_any_other_source_gives_its_documents(monkeypatch):
     assert open_source("mine:x").metadata != open_source("mine:y").metadata
 
 
-def test_a_folder_does_not_hide_a_source_of_its_name(tmp_path, monkeypatch):
+def test_source_has_precedence_over_a_folder_of_its_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a.txt").write_text("in the folder")
@@ -187,7 +187,7 @@ def test_parquet_gives_its_rows(small, tmp_path):
         documents(tmp_path / "a.parquet", "body")
 
 
-def test_a_data_set_of_the_hub_gives_its_rows(small, tmp_path, monkeypatch):
+def test_hub_dataset_is_read_by_rows(small, tmp_path, monkeypatch):
     datasets = pytest.importorskip("datasets", reason="needs the extra `data`")
     rows = datasets.Dataset.from_dict({"id": list(range(100)), "text": [f"{line} {n}" for n, line in enumerate((LINES * 12)[:100])]})
     asked = []
@@ -198,7 +198,7 @@ def test_a_data_set_of_the_hub_gives_its_rows(small, tmp_path, monkeypatch):
         open_source("hf:someone/tales", "body")
 
 
-def test_a_data_set_that_cannot_be_had(tmp_path, monkeypatch):
+def test_hub_dataset_error_says_what_to_do(tmp_path, monkeypatch):
     datasets = pytest.importorskip("datasets", reason="needs the extra `data`")
 
     def offline(*names, **more):
@@ -211,7 +211,7 @@ def test_a_data_set_that_cannot_be_had(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("source", "library"), [("a.parquet", "pyarrow"), ("hf:someone/tales", "datasets")])
-def test_a_library_that_is_missing_is_named_with_its_extra(tmp_path, monkeypatch, source, library):
+def test_missing_library_error_names_the_extra(tmp_path, monkeypatch, source, library):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.parquet").write_bytes(b"PAR1")
     monkeypatch.setitem(__import__("sys").modules, library, None)
@@ -252,14 +252,14 @@ def test_reader_error_names_file_and_line(small, tmp_path, name):
     assert "\n" not in str(error.value)
 
 
-def test_a_file_that_is_not_there(tmp_path):
+def test_reader_rejects_a_missing_file(tmp_path):
     with pytest.raises(UserError, match="cannot read .*/none.txt: No such file"):
         open_source(f"file:{tmp_path}/none.txt")
     with pytest.raises(UserError, match="unknown source 'none.txt'"):
         open_source("none.txt")
 
 
-def test_a_file_that_shrinks_while_it_is_read(tmp_path):
+def test_reader_rejects_a_file_that_shrinks(tmp_path):
     (tmp_path / "a.txt").write_text("short")
     with pytest.raises(UserError, match="a.txt was truncated while it was read"):
         list(FileSpan(tmp_path / "a.txt", 0, 50, "text").texts())

@@ -63,7 +63,7 @@ def whole(small, stories, tmp_path):
 
 
 @pytest.mark.parametrize("shard_tokens", [1, 37, 1000, 10**9])
-def test_the_row_is_that_of_the_corpus(small, stories, tmp_path, shard_tokens):
+def test_shards_have_the_tokens_of_the_corpus(small, stories, tmp_path, shard_tokens):
     if shard_tokens == 1:
         Path(stories).write_text('{"text": "one"}\n{"text": "two"}\n')
     index = make_shards(stories, tmp_path / "out", "chars", shard_tokens=shard_tokens)
@@ -85,7 +85,7 @@ def test_gpt2_gives_tiktokens_ids(small, gpt2, stories, tmp_path):
     assert (index.dtype, index.n_vocab, index.eot) == ("uint16", 50257, 50256)
 
 
-def test_a_vocabulary_is_learned_from_the_first_half(small, stories, tmp_path):
+def test_sharding_trains_the_vocabulary_on_the_first_half(small, stories, tmp_path):
     make_shards(stories, tmp_path / "out", "bpe", vocab_size=300)
     documents = read(f"file:{stories}")
     tokenizer = load_tokenizer(tmp_path / "out")
@@ -98,7 +98,7 @@ def test_a_vocabulary_is_learned_from_the_first_half(small, stories, tmp_path):
     assert read(f"shards:{tmp_path}/out") == documents
 
 
-def test_a_tokenizer_that_is_there_is_taken(small, tmp_path):
+def test_given_tokenizer_is_used(small, tmp_path):
     (tmp_path / "a.txt").write_text("a b")
     make_shards(str(tmp_path / "a.txt"), tmp_path / "out", CharTokenizer("ab "))
     assert np.asarray(open_shards(tmp_path / "out")[0]).tolist() == [3, 0, 2, 1, 3]
@@ -272,7 +272,7 @@ def test_memory_does_not_grow_with_the_source(tmp_path):
 # What goes wrong.
 
 
-def test_a_full_disk_leaves_nothing_half_written(whole, stories, tmp_path, monkeypatch):
+def test_sharding_on_a_full_disk_leaves_no_partial_shard(whole, stories, tmp_path, monkeypatch):
     class Full(files.FileSystem):
         def write(self, path, pieces):
             if "shard-00002" in path.name:
@@ -298,7 +298,7 @@ def test_a_full_disk_leaves_nothing_half_written(whole, stories, tmp_path, monke
         ({"field": "body"}, "field was 'text' and is now 'body'"),
     ],
 )
-def test_a_folder_of_other_settings_is_left_alone(whole, stories, change, message):
+def test_sharding_rejects_a_folder_with_other_settings(whole, stories, change, message):
     before = content(whole)
     with pytest.raises(UserError, match=f"holds other shards: {message}; choose another folder, or --fresh") as error:
         make_shards(stories, whole, **{"tokenizer": "chars", "shard_tokens": 1000, **change})
@@ -306,7 +306,7 @@ def test_a_folder_of_other_settings_is_left_alone(whole, stories, change, messag
     assert content(whole) == before
 
 
-def test_a_source_that_has_changed_is_noticed(whole, stories):
+def test_sharding_rejects_a_changed_source(whole, stories):
     with open(stories, "a") as file:
         file.write('{"text": "more"}\n')
     with pytest.raises(UserError, match="holds other shards: source .* had .* bytes or other file names"):
@@ -331,7 +331,7 @@ def test_make_shards_does_not_resume_damaged_folder(whole, stories, damage, mess
 
 
 @pytest.mark.parametrize("text", ["", '{"text": ""}\n\n'])
-def test_a_source_without_text(small, tmp_path, text):
+def test_sharding_rejects_a_source_without_text(small, tmp_path, text):
     (tmp_path / "a.jsonl").write_text(text)
     with pytest.raises(UserError, match="holds no text; expected at least one document") as error:
         make_shards(str(tmp_path / "a.jsonl"), tmp_path / "out", CharTokenizer("ab"))

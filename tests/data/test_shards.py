@@ -86,7 +86,7 @@ def test_blocks_go_through_a_row_from_any_place(monkeypatch):
 @pytest.mark.parametrize("order", ["shuffled", "documents", "notebook", "sequential"])
 @given(seed=st.integers(0, 2**31), shard_tokens=st.integers(1, 230), steps=st.lists(st.integers(0, 500), min_size=1, max_size=4))
 @settings(max_examples=25, deadline=None)
-def test_the_loader_gives_what_it_gives_of_an_array(order, seed, shard_tokens, steps):
+def test_loader_of_shards_equals_loader_of_an_array(order, seed, shard_tokens, steps):
     ids = np.arange(1000, 1212, dtype=np.uint16)
     ids[::15] = EOT
     ours, theirs = (TokenLoader(row, 8, 4, seed, order, EOT) for row in (in_shards(ids, shard_tokens), ids))
@@ -96,7 +96,7 @@ def test_the_loader_gives_what_it_gives_of_an_array(order, seed, shard_tokens, s
             assert torch.equal(a, b)
 
 
-def test_a_batch_reads_its_own_places_alone():
+def test_batch_of_shards_reads_only_its_tokens():
     class Watched(np.ndarray):
         seen: list[int] = []
 
@@ -112,7 +112,7 @@ def test_a_batch_reads_its_own_places_alone():
 # A folder of them.
 
 
-def test_a_folder_opens_as_it_was_written(folder):
+def test_shards_are_equal_after_writing_and_opening(folder):
     row, index = open_shards(folder)
     assert [shard.tokens for shard in index.shards[:-1]] == [50] * (len(index.shards) - 1)
     assert len(row) == index.tokens == sum(map(len, STORIES)) + len(STORIES) + 1
@@ -191,12 +191,12 @@ def test_open_shards_describes_damage(folder, damage, message):
     assert "\n" not in str(error.value)
 
 
-def test_a_folder_that_is_not_there():
+def test_open_shards_rejects_a_missing_folder():
     with pytest.raises(UserError, match="no token shards in /nowhere .*; expected a folder made by `llm-scratch data prepare`"):
         open_shards("/nowhere")
 
 
-def test_an_index_says_what_it_was_given(tmp_path):
+def test_shard_index_is_equal_after_saving(tmp_path):
     index = ShardIndex(
         {"shard_tokens": 5}, {"name": "x"}, "uint32", 9, 8, "ab", (Shard("s", 5, "cd"),), ShardProgress(1, 2, 3, 4, 5, 6), True
     )

@@ -29,7 +29,7 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_verdict_is_the_notebooks_text(data_dir, monkeypatch, verdict):
+def test_source_verdict_is_the_notebooks_text(data_dir, monkeypatch, verdict):
     monkeypatch.setenv("LLM_SCRATCH_DATA", str(data_dir))
     assert read("verdict") == [verdict]
     assert len(verdict) == 20_479
@@ -44,7 +44,7 @@ def test_shakespeare_is_the_whole_text(data_dir, monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "file"), [("verdict", "the-verdict.txt"), ("shakespeare", "tinyshakespeare.txt")])
-def test_without_network_the_error_says_what_to_do(name, file, no_data, tmp_path):
+def test_source_error_without_network_says_what_to_do(name, file, no_data, tmp_path):
     with pytest.raises(UserError, match=f"cannot download {file}: .* save it as FOLDER/{file} and set LLM_SCRATCH_DATA=FOLDER") as error:
         read(name)
     assert error.value.code == DATA
@@ -52,7 +52,7 @@ def test_without_network_the_error_says_what_to_do(name, file, no_data, tmp_path
 
 
 @pytest.mark.parametrize("name", DOWNLOADED)
-def test_where_a_downloaded_text_lies_is_told_without_reading_it(name, no_data, tmp_path, monkeypatch):
+def test_location_of_a_downloaded_text_is_known_without_reading(name, no_data, tmp_path, monkeypatch):
     file, size = DOWNLOADED[name], FILES[DOWNLOADED[name]].size
     assert on_this_machine(name) is None
     (tmp_path / "cache").mkdir()
@@ -65,7 +65,7 @@ def test_where_a_downloaded_text_lies_is_told_without_reading_it(name, no_data, 
     assert on_this_machine(name) == tmp_path / file
 
 
-def test_every_source_says_what_it_is():
+def test_every_source_has_a_description():
     assert all(source.__doc__ and "\n" not in source.__doc__.split(".")[0] for source in SOURCES.values())
 
 
@@ -118,7 +118,7 @@ def test_python_docs_say_nothing_twice_at_length():
             assert len(one & other) <= 0.6 * min(len(one), len(other))
 
 
-def test_a_python_without_its_docs(monkeypatch):
+def test_python_docs_fail_without_pydoc_data(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pydoc_data.topics", None)
     with pytest.raises(UserError, match="pydoc_data") as error:
         read("python-docs")
@@ -128,13 +128,13 @@ def test_a_python_without_its_docs(monkeypatch):
 # Your own files.
 
 
-def test_one_file_is_one_document(here):
+def test_source_file_is_one_document(here):
     (here / "a.txt").write_bytes("ein\r\nzwei\rdrei\n€".encode("utf-8-sig"))
     assert read("file:a.txt") == ["ein\nzwei\ndrei\n€"]
     assert read(f"file:{here / 'a.txt'}") == ["ein\nzwei\ndrei\n€"]
 
 
-def test_a_pattern_gives_files_in_the_order_of_their_names(here):
+def test_pattern_matches_are_sorted_by_name(here):
     for name in ("b.txt", "a.txt", "c.md", "deep/down/d.txt"):
         (here / name).parent.mkdir(parents=True, exist_ok=True)
         (here / name).write_text(name)
@@ -144,7 +144,7 @@ def test_a_pattern_gives_files_in_the_order_of_their_names(here):
     assert read("file:[bc].*") == ["b.txt", "c.md"]
 
 
-def test_a_name_that_looks_like_a_pattern_is_a_name_if_it_exists(here):
+def test_existing_file_named_like_a_pattern_is_read(here):
     (here / "a[1].txt").write_text("one")
     assert read("file:a[1].txt") == ["one"]
 
@@ -156,14 +156,14 @@ def test_home_is_spelled_out(here, monkeypatch):
     assert read("file:~/a.txt") == read("file:~/*.txt") == ["one"]
 
 
-def test_each_line_of_jsonl_is_a_document(here):
+def test_jsonl_line_is_one_document(here):
     rows = [{"text": "one\ntwo", "id": 1}, {"text": "três"}, {"text": ""}]
     (here / "a.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n", encoding="utf-8")
     with pytest.warns(UserWarning, match="^file:a.jsonl: 1 of 3 documents are empty and are left out$"):
         assert read("file:a.jsonl") == ["one\ntwo", "três"]
 
 
-def test_a_folder_gives_the_text_in_it_and_in_folders_of_it(here):
+def test_source_folder_includes_subfolders(here):
     for name in ("b.txt", "a.md", "deep/c.txt", ".hidden", ".git/d.txt"):
         (here / "books" / name).parent.mkdir(parents=True, exist_ok=True)
         (here / "books" / name).write_text(name)
@@ -184,14 +184,14 @@ def test_files_of_a_folder_that_are_not_text_are_left_out_and_named(here):
         assert read("file:books") == ["text"]
 
 
-def test_one_empty_file_does_not_refuse_a_pattern(here):
+def test_pattern_with_one_empty_file_is_read(here):
     for name, data in {"a.txt": b"one", "b.txt": b"", "c.txt": b"\xef\xbb\xbf \r\n", "d.txt": b"two"}.items():
         (here / name).write_bytes(data)
     with pytest.warns(UserWarning, match=r"^file:\*.txt: 2 of 4 documents are empty and are left out$"):
         assert read("file:*.txt") == ["one", "two"]
 
 
-def test_of_a_large_binary_file_only_the_beginning_is_read(here, monkeypatch):
+def test_large_binary_file_is_detected_from_its_beginning(here, monkeypatch):
     read_so_far = []
     real = sources.read_bytes
     monkeypatch.setattr(sources, "read_bytes", lambda path, *where: read_so_far.append(where) or real(path, *where))
@@ -203,7 +203,7 @@ def test_of_a_large_binary_file_only_the_beginning_is_read(here, monkeypatch):
     assert read_so_far == [(0, sources.PEEK_BYTES), (0, sources.PEEK_BYTES), ()]
 
 
-def test_a_damaged_jsonl_in_a_folder_is_an_error_all_the_same(here):
+def test_damaged_jsonl_in_a_folder_is_an_error(here):
     (here / "books").mkdir()
     (here / "books" / "a.txt").write_text("text")
     (here / "books" / "b.jsonl").write_text('{"text"')
@@ -211,7 +211,7 @@ def test_a_damaged_jsonl_in_a_folder_is_an_error_all_the_same(here):
         read("file:books")
 
 
-def test_a_list_gives_files_folders_and_patterns_in_its_order(here):
+def test_list_of_paths_keeps_its_order(here):
     for name in ("z.txt", "a.txt", "books/m.txt"):
         (here / name).parent.mkdir(exist_ok=True)
         (here / name).write_text(name)
@@ -255,7 +255,7 @@ def test_source_that_is_not_text_raises_one_error(name, here):
     assert "\n" not in str(error.value)
 
 
-def test_a_file_that_may_not_be_read(here, monkeypatch):
+def test_unreadable_file_is_an_error(here, monkeypatch):
     def refused(path, mode):
         raise PermissionError(13, "Permission denied")
 
@@ -269,7 +269,7 @@ def test_a_file_that_may_not_be_read(here, monkeypatch):
 # Names.
 
 
-def test_an_unknown_source_names_the_nearest(here):
+def test_unknown_source_suggests_the_nearest(here):
     with pytest.raises(UserError, match="unknown source 'verdct'; did you mean 'verdict'?") as error:
         read("verdct")
     assert error.value.code == USAGE
@@ -279,7 +279,7 @@ def test_an_unknown_source_names_the_nearest(here):
 
 
 @pytest.mark.parametrize("source", ["verdict:2", "python-docs:3", "shakespeare:hamlet"])
-def test_an_argument_that_would_be_ignored_is_an_error(source):
+def test_source_argument_without_effect_is_an_error(source):
     with pytest.raises(UserError, match="takes no argument"):
         read(source)
 

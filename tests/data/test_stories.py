@@ -78,7 +78,7 @@ def test_parse_recovers_choices_of_10_000_stories():
         assert parse(story.text) == story.choices, story.text
 
 
-def test_no_two_of_10_000_are_equal():
+def test_10_000_stories_are_distinct():
     assert len({generate_story(seed).text for seed in range(10_000)}) == 10_000
 
 
@@ -87,7 +87,7 @@ def test_same_on_every_machine():
     assert hashlib.sha256(told.encode()).hexdigest() == GOLDEN
 
 
-def test_a_seed_does_not_depend_on_what_was_told_before(stories):
+def test_story_depends_only_on_its_seed(stories):
     assert generate_story(1234) == stories[1234]
 
 
@@ -168,7 +168,7 @@ def test_story_length_is_bounded(stories):
     assert all(4 <= n_sentences(story.text) <= 14 for story in stories)
 
 
-def test_every_beat_is_used():
+def test_every_beat_occurs_in_the_stories():
     assert {beat.rstrip("?") for plan in STORY_SHAPES.values() for beat in plan.split()} == set(BEATS) | set(SCENES)
 
 
@@ -182,7 +182,7 @@ def test_words_of_a_list_differ():
         assert len(set(words)) == len(words), kind
 
 
-def test_a_digit_that_only_tells_twins_apart_stays_in_its_beat():
+def test_digit_that_distinguishes_twins_stays_in_its_beat():
     """Otherwise a later sentence would say the same word again without need."""
     for shape, plan in STORY_SHAPES.items():
         homes = {}
@@ -193,7 +193,7 @@ def test_a_digit_that_only_tells_twins_apart_stays_in_its_beat():
                     assert homes.setdefault(name.lower() + digit, beat) == beat, (shape, name, beat)
 
 
-def test_an_unknown_hole_is_an_error():
+def test_template_with_an_unknown_slot_is_an_error():
     with pytest.raises(KeyError):
         compile_pattern("A {unicorn}.")
 
@@ -264,7 +264,7 @@ def test_probes_stand_in_the_story(stories):
             assert all(other.startswith(" ") == probe.answer.startswith(" ") for other in probe.others)
 
 
-def test_every_skill_is_asked_often(stories):
+def test_every_skill_has_enough_probes(stories):
     asked = Counter(probe.skill for story in stories for probe in story.probes)
     assert set(asked) == set(SKILLS)
     assert min(asked.values()) > len(stories) * 0.75
@@ -287,13 +287,13 @@ def check_only_the_answer_goes_on(seeds):
             assert not begins(wrong) or not any(begins(wrong + end) for end in " ,.!?:"), (probe, other)
 
 
-def test_the_text_before_a_probe_decides_it():
+def test_probe_is_determined_by_the_text_before_it():
     """No story of the grammar goes on with a wrong answer."""
     check_only_the_answer_goes_on(range(100, 112))
 
 
 @pytest.mark.slow
-def test_the_text_before_a_probe_decides_it_in_many():
+def test_probe_is_determined_by_the_text_before_it_in_many_stories():
     check_only_the_answer_goes_on(range(1000, 1200))
 
 
@@ -315,7 +315,7 @@ def test_inflect_returns_forms_split_at_skills():
     assert inflect("under", "Same") == ("Under",)
 
 
-def test_two_ways_to_read_are_both_found():
+def test_both_derivations_of_an_ambiguous_story_are_found():
     pieces = (Pick((("a", "b"), ("ab",))), ".")
     assert sorted(match(pieces, "ab.", 0, {})) == [(0,), (1,)]
 

@@ -78,7 +78,7 @@ def test_the_split_of_step_4(verdict, gpt2):
 
 
 @pytest.mark.parametrize("share", [0, 1, 1.5, -0.1])
-def test_a_share_outside_is_an_error(share):
+def test_split_rejects_a_share_outside_0_to_1(share):
     with pytest.raises(ValueError, match="between 0 and 1"):
         split_text("abc", share)
 
@@ -103,7 +103,7 @@ def test_windows_are_those_of_the_notebooks_loop(n, max_length, stride):
     assert x[1:].equal(y[:-1])
 
 
-def test_the_order_under_a_seed_is_that_of_a_plain_loader():
+def test_dataloader_order_equals_a_plain_dataloader():
     text = "".join(map(chr, range(300, 400)))
     pairs = [
         (torch.tensor([ord(c) for c in text[i : i + 8]]), torch.tensor([ord(c) for c in text[i + 1 : i + 9]])) for i in range(0, 92, 3)
@@ -122,7 +122,7 @@ def test_overlap_costs_no_memory():
     assert dataset.target_ids.untyped_storage().data_ptr() == dataset.input_ids.untyped_storage().data_ptr()
 
 
-def test_a_dataset_travels_to_another_process():
+def test_dataset_is_picklable():
     dataset = GPTDatasetV1("abcdefghij", Letters(), 3, 2)
     assert pickle.loads(pickle.dumps(dataset)).target_ids.equal(dataset.target_ids)
 
@@ -141,7 +141,7 @@ def test_gpt2s_tokenizer_unless_another_is_given(verdict, gpt2, monkeypatch):
     assert inputs[1, 0] == gpt2.encode(verdict)[128]
 
 
-def test_a_special_token_in_the_text_is_text_unless_it_is_meant(gpt2):
+def test_special_token_in_the_text_is_encoded_as_text(gpt2):
     text = "one<|endoftext|>two"
     assert gpt2.eot_token not in GPTDatasetV1(text, gpt2, 1, 1).target_ids
     assert gpt2.eot_token in GPTDatasetV1(text, gpt2, 1, 1, allowed_special={"<|endoftext|>"}).target_ids
@@ -151,13 +151,13 @@ def test_a_special_token_in_the_text_is_text_unless_it_is_meant(gpt2):
 
 
 @pytest.mark.parametrize("text", ["", "x", "x" * 8])
-def test_a_text_shorter_than_one_window(text):
+def test_dataset_rejects_a_text_shorter_than_one_window(text):
     with pytest.raises(UserError, match=f"the text has {len(text)} tokens, one example of max_length=8 needs 9") as error:
         create_dataloader_V1(text, 1, 8, 8, tokenizer=Letters())
     assert error.value.code == DATA
 
 
-def test_a_text_shorter_than_one_batch():
+def test_dataloader_rejects_a_text_shorter_than_one_batch():
     with pytest.raises(UserError, match="2 examples of 8 tokens, less than one batch of 4; .* drop_last=False") as error:
         create_dataloader_V1("x" * 17, 4, 8, 8, tokenizer=Letters())
     assert error.value.code == DATA

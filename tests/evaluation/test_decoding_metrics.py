@@ -51,7 +51,7 @@ def test_metrics_of_an_empty_text_are_nan():
     assert found.overlap is None
 
 
-def test_the_overlap_is_the_longest_run_in_common():
+def test_overlap_is_the_longest_common_run():
     assert score([7, 1, 2, 3, 7], [-1.0] * 5, SuffixIndex([0, 1, 2, 3, 4])).overlap == 3
 
 
@@ -70,7 +70,7 @@ def test_reference_metrics_are_means_over_passages(model, start_id):
     assert found.distinct == (1, 1, 1)
 
 
-def test_the_tree_is_the_models_probabilities_step_by_step(model, tokenizer):
+def test_next_token_tree_has_the_models_probabilities(model, tokenizer):
     branches = next_token_tree(model, tokenizer, "the", widths=(3, 2), min_probability=0.0)
     ids = torch.tensor([tokenizer.encode("the")])
     want = model(ids)[0, -1, : tokenizer.n_vocab].softmax(-1).topk(3)
@@ -84,7 +84,7 @@ def test_the_tree_is_the_models_probabilities_step_by_step(model, tokenizer):
         assert not any(leaf.branches for leaf in branch.branches)
 
 
-def test_the_tree_leaves_out_what_is_rare_and_ends_where_the_text_ends(model, tokenizer):
+def test_next_token_tree_omits_rare_tokens_and_ends_at_end_of_text(model, tokenizer):
     best = next_token_tree(model, tokenizer, "the", widths=(4, 3, 2), min_probability=0.99)
     assert (len(best), len(best[0].branches), len(best[0].branches[0].branches)) == (1, 1, 1)
     whole = next_token_tree(model, tokenizer, "the", widths=(4, 3), min_probability=0.0)

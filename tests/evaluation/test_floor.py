@@ -14,7 +14,7 @@ STORIES = RunConfig(data=DataConfig(source="stories:500"))
 ROW = {"step": 3, "val_loss": 2.0, "val_bits_per_byte": 0.7}
 
 
-def test_the_floor_is_the_entropy_of_held_out_stories():
+def test_loss_floor_is_the_entropy_of_validation_stories():
     stories = [generate_story(HELD_OUT + i) for i in range(3)]
     assert floor_bits_per_byte(3) == sum(s.bits for s in stories) / sum(len(s.text.encode()) for s in stories)
 
@@ -29,16 +29,16 @@ def test_nats_per_token_are_scaled_by_the_bytes_of_a_token():
 @pytest.mark.parametrize(
     "row", [{}, {"val_loss": 2.0}, {**ROW, "val_bits_per_byte": 0}, {**ROW, "val_loss": math.nan}, {**ROW, "val_loss": "x"}]
 )
-def test_without_an_evaluation_there_is_no_floor(row):
+def test_loss_floor_is_none_without_an_evaluation(row):
     assert loss_floor(STORIES, [row]) is None
     assert loss_floor(STORIES, [row, ROW]) is not None
 
 
-def test_other_texts_have_no_known_floor():
+def test_loss_floor_is_none_for_other_texts():
     assert loss_floor(RunConfig(data=DataConfig(source="file:stories.txt")), [ROW]) is None
 
 
-def test_there_is_one_example_probe_of_each_skill():
+def test_example_probes_have_one_of_each_skill():
     probes = example_probes()
     assert [probe.skill for probe in probes] == list(SKILLS)
     assert max(len(probe.prompt) for probe in probes) < 600, "short enough to be read on a page"

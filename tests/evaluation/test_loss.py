@@ -132,7 +132,7 @@ def test_evaluate_tokens_bounds_memory_by_smaller_batches(model, ids, monkeypatc
     assert evaluate_tokens(model, ids, batch_size=6).n_tokens == 44
 
 
-def test_the_context_is_never_longer_than_the_models(model, ids):
+def test_loss_windows_do_not_exceed_the_context(model, ids):
     assert evaluate_tokens(model, ids, 1000) == evaluate_tokens(model, ids, 8) == evaluate_tokens(model, ids)
 
 
@@ -172,7 +172,7 @@ def test_bits_per_byte_do_not_depend_on_the_tokenizer():
     assert one.bits_per_byte == pytest.approx(two.bits_per_byte) == pytest.approx(8)
 
 
-def test_a_text_is_scored_from_its_first_byte(model):
+def test_loss_scores_the_first_byte(model):
     ids = [256, *TEXT.encode()]
     assert evaluate_text(model, Bytes(), TEXT).nats == evaluate_tokens(model, ids).nats
     tokenizer = Bytes()
@@ -182,7 +182,7 @@ def test_a_text_is_scored_from_its_first_byte(model):
     assert loss.nats == evaluate_tokens(model, ids[1:]).nats
 
 
-def test_an_end_of_text_adds_nats_but_no_byte(model):
+def test_end_of_text_adds_nats_but_no_bytes(model):
     ids = [256, 65, 66, 256, 67, 256]
     loss = evaluate_tokens(model, ids, tokenizer=Bytes())
     assert (loss.n_tokens, loss.n_bytes) == (5, 3)

@@ -29,7 +29,7 @@ def searched(text: list[int], row: list[int], at: int) -> int:
 
 @pytest.mark.parametrize("n", [1, 2, 3, 10, 100, 257])
 @pytest.mark.parametrize("n_vocab", [1, 2, 5, 1000])
-def test_the_suffix_array_is_the_sorted_suffixes(n, n_vocab):
+def test_suffix_array_equals_sorted_suffixes(n, n_vocab):
     ids = np.random.default_rng(n).integers(0, n_vocab, n).tolist()
     assert suffix_array(ids).tolist() == sorted(range(n), key=lambda i: ids[i:])
 
@@ -135,7 +135,7 @@ def test_continuations_equal_generate(model):
     assert drawn[33] == continuations(model, prompts[33:], 8, 1.0, seed=5 + 33)[0]
 
 
-def test_a_text_ends_where_the_model_ends_it(model):
+def test_continuations_end_at_end_of_text(model):
     free = continuations(model, [[1, 2]], 40, 1.0, seed=0)[0]
     model.start_id = free[7]
     assert continuations(model, [[1, 2]], 40, 1.0, seed=0)[0] == free[: free.index(free[7])]

@@ -24,7 +24,7 @@ def test_skill_results_round_trip(tmp_path):
     assert read_skills(tmp_path) == want
 
 
-def test_a_file_of_an_older_version_is_read(tmp_path):
+def test_skill_results_of_an_older_version_are_read(tmp_path):
     score = {"skill": "name", "accuracy": 0.75, "chance": 0.25, "n": 40, "stderr": 0.07}
     old = {"bits_per_byte": 0.5, "floor_bits_per_byte": 0.25, "skills": {"name": score}}
     (tmp_path / "skills.json").write_text(json.dumps(old))
@@ -32,7 +32,7 @@ def test_a_file_of_an_older_version_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("damage", [None, "", "{", "3", "{}", '{"bits_per_byte": 1, "floor_bits_per_byte": 0, "skills": {}}'])
-def test_a_damaged_file_counts_as_none(tmp_path, damage):
+def test_damaged_skill_results_are_none(tmp_path, damage):
     if damage is not None:
         (tmp_path / "skills.json").write_text(damage)
     assert read_skills(tmp_path) is None
@@ -58,7 +58,7 @@ def test_examples_have_the_probabilities_of_the_answers(model_and_tokenizer):
 
 
 @torch.inference_mode()
-def test_the_log_probability_of_an_answer_is_that_of_its_tokens(model_and_tokenizer):
+def test_answer_log_probability_is_the_sum_of_its_tokens(model_and_tokenizer):
     model, tokenizer = model_and_tokenizer
     probe = example_probes()[0]
     found = answer_log_probs(model, tokenizer, [probe])[0]

@@ -143,13 +143,13 @@ def test_skills_are_the_same_on_a_device_without_float64(gpt, tokenizer, stories
     assert story_bits_per_byte(device, tokenizer, 3) == story_bits_per_byte(gpt, tokenizer, 3)
 
 
-def test_a_model_that_knows_the_stories_is_always_right(rows, tokenizer):
+def test_skills_of_a_perfect_model_are_1(rows, tokenizer):
     scores = measure_skills(Oracle(rows, tokenizer.n_vocab), tokenizer, N)
     assert tuple(scores) == SKILLS
     assert all(score.accuracy == 1 and score.stderr == 0 for score in scores.values())
 
 
-def test_a_model_that_avoids_the_truth_is_always_wrong(rows, tokenizer):
+def test_skills_of_an_adversarial_model_are_0(rows, tokenizer):
     assert all(score.accuracy == 0 for score in measure_skills(Oracle(rows, tokenizer.n_vocab, -30.0), tokenizer, N).values())
 
 
@@ -171,7 +171,7 @@ def test_score_choices_counts_a_tie_as_wrong():
     assert score_choices(Even(tokenizer.n_vocab), tokenizer, [Probe("name", "Lily or", " Tom", (" Tom",))]) == [False]
 
 
-def test_an_even_model_pays_log2_of_its_vocabulary_for_each_token(rows, tokenizer, stories):
+def test_uniform_model_needs_log2_vocab_bits_per_token(rows, tokenizer, stories):
     got, floor = story_bits_per_byte(Even(tokenizer.n_vocab), tokenizer, N)
     n_bytes = sum(len(story.text) for story in stories)
     n_tokens = sum(len(row) - 1 for row in rows)
@@ -180,7 +180,7 @@ def test_an_even_model_pays_log2_of_its_vocabulary_for_each_token(rows, tokenize
     assert 0.2 < floor < 0.8
 
 
-def test_the_end_of_a_story_counts(rows, tokenizer):
+def test_story_bits_include_the_end_of_text(rows, tokenizer):
     """A model that knows every token but the last pays for the last alone."""
     got, _ = story_bits_per_byte(Oracle([rows[0][:-1]], tokenizer.n_vocab, 99.0), tokenizer, 1)
     assert got == pytest.approx(math.log2(tokenizer.n_vocab) / len(generate_story(HELD_OUT).text))

@@ -43,7 +43,7 @@ def held_bytes(how: str) -> list[list[int]]:
     not sys.platform.startswith("linux") or not hasattr(ctypes.CDLL(None), "mallinfo2"),
     reason="needs mallopt and mallinfo2, which glibc has since 2.33",
 )
-def test_a_block_that_was_freed_is_kept_and_used_again():
+def test_keep_freed_memory_reuses_a_freed_block():
     kept = held_bytes("keep")
     first = kept[0][0]
     assert first >= BLOCK_BYTES

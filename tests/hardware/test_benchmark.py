@@ -37,7 +37,7 @@ def test_rates_are_the_work_of_a_call_by_its_seconds(monkeypatch):
 
 
 @pytest.mark.usefixtures("slow_clock")
-def test_the_matrix_rate_is_measured_once(monkeypatch):
+def test_matmul_flops_is_measured_once(monkeypatch):
     measurements = []
     monkeypatch.setattr(benchmark, "best_time", lambda *args: measurements.append(args) or 0.5)
     assert {matmul_flops(CPU) for _ in range(100)} == {2 * 1024**3 / 0.5}
@@ -47,13 +47,13 @@ def test_the_matrix_rate_is_measured_once(monkeypatch):
 
 
 @pytest.mark.timing
-def test_the_rates_of_this_machine_are_plausible():
+def test_matmul_flops_and_bandwidth_are_plausible():
     """Outside of these five decades the clock or the count of the work is wrong."""
     assert 1e9 < matmul_flops(CPU) < 1e14
     assert 1e8 < read_bandwidth(CPU) < 1e13
 
 
-def test_the_first_time_does_not_count(monkeypatch):
+def test_repeat_timings_drops_the_first(monkeypatch):
     clock = iter([0, 10, 15, 20, 21, 30, 30.75, 40])  # when it began, then the start and end of each
     monkeypatch.setattr(benchmark, "perf_counter", lambda: next(clock))
     assert repeat_timings(lambda: None, CPU, seconds=0.0) == pytest.approx([1.0, 0.75])

@@ -45,7 +45,7 @@ def test_products_are_chosen_by_their_speedups(forward, gradient, want, monkeypa
     assert faster_products(SHAPES, "MKL") == want
 
 
-def test_nothing_is_tried_without_large_matrices_or_the_operator(monkeypatch):
+def test_linear_kernel_is_not_timed_without_large_matrices_or_the_operator(monkeypatch):
     monkeypatch.setattr(linear_kernel, "_seconds", lambda products: pytest.fail("timed"))
     assert faster_products((), "MKL") == ()
     monkeypatch.setattr(linear_kernel, "has_onednn_linear", lambda: False)

@@ -12,7 +12,7 @@ CPU = torch.device("cpu")
 GIB = 2**30
 
 
-def test_the_peak_is_at_least_what_is_held():
+def test_peak_memory_is_at_least_resident_memory():
     before, size = resident_memory(), 2**26
     with mmap.mmap(-1, size) as block:  # not by malloc, which may have as much at hand
         for page in range(0, size, mmap.PAGESIZE):
@@ -66,7 +66,7 @@ LIMITS = {
 
 
 @pytest.mark.parametrize(("groups", "files", "left"), LIMITS.values(), ids=LIMITS)
-def test_a_container_may_have_less_than_the_machine(tmp_path, groups, files, left):
+def test_free_memory_respects_the_limit_of_a_container(tmp_path, groups, files, left):
     assert free_memory(root=a_machine(tmp_path, groups, files)) == left * GIB
 
 

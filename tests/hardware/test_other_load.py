@@ -52,6 +52,6 @@ def test_other_load_uses_the_load_average_without_proc(machine, monkeypatch):
     assert meter.processors() is None
 
 
-def test_this_system_gives_a_number_or_none():
+def test_other_load_of_this_system_is_a_number_or_none():
     found = LoadMeter().processors()
     assert found is None or found >= 0

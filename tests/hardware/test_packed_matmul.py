@@ -32,7 +32,7 @@ def raises_for_bfloat16(monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_a_packed_product_is_a_linear(dtype):
+def test_packed_product_equals_linear(dtype):
     if not can_pack(dtype):
         pytest.skip(f"this processor or this torch cannot pack {dtype}")
     weight, bias, x = (torch.randn(*shape).to(dtype) for shape in ((30, 64), (30,), (2, 5, 64)))
@@ -42,17 +42,17 @@ def test_a_packed_product_is_a_linear(dtype):
     torch.testing.assert_close(packed_matmul(x, packed, bias), F.linear(x, weight, bias), rtol=off, atol=off)
 
 
-def test_a_data_type_that_raises_is_not_packed(raises_for_bfloat16):
+def test_can_pack_is_false_for_a_dtype_that_raises(raises_for_bfloat16):
     assert not can_pack(torch.bfloat16)
     assert not packing_pays(torch.bfloat16, 64)
 
 
-def test_a_data_type_that_gives_wrong_numbers_is_not_packed(monkeypatch):
+def test_can_pack_is_false_for_a_dtype_with_wrong_results(monkeypatch):
     monkeypatch.setattr(packing, "packed_matmul", lambda x, packed, bias=None: x.sum(-1, keepdim=True).expand(-1, 40))
     assert not any(can_pack(dtype) for dtype in DTYPES)
 
 
-def test_without_onednn_nothing_is_packed(monkeypatch):
+def test_can_pack_is_false_without_onednn(monkeypatch):
     monkeypatch.setattr(torch.ops, "mkldnn", object())
     assert not any(can_pack(dtype) for dtype in DTYPES)
     assert not can_pack(torch.float64)
@@ -67,7 +67,7 @@ def test_packing_pays_where_it_is_faster(monkeypatch):
     assert not packing_pays(torch.bfloat16, 768)
 
 
-def test_a_trial_times_every_way_that_works(raises_for_bfloat16, monkeypatch, tmp_path):
+def test_linear_seconds_has_every_working_product(raises_for_bfloat16, monkeypatch, tmp_path):
     monkeypatch.setenv("LLM_SCRATCH_CACHE", str(tmp_path))
     monkeypatch.setattr(packing, "TRIAL_BYTES", 1)
     seconds = linear_seconds(24)

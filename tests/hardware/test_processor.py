@@ -18,7 +18,7 @@ from llm_scratch.hardware import processor
         (None, "the architecture"),
     ],
 )
-def test_the_name_is_read_or_the_architecture_is_given(tmp_path, monkeypatch, lines, want):
+def test_processor_name_falls_back_to_the_architecture(tmp_path, monkeypatch, lines, want):
     path = tmp_path / "cpuinfo"
     if lines is not None:
         path.write_text(lines)

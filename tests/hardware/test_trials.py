@@ -49,7 +49,7 @@ def measure(calls, answer):
     return run
 
 
-def test_an_answer_is_measured_once_and_survives_the_process(monkeypatch):
+def test_trial_is_cached_across_processes(monkeypatch):
     calls = []
     for _ in range(2):
         assert remembered("a question", ["width 8"], measure(calls, {"a": 1.5})) == {"a": 1.5}
@@ -76,7 +76,7 @@ def test_trial_is_repeated_when_a_dependency_changes(change, monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"key": 1, "seconds": {"a": "x"}}', '{"seconds": {"a": 1}}'])
-def test_a_damaged_file_is_measured_again(text, cache, monkeypatch):
+def test_damaged_trial_cache_is_measured_again(text, cache, monkeypatch):
     calls = []
     remembered("a question", [], measure(calls, {"a": 1.0}))
     (path,) = cache.iterdir()
@@ -104,24 +104,24 @@ def test_trial_without_a_working_candidate_is_not_stored(cache):
     assert not cache.exists()
 
 
-def test_the_shortest_call_counts_and_the_first_warms_up(clock):
+def test_time_in_turns_takes_the_shortest_call_after_a_warmup(clock):
     ways = {"a": takes(clock, 9, 3, 5, 2, 7, 4), "b": takes(clock, 1, 4, 4, 4, 4, 4)}
     assert time_in_turns(ways) == {"a": 2, "b": 4}
 
 
-def test_one_slow_call_does_not_end_the_timing_of_a_way(clock):
+def test_time_in_turns_continues_after_a_slow_call(clock):
     """A busy machine makes single calls many times longer."""
     assert time_in_turns({"a": takes(clock, 9, 90, 90, 1), "b": takes(clock, 2)}) == {"a": 1, "b": 2}
 
 
-def test_a_way_that_raises_takes_forever(clock):
+def test_time_in_turns_is_infinite_for_a_call_that_raises(clock):
     def fails():
         raise RuntimeError("not on this processor")
 
     assert time_in_turns({"a": [fails], "b": takes(clock, 1)}) == {"a": float("inf"), "b": 1}
 
 
-def test_the_number_of_threads_is_restored(clock):
+def test_time_in_turns_restores_the_number_of_threads(clock):
     seen, before = [], torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -132,5 +132,5 @@ def test_the_number_of_threads_is_restored(clock):
         torch.set_num_threads(before)
 
 
-def test_a_text_is_its_prompt_and_its_new_tokens(clock):
+def test_text_seconds_add_prompt_and_new_tokens(clock):
     assert text_seconds({"a": takes(clock, 2)}, {"a": takes(clock, 5)}) == {"a": 2 * NEW_TOKENS + 5}

@@ -136,7 +136,7 @@ def test_n_heads_argument_sets_heads(tmp_path, trained):
 def test_unknown_heads_raise_with_flag(tmp_path, trained):
     """Another number of heads is another model, which loads without complaint and writes garbage."""
     path = saved(tmp_path / "model.pth", trained[2]["model_state_dict"])
-    with pytest.raises(UserError, match="does not say how many attention heads its model has; import it with .* --heads N") as error:
+    with pytest.raises(UserError, match="does not contain the number of attention heads; import it with .* --heads N") as error:
         load(path)
     assert error.value.code == CHECKPOINT
     assert "e.g. 1, 2, 4)" in str(error.value)
@@ -193,7 +193,7 @@ def test_names_of_a_wrapped_model_are_understood(tmp_path, trained, wrapper):
 
 def test_names_that_are_one_without_their_wrapper_are_refused(tmp_path, trained):
     state = trained[2]["model_state_dict"]
-    with pytest.raises(UserError, match="tok_emb.weight is there twice, with a wrapper's name"):
+    with pytest.raises(UserError, match="tok_emb.weight is repeated, with and without the name of a wrapper"):
         load(saved(tmp_path / "model.pth", state | {"module.tok_emb.weight": state["tok_emb.weight"]}))
 
 
@@ -206,8 +206,8 @@ def memory(both, i, **changes):
 
 
 BROKEN = {
-    "other parameters": (lambda b: groups(b, params=[0, 1]), "it is of 2 parameters, the model has 31"),
-    "another eps": (lambda b: groups(b, eps=1e-6), "its eps is 1e-06, and 1e-08 the only one here"),
+    "other parameters": (lambda b: groups(b, params=[0, 1]), "it has 2 parameters, the model 31"),
+    "another eps": (lambda b: groups(b, eps=1e-6), "its eps is 1e-06, only 1e-08 is supported"),
     "AMSGrad": (lambda b: groups(b, amsgrad=True), "its amsgrad is True"),
     "Adam": (lambda b: groups(b, decoupled_weight_decay=False), "its decoupled_weight_decay is False"),
     "two groups": (lambda b: b["optimizer_state_dict"].update(param_groups=[{}, {}]), "too many values"),
@@ -243,7 +243,7 @@ def weights(state, **changes):
         ({"pos_emb__weight": torch.zeros(16)}, "holds no state_dict of a GPTModel"),
         ({"pos_emb__weight": torch.zeros(16, 63)}, r"pos_emb.weight is \(16, 63\), the model has \(16, 64\)"),
         ({"extra": torch.zeros(1)}, "unknown tensor extra"),
-        ({"extra": torch.zeros(1).to_sparse()}, "extra is no plain tensor but Tensor"),
+        ({"extra": torch.zeros(1).to_sparse()}, "extra is not a plain tensor but Tensor"),
         ({"trf_blocks__999999999__x": torch.zeros(1)}, "its blocks are numbered up to 999,999,999, and it has 3. tensors"),
         ({"trf_blocks__x__y": torch.zeros(1)}, "holds no state_dict of a GPTModel"),
     ],

@@ -208,10 +208,10 @@ def test_the_sizes_are_the_four_of_the_release():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "no JSON object"),
-        ("[1, 2]", "no JSON object"),
-        ("[" * 100_000, "no JSON object"),
-        (json.dumps({"n_vocab": 261}), "no JSON object with n_vocab, n_ctx"),
+        ("", "not a JSON object"),
+        ("[1, 2]", "not a JSON object"),
+        ("[" * 100_000, "not a JSON object"),
+        (json.dumps({"n_vocab": 261}), "not a JSON object with n_vocab, n_ctx"),
         (json.dumps(SETTINGS | {"n_head": 3}), "n_embd=8 is not a multiple of n_head=3"),
         (json.dumps(SETTINGS | {"n_ctx": 0}), "n_ctx is '0'; expected a positive integer"),
         (json.dumps(SETTINGS | {"n_ctx": True}), "n_ctx is 'True'"),

@@ -134,7 +134,7 @@ def test_a_server_that_never_gives_it_is_one_error(server, tmp_path, faults, ask
 def test_damage_on_the_way_is_found_when_it_is_read(server, tmp_path):
     (tmp_path / "124M").mkdir()
     (tmp_path / "124M" / f".{DATA_FILE}.part").write_bytes(bytes(7000))
-    with pytest.raises(UserError, match=r"the checksum of model/\S+ differs; get it again"):
+    with pytest.raises(UserError, match=r"the checksum of model/\S+ differs; download it again"):
         download_and_load_gpt2("124M", tmp_path)
 
 

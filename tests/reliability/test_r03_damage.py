@@ -116,7 +116,7 @@ def test_r3_the_command_goes_on_from_the_older_one_with_one_clear_warning(by_com
         "step-00000020 is damaged: optim.safetensors changed since it was written (its sha256 differs); moved to run/ckpt/quarantine"
         in everything
     )
-    assert "goes on at step 10 of 20" in everything
+    assert "resuming at step 10 of 20" in everything
     assert (tmp_path / "run" / "ckpt" / "step-00000020").is_dir()
 
 

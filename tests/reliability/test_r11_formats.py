@@ -44,7 +44,7 @@ def test_r11_a_run_of_an_old_format_goes_on(kept, tmp_path, monkeypatch, capsys,
     assert sum(p.numel() for p in model.parameters()) == 1088
     want = learned_rows(Path("run"))
     assert main(WORDS.split()) == 0
-    assert "goes on at step 2 of 4" in capsys.readouterr().out
+    assert "resuming at step 2 of 4" in capsys.readouterr().out
     rows = learned_rows(Path("run"))
     assert [row["step"] for row in rows] == [row["step"] for row in want]
     for row, then in zip(rows, want):

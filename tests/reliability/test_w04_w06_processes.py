@@ -145,7 +145,7 @@ def test_w6_checkpoints_are_whole_and_plain_whoever_wrote_them(fifty):
             assert {name: t.shape for name, t in ours.items()} == {name: t.shape for name, t in theirs.items()}
         for name, tensor in found.weights.items():
             assert (tensor - want.weights[name]).norm() <= 1e-3 * want.weights[name].norm(), f"{way}: {name}"
-    assert "the model writes" not in json.dumps(want.state)
+    assert "sample:" not in json.dumps(want.state)
     assert "## Step 50" in (folder / "fsdp" / "samples.md").read_text()
 
 

@@ -64,7 +64,7 @@ def test_checkpoint_read_returns_what_was_saved(tmp_path):
     assert not (tmp_path / "ckpt" / "best").exists()
 
 
-def test_the_manifest_holds_size_and_sha256_of_every_file(tmp_path):
+def test_manifest_has_size_and_sha256_of_every_file(tmp_path):
     folder = save(tmp_path, 3)
     content = json.loads((folder / "manifest.json").read_text())
     assert (content["format"], content["step"]) == (manifest.FORMAT, 3)
@@ -81,14 +81,14 @@ def test_keeps_two_and_the_best_and_says_which_is_which(tmp_path):
     assert checkpoint.load_latest(tmp_path, not_called, prefer="latest").state["step"] == 5
 
 
-def test_a_run_without_checkpoints_has_none(tmp_path):
+def test_load_latest_is_none_without_checkpoints(tmp_path):
     assert checkpoint.load_latest(tmp_path, not_called) is None
     (tmp_path / "ckpt" / "step-00000004.tmp-17").mkdir(parents=True)  # a save that was cut off
     assert checkpoint.load_latest(tmp_path, not_called) is None
 
 
 @pytest.mark.parametrize("garbage", ["step-00000009\n", "", "../../elsewhere", "\0"])
-def test_a_pointer_that_names_nothing_is_passed_over(tmp_path, garbage):
+def test_load_latest_ignores_a_dangling_pointer(tmp_path, garbage):
     save(tmp_path, 1)
     save(tmp_path, 2)
     for pointer in ("latest", "best"):
@@ -141,13 +141,13 @@ def test_damage_is_noticed_and_the_older_one_taken(tmp_path, name, kind):
     assert not new.exists()
 
 
-def test_a_file_that_does_not_belong_is_noticed(tmp_path):
+def test_verify_finds_an_unlisted_file(tmp_path):
     folder = save(tmp_path, 1)
     (folder / "pytorch_model.bin").write_bytes(b"")
     assert checkpoint.verify(folder) == "pytorch_model.bin is not in the manifest"
 
 
-def test_one_checkpoint_under_the_name_of_another_is_noticed(tmp_path):
+def test_verify_finds_a_checkpoint_under_another_name(tmp_path):
     old, new = save(tmp_path, 1), save(tmp_path, 2)
     shutil.rmtree(new)
     shutil.copytree(old, new)
@@ -156,7 +156,7 @@ def test_one_checkpoint_under_the_name_of_another_is_noticed(tmp_path):
     assert checkpoint.verify(tmp_path / "my favourite") is None
 
 
-def test_a_newer_format_is_refused_and_left_where_it_is(tmp_path, monkeypatch):
+def test_newer_format_is_rejected_and_not_moved(tmp_path, monkeypatch):
     save(tmp_path, 1)
     monkeypatch.setattr(manifest, "FORMAT", 99)
     folder = save(tmp_path, 2)
@@ -168,7 +168,7 @@ def test_a_newer_format_is_refused_and_left_where_it_is(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("claimed", [1, manifest.FORMAT + 1])
-def test_a_format_that_is_only_claimed_is_damage(tmp_path, claimed):
+def test_false_format_is_damage(tmp_path, claimed):
     save(tmp_path, 1)
     folder = save(tmp_path, 2)
     text = (folder / "manifest.json").read_text()
@@ -178,7 +178,7 @@ def test_a_format_that_is_only_claimed_is_damage(tmp_path, claimed):
     assert "manifest.json changed since it was written" in warnings[0]
 
 
-def test_all_damaged_is_an_error_that_names_them_and_stays_one(tmp_path):
+def test_load_latest_fails_when_all_checkpoints_are_damaged(tmp_path):
     for step in (1, 2):
         flip(save(tmp_path, step) / "model.safetensors", None)
     for _ in "twice":
@@ -212,7 +212,7 @@ def refuse(*args, **kwargs):
 
 
 @pytest.mark.parametrize("fault", ["make_folder", "write", "flush", "rename", "tokenizer"])
-def test_a_full_disk_leaves_the_old_checkpoint_and_nothing_else(tmp_path, monkeypatch, fault):
+def test_save_on_a_full_disk_keeps_only_the_old_checkpoint(tmp_path, monkeypatch, fault):
     save(tmp_path, 1, best=True)
     before = tree(tmp_path)
     changes = {"write_tokenizer": refuse} if fault == "tokenizer" else {}
@@ -260,7 +260,7 @@ def test_save_removes_partial_files_of_a_killed_save(tmp_path):
     assert sorted(p.name for p in (tmp_path / "ckpt").iterdir()) == ["latest", "step-00000001", "step-00000002"]
 
 
-def test_a_damaged_checkpoint_that_cannot_be_moved_is_passed_over(tmp_path, monkeypatch):
+def test_load_latest_skips_a_damaged_checkpoint_that_cannot_be_moved(tmp_path, monkeypatch):
     save(tmp_path, 1)
     flip(save(tmp_path, 2) / "model.safetensors", None)
     before, warnings = tree(tmp_path), []
@@ -270,7 +270,7 @@ def test_a_damaged_checkpoint_that_cannot_be_moved_is_passed_over(tmp_path, monk
     assert tree(tmp_path) == before
 
 
-def test_a_disk_that_cannot_be_read_is_a_damage_like_others(tmp_path, monkeypatch):
+def test_verify_reports_a_read_error_as_damage(tmp_path, monkeypatch):
     folder = save(tmp_path, 1)
 
     def broken(path):
@@ -280,7 +280,7 @@ def test_a_disk_that_cannot_be_read_is_a_damage_like_others(tmp_path, monkeypatc
     assert checkpoint.verify(folder) == "config.json cannot be read (Input/output error)"
 
 
-def test_room_for_the_checkpoints_is_asked_for_before_work_begins(tmp_path, monkeypatch):
+def test_check_disk_space_rejects_a_disk_that_is_too_small(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**7, 6 * 10**6, 4 * 10**6))
     checkpoint.check_disk_space(tmp_path / "not" / "yet", 10**6)
     with pytest.raises(
@@ -305,7 +305,7 @@ def test_ctrl_c_inside_a_save_leaves_no_part(tmp_path):
     assert len(list((tmp_path / "ckpt").iterdir())) == 2  # step-00000001 and latest
 
 
-def test_old_checkpoints_go_only_after_the_new_one_stands(tmp_path, monkeypatch):
+def test_old_checkpoints_are_deleted_only_after_the_new_one_is_complete(tmp_path, monkeypatch):
     for step in (1, 2):
         save(tmp_path, step)
 

@@ -240,7 +240,7 @@ def test_download_restarts_when_resume_is_impossible(useless, server, tmp_path):
     assert ["range" in asked for asked in server.asked] == [False, True, False]
 
 
-def test_a_server_that_never_ends_fills_no_disk(server, tmp_path):
+def test_download_stops_at_the_expected_size(server, tmp_path):
     def endless(h: Handler) -> None:
         h.head(200)
         for _ in range(1000):
@@ -251,14 +251,14 @@ def test_a_server_that_never_ends_fills_no_disk(server, tmp_path):
     assert server.sent < 500 * CHUNK
 
 
-def test_a_reset_at_any_byte_is_mended(server, tmp_path):
+def test_download_resumes_after_a_reset_at_any_byte(server, tmp_path):
     draw = random.Random(20)
     for i in range(20):
         server.faults = [reset(draw.randrange(len(CONTENT)))]
         assert get(server, tmp_path / str(i)).read_bytes() == CONTENT
 
 
-def test_a_stall_ends_after_the_timeout_and_goes_on_from_there(server, tmp_path, monkeypatch, caplog):
+def test_download_resumes_after_a_stall(server, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(http_client, "TIMEOUT", 1.0)
     server.faults = [stall]
     assert get(server, tmp_path).read_bytes() == CONTENT
@@ -266,7 +266,7 @@ def test_a_stall_ends_after_the_timeout_and_goes_on_from_there(server, tmp_path,
     assert "no data for 1 s" in caplog.text
 
 
-def test_a_line_that_breaks_twenty_times_brings_each_byte_once(tmp_path, server, monkeypatch):
+def test_download_with_twenty_interruptions_requests_each_byte_once(tmp_path, server, monkeypatch):
     monkeypatch.setattr(http_client, "CHUNK", 1000)
     server.faults = [cut(random.Random(i).randrange(1000, 12_000)) for i in range(20)]
     assert get(server, tmp_path).read_bytes() == CONTENT
@@ -275,7 +275,7 @@ def test_a_line_that_breaks_twenty_times_brings_each_byte_once(tmp_path, server,
     assert all(asked["if-range"] == '"one"' for asked in server.asked[1:])
 
 
-def test_a_new_version_is_read_from_its_beginning(server, tmp_path):
+def test_download_restarts_when_the_file_changed(server, tmp_path):
     def changed(h: Handler) -> None:
         server.etag = '"two"'
         h.good()
@@ -286,7 +286,7 @@ def test_a_new_version_is_read_from_its_beginning(server, tmp_path):
     assert server.sent == 2 * CHUNK + len(CONTENT)
 
 
-def test_a_weak_etag_is_no_promise_of_equal_bytes(server, tmp_path):
+def test_download_restarts_with_a_weak_etag(server, tmp_path):
     server.etag = 'W/"one"'
     server.faults = [cut(2 * CHUNK)]
     assert get(server, tmp_path).read_bytes() == CONTENT
@@ -337,7 +337,7 @@ def test_download_permanent_failure_raises_one_error(fault, server, tmp_path, pa
     assert len(pauses) == (tries or 1) - 1
 
 
-def test_a_redirect_to_http_is_followed(server, tmp_path):
+def test_download_follows_a_redirect_to_http(server, tmp_path):
     server.faults = [status(302, Location=server.url + "?moved"), cut(CHUNK), status(302, Location="/moved")]
     assert get(server, tmp_path).read_bytes() == CONTENT
     assert [asked["path"] for asked in server.asked] == ["/file.bin", "/file.bin?moved", "/file.bin", "/moved"]
@@ -345,7 +345,7 @@ def test_a_redirect_to_http_is_followed(server, tmp_path):
 
 
 @pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://127.0.0.1/x", "data:,x", "http:///x"])
-def test_only_http_addresses_are_opened(url, tmp_path):
+def test_download_opens_http_addresses_only(url, tmp_path):
     with pytest.raises(UserError, match="not an http or https address"):
         fetch("x", [url], SHA, len(CONTENT), tmp_path)
 
@@ -372,7 +372,7 @@ def resolver(monkeypatch):
     return asked
 
 
-def test_a_name_that_does_not_resolve_is_tried_once(resolver, tmp_path, pauses):
+def test_download_tries_once_when_the_name_does_not_resolve(resolver, tmp_path, pauses):
     with pytest.raises(UserError) as error:
         fetch("file.bin", ["http://models.example/file.bin"], SHA, len(CONTENT), tmp_path)
     assert pauses == []
@@ -386,7 +386,7 @@ def test_a_name_that_does_not_resolve_is_tried_once(resolver, tmp_path, pauses):
 
 
 @pytest.mark.parametrize("number", [errno.ENETUNREACH, errno.EHOSTUNREACH])
-def test_without_a_route_it_is_tried_once(number, monkeypatch, tmp_path, pauses):
+def test_download_tries_once_without_a_route(number, monkeypatch, tmp_path, pauses):
     def connect(*address, **more):
         raise OSError(number, os.strerror(number))
 
@@ -396,7 +396,7 @@ def test_without_a_route_it_is_tried_once(number, monkeypatch, tmp_path, pauses)
     assert pauses == []
 
 
-def test_a_network_that_breaks_while_it_is_used_is_tried_again(monkeypatch, server, tmp_path, pauses):
+def test_download_retries_when_the_network_fails_during_it(monkeypatch, server, tmp_path, pauses):
     ask, calls = http_client.open_range, []
 
     def breaks_once(*args):
@@ -421,7 +421,7 @@ def test_back_off_grows_to_half_a_minute_and_is_drawn(monkeypatch, server, tmp_p
     assert pauses == [1] * 7
 
 
-def test_after_a_break_that_brought_something_the_pause_is_drawn_too(monkeypatch, server, tmp_path, pauses):
+def test_download_pause_is_random_after_progress_too(monkeypatch, server, tmp_path, pauses):
     monkeypatch.setattr(http_client, "CHUNK", 1000)
     server.faults = [cut(9000)] * 20
     get(server, tmp_path)
@@ -429,7 +429,7 @@ def test_after_a_break_that_brought_something_the_pause_is_drawn_too(monkeypatch
     assert all(1 <= pause <= 2 for pause in pauses)
 
 
-def test_a_second_address_takes_over(server, tmp_path):
+def test_download_uses_the_second_url_when_the_first_fails(server, tmp_path):
     server.faults = [status(404)]
     path = fetch("file.bin", [server.url + "?first", server.url + "?second"], SHA, len(CONTENT), tmp_path)
     assert path.read_bytes() == CONTENT
@@ -467,7 +467,7 @@ def test_too_little_space_is_said_before_a_byte_is_asked_for(server, tmp_path, m
     assert names(tmp_path) == []
 
 
-def test_a_disk_that_fills_up_gets_its_space_back(server, tmp_path):
+def test_download_removes_its_part_when_the_disk_is_full(server, tmp_path):
     resource = pytest.importorskip("resource", reason="needs a limit on file sizes, which Windows lacks")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (CHUNK, hard))
@@ -480,14 +480,14 @@ def test_a_disk_that_fills_up_gets_its_space_back(server, tmp_path):
     assert names(tmp_path) == []
 
 
-def test_a_folder_that_cannot_be_made(server, tmp_path):
+def test_download_fails_when_the_folder_cannot_be_created(server, tmp_path):
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(UserError, match="cannot write") as error:
         get(server, tmp_path / "taken")
     assert error.value.code == RESOURCES
 
 
-def test_a_bar_is_drawn_where_somebody_watches(server, tmp_path, monkeypatch):
+def test_download_draws_a_bar_on_a_terminal(server, tmp_path, monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
@@ -515,7 +515,7 @@ def test_a_bar_is_drawn_where_somebody_watches(server, tmp_path, monkeypatch):
     assert re.search(r"(?!0 s)\d[\d. minsh]+ left", drawn), "the time left"
 
 
-def test_in_few_columns_there_are_lines_and_no_bar_whose_numbers_would_be_cut(monkeypatch):
+def test_download_prints_lines_on_a_narrow_terminal(monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
@@ -527,7 +527,7 @@ def test_in_few_columns_there_are_lines_and_no_bar_whose_numbers_would_be_cut(mo
         assert isinstance(show, download.ProgressLog)
 
 
-def test_without_stderr_a_download_says_nothing(monkeypatch, capsys):
+def test_download_prints_nothing_without_stderr(monkeypatch, capsys):
     """As under pythonw, where printing to it would go to stdout."""
     monkeypatch.setattr(sys, "stderr", None)
     monkeypatch.setattr(download, "REPORT_SECONDS", 0.0)
@@ -536,7 +536,7 @@ def test_without_stderr_a_download_says_nothing(monkeypatch, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_elsewhere_a_line_comes_every_ten_seconds(monkeypatch, capsys):
+def test_download_prints_a_line_every_ten_seconds_off_a_terminal(monkeypatch, capsys):
     clock = iter([0, 0, 4, 8, 12, 16, 20, 24, 28, 40])  # of the beginning, and of each piece
     monkeypatch.setattr(download, "monotonic", lambda: next(clock))
     with download._progress("gpt2.safetensors") as show:
@@ -549,7 +549,7 @@ def test_elsewhere_a_line_comes_every_ten_seconds(monkeypatch, capsys):
     ]
 
 
-def test_a_download_writes_these_lines(server, tmp_path, monkeypatch, capsys):
+def test_download_lines_have_bytes_speed_and_time_left(server, tmp_path, monkeypatch, capsys):
     """By a clock that shows a second more at each reading: the first, and one for each piece."""
     readings = []
     monkeypatch.setattr(download, "monotonic", lambda: readings.append(0) or len(readings))
@@ -564,7 +564,7 @@ def test_a_download_writes_these_lines(server, tmp_path, monkeypatch, capsys):
 # The user's own folder, the cache, the switches.
 
 
-def test_the_users_own_folder_is_looked_in_first_and_never_written(server, tmp_path, monkeypatch):
+def test_data_folder_is_searched_first_and_not_written(server, tmp_path, monkeypatch):
     own, cache = tmp_path / "own", tmp_path / "cache"
     own.mkdir()
     monkeypatch.setenv("LLM_SCRATCH_DATA", str(own))
@@ -579,13 +579,13 @@ def test_the_users_own_folder_is_looked_in_first_and_never_written(server, tmp_p
     assert len(server.asked) == 1
 
 
-def test_a_users_folder_that_is_not_there_is_an_error(server, tmp_path, monkeypatch):
+def test_data_folder_that_is_missing_is_an_error(server, tmp_path, monkeypatch):
     monkeypatch.setenv("LLM_SCRATCH_DATA", str(tmp_path / "gone"))
     with pytest.raises(UserError, match="gone is not a folder"):
         get(server, tmp_path)
 
 
-def test_a_spoilt_copy_in_the_cache_is_replaced(server, tmp_path):
+def test_cached_file_with_a_wrong_hash_is_replaced(server, tmp_path):
     (tmp_path / "file.bin").write_bytes(bytes(len(CONTENT)))
     assert get(server, tmp_path).read_bytes() == CONTENT
 
@@ -604,13 +604,13 @@ def test_offline_download_makes_no_request(switch, server, tmp_path, monkeypatch
     assert get(server, tmp_path).read_bytes() == CONTENT
 
 
-def test_a_mirror_stands_in_for_the_host(server, tmp_path, monkeypatch):
+def test_mirror_replaces_the_host(server, tmp_path, monkeypatch):
     monkeypatch.setenv("LLM_SCRATCH_MIRROR", server.url.rsplit("/", 1)[0] + "/files/")
     fetch("file.bin", ["https://example.org/a/file.bin?raw=1"], SHA, len(CONTENT), tmp_path)
     assert server.asked[0]["path"] == "/files/a/file.bin?raw=1"
 
 
-def test_without_a_folder_it_goes_to_the_cache(server, tmp_path, monkeypatch):
+def test_download_goes_to_the_cache_by_default(server, tmp_path, monkeypatch):
     monkeypatch.setenv("LLM_SCRATCH_CACHE", str(tmp_path / "cache"))
     assert fetch("file.bin", [server.url], SHA, len(CONTENT)) == tmp_path / "cache" / "file.bin"
 
@@ -625,7 +625,7 @@ def test_https_does_not_go_on_as_http():
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_every_row_of_the_table_is_pinned(name, data_dir, monkeypatch):
+def test_every_remote_file_has_a_hash_or_is_listed(name, data_dir, monkeypatch):
     row = FILES[name]
     assert row.urls
     assert all(url.startswith("https://") for url in row.urls)
@@ -636,7 +636,7 @@ def test_every_row_of_the_table_is_pinned(name, data_dir, monkeypatch):
         assert fetch(name, *row) == data_dir / name
 
 
-def test_a_file_that_nobody_pinned_is_as_long_as_the_server_says(server, tmp_path):
+def test_file_without_a_hash_is_checked_by_its_size(server, tmp_path):
     server.faults = [cut(2 * CHUNK), no_length(CONTENT)]
     assert download.get(tmp_path / "x", download.Remote((server.url,))).read_bytes() == CONTENT
     assert server.asked[2]["range"] == f"bytes={2 * CHUNK}-"

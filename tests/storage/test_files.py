@@ -18,7 +18,7 @@ def names(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir())
 
 
-def test_the_file_appears_under_its_name_when_it_is_whole(tmp_path):
+def test_atomic_file_appears_when_it_is_complete(tmp_path):
     path = tmp_path / "a" / "b" / "file.bin"
     with atomic_file(path) as part:
         assert part.parent == path.parent
@@ -30,14 +30,14 @@ def test_the_file_appears_under_its_name_when_it_is_whole(tmp_path):
 
 
 @pytest.mark.parametrize(("data", "want"), [("žába\n", "žába\n".encode()), (b"\x00\xff\r\n", b"\x00\xff\r\n"), ("", b"")])
-def test_write_whole_writes_these_bytes(data, want, tmp_path):
+def test_atomic_write_writes_text_and_bytes(data, want, tmp_path):
     atomic_write(tmp_path / "file", data)
     atomic_write(str(tmp_path / "file"), data)
     assert (tmp_path / "file").read_bytes() == want
 
 
 @pytest.mark.parametrize("raised", [ValueError, KeyboardInterrupt, UserError])
-def test_an_exception_inside_leaves_the_old_file_and_nothing_else(raised, tmp_path):
+def test_atomic_file_keeps_the_old_file_after_an_exception(raised, tmp_path):
     path = tmp_path / "file"
     path.write_text("old")
 
@@ -52,7 +52,7 @@ def test_an_exception_inside_leaves_the_old_file_and_nothing_else(raised, tmp_pa
     assert names(tmp_path) == ["file"]
 
 
-def test_a_full_disk_leaves_the_old_file_and_says_what_to_do(tmp_path):
+def test_atomic_write_keeps_the_old_file_on_a_full_disk(tmp_path):
     resource = pytest.importorskip("resource", reason="needs a limit on file sizes, which Windows lacks")
     path = tmp_path / "file"
     path.write_text("old")
@@ -69,7 +69,7 @@ def test_a_full_disk_leaves_the_old_file_and_says_what_to_do(tmp_path):
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_an_error_of_the_disk_at_the_last_moment_leaves_no_part(call, tmp_path, monkeypatch):
+def test_atomic_file_removes_its_part_after_a_late_disk_error(call, tmp_path, monkeypatch):
     def broken(*args) -> None:
         raise OSError(5, "Input/output error")
 
@@ -79,7 +79,7 @@ def test_an_error_of_the_disk_at_the_last_moment_leaves_no_part(call, tmp_path, 
     assert names(tmp_path) == []
 
 
-def test_the_bytes_reach_the_disk_before_the_name(tmp_path, monkeypatch):
+def test_atomic_file_flushes_before_the_rename(tmp_path, monkeypatch):
     calls = []
     fsync, replace = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda handle: (calls.append("fsync"), fsync(handle)))
@@ -88,7 +88,7 @@ def test_the_bytes_reach_the_disk_before_the_name(tmp_path, monkeypatch):
     assert calls == ["fsync", "fsync", "replace", "fsync"]  # the bytes as they are written, the file as a whole; then its name
 
 
-def test_a_folder_that_is_a_file(tmp_path):
+def test_atomic_write_fails_when_the_folder_is_a_file(tmp_path):
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(UserError, match="choose another folder") as error:
         atomic_write(tmp_path / "taken" / "file", "x")
@@ -96,7 +96,7 @@ def test_a_folder_that_is_a_file(tmp_path):
     assert names(tmp_path) == ["taken"]
 
 
-def test_everything_goes_through_the_disk_in_use(tmp_path, monkeypatch):
+def test_atomic_file_uses_the_current_file_system(tmp_path, monkeypatch):
     class Talking(files.FileSystem):
         def __getattribute__(self, name):
             said.append(name)
@@ -108,7 +108,7 @@ def test_everything_goes_through_the_disk_in_use(tmp_path, monkeypatch):
     assert said == ["make_folder", "write", "flush", "rename", "flush", "remove"]
 
 
-def test_the_disk_removes_files_folders_and_what_is_not_there(tmp_path):
+def test_file_system_removes_files_folders_and_missing_paths(tmp_path):
     (tmp_path / "folder" / "inner").mkdir(parents=True)
     (tmp_path / "folder" / "inner" / "file").write_text("x")
     (tmp_path / "kept").mkdir()

@@ -35,7 +35,7 @@ def test_plain_settings_are_what_the_libraries_read(tmp_path):
         (b'{"a": ' + b"9" * 5000 + b"}", "is not JSON"),
     ],
 )
-def test_other_json_is_refused(text, message):
+def test_parse_json_rejects_invalid_json(text, message):
     with pytest.raises(UserError, match=message) as error:
         parse_json(text, "config.json", CHECKPOINT)
     assert error.value.code == CHECKPOINT
@@ -58,7 +58,7 @@ def test_other_json_is_refused(text, message):
         ("\x00", "is not YAML"),
     ],
 )
-def test_other_yaml_is_refused(tmp_path, text, message):
+def test_read_yaml_rejects_invalid_yaml(tmp_path, text, message):
     (tmp_path / "x.yaml").write_text(text)
     with pytest.raises(UserError, match=message) as error:
         read_yaml(tmp_path / "x.yaml", CHECKPOINT)
@@ -66,7 +66,7 @@ def test_other_yaml_is_refused(tmp_path, text, message):
     assert len(str(error.value)) < 400
 
 
-def test_a_name_given_twice_is_found_in_one_pass(tmp_path):
+def test_first_duplicate_key_takes_one_pass(tmp_path):
     """The double is last in files as large as are read: a search by name takes n * n / 2 comparisons."""
     n = (MAX_JSON - 100) // 11
     text = b"{" + b",".join(b'"%06d":0' % i for i in range(n)) + b',"%06d":1}' % (n - 1)
@@ -83,7 +83,7 @@ def test_a_name_given_twice_is_found_in_one_pass(tmp_path):
             read(tmp_path / name, CHECKPOINT)
 
 
-def test_a_file_that_is_not_there_or_far_too_large(tmp_path):
+def test_read_json_rejects_a_missing_or_oversized_file(tmp_path):
     with pytest.raises(UserError, match="cannot read .*: No such file"):
         read_json(tmp_path / "x.json", CHECKPOINT)
     for name, read, limit in (("x.json", read_json, MAX_JSON), ("x.yaml", read_yaml, MAX_YAML)):

@@ -31,12 +31,12 @@ def test_safetensors_library_reads_written_file():
     assert all(torch.equal(found[name], tensor) for name, tensor in TENSORS.items())
 
 
-def test_a_dtype_that_the_format_lacks_is_named():
+def test_iter_bytes_rejects_an_unsupported_dtype():
     with pytest.raises(TypeError, match=r"phase is torch\.complex128"):
         list(iter_bytes({"phase": torch.zeros(1, dtype=torch.complex128)}))
 
 
-def test_a_tensor_is_handed_over_as_it_lies_in_memory():
+def test_iter_bytes_does_not_copy_a_contiguous_tensor():
     weight = torch.zeros(1000)
     _, piece = iter_bytes({"w": weight})
     weight[0] = 1.0

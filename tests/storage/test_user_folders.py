@@ -52,7 +52,7 @@ def no_home(monkeypatch):
         ("linux", {"LLM_SCRATCH_CACHE": "~/mine"}, "{}/mine"),
     ],
 )
-def test_the_cache_is_where_the_system_keeps_caches(platform, env, want, tmp_path, monkeypatch):
+def test_cache_folder_is_the_systems(platform, env, want, tmp_path, monkeypatch):
     os.environ.update({name: value.format(tmp_path) for name, value in env.items()})
     monkeypatch.setattr(sys, "platform", platform)
     assert find_cache_folder() == (Path(want.format(tmp_path)), "")
@@ -60,7 +60,7 @@ def test_the_cache_is_where_the_system_keeps_caches(platform, env, want, tmp_pat
 
 
 @posix
-def test_without_a_home_folder_the_cache_is_a_private_temporary_folder(no_home):
+def test_cache_folder_is_a_private_temporary_one_without_a_home(no_home):
     assert find_cache_folder() == (no_home, "this user has no home folder")
     assert cache_folder() == no_home
     assert no_home.stat().st_mode & 0o777 == 0o700
@@ -68,14 +68,14 @@ def test_without_a_home_folder_the_cache_is_a_private_temporary_folder(no_home):
 
 @posix
 @pytest.mark.parametrize("env", ["LLM_SCRATCH_CACHE", "XDG_CACHE_HOME"])
-def test_a_named_cache_needs_no_home_folder(env, no_home, tmp_path):
+def test_cache_folder_of_the_environment_needs_no_home(env, no_home, tmp_path):
     os.environ[env] = str(tmp_path / "c")
     assert cache_folder().is_relative_to(tmp_path / "c")
     assert not no_home.exists()
 
 
 @posix
-def test_a_home_folder_that_cannot_be_written_is_replaced_too(tmp_path, monkeypatch):
+def test_cache_folder_is_a_temporary_one_when_home_is_read_only(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)  # root may write everywhere
     private = Path(tempfile.gettempdir()) / f"llm-scratch-{os.getuid()}"
     usual = tmp_path / ".cache" / "llm-scratch"
@@ -87,7 +87,7 @@ def test_a_home_folder_that_cannot_be_written_is_replaced_too(tmp_path, monkeypa
 
 @posix
 @pytest.mark.parametrize("wrong", ["a link", "open to others", "of somebody else", "a file"])
-def test_a_temporary_folder_that_others_could_have_made_is_not_used(wrong, no_home, tmp_path, monkeypatch):
+def test_cache_folder_rejects_a_temporary_folder_of_another_user(wrong, no_home, tmp_path, monkeypatch):
     if wrong == "a link":
         (tmp_path / "elsewhere").mkdir(mode=0o700)
         no_home.symlink_to(tmp_path / "elsewhere")
@@ -116,7 +116,7 @@ def test_cache_folder_error_names_the_variable(no_home, monkeypatch):
 
 
 @posix
-def test_a_path_of_an_unknown_user_is_an_error_with_what_to_do(tmp_path):
+def test_expand_user_rejects_an_unknown_user(tmp_path):
     assert expand_user("~/a") == tmp_path / "a"
     assert expand_user("b") == Path("b")
     with pytest.raises(UserError, match="~nobody-of-that-name/x: unknown home folder; write the full path") as error:
@@ -140,13 +140,13 @@ def test_models_in_a_home_folder_that_cannot_be_written_are_still_found(tmp_path
     assert set(LIBRARY_FOLDERS) & set(os.environ) == set(LIBRARY_FOLDERS) - {"HF_HOME"}
 
 
-def test_with_a_home_folder_and_a_name_libraries_are_left_alone():
+def test_library_folders_are_unchanged_with_a_home_and_a_user_name():
     set_library_folders()
     assert not set(LIBRARY_FOLDERS) & set(os.environ)
 
 
 @posix
-def test_a_user_without_a_name_gets_a_folder_for_what_torch_compiles(tmp_path, monkeypatch):
+def test_torch_compile_gets_a_folder_without_a_user_name(tmp_path, monkeypatch):
     monkeypatch.setattr(user_folders, "_has_user_name", lambda: False)
     set_library_folders()
     assert set(LIBRARY_FOLDERS) & set(os.environ) == {"TORCHINDUCTOR_CACHE_DIR"}

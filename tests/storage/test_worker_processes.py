@@ -36,7 +36,7 @@ def test_workers_that_start_do_the_work(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "3\n", "")
 
 
-def test_a_script_without_a_main_guard_does_the_work_itself_and_says_why(tmp_path):
+def test_pool_is_not_started_without_a_main_guard(tmp_path):
     (tmp_path / "bare.py").write_text(SCRIPT.format(guard="if True:"))
     done = run(tmp_path / "bare.py")
     assert (done.returncode, done.stdout) == (0, "3\n")
@@ -46,7 +46,7 @@ def test_a_script_without_a_main_guard_does_the_work_itself_and_says_why(tmp_pat
 
 
 @pytest.mark.parametrize("error", [OSError(38, "Function not implemented"), ImportError("no synchronize"), NotImplementedError("few")])
-def test_a_machine_without_semaphores_has_no_pool(error, monkeypatch):
+def test_pool_is_not_started_without_semaphores(error, monkeypatch):
     """As without /dev/shm."""
 
     def fail(*_):
@@ -57,7 +57,7 @@ def test_a_machine_without_semaphores_has_no_pool(error, monkeypatch):
         assert pool is None
 
 
-def test_one_worker_is_this_process_and_no_warning():
+def test_one_worker_runs_in_this_process_without_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with worker_pool(1) as pool:
@@ -71,14 +71,14 @@ def test_workers_that_cannot_be_made_ready_are_done_without(capfd):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs kill -9")
-def test_a_worker_that_is_killed_while_it_works_is_an_error_with_the_signal():
+def test_killed_worker_is_an_error_with_the_signal():
     said = r"a worker was killed \(SIGKILL, possibly out of memory\)"
     with pytest.raises(UserError, match=said) as error, worker_pool(2) as pool:
         pool.submit(os.kill, pool.submit(os.getpid).result(), signal.SIGKILL).result()
     assert error.value.code == RESOURCES
 
 
-def test_an_error_of_the_work_is_passed_on():
+def test_error_of_a_worker_is_raised():
     with pytest.raises(ZeroDivisionError), worker_pool(2) as pool:
         pool.submit(divmod, 1, 0).result()
 
@@ -94,11 +94,11 @@ def test_an_error_of_the_work_is_passed_on():
     ],
 )
 @pytest.mark.skipif(os.name == "nt", reason="signals have other numbers there")
-def test_the_process_that_failed_first_says_how(codes, want):
+def test_first_failed_worker_is_reported(codes, want):
     assert exit_description({number: SimpleNamespace(exitcode=code) for number, code in enumerate(codes)}) == want
 
 
-def test_a_worker_that_imports_the_users_script_asks_for_no_workers(monkeypatch):
+def test_worker_that_imports_the_script_starts_no_pool(monkeypatch):
     check_main_guard()
     monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
     with pytest.raises(SystemExit) as error:

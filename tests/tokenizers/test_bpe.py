@@ -306,7 +306,7 @@ def test_names_and_sizes_are_those_of_tiktoken(ours, gpt2):
     assert ours.decode_tokens_bytes([31373, 995]) == [b"hello", b" world"]
 
 
-def test_an_id_outside_the_vocabulary_is_named(small):
+def test_decode_rejects_an_id_outside_the_vocabulary(small):
     for wrong in (600, -1, 10**9):
         with pytest.raises(ValueError, match=f"id {wrong} is not in this vocabulary of 600 tokens"):
             small.decode([0, wrong])
@@ -322,7 +322,7 @@ def test_ids_of_its_own_order_still_work(small):
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-def test_a_panic_of_the_engine_falls_back_to_python(small, monkeypatch):
+def test_encode_falls_back_to_python_after_a_panic_of_the_engine(small, monkeypatch):
     class PanicException(BaseException):
         pass
 
@@ -341,14 +341,14 @@ def test_a_panic_of_the_engine_falls_back_to_python(small, monkeypatch):
         small.encode("so")
 
 
-def test_two_tokens_with_one_id_are_refused(small):
+def test_bpe_rejects_two_tokens_with_one_id(small):
     with pytest.raises(UserError, match="600 tokens have only 599 ids"):
         ByteBPE(small.merges, special_tokens={"<|endoftext|>": 5})
     with pytest.raises(UserError, match="tiktoken cannot parse the pattern"):
         ByteBPE(small.merges, pattern=r"\m").encode("ab")
 
 
-def test_a_copy_in_another_process_encodes_alike(small):
+def test_pickled_bpe_encodes_equally(small):
     small.encode_python("warm")
     copy = pickle.loads(pickle.dumps(small))
     assert copy.encode("a copy") == copy.encode_python("a copy") == small.encode("a copy")

@@ -45,7 +45,7 @@ def expect_refused(match: str, *paths, load=ByteBPE.from_gpt2_files, **keywords)
     assert caught.value.code == 3
 
 
-def test_the_two_files_are_read(write):
+def test_gpt2_files_are_read(write):
     tokenizer = ByteBPE.from_gpt2_files(*write(["Ġ t", "h e", "Ġt he"]))
     assert tokenizer.merges == [(b" ", b"t"), (b"h", b"e"), (b" t", b"he")]
     assert tokenizer.encode(" the") == tokenizer.encode_python(" the") == [258]
@@ -123,7 +123,7 @@ def test_gpt2_goes_out_and_in_with_equal_ids(ours, gpt2, tmp_path):
         assert theirs.decode(want, skip_special_tokens=False) == text
 
 
-def test_a_tokenizer_of_the_library_is_read(verdict, tmp_path):
+def test_tokenizer_json_of_the_tokenizers_library_is_read(verdict, tmp_path):
     tokenizers = pytest.importorskip("tokenizers", reason="needs the tokenizers library: pip install tokenizers")
     pre = tokenizers.pre_tokenizers
     trainer = tokenizers.trainers.BpeTrainer(
@@ -181,7 +181,7 @@ def test_tokenizer_json_with_other_rules_is_rejected(small, tmp_path):
                 assert prefix_id(*read_tokenizer_json(tmp_path)) == (599 if pieces is before else None)
 
 
-def test_a_file_that_cannot_be_written_leaves_the_old_one(small, tmp_path, monkeypatch):
+def test_save_keeps_the_old_file_after_a_disk_error(small, tmp_path, monkeypatch):
     small.save(tmp_path)
     before = (tmp_path / "tokenizer.json").read_bytes()
 
@@ -196,7 +196,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(small, tmp_path, monke
     assert (tmp_path / "tokenizer.json").read_bytes() == before
 
 
-def test_an_encoding_that_is_no_byte_pair_vocabulary_is_refused():
+def test_from_tiktoken_rejects_an_encoding_without_byte_pairs():
     import tiktoken
 
     ranks = {bytes([i]): i for i in range(256)}

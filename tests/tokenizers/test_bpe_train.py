@@ -64,7 +64,7 @@ def test_chains_of_long_words_equal_counting_anew(counts, n, min_chain):
 
 
 @pytest.mark.parametrize("word", ["a" * 300, "ab" * 200, "aab" * 120, "abcab" * 50 + "a"])
-def test_one_long_word_equals_counting_anew(word):
+def test_merges_of_a_long_word_equal_recounting(word):
     assert [tuple(map(ord, pair)) for pair in learn_merges({word: 2, "ab": 1}, 30)] == count_anew(Counter({word: 2, "ab": 1}), 30)
 
 
@@ -146,13 +146,13 @@ def test_overlapping_pairs_are_counted_and_merged_from_the_left():
     assert BYTES[0x40:0x41] == b"a"
 
 
-def test_no_merge_crosses_a_special_token():
+def test_merges_do_not_cross_a_special_token():
     text = "ab<|endoftext|>" * 50 + "cd"
     assert ByteBPE.train([text], 259).merges == [(b"a", b"b"), (b"c", b"d")]
     assert (b"c", b"d") not in ByteBPE.train([text], 259, special_tokens=("<|other|>",)).merges
 
 
-def test_a_small_text_warns_and_gives_what_it_has():
+def test_training_on_a_small_text_warns_and_returns_fewer_tokens():
     with pytest.warns(UserWarning, match="vocab_size=4096: the text has pairs for only 259 tokens"):
         tokenizer = ByteBPE.train(["abc"], 4096)
     assert (tokenizer.n_vocab, tokenizer.eot_token) == (259, 258)
@@ -160,7 +160,7 @@ def test_a_small_text_warns_and_gives_what_it_has():
 
 
 @pytest.mark.parametrize("size", [256, 0, -1, 1_000_001])
-def test_an_impossible_size_is_refused(size):
+def test_training_rejects_an_impossible_vocabulary_size(size):
     with pytest.raises(UserError, match=f"vocab_size: {size} is out of range; give a whole number from 257"):
         ByteBPE.train(["abc"], size)
 
@@ -175,7 +175,7 @@ def test_another_pattern_and_its_faults():
         ByteBPE.train(["a"], 260, special_tokens=("< end>",))
 
 
-def test_in_few_columns_no_bar_is_drawn_whose_numbers_would_be_cut(capfd, monkeypatch):
+def test_training_draws_no_bar_on_a_narrow_terminal(capfd, monkeypatch):
     monkeypatch.setenv("COLUMNS", "20")
     ByteBPE.train(["abcabc"], 259, progress=True)
     assert capfd.readouterr() == ("", "")

@@ -20,7 +20,7 @@ def test_training_does_not_depend_on_the_order_of_texts():
     assert CharTokenizer.train(["ba", "é"]).characters == CharTokenizer.train(["é", "ab"]).characters == "abé"
 
 
-def test_the_end_of_text_counts_only_where_allowed():
+def test_chars_encode_end_of_text_only_if_allowed():
     tokenizer = CharTokenizer.train(["<|endoftext|> ab"])
     text = "a<|endoftext|>b"
     assert len(tokenizer.encode(text)) == len(text)
@@ -46,7 +46,7 @@ def test_char_tokenizer_names_unknown_character():
         CharTokenizer("aa")
 
 
-def test_without_an_end_of_text_its_spelling_is_letters(tmp_path):
+def test_chars_without_end_of_text_encode_its_spelling(tmp_path):
     plain = CharTokenizer.train(["a<|endoftext|>"], end_of_text=False)
     assert plain.n_vocab == len(set("a<|endoftext|>"))
     for tokenizer in (plain, CharTokenizer.from_json(plain.to_json())):

@@ -22,7 +22,7 @@ def encoding():
     return tiktoken.Encoding("gaps", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens=specials)
 
 
-def test_a_tokenizer_with_gaps_is_saved_and_loaded(encoding, tmp_path):
+def test_id_gaps_survive_saving_and_loading(encoding, tmp_path):
     save_tokenizer(encoding, tmp_path)
     again = load_tokenizer(tmp_path)
     assert (again.n_vocab, again.eot_token) == (encoding.n_vocab, encoding.eot_token)
@@ -30,7 +30,7 @@ def test_a_tokenizer_with_gaps_is_saved_and_loaded(encoding, tmp_path):
         assert again.encode(text) == again.encode_python(text) == encoding.encode(text, disallowed_special=())
 
 
-def test_a_tokenizer_with_gaps_is_loaded_after_transformers_saved_it_again(encoding, tmp_path):
+def test_id_gaps_survive_saving_by_transformers(encoding, tmp_path):
     transformers = pytest.importorskip("transformers", reason="needs the extra `hf`")
     save_tokenizer(encoding, tmp_path)
     theirs = transformers.PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"), eos_token="<|endoftext|>")

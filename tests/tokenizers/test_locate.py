@@ -16,7 +16,7 @@ def bpe():
     return ByteBPE.train([TEXT], 270)
 
 
-def test_a_file_a_folder_and_a_run_give_the_same_ids(bpe, tmp_path):
+def test_open_tokenizer_accepts_a_file_a_folder_and_a_run(bpe, tmp_path):
     bpe.save(tmp_path / "class.json")
     (tmp_path / "folder").mkdir()
     save_tokenizer(bpe, tmp_path / "folder")
@@ -33,7 +33,7 @@ def test_characters_are_opened_too(tmp_path):
     assert open_tokenizer(tmp_path).encode("the") == CharTokenizer.train([TEXT]).encode("the")
 
 
-def test_the_file_of_the_tokenizers_library_gives_its_ids(tmp_path):
+def test_open_tokenizer_reads_a_file_of_the_tokenizers_library(tmp_path):
     tokenizers = pytest.importorskip("tokenizers", reason="needs the tokenizers library")
     theirs = tokenizers.ByteLevelBPETokenizer()
     theirs.train_from_iterator([TEXT], vocab_size=300, special_tokens=["<|endoftext|>"], show_progress=False)
@@ -41,7 +41,7 @@ def test_the_file_of_the_tokenizers_library_gives_its_ids(tmp_path):
     assert open_tokenizer(tmp_path / "theirs.json").encode(TEXT) == theirs.encode(TEXT).ids
 
 
-def test_two_files_of_gpt2_are_opened(tmp_path):
+def test_open_tokenizer_reads_gpt2s_two_files(tmp_path):
     tokenizers = pytest.importorskip("tokenizers", reason="needs the tokenizers library")
     theirs = tokenizers.ByteLevelBPETokenizer()
     theirs.train_from_iterator([TEXT], vocab_size=300, special_tokens=["<|endoftext|>"], show_progress=False)
@@ -50,7 +50,7 @@ def test_two_files_of_gpt2_are_opened(tmp_path):
 
 
 @pytest.mark.parametrize("where", ["none.json", "."])
-def test_where_there_is_none_the_error_says_what_is_expected(where, tmp_path):
+def test_open_tokenizer_rejects_a_path_without_a_tokenizer(where, tmp_path):
     with pytest.raises(UserError, match="cannot read .*; expected a tokenizer file or its folder") as error:
         open_tokenizer(tmp_path / where)
     assert error.value.code == 3

@@ -33,7 +33,7 @@ def test_symbols_number_bytes_as_gpt2_does():
 
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(st.text("abc", min_size=1, max_size=15), st.integers(1, 9), max_size=8), st.text("abc", max_size=80))
-def test_both_versions_equal_merging_one_by_one(texts, piece):
+def test_merge_piece_and_merge_long_equal_single_merges(texts, piece):
     joined, pair_of = rules(texts)
     word = symbols(piece.encode())
     want = one_by_one(word, joined)

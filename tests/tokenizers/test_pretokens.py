@@ -33,7 +33,7 @@ def test_units_cut_into_pieces_as_the_original_pattern_cuts_the_text():
 
 @settings(max_examples=1000, deadline=None)
 @given(st.text(st.characters(max_codepoint=127) | st.sampled_from(" \n'a1.sl"), max_size=40))
-def test_the_pattern_for_ascii_cuts_as_the_one_for_all(text):
+def test_ascii_pattern_splits_like_the_full_pattern(text):
     assert pretokens._ASCII.findall(text) == regex.findall(GPT2_PATTERN, text) == regex.findall(ORIGINAL, text)
 
 
@@ -54,7 +54,7 @@ def test_chunks_are_bounded_where_there_are_spaces():
     assert list(Splitter(r"\w").chunks(["a b ", "c d"], 2)) == ["a b c d"]
 
 
-def test_every_character_is_of_the_kind_that_the_engine_sees():
+def test_character_classes_equal_the_engines():
     """All code points of the planes in use, and some of each other."""
     everything = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x34000), *range(0x34000, sys.maxunicode, 99)]))
     plain = matches_engine(everything)
@@ -83,7 +83,7 @@ def test_counts_do_not_depend_on_the_way(verdict):
     assert splitter.count([long]) == Counter(regex.findall(ORIGINAL, long))
 
 
-def test_where_no_worker_can_start_counting_gives_the_same(monkeypatch):
+def test_counting_without_workers_gives_the_same_counts(monkeypatch):
     def no_semaphores(*_):
         raise OSError(38, "Function not implemented")
 
@@ -102,13 +102,13 @@ def test_counting_tells_how_far_it_is(verdict, monkeypatch, processes):
 
 
 @pytest.mark.parametrize("pattern", sorted(pretokens._SAME_CUTS))
-def test_other_spellings_of_the_pattern_are_recognised(pattern):
+def test_equivalent_spellings_of_the_pattern_are_recognized(pattern):
     assert same_pattern(pattern) == GPT2_PATTERN
     for text in ANY[:300]:
         assert regex.findall(pattern, text) == regex.findall(GPT2_PATTERN, text)
 
 
-def test_a_pattern_that_skips_characters_is_completed():
+def test_splitter_completes_a_pattern_that_skips_characters():
     splitter = Splitter(r"(a|b)+")
     assert splitter.units("ab,ba") == ["ab", ",", "ba"]
     assert splitter.pieces("ab") == ["ab"]

@@ -81,11 +81,11 @@ def test_allowed_and_disallowed_mean_what_they_mean_in_tiktoken(ours, gpt2):
     assert ours.encode("x", allowed_special={"<|other|>"}) == gpt2.encode("x")
 
 
-def test_of_two_names_that_begin_alike_the_longer_is_taken(verdict):
+def test_special_pattern_prefers_the_longer_name(verdict):
     tokenizer = ByteBPE.train([verdict], 300, special_tokens=("<|a|>", "<|a|><|b|>"))
     assert tokenizer.encode("<|a|><|b|><|a|>", allowed_special="all") == [299, 298]
 
 
-def test_a_tokenizer_without_end_of_text_says_so(verdict):
+def test_end_of_text_is_none_for_a_tokenizer_without_one(verdict):
     with pytest.raises(UserError, match="has no <|endoftext|>; train it with"):
         _ = ByteBPE.train([verdict], 300, special_tokens=()).eot_token

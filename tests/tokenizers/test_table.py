@@ -16,7 +16,7 @@ TEXT = "the more the merrier, said the painter. "
 
 
 @pytest.mark.parametrize("name", ["words", "chars", "bpe", "gpt2"])
-def test_each_tokenizer_is_trained_saved_and_loaded(name, gpt2, tmp_path):
+def test_every_tokenizer_is_equal_after_saving_and_loading(name, gpt2, tmp_path):
     tokenizer = TOKENIZERS[name]([TEXT * 20], 260 if name == "bpe" else None)
     save_tokenizer(tokenizer, tmp_path)
     again = load_tokenizer(tmp_path)
@@ -30,12 +30,12 @@ def test_each_tokenizer_is_trained_saved_and_loaded(name, gpt2, tmp_path):
     assert load_tokenizer(tmp_path / "tokenizer.json").n_vocab == tokenizer.n_vocab
 
 
-def test_the_first_word_tokenizer_keeps_its_way_with_unknown_words(tmp_path):
+def test_simple_tokenizer_v1_keeps_its_unknown_word_policy(tmp_path):
     save_tokenizer(SimpleTokenizerV1({"a": 0}, unknown="drop"), tmp_path)
     assert load_tokenizer(tmp_path).encode("a b") == [0]
 
 
-def test_a_size_that_would_be_ignored_is_an_error(gpt2):
+def test_vocab_size_without_effect_is_an_error(gpt2):
     assert TOKENIZERS["chars"](["ab"], 3).n_vocab == 3
     with pytest.raises(UserError, match="no effect with chars, whose size for this text is 3"):
         TOKENIZERS["chars"](["ab"], 4096)
@@ -49,7 +49,7 @@ def test_bpe_without_a_size_takes_4096():
         assert TOKENIZERS["bpe"]([TEXT]).n_vocab < 4096
 
 
-def test_a_tokenizer_from_outside_joins_by_one_line(monkeypatch, tmp_path):
+def test_tokenizer_from_outside_is_registered_by_one_line(monkeypatch, tmp_path):
     class Upper(ByteBPE):
         """Shouts."""
 

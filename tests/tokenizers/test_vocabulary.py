@@ -14,7 +14,7 @@ from llm_scratch.tokenizers.vocabulary import Vocabulary, printable, unprintable
 
 @settings(max_examples=400, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=14))
-def test_a_merge_is_refused_exactly_when_it_can_never_happen(choices):
+def test_vocabulary_rejects_exactly_the_unreachable_merges(choices):
     vocabulary, tokens = Vocabulary(()), [b"a", b"b"]
     for left, right in choices:
         halves = tokens[left % len(tokens)], tokens[right % len(tokens)]
@@ -33,7 +33,7 @@ def test_a_merge_is_refused_exactly_when_it_can_never_happen(choices):
 
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(st.text("abc", min_size=1, max_size=15), st.integers(1, 9), max_size=8), st.text("abc", max_size=30))
-def test_the_longest_first_is_what_merging_makes(texts, piece):
+def test_longest_first_equals_merging(texts, piece):
     tokens = [bytes([byte]) for byte in BYTES]
     vocabulary = Vocabulary(())
     for pair in learn_merges(texts, 30):
@@ -43,7 +43,7 @@ def test_the_longest_first_is_what_merging_makes(texts, piece):
     assert vocabulary.longest_first(piece.encode()) == merged
 
 
-def test_the_three_conditions_are_named():
+def test_vocabulary_error_names_the_violated_condition():
     with pytest.raises(UserError, match="merge 2 uses 'xy', which is neither a byte nor the result of an earlier merge") as caught:
         Vocabulary([(b"a", b"b"), (b"xy", b"z"), (b"x", b"y")])
     assert caught.value.code == 3

@@ -23,7 +23,7 @@ def test_verdict_has_the_printed_sizes(verdict):
     assert list(build_vocab(verdict, SPECIALS).items())[-2:] == [("<|endoftext|>", 1130), ("<|unk|>", 1131)]
 
 
-def test_the_printed_ids_are_reached_by_dropping_unknown_words(verdict):
+def test_words_drop_unknown_words_as_printed_in_the_notebook(verdict):
     vocab = build_vocab(verdict)
     first = SimpleTokenizerV1(vocab, unknown="drop")
     ids = first.encode(PAINTED)
@@ -37,7 +37,7 @@ def test_the_printed_ids_are_reached_by_dropping_unknown_words(verdict):
     assert first.int_to_str[975] == "tea"
 
 
-def test_an_unknown_word_is_never_lost_silently(verdict):
+def test_words_raise_on_an_unknown_word_by_default(verdict):
     with pytest.raises(UserError, match="'pribe' is not among the 1130 words") as caught:
         SimpleTokenizerV1(build_vocab(verdict)).encode(PAINTED)
     assert caught.value.code == 3
@@ -48,7 +48,7 @@ def test_an_unknown_word_is_never_lost_silently(verdict):
         SimpleTokenizerV2(build_vocab(verdict, SPECIALS), unknown="raise").encode(TEA)
 
 
-def test_every_word_of_the_text_can_be_encoded_underscores_too(verdict):
+def test_words_of_the_training_text_are_encoded_underscores_too(verdict):
     tokenizer = SimpleTokenizerV1(build_vocab(verdict))
     assert split_words("an _rs_, --so") == ["an", "_", "rs", "_", ",", "--", "so"]
     words = split_words(verdict)
@@ -56,7 +56,7 @@ def test_every_word_of_the_text_can_be_encoded_underscores_too(verdict):
     assert "_" in words
 
 
-def test_a_vocabulary_without_unk_or_with_a_shared_id_is_refused():
+def test_words_reject_a_vocabulary_without_unk_or_with_a_shared_id():
     with pytest.raises(UserError, match=r"no <\|unk\|>; build it with specials"):
         SimpleTokenizerV2({"a": 0})
     with pytest.raises(UserError, match="2 words have only 1 distinct ids"):

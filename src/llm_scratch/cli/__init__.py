@@ -165,7 +165,7 @@ def format_error(error: BaseException) -> tuple[str, int]:
         return f"{error.strerror}; free some space or choose another folder", RESOURCES
     if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):  # of Python's tempfile
         return f"{error.strerror or error}; set TMPDIR to a folder that can be written", RESOURCES
-    return f"unexpected {describe_error(error, named=True)}; this is a bug: run it again with --debug and report what it prints", BUG
+    return f"unexpected {describe_error(error, named=True)}; this is a bug; run it again with --debug and report the traceback", BUG
 
 
 def _dispatch(words: list[str]) -> None:

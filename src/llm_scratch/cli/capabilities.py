@@ -1,4 +1,4 @@
-"""What this processor multiplies fast, as rows of a table: each kind of product tried, timed and remembered.
+"""Matrix products of this processor as rows of a table: each kind is tried and timed; results are cached.
 
 Tests: tests/cli/test_capabilities.py.
 """
@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-WIDTH = 768  # of the model that the products are timed for: GPT-2's
+WIDTH = 768  # of the timed model: GPT-2 small
 
 
 @dataclass(frozen=True)
 class Capability:
-    """One kind of product: whether it is right here, its speed beside plain float32, and whether it is used."""
+    """A kind of product: whether it works, its speedup over plain float32, and where it is used."""
 
     name: str
     works: str
@@ -25,7 +25,7 @@ class Capability:
 
 
 def capabilities(width: int = WIDTH) -> Iterator[Capability]:
-    """What was found on this machine: floating-point products, 8 and 4 bits, and compiled steps."""
+    """The products of this machine: floating point, 8 and 4 bits, and compiled steps."""
     from llm_scratch.hardware.matmul_backend import select_matmul_backend
 
     yield Capability("float32 library", "yes", "", select_matmul_backend())

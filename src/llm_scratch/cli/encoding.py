@@ -1,7 +1,6 @@
-"""Standard streams whose encoding lacks a character: nothing fails, a file gets the whole text, a terminal what it can show.
+"""Output in any encoding: files and pipes get UTF-8, a terminal gets a lookalike for a character that it cannot show.
 
-What a command writes to a file or a pipe is UTF-8, whatever the system's encoding: on Windows that is cp1252, in which most texts
-would become "?".
+The system's encoding is not used for files and pipes: on Windows it is cp1252, in which most scripts would become "?".
 Tests: tests/cli/test_encoding.py, tests/machines (Windows).
 """
 
@@ -12,29 +11,29 @@ import sys
 from contextlib import suppress
 
 LOOKALIKES = str.maketrans("✓✗→⏎≥─━│╭╮╰╯", "+x>$>--|++++")
-"""One character for one, so that columns keep their width."""
+"""Single characters, so that columns keep their width."""
 
 
 def use_lookalikes() -> None:
-    """Let standard output and error print a lookalike, or "?", for what they cannot; read a pipe as UTF-8, as files are read."""
+    """Print a lookalike, or "?", for characters that stdout or stderr cannot encode; read a pipe as UTF-8."""
     codecs.register_error("lookalike", _lookalike)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="lookalike")
-    with suppress(OSError, ValueError):  # closed, or read already by the program that called us
+    with suppress(OSError, ValueError):  # closed, or already read by the calling program
         if hasattr(sys.stdin, "reconfigure") and not sys.stdin.isatty():
             sys.stdin.reconfigure(encoding="utf-8", errors="replace")
 
 
 def write_files_as_utf8() -> None:
-    """Let the output of a command that goes to a file or a pipe be UTF-8. Help and errors keep the system's encoding."""
+    """Write the output of a command to files and pipes as UTF-8; help and errors keep the system's encoding."""
     with suppress(OSError, ValueError):  # closed
         if hasattr(sys.stdout, "reconfigure") and not sys.stdout.isatty():
             sys.stdout.reconfigure(encoding="utf-8", errors="lookalike")
 
 
 def _lookalike(error: UnicodeError) -> tuple[str, int]:
-    """What to print in place of the characters that raised the error, and where to go on."""
+    """The replacement for characters that cannot be encoded, and the position after them."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text = error.object[error.start : error.end].translate(LOOKALIKES)

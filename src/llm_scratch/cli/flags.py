@@ -1,6 +1,6 @@
-"""Words of a command line to the dataclass of a verb: tyro does the work, this file words its errors in one line.
+"""Parse a command line into the dataclass of a command: tyro parses, this file puts its errors into one line.
 
-Both `--train.eval-every` and `--train.eval_every` are understood, and a flag that does not exist is answered with the nearest that does.
+`--train.eval-every` and `--train.eval_every` are the same flag; the error for an unknown flag names the nearest one.
 Tests: tests/cli/test_flags.py.
 """
 
@@ -32,29 +32,29 @@ _POSITIONAL = Positional[str].__metadata__[0]  # type: ignore[attr-defined]
 
 
 def option(metavar: str, name: str | None = None, help: str | None = None) -> Any:
-    """How a flag that may be left out shows in the help: `--out FOLDER`, and no "(default: None)".
+    """Describe an optional flag for the help: `--out FOLDER`, without "(default: None)".
 
     Args:
         metavar: the placeholder of its value.
-        name: the flag, if it is not the field's name.
-        help: what it does, where that is computed; else the text under the field.
+        name: the flag, if it differs from the field's name.
+        help: its help text, if it is computed (default: the string below the field).
     """
     return arg(name=name, metavar=metavar, help=help, help_behavior_hint="")
 
 
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")]
-"""A flag that is given or not, such as `--fresh`."""
+"""A flag without a value, such as `--fresh`."""
 
 Hidden = Annotated[T, tyro.conf.Suppress]
-"""A field that is no flag: what `defaults` hands on to `run`."""
+"""A field without a flag, for a value that `defaults` passes to `run`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """What every verb takes."""
+    """Flags of every command."""
 
     import_: Annotated[str, option("FILE", "import")] = ""
-    """a Python file to run first; it may add models, sources, optimizers, presets of yours"""
+    """a Python file to run first; it can add models, sources, optimizers or presets"""
     debug: Flag = False
     """show the traceback of an error"""
     quiet: Flag = False
@@ -63,14 +63,14 @@ class Command:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportCommand(Command):
-    """What every command takes that reports something: `run` passes it to `output.print_json` if `json` is set."""
+    """Flags of every command that reports: with `json` set, `run` passes its result to `output.print_json`."""
 
     json: Flag = False
     """print the result as JSON (keys: docs/json.md)"""
 
 
 def flag_arity(cls: type, prefix: str = "", chosen: Any = None) -> dict[str, int]:
-    """Each flag of a dataclass, such as `--model.emb-dim`, and how many words it takes.
+    """Each flag of a dataclass, such as `--model.emb-dim`, and the number of words that it takes.
 
     Args:
         cls: the dataclass.
@@ -104,10 +104,10 @@ def _classes(hint: Any) -> list[type]:
 
 
 def split_args(cls: type, argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """The words of a command line that belong to no flag, and the first value of each flag that is given.
+    """Split a command line into positional words and flags, each flag with its first value.
 
     Raises:
-        UserError: a flag that does not exist; names the nearest.
+        UserError: an unknown flag; names the nearest one.
     """
     known = flag_arity(cls)
     words: list[str] = []
@@ -115,7 +115,7 @@ def split_args(cls: type, argv: Sequence[str]) -> tuple[list[str], dict[str, str
     rest = list(argv)
     while rest:
         word = rest.pop(0)
-        if word == "--":  # the end of options: what follows is text, whatever it begins with
+        if word == "--":  # ends the options; the rest is text
             return [*words, *rest], given
         flag, has_value, value = word.partition("=")
         flag = flag.replace("_", "-")
@@ -132,7 +132,7 @@ def split_args(cls: type, argv: Sequence[str]) -> tuple[list[str], dict[str, str
 
 
 def _unknown(flag: str, known: list[str]) -> UserError:
-    """The error for a flag that does not exist; `--lr` finds `--train.lr`."""
+    """The error for an unknown flag; for `--lr` it suggests `--train.lr`."""
     near = difflib.get_close_matches(flag, known, n=1, cutoff=0.75)
     if not near:
         last = {name.split(".")[-1].lstrip("-"): name for name in reversed(known)}
@@ -140,15 +140,15 @@ def _unknown(flag: str, known: list[str]) -> UserError:
     kind, shown = ("setting", flag.lstrip("-")) if "." in flag else ("option", flag)
     if near and "." in near[0] and kind == "setting":
         near = [near[0].lstrip("-")]
-    hint = f"did you mean {near[0]!r}?" if near else "--help lists what there is"
+    hint = f"did you mean {near[0]!r}?" if near else "--help lists all"
     return UserError(f"unknown {kind} {shown!r}; {hint}")
 
 
 def parse(cls: type[T], argv: Sequence[str], prog: str) -> T:
-    """The dataclass of a verb from its words. A class with `defaults(words, given)` says itself what flags change.
+    """Parse the words of a command into its dataclass; a class method `defaults(words, given, asks)` gives the values before flags.
 
     Raises:
-        UserError: an unknown flag, a value of the wrong kind, a missing word; one line.
+        UserError: an unknown flag, a value of the wrong type, a missing argument; one line.
         SystemExit: with code 0, after `--help`.
     """
     options = before_end_of_options(argv)
@@ -163,17 +163,17 @@ def parse(cls: type[T], argv: Sequence[str], prog: str) -> T:
     if start:
         _check_model_flags(cls, start["default"], given)
     complaint, narrow = io.StringIO(), asks and terminal_columns() < MIN_HELP_COLUMNS
-    boxes = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # tyro draws its boxes by the encoding
+    boxes = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # tyro chooses its box characters by the encoding
     try:
-        # tyro breaks words where columns are few, and never ends where they are fewest
+        # tyro breaks words on a narrow terminal, and does not end on the narrowest
         with (
             redirect_stderr(complaint),
             redirect_stdout(boxes if narrow else sys.stdout),
             at_least_columns(CAPTURE_COLUMNS if narrow else MIN_HELP_COLUMNS),
         ):
-            verb = tyro.cli(cls, args=list(argv), prog=prog, description=inspect.getdoc(cls), **start)
-        check_numbers(verb)
-        return _with_home_folders(verb)
+            command = tyro.cli(cls, args=list(argv), prog=prog, description=inspect.getdoc(cls), **start)
+        check_numbers(command)
+        return _with_home_folders(command)
     except OutOfRange as e:
         raise e.shown_as(_flag_of(cls, e.name)) from None
     except SystemExit as e:
@@ -211,16 +211,16 @@ def _value_of(flag: str, argv: Sequence[str]) -> str:
 
 
 PATH_METAVARS = frozenset({"FILE", "FOLDER", "RUN", "PATH", "MODEL", "SOURCE", "TOKENIZER"})
-"""Placeholders in the help of arguments that are paths, or may be."""
+"""Placeholders in the help of arguments that are paths, or can be."""
 
 
 def before_end_of_options(argv: Sequence[str]) -> Sequence[str]:
-    """The words before `--`, after which nothing is an option."""
+    """The words before `--`, which ends the options."""
     return argv[: argv.index("--")] if "--" in argv else argv
 
 
 def path_fields(cls: type) -> dict[str, str]:
-    """Names of the arguments that are paths, as flags spell them, and their fields: {"json-schema": "json_schema"}."""
+    """Arguments that are paths: name of the flag -> field, such as {"json-schema": "json_schema"}."""
     found = {}
     for f in fields(cls):
         marks = getattr(get_type_hints(cls, include_extras=True)[f.name], "__metadata__", ())
@@ -231,7 +231,7 @@ def path_fields(cls: type) -> dict[str, str]:
 
 
 def with_home(path: str) -> str:
-    """A path with the home folder in place of a leading `~`, which a quoted word still has.
+    """Replace a leading `~`, which the shell leaves in a quoted word, by the home folder.
 
     Raises:
         UserError: the home folder is unknown.
@@ -239,25 +239,25 @@ def with_home(path: str) -> str:
     return str(expand_user(path)) if path.startswith("~") else path
 
 
-def _with_home_folders(verb: Any) -> Any:
-    """The command with `with_home` of all its paths."""
+def _with_home_folders(command: Any) -> Any:
+    """The command with `with_home` applied to all its paths."""
     changes: dict[str, Any] = {}
-    for name in path_fields(type(verb)).values():
-        value = getattr(verb, name)
+    for name in path_fields(type(command)).values():
+        value = getattr(command, name)
         changes[name] = tuple(map(with_home, value)) if isinstance(value, tuple) else with_home(value)
-    return replace(verb, **changes)
+    return replace(command, **changes)
 
 
-def check_numbers(verb: Any) -> None:
-    """Refuse a flag whose number is out of the range of its setting (`ranges.RANGES`).
+def check_numbers(command: Any) -> None:
+    """Check that the number of each flag is in the range of its setting (`ranges.RANGES`).
 
     Raises:
-        OutOfRange: names the setting.
+        OutOfRange: a number is not; names the setting.
     """
-    for f in fields(verb):
+    for f in fields(command):
         name = f.name.rstrip("_")
-        if range_of(name, type(verb).__name__) is not None and not isinstance(getattr(verb, f.name), str):
-            check(name, getattr(verb, f.name), owner=type(verb).__name__)
+        if range_of(name, type(command).__name__) is not None and not isinstance(getattr(command, f.name), str):
+            check(name, getattr(command, f.name), owner=type(command).__name__)
 
 
 def _flag_of(cls: type, name: str) -> str:
@@ -279,10 +279,10 @@ _REPHRASED_ERRORS: Mapping[str, str] = {
 
 
 def _on_one_line(box: str) -> str:
-    """The message in one of tyro's boxes, without the box, its title, and the help under it."""
+    """Extract the message from an error box of tyro, without title and help."""
     box = re.sub(r"\x1b\[[0-9;]*m", "", box)
     lines = [line.strip("│ ") for line in box.splitlines()]
-    inside = lines[1:] if box.lstrip().startswith("╭") else lines[2:]  # where there are no box characters, a rule is under the title
+    inside = lines[1:] if box.lstrip().startswith("╭") else lines[2:]  # without box characters, a rule follows the title
     rule = next((i for i, line in enumerate(inside) if re.fullmatch(r"[─-]{3,}|╰.*", line)), len(inside))
     message = " ".join(" ".join(inside[:rule]).split())
     for pattern, plain in _REPHRASED_ERRORS.items():
@@ -292,7 +292,7 @@ def _on_one_line(box: str) -> str:
 
 
 def import_user_file(file: str) -> None:
-    """Run a Python file of the user's, the one that `--import` names.
+    """Run the Python file that `--import` names.
 
     Raises:
         UserError: no such file, or an error inside it.

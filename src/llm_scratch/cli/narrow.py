@@ -1,4 +1,4 @@
-"""Help on a terminal of few columns: whole words, no boxes. Imports nothing heavy.
+"""Help on a narrow terminal: whole words, no boxes; imports only the standard library.
 
 Tests: tests/cli/test_narrow.py.
 """
@@ -12,17 +12,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 MIN_HELP_COLUMNS = 60
-"""columns below which tyro's boxes leave too little room for words"""
+"""Columns; on a narrower terminal tyro's boxes would break words."""
 
 
 def terminal_columns() -> int:
-    """Columns of the terminal, or what COLUMNS says; 80 where neither is known."""
+    """Columns of the terminal or of the variable COLUMNS; 80 if neither is known."""
     return shutil.get_terminal_size().columns
 
 
 @contextmanager
 def at_least_columns(least: int) -> Iterator[None]:
-    """Let libraries inside the block believe that the terminal has at least this many columns."""
+    """Context manager that reports a terminal of at least this many columns to libraries."""
     before, now = os.environ.get("COLUMNS"), terminal_columns()
     if now < least:
         os.environ["COLUMNS"] = str(least)
@@ -36,7 +36,7 @@ def at_least_columns(least: int) -> Iterator[None]:
 
 
 def unboxed(text: str, columns: int) -> str:
-    """Help that tyro printed in boxes, as plain paragraphs: each option, and below it, indented, what it does."""
+    """Convert tyro's boxes to plain paragraphs: each option, with its indented description below."""
     lines: list[str] = []
     box: list[str] | None = None
     for line in text.splitlines():
@@ -54,12 +54,12 @@ def unboxed(text: str, columns: int) -> str:
 
 
 def _options(box: list[str], columns: int) -> Iterator[str]:
-    """What is in a box: a heading above a rule, if there is one, then options and what each does."""
+    """The lines of a box: an optional heading above a rule, then options and descriptions."""
     rule = next((number for number, line in enumerate(box) if line and not line.strip("─")), -1)
     if rule > 0:
         yield fold(" ".join(box[:rule]), columns)
     about: list[str] = []
-    for line in [*box[rule + 1 :], "-"]:  # a last option ends the one before it
+    for line in [*box[rule + 1 :], "-"]:  # "-" ends the last option
         if line.startswith(" " * OPTION_COLUMNS):
             about.append(line.strip())
             continue
@@ -71,13 +71,13 @@ def _options(box: list[str], columns: int) -> Iterator[str]:
 
 
 OPTION_COLUMNS = 17
-"""columns before the descriptions in tyro's boxes"""
+"""Columns before the descriptions in tyro's boxes."""
 CAPTURE_COLUMNS = 120
-"""columns at which tyro breaks none of our words and still puts one box below the other"""
+"""Columns at which tyro breaks no word and does not place boxes side by side."""
 
 
 def entries(names: dict[str, str], columns: int, width: int = 18) -> list[str]:
-    """Lines of names and what they are: side by side, or one below the other where the terminal has no room for that."""
+    """Lines of names and descriptions: side by side, or one below the other on a narrow terminal."""
     side_by_side = [f"  {name:<{width}} {about}" for name, about in names.items()]
     if max(map(len, side_by_side)) <= columns:
         return side_by_side
@@ -85,13 +85,13 @@ def entries(names: dict[str, str], columns: int, width: int = 18) -> list[str]:
 
 
 def fold(text: str, columns: int, indent: str = "") -> str:
-    """A line folded between words; its own indent, or a given one, stays on all lines, unless words need the room."""
+    """Wrap a line between words; all lines get `indent` (default: that of the line), except on the narrowest terminals."""
     body = text.lstrip()
     indent = indent or text[: len(text) - len(body)]
     indent = indent if len(indent) * 4 <= columns else ""
     if len(indent + body) <= columns:
         return indent + body
-    import textwrap  # here: help on a terminal of usual width needs none
+    import textwrap  # imported here: rarely needed, and help should be fast
 
     broken = textwrap.wrap(body, max(1, columns - len(indent)), break_long_words=False, break_on_hyphens=False)
     return "\n".join(indent + line for line in broken)

@@ -17,7 +17,7 @@ def optional_step(problem: str, again: str, screen: Console, debug: bool = False
     """Turn an error inside the block into one warning line, as the work that it belongs to is done or can be done without it.
 
     Args:
-        problem: what is missing then, as "skills not measured".
+        problem: what is missing after a failure, such as "skills not measured".
         again: the command that does it, "" if there is none.
         screen: gets the warning.
         debug: print the traceback too.

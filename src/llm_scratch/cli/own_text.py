@@ -1,6 +1,6 @@
-"""`llm-scratch train text PATH...`: a model of one's own text, with settings chosen for the text, this machine and a stated time.
+"""`llm-scratch train text PATH...`: train on your own text, with settings chosen for the text, the machine and the time.
 
-The choice is kept in the run directory as choice.json. The same command finds it there and resumes with the same settings.
+The choice is saved in the run directory as choice.json; the same command finds it there and resumes with the same settings.
 Tests: tests/cli/test_own_text.py.
 """
 
@@ -38,23 +38,23 @@ if TYPE_CHECKING:
 
 PRESET = "text"
 MINUTES = 5.0
-STARTUP_SECONDS = 2.0  # of a command before it counts: Python and the libraries
-ANY_WIDTH = 1_441_440  # until one is chosen: up to 16 heads divide it
-CONTINUATION = 300  # characters of each of the last samples
+STARTUP_SECONDS = 2.0  # before the command measures time: start of Python, import of libraries
+ANY_WIDTH = 1_441_440  # placeholder until a width is chosen: a multiple of every number of heads up to 16
+CONTINUATION = 300  # characters of each sample at the end
 
 
 def base_config(paths: Sequence[str], source: str) -> RunConfig:
-    """The settings that a choice begins with; all that depends on the text is replaced.
+    """Settings before the choice, which replaces all that depend on the text.
 
     Args:
         paths: files, folders and patterns.
-        source: of `--data.source`; "" where it is not given.
+        source: the value of `--data.source`; "" without the flag.
     Raises:
-        UserError: neither or both are given, or there is no such path.
+        UserError: neither or both are set, or a path does not exist.
     """
     if bool(paths) == bool(source):
-        what = "give either PATH or --data.source" if paths else "which text? give files, a folder or a pattern"
-        raise UserError(f"train text: {what}, e.g. `llm-scratch train text books/`", USAGE)
+        what = "PATH and --data.source exclude each other; leave one out" if paths else "PATH is missing; name files, a folder or a pattern"
+        raise UserError(f"train text: {what}, as in `llm-scratch train text books/`", USAGE)
     return RunConfig(
         NanoChatConfig(vocab_size=256, context_length=128, emb_dim=ANY_WIDTH, n_heads=1, n_layers=2, drop_rate=0.0),
         DataConfig(source=source or source_of(paths), tokenizer="chars"),
@@ -63,7 +63,7 @@ def base_config(paths: Sequence[str], source: str) -> RunConfig:
 
 
 def source_of(paths: Sequence[str]) -> str:
-    """The `data.source` of paths: files, folders, patterns, token shards; a single word may also be the name of a source.
+    """The `data.source` for paths: files, folders, patterns or token shards; a single word can also be the name of a source.
 
     Raises:
         UserError: there is no such file, folder or source (code 3).
@@ -77,7 +77,7 @@ def source_of(paths: Sequence[str]) -> str:
         return f"shards:{first}"
     for path in paths:
         if not all(found.exists() for found in expand_pattern(path)):
-            raise UserError(f"{path}: no such file or folder here; expected text files, a folder, a pattern like 'books/*.txt'", DATA)
+            raise UserError(f"{path}: no such file or folder; use text files, a folder, or a pattern such as 'books/*.txt'", DATA)
     return f"file:{first if not others else json.dumps(list(paths), ensure_ascii=False)}"
 
 
@@ -87,11 +87,11 @@ def run_name(source: str) -> str:
     parts = [part for part in Path(argument).parts if not re.search(r"[*?\[]", part)]
     name = Path(parts[-1]).stem if parts and not argument.startswith("[") else ""
     name = re.sub(r"\W+", "-", name).strip("-_")[:40]
-    return re.sub(r"-(\d+)$", r"_\1", name) or PRESET  # a number at the end tells runs of the same day apart
+    return re.sub(r"-(\d+)$", r"_\1", name) or PRESET  # a number at the end counts runs of the same day
 
 
 def fixed_settings(given: Mapping[str, str], file: str, base: RunConfig) -> tuple[str, ...]:
-    """Names of the settings from flags and the file, such as "model.n_layers", and of the model that `base` starts from."""
+    """Names of the settings that are not chosen: those of flags and the file, such as "model.n_layers", and of a model to start from."""
     names = {flag.lstrip("-").replace("-", "_").replace(".no_", ".") for flag in given if "." in flag}
     if file:
         names |= {f"{part}.{key}" for part, values in read_yaml(file, USAGE).items() if isinstance(values, dict) for key in values}
@@ -102,27 +102,28 @@ def fixed_settings(given: Mapping[str, str], file: str, base: RunConfig) -> tupl
 
 @dataclass(frozen=True)
 class OwnText:
-    """One command `train text`: what was asked for, and since when."""
+    """A command `train text`: its settings, its time budget, and when it began."""
 
     config: RunConfig
-    """with what the user gave"""
+    """with the settings of flags and file"""
     fixed: frozenset[str]
+    """names of settings that are not chosen"""
     minutes: float
     began: float
     """time.perf_counter()"""
 
     @property
     def request(self) -> dict[str, Any]:
-        """What decides the choice, as choice.json keeps it; how the machine is used does not."""
+        """What determines the choice, as saved in choice.json; system settings do not."""
         values = to_dict(self.config)
         given = {name: values[part][key] for name in sorted(self.fixed) for part, key in [name.split(".")] if part != "system"}
         return {"source": self.config.data.source, "minutes": self.minutes, "init_from": self.config.init_from, "settings": given}
 
     def recover(self, out: str, resume: str, fresh: bool) -> Choice | None:
-        """The choice that a run of this command began with: in `out`, at `resume`, or unfinished in runs/; None for a new run.
+        """The choice of an earlier run of this command: in `out`, at `resume`, or unfinished in runs/; None for a new run.
 
         Raises:
-            UserError: the run that is named was asked for something else (code 4).
+            UserError: the named run has another text, time or settings (code 4).
         """
         if fresh:
             return None
@@ -134,20 +135,20 @@ class OwnText:
                 return replace(choice, config=self._on_this_machine(choice.config))
         if named is not None and found:
             raise UserError(
-                f"{named} holds a run that was asked for something else ({_difference(found[0][1].request, self.request)}); "
+                f"{named}: this run has other settings ({_difference(found[0][1].request, self.request)}); "
                 "choose another --out, or --fresh --force",
                 CHECKPOINT,
             )
         return None
 
     def _on_this_machine(self, config: RunConfig) -> RunConfig:
-        """Settings of a run with the machine settings that were given now over them."""
+        """The settings of a run, with the system settings of this command."""
         system = to_dict(self.config.system)
         given = {key: system[key] for part, key in (name.split(".") for name in self.fixed) if part == "system"}
         return from_dict(RunConfig, {"system": given}, config)
 
     def choose(self, device: str, screen: Console) -> tuple[Choice, Plan, Corpus]:
-        """Choose settings, and show what is being done meanwhile."""
+        """Choose settings, with a status line meanwhile."""
         import torch
 
         from llm_scratch.planning.choose_run import choose_run
@@ -157,7 +158,7 @@ class OwnText:
             from llm_scratch.loading import load
 
             tokenizer = load(self.config.init_from)[1]
-        with screen.status("looking at the text …") as status:
+        with screen.status("reading the text …") as status:
             return choose_run(
                 self.config, self.fixed, self.minutes * 60, torch.device(device), request=self.request, tokenizer=tokenizer,
                 spent=lambda: time.perf_counter() - self.began + STARTUP_SECONDS, report=status.update,
@@ -165,10 +166,10 @@ class OwnText:
 
 
 def own_text(config: RunConfig, fixed: Sequence[str], minutes: float | None) -> OwnText:
-    """The command that was given.
+    """Check and record the command.
 
     Raises:
-        UserError: a time that is out of range, or several processes.
+        UserError: a time out of range, or several processes.
     """
     minutes = MINUTES if minutes is None else minutes
     check("minutes", minutes, "--minutes")
@@ -182,7 +183,7 @@ def own_text(config: RunConfig, fixed: Sequence[str], minutes: float | None) -> 
 
 
 def read_again(choice: Choice, run: Path) -> list[str] | None:
-    """The documents of a run that resumes, unchanged; None for token shards.
+    """Read the text of a resumed run and check that it is unchanged; None for token shards.
 
     Raises:
         UserError: the text has changed since the run began (code 3).
@@ -194,12 +195,12 @@ def read_again(choice: Choice, run: Path) -> list[str] | None:
         return None
     documents = read(choice.config.data.source)
     if TextFingerprint.of(documents).sha256 != choice.fingerprint:
-        raise UserError(f"{run}: the text has changed since this run began; put it back, or start a new run with --fresh", DATA)
+        raise UserError(f"{run}: the text has changed since this run began; restore it, or start a new run with --fresh", DATA)
     return documents
 
 
 def show_choice(lines: Mapping[str, str], screen: Console) -> None:
-    """The lines of a choice."""
+    """Print the lines of a choice as a table."""
     grid = table("", "", left=2)
     grid.show_header = False
     for subject, sentence in lines.items():
@@ -213,21 +214,21 @@ def as_comments(lines: Mapping[str, str]) -> str:
 
 
 def show_continuations(run: Trainer, choice: Choice, screen: Console) -> None:
-    """Let the model continue the text's own beginnings."""
+    """Print continuations of beginnings from the text."""
     from llm_scratch.generation.decode import stream
 
     run.model.eval()
-    screen.print("\nThe text's own beginnings, continued:")
+    screen.print("\nBeginnings from the text, continued:")
     bytes_per_token = run.data.bytes_per_token or 1.0
     n_tokens = max(1, round(CONTINUATION * choice.facts.bytes_per_character / bytes_per_token))
     for number, prompt in enumerate(choice.prompts):
-        pieces = stream(run.model, run.data.tokenizer, prompt, max_new_tokens=n_tokens, temperature=0.8, seed=number)
-        written = sanitize("".join(pieces)).rstrip()
+        chunks = stream(run.model, run.data.tokenizer, prompt, max_new_tokens=n_tokens, temperature=0.8, seed=number)
+        written = sanitize("".join(chunks)).rstrip()
         screen.print(Text.assemble("\n", (sanitize(prompt), "bold"), written))
 
 
 def show_advice(run: Trainer, minutes: float, screen: Console) -> None:
-    """What would make the model better."""
+    """Print what would make the model better."""
     from llm_scratch.planning.rules import advice
     from llm_scratch.run_directory import open_run
 
@@ -237,7 +238,7 @@ def show_advice(run: Trainer, minutes: float, screen: Console) -> None:
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """The first thing in which two requests differ: "minutes is 5.0 there, 20.0 here"."""
+    """The first difference of two requests: "minutes is 5.0 there, 20.0 here"."""
     before, now = ({**request, **request["settings"], "settings": ""} for request in (old, new))
     name = next(name for name in {**before, **now} if before.get(name) != now.get(name))
     return f"{name} is {before.get(name, 'chosen')} there, {now.get(name, 'chosen')} here"

@@ -23,11 +23,11 @@ from llm_scratch.training.callbacks import Callback, TrainState
 
 SAMPLE_CHARACTERS = 480
 MIN_BAR_WIDTH = 8
-"""columns from which a bar shows anything"""
+"""Columns; a narrower bar would show nothing."""
 
 
-def joined_to_fit(parts: Sequence[str], width: int) -> str:
-    """As many of the parts, from the first on, as fit into a line of `width` columns; empty ones do not count."""
+def join_to_fit(parts: Sequence[str], width: int) -> str:
+    """Join the first parts that fit into a line of `width` columns; empty parts are skipped."""
     line = ""
     for part in filter(None, parts):
         longer = f"{line} · {part}" if line else part
@@ -38,16 +38,16 @@ def joined_to_fit(parts: Sequence[str], width: int) -> str:
 
 
 class ProgressBar(Progress):
-    """A progress bar with a line of numbers under it; parts that a narrow terminal has no room for are left out.
+    """A progress bar above a status line; parts that do not fit a narrow terminal are left out.
 
     Attributes:
-        status: the parts of the line, the most important first.
+        status: the parts of the status line, most important first.
     """
 
     status: Sequence[str] = ()
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        """The bar, then the numbers."""
+        """The bar, then the status line."""
         if not self.tasks:
             return
         task, width = self.tasks[0], self.console.width
@@ -55,15 +55,15 @@ class ProgressBar(Progress):
         if len(steps) + len(clock) + MIN_BAR_WIDTH + 2 <= width:
             yield self.make_tasks_table(self.tasks)
         else:
-            yield Text(joined_to_fit([steps, clock], width) or f"{task.percentage:.0f}%")
-        yield Text(joined_to_fit(self.status, min(width, 80)))
+            yield Text(join_to_fit([steps, clock], width) or f"{task.percentage:.0f}%")
+        yield Text(join_to_fit(self.status, min(width, 80)))
 
 
 class ProgressDisplay(Callback):
     """Show a run on the command line, and write the same lines to its log.txt.
 
     Args:
-        console: where to show it; a bar if it is a terminal, else lines.
+        console: shows a bar if it is a terminal, else lines.
         every: seconds between two lines.
     """
 
@@ -73,7 +73,7 @@ class ProgressDisplay(Callback):
         self.bar: ProgressBar | None = None
         self.log: DurableLog | None = None
         self.recent: deque[dict[str, float]] = deque(maxlen=20)  # rows of the last steps
-        self.began = self.said = 0.0  # perf_counter()
+        self.began = self.last_line = 0.0  # perf_counter()
         self.first_step = 0
 
     def __enter__(self) -> Self:
@@ -86,17 +86,17 @@ class ProgressDisplay(Callback):
             self.log.close()
 
     def started(self, state: TrainState, resumed: bool) -> None:
-        """Open log.txt and show where the run stands."""
+        """Open log.txt and print how far the run is."""
         self.log = DurableLog(state.folder / "log.txt", self.warn)
-        self.began = self.said = perf_counter()
+        self.began = self.last_line = perf_counter()
         self.first_step = state.step
         if state.step >= state.steps:
-            self._say(f"all {state.steps:,} steps are done already; {self._how_to_extend(state)}")
+            self._log(f"all {state.steps:,} steps are done already; {self._how_to_extend(state)}")
             return
         if state.description:
-            self._say(f"products: {state.description}")
+            self._log(f"products: {state.description}")
         if resumed:
-            self._say(f"goes on at step {state.step:,} of {state.steps:,}")
+            self._log(f"resuming at step {state.step:,} of {state.steps:,}")
         if self.console.is_terminal:
             self.bar = ProgressBar(
                 TextColumn("step {task.completed:,}/{task.total:,}"), BarColumn(None), TextColumn("{task.fields[clock]}"),
@@ -112,96 +112,93 @@ class ProgressDisplay(Callback):
         return f"{shell_command('train', '--resume', state.folder, *longer)} trains longer, --fresh --force starts over"
 
     def step(self, state: TrainState, row: dict[str, float]) -> None:
-        """Move the bar, or print a line if the last is old."""
+        """Update the bar, or print a line if the last one is `every` seconds old."""
         self.recent.append(row)
         if self.bar is not None:
-            self.bar.status = self._numbers(state)
-            self.bar.update(self.bar.task_ids[0], completed=state.step, clock=self._clock(state))
+            self.bar.status = self._status(state)
+            self.bar.update(self.bar.task_ids[0], completed=state.step, clock=self._elapsed(state))
         now = perf_counter()
-        if now - self.said >= self.every or state.step == state.steps:
-            self.said = now
-            self._say(self._line(state, row), quiet=self.bar is not None)
+        if now - self.last_line >= self.every or state.step == state.steps:
+            self.last_line = now
+            self._log(self._line(state, row), quiet=self.bar is not None)
 
     def evaluated(self, state: TrainState, scores: dict[str, float]) -> None:
-        """A line that stays: loss on held-out text."""
-        self._say(
-            f"step {state.step:>5,}  held-out loss {scores['val_loss']:.4f}  train loss {scores['train_loss']:.4f}  "
+        """Print the validation loss."""
+        self._log(
+            f"step {state.step:>5,}  validation loss {scores['val_loss']:.4f}  train loss {scores['train_loss']:.4f}  "
             f"{scores['val_bits_per_byte']:.4f} bits/byte"
         )
 
     def sampled(self, state: TrainState, text: str) -> None:
-        """What the model wrote, in a box on a terminal."""
+        """Print a sample, on a terminal in a box."""
         text = excerpt(text, SAMPLE_CHARACTERS)
         if self.console.is_terminal:
             title = f"step {state.step:,} · {format_count(state.tokens)} tokens"
             self.console.print(boxed(text, title, self.console.width))
         wrapped = [part for line in text.splitlines() for part in textwrap.wrap(line, 76) or [""]]
-        self._say(
-            "\n".join([f"step {state.step:>5,}  the model writes:", *(f"    {line}".rstrip() for line in wrapped)]),
-            self.console.is_terminal,
-        )
+        self._log("\n".join([f"step {state.step:>5,}  sample:", *(f"    {line}".rstrip() for line in wrapped)]), self.console.is_terminal)
 
     def note(self, message: str) -> None:
-        """Print it, and log it."""
-        self._say(message)
+        """Print and log a message."""
+        self._log(message)
 
     def warn(self, message: str) -> None:
-        """Print it as a warning, and log it."""
+        """Print and log a warning."""
         if self.console.quiet and is_quiet():
             print_warning(message, self.console)
-        self._say(f"warning: {message}")
+        self._log(f"warning: {message}")
 
     def finished(self, state: TrainState) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
 
-    def _say(self, line: str, quiet: bool = False) -> None:
-        """Print a line and write it to log.txt; `quiet`: only the latter."""
+    def _log(self, line: str, quiet: bool = False) -> None:
+        """Print a line and append it to log.txt; with `quiet` only to log.txt."""
         if not quiet:
             self.console.print(Text(line), soft_wrap=keeps_lines(self.console))
         if self.log is not None:
             self.log.append(line + "\n")
 
     def _speed(self) -> float:
-        """Tokens a second over the last steps, evaluation not counted."""
+        """Tokens per second over the last steps, without evaluations."""
         tokens = self.recent[-1]["tokens"] / self.recent[-1]["step"] * len(self.recent)
         return tokens / max(sum(row["seconds"] for row in self.recent), 1e-9)
 
     def _loss(self) -> float:
-        """The mean of the last steps' losses, nats per token."""
+        """The mean loss of the last steps, in nats per token."""
         return sum(row["loss"] for row in self.recent) / len(self.recent)
 
-    def _share(self) -> str:
-        """The mean share of the machine's matrix rate over the last steps; nothing where it was not measured."""
+    def _mfu(self) -> str:
+        """The mean MFU of the last steps; "" if it was not measured."""
         shares = [row["mfu"] for row in self.recent if "mfu" in row]
         return f"MFU {sum(shares) / len(shares):.0%}" if shares else ""
 
     def _memory(self) -> str:
-        """Peak memory so far; nothing where the system does not report it."""
-        held = self.recent[-1].get("peak_memory_bytes")
-        return format_bytes(held) if held else ""
+        """The peak memory so far; "" if the system does not report it."""
+        peak = self.recent[-1].get("peak_memory_bytes")
+        return format_bytes(peak) if peak else ""
 
-    def _clock(self, state: TrainState) -> str:
-        """Time gone and, by the speed so far, time left."""
-        gone = perf_counter() - self.began
-        left = gone / max(1, state.step - self.first_step) * (state.steps - state.step)
-        return f"{format_duration(gone)} gone, {format_duration(left)} left"
+    def _elapsed(self, state: TrainState) -> str:
+        """Elapsed time, and time left at the speed so far."""
+        elapsed = perf_counter() - self.began
+        left = elapsed / max(1, state.step - self.first_step) * (state.steps - state.step)
+        return f"{format_duration(elapsed)} elapsed, {format_duration(left)} left"
 
-    def _numbers(self, state: TrainState) -> list[str]:
-        """The parts of the line under the bar, the most important first."""
+    def _status(self, state: TrainState) -> list[str]:
+        """The parts of the status line, most important first."""
         scores: Any = state.last_eval
-        held_out = f"held-out {scores['val_loss']:.3f} = {scores['val_bits_per_byte']:.3f} bits/byte" if scores else ""
+        validation = f"val {scores['val_loss']:.3f} = {scores['val_bits_per_byte']:.3f} bits/byte" if scores else ""
         speed = f"{format_count(self._speed())} tok/s"
-        return [f"loss {self._loss():.3f}", held_out, speed, self._share(), self._memory(), f"{format_count(state.tokens)} tokens"]
+        return [f"loss {self._loss():.3f}", validation, speed, self._mfu(), self._memory(), f"{format_count(state.tokens)} tokens"]
 
     def _line(self, state: TrainState, row: dict[str, float]) -> str:
-        """The log's line: where, loss, rate, gradient, time a step, speed, MFU, memory, tokens, clock."""
+        """A line of the log: step, loss, learning rate, gradient norm, time per step, speed, MFU, memory, tokens, time."""
         width = len(str(state.steps))
-        machine = "".join(f"{part} | " for part in (self._share(), self._memory()) if part)
+        machine = "".join(f"{part} | " for part in (self._mfu(), self._memory()) if part)
         return (
             f"step {state.step:0{width}}/{state.steps} ({state.step / state.steps:.2%}) | loss {self._loss():.4f} | lr {row['lr']:.3g} | "
             f"grad norm {row['grad_norm']:.3g} | {row['seconds'] * 1000:.0f} ms | {self._speed():,.0f} tok/s | {machine}"
-            f"{state.tokens:,} tokens | {state.last_eval.get('val_bits_per_byte', float('nan')):.4f} bits/byte | {self._clock(state)}"
+            f"{state.tokens:,} tokens | {state.last_eval.get('val_bits_per_byte', float('nan')):.4f} bits/byte | {self._elapsed(state)}"
         )

@@ -1,4 +1,7 @@
-"""Where a prompt comes from: a file, or standard input. Tests: tests/cli/test_generate.py."""
+"""Read a text argument from a file or standard input.
+
+Tests: tests/cli/test_generate.py.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,9 @@ from llm_scratch.errors import DATA, UserError
 
 
 def read_text_argument(file: str) -> str:
-    """The text of a file, or of standard input for "-", without the line break at its end.
+    """Read a file, or standard input for "-"; a line break at the end is removed.
 
-    It is decoded by the rules for training texts: see `data.plain_text`.
+    The text is decoded like training text: see `data.plain_text`.
 
     Raises:
         UserError: no such file, not text, or empty (code 3).
@@ -22,7 +25,7 @@ def read_text_argument(file: str) -> str:
         data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
         text = decode_text(name, data).removesuffix("\n")
     except OSError as e:
-        raise UserError(f"{name}: {e.strerror}; expected a text file", DATA) from e
+        raise UserError(f"{name}: {e.strerror}; use a text file", DATA) from e
     if not text:
-        raise UserError(f"{name} is empty; expected a text to continue", DATA)
+        raise UserError(f"{name}: empty; it must contain the text to continue", DATA)
     return text

@@ -1,4 +1,4 @@
-"""The results of commands as `--json` prints them: a function a command, from what it measured to a dict. The keys: docs/json.md.
+"""The results of commands as dicts for `--json`, one function per command. docs/json.md lists the keys.
 
 Keys are snake_case, name their unit (`val_loss_nats`, `seconds`, `weights_bytes`), and are the same in every call of a command.
 Tests: tests/cli/test_json.py.

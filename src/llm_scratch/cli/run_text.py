@@ -1,4 +1,4 @@
-"""The text of a run for a command that measures: with a warning if it is not what the run was trained on.
+"""Read the text of a run, with a warning if it changed since training.
 
 Tests: tests/cli/test_changed_runs.py.
 """
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 
 def prepare_text_of(run: RunInfo, tokenizer: Tokenizer) -> Corpus:
-    """The corpus of a run, encoded with its tokenizer; a text that has changed is told on stderr.
+    """Read and encode the text of a run; prints a warning on stderr if the text has changed.
 
     Args:
         run: the run directory.
         tokenizer: of its model.
     Raises:
-        UserError: the run records no text; it cannot be read, or not be encoded with this tokenizer.
+        UserError: the run records no text, or it cannot be read or encoded.
     """
     if not run.config.data.source:
-        raise UserError(f"{run.path} records no text; name one with --text FILE, where the command has it", USAGE)
+        raise UserError(f"{run.path}: the run records no text; pass --text FILE, if the command has this flag", USAGE)
     from llm_scratch.data.corpus import prepare
     from llm_scratch.training.run_data import text_change
 
@@ -37,7 +37,7 @@ def prepare_text_of(run: RunInfo, tokenizer: Tokenizer) -> Corpus:
             print_line(
                 sanitize(
                     f"warning: the text of {run.config.data.source} has changed since {run.path} was trained "
-                    f"({changed}): its validation part is not the one that the run was validated on"
+                    f"({changed}); the validation text is another one"
                 ),
                 stderr=True,
             )
@@ -46,11 +46,11 @@ def prepare_text_of(run: RunInfo, tokenizer: Tokenizer) -> Corpus:
 
 
 def sample_in_words(run: RunConfig, batches: int | None = None) -> str:
-    """How much of the validation text the evaluations of a run read, for `evaluate` reads every token and gives another number.
+    """How much of the validation text the evaluations of a run read; `evaluate` reads all of it.
 
     Args:
         run: the settings.
-        batches: of the whole text, if that is known.
+        batches: of the whole validation text (default: unknown).
     """
     read = run.train.eval_batches
     if read is None or (batches is not None and read >= batches):

@@ -1,4 +1,4 @@
-"""What a model of the stories can do: its bits per byte beside the grammar's floor, and each skill beside chance, as a table.
+"""Print what a model of the stories can do: bits per byte and the grammar's entropy, skills and chance.
 
 Tests: tests/cli/test_train.py.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def print_skills(console: Console, model: nn.Module, tokenizer: Tokenizer, step: int | None = None) -> SkillResults:
-    """Measure on stories that were never trained on, print, and return the results.
+    """Measure on stories outside the training text, print a table and return the results.
 
     Args:
         step: optimizer steps of its run, if known.
@@ -29,11 +29,10 @@ def print_skills(console: Console, model: nn.Module, tokenizer: Tokenizer, step:
 
     bits, floor = story_bits_per_byte(model, tokenizer)
     skills = measure_skills(model, tokenizer)
-    grid = table("skill", "right", "chance", "questions")
+    grid = table("skill", "accuracy", "chance", "questions")
     for name, score in skills.items():
         grid.add_row(name, f"{score.accuracy:.1%} ± {score.stderr:.1%}", f"{score.chance:.1%}", f"{score.n:,}")
-    above = f"the grammar's floor is {floor:.4f}, so {bits / floor - 1:.1%} above it"
-    line = f"New stories, not the held-out text: {bits:.4f} bits per byte; {above}."
+    line = f"New stories: {bits:.4f} bits per byte, {bits / floor - 1:.1%} above the grammar's entropy of {floor:.4f}."
     console.print(f"\n{line}\n", soft_wrap=keeps_lines(console))
     console.print(grid)
     return SkillResults(bits, floor, tuple(skills.values()), tuple(skill_examples(model, tokenizer)), step)

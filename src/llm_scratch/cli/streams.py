@@ -1,4 +1,4 @@
-"""Standard streams that are closed, absent or break while a command runs: `>&-`, pythonw, `| head -1`, a full disk.
+"""Handle standard streams that are closed, missing or broken: `>&-`, pythonw, `| head -1`, a full disk.
 
 Tests: tests/cli/test_streams.py.
 """
@@ -11,13 +11,13 @@ from contextlib import suppress
 from typing import Any, TextIO
 
 FAILURES = (OSError, ValueError)
-"""What writing to a stream raises when it is broken (OSError) or was closed (ValueError)."""
+"""Errors of writing to a stream that is broken (OSError) or closed (ValueError)."""
 
 
 def open_standard_streams() -> None:
-    """Open the null device in place of each standard stream that is closed or absent.
+    """Open the null device for each standard stream that is closed or missing.
 
-    Without this the next file that is opened would get the number of the closed stream, and what is printed would land in that file.
+    Otherwise the next opened file would get the number of the closed stream, and output would be written into it.
     """
     streams = ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w"))
     for number, *_ in streams:
@@ -31,9 +31,9 @@ def open_standard_streams() -> None:
 
 
 def flush_standard_streams() -> BaseException | None:
-    """Flush stdout and stderr; returns the error if stdout cannot take its output. A broken stream is led to the null device.
+    """Flush stdout and stderr; returns the error of stdout, if any. A broken stream is redirected to the null device.
 
-    Python flushes once more when it ends, and would then exit with code 120 and a traceback.
+    Python flushes again at exit, and would then print a traceback and exit with code 120.
     """
     failed: BaseException | None = None
     for number, stream in ((1, sys.stdout), (2, sys.stderr)):
@@ -46,13 +46,13 @@ def flush_standard_streams() -> BaseException | None:
 
 
 class LenientStream:
-    """A text stream that discards what is written once writing fails.
+    """A text stream that discards its input after the first error.
 
-    For the output of work whose result is a file: training does not end because its progress cannot be shown any more.
+    For commands whose result is a file: training continues although its progress cannot be printed.
 
     Args:
         stream: where to write.
-        notice: a line for stderr when writing fails.
+        notice: printed on stderr at the first error.
     """
 
     def __init__(self, stream: TextIO, notice: str = "") -> None:
@@ -87,13 +87,13 @@ class LenientStream:
 
 
 def _discard(stream: TextIO) -> None:
-    """Lead a stream to the null device, with what its buffer still holds."""
+    """Redirect a stream to the null device, with the content of its buffer."""
     with suppress(*FAILURES, AttributeError):
         _redirect_to_null(stream.fileno())
 
 
 def _redirect_to_null(number: int) -> None:
-    """Open the null device under the number of a stream."""
+    """Open the null device under the file descriptor of a stream."""
     null = os.open(os.devnull, os.O_RDWR)
     if null == number:
         os.set_inheritable(null, True)

@@ -8,4 +8,4 @@ GOOD = "color(231) on color(28)"
 WARNING = "color(16) on color(221)"
 PROBLEM = "color(231) on color(160)"
 NEIGHBORS = ("color(16) on color(153)", "color(16) on color(157)", "color(16) on color(229)", "color(16) on color(217)")
-"""backgrounds that tell a token from the next"""
+"""Background colors of consecutive tokens."""

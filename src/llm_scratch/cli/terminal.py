@@ -1,4 +1,4 @@
-"""What the verbs share on a terminal: a console that knows NO_COLOR and pipes, and numbers as people read them.
+"""Output on a terminal: a console that respects NO_COLOR and pipes, tables that fit, notes and warnings.
 
 Tests: tests/cli/test_terminal.py.
 """
@@ -25,12 +25,12 @@ from llm_scratch.formatting import sanitize
 
 
 def console(stderr: bool = False, lenient: str = "") -> Console:
-    """A console on stdout (or stderr): colors only on a terminal and without NO_COLOR, nothing guessed from the text.
+    """A console on stdout (or stderr): colors only on a terminal without NO_COLOR, no markup or emoji codes in the text.
 
     Args:
-        stderr: print there instead of on stdout.
-        lenient: a notice; output that cannot be written is discarded, after this line on stderr, instead of raising
-            (see `streams.LenientStream`).
+        stderr: print on stderr instead of stdout.
+        lenient: a notice. If it is set, an output that cannot be written is discarded after this line on stderr
+            (see `streams.LenientStream`); else it raises.
     """
     stream = sys.stderr if stderr else sys.stdout
     file = cast(TextIO, LenientStream(stream, lenient)) if lenient else None
@@ -39,7 +39,7 @@ def console(stderr: bool = False, lenient: str = "") -> Console:
 
 
 class QuietConsole(Console):
-    """A console of a command with `--quiet`: it prints, and shows no status line."""
+    """The console of a command with `--quiet`: no status line."""
 
     def status(self, status: RenderableType, **more: Any) -> Status:
         """A status line that is not shown."""
@@ -47,10 +47,10 @@ class QuietConsole(Console):
 
 
 def print_note(text: str, screen: Console | None = None) -> None:
-    """Print a line beside the result, such as a hint or the speed; `--quiet` leaves it out.
+    """Print a line that is not part of the result, such as a hint or the speed; nothing with `--quiet`.
 
     Args:
-        screen: where the line goes, None for stderr.
+        screen: prints the line (default: stderr).
     """
     if is_quiet():
         return
@@ -61,7 +61,7 @@ def print_note(text: str, screen: Console | None = None) -> None:
 
 
 def print_warning(text: str, screen: Console) -> None:
-    """Print a warning among the lines of a screen; with `--quiet` on stderr, since the screen may show nothing then."""
+    """Print a warning on a console; with `--quiet` on stderr, since the console may be silent."""
     if is_quiet():
         print_error(f"warning: {text}")
     else:
@@ -69,7 +69,7 @@ def print_warning(text: str, screen: Console) -> None:
 
 
 def keeps_lines(screen: Console) -> bool:
-    """Whether a line of prose is printed as one, to be searched in a file; on a terminal it is wrapped between words."""
+    """Whether prose is printed unwrapped, as in files and pipes; a terminal wraps it between words."""
     return not screen.is_terminal
 
 
@@ -79,7 +79,7 @@ def shows_colors(screen: Console) -> bool:
 
 
 def print_line(text: str, stderr: bool = False) -> None:
-    """Print a line of prose: wrapped between words on a terminal, unchanged elsewhere."""
+    """Print a line of prose, on a terminal wrapped between words."""
     stream = sys.stderr if stderr else sys.stdout
     if stream.isatty():
         text = wrap(text, terminal_columns())
@@ -87,14 +87,14 @@ def print_line(text: str, stderr: bool = False) -> None:
 
 
 def print_error(text: str) -> None:
-    """Print an error or a warning on stderr, after the name of the program."""
+    """Print an error or a warning on stderr, prefixed with the name of the program."""
     print_line(f"llm-scratch: {text}", stderr=True)
 
 
 class FittingTable(Table):
-    """A table that becomes a list of `name: value` lines where its columns do not fit.
+    """A table that becomes a list of `name: value` lines if its columns do not fit.
 
-    Numbers are never cut or broken over lines, and words are only if they are longer than `MAX_WORD_WIDTH`.
+    Numbers are never cut or wrapped, and words only if they are longer than `MAX_WORD_WIDTH`.
     """
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -120,9 +120,9 @@ class FittingTable(Table):
                 yield Text(line, overflow="fold")
 
     def _share_out(self, needed: list[int], widest: list[int], max_width: int) -> None:
-        """Fix the width of each column where not all have room for their widest cell: the rest goes first to those that lack little.
+        """Set the column widths if not every column gets the width of its widest cell; those that need least are served first.
 
-        rich alone takes most from the widest column, and breaks its words while others have room to spare.
+        rich alone shrinks the widest column most, and breaks its words while others have space to spare.
         """
         spare = max_width - 2 * (len(needed) - 1) - sum(needed)
         if spare >= sum(widest) - sum(needed):
@@ -134,7 +134,7 @@ class FittingTable(Table):
             spare -= more
 
     def _lines(self) -> Iterator[str]:
-        """Each row as its first cell, then the others by name; an empty line before the next row that has a first cell."""
+        """Each row as its first cell, then `name: value` lines; an empty line between rows."""
         headers = [_plain(column.header) if self.show_header else "" for column in self.columns]
         for row in zip(*(column.cells for column in self.columns)):
             first, *others = (" ".join(_plain(cell).split()) for cell in row)
@@ -146,13 +146,13 @@ class FittingTable(Table):
 
 
 MAX_NUMBER_WIDTH, MAX_WORD_WIDTH = 16, 32
-"""Columns of a cell that is taken for a number, and of a word that a table is given room for; longer words are folded."""
+"""Widest cell that counts as a number, and widest word that is not folded, in columns."""
 MIN_SHORTENED_WIDTH = 6
-"""Columns down to which the cells of a column with `overflow="ellipsis"` are shortened before the table becomes a list."""
+"""Smallest width, in columns, to which cells with `overflow="ellipsis"` are shortened before the table becomes a list."""
 
 
 def _cell_widths(column: Column) -> tuple[int, int]:
-    """Columns that the widest cell takes, and the widest word of one, a long word counted as `MAX_WORD_WIDTH`."""
+    """Width of the widest cell and of the widest word, in columns; long words count as `MAX_WORD_WIDTH`."""
     texts = [_plain(column.header), *map(_plain, column.cells)]
     words = [cell_len(word) for text in texts for word in text.split()]
     return max(map(cell_len, texts), default=0), min(max(words, default=0), MAX_WORD_WIDTH)
@@ -163,7 +163,7 @@ def _plain(cell: object) -> str:
 
 
 def table(*columns: str, left: int = 1) -> FittingTable:
-    """A borderless table: the first `left` columns are left-aligned, the numbers after them right-aligned."""
+    """A borderless table: the first `left` columns are left-aligned, the others right-aligned."""
     grid = FittingTable(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for number, name in enumerate(columns):
         grid.add_column(name, justify="left" if number < left else "right", overflow="fold")
@@ -171,7 +171,7 @@ def table(*columns: str, left: int = 1) -> FittingTable:
 
 
 def boxed(text: str, title: str, width: int, style: str = "none") -> RenderableType:
-    """A text in a box of at most 88 columns; below 40, where a box would take the room, the title and the text."""
+    """A text in a box of at most 88 columns; on a terminal below 40 columns, title and text without a box."""
     if width < 40:
         return Text(f"{title}:\n{text}")
     return Panel(Text(text), title=title, title_align="left", border_style=style, width=min(width, 88))
@@ -184,7 +184,7 @@ def excerpt(text: str, n_characters: int) -> str:
 
 
 def truncate(text: str, width: int) -> Text:
-    """A cell of at most `width` letters, on one line; what is left out shows as an ellipsis, and no number is cut in two."""
+    """Shorten a text to one line of at most `width` characters, with an ellipsis; no number is cut in two."""
     line = " ".join(sanitize(text).split())
     if len(line) > width:
         kept = line[: width - 1]
@@ -193,5 +193,5 @@ def truncate(text: str, width: int) -> Text:
 
 
 def on_terminal() -> bool:
-    """Whether stdout is a screen and not a pipe or a file."""
+    """Whether stdout is a terminal, not a pipe or a file."""
     return sys.stdout.isatty()

@@ -1,6 +1,6 @@
 """Token probabilities as background colors: likely tokens stay plain, surprising ones are yellow to red.
 
-Each color brings its own black letters, so it is readable on a black, a white and a gray terminal.
+Each color has black text, so it is readable on a black, a white and a gray terminal.
 Tests: tests/cli/test_token_colors.py.
 """
 
@@ -18,11 +18,11 @@ PROBABILITY_COLORS: tuple[tuple[float, int | None], ...] = (
 )
 """(at least this probability, background among the 256 colors): none, light blue, light green, yellow, orange, red"""
 LETTERS = 16
-"""black, the color of the letters on these backgrounds"""
+"""Black, the text color on these backgrounds."""
 
 
 def style_of(logprob: float | None) -> str:
-    """The ANSI style of a token's log-probability [nats]; "" for a likely token, and where there is no probability."""
+    """The ANSI style of a token's log-probability [nats]; "" for a likely token, or without a probability."""
     if logprob is None:
         return ""
     return _style(next(color for least, color in PROBABILITY_COLORS if exp(logprob) >= least))

@@ -58,7 +58,7 @@ class WordWrapper:
         self._flush()
 
     def end(self) -> None:
-        """Write what is held back."""
+        """Write the buffered text."""
         self._end_word()
         self._flush()
 
@@ -124,7 +124,7 @@ class WordWrapper:
 
 
 def breaks_between(previous: str, char: str) -> bool:
-    """Whether a line may be broken between two characters that are not spaces: beside wide ones, outside joined ones."""
+    """Whether a line may be broken between two characters that are not spaces: next to wide ones, but not inside joined ones."""
     if not previous or previous == ZERO_WIDTH_JOINER or not cell_len(char) or ord(char) in EMOJI_MODIFIERS:
         return False
     if char in NO_BREAK_BEFORE or previous in NO_BREAK_AFTER:
@@ -137,7 +137,7 @@ def _is_wide(char: str) -> bool:
 
 
 def wrap(text: str, columns: int) -> str:
-    """A text with line breaks between words; what is between backquotes stays on one line if it fits there.
+    """Wrap a text between words; text between backquotes stays on one line if it fits.
 
     Example: `wrap("see the help", 8)` is "see the\\nhelp".
     """

@@ -149,14 +149,14 @@ def entropy() -> float:
 
 @cache
 def floor_bits_per_byte(n_stories: int = 200) -> float:
-    """Entropy of held-out stories in bits per byte: a lower bound on the mean validation loss."""
+    """Entropy of validation stories in bits per byte: a lower bound on the mean validation loss."""
     stories = [generate_story(HELD_OUT + i) for i in range(n_stories)]
     n_bytes = sum(len(story.text.encode()) for story in stories)
     return sum(story.bits for story in stories) / n_bytes
 
 
 def example_probes() -> list[Probe]:
-    """One probe per skill, in the order of `SKILLS`: the shortest in 20 held-out stories."""
+    """One probe per skill, in the order of `SKILLS`: the shortest in 20 validation stories."""
     probes = [probe for i in range(20) for probe in generate_story(HELD_OUT + i).probes]
     by_skill = {skill: [probe for probe in probes if probe.skill == skill] for skill in SKILLS}
     return [min(by_skill[skill], key=lambda probe: len(probe.prompt)) for skill in SKILLS]

@@ -53,7 +53,7 @@ class Loss:
 
     @property
     def bits_per_byte(self) -> float | None:
-        """Bits to store a byte of the text when the model is used for compression, for any tokenizer; 8 is no gain."""
+        """Bits to store a byte of the text when the model is used for compression, for any tokenizer; 8 saves nothing."""
         return self.nats / math.log(2) / self.n_bytes if self.n_bytes else None
 
     def __add__(self, other: Loss) -> Loss:

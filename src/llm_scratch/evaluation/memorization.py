@@ -169,7 +169,7 @@ def sample_passages(ids: Ids, n: int, length: int, start_id: int | None, seed: i
     Returns:
         At most n rows; fewer if a text has fewer documents.
     Raises:
-        UserError: there is no passage of `min_tokens` tokens (exit code 3).
+        UserError: no passage has `min_tokens` tokens (exit code 3).
     """
     ids = np.asarray(ids[:MAX_INDEX_TOKENS])
     rng = np.random.default_rng(seed)

@@ -57,7 +57,7 @@ class Conversation:
         """Remove the model's last answer, and return the user input before it.
 
         Raises:
-            UserError: there is no turn yet.
+            UserError: the conversation has no turn yet.
         """
         answered = bool(self.turns) and self.turns[-1][0] == ASSISTANT
         before = self.turns[: len(self.turns) - answered]

@@ -1,6 +1,6 @@
 """Time alternative implementations on this machine, and cache the measurements on disk.
 
-A processor's name does not tell what is fast on it, so each candidate is timed once on a small
+A processor's name does not determine what is fast on it, so each candidate is timed once on a small
 case. The timings are stored in the cache folder, as a choice that changed between starts would
 change the last bits of results. The file name depends on processor, torch and size, so another
 machine measures again.
@@ -46,8 +46,8 @@ def remembered(question: str, depends_on: Sequence[object], measure: Callable[[]
     """Measure the first time, and read the timings from the cache folder afterwards.
 
     Args:
-        question: what is measured, in words.
-        depends_on: sizes and other facts that the answer depends on, besides processor and torch.
+        question: a description of the measurement.
+        depends_on: sizes and other facts that determine the answer, in addition to processor and torch.
         measure: does the measurement.
     Returns:
         Seconds by the name of a way. A file that is damaged or cannot be written costs a new
@@ -60,7 +60,7 @@ def remembered(question: str, depends_on: Sequence[object], measure: Callable[[]
         if seconds is None:
             seconds = measure()
             if min(seconds.values()) < float("inf"):  # else something may be missing only today, such as a compiler
-                with suppress(UserError, OSError):  # a cache that cannot be written is no reason to fail
+                with suppress(UserError, OSError):  # the cache is optional
                     atomic_write(path, json.dumps({"key": key, "seconds": seconds}, indent=1))
         _answers[key] = seconds
     return _answers[key]

@@ -87,7 +87,7 @@ def _is_tied(weights: dict[str, Tensor]) -> bool:
 
 
 def known_heads(cfg: GPTConfig) -> int | None:
-    """Attention heads of the GPT-2 with the same vocabulary, width and depth; None if there is none."""
+    """Attention heads of the GPT-2 with the same vocabulary, width and depth; None for any other shape."""
     sizes = {(shape["emb_dim"], shape["n_layers"]): shape["n_heads"] for shape in model_configs.values()}
     return sizes.get((cfg.emb_dim, cfg.n_layers)) if cfg.vocab_size == GPTConfig().vocab_size else None
 
@@ -96,7 +96,7 @@ def unknown_heads(path: Path, emb_dim: int) -> UserError:
     """Make the error for an unknown number of heads: a wrong number loads, but generates garbage."""
     near = [n for n in range(1, emb_dim + 1) if emb_dim % n == 0 and emb_dim // n in (16, 32, 64, 128)] or [1]
     return UserError(
-        f"{path} does not say how many attention heads its model has; import it with the number that it was trained with: "
+        f"{path}: the file does not contain the number of attention heads; import it with the number used in training: "
         f"llm-scratch import {path} --heads N --out NEW (for emb_dim={emb_dim} e.g. {', '.join(map(str, near))})",
         CHECKPOINT,
     )
@@ -118,9 +118,9 @@ def optimizer_of(saved: Any, model: nn.Module, path: Path) -> tuple[dict[str, Te
     try:
         (group,) = optimizer["param_groups"]
         if list(group["params"]) != list(range(len(params))):
-            raise ValueError(f"it is of {len(group['params'])} parameters, the model has {len(params)}")
+            raise ValueError(f"it has {len(group['params'])} parameters, the model {len(params)}")
         if odd := [name for name, wanted in REQUIRED_DEFAULTS.items() if group.get(name, wanted) != wanted]:
-            raise ValueError(f"its {odd[0]} is {group[odd[0]]!r:.40}, and {REQUIRED_DEFAULTS[odd[0]]} the only one here")
+            raise ValueError(f"its {odd[0]} is {group[odd[0]]!r:.40}, only {REQUIRED_DEFAULTS[odd[0]]} is supported")
         state = {}
         for i, (name, parameter) in enumerate(params):
             for key in ("exp_avg", "exp_avg_sq"):

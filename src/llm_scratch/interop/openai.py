@@ -75,7 +75,7 @@ def read_settings(folder: str | Path) -> dict[str, int]:
     except OSError as e:
         raise UserError(f"cannot read {path}: {e.strerror}; expected the settings of a GPT-2 release", CHECKPOINT) from e
     except (ValueError, KeyError, TypeError, RecursionError) as e:
-        raise UserError(f"{path} is no JSON object with {', '.join(KEYS)} ({type(e).__name__}); get it again", CHECKPOINT) from None
+        raise UserError(f"{path} is not a JSON object with {', '.join(KEYS)} ({type(e).__name__}); download it again", CHECKPOINT) from None
     for key, value in settings.items():
         if type(value) is not int or value < 1:
             raise UserError(f"{path}: {key} is {str(value)[:40]!r}; expected a positive integer", CHECKPOINT)

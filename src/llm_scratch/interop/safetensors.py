@@ -59,11 +59,11 @@ class TensorFiles:
             duplicates = sorted(entries.keys() & self.tensors.keys())
             if duplicates:
                 other = self.tensors[duplicates[0]].file.name
-                raise UserError(f"{path}: {duplicates[0]} is in {other} too; get the files again", CHECKPOINT)
+                raise UserError(f"{path}: {duplicates[0]} is in {other} too; download the files again", CHECKPOINT)
             self.tensors |= entries
 
     def read(self, name: str) -> Tensor:
-        """Read a tensor into memory of its own."""
+        """Read a tensor into new memory."""
         entry = self.tensors[name]
         data = bytearray(entry.size)
         with entry.file.open("rb", buffering=0) as file:
@@ -107,7 +107,7 @@ def plain_name(name: str, where: str | Path) -> str:
 
 def _there(path: Path) -> Path:
     if not path.is_file():
-        raise UserError(f"{path} is missing; get it again, or all of the folder", CHECKPOINT)
+        raise UserError(f"{path} is missing; download it again", CHECKPOINT)
     return path
 
 
@@ -128,7 +128,7 @@ def read_header(path: Path) -> dict[str, Entry]:
             text = file.read(length)
     except OSError as e:
         raise UserError(f"cannot read {path}: {e.strerror}; check the path and its permissions", CHECKPOINT) from None
-    if (many := sum(map(text.count, (b",", b":", b"[", b"{")))) > MAX_PARTS:  # parsed, it takes twenty times the memory of its text
+    if (many := sum(map(text.count, (b",", b":", b"[", b"{")))) > MAX_PARTS:  # parsed, it takes 20 times the memory of the text
         raise _damaged(path, f"its header has {many:,} parts; expected at most {MAX_PARTS:,}, enough for 3,000 matrices")
     head = parse_json(text, f"the header of {path}", CHECKPOINT)
     begin = 8 + length
@@ -152,7 +152,7 @@ def _entry(path: Path, begin: int, name: str, fields: Any) -> Entry:
     except (KeyError, TypeError, ValueError):
         raise _damaged(path, f"{name[:80]} has no dtype, shape and data_offsets") from None
     if any(type(n) is not int or not 0 <= n < 1 << 48 for n in numbers) or len(shape) > MAX_DIMS or end < start:
-        raise _damaged(path, f"{name[:80]} is {str(shape)[:60]} at {str([start, end])[:60]}, which cannot be")
+        raise _damaged(path, f"{name[:80]} is {str(shape)[:60]} at {str([start, end])[:60]}, which is impossible")
     if dtype not in DTYPES:
         raise UserError(f"{path}: {name[:80]} holds {str(dtype)[:20]}; known are {', '.join(DTYPES)}", CHECKPOINT)
     if (want := math.prod(shape) * DTYPES[dtype].itemsize) != end - start:
@@ -161,4 +161,4 @@ def _entry(path: Path, begin: int, name: str, fields: Any) -> Entry:
 
 
 def _damaged(path: Path, why: str) -> UserError:
-    return UserError(f"{path} is damaged: {why}; get it again", CHECKPOINT)
+    return UserError(f"{path} is damaged: {why}; download it again", CHECKPOINT)

@@ -67,12 +67,12 @@ class TFCheckpointReader:
         try:
             size = path.stat().st_size
             if size > MAX_INDEX:
-                raise UserError(f"{path} has {size:,} bytes, expected at most {MAX_INDEX:,}: it is no checkpoint's index", CHECKPOINT)
+                raise UserError(f"{path} has {size:,} bytes, expected at most {MAX_INDEX:,}: not the index of a checkpoint", CHECKPOINT)
             self.n_shards, self.variables = _index(path.read_bytes())
         except OSError as e:
             raise UserError(f"cannot read {path}: {e.strerror}; expected TensorFlow's index of a checkpoint", CHECKPOINT) from e
         except (ValueError, struct.error) as e:
-            raise UserError(f"{path} is damaged: {describe_error(e)}; get it again", CHECKPOINT) from None
+            raise UserError(f"{path} is damaged: {describe_error(e)}; download it again", CHECKPOINT) from None
 
     def read(self, name: str) -> np.ndarray[Any, np.dtype[Any]]:
         """Read a tensor.
@@ -90,14 +90,14 @@ class TFCheckpointReader:
             there = path.stat().st_size
             if variable.offset + variable.size > there:
                 raise UserError(
-                    f"{path} ends before {name}: it has {there:,} bytes, expected {variable.offset + variable.size:,}; get it again",
+                    f"{path} ends before {name}: it has {there:,} bytes, expected {variable.offset + variable.size:,}; download it again",
                     CHECKPOINT,
                 )
             raw = np.fromfile(path, np.uint8, variable.size, offset=variable.offset)
         except OSError as e:
             raise UserError(f"cannot read {name} from {path}: {e.strerror}; expected the data of the checkpoint", CHECKPOINT) from e
         if len(raw) != variable.size or masked(crc32c(raw)) != variable.checksum:
-            raise UserError(f"{path} is damaged: the checksum of {name} differs; get it again", CHECKPOINT)
+            raise UserError(f"{path} is damaged: the checksum of {name} differs; download it again", CHECKPOINT)
         return raw.view(variable.dtype).reshape(variable.shape)
 
     def _file(self, what: str) -> Path:
@@ -113,20 +113,20 @@ def _index(table: bytes) -> tuple[int, dict[str, Variable]]:
     header = _message(value)
     n_shards = _number(header, 1)
     if not 1 <= n_shards <= 99_999:
-        raise ValueError(f"it names {n_shards} data files")
+        raise ValueError(f"it has {n_shards} data files")
     if _number(header, 2):
         raise ValueError("its numbers are big-endian, which no checkpoint of GPT-2 is")
     variables = {key.decode(): _variable(key.decode(), value, n_shards) for key, value in rows}
     end, last = (0, 0), ""
     for name, v in sorted(variables.items(), key=lambda item: (item[1].shard, item[1].offset, item[1].size)):
         if v.size and (v.shard, v.offset) < end:
-            raise ValueError(f"{name} and {last} lie in the same bytes")
+            raise ValueError(f"{name} and {last} share bytes")
         end, last = max(end, (v.shard, v.offset + v.size)), name
     return n_shards, variables
 
 
 def _variable(name: str, value: bytes, n_shards: int) -> Variable:
-    """A row's value: BundleEntryProto {1 dtype, 2 shape {2 dim {1 size}}, 3 shard, 4 offset, 5 size, 6 crc32c, 7 slices}."""
+    """Parse the value of a row, a BundleEntryProto {1 dtype, 2 shape {2 dim {1 size}}, 3 shard, 4 offset, 5 size, 6 crc32c, 7 slices}."""
     entry = _message(value)
     dims = [dim for shape in _parts(entry, 2) for dim in _parts(_message(shape), 2)]
     shape = tuple(_number(_message(dim), 1) for dim in dims)
@@ -136,7 +136,7 @@ def _variable(name: str, value: bytes, n_shards: int) -> Variable:
     dtype = np.dtype(f"<{code}") if code and 7 not in entry else None
     variable = Variable(dtype, shape, *(_number(entry, field) for field in (3, 4, 5, 6)))
     if variable.shard >= n_shards:
-        raise ValueError(f"{name} lies in data file {variable.shard} of {n_shards}")
+        raise ValueError(f"{name} is in data file {variable.shard} of {n_shards}")
     if dtype is not None and variable.size != math.prod(shape) * dtype.itemsize:
         raise ValueError(f"{name} has {variable.size:,} bytes, but {shape} of {dtype} is {math.prod(shape) * dtype.itemsize:,}")
     return variable
@@ -146,18 +146,18 @@ def _variable(name: str, value: bytes, n_shards: int) -> Variable:
 
 
 def _rows(table: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Every (key, value) of a table, in the order of the keys, which also proves that none comes twice and no block leads in a circle."""
+    """Every (key, value) of a table. Keys must ascend, so no key is repeated and blocks form no cycle."""
     if len(table) < FOOTER or struct.unpack("<Q", table[-8:])[0] != MAGIC:
         raise ValueError("it does not end as a table does")
     footer = memoryview(table)[-FOOTER:]
-    _, _, at = _handle(footer, 0)  # a block about blocks, which checkpoints do not use
+    _, _, at = _handle(footer, 0)  # the meta index, which checkpoints do not use
     offset, size, _ = _handle(footer, at)
     last, n = None, 0
     for _, value in _block(table, offset, size):
         offset, size, _ = _handle(memoryview(value), 0)
         for key, variable in _block(table, offset, size):
             if last is not None and key <= last:
-                raise ValueError(f"the name {key[:80]!r} is out of order or there twice")
+                raise ValueError(f"the name {key[:80]!r} is repeated or out of order")
             if (n := n + 1) > MAX_ROWS:
                 raise ValueError(f"it has more than {MAX_ROWS:,} rows")
             yield key, variable
@@ -165,14 +165,14 @@ def _rows(table: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _handle(data: memoryview, at: int) -> tuple[int, int, int]:
-    """Where a block begins, how long it is, and where `data` goes on."""
+    """Read a block handle: offset and size of the block, and the position after the handle."""
     offset, at = _varint(data, at)
     size, at = _varint(data, at)
     return offset, size, at
 
 
 def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
-    """The rows of one block. Behind them stand the places where a search may begin (4 bytes each) and their number."""
+    """The rows of a block. After them come the restart points (4 bytes each) and their number."""
     data = memoryview(table)[offset : offset + size + TRAILER]
     if len(data) != size + TRAILER or size < 4:
         raise ValueError("a block lies outside of it")
@@ -200,7 +200,7 @@ def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]
 
 
 def _message(data: bytes) -> dict[int, list[int | bytes]]:
-    """A message: the number of each field -> its values. A tag says the number and, in its lowest 3 bits, how the value is written."""
+    """Parse a message: field number -> values. A tag has the field number and, in its lowest 3 bits, the wire type."""
     fields: dict[int, list[int | bytes]] = {}
     view, at = memoryview(data), 0
     while at < len(view):
@@ -219,7 +219,7 @@ def _message(data: bytes) -> dict[int, list[int | bytes]]:
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    """A whole number and where `data` goes on: 7 bits a byte, the lowest first, and the highest bit says that more follow."""
+    """Read a varint and the position after it: 7 bits per byte, lowest first; a set highest bit means that more bytes follow."""
     value = 0
     for n, byte in enumerate(data[at : at + 10]):
         value |= (byte & 127) << 7 * n
@@ -229,17 +229,17 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
 
 
 def _number(fields: dict[int, list[int | bytes]], field: int) -> int:
-    """The value of a numeric field; 0, which is not written, if it is absent. A negative one is a very large one here."""
+    """The value of a numeric field; 0 if it is absent. A negative value appears as a very large one."""
     value = fields.get(field, [0])[-1]
     if not isinstance(value, int):
-        raise ValueError(f"field {field} of a message is no number")
+        raise ValueError(f"field {field} of a message is not a number")
     return value
 
 
 def _parts(fields: dict[int, list[int | bytes]], field: int) -> list[bytes]:
-    """The values of a field that holds messages."""
+    """The messages in a field."""
     values = fields.get(field, [])
     parts = [value for value in values if isinstance(value, bytes)]
     if len(parts) != len(values):
-        raise ValueError(f"field {field} of a message is no message")
+        raise ValueError(f"field {field} of a message is not a message")
     return parts

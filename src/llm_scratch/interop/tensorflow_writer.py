@@ -101,7 +101,7 @@ def entry(dtype: int, shape: Iterable[int], shard: int, offset: int, size: int, 
 
 
 def number(field: int, value: int) -> bytes:
-    """A numeric field; 0 is said by saying nothing."""
+    """A numeric field; 0 is encoded by leaving it out."""
     return varint(field << 3) + varint(value) if value else b""
 
 
@@ -111,7 +111,7 @@ def part(field: int, value: bytes) -> bytes:
 
 
 def varint(n: int) -> bytes:
-    """A whole number, 7 bits a byte, the lowest first; the highest bit says that more follow."""
+    """A varint: 7 bits per byte, lowest first; a set highest bit means that more bytes follow."""
     out = b""
     while n > 127:
         out, n = out + bytes([n & 127 | 128]), n >> 7

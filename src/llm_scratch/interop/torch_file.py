@@ -41,7 +41,7 @@ def read_torch(path: Path) -> Any:
     try:
         _check_zip(path)
         with torch.sparse.check_sparse_tensor_invariants(), warnings.catch_warnings():  # torch does not check them by default
-            warnings.filterwarnings("ignore", "Validating sparse tensor invariants")  # torch 2.15 says that it takes time
+            warnings.filterwarnings("ignore", "Validating sparse tensor invariants")  # torch 2.15 warns about its cost
             return torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
@@ -54,7 +54,7 @@ def _reason(error: Exception) -> str:
     if not isinstance(error, pickle.UnpicklingError):
         return describe_error(error)
     found = re.search(r"GLOBAL ([\w.]+)", str(error))
-    return f"it holds a Python object, {found[1]}" if found else "it holds more than tensors, or is damaged"
+    return f"it contains a Python object, {found[1]}" if found else "it contains more than tensors, or is damaged"
 
 
 def check_version(version: str, path: Path) -> None:
@@ -66,8 +66,8 @@ def check_version(version: str, path: Path) -> None:
     if tuple(int(part) for part in version.split(".")[:2]) < SAFE_SINCE:
         need = ".".join(map(str, SAFE_SINCE))
         raise UserError(
-            f"{path} is read by torch {need} or newer alone: older ones can be made to run what is in such a file. Here is {version}, "
-            f"which does for everything but .pth and .pt files: pip install -U 'torch>={need}', or take the model as safetensors",
+            f"{path}: torch {version} can be made to execute code in .pth and .pt files; "
+            f"update it with pip install -U 'torch>={need}', or use a safetensors file",
             CHECKPOINT,
         )
 
@@ -110,7 +110,7 @@ def unwrapped_names(names: Iterable[str], path: Path) -> dict[str, str]:
     """
     plain = {name: unwrapped_name(name) for name in names}
     if (double := first_duplicate_key(plain.values())) is not None:
-        raise UserError(f"{path}: {double[:80]} is there twice, with a wrapper's name before it and without", CHECKPOINT)
+        raise UserError(f"{path}: {double[:80]} is repeated, with and without the name of a wrapper", CHECKPOINT)
     return plain
 
 
@@ -129,9 +129,9 @@ class StateDictSource:
             raise UserError(f"{path} holds no state_dict; expected names and tensors", CHECKPOINT)
         for name, tensor in state.items():
             if type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.layout != torch.strided or tensor.is_quantized:
-                raise UserError(f"{path}: {name[:80]} is no plain tensor but {type(tensor).__name__}", CHECKPOINT)
+                raise UserError(f"{path}: {name[:80]} is not a plain tensor but {type(tensor).__name__}", CHECKPOINT)
             if tensor.numel() * tensor.itemsize > tensor.untyped_storage().nbytes():
-                raise UserError(f"{path}: {name[:80]} claims {tensor.numel():,} numbers and does not bring them", CHECKPOINT)
+                raise UserError(f"{path}: {name[:80]} has {tensor.numel():,} elements but fewer values", CHECKPOINT)
         plain = unwrapped_names(state, path)
         self.tensors: dict[str, Tensor] = {plain[name]: tensor.detach() for name, tensor in state.items()}
 

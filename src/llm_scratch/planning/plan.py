@@ -35,7 +35,7 @@ HEAP_OVERHEAD = {"cpu": 1.2}  # memory of the process over that of tensors: heap
 LIBRARIES = {"cpu": 25 * 2**20}  # bytes that the kernels themselves take once they run
 SAMPLE_TOKENS = 180  # as in `RunLogger.log_sample`
 MIN_OTHER_LOAD = 0.15  # share of our processors used by other programs, from which a timing is doubtful
-MIN_SHARE = 0.1  # least share of the processors that this process has beside others
+MIN_SHARE = 0.1  # least share of the processors that this process gets next to others
 MARGIN = 0.95  # largest share of the free memory that a proposal fills
 
 
@@ -62,7 +62,7 @@ class Plan:
     peak_memory: int
     """largest memory of the process, with the copy of a background save; on a GPU, that of torch there"""
     free_memory: int | None
-    """available to the process, including what it uses already"""
+    """available to the process, including the memory that it already uses"""
     micro_batches: int | None
     """the fewest with which the batch fits; None: not even one row at a time fits"""
     activation_checkpointing: bool

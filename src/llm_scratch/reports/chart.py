@@ -38,7 +38,7 @@ class LossLines:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is no loss at all."""
+        """Whether no row has a loss."""
         return not any(line.shape[1] for line in (self.batch, self.train, self.val))
 
     def limits(self) -> tuple[float, float, float]:

@@ -85,7 +85,7 @@ def collect(path: Path) -> RunReport:
     """Read a run directory.
 
     Raises:
-        UserError: there is no run in `path` (exit code 4).
+        UserError: `path` is not a run directory (exit code 4).
     """
     run = open_run(path)
     rows = [_numbers(row) for row in run.metrics]

@@ -143,7 +143,7 @@ def progress(curve: Curve) -> Finding | None:
     if end > 0.97 * first:
         if np.nanmedian(curve.norm) < 1e-6:
             advice = "Check whether the weights are frozen or all targets are ignored."
-            return Finding("problem", "the loss does not decrease: there is no gradient", evidence, advice)
+            return Finding("problem", "the loss does not decrease: the gradient is 0", evidence, advice)
         change = f"--train.lr {10 * rate:.1g}" if rate < 1e-3 else f"--train.lr {rate / 10:.1g}"
         return Finding("problem", "the loss does not decrease", evidence, f"Try {change}.")
     return Finding("ok", "the loss decreases", evidence)

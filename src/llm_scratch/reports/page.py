@@ -39,7 +39,7 @@ def write_report(run: str | Path, out: str | Path | None = None) -> Path:
         run: the run directory.
         out: the HTML file (default: report.html in the run directory).
     Raises:
-        UserError: there is no run, or the file cannot be written.
+        UserError: not a run directory, or the file cannot be written.
     """
     path = Path(run)
     out = path / "report.html" if out is None else Path(out)
@@ -169,9 +169,7 @@ def _diagnosis(report: RunReport) -> Html:
     """The findings, problems first."""
     title = element("h2", "Diagnosis")
     if not report.findings:
-        return element(
-            "section", title, element("p", "There is no curve to check." if report.lines.is_empty else "The run is too short to check.")
-        )
+        return element("section", title, element("p", "No curve to check." if report.lines.is_empty else "The run is too short to check."))
     items = [_finding(name, finding) for state in SEVERITY for name, finding in report.findings.items() if finding.state == state]
     return element("section", title, element("ul", *items, class_="findings"))
 

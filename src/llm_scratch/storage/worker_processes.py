@@ -31,7 +31,7 @@ def worker_pool(
     Processes are spawned, as on every system. The pool is shut down after the block.
 
     Args:
-        workers: number of processes; with 1 there is no pool and no warning.
+        workers: number of processes; 1: no pool and no warning.
         initializer, initargs: called first in each process.
     Raises:
         UserError: a worker died (code 6).

@@ -194,7 +194,7 @@ class ByteBPE:
     def encode_iterable(self, texts: Iterable[str], *, allowed_special: Literal["all"] | AbstractSet[str] = frozenset()) -> Iterator[int]:
         """The ids of one text that comes in parts, such as the lines of a file: those of `encode("".join(texts))`, in bounded memory.
 
-        With a pattern other than GPT-2's there is no place where the text can safely be cut, and the memory is that of the text.
+        A pattern other than GPT-2's has no safe place to cut the text, so the memory is that of the text.
         """
         for chunk in self.splitter.chunks(texts):
             yield from self.encode(chunk, allowed_special=allowed_special)

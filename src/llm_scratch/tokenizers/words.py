@@ -176,8 +176,6 @@ class SimpleTokenizerV2(SimpleTokenizerV1):
         words = sorted(counts, key=lambda word: (-counts[word], word))
         if vocab_size is not None:
             if vocab_size <= len(specials):
-                raise UserError(
-                    f"vocab_size={vocab_size}: too small for words besides the {len(specials)} special tokens; use a larger one"
-                )
+                raise UserError(f"vocab_size={vocab_size}: too small for words and the {len(specials)} special tokens; use a larger one")
             words = words[: vocab_size - len(specials)]
         return cls({word: i for i, word in enumerate([*sorted(words), *specials])})

@@ -22,7 +22,7 @@ from llm_scratch.cli.token_printer import GenerationTimer, print_legend, print_s
 from llm_scratch.errors import USAGE, UserError
 
 LONG_GENERATION_TOKENS = 1000
-"""Tokens in all from which preparing the model for long generation pays (`model.packed.pack`)."""
+"""Total tokens from which packing the model is worthwhile (`model.packed.pack`)."""
 
 
 @dataclass(frozen=True)
