@@ -303,9 +303,9 @@ close(
     [[0.2888, 0.7799], [0.2916, 0.7877], [0.2873, 0.7762], [0.2861, 0.7730], [0.2903, 0.7838], [0.2855, 0.7715]],
 )
 close(sa_v1(inputs)[1], context_2.tolist())
-torch.manual_seed(123)
 
 # %% tags=["check"]
+torch.manual_seed(123)
 torch.testing.assert_close(sa_v1(inputs), lesson_models.SelfAttention_v1(d_in, d_out)(inputs))
 
 # %% [markdown]
@@ -484,9 +484,8 @@ dropped = dropout(way_two)
 kept = dropped != 0
 torch.testing.assert_close(dropped[kept], way_two[kept] / 0.5)
 
-torch.manual_seed(123)
-
 # %% tags=["check"]
+torch.manual_seed(123)
 close(dropout(six_copies)[0, 0], [2.0, 0, 0, 0, 0, 0])  # what the notebook printed, with its cube
 torch.testing.assert_close(dropout.eval()(way_two), way_two)
 
@@ -528,9 +527,9 @@ batch = torch.stack([inputs, inputs.flip(0)])  # [B, T, d_in] = [2, 6, 3]
 torch.manual_seed(123)
 ca = CausalAttention(d_in, d_out, context_length=6)
 print("in:", tuple(batch.shape), " out:", tuple(ca(batch).shape))
-torch.manual_seed(123)
 
 # %% tags=["check"]
+torch.manual_seed(123)
 torch.testing.assert_close(ca(batch), lesson_models.CausalAttention(d_in, d_out, context_length=6)(batch))
 torch.testing.assert_close(ca(batch)[0], way_two @ values)  # seed 123 again: the matrices of section 2.5
 torch.testing.assert_close(ca(batch)[:, :3], ca(batch[:, :3]))  # a shorter text gives the same, as far as it goes
@@ -559,9 +558,9 @@ wrapper = MultiHeadAttentionWrapper(d_in, d_out, context_length=6, num_heads=2)
 print("two heads of 2:", tuple(wrapper(noise).shape), " first token:", wrapper(noise)[0, 0].detach())
 assert wrapper(noise).shape == (2, 6, 4)
 close(wrapper(noise)[0, 0], [-0.0408, -0.0034, 0.1444, -0.1567])
-torch.manual_seed(123)
 
 # %% tags=["check"]
+torch.manual_seed(123)
 torch.testing.assert_close(noise, torch.randn(2, 6, 3))
 torch.testing.assert_close(wrapper(noise), lesson_models.MultiHeadAttentionWrapper(d_in, d_out, 6, num_heads=2)(noise))
 

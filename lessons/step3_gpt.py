@@ -328,9 +328,9 @@ print("in:", tuple(x.shape), " out:", tuple(ff(x).shape), f" numbers: {sum(p.num
 assert ff(x).shape == (2, 3, 1600)
 
 packaged = layers.FeedForward(GPT_CONFIG_XL)
-packaged.load_state_dict(ff.state_dict())
 
 # %% tags=["check"]
+packaged.load_state_dict(ff.state_dict())
 torch.testing.assert_close(packaged(x), ff(x))
 torch.testing.assert_close(ff(x)[:, [2, 0, 1]], ff(x[:, [2, 0, 1]]))  # swap the tokens, and only the order of the answers changes
 

@@ -427,9 +427,9 @@ toy_probas = toy_logits.softmax(-1)
 torch.manual_seed(123)
 print("greedy:", words[toy_probas.argmax()], "  drawn:", words[torch.multinomial(toy_probas, num_samples=1)])
 assert words[toy_probas.argmax()] == "forward"
-torch.manual_seed(123)
 
 # %% tags=["check"]
+torch.manual_seed(123)
 assert words[torch.multinomial(toy_probas, num_samples=1)] == "forward"
 
 # %% [markdown]
