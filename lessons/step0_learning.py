@@ -248,7 +248,8 @@ assert set(zip(TEXT, TEXT[1:])) >= set(zip(write(P, 400, 1), write(P, 400, 1)[1:
 # ## 0.3 Loss: how wrong?
 # Which of two models is better? The one that was *less surprised* by the text. If a model
 # gave the letter that came the probability $p$, its **surprise** is $-\ln p$: zero if it
-# was certain, and growing without end as $p$ goes to zero.
+# was certain, and growing without end as $p$ goes to zero. ($\ln$ is the natural
+# logarithm: $\ln p$ is the power to which $e = 2.718...$ must be raised to give $p$.)
 
 # %%
 for p in (1.0, 0.5, 0.1, 0.01):
@@ -439,7 +440,11 @@ plt.show()
 # ## 0.7 Autograd: slopes without doing the math
 # For this model the gradient was one line of calculus. For a GPT it would be pages. But
 # every computation is a chain of small operations, and the slope of each small operation
-# is known. So let every number *remember* where it came from:
+# is known. So let every number *remember* where it came from.
+#
+# For that a number needs room for more than itself. A **class** describes such an object.
+# `Number(3.0)` makes one: it calls `__init__`, where `self` is the new object, and what
+# is stored in `self.data` there can be read later as `x.data`.
 
 
 # %%

@@ -75,6 +75,7 @@ def expect(got, want, holds):
     assert not holds or got == want, f"expected {want}, got {got}"
 
 
+# %% tags=["check"]
 expect(len(text), 20479, on_verdict)
 
 # %% [markdown]
@@ -118,6 +119,8 @@ with tempfile.TemporaryDirectory() as folder:
 sample = "Hello , world. This is a test."
 print(re.split(r"(\s)", sample))
 print([piece for piece in re.split(r"(\s)", sample) if piece.strip()])
+
+# %% tags=["check"]
 assert re.split(r"(\s)", sample)[:5] == ["Hello", " ", ",", " ", "world."]
 assert [piece for piece in re.split(r"(\s)", sample) if piece.strip()] == ["Hello", ",", "world.", "This", "is", "a", "test."]
 
@@ -129,6 +132,8 @@ assert [piece for piece in re.split(r"(\s)", sample) if piece.strip()] == ["Hell
 CUT = r"""([,.:;?_!"()']|--|\s)"""
 words = [piece for piece in re.split(CUT, text) if piece.strip()]
 print(len(words), "words and marks, first of all", words[:12])
+
+# %% tags=["check"]
 assert words == split_words(text)
 expect(len(words), 4690, on_verdict)
 
@@ -143,6 +148,7 @@ common = counts.most_common(14)
 once = sum(n == 1 for n in counts.values())
 print(f"{len(counts)} different words; {once} of them come once only ({once / len(counts):.0%})")
 
+# %% tags=["plot"]
 fig, axes = plt.subplots(1, 2, figsize=(8.6, 3.2))
 axes[0].barh([word for word, _ in common], [n for _, n in common], color="#0072B2")
 axes[0].invert_yaxis()
@@ -165,10 +171,11 @@ plt.show()
 # %%
 vocab = {word: i for i, word in enumerate(sorted(set(words)))}
 print(len(vocab), "different words; the first ten:", list(vocab)[:10])
+
+# %% tags=["check"]
 assert vocab == build_vocab(text)
 expect(len(vocab), 1130, on_verdict)
 expect((vocab.get("!"), vocab.get("yourself")), (0, 1129), on_verdict)
-
 
 # %% [markdown]
 # A **tokenizer** goes both ways: `encode` from text to ids, `decode` back. With a vocabulary both are one line, and a second one that
@@ -191,6 +198,8 @@ tokenizer_v1 = SimpleTokenizerV1(vocab)
 opening = " ".join(words[:20])
 print(encode(opening, vocab, CUT))
 print(decode(encode(opening, vocab, CUT), vocab))
+
+# %% tags=["check"]
 assert encode(text, vocab, CUT) == tokenizer_v1.encode(text)
 assert decode(encode(text, vocab, CUT), vocab) == tokenizer_v1.decode(tokenizer_v1.encode(text))
 
@@ -249,6 +258,8 @@ question = "Hello, do like tea, is this a test?"
 tokenizer_v2 = SimpleTokenizerV2(vocab_v2)
 print(tokenizer_v2.encode(question))
 print(tokenizer_v2.decode(tokenizer_v2.encode(question)))
+
+# %% tags=["check"]
 assert tokenizer_v2.encode(question) == [vocab_v2.get(word, vocab_v2[UNKNOWN]) for word in split_words(question)]
 expect(tokenizer_v2.decode(tokenizer_v2.encode(question)), "<|unk|>, do like tea, is this a <|unk|>?", on_verdict)
 
@@ -260,6 +271,8 @@ expect(tokenizer_v2.decode(tokenizer_v2.encode(question)), "<|unk|>, do like tea
 two_texts = "tea is good <|endoftext|> I had always thought"
 print("plain  :", tokenizer_v2.decode(tokenizer_v2.encode(two_texts)))
 print("allowed:", tokenizer_v2.decode(tokenizer_v2.encode(two_texts, allowed_special={END})))
+
+# %% tags=["check"]
 assert vocab_v2[END] not in tokenizer_v2.encode(two_texts)
 assert vocab_v2[END] in tokenizer_v2.encode(two_texts, allowed_special={END})
 
@@ -301,6 +314,8 @@ for sign in ("a", "é", "π", "猫", "🐈"):
 splitter = Splitter()  # GPT-2's rule
 pieces = [piece for unit in splitter.units(text) for piece in splitter.pieces(unit)]
 print(pieces[:12])
+
+# %% tags=["check"]
 assert "".join(pieces) == text
 
 # %% [markdown]
@@ -354,7 +369,6 @@ bpe = ByteBPE.train([text], 256 + N_MERGES, special_tokens=())
 assert [bpe.token_bytes(i) for i in range(bpe.n_vocab)] == token_bytes
 print(f"all {bpe.n_vocab} tokens are the same")
 
-
 # %% [markdown]
 # Encoding a new text repeats the joins in the order they were learned: of all pairs in a piece, the one that was learned first is
 # joined first.
@@ -391,10 +405,11 @@ except UserError as missing:
 place = "Hello,Do you like tea? <|endoftext|> In the sunlit terraces of someunknownPlace, in that planet"
 ids = gpt2.encode(place, allowed_special={END})
 print(ids)
+
+# %% tags=["check"]
 assert gpt2.decode(ids) == place
 expect(gpt2.encode("hello world"), [31373, 995], on_gpt2)
 expect((len(ids), ids[:4], ids[-3:]), (23, [15496, 11, 5211, 345], [287, 326, 5440]), on_gpt2)
-
 
 # %% [markdown]
 # The same sentence through smaller and larger vocabularies. `someunknownPlace` is in none of them, and none has to give it up:
@@ -429,6 +444,7 @@ for n in (0, 50, 300):
     rows[f"{n} joins learned" if n else "bytes"] = [token_bytes[i] for i in row]
 rows["GPT-2, 50,000 joins" if on_gpt2 else "768 joins"] = [gpt2.decode_bytes([i]) for i in gpt2.encode(line)]
 
+# %% tags=["plot"]
 fig, axes = plt.subplots(len(rows), 1, figsize=(8.6, 2.9))
 for ax, (title, tokens) in zip(axes, rows.items()):
     show_tokens(ax, tokens, title, per_line=69)
@@ -441,6 +457,8 @@ plt.show()
 # %%
 n_bytes = len(text.encode("utf-8"))
 gpt2_length = len(gpt2.encode(text, disallowed_special=()))
+
+# %% tags=["plot"]
 fig, ax = plt.subplots(figsize=(5.8, 3.1))
 ax.semilogx(range(1, N_MERGES + 1), [n_bytes / n for n in lengths[1:]], color="#0072B2", lw=1.8)
 for n in (1, 10, 50, 300):
@@ -475,6 +493,8 @@ print("x:", x)
 print("y:     ", y)
 for n in range(1, 5):
     print(f"{gpt2.decode(x[:n])!r:>32} ----> {gpt2.decode([y[n - 1]])!r}")
+
+# %% tags=["check"]
 expect(len(token_ids), 5145, on_verdict and on_gpt2)
 expect((x, y), ([290, 4920, 2241, 287], [4920, 2241, 287, 257]), on_verdict and on_gpt2)
 
@@ -482,7 +502,7 @@ expect((x, y), ([290, 4920, 2241, 287], [4920, 2241, 287, 257]), on_verdict and 
 # One window is four exercises, a short context and a long one alike. The next window starts `stride` tokens further on. With a stride
 # of 1 every token is seen in four windows; with a stride as long as the window, in one:
 
-# %%
+# %% tags=["plot"]
 fig, axes = plt.subplots(1, 2, figsize=(8.6, 2.7), sharey=True)
 for ax, stride in zip(axes, (1, 4)):
     for row, start in enumerate(range(0, 9 * stride, stride)):
@@ -497,7 +517,6 @@ axes[0].set(ylabel="window")
 axes[1].text(15.8, 6.6, "x, what it sees", color="#0072B2", ha="right", weight="bold")
 axes[1].text(15.8, 7.6, "y, what it must guess", color="#9a6a00", ha="right", weight="bold")
 plt.show()
-
 
 # %% [markdown]
 # In code, a window is a slice:
@@ -531,6 +550,8 @@ expect([part.tolist() for part in second], [[[1807, 3619, 402, 271]], [[3619, 40
 inputs, targets = next(iter(create_dataloader_V1(text, batch_size=8, max_length=4, stride=4, shuffle=False, tokenizer=gpt2)))
 print("eight at once:")
 print(inputs)  # [B, T] = [8, 4]
+
+# %% tags=["check"]
 expect(inputs[:, 0].tolist(), [40, 1807, 10899, 15632, 922, 568, 1049, 284], on_verdict and on_gpt2)
 assert torch.equal(inputs[:, 1:], targets[:, :-1])
 
@@ -547,6 +568,8 @@ table = small.weight.detach()  # [V, C]
 print("the row of token 3:", small(torch.tensor([3])).detach())
 torch.testing.assert_close(small(torch.tensor([3, 0, 3])).detach(), table[[3, 0, 3]])
 golden = torch.tensor([-0.7559, -0.3033, -1.3482, 0.7074, -0.8038, -0.2067, 0.3137, 1.7624, -0.2038, -0.3140])
+
+# %% tags=["check"]
 torch.testing.assert_close(table[3], golden, rtol=0, atol=6e-5)
 torch.testing.assert_close(
     table[0, [0, 1, 2, 7, 8, 9]], torch.tensor([-0.5728, 0.2498, 1.2100, -1.0395, 0.0552, 1.3901]), rtol=0, atol=6e-5
@@ -591,11 +614,15 @@ token_vectors = token_table(inputs)  # [B, T, C]
 place_vectors = place_table(torch.arange(4))  # [T, C]
 ready = token_vectors + place_vectors  # [B, T, C]: each of the 8 windows gets the same places
 print(tuple(inputs.shape), "->", tuple(token_vectors.shape), "+", tuple(place_vectors.shape), "=", tuple(ready.shape))
+
+# %% tags=["check"]
 assert token_vectors.shape == ready.shape == (8, 4, 256)
 assert place_vectors.shape == (4, 256)
 
 # %%
 names = [gpt2.decode([i]).strip() for i in inputs[0].tolist()]
+
+# %% tags=["plot"]
 fig, axes = plt.subplots(1, 3, figsize=(8.8, 2.3), sharey=True)
 parts = {"token": token_vectors[0], "place": place_vectors, "what goes into the model": ready[0]}
 for ax, sign, (title, vectors) in zip(axes, ("", "+", "="), parts.items()):

@@ -71,7 +71,6 @@ inputs = torch.tensor(
     ]
 )  # [T, d_in] = [6, 3]
 
-
 # %% [markdown]
 # ## 2.1 Likeness
 # Multiply two vectors number by number and add up: the **dot product**. It is large when both are large in the same places, so it
@@ -80,6 +79,8 @@ inputs = torch.tensor(
 # %%
 by_hand = 0.56 * 0.43 + 0.84 * 0.20 + 0.56 * 0.90
 print(f"steps . small = {by_hand:.4f}")
+
+# %% tags=["check"]
 close(inputs[1] @ inputs[0], by_hand)
 close(by_hand, 0.9128)
 
@@ -90,6 +91,8 @@ close(by_hand, 0.9128)
 query = inputs[1]  # [d_in]
 scores = inputs @ query  # [T]
 print(dict(zip(words, [round(s, 4) for s in scores.tolist()])))
+
+# %% tags=["check"]
 close(scores, [0.9128, 1.3328, 1.0276, 0.8428, 1.1424, 0.8848])
 
 # %% [markdown]
@@ -100,7 +103,6 @@ close(scores, [0.9128, 1.3328, 1.0276, 0.8428, 1.1424, 0.8848])
 shares = scores / scores.sum()
 close(shares, [0.1486, 0.2170, 0.1673, 0.1372, 0.1860, 0.1440])
 print("divided by the sum:", shares, "sum:", round(shares.sum().item(), 4))
-
 
 # %% [markdown]
 # Scores can be negative, so one takes e to the power of each first: always positive, and order is kept. This is **softmax**:
@@ -116,6 +118,8 @@ def softmax_navie(x):
 
 weights = softmax_navie(scores)  # [T]
 print("softmax:", weights)
+
+# %% tags=["check"]
 close(weights, [0.1469, 0.2236, 0.1648, 0.1370, 0.1848, 0.1429])
 torch.testing.assert_close(weights, torch.softmax(scores, dim=0))
 torch.testing.assert_close(weights, lesson_models.softmax_navie(scores))
@@ -129,6 +133,8 @@ torch.testing.assert_close(weights, lesson_models.softmax_navie(scores))
 large = torch.tensor([100.0, 99.0, 98.0])
 print("as it stands      :", softmax_navie(large))
 print("largest taken off :", softmax_navie(large - large.max()))
+
+# %% tags=["check"]
 assert softmax_navie(large).isnan().all()
 torch.testing.assert_close(softmax_navie(large - large.max()), torch.softmax(large, dim=0))
 torch.testing.assert_close(lesson_models.softmax_navie(large), torch.softmax(large, dim=0))  # the package's is mended
@@ -140,6 +146,8 @@ torch.testing.assert_close(lesson_models.softmax_navie(large), torch.softmax(lar
 # %%
 context = weights @ inputs  # [d_in]
 print("steps, in context:", context)
+
+# %% tags=["check"]
 close(context, [0.4494, 0.6051, 0.5260])
 
 # %% [markdown]
@@ -150,13 +158,15 @@ close(context, [0.4494, 0.6051, 0.5260])
 scores = inputs @ inputs.T  # [T, T]
 weights = scores.softmax(dim=-1)  # [T, T], rows sum to 1
 contexts = weights @ inputs  # [T, d_in]
+
+# %% tags=["check"]
 close(scores[0], [1.0349, 0.9128, 0.5706, 0.7051, 0.8925, 0.5311])
 close(weights[0], [0.2126, 0.1881, 0.1336, 0.1529, 0.1844, 0.1284])
 close(contexts[1], [0.4494, 0.6051, 0.5260])
 close(weights.sum(-1), [1.0] * 6)
 
 
-# %%
+# %% tags=["plot"]
 def show_weights(ax, grid, words, title):
     """Draw who (row) looks how much at whom (column); the same weight has the same blue in every picture, exactly 0 stays grey."""
     grid = grid.detach()
@@ -211,6 +221,8 @@ values = inputs @ W_value  # [T, d_out]
 scores_2 = keys @ query_2  # [T]
 print("the query of steps:", query_2)
 print("its scores        :", scores_2)
+
+# %% tags=["check"]
 close(query_2, [0.4187, 1.3529])
 close(scores_2[1], 1.5944)
 close(scores_2, [1.2516, 1.5944, 1.3049, 0.7979, 1.6963, 0.7657])
@@ -225,6 +237,8 @@ weights_2 = (scores_2 / keys.shape[-1] ** 0.5).softmax(-1)  # [T]
 context_2 = weights_2 @ values  # [d_out]
 print("its weights:", weights_2)
 print("its context:", context_2)
+
+# %% tags=["check"]
 close(weights_2, [0.1635, 0.2083, 0.1698, 0.1186, 0.2239, 0.1159])
 close(context_2, [0.2916, 0.7877])
 
@@ -243,6 +257,7 @@ for D in sizes:
     largest["as it is"].append(raw.softmax(-1).amax(-1).mean().item())
     largest["divided by the root of D"].append((raw / D**0.5).softmax(-1).amax(-1).mean().item())
 
+# %% tags=["plot"]
 fig, ax = plt.subplots(figsize=(5.2, 3.0))
 for (name, shares), colour, marker in zip(largest.items(), ("#D55E00", "#0072B2"), "os"):
     ax.plot(sizes, shares, color=colour, marker=marker, label=name)
@@ -253,9 +268,10 @@ ax.set_xticks(sizes, [str(D) for D in sizes])
 ax.minorticks_off()
 ax.legend(frameon=False)
 plt.show()
+
+# %% tags=["check"]
 assert largest["as it is"][-1] > 0.9
 assert largest["divided by the root of D"][-1] < 0.4
-
 
 # %% [markdown]
 # ## 2.4 The same as a class
@@ -287,9 +303,10 @@ close(
     [[0.2888, 0.7799], [0.2916, 0.7877], [0.2873, 0.7762], [0.2861, 0.7730], [0.2903, 0.7838], [0.2855, 0.7715]],
 )
 close(sa_v1(inputs)[1], context_2.tolist())
+
+# %% tags=["check"]
 torch.manual_seed(123)
 torch.testing.assert_close(sa_v1(inputs), lesson_models.SelfAttention_v1(d_in, d_out)(inputs))
-
 
 # %% [markdown]
 # `nn.Linear` is such a matrix with a better start: `torch.rand` draws between 0 and 1, all positive, while `nn.Linear` draws around 0,
@@ -366,6 +383,8 @@ def taken_from_the_room(function):
 
 print("broken takes:", taken_from_the_room(Broken.forward))
 print("v1 takes    :", taken_from_the_room(SelfAttention_v1.forward))
+
+# %% tags=["check"]
 assert taken_from_the_room(SelfAttention_v1.forward) == []
 
 # %% [markdown]
@@ -394,6 +413,8 @@ way_one = way_one / way_one.sum(-1, keepdim=True)  # [T, T]
 future = torch.ones(6, 6, dtype=torch.bool).triu(1)  # True where looking is forbidden
 way_two = (scores.masked_fill(future, -torch.inf) / keys.shape[-1] ** 0.5).softmax(-1)  # [T, T]
 print(way_two.detach())
+
+# %% tags=["check"]
 torch.testing.assert_close(way_one, way_two)
 close(way_two[1, :2], [0.4874, 0.5126])
 close(way_two[2, :3], [0.3223, 0.3386, 0.3391])
@@ -404,9 +425,10 @@ close(way_two[5], [0.1655, 0.1712, 0.1659, 0.1648, 0.1676, 0.1651])
 # %% [markdown]
 # Way two is, number for number, the package's formula:
 
-# %%
+# %% tags=["check"]
 torch.testing.assert_close(way_two, attention_weights(queries[None, None], keys[None, None])[0, 0])  # the formula takes [B, H, T, D]
 
+# %% tags=["plot"]
 fig, axes = plt.subplots(1, 2, figsize=(8.2, 3.8))
 show_weights(axes[0], free, words, "Everybody sees everything")
 show_weights(axes[1], way_two, words, "Nobody sees the future")
@@ -422,6 +444,8 @@ before = way_two @ values
 after = attention_weights(sa_v2.W_query(changed)[None, None], sa_v2.W_key(changed)[None, None])[0, 0] @ sa_v2.W_value(changed)
 moved = [word for word, row in zip(words, (before - after).abs().sum(-1) > 1e-6) if row]
 print("words whose output changed:", moved)
+
+# %% tags=["check"]
 assert moved == ["far"]
 
 # %% [markdown]
@@ -460,10 +484,12 @@ dropped = dropout(way_two)
 kept = dropped != 0
 torch.testing.assert_close(dropped[kept], way_two[kept] / 0.5)
 
+# %% tags=["check"]
 torch.manual_seed(123)
 close(dropout(six_copies)[0, 0], [2.0, 0, 0, 0, 0, 0])  # what the notebook printed, with its cube
 torch.testing.assert_close(dropout.eval()(way_two), way_two)
 
+# %% tags=["plot"]
 fig, axes = plt.subplots(1, 2, figsize=(8.2, 3.8))
 show_weights(axes[0], way_two, words, "Before")
 show_weights(axes[1], dropped, words, "After dropout of one half:\nwhat stays counts double")
@@ -501,6 +527,8 @@ batch = torch.stack([inputs, inputs.flip(0)])  # [B, T, d_in] = [2, 6, 3]
 torch.manual_seed(123)
 ca = CausalAttention(d_in, d_out, context_length=6)
 print("in:", tuple(batch.shape), " out:", tuple(ca(batch).shape))
+
+# %% tags=["check"]
 torch.manual_seed(123)
 torch.testing.assert_close(ca(batch), lesson_models.CausalAttention(d_in, d_out, context_length=6)(batch))
 torch.testing.assert_close(ca(batch)[0], way_two @ values)  # seed 123 again: the matrices of section 2.5
@@ -530,6 +558,8 @@ wrapper = MultiHeadAttentionWrapper(d_in, d_out, context_length=6, num_heads=2)
 print("two heads of 2:", tuple(wrapper(noise).shape), " first token:", wrapper(noise)[0, 0].detach())
 assert wrapper(noise).shape == (2, 6, 4)
 close(wrapper(noise)[0, 0], [-0.0408, -0.0034, 0.1444, -0.1567])
+
+# %% tags=["check"]
 torch.manual_seed(123)
 torch.testing.assert_close(noise, torch.randn(2, 6, 3))
 torch.testing.assert_close(wrapper(noise), lesson_models.MultiHeadAttentionWrapper(d_in, d_out, 6, num_heads=2)(noise))
@@ -627,6 +657,8 @@ for _step in range(120):
 games, answers = deal(1000, torch.Generator().manual_seed(3))  # games never trained on
 accuracy = (name_digit(look(games)[:, -1]).argmax(-1) == answers).float().mean().item()
 print(f"right on new games: {accuracy:.0%} (guessing: 10 %)")
+
+# %% tags=["check"]
 assert accuracy > 0.95
 
 # %%
@@ -636,6 +668,7 @@ tables = []
 for w_query, w_key in (untrained, (look.W_query.weight, look.W_key.weight)):
     tables.append(attention_weights((game @ w_query.T)[None, None], (game @ w_key.T)[None, None])[0, 0, -1])  # [T]: the question's row
 
+# %% tags=["plot"]
 fig, axes = plt.subplots(1, 2, figsize=(8.6, 3.2), width_ratios=[1, 1.25])
 axes[0].plot(range(1, 121), right, color="#0072B2", lw=1)
 axes[0].axhline(0.1, color="#666666", lw=1, ls=":")
@@ -650,6 +683,8 @@ axes[1].legend(frameon=False)
 for ax in axes:
     ax.spines[["top", "right"]].set_visible(False)
 plt.show()
+
+# %% tags=["check"]
 assert labels[tables[1].argmax()].split()[0] == labels[-1].split()[0]
 
 # %% [markdown]

@@ -190,6 +190,8 @@ spread = torch.tensor([1.0, 3.0, 0.3, 2.0, 5.0, 0.6])[:, None]
 before = middle + spread * torch.randn(6, 768)  # [T, C]: six tokens that have drifted apart
 after = LayerNorm(768)(before)
 print("means before:", before.mean(-1), "\nmeans after :", after.mean(-1).detach().abs().round(decimals=4))
+
+# %% tags=["check"]
 close(after.mean(-1), [0.0] * 6)
 close(after.var(-1, unbiased=False), [1.0] * 6, atol=2e-4)  # the one with the smallest spread feels eps
 
@@ -206,6 +208,7 @@ def draw_tokens(ax, x, tokens, title):
     ax.set(title=title, xlabel="value")
 
 
+# %% tags=["plot"]
 fig, axes = plt.subplots(1, 2, figsize=(8.0, 3.0), sharex=True)
 draw_tokens(axes[0], before, tokens, "Before layer norm: each token at its own place and size")
 draw_tokens(axes[1], after, tokens, "After: all alike (dot: the mean)")
@@ -233,6 +236,8 @@ print("formula = class = kernel")
 five = torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0]])
 print("by n    :", F.layer_norm(five, (5,)))
 print("by n - 1:", (five - five.mean()) / (five.var() + 1e-5).sqrt())
+
+# %% tags=["check"]
 torch.testing.assert_close(F.layer_norm(five, (5,)), (five - five.mean()) / (five.var(unbiased=False) + 1e-5).sqrt())
 
 # %% [markdown]
@@ -258,10 +263,14 @@ torch.testing.assert_close(GELU()(x), layers.GELU()(x))
 torch.testing.assert_close(GELU()(x), layers.gelu(x))
 exact = x * torch.distributions.Normal(0.0, 1.0).cdf(x)
 print(f"farthest from the exact x times chance: {(GELU()(x) - exact).abs().max().item():.5f}")
+
+# %% tags=["check"]
 assert (GELU()(x) - exact).abs().max() < 5e-4
 
 # %%
 slopes = {}
+
+# %% tags=["plot"]
 fig, axes = plt.subplots(1, 2, figsize=(8.0, 3.0))
 for name, bend, colour, style in (("ReLU", nn.ReLU(), ORANGE, "--"), ("GELU", layers.GELU(), BLUE, "-")):
     (slopes[name],) = torch.autograd.grad(bend(x).sum(), x)
@@ -274,6 +283,8 @@ for ax in axes:
     ax.axvline(0, color="#bbbbbb", lw=0.8, zorder=0)
     ax.legend(loc="upper left")
 plt.show()
+
+# %% tags=["check"]
 assert (slopes["ReLU"][x < 0] == 0).all()
 assert (slopes["GELU"][(x < 0) & (x > -3)] != 0).all()
 
@@ -317,6 +328,8 @@ print("in:", tuple(x.shape), " out:", tuple(ff(x).shape), f" numbers: {sum(p.num
 assert ff(x).shape == (2, 3, 1600)
 
 packaged = layers.FeedForward(GPT_CONFIG_XL)
+
+# %% tags=["check"]
 packaged.load_state_dict(ff.state_dict())
 torch.testing.assert_close(packaged(x), ff(x))
 torch.testing.assert_close(ff(x)[:, [2, 0, 1]], ff(x[:, [2, 0, 1]]))  # swap the tokens, and only the order of the answers changes
@@ -367,6 +380,8 @@ for use_shortcut in (False, True):
     print("with shortcuts:   " if use_shortcut else "without shortcuts:", [round(g, 6) for g in heard[use_shortcut]])
 
 printed = [0.000201735878, 0.000120111610, 0.000715204165, 0.001398873865, 0.005049646366]
+
+# %% tags=["check"]
 torch.testing.assert_close(torch.tensor(heard[False]), torch.tensor(printed), rtol=2e-6, atol=0)
 assert min(heard[True]) > 100 * min(heard[False])
 
@@ -376,6 +391,8 @@ assert min(heard[True]) > 100 * min(heard[False])
 
 # %%
 depth, width = 48, 64
+
+# %% tags=["plot"]
 fig, ax = plt.subplots(figsize=(6.8, 3.2))
 for use_shortcut, name, colour, marker in ((True, "with shortcuts", BLUE, "s"), (False, "without shortcuts", RED, "o")):
     torch.manual_seed(123)
@@ -488,6 +505,8 @@ torch.manual_seed(123)
 first, second = nn.Linear(3, 3), nn.Linear(3, 3)
 torch.manual_seed(123)
 second_now, first_now = nn.Linear(3, 3), nn.Linear(3, 3)
+
+# %% tags=["check"]
 assert not torch.equal(first.weight, first_now.weight)
 assert torch.equal(first.weight, second_now.weight)
 
@@ -503,9 +522,12 @@ with torch.no_grad():
         changed = ids.clone()
         changed[0, place] = 11  # a comma
         moved[:, place] = (packaged(changed) - unchanged)[0].abs().mean(-1)
+
+# %% tags=["check"]
 assert (moved.triu(1) == 0).all()
 assert (moved.tril() + torch.ones(6, 6).triu(1) > 0).all()
 
+# %% tags=["plot"]
 fig, ax = plt.subplots(figsize=(4.6, 3.7))
 image = ax.imshow(moved.masked_fill(moved == 0, float("nan")).numpy(), cmap="Blues", vmin=0)
 ax.set_facecolor("#e6e6e6")
@@ -529,6 +551,8 @@ n_all = sum(p.numel() for p in model.parameters())
 print("token table:", tuple(model.tok_emb.weight.shape), " head:", tuple(model.out_head.weight.shape))
 print(f"12 C^2 a block: {12 * 768**2:,}   counted: {sum(p.numel() for p in model.trf_blocks[0].parameters()):,}")
 print(f"all: {n_all:,}")
+
+# %% tags=["check"]
 assert n_all == ModelConfig.of(GPT_CONFIG_124M).n_params == 163_009_536
 
 # %% [markdown]
@@ -546,6 +570,8 @@ assert ModelConfig.of({**GPT_CONFIG_XL, "tie_embeddings": True}).n_params == 1_5
 assert huge.tok_emb.weight.shape == huge.out_head.weight.shape == (50257, 1600)
 
 tied = gpt.GPTModel({**small, "tie_embeddings": True})
+
+# %% tags=["check"]
 assert tied.out_head.weight is tied.tok_emb.weight
 
 # %%
@@ -563,6 +589,7 @@ def kind_of(name):
     return "attention" if ".att." in name or "norm1" in name else "feed-forward"
 
 
+# %% tags=["plot"]
 fig, ax = plt.subplots(figsize=(7.6, 2.9))
 for row, (name, (emb_dim, n_heads, n_layers)) in enumerate(sizes.items()):
     shape = {"emb_dim": emb_dim, "n_heads": n_heads, "n_layers": n_layers, "qkv_bias": True, "tie_embeddings": True}
@@ -618,6 +645,8 @@ model = gpt.GPTModel({**GPT_CONFIG_124M, "emb_dim": 192, "n_heads": 6, "n_layers
 out = write(model, start, max_new_tokens=6, context_size=1024)
 print("ids :", out[0].tolist())
 print("text:", tokenizer.decode(out[0].tolist()) if tokenizer is not None else "(no vocabulary here)")
+
+# %% tags=["check"]
 assert out.shape == (1, 10)
 assert torch.equal(out, generate_text_simple(model, start, 6, 1024))
 
@@ -712,7 +741,6 @@ def rms_norm(x, eps=1e-5):
 # %%
 mark("3.1", rms_norm(five), F.rms_norm(five, (5,), eps=1e-5))
 
-
 # %% [markdown]
 # **2. Doubling.** GPT-2 small has 12 blocks, 768 wide. You may double the number of blocks *or* the width. By how many numbers does the
 # pile of blocks grow, each way? Give both, by the rule of $12C^2$ a block. Which is dearer?
@@ -735,7 +763,6 @@ def growth():
 
 # %%
 mark("3.2", growth(), [84_934_656, 254_803_968])
-
 
 # %% [markdown]
 # **3. What a block adds.** Blocks *add* to the residual stream, so each token's vector at the end is a sum: what it began with, plus

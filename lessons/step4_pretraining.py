@@ -149,6 +149,8 @@ guesses = probas.argmax(dim=-1)  # [B, T]
 if gpt2 is not None:
     print(f"wanted: {gpt2.decode(targets[0].tolist())!r}   its best guesses: {gpt2.decode(guesses[0].tolist())!r}")
     assert gpt2.decode(guesses[0].tolist()) == " Armed heNetflix"
+
+# %% tags=["check"]
 assert guesses.tolist() == [[16657, 339, 42826], [49906, 29669, 41751]]
 
 # %% [markdown]
@@ -157,6 +159,8 @@ assert guesses.tolist() == [[16657, 339, 42826], [49906, 29669, 41751]]
 # %%
 given = probas.gather(-1, targets[..., None]).flatten()  # six tokens
 print("given to what came:", [f"{p:.2e}" for p in given.tolist()])
+
+# %% tags=["check"]
 torch.testing.assert_close(given, torch.tensor([7.4540e-05, 3.1061e-05, 1.1563e-05, 1.0337e-05, 5.6776e-05, 4.7559e-06]), rtol=1e-4, atol=0)
 
 # %% [markdown]
@@ -170,6 +174,8 @@ torch.testing.assert_close(given, torch.tensor([7.4540e-05, 3.1061e-05, 1.1563e-
 surprise = -given.log()
 loss = surprise.mean()
 print("surprise:", surprise, f"\nloss: {loss:.4f} nats a token")
+
+# %% tags=["check"]
 close(-surprise, [-9.5042, -10.3796, -11.3677, -11.4798, -9.7764, -12.2561])
 close(loss, 10.7940)
 torch.testing.assert_close(loss, F.cross_entropy(logits.flatten(0, 1), targets.flatten()))
@@ -185,8 +191,11 @@ torch.testing.assert_close(loss, next_token_loss(logits, targets))
 perplexity = loss.exp()
 even = torch.tensor(50257.0).log()
 print(f"perplexity {perplexity:.1f} of 50257   even spread: loss {even:.4f}")
+
+# %% tags=["check"]
 close(perplexity, 48725.8203, atol=0.05)
 
+# %% tags=["plot"]
 fig, ax = plt.subplots(figsize=(6.2, 3.2))
 p = torch.logspace(-6, 0, 300)
 ax.plot(p, -p.log(), color=GREY, lw=1.5)
@@ -366,9 +375,12 @@ right = {
     name: [share_right(m, loader, device) for loader in (train_loader, val_loader)] for name, m in (("halfway", early), ("end", model))
 }
 print(right)
+
+# %% tags=["check"]
 assert right["end"][0] > right["halfway"][0] + 0.2
 assert right["end"][1] < right["halfway"][1] + 0.1
 
+# %% tags=["plot"]
 fig, ax = plt.subplots(figsize=(4.8, 3.1))
 for place, (name, colour) in enumerate((("halfway", ORANGE), ("end", BLUE))):
     bars = ax.bar(
@@ -415,6 +427,8 @@ toy_probas = toy_logits.softmax(-1)
 torch.manual_seed(123)
 print("greedy:", words[toy_probas.argmax()], "  drawn:", words[torch.multinomial(toy_probas, num_samples=1)])
 assert words[toy_probas.argmax()] == "forward"
+
+# %% tags=["check"]
 torch.manual_seed(123)
 assert words[torch.multinomial(toy_probas, num_samples=1)] == "forward"
 
@@ -429,7 +443,6 @@ print({word: count for word, count in zip(words, drawn.tolist()) if count})
 assert drawn.tolist() == [73, 0, 0, 582, 2, 0, 0, 343, 0]
 sampling.print_sampled_tokens(toy_probas)  # the package's: the same numbers
 
-
 # %% [markdown]
 # ### Temperature
 # Divide the scores by a number before softmax. Below 1, differences grow, and the favourite wins nearly always; above 1 they shrink, and
@@ -443,6 +456,8 @@ def softmax_with_temperature(logits, temperature):
 
 
 temperatures = {0.1: ORANGE, 1.0: BLUE, 5.0: GREEN}
+
+# %% tags=["plot"]
 fig, ax = plt.subplots(figsize=(7.4, 3.0))
 for place, (temperature, colour) in enumerate(temperatures.items()):
     probas = softmax_with_temperature(toy_logits, temperature)
@@ -465,7 +480,6 @@ plt.show()
 # ![Sampling cuts a distribution: top-k keeps the k likeliest tokens, top-p as many as together reach
 # p](drawings/sampling.svg)
 
-
 # %%
 top_logits, top_places = toy_logits.topk(3)
 print("top 3:", top_logits, "at", top_places)
@@ -475,6 +489,8 @@ assert top_places.tolist() == [3, 7, 0]
 masked = toy_logits.masked_fill(toy_logits < top_logits[-1], -torch.inf)
 print(masked)
 never = -torch.inf
+
+# %% tags=["check"]
 assert torch.equal(masked, torch.tensor([4.51, never, never, 6.75, never, never, never, 6.28, never]))
 assert torch.equal(masked[None], sampling.top_k(toy_logits[None], 3))
 
@@ -492,6 +508,8 @@ settings = {
     "top-p 0.9": lambda scores: sampling.top_p(scores, 0.9),
 }
 order = toy_logits.argsort(descending=True)
+
+# %% tags=["plot"]
 fig, axes = plt.subplots(1, 2, figsize=(9.4, 3.2), sharey=True)
 for ax, temperature, title in ((axes[0], 1.0, "A model that is sure"), (axes[1], 3.0, "A model that is not")):
     grid = torch.stack([keep(toy_logits[None] / temperature).softmax(-1)[0, order] for keep in settings.values()])
@@ -515,7 +533,6 @@ for ax, temperature, title in ((axes[0], 1.0, "A model that is sure"), (axes[1],
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
 plt.show()
-
 
 # %% [markdown]
 # All of it in one loop. It is the loop of Step 3, with the choice put in the middle:
@@ -592,6 +609,8 @@ class Counter(nn.Module):
 
 counted = decode.generate(Counter(), torch.tensor([[0], [4]]), max_new_tokens=20, eos_id=7)
 print("4. counting until 7, two rows at once:", counted.tolist())
+
+# %% tags=["check"]
 assert counted.tolist() == [[0, 1, 2, 3, 4, 5, 6, 7], [4, 5, 6, 7, 7, 7, 7, 7]]
 
 # %% [markdown]
@@ -616,6 +635,8 @@ hook.remove()
 for (n_new, _, slow, n_slow), (_, _, fast, n_fast) in zip(*work.values()):
     assert torch.equal(slow, fast)
     print(f"{n_new:3d} new tokens: {n_slow:5d} through the model, with a cache {n_fast:3d}; the same text")
+
+# %% tags=["check"]
 assert work["with a cache"][-1][3] == idx.shape[1] + 80 - 1
 
 # %% [markdown]
@@ -671,6 +692,8 @@ try:
     raise AssertionError("expected a refusal")
 except pickle.UnpicklingError:
     print("refused; was its folder made?", (path / "I was here").exists())
+
+# %% tags=["check"]
 assert not (path / "I was here").exists()
 
 # %% [markdown]
@@ -716,6 +739,8 @@ early_text = "".join(decode.stream(early, tokenizer, opening, max_new_tokens=60,
 for name, written in (("halfway", early_text), ("end", recited)):
     copy = longest_copy(opening + written, train_text)
     print(f"{name:8s} {len(copy):4d} of {len(opening + written)} characters: {copy!r}")
+
+# %% tags=["check"]
 assert len(longest_copy(opening + recited, train_text)) > len(longest_copy(opening + early_text, train_text))
 
 # %% [markdown]
@@ -905,6 +930,8 @@ print(
     f"loss {right:.4f}, expected {band[0]:.4f} to {band[1]:.4f}; "
     f"with one matrix turned over {wrong:.4f}; no idea {math.log(gpt.cfg.vocab_size):.4f}"
 )
+
+# %% tags=["check"]
 assert band[0] <= right <= band[1]
 assert not band[0] <= wrong <= band[1]
 
@@ -917,6 +944,8 @@ idx = decode.text_to_token_ids("Every effort moves you", speaker)
 torch.manual_seed(123)
 written = decode.generate(gpt, idx, 25, settings["n_ctx"], temperature=1.5 if settings["n_embd"] == 768 else 0.7, top_k=50)
 print(decode.token_ids_to_text(written, speaker))
+
+# %% tags=["check"]
 assert written.shape == (1, idx.shape[1] + 25)
 
 # %% [markdown]
@@ -961,7 +990,6 @@ def bits_per_byte(nats_per_token, n_tokens, n_bytes):
 # %%
 mark("4.1", bits_per_byte(5.6, 1460, 4096), 2.8797)
 
-
 # %% [markdown]
 # **2. Another way to draw.** *Min-p* keeps the tokens that are at least `min_p` times as likely as the best one, and forbids the rest.
 # From scores `[B, V]` make scores `[B, V]`. (A difference of logarithms is the logarithm of a ratio.)
@@ -985,7 +1013,6 @@ def min_p(logits, p):
 # %%
 kept = min_p(toy_logits[None], 0.1)
 mark("4.2", None if kept is None else kept.isfinite(), [[1, 0, 0, 1, 0, 0, 0, 1, 0]])
-
 
 # %% [markdown]
 # **3. When to stop.** Training looks at the validation loss now and then. Give the number of the look at which to stop: the first one at

@@ -88,6 +88,8 @@ for name, tensor in weights.items():
     print(f"{name:32s} {tuple(tensor.shape)!s:10s} {tensor.numel():5d} numbers")
 total = sum(tensor.numel() for tensor in weights.values())
 print(f"{total:,} numbers, {4 * total:,} bytes")
+
+# %% tags=["check"]
 assert "out_head.weight" not in weights, "the head is the token table (Step 3), so it is not listed twice"
 
 # %% [markdown]
@@ -100,6 +102,8 @@ raw = struct.pack("<f", number)  # "<": the lowest byte first
 bits = f"{int.from_bytes(raw, 'little'):032b}"
 sign, exponent, digits = bits[:1], bits[1:9], bits[9:]
 print(f"{number:.7f} = bytes {raw.hex(' ')} = sign {sign}, exponent {exponent}, digits {digits}")
+
+# %% tags=["check"]
 assert number == (-1) ** int(sign) * 2.0 ** (int(exponent, 2) - 127) * (1 + int(digits, 2) / 2**23)
 
 # %% [markdown]
@@ -120,6 +124,8 @@ error = (integers * scale[:, None] - weight).abs()
 print(f"largest weight {weight.abs().max():.4f}, largest error {error.max():.6f}")
 assert (error <= scale[:, None] * 0.5001).all(), "at most half a step"
 packaged, packaged_scale = to_int8(weight)
+
+# %% tags=["check"]
 assert torch.equal(integers, packaged.float())
 assert torch.equal(scale, packaged_scale)
 
@@ -153,7 +159,6 @@ for instruction, value, place in pickletools.genops(bad):
 print("reading it:")
 pickle.loads(bad)
 
-
 # %% [markdown]
 # One can therefore list what a pickle would fetch **before** anything is run. A file of `torch.save` is a zip, with one such pickle
 # (`data.pkl`) and the numbers, one member for each tensor. An honest one fetches three things, which tensors need:
@@ -176,6 +181,8 @@ torch.save(weights, honest)
 torch.save({**weights, "tok_emb.weight": Stranger()}, evil)
 print("honest:  ", inside(honest))
 print("stranger:", inside(evil))
+
+# %% tags=["check"]
 assert inside(honest) == ["collections.OrderedDict", "torch.FloatStorage", "torch._utils._rebuild_tensor_v2"]
 assert set(inside(evil)) - set(inside(honest)) == {"__builtin__.print"}
 
@@ -188,6 +195,8 @@ again = read_torch(FOLDER / "model.pth")
 assert all(torch.equal(again[name], tensor) for name, tensor in weights.items())
 refusal = complaint(read_torch, evil)
 print(re.sub(r" \(.*\)", "", refusal))  # in the brackets stands what torch says of it
+
+# %% tags=["check"]
 assert "not a file of weights alone" in refusal
 
 # %% [markdown]
@@ -229,7 +238,7 @@ from safetensors.numpy import load_file  # noqa: E402  the library, as a third o
 assert np.array_equal(load_file(path)["pos_emb.weight"], table)
 print(table[0, :4], "... three readers, the same bits")
 
-# %%
+# %% tags=["plot"]
 fig, ax = plt.subplots(figsize=(8.4, 2.3))
 kinds = {"header": GREY, "tok_emb": BLUE, "pos_emb": GREEN, "att": ORANGE, "ff": PINK, "norm": RED}
 parts = [("header", 0, 8 + n)]
@@ -355,6 +364,8 @@ for name, file in sorted((file.name, file) for file in folder.iterdir()):
         mine = hashlib.sha256(file.read_bytes()).hexdigest()
         assert promised[name] == {"bytes": file.stat().st_size, "sha256": mine}
         print(f"{name:20s} {promised[name]['bytes']:7,d} bytes  sha256 {mine[:16]}...")
+
+# %% tags=["check"]
 assert manifest.verify(folder) is None
 
 # %% [markdown]
@@ -380,6 +391,8 @@ for place in [draw.randrange(len(whole)) for _ in range(200)]:
         noticed["safetensors"] += 1
 target.write_bytes(whole)
 print(f"noticed, of 200: the header's checks {noticed['safetensors']}, the manifest {noticed['manifest']}")
+
+# %% tags=["check"]
 assert noticed["manifest"] == 200 > noticed["safetensors"]
 
 # %% [markdown]
@@ -395,7 +408,11 @@ with torch.no_grad():
         weight[0, 0] = other
         moved.append((model(ids) - right).abs().max().item())
     weight[0, 0] = kept
+
+# %% tags=["check"]
 assert torch.equal(model(ids), right)
+
+# %% tags=["plot"]
 fig, ax = plt.subplots(figsize=(6.6, 2.8))
 ax.bar(range(32), [max(m, 1e-8) for m in moved], color=[BLUE] * 23 + [ORANGE] * 8 + [RED], width=0.8)
 ax.set(yscale="log", xlabel="bit, the lowest first", ylabel="logits move by at most", title="One bit of one weight: digits, exponent, sign")
@@ -403,6 +420,8 @@ for x, name, colour in ((11, "digits", BLUE), (26.5, "exponent", ORANGE), (31, "
     ax.text(x, max(moved) * 3, name, ha="center", color=colour)
 ax.set_ylim(1e-8, max(moved) * 20)
 plt.show()
+
+# %% tags=["check"]
 assert max(moved[23:31]) > 100 * max(moved[:10])
 
 # %% [markdown]
@@ -445,7 +464,6 @@ def read_tensor(data, name):
 # %%
 mark("5.1", read_tensor(data, "trf_blocks.0.norm1.scale"), weights["trf_blocks.0.norm1.scale"])
 
-
 # %% [markdown]
 # **2. bfloat16.** It is the upper half of a float32, and numpy does not know it. Make float32 numbers of such halves, given as whole
 # numbers of 16 bits. (Shift, then `view`.)
@@ -467,7 +485,6 @@ def from_bfloat16(halves):
 
 # %%
 mark("5.2", from_bfloat16(np.array([0x3F80, 0xBF00, 0x4049], np.uint16)), [1.0, -0.5, 3.140625])
-
 
 # %% [markdown]
 # **3. Would it run?** Count the calls (`REDUCE`) in a pickle, without running it.

@@ -11,7 +11,7 @@ WORDS = ("the", "cup", "was", "wet")
 
 def look_weigh_mix() -> Drawing:
     """One query against all keys; the weights mix the values."""
-    d = Drawing("Attention for one token: its query is compared with all keys, softmax makes weights, the weights mix the values", 300)
+    d = Drawing("Attention for one token: its query is compared with all keys, softmax makes weights, the weights mix the values", 314)
     weights = (0.05, 0.6, 0.1, 0.25)
     for i, word in enumerate(WORDS):
         x = 150 + i * 140

@@ -34,7 +34,7 @@ def bpe_merges() -> Drawing:
 
 def batch_windows() -> Drawing:
     """A text cut into windows, and targets one token later."""
-    d = Drawing("A text cut into windows of four tokens; the targets are the same windows, one token later", 300)
+    d = Drawing("A text cut into windows of four tokens; the targets are the same windows, one token later", 318)
     tokens = ["I", "had", "always", "thought", "Jack", "Gis", "burn", "rather", "a"]
     d.text(20, 34, "the text, as tokens", 13, color="soft")
     for i, token in enumerate(tokens):

@@ -229,7 +229,7 @@ def test_a_lesson_that_fails_leaves_the_notebook_as_it_was(workshop):
     done = make("step1")
     assert done.returncode != 0
     assert "AssertionError" in done.stderr
-    assert [path.name for path in (folder / "notebook").iterdir()] == ["step1.ipynb"]
+    assert [path.name for path in (folder / "notebook").glob("*.ipynb")] == ["step1.ipynb"]
     assert (folder / "notebook" / "step1.ipynb").read_text(encoding="utf-8") == "the old one"
 
 
