@@ -39,7 +39,7 @@ def test_compare_says_what_is_shown_and_writes_the_report(llm, trained, fake_tra
     assert "seed 1, train.lr=0.01: 0.7" in result.out
     assert "Shown: train.lr=0.02 is worse than train.lr=0.01: 0.1" in result.out
     (folder,) = (tmp_path / "runs").iterdir()
-    assert folder.name.startswith("experiment-tiny run-")
+    assert folder.name.startswith("experiment-tiny_run-")
     assert {"report.html", "report.md", "results.json", "experiment.yaml"} <= {path.name for path in folder.iterdir()}
     before = len(fake_training)
     again = llm("compare", trained, "train.lr=0.01", "train.lr=0.02", "--seeds", 3)

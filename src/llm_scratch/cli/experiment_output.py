@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 def experiment_folder(experiment: Experiment, out: str) -> Path:
     """The folder of an experiment: `out`, or one in runs/ that the same command finds again."""
-    return Path(out) if out else RUNS_FOLDER / f"experiment-{experiment.name}"
+    from llm_scratch.experiments.runner import folder_name
+
+    return Path(out) if out else RUNS_FOLDER / f"experiment-{folder_name(experiment.name)}"
 
 
 def run_and_print(experiment: Experiment, out: str, device: str, as_json: bool) -> None:

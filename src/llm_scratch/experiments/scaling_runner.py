@@ -250,8 +250,8 @@ def _best_sizes(
         sizes = np.array([parameters for parameters, _ in of_budget], dtype=float)
         losses = np.array([result.value for _, result in of_budget], dtype=float)
         try:
-            parabola: float | None = parabola_minimum(sizes, losses)
+            minimum = parabola_minimum(sizes, losses)
         except UserError:
-            parabola = None
-        found[budget] = (fit.law.best_size(budget)[0], parabola)
+            minimum = 0.0
+        found[budget] = (fit.law.best_size(budget)[0], minimum if sizes.min() <= minimum <= sizes.max() else None)
     return found
