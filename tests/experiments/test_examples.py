@@ -75,7 +75,15 @@ def gpt_with_weights_of(model: torch.nn.Module) -> torch.nn.Module:
 def test_zero_init_blocks_add_nothing_before_training():
     run_user_file(FOLDER / "arms" / "zero_init.py", "zero_init.py")
     model = MODELS["zero-init"](
-        ModelConfig(vocab_size=31, context_length=16, emb_dim=24, n_heads=3, n_layers=2, drop_rate=0.0, init="gpt2")
+        ModelConfig(
+            vocab_size=31,
+            context_length=16,
+            emb_dim=24,
+            n_heads=3,
+            n_layers=2,
+            drop_rate=0.0,
+            init="gpt2",
+        )
     )
     x = torch.randn(2, 5, 24)
     for block in model.trf_blocks:

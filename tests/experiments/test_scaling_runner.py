@@ -11,7 +11,13 @@ import pytest
 from llm_scratch.errors import DIVERGED, UserError
 from llm_scratch.experiments.experiment import Arm
 from llm_scratch.experiments.scaling import ScalingLaw
-from llm_scratch.experiments.scaling_runner import PREDICTION_FILE, ScalingExperiment, n_parameters, read_scaling, run_scaling
+from llm_scratch.experiments.scaling_runner import (
+    PREDICTION_FILE,
+    ScalingExperiment,
+    n_parameters,
+    read_scaling,
+    run_scaling,
+)
 
 pytest.importorskip("scipy", reason="needs scipy (extra `experiments`)")
 

@@ -43,7 +43,13 @@ def run_and_print(experiment: ScalingExperiment, out: str, device: str, as_json:
     grid = table("run", "parameters", "tokens", "bits per byte", "law")
     for parameters, result in outcome.runs:
         fitted = float(outcome.fit.law.loss(parameters, result.tokens))
-        grid.add_row(result.arm, format_count(parameters), format_count(result.tokens), f"{result.value:.4f}", f"{fitted:.4f}")
+        grid.add_row(
+            result.arm,
+            format_count(parameters),
+            format_count(result.tokens),
+            f"{result.value:.4f}",
+            f"{fitted:.4f}",
+        )
     screen.print()
     screen.print(grid)
     screen.print()
@@ -86,7 +92,13 @@ def scaling_json(outcome: ScalingOutcome, folder: Path) -> dict[str, Any]:
     return {
         "folder": folder,
         "runs": [
-            {"run": result.arm, "parameters": n, "tokens": result.tokens, "flops": result.flops, "bits_per_byte": result.value}
+            {
+                "run": result.arm,
+                "parameters": n,
+                "tokens": result.tokens,
+                "flops": result.flops,
+                "bits_per_byte": result.value,
+            }
             for n, result in outcome.runs
         ],
         "law": {name: getattr(outcome.fit.law, constant) for constant, name in CONSTANTS.items()},

@@ -91,7 +91,11 @@ class ScalingFit:
 
 
 def fit_scaling_law(
-    parameters: np.ndarray, tokens: np.ndarray, losses: np.ndarray, bootstraps: int = BOOTSTRAPS, seed: int = 0
+    parameters: np.ndarray,
+    tokens: np.ndarray,
+    losses: np.ndarray,
+    bootstraps: int = BOOTSTRAPS,
+    seed: int = 0,
 ) -> ScalingFit:
     """Fit the law to runs.
 
@@ -120,7 +124,12 @@ def fit_scaling_law(
     return ScalingFit(law, samples, float(np.sqrt((errors**2).sum() / free)), float(np.ptp(losses)))
 
 
-def _fit(parameters: np.ndarray, tokens: np.ndarray, losses: np.ndarray, starts: list[tuple[float, float]]) -> ScalingLaw:
+def _fit(
+    parameters: np.ndarray,
+    tokens: np.ndarray,
+    losses: np.ndarray,
+    starts: list[tuple[float, float]],
+) -> ScalingLaw:
     """The law with the smallest squared error, searched from several pairs of exponents."""
     distributions()  # the error for a missing scipy
     from scipy.optimize import least_squares
@@ -133,7 +142,17 @@ def _fit(parameters: np.ndarray, tokens: np.ndarray, losses: np.ndarray, starts:
         return columns @ _solve(columns, losses) - losses
 
     lower, upper = EXPONENTS
-    found = [least_squares(errors, start, bounds=([lower, lower], [upper, upper]), x_scale=0.1, xtol=1e-12, ftol=1e-12) for start in starts]
+    found = [
+        least_squares(
+            errors,
+            start,
+            bounds=([lower, lower], [upper, upper]),
+            x_scale=0.1,
+            xtol=1e-12,
+            ftol=1e-12,
+        )
+        for start in starts
+    ]
     a, b = min(found, key=lambda each: each.cost).x
     E, A, B = _solve(_columns(sizes, lengths, np.array([a, b])), losses)
     return ScalingLaw(float(E), float(A * parameters.max() ** a), float(B * tokens.max() ** b), float(a), float(b))
