@@ -35,7 +35,10 @@ EXTENSIONS = (
     "tokenizers.MODEL_TYPES",
     "data.corpus.prepare",
     "data.loader.TokenLoader",
-    "training.run_logger.Callback",
+    "data.loader.BatchSource",
+    "architectures.base.Architecture",
+    "model.language_model.LanguageModel",
+    "training.callbacks.Callback",
     "generation.sampling.SAMPLERS",
     "generation.penalties.PENALTIES",
     "loading.FORMATS",
@@ -83,7 +86,7 @@ class Entry:
 
 
 def find(name: str, module: str) -> Entry:
-    """Find the definition of a name in the source of its module.
+    """Find the definition of a name in the source of its module, or of the one that it is imported from.
 
     Raises:
         LookupError: the module does not define it.
@@ -96,6 +99,8 @@ def find(name: str, module: str) -> Entry:
         targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
         if any(isinstance(target, ast.Name) and target.id == name for target in targets):
             return Entry(name, module, node, _string(below))
+        if isinstance(node, ast.ImportFrom) and any(alias.name == name for alias in node.names):
+            return find(name, str(node.module).removeprefix("llm_scratch."))
     raise LookupError(f"llm_scratch.{module} does not define {name}")
 
 

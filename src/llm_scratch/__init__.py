@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "UserError": "errors",
     "ModelConfig": "config",
+    "GPTConfig": "config",
     "DataConfig": "config",
     "TrainConfig": "config",
     "SystemConfig": "config",
@@ -35,6 +36,8 @@ _PUBLIC = {
     "GenerationConfig": "generation.config",
     "Engine": "generation.engine",
     "STRATEGIES": "generation.strategies",
+    "capture": "interpretability.capture",
+    "patch": "interpretability.capture",
     "train": "training.loop",
 }
 __all__ = sorted(_PUBLIC)

@@ -23,7 +23,15 @@ def fake_training(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         trained.append(cfg.seed)
         folder.mkdir(parents=True, exist_ok=True)
         loss = 1 + 10 * cfg.lr + 0.001 * np.random.default_rng([cfg.seed, round(1000 * cfg.lr)]).normal()
-        rows = [{"step": step, "tokens": 9 * step, "val_bits_per_byte": loss - 0.1 * step, "elapsed": step} for step in (0, 4)]
+        rows = [
+            {
+                "step": step,
+                "tokens": 9 * step,
+                "val_bits_per_byte": loss - 0.1 * step,
+                "elapsed": step,
+            }
+            for step in (0, 4)
+        ]
         (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     monkeypatch.setattr("llm_scratch.experiments.runner.train", train)
@@ -39,7 +47,7 @@ def test_compare_says_what_is_shown_and_writes_the_report(llm, trained, fake_tra
     assert "seed 1, train.lr=0.01: 0.7" in result.out
     assert "Shown: train.lr=0.02 is worse than train.lr=0.01: 0.1" in result.out
     (folder,) = (tmp_path / "runs").iterdir()
-    assert folder.name.startswith("experiment-tiny run-")
+    assert folder.name.startswith("experiment-tiny_run-")
     assert {"report.html", "report.md", "results.json", "experiment.yaml"} <= {path.name for path in folder.iterdir()}
     before = len(fake_training)
     again = llm("compare", trained, "train.lr=0.01", "train.lr=0.02", "--seeds", 3)
@@ -51,12 +59,30 @@ def test_compare_says_what_is_shown_and_writes_the_report(llm, trained, fake_tra
 
 def test_experiment_of_a_file_is_the_one_of_compare(llm, trained, fake_training, tmp_path):
     made = json.loads(llm("compare", trained, "train.lr=0.01", "train.lr=0.02", "--seeds", 3, "--json").out)
-    ran = json.loads(llm("experiment", "run", f"{made['folder']}/experiment.yaml", "--out", tmp_path / "again", "--json").out)
+    ran = json.loads(
+        llm(
+            "experiment",
+            "run",
+            f"{made['folder']}/experiment.yaml",
+            "--out",
+            tmp_path / "again",
+            "--json",
+        ).out
+    )
     assert ran["comparisons"] == made["comparisons"]
 
 
 def test_same_arm_twice_is_not_shown(llm, trained, fake_training):
-    result = llm("compare", trained, "train.lr=0.01", "train.lr=0.01", "--seeds", 3, "--smallest-effect", 1e-6)
+    result = llm(
+        "compare",
+        trained,
+        "train.lr=0.01",
+        "train.lr=0.01",
+        "--seeds",
+        3,
+        "--smallest-effect",
+        1e-6,
+    )
     assert "Not shown: no difference between train.lr=0.01 (2) and train.lr=0.01" in result.out
     assert len(set(fake_training)) == 6
 
@@ -73,7 +99,15 @@ def test_plan_trains_nothing_and_a_pilot_two_seeds(llm, trained, fake_training):
 
 
 def test_remove_each_names_what_is_removed(llm, trained, fake_training):
-    result = llm("compare", trained, "train.lr=0.01 train.weight_decay=0.3", "--remove-each", "--seeds", 2, "--json")
+    result = llm(
+        "compare",
+        trained,
+        "train.lr=0.01 train.weight_decay=0.3",
+        "--remove-each",
+        "--seeds",
+        2,
+        "--json",
+    )
     arms = [comparison["arm"] for comparison in json.loads(result.out)["comparisons"]]
     assert arms == ["recipe without train.lr=0.01", "recipe without train.weight_decay=0.3"]
 

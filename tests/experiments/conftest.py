@@ -30,7 +30,17 @@ def base(tmp_path: Path) -> Path:
     config = RunConfig(
         GPTConfig(vocab_size=40, context_length=16, emb_dim=16, n_heads=2, n_layers=1, drop_rate=0.0),
         DataConfig(source=f"file:{tmp_path / 'text.txt'}", tokenizer="chars", val_fraction=0.2),
-        TrainConfig(steps=4, batch_size=2, lr=0.01, eval_every=2, eval_batches=2, save_every=2, sample_every=4, log_every=1, prompt="the"),
+        TrainConfig(
+            steps=4,
+            batch_size=2,
+            lr=0.01,
+            eval_every=2,
+            eval_batches=2,
+            save_every=2,
+            sample_every=4,
+            log_every=1,
+            prompt="the",
+        ),
     )
     folder = tmp_path / "base"
     folder.mkdir()
@@ -56,7 +66,13 @@ def fake_training(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, int]]:
         loss = 1 + cfg.lr + 0.001 * np.random.default_rng(cfg.seed).normal()
         folder.mkdir(parents=True, exist_ok=True)
         rows = [
-            {"step": step, "tokens": 32 * step, "val_bits_per_byte": loss + 1 / (1 + step), "val_loss": loss, "elapsed": 0.5 * step}
+            {
+                "step": step,
+                "tokens": 32 * step,
+                "val_bits_per_byte": loss + 1 / (1 + step),
+                "val_loss": loss,
+                "elapsed": 0.5 * step,
+            }
             for step in (0, 2, cfg.steps)
         ]
         (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

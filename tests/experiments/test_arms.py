@@ -10,7 +10,13 @@ import pytest
 
 from llm_scratch.data.corpus import Corpus, count_bytes
 from llm_scratch.errors import UserError
-from llm_scratch.experiments.arms import Corpora, cost_of_step, differing_settings, resolve_arms, validation_half
+from llm_scratch.experiments.arms import (
+    Corpora,
+    cost_of_step,
+    differing_settings,
+    resolve_arms,
+    validation_half,
+)
 from llm_scratch.experiments.experiment import Arm, Budget
 from llm_scratch.model import ARCHITECTURES
 from llm_scratch.tokenizers import TOKENIZERS
@@ -32,7 +38,10 @@ ADDS_ANOTHER = 'ARCHITECTURES["b"] = Architecture(GPTConfig, Mine)'
 @pytest.fixture(autouse=True)
 def _tables(monkeypatch):
     """The tables as they were afterwards."""
-    monkeypatch.setattr("llm_scratch.experiments.arms.REGISTRIES", {"model.architecture": ARCHITECTURES, "train.optimizer": OPTIMIZERS})
+    monkeypatch.setattr(
+        "llm_scratch.experiments.arms.REGISTRIES",
+        {"model.architecture": ARCHITECTURES, "train.optimizer": OPTIMIZERS},
+    )
     before = [(table, dict(table)) for table in (ARCHITECTURES, OPTIMIZERS)]
     yield
     for table, old in before:
@@ -84,7 +93,11 @@ def test_file_of_an_arm_registers_what_the_arm_uses(experiment, tmp_path):
 
 def test_file_of_an_arm_that_registers_nothing_or_fails_is_an_error(experiment, tmp_path):
     path = tmp_path / "mine.py"
-    for code, message in (("x = 1", "registers no model"), ("1 / 0", "ZeroDivisionError"), (MODEL + ADDS_ANOTHER, "choose one")):
+    for code, message in (
+        ("x = 1", "registers no model"),
+        ("1 / 0", "ZeroDivisionError"),
+        (MODEL + ADDS_ANOTHER, "choose one"),
+    ):
         path.write_text(code)
         with pytest.raises(UserError, match=message):
             resolve_arms(with_arms(experiment, Arm("mine", (), str(path))))
@@ -117,7 +130,10 @@ def test_without_a_budget_an_arm_has_its_own_steps(experiment):
 
 
 def test_budget_in_seconds_is_converted_by_the_time_of_a_step(experiment, monkeypatch):
-    monkeypatch.setattr("llm_scratch.experiments.arms.cost_of_step", lambda config, unit, device="cpu": config.model.emb_dim / 16)
+    monkeypatch.setattr(
+        "llm_scratch.experiments.arms.cost_of_step",
+        lambda config, unit, device="cpu": config.model.emb_dim / 16,
+    )
     wide = Arm("wide", ("model.emb_dim=32",))
     arms = resolve_arms(with_arms(experiment, wide, budget=Budget("seconds", 10)))
     assert [arm.config.train.steps for arm in arms] == [10, 5]

@@ -8,7 +8,15 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from llm_scratch.experiments.charts import ArmCurve, Scale, SeedValues, color_class, curves_chart, differences_chart, seeds_chart
+from llm_scratch.experiments.charts import (
+    ArmCurve,
+    Scale,
+    SeedValues,
+    color_class,
+    curves_chart,
+    differences_chart,
+    seeds_chart,
+)
 from llm_scratch.experiments.verdict import Comparison, Estimate
 
 

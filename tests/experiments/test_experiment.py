@@ -34,7 +34,11 @@ def test_file_gives_the_experiment_back(tmp_path):
         metric="skill:count",
         smallest_effect=0.01,
         stop_early=True,
-        search=(("train.lr", ("0.01", "2e-2")), ("train.schedule", ("cosine", "linear")), ("model.tie_embeddings", ("true",))),
+        search=(
+            ("train.lr", ("0.01", "2e-2")),
+            ("train.schedule", ("cosine", "linear")),
+            ("model.tie_embeddings", ("true",)),
+        ),
         file=mine,
     )
     for experiment in (whole, compare_settings("quickstart", ["train.lr=0.01"], 2)):
@@ -106,7 +110,10 @@ def test_numbers_that_yaml_reads_as_text_are_numbers():
 
 
 def test_settings_of_an_arm_may_have_values_with_spaces():
-    assert split_settings("train.lr=0.01 train.betas=[0.9, 0.95]") == ("train.lr=0.01", "train.betas=[0.9, 0.95]")
+    assert split_settings("train.lr=0.01 train.betas=[0.9, 0.95]") == (
+        "train.lr=0.01",
+        "train.betas=[0.9, 0.95]",
+    )
 
 
 def test_one_arm_is_compared_with_the_base():
@@ -124,7 +131,11 @@ def test_same_command_has_the_same_name_and_another_one_another():
 
 def test_recipe_is_compared_with_itself_less_one_setting():
     experiment = remove_each("quickstart", "train.lr=0.01 model.init=gpt2", 2)
-    assert [arm.settings for arm in experiment.arms] == [("train.lr=0.01", "model.init=gpt2"), ("model.init=gpt2",), ("train.lr=0.01",)]
+    assert [arm.settings for arm in experiment.arms] == [
+        ("train.lr=0.01", "model.init=gpt2"),
+        ("model.init=gpt2",),
+        ("train.lr=0.01",),
+    ]
     with pytest.raises(UserError, match="at least two"):
         remove_each("quickstart", "train.lr=0.01", 2)
 

@@ -38,7 +38,10 @@ def test_seconds_to_a_loss_are_those_of_the_first_evaluation_below_it(run, targe
 def test_skill_is_the_share_of_right_answers(run, monkeypatch):
     from llm_scratch.evaluation.skill_results import SkillScore
 
-    scores = {"count": SkillScore("count", 0.5, 0.1, 10, 0.1), "order": SkillScore("order", 0.9, 0.1, 30, 0.1)}
+    scores = {
+        "count": SkillScore("count", 0.5, 0.1, 10, 0.1),
+        "order": SkillScore("order", 0.9, 0.1, 30, 0.1),
+    }
     monkeypatch.setattr("llm_scratch.loading.load", lambda path: (None, None))
     monkeypatch.setattr("llm_scratch.evaluation.skills.measure_skills", lambda model, tokenizer: scores)
     assert find_metric("skill:count").measure(run) == 0.5

@@ -50,7 +50,15 @@ def test_page_and_markdown_say_the_verdict_first(folder):
     assert comparison.sentence in markdown
     assert text.index(comparison.sentence) < text.index("Every run") < text.index("Reproduce")
     assert markdown.index(comparison.sentence) < markdown.index("## Arms")
-    for shown in ("slow", "fast", "train.lr", "0.001", "Alpha spending", "torch", "llm-scratch experiment run"):
+    for shown in (
+        "slow",
+        "fast",
+        "train.lr",
+        "0.001",
+        "Alpha spending",
+        "torch",
+        "llm-scratch experiment run",
+    ):
         assert shown in text
 
 

@@ -23,7 +23,10 @@ def loop(rng: np.random.Generator, result, useful: int) -> list[int]:
     kept = []
     for number in range(N_CHANGES):
         experiment = Experiment("loop", "quickstart", (Arm("recipe"), Arm("change")), SEEDS)
-        true_losses = {"recipe": recipe_loss, "change": recipe_loss + (EFFECT if number == useful else 0.0)}
+        true_losses = {
+            "recipe": recipe_loss,
+            "change": recipe_loss + (EFFECT if number == useful else 0.0),
+        }
         shared = rng.normal(0, SD_SEED, len(SEEDS))
         results = [
             result(name, seed, loss + common + rng.normal(0, SD_RUN))

@@ -17,7 +17,12 @@ from llm_scratch.experiments.arms import Corpora, resolve_arms
 from llm_scratch.experiments.experiment import Arm, dump_experiment
 from llm_scratch.experiments.metrics import METRICS, Metric
 from llm_scratch.experiments.results import FILE, TIME_FIELDS, read_results
-from llm_scratch.experiments.runner import ExperimentCallback, folder_name, load_experiment, run_experiment
+from llm_scratch.experiments.runner import (
+    ExperimentCallback,
+    folder_name,
+    load_experiment,
+    run_experiment,
+)
 
 pytest.importorskip("scipy", reason="needs scipy (extra `experiments`)")
 
@@ -105,7 +110,10 @@ def test_run_that_ends_badly_is_a_result(experiment, tmp_path, monkeypatch, code
 def test_failed_run_is_tried_again_and_a_diverged_one_is_not(experiment, tmp_path, monkeypatch, fake_training):
     from llm_scratch.experiments import runner
 
-    fake, broken = runner.train, {(0.01, 2): UserError("too large", DIVERGED), (0.01, 3): RuntimeError("a bug")}
+    fake, broken = (
+        runner.train,
+        {(0.01, 2): UserError("too large", DIVERGED), (0.01, 3): RuntimeError("a bug")},
+    )
 
     def train(config, folder, **more):
         error = broken.get((config.train.lr, config.train.seed))
@@ -144,7 +152,11 @@ def test_other_experiment_in_the_folder_is_an_error(experiment, tmp_path, fake_t
 
 
 def test_early_stop_ends_once_every_arm_has_a_verdict(experiment, tmp_path, fake_training):
-    long = replace(experiment, arms=(Arm("slow", ("train.lr=0.001",)), Arm("fast", ("train.lr=0.9",))), seeds=tuple(range(1, 9)))
+    long = replace(
+        experiment,
+        arms=(Arm("slow", ("train.lr=0.001",)), Arm("fast", ("train.lr=0.9",))),
+        seeds=tuple(range(1, 9)),
+    )
     run_experiment(replace(long, stop_early=True), tmp_path / "early")
     assert 3 <= len(fake_training) / 2 < 8
     before = len(fake_training)
@@ -155,7 +167,11 @@ def test_early_stop_ends_once_every_arm_has_a_verdict(experiment, tmp_path, fake
 
 
 def test_metric_that_is_not_reached_is_a_failed_run(experiment, tmp_path, monkeypatch, fake_training):
-    monkeypatch.setitem(METRICS, "never", lambda argument: Metric("seconds to nowhere", lambda run: None, smallest_effect=1.0))
+    monkeypatch.setitem(
+        METRICS,
+        "never",
+        lambda argument: Metric("seconds to nowhere", lambda run: None, smallest_effect=1.0),
+    )
     run_experiment(replace(experiment, metric="never"), tmp_path / "out")
     assert {result.reason for result in read_results(tmp_path / "out")} == {"the run has no seconds to nowhere"}
 

@@ -29,6 +29,7 @@ def test_constants_are_found_exactly_without_noise(law):
     for constant in ("E", "A", "B", "a", "b"):
         assert getattr(fit.law, constant) == pytest.approx(getattr(law, constant), rel=1e-3)
     assert fit.residual < 1e-6
+    assert fit.describes
 
 
 @pytest.mark.parametrize("law", LAWS)
@@ -76,3 +77,12 @@ def test_too_few_runs_are_an_error():
         fit_scaling_law(N[:5], D[:5], L[:5])
     with pytest.raises(UserError, match="1 lengths"):
         fit_scaling_law(N, np.full_like(D, 5.0), L)
+
+
+def test_losses_that_follow_another_curve_are_not_described():
+    N, D, _ = grid(LAWS[0])
+    assert not fit_scaling_law(N, D, np.sin(np.arange(len(N))), bootstraps=2).describes
+
+
+def test_law_without_a_term_has_no_best_size():
+    assert np.isnan(ScalingLaw(0.3, 0.0, 5.0, 0.5, 0.5).best_size(1e12)).all()

@@ -11,7 +11,13 @@ import pytest
 from llm_scratch.errors import DIVERGED, UserError
 from llm_scratch.experiments.experiment import Arm
 from llm_scratch.experiments.scaling import ScalingLaw
-from llm_scratch.experiments.scaling_runner import PREDICTION_FILE, ScalingExperiment, n_parameters, read_scaling, run_scaling
+from llm_scratch.experiments.scaling_runner import (
+    PREDICTION_FILE,
+    ScalingExperiment,
+    n_parameters,
+    read_scaling,
+    run_scaling,
+)
 
 pytest.importorskip("scipy", reason="needs scipy (extra `experiments`)")
 
@@ -56,6 +62,13 @@ def test_law_of_the_grid_is_found_and_the_larger_run_predicted_before_it_is_trai
     assert list(outcome.best_sizes) == [1e7, 3e7, 1e8]
     run_scaling(grid, tmp_path / "out")
     assert len(known_law) == 10
+
+
+def test_prediction_that_was_written_is_not_made_again(grid, tmp_path, known_law):
+    run_scaling(grid, tmp_path / "out")
+    path = tmp_path / "out" / PREDICTION_FILE
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"loss": 9.0}))
+    assert run_scaling(grid, tmp_path / "out").prediction.loss == 9.0
 
 
 def test_run_that_diverges_stops_the_grid_with_its_name(grid, tmp_path, monkeypatch):

@@ -12,7 +12,13 @@ from llm_scratch.experiments.arms import resolve_arms
 from llm_scratch.experiments.experiment import Arm
 from llm_scratch.experiments.results import read_results
 from llm_scratch.experiments.runner import run_experiment, settings_file
-from llm_scratch.experiments.search import SEARCH_FILE, SEARCH_SEED, candidates_of, edge_warnings, tuned_arms
+from llm_scratch.experiments.search import (
+    SEARCH_FILE,
+    SEARCH_SEED,
+    candidates_of,
+    edge_warnings,
+    tuned_arms,
+)
 
 pytest.importorskip("scipy", reason="needs scipy (extra `experiments`)")
 

@@ -61,7 +61,10 @@ def test_holm_equals_statsmodels(p):
     assert holm(np.array([p, p[::-1]]))[1] == pytest.approx(holm(np.array(p))[::-1])
 
 
-@pytest.mark.parametrize(("effect", "sd", "n", "level"), [(0.01, 0.01, 5, 0.05), (0.005, 0.01, 20, 0.045), (1.0, 3.0, 3, 0.01)])
+@pytest.mark.parametrize(
+    ("effect", "sd", "n", "level"),
+    [(0.01, 0.01, 5, 0.05), (0.005, 0.01, 20, 0.045), (1.0, 3.0, 3, 0.01)],
+)
 def test_power_equals_statsmodels(effect, sd, n, level):
     module = pytest.importorskip("statsmodels.stats.power", reason="needs statsmodels (extra `dev`)")
     assert power(effect, sd, n, level) == pytest.approx(

@@ -121,7 +121,13 @@ def test_verdicts_of_random_experiments_are_those_of_the_vectorized_tests(result
 
 @pytest.mark.parametrize(
     ("value", "signed", "text"),
-    [(0.48912, False, "0.4891"), (-0.0203, True, "−0.0203"), (0.0024, True, "+0.0024"), (84.21, False, "84.2"), (5.6e10, True, "+5.6e+10")],
+    [
+        (0.48912, False, "0.4891"),
+        (-0.0203, True, "−0.0203"),
+        (0.0024, True, "+0.0024"),
+        (84.21, False, "84.2"),
+        (5.6e10, True, "+5.6e+10"),
+    ],
 )
 def test_values_are_printed_with_the_decimals_that_matter(value, signed, text):
     assert format_value(value, signed) == text

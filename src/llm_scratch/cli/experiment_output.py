@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 def experiment_folder(experiment: Experiment, out: str) -> Path:
     """The folder of an experiment: `out`, or one in runs/ that the same command finds again."""
-    return Path(out) if out else RUNS_FOLDER / f"experiment-{experiment.name}"
+    from llm_scratch.experiments.runner import folder_name
+
+    return Path(out) if out else RUNS_FOLDER / f"experiment-{folder_name(experiment.name)}"
 
 
 def run_and_print(experiment: Experiment, out: str, device: str, as_json: bool) -> None:
@@ -62,7 +64,15 @@ def report_and_print(folder: Path, as_json: bool) -> None:
     grid = table("arm", report.metric.name, "SD", "runs", "not finished", "tokens", "time")
     for arm in report.arms:
         value, sd = ("–" if number is None else format_value(number) for number in (arm.mean, arm.sd))
-        grid.add_row(arm.arm, value, sd, str(arm.n_runs), str(arm.n_failed), format_count(arm.tokens), format_duration(arm.seconds))
+        grid.add_row(
+            arm.arm,
+            value,
+            sd,
+            str(arm.n_runs),
+            str(arm.n_failed),
+            format_count(arm.tokens),
+            format_duration(arm.seconds),
+        )
     screen.print()
     screen.print(grid)
     screen.print()
@@ -98,7 +108,10 @@ def plan_and_print(experiment: Experiment, out: str, device: str, pilot: bool, n
     screen.print(grid)
     done = f", {plan.n_done} of them done" if plan.n_done else ""
     searched = f" after {plan.n_search} runs of the search" if plan.n_search else ""
-    lines = [f"{plan.n_runs} runs{done}{searched}, one after the other: {format_duration(plan.seconds)}.", plan.promise]
+    lines = [
+        f"{plan.n_runs} runs{done}{searched}, one after the other: {format_duration(plan.seconds)}.",
+        plan.promise,
+    ]
     for line in ("", *lines):
         screen.print(line, soft_wrap=keeps_lines(screen))
 

@@ -59,7 +59,9 @@ class ExperimentProgress(ExperimentCallback):
     def run_started(self, arm: str, seed: int) -> Callback:
         """Name the run in the bar."""
         self.bar.update(
-            self.task, description=f"seed {seed}, {arm}", run=f"{self.n_done + 1}/{self.n_runs}" if self.n_runs else "of the search"
+            self.task,
+            description=f"seed {seed}, {arm}",
+            run=f"{self.n_done + 1}/{self.n_runs}" if self.n_runs else "of the search",
         )
         return StepProgress(self)
 

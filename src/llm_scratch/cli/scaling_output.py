@@ -43,7 +43,13 @@ def run_and_print(experiment: ScalingExperiment, out: str, device: str, as_json:
     grid = table("run", "parameters", "tokens", "bits per byte", "law")
     for parameters, result in outcome.runs:
         fitted = float(outcome.fit.law.loss(parameters, result.tokens))
-        grid.add_row(result.arm, format_count(parameters), format_count(result.tokens), f"{result.value:.4f}", f"{fitted:.4f}")
+        grid.add_row(
+            result.arm,
+            format_count(parameters),
+            format_count(result.tokens),
+            f"{result.value:.4f}",
+            f"{fitted:.4f}",
+        )
     screen.print()
     screen.print(grid)
     screen.print()
@@ -59,6 +65,11 @@ def law_lines(outcome: ScalingOutcome) -> list[str]:
         f"L = {law.E:.4f} + {law.A:.3g} / N^{law.a:.3f} + {law.B:.3g} / D^{law.b:.3f} bits per byte, off by {fit.residual:.4f}.",
         f"E is {low:.4f} to {high:.4f} (95 % bootstrap interval).",
     ]
+    if not fit.describes:
+        lines.append(
+            f"The law does not describe these runs: its errors are {fit.residual / fit.spread:.0%} of the differences between them. "
+            "Train longer: the first steps of a run follow another curve."
+        )
     if outcome.floor is not None:
         inside = "covers" if low <= outcome.floor <= high else "misses"
         lines.append(f"The true E is {outcome.floor:.4f}, the entropy of the text; the interval {inside} it.")
@@ -81,12 +92,19 @@ def scaling_json(outcome: ScalingOutcome, folder: Path) -> dict[str, Any]:
     return {
         "folder": folder,
         "runs": [
-            {"run": result.arm, "parameters": n, "tokens": result.tokens, "flops": result.flops, "bits_per_byte": result.value}
+            {
+                "run": result.arm,
+                "parameters": n,
+                "tokens": result.tokens,
+                "flops": result.flops,
+                "bits_per_byte": result.value,
+            }
             for n, result in outcome.runs
         ],
         "law": {name: getattr(outcome.fit.law, constant) for constant, name in CONSTANTS.items()},
         "intervals": {name: outcome.fit.interval(constant) for constant, name in CONSTANTS.items()},
         "residual": outcome.fit.residual,
+        "describes": outcome.fit.describes,
         "floor": outcome.floor,
         "best_sizes": [{"flops": budget, "law": law, "parabola": parabola} for budget, (law, parabola) in outcome.best_sizes.items()],
         "prediction": None if outcome.prediction is None else vars(outcome.prediction),

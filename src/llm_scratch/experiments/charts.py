@@ -90,7 +90,13 @@ def _x_axis(x: Scale, top: float, bottom: float, label: str, signed: bool = Fals
 def _label(name: str, y: float, width: int) -> Html:
     """The name of a row, shortened to the width of the chart."""
     most = int((width - 28) / PIXELS_PER_LETTER)
-    return element("text", name if len(name) <= most else f"{name[: most - 1]}…", x=14, y=_point(y - LABEL_OFFSET), class_="label")
+    return element(
+        "text",
+        name if len(name) <= most else f"{name[: most - 1]}…",
+        x=14,
+        y=_point(y - LABEL_OFFSET),
+        class_="label",
+    )
 
 
 def _digits(values: Sequence[float]) -> int:
@@ -104,7 +110,14 @@ def _dot(x: float, y: float, number: int, radius: float = 4.5, title: str = "") 
 
 
 def _svg(parts: Sequence[Html], width: int, height: float, label: str, class_: str) -> Html:
-    return element("svg", *parts, viewBox=f"0 0 {width} {height:.0f}", role="img", aria_label=label, class_=class_)
+    return element(
+        "svg",
+        *parts,
+        viewBox=f"0 0 {width} {height:.0f}",
+        role="img",
+        aria_label=label,
+        class_=class_,
+    )
 
 
 def seeds_chart(arms: Sequence[SeedValues], unit: str, width: int, class_: str = "") -> Html:
@@ -129,7 +142,16 @@ def seeds_chart(arms: Sequence[SeedValues], unit: str, width: int, class_: str =
         parts.append(_label(arm.arm, y, width))
         if arm.values:
             mean = x(float(np.mean(list(arm.values.values()))))
-            parts.append(element("line", x1=_point(mean), x2=_point(mean), y1=y - 11, y2=y + 11, class_=f"mean {color_class(number)}"))
+            parts.append(
+                element(
+                    "line",
+                    x1=_point(mean),
+                    x2=_point(mean),
+                    y1=y - 11,
+                    y2=y + 11,
+                    class_=f"mean {color_class(number)}",
+                )
+            )
         parts += [_dot(x(value), y, number, title=f"seed {seed}: {value:.4f}") for seed, value in arm.values.items()]
     return _svg(parts, width, bottom + 42, f"{unit} of every run, the runs of a seed joined", class_)
 
@@ -152,7 +174,14 @@ def differences_chart(comparisons: Sequence[Comparison], width: int, class_: str
     parts = []
     if margin:
         parts.append(
-            element("rect", x=_point(x(-margin)), y=top, width=_point(x(margin) - x(-margin)), height=bottom - top, class_="margin")
+            element(
+                "rect",
+                x=_point(x(-margin)),
+                y=top,
+                width=_point(x(margin) - x(-margin)),
+                height=bottom - top,
+                class_="margin",
+            )
         )
     parts += _x_axis(x, top, bottom, f"difference from {comparisons[0].reference}, {unit}", signed=True)
     parts.append(element("line", x1=_point(x(0)), x2=_point(x(0)), y1=top, y2=bottom, class_="axis"))
@@ -164,14 +193,28 @@ def differences_chart(comparisons: Sequence[Comparison], width: int, class_: str
             low, high = x(comparison.estimate.low), x(comparison.estimate.high)
             parts.append(element("line", x1=_point(low), x2=_point(high), y1=y, y2=y, class_=f"interval {color}"))
             parts += [
-                element("line", x1=_point(end), x2=_point(end), y1=y - 6, y2=y + 6, class_=f"interval {color}") for end in (low, high)
+                element(
+                    "line",
+                    x1=_point(end),
+                    x2=_point(end),
+                    y1=y - 6,
+                    y2=y + 6,
+                    class_=f"interval {color}",
+                )
+                for end in (low, high)
             ]
         for seed, value in comparison.differences.items():
             about = element("title", f"seed {seed}: {value:+.4f}")
             parts.append(element("circle", about, cx=_point(x(value)), cy=y, r=3, class_=f"ring {color}"))
         if comparison.mean is not None:
             parts.append(_dot(x(comparison.mean), y, row + 1, 6, f"mean: {comparison.mean:+.4f}"))
-    return _svg(parts, width, bottom + 42, f"differences from {comparisons[0].reference} with 95 % intervals", class_)
+    return _svg(
+        parts,
+        width,
+        bottom + 42,
+        f"differences from {comparisons[0].reference} with 95 % intervals",
+        class_,
+    )
 
 
 def curves_chart(curves: Sequence[ArmCurve], width: int, height: int, class_: str = "") -> Html:
@@ -189,15 +232,38 @@ def curves_chart(curves: Sequence[ArmCurve], width: int, height: int, class_: st
     y = Scale(*_padded([lowest, highest], 0.03), bottom, top)
     parts: list[Html] = []
     for value in y.ticks(42):
-        parts.append(element("line", x1=left, x2=width - right, y1=_point(y(value)), y2=_point(y(value)), class_="grid"))
+        parts.append(
+            element(
+                "line",
+                x1=left,
+                x2=width - right,
+                y1=_point(y(value)),
+                y2=_point(y(value)),
+                class_="grid",
+            )
+        )
         parts.append(element("text", f"{value:g}", x=left - 8, y=_point(y(value) + 4), text_anchor="end"))
     for value in x.ticks(110):
         anchor = "end" if x(value) > width - right - 15 else "middle"
         parts.append(element("text", format_count(value), x=_point(x(value)), y=bottom + 18, text_anchor=anchor))
     parts.append(element("line", x1=left, x2=width - right, y1=bottom, y2=bottom, class_="axis"))
-    parts.append(element("text", "training tokens", x=_point((left + width - right) / 2), y=height - 6, text_anchor="middle"))
+    parts.append(
+        element(
+            "text",
+            "training tokens",
+            x=_point((left + width - right) / 2),
+            y=height - 6,
+            text_anchor="middle",
+        )
+    )
     clip = f"curves-{class_ or width}"
-    parts.append(element("clipPath", element("rect", x=left, y=top, width=width - left - right, height=bottom - top), id=clip))
+    parts.append(
+        element(
+            "clipPath",
+            element("rect", x=left, y=top, width=width - left - right, height=bottom - top),
+            id=clip,
+        )
+    )
     drawn: list[Html] = []
     for number, curve in enumerate(curves):
         there = [f"{x(token):.1f},{y(value):.1f}" for token, value in zip(curve.tokens, curve.low, strict=True)]

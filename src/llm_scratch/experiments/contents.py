@@ -130,7 +130,11 @@ def _curve(folder: Path, arm: str, seeds: Sequence[int]) -> ArmCurve | None:
     """The curve of an arm at the evaluations that all its runs have; None below two."""
     runs = []
     for seed in seeds:
-        points = series(list(iter_metrics(folder / f"seed-{seed}" / folder_name(arm) / "metrics.jsonl")), "tokens", "val_bits_per_byte")
+        points = series(
+            list(iter_metrics(folder / f"seed-{seed}" / folder_name(arm) / "metrics.jsonl")),
+            "tokens",
+            "val_bits_per_byte",
+        )
         if points.shape[1] > 1:
             runs.append(points)
     if not runs:

@@ -162,7 +162,10 @@ def remove_each(base: str, recipe: str, seeds: int, **more: Any) -> Experiment:
     if len(settings) < 2:
         raise UserError(f"recipe {recipe!r}: has {len(settings)} setting; give at least two, of which one at a time is removed")
     rest = [tuple(other for other in settings if other != setting) for setting in settings]
-    arms = [Arm("recipe", settings), *(Arm(f"recipe without {setting}", kept) for setting, kept in zip(settings, rest, strict=True))]
+    arms = [
+        Arm("recipe", settings),
+        *(Arm(f"recipe without {setting}", kept) for setting, kept in zip(settings, rest, strict=True)),
+    ]
     return _named_after_content(Experiment("", base, tuple(arms), parse_seeds(seeds), **more))
 
 
@@ -284,7 +287,11 @@ def _arm(name: str, value: Any, folder: Path) -> Arm:
     for key in value:
         if key not in ("file", "settings"):
             raise unknown(f"key of arm {name}", str(key), ["file", "settings"])
-    return Arm(name, parse_settings(name, value.get("settings", [])), _path(_text(f"arm {name}: file", value.get("file", "")), folder))
+    return Arm(
+        name,
+        parse_settings(name, value.get("settings", [])),
+        _path(_text(f"arm {name}: file", value.get("file", "")), folder),
+    )
 
 
 def parse_budget(value: Any) -> Budget:

@@ -64,7 +64,12 @@ def skill(argument: str) -> Metric:
         chosen = [scores[argument]] if argument else list(scores.values())
         return sum(score.accuracy * score.n for score in chosen) / sum(score.n for score in chosen)
 
-    return Metric(f"accuracy of {argument or 'all skills'}", measure, smallest_effect=0.02, higher_is_better=True)
+    return Metric(
+        f"accuracy of {argument or 'all skills'}",
+        measure,
+        smallest_effect=0.02,
+        higher_is_better=True,
+    )
 
 
 def seconds_to_loss(argument: str) -> Metric:

@@ -109,7 +109,11 @@ class ExperimentPlan:
 
 
 def plan_experiment(
-    experiment: Experiment, folder: Path | None = None, *, device: str = "cpu", noise_from: Path | None = None
+    experiment: Experiment,
+    folder: Path | None = None,
+    *,
+    device: str = "cpu",
+    noise_from: Path | None = None,
 ) -> ExperimentPlan:
     """Plan an experiment without training.
 
@@ -154,4 +158,9 @@ def estimate_noise(folder: Path) -> Noise | None:
     if not degrees:
         return None
     squares = sum((comparison.n_seeds - 1) * (comparison.sd or 0.0) ** 2 for comparison in usable)
-    return Noise(math.sqrt(squares / degrees), sum(comparison.n_seeds for comparison in usable), degrees, folder)
+    return Noise(
+        math.sqrt(squares / degrees),
+        sum(comparison.n_seeds for comparison in usable),
+        degrees,
+        folder,
+    )

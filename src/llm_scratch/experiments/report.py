@@ -12,7 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from llm_scratch.experiments.charts import CHART_STYLE, arms_legend, curves_chart, differences_chart, seeds_chart
+from llm_scratch.experiments.charts import (
+    CHART_STYLE,
+    arms_legend,
+    curves_chart,
+    differences_chart,
+    seeds_chart,
+)
 from llm_scratch.experiments.contents import ExperimentReport, collect
 from llm_scratch.experiments.experiment import dump_experiment
 from llm_scratch.experiments.statistics import LOOK_RULE
@@ -99,10 +105,18 @@ def _tiles(report: ExperimentReport) -> Html:
     """The key figures."""
     n_failed = sum(arm.n_failed for arm in report.arms)
     tiles = [
-        ("Runs", f"{len(report.results)}", f"of {report.n_planned}" + (f", {n_failed} not finished" if n_failed else "")),
+        (
+            "Runs",
+            f"{len(report.results)}",
+            f"of {report.n_planned}" + (f", {n_failed} not finished" if n_failed else ""),
+        ),
         ("Seeds", f"{len(report.experiment.seeds)}", "the same for every arm"),
         ("Smallest effect", f"{report.metric.smallest_effect:g}", "that matters"),
-        ("Training", format_duration(sum(result.seconds for result in report.results)), "all runs together"),
+        (
+            "Training",
+            format_duration(sum(result.seconds for result in report.results)),
+            "all runs together",
+        ),
     ]
     boxes = [element("div", element("dt", name), element("dd", value, element("small", note))) for name, value, note in tiles]
     return element("dl", *boxes, class_="tiles")
@@ -117,7 +131,14 @@ def _seeds(report: ExperimentReport) -> Html:
     caption = "A dot is a run; a thin line joins the runs of one seed; the vertical mark is the mean."
     figure = element("figure", *charts, element("figcaption", caption))
     return element(
-        "section", title, figure, table(("arm", report.metric.name, "SD over seeds", "runs", "not finished"), _arm_rows(report), "numbers")
+        "section",
+        title,
+        figure,
+        table(
+            ("arm", report.metric.name, "SD over seeds", "runs", "not finished"),
+            _arm_rows(report),
+            "numbers",
+        ),
     )
 
 
@@ -143,7 +164,12 @@ def _differences(report: ExperimentReport) -> Html:
     header = ("arm", "verdict", "difference", "95 % interval", "p", "SD")
     rows = [_difference_row(comparison) for comparison in report.comparisons]
     figure = element("figure", *charts, element("figcaption", caption))
-    return element("section", element("h2", f"Difference from {report.experiment.arms[0].name}"), figure, table(header, rows, "numbers"))
+    return element(
+        "section",
+        element("h2", f"Difference from {report.experiment.arms[0].name}"),
+        figure,
+        table(header, rows, "numbers"),
+    )
 
 
 def _difference_row(comparison: Comparison) -> tuple[str | Html, ...]:
@@ -164,13 +190,22 @@ def _curves(report: ExperimentReport) -> Html:
     charts = [curves_chart(report.curves, width, height, kind) for width, height, kind in ((BROAD, 360, "broad"), (NARROW, 280, "narrow"))]
     caption = "Validation bits per byte: the mean over seeds, and a band from the best to the worst of them."
     legend = arms_legend([curve.arm for curve in report.curves])
-    return element("section", element("h2", "Training"), element("figure", *charts, legend, element("figcaption", caption)))
+    return element(
+        "section",
+        element("h2", "Training"),
+        element("figure", *charts, legend, element("figcaption", caption)),
+    )
 
 
 def _costs(report: ExperimentReport) -> Html:
     """What a run of each arm takes."""
     header = ("a run of", "tokens", "FLOPs", "time")
-    return element("section", element("h2", "Cost"), table(header, _cost_rows(report), "numbers"), class_="whole")
+    return element(
+        "section",
+        element("h2", "Cost"),
+        table(header, _cost_rows(report), "numbers"),
+        class_="whole",
+    )
 
 
 def _cost_rows(report: ExperimentReport) -> list[tuple[str | Html, ...]]:
@@ -202,7 +237,11 @@ def _failures(report: ExperimentReport) -> Html:
     lines = _failure_lines(report)
     if not lines:
         return Html()
-    return element("section", element("h2", "Runs that did not finish"), element("ul", *(element("li", line) for line in lines)))
+    return element(
+        "section",
+        element("h2", "Runs that did not finish"),
+        element("ul", *(element("li", line) for line in lines)),
+    )
 
 
 def _failure_lines(report: ExperimentReport) -> list[str]:
@@ -211,7 +250,12 @@ def _failure_lines(report: ExperimentReport) -> list[str]:
 
 def _method(report: ExperimentReport) -> Html:
     """How the verdicts were found."""
-    return element("section", element("h2", "How it was judged"), *(element("p", text) for text in _method_words(report)), class_="whole")
+    return element(
+        "section",
+        element("h2", "How it was judged"),
+        *(element("p", text) for text in _method_words(report)),
+        class_="whole",
+    )
 
 
 def _method_words(report: ExperimentReport) -> list[str]:
@@ -255,16 +299,35 @@ def render_markdown(report: ExperimentReport) -> str:
     command, text = reproduce(report)
     header = ("arm", report.metric.name, "SD over seeds", "runs", "not finished")
     values = [(arm.arm, *(_cell(arm.values.get(seed)) for seed in report.experiment.seeds)) for arm in report.arms]
-    parts = [f"# {_title(report)}", "\n".join(f"- {comparison.sentence}" for comparison in report.comparisons), _summary(report)]
+    parts = [
+        f"# {_title(report)}",
+        "\n".join(f"- {comparison.sentence}" for comparison in report.comparisons),
+        _summary(report),
+    ]
     parts += ["## Arms", _markdown_table(header, _arm_rows(report))]
-    parts += ["## Every run", _markdown_table(("arm", *(f"seed {seed}" for seed in report.experiment.seeds)), values)]
-    parts += ["## Cost of a run", _markdown_table(("arm", "tokens", "FLOPs", "time"), _cost_rows(report))]
+    parts += [
+        "## Every run",
+        _markdown_table(("arm", *(f"seed {seed}" for seed in report.experiment.seeds)), values),
+    ]
+    parts += [
+        "## Cost of a run",
+        _markdown_table(("arm", "tokens", "FLOPs", "time"), _cost_rows(report)),
+    ]
     if report.differing:
         rows = [(name, *map(_shown, each)) for name, each in report.differing.items()]
-        parts += ["## Settings that differ", _markdown_table(("setting", *(arm.name for arm in report.experiment.arms)), rows)]
+        parts += [
+            "## Settings that differ",
+            _markdown_table(("setting", *(arm.name for arm in report.experiment.arms)), rows),
+        ]
     if lines := _failure_lines(report):
         parts += ["## Runs that did not finish", "\n".join(f"- {line}" for line in lines)]
-    parts += ["## How it was judged", *_method_words(report), "## Reproduce", f"```\n{command}\n```", f"```yaml\n{text}\n```"]
+    parts += [
+        "## How it was judged",
+        *_method_words(report),
+        "## Reproduce",
+        f"```\n{command}\n```",
+        f"```yaml\n{text}\n```",
+    ]
     return "\n\n".join(parts) + "\n"
 
 

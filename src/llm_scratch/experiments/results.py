@@ -92,7 +92,10 @@ def read_results(folder: Path, file: str = FILE) -> list[RunResult]:
     try:
         return [_result(row) for row in values["runs"]]
     except (KeyError, TypeError, ValueError):
-        raise UserError(f"{path}: not a results file of an experiment; remove it, and the runs are measured again", DATA) from None
+        raise UserError(
+            f"{path}: not a results file of an experiment; remove it, and the runs are measured again",
+            DATA,
+        ) from None
 
 
 def _result(row: dict[str, Any]) -> RunResult:

@@ -110,42 +110,62 @@ def run_experiment(
             full disk; stopped by Ctrl-C (the same call continues).
     """
     folder = Path(folder)
-    callback = callback or ExperimentCallback()
-    metric = prepare(experiment)
     corpora = Corpora(halve_validation=bool(experiment.search))
+    session = Session(folder, prepare(experiment), corpora, device, callback or ExperimentCallback())
     arms = [replace(arm, config=corpora.fit(arm.config)) for arm in resolve_arms(experiment, device)]
     _claim(folder, experiment)
     arms = [_settled(folder, arm) for arm in arms]
     tuned = tuned_arms(experiment, arms) if experiment.search else {}
     for config in tuned.values():
         corpora.of(config, for_search=True)
-
-    def run_candidate(name: str, config: RunConfig) -> RunResult:
-        job = Job(name, SEARCH_SEED, replace(config, train=replace(config.train, seed=SEARCH_SEED)), folder / "search" / folder_name(name))
-        result = run_once(job, corpora.of(config, for_search=True), metric, device, callback.run_started(name, SEARCH_SEED))
-        callback.candidate_finished(result)
-        return result
-
     with exclusive_writer(folder, lambda message: None):
         if tuned:
-            arms = search(experiment, arms, tuned, folder, run_candidate, metric.higher_is_better)
+            arms = search(experiment, arms, tuned, folder, session.run_candidate, session.metric.higher_is_better)
         for arm in arms:
             atomic_write(settings_file(folder, arm.name), dump_config(arm.config))
-        results = Results(folder, [(arm.name, seed) for seed in experiment.seeds for arm in arms])
-        callback.started(len(experiment.seeds) * len(arms), len(results.all()))
-        comparisons = compare_arms(experiment, metric, results.all())
-        for number, seed in enumerate(experiment.seeds[:max_seeds]):
-            if experiment.stop_early and all(comparison.is_decided for comparison in comparisons):
-                break
-            for arm in rotated(arms, number):
-                done = results.get(arm.name, seed)
-                if done is not None and done.state != "failed":
-                    continue
-                job = Job(arm.name, seed, arm.run_config(seed), folder / f"seed-{seed}" / folder_name(arm.name))
-                result = run_once(job, corpora.of(job.config), metric, device, callback.run_started(arm.name, seed))
-                results.add(result)
-                comparisons = compare_arms(experiment, metric, results.all())
-                callback.run_finished(result, comparisons)
+        return _run_seeds(experiment, arms, session, max_seeds)
+
+
+@dataclass(frozen=True)
+class Session:
+    """What the runs of an experiment share."""
+
+    folder: Path
+    metric: Metric
+    corpora: Corpora
+    device: str
+    callback: ExperimentCallback
+
+    def run(self, job: Job, for_search: bool = False) -> RunResult:
+        """Train and measure one run."""
+        corpus = self.corpora.of(job.config, for_search)
+        return run_once(job, corpus, self.metric, self.device, self.callback.run_started(job.arm, job.seed))
+
+    def run_candidate(self, name: str, config: RunConfig) -> RunResult:
+        """Train and measure a candidate of a search."""
+        config = replace(config, train=replace(config.train, seed=SEARCH_SEED))
+        result = self.run(Job(name, SEARCH_SEED, config, self.folder / "search" / folder_name(name)), for_search=True)
+        self.callback.candidate_finished(result)
+        return result
+
+
+def _run_seeds(experiment: Experiment, arms: Sequence[ResolvedArm], session: Session, max_seeds: int | None) -> list[Comparison]:
+    """Run every arm with every seed that is not done."""
+    results = Results(session.folder, [(arm.name, seed) for seed in experiment.seeds for arm in arms])
+    session.callback.started(len(experiment.seeds) * len(arms), len(results.all()))
+    comparisons = compare_arms(experiment, session.metric, results.all())
+    for number, seed in enumerate(experiment.seeds[:max_seeds]):
+        if experiment.stop_early and all(comparison.is_decided for comparison in comparisons):
+            break
+        for arm in rotated(arms, number):
+            done = results.get(arm.name, seed)
+            if done is not None and done.state != "failed":
+                continue
+            folder = session.folder / f"seed-{seed}" / folder_name(arm.name)
+            result = session.run(Job(arm.name, seed, arm.run_config(seed), folder))
+            results.add(result)
+            comparisons = compare_arms(experiment, session.metric, results.all())
+            session.callback.run_finished(result, comparisons)
     return comparisons
 
 

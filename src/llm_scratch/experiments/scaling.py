@@ -26,6 +26,8 @@ STARTS = (0.1, 0.3, 0.5, 0.9)
 EXPONENTS = (0.01, 3.0)
 """Bounds of the exponents."""
 BOOTSTRAPS = 200
+MAX_RESIDUAL = 0.05
+"""Errors as a share of the spread of the losses, up to which a law describes its runs."""
 LEVEL = 0.05
 
 
@@ -44,10 +46,12 @@ class ScalingLaw:
         return self.E + self.A / np.asarray(parameters, dtype=float) ** self.a + self.B / np.asarray(tokens, dtype=float) ** self.b
 
     def best_size(self, flops: float) -> tuple[float, float]:
-        """Parameters and tokens with the lowest loss for a budget of 6 N D FLOPs.
+        """Parameters and tokens with the lowest loss for a budget of 6 N D FLOPs; NaN if a term of the law is 0.
 
         Source: Hoffmann et al. 2022, equation 4.
         """
+        if not (self.A and self.B):
+            return float("nan"), float("nan")
         share = self.b / (self.a + self.b)
         ratio = (self.a * self.A / (self.b * self.B)) ** (1 / (self.a + self.b))
         parameters = ratio * (flops / 6) ** share
@@ -62,11 +66,18 @@ class ScalingFit:
         law: of all runs.
         samples: the laws of the bootstrap.
         residual: root mean square of the errors, in units of the loss.
+        spread: the largest loss of a run less the smallest.
     """
 
     law: ScalingLaw
     samples: tuple[ScalingLaw, ...]
     residual: float
+    spread: float
+
+    @property
+    def describes(self) -> bool:
+        """Whether the errors are small beside the differences between the runs: else the law is not theirs."""
+        return self.residual <= MAX_RESIDUAL * self.spread
 
     def interval(self, constant: str, level: float = LEVEL) -> tuple[float, float]:
         """The bootstrap interval of a constant, such as "E"."""
@@ -80,7 +91,11 @@ class ScalingFit:
 
 
 def fit_scaling_law(
-    parameters: np.ndarray, tokens: np.ndarray, losses: np.ndarray, bootstraps: int = BOOTSTRAPS, seed: int = 0
+    parameters: np.ndarray,
+    tokens: np.ndarray,
+    losses: np.ndarray,
+    bootstraps: int = BOOTSTRAPS,
+    seed: int = 0,
 ) -> ScalingFit:
     """Fit the law to runs.
 
@@ -106,10 +121,15 @@ def fit_scaling_law(
     scaled = errors * np.sqrt(n / free)  # a fit makes its own errors smaller than the noise is
     fitted = law.loss(parameters, tokens)
     samples = tuple(_fit(parameters, tokens, fitted + rng.choice(scaled, n), [(law.a, law.b)]) for _ in range(bootstraps))
-    return ScalingFit(law, samples, float(np.sqrt((errors**2).sum() / free)))
+    return ScalingFit(law, samples, float(np.sqrt((errors**2).sum() / free)), float(np.ptp(losses)))
 
 
-def _fit(parameters: np.ndarray, tokens: np.ndarray, losses: np.ndarray, starts: list[tuple[float, float]]) -> ScalingLaw:
+def _fit(
+    parameters: np.ndarray,
+    tokens: np.ndarray,
+    losses: np.ndarray,
+    starts: list[tuple[float, float]],
+) -> ScalingLaw:
     """The law with the smallest squared error, searched from several pairs of exponents."""
     distributions()  # the error for a missing scipy
     from scipy.optimize import least_squares
@@ -122,7 +142,17 @@ def _fit(parameters: np.ndarray, tokens: np.ndarray, losses: np.ndarray, starts:
         return columns @ _solve(columns, losses) - losses
 
     lower, upper = EXPONENTS
-    found = [least_squares(errors, start, bounds=([lower, lower], [upper, upper]), x_scale=0.1, xtol=1e-12, ftol=1e-12) for start in starts]
+    found = [
+        least_squares(
+            errors,
+            start,
+            bounds=([lower, lower], [upper, upper]),
+            x_scale=0.1,
+            xtol=1e-12,
+            ftol=1e-12,
+        )
+        for start in starts
+    ]
     a, b = min(found, key=lambda each: each.cost).x
     E, A, B = _solve(_columns(sizes, lengths, np.array([a, b])), losses)
     return ScalingLaw(float(E), float(A * parameters.max() ** a), float(B * tokens.max() ** b), float(a), float(b))

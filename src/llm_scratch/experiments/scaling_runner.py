@@ -29,7 +29,7 @@ from llm_scratch.experiments.arms import Corpora, arm_config, base_config, with_
 from llm_scratch.experiments.experiment import Arm, Budget, parse_settings
 from llm_scratch.experiments.metrics import find_metric
 from llm_scratch.experiments.results import Results, RunResult
-from llm_scratch.experiments.runner import ExperimentCallback, Job, folder_name, run_once
+from llm_scratch.experiments.runner import ExperimentCallback, Job, Session, folder_name
 from llm_scratch.experiments.scaling import ScalingFit, fit_scaling_law, parabola_minimum
 from llm_scratch.experiments.statistics import distributions
 from llm_scratch.model import build
@@ -39,6 +39,8 @@ from llm_scratch.training.lock import exclusive_writer
 from llm_scratch.training.validate import validate
 
 PREDICTION_FILE = "prediction.json"
+PREDICTED = "predicted"
+"""Name of the run that is predicted."""
 KEYS = ("name", "base", "sizes", "flops", "predict", "seed")
 
 
@@ -118,7 +120,7 @@ def read_scaling(path: str | Path) -> ScalingExperiment:
     if predict is not None:
         if not isinstance(predict, Mapping) or set(predict) != {"size", "flops"}:
             raise UserError(f"predict: {predict!r} is not a size and its flops; give {{size: [model.emb_dim=192], flops: 4e12}}")
-        predicted = Arm("predicted", parse_settings("predict", predict["size"]))
+        predicted = Arm(PREDICTED, parse_settings("predict", predict["size"]))
     arms = tuple(Arm(str(name), parse_settings(str(name), settings)) for name, settings in sizes.items())
     budgets = values["flops"] if isinstance(values["flops"], list) else [values["flops"]]
     return ScalingExperiment(
@@ -144,7 +146,11 @@ def _flops(value: Any) -> float:
 
 
 def run_scaling(
-    experiment: ScalingExperiment, folder: str | Path, *, device: str = "cpu", callback: ExperimentCallback | None = None
+    experiment: ScalingExperiment,
+    folder: str | Path,
+    *,
+    device: str = "cpu",
+    callback: ExperimentCallback | None = None,
 ) -> ScalingOutcome:
     """Run what is left of a grid, fit the law, and only then train the run that it predicts.
 
@@ -159,44 +165,56 @@ def run_scaling(
     """
     distributions()
     folder = Path(folder)
-    callback = callback or ExperimentCallback()
-    corpora = Corpora()
+    session = Session(folder, find_metric("bits_per_byte"), Corpora(), device, callback or ExperimentCallback())
+    configs = _configs(experiment, session.corpora)
+    predicted = configs.pop(PREDICTED, None)
+    folder.mkdir(parents=True, exist_ok=True)
+    with exclusive_writer(folder, lambda message: None):
+        results = Results(folder, [(name, experiment.seed) for name in (*configs, PREDICTED)])
+        session.callback.started(len(configs) + (predicted is not None), len(results.all()))
+        runs = tuple(
+            (n_parameters(config), _run(session, results, Job(name, experiment.seed, config, folder / folder_name(name))))
+            for name, config in configs.items()
+        )
+        parameters, tokens, losses = (
+            np.array(column, dtype=float) for column in zip(*((n, result.tokens, result.value) for n, result in runs), strict=True)
+        )
+        fit = fit_scaling_law(parameters, tokens, losses)
+        prediction = None
+        if predicted is not None:
+            filled = sum(result.tokens for _, result in runs) / sum(map(_positions, configs.values()))
+            prediction = _predict(fit, predicted, filled, folder / PREDICTION_FILE)
+            result = _run(session, results, Job(PREDICTED, experiment.seed, predicted, folder / PREDICTED))
+            prediction = replace(prediction, measured=result.value)
+    is_stories = base_config(experiment.base).data.source.partition(":")[0] == "stories"
+    floor = floor_bits_per_byte() if is_stories else None
+    return ScalingOutcome(runs, fit, _best_sizes(experiment, fit, runs), prediction, floor)
+
+
+def _configs(experiment: ScalingExperiment, corpora: Corpora) -> dict[str, RunConfig]:
+    """The settings of every run by its name, budget by budget, and of the run to predict."""
     configs = {
         f"{size.name} {budget:.3g}": _config(experiment, size, budget, corpora) for budget in experiment.flops for size in experiment.sizes
     }
     if experiment.predicted is not None:
-        predicted = _config(experiment, experiment.predicted, experiment.predicted_flops, corpora)
-    folder.mkdir(parents=True, exist_ok=True)
-    names = [*configs, "predicted"]
+        configs[PREDICTED] = _config(experiment, experiment.predicted, experiment.predicted_flops, corpora)
+    return configs
 
-    with exclusive_writer(folder, lambda message: None):
-        results = Results(folder, [(name, experiment.seed) for name in names])
-        callback.started(len(configs) + (experiment.predicted is not None), len(results.all()))
 
-        def run(name: str, config: RunConfig) -> RunResult:
-            done = results.get(name, experiment.seed)
-            if done is None or done.state == "failed":
-                job = Job(name, experiment.seed, config, folder / folder_name(name))
-                metric = find_metric("bits_per_byte")
-                done = run_once(job, corpora.of(config), metric, device, callback.run_started(name, experiment.seed))
-                results.add(done)
-                callback.run_finished(done, [])
-            if done.value is None:
-                raise UserError(f"run {name}: {done.reason}; the law needs every run, so change its settings")
-            return done
+def _run(session: Session, results: Results, job: Job) -> RunResult:
+    """The result of a run, which is trained unless it is done.
 
-        runs = tuple((n_parameters(config), run(name, config)) for name, config in configs.items())
-        parameters, tokens, losses = (
-            np.array(column, dtype=float) for column in zip(*((n, r.tokens, r.value) for n, r in runs), strict=True)
-        )
-        fit = fit_scaling_law(parameters, tokens, losses)
-        prediction = None
-        if experiment.predicted is not None:
-            filled = sum(result.tokens for _, result in runs) / sum(map(_positions, configs.values()))
-            prediction = _predict(fit, predicted, filled, folder / PREDICTION_FILE)
-            prediction = replace(prediction, measured=run("predicted", predicted).value)
-    floor = floor_bits_per_byte() if base_config(experiment.base).data.source.partition(":")[0] == "stories" else None
-    return ScalingOutcome(runs, fit, _best_sizes(experiment, fit, runs), prediction, floor)
+    Raises:
+        UserError: it did not finish.
+    """
+    done = results.get(job.arm, job.seed)
+    if done is None or done.state == "failed":
+        done = session.run(job)
+        results.add(done)
+        session.callback.run_finished(done, [])
+    if done.value is None:
+        raise UserError(f"run {job.arm}: {done.reason}; the law needs every run, so change its settings")
+    return done
 
 
 def _config(experiment: ScalingExperiment, size: Arm, flops: float, corpora: Corpora) -> RunConfig:
@@ -250,8 +268,11 @@ def _best_sizes(
         sizes = np.array([parameters for parameters, _ in of_budget], dtype=float)
         losses = np.array([result.value for _, result in of_budget], dtype=float)
         try:
-            parabola: float | None = parabola_minimum(sizes, losses)
+            minimum = parabola_minimum(sizes, losses)
         except UserError:
-            parabola = None
-        found[budget] = (fit.law.best_size(budget)[0], parabola)
+            minimum = 0.0
+        found[budget] = (
+            fit.law.best_size(budget)[0],
+            minimum if sizes.min() <= minimum <= sizes.max() else None,
+        )
     return found

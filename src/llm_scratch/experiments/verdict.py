@@ -171,7 +171,13 @@ def _estimate(differences: Mapping[int, float], n_pairs: int, planned: int, marg
         return None
     values = np.array(list(differences.values()))
     low, high = interval(values, level / n_arms)
-    return Estimate(level, float(low), float(high), float(difference_p(values)), float(equivalence_p(values, margin)))
+    return Estimate(
+        level,
+        float(low),
+        float(high),
+        float(difference_p(values)),
+        float(equivalence_p(values, margin)),
+    )
 
 
 def _corrected(estimates: Sequence[Estimate | None]) -> list[Estimate | None]:
@@ -240,7 +246,10 @@ def _not_shown(comparison: Comparison, mean: float, estimate: Estimate) -> str:
 
 def _failures(comparison: Comparison) -> str:
     """Which runs did not finish."""
-    counts = {comparison.arm: comparison.n_failed, comparison.reference: comparison.n_failed_reference}
+    counts = {
+        comparison.arm: comparison.n_failed,
+        comparison.reference: comparison.n_failed_reference,
+    }
     listed = " and ".join(f"{count} run{'s' * (count > 1)} of {name}" for name, count in counts.items() if count)
     rest = ""
     if comparison.mean is not None:

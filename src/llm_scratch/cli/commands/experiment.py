@@ -65,7 +65,14 @@ class PlanExperiment(ReportCommand):
         from llm_scratch.cli.experiment_output import plan_and_print
         from llm_scratch.experiments.experiment import read_experiment
 
-        plan_and_print(read_experiment(self.file), self.out, self.device, self.pilot, self.noise_from, self.json)
+        plan_and_print(
+            read_experiment(self.file),
+            self.out,
+            self.device,
+            self.pilot,
+            self.noise_from,
+            self.json,
+        )
 
 
 @dataclass(frozen=True)
