@@ -25,7 +25,7 @@ from llm_scratch.hardware.matmul_backend import fastest_matmul_backend, use_matm
 from llm_scratch.model.chunked_loss import total_loss
 from llm_scratch.model.dropout import Dropout
 from llm_scratch.model.fast_linear import fast_product, large_shapes, set_products
-from llm_scratch.model.language_model import as_language_model
+from llm_scratch.model.language_model import LanguageModel, as_language_model
 from llm_scratch.model.layers import GELU
 from llm_scratch.training.precision import Precision, choose_precision, precision_of_run
 
@@ -61,7 +61,7 @@ class ModelWithLoss(nn.Module):
 
     def __init__(self, model: nn.Module, precision: Precision = FLOAT32, loss: Loss | None = None) -> None:
         super().__init__()
-        self.model = as_language_model(model)
+        self.model = model
         self.precision = precision
         self.loss = loss
         self.matmul_backend = ""
@@ -92,7 +92,7 @@ class ModelWithLoss(nn.Module):
     def set_compiled(self, compiled: bool, reason: str) -> None:
         """Compile the model's trunk at its next call, or stop using a compiled one."""
         trunk = self.model.__dict__
-        if compiled and not self.compiled:
+        if compiled and not self.compiled and isinstance(self.model, LanguageModel):
             trunk["hidden"] = torch.compile(self.model.hidden)
         elif not compiled:
             trunk.pop("hidden", None)  # the method of the class is behind it
