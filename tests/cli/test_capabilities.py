@@ -19,7 +19,7 @@ def _small(monkeypatch, tmp_path):
     monkeypatch.setattr(kernel_choice, "TRIAL_BYTES", 1)
 
 
-def test_each_kind_of_product_has_a_row():
+def test_capabilities_have_a_row_for_each_kind_of_product():
     rows = {each.name: each for each in capabilities(128)}
     assert set(rows) >= {
         "float32",
@@ -36,7 +36,7 @@ def test_each_kind_of_product_has_a_row():
         assert row.used.startswith("to generate") == (choose_kernel(bits, 128).kernel is kernel)
 
 
-def test_a_data_type_that_cannot_be_packed_says_no(monkeypatch):
+def test_capabilities_report_a_dtype_that_cannot_be_packed(monkeypatch):
     monkeypatch.setattr(packed_matmul, "_can_pack", lambda dtype: dtype == torch.float32)
     rows = {each.name: each for each in capabilities(128)}
     assert (rows["bfloat16 packed"].works, rows["bfloat16 packed"].speed, rows["bfloat16 packed"].used) == ("no", "", "")
@@ -47,7 +47,7 @@ def test_without_a_compiler_that_is_said(monkeypatch):
     assert list(capabilities(128))[-1].works == "no: no-such-compiler is not installed"
 
 
-def test_doctor_prints_the_table_and_measures_again_when_asked(llm, monkeypatch):
+def test_doctor_prints_the_table_and_repeats_the_timings_if_requested(llm, monkeypatch):
     result = llm("doctor")
     assert "float32 packed" in result.out, result.err
     forgotten = []

@@ -42,7 +42,7 @@ def chinese(tmp_path) -> list[str]:
     return ["train", "shakespeare", "--data.source", f"file:{path}", *words.split(), "--out", "x"]
 
 
-def test_prompt_with_unknown_letters_is_told_before_step_1_and_the_run_ends_well(llm, chinese):
+def test_prompt_with_unknown_characters_gives_a_warning_before_step_1(llm, chinese):
     result = llm(*chinese)
     assert result.code == 0, result.err
     said = in_one_line(result.out)
@@ -61,7 +61,7 @@ OTHER_VIEW = [
 ]
 
 
-def test_intervals_and_prompt_may_change_on_resume_and_move_no_bit(llm, tiny, trained_once):
+def test_intervals_and_prompt_may_change_on_resume_with_equal_bits(llm, tiny, trained_once):
     stopped = [*tiny, "--out", "x"]
     stopped[stopped.index("--train.save-every") + 1] = "2"
     assert llm(*stopped).code == 0
@@ -98,7 +98,7 @@ def test_finished_run_is_extended_by_resume_and_keeps_its_optimizer(llm, tiny, t
     assert "--train.steps 12 trains longer" in in_one_line(again.out)
 
 
-def test_constant_rate_makes_an_extended_run_the_longer_run(llm, tiny):
+def test_extended_run_with_constant_rate_equals_the_longer_run(llm, tiny):
     words = [*tiny, "--train.schedule", "constant", "--model.drop-rate", "0.2"]
     assert llm(*words, "--train.steps", "6", "--out", "whole").code == 0
     assert llm(*words, "--out", "x").code == 0
@@ -106,7 +106,7 @@ def test_constant_rate_makes_an_extended_run_the_longer_run(llm, tiny):
     assert last_weights(Path("x")) == last_weights(Path("whole"))
 
 
-def test_epochs_are_extended_too(llm, tiny):
+def test_run_is_extended_by_epochs(llm, tiny):
     words = [*tiny, "--train.batch-size", "64", "--out", "x"]
     assert llm(*words, "--train.epochs", "1").code == 0
     result = llm("train", "--resume", "x", "--train.epochs", "2")
@@ -117,7 +117,7 @@ def test_epochs_are_extended_too(llm, tiny):
     assert "so --train.steps has no effect; use a larger --train.epochs" in steps.err
 
 
-def test_shorter_run_is_refused_in_one_line(llm, tiny, trained):
+def test_shortened_run_is_rejected_in_one_line(llm, tiny, trained):
     before = sorted(trained.rglob("*"))
     result = llm(*tiny, "--out", trained, "--train.steps", "3")
     assert (result.code, result.err.count("\n")) == (4, 1)
@@ -135,7 +135,7 @@ def own_text(tmp_path, text_file, tiny) -> tuple[Path, list[str]]:
     return path, words
 
 
-def test_changed_text_is_refused_on_resume_with_the_ways_on(llm, own_text):
+def test_resume_rejects_a_changed_text_with_alternatives(llm, own_text):
     path, words = own_text
     assert llm(*words).code == 0
     old = path.read_text()
@@ -152,7 +152,7 @@ def test_changed_text_is_refused_on_resume_with_the_ways_on(llm, own_text):
     assert llm(*words).code == 0
 
 
-def test_evaluate_and_quantize_say_that_the_text_has_changed(llm, own_text):
+def test_evaluate_and_quantize_warn_of_a_changed_text(llm, own_text):
     path, words = own_text
     assert llm(*words).code == 0
     assert "has changed" not in llm("evaluate", "x").err
@@ -164,7 +164,7 @@ def test_evaluate_and_quantize_say_that_the_text_has_changed(llm, own_text):
         assert "has changed since" in in_one_line(result.err), verb
 
 
-def test_files_of_a_run_are_no_part_of_its_text(llm, tiny, own_text):
+def test_text_patterns_skip_the_files_of_runs(llm, tiny, own_text):
     words = [*own_text[1]]
     words[words.index("--data.source") + 1] = "file:**/*.txt"
     first = llm(*words)
@@ -178,7 +178,7 @@ def test_files_of_a_run_are_no_part_of_its_text(llm, tiny, own_text):
     assert "(files of run directories are left out: 1)" in nothing.err
 
 
-def test_run_that_diverges_in_its_last_step_is_not_called_done(llm, tiny):
+def test_run_that_diverges_in_its_last_step_is_not_finished(llm, tiny):
     words = "--train.lr 1e6 --train.weight-decay 1e6 --train.steps 3 --train.warmup-steps 0 --train.eval-every 3"
     result = llm(*tiny, "--out", "x", *words.split())
     assert (result.code, result.err.count("\n")) == (5, 1)
@@ -223,7 +223,7 @@ def overflowing(trained) -> Path:
         ["export", "hf", "RUN", "h"],
     ],
 )
-def test_model_whose_logits_are_not_finite_is_refused_in_one_line(llm, overflowing, words):
+def test_model_with_non_finite_logits_is_rejected_in_one_line(llm, overflowing, words):
     result = llm(*[str(overflowing) if word == "RUN" else word for word in words])
     assert (result.code, len(result.err.strip().splitlines())) == (4, 1), result.err
     assert "not finite" in result.err
@@ -249,7 +249,7 @@ def few_bits(llm, trained) -> str:
         ["plan", "few"],
     ],
 )
-def test_quantized_run_is_never_trained_and_its_origin_is_named(llm, few_bits, trained, words):
+def test_quantized_run_is_not_trained_and_its_origin_is_named(llm, few_bits, trained, words):
     result = llm(*words)
     assert (result.code, result.err.count("\n")) == (4, 1)
     assert f"few is {trained} quantized to 8 bits and cannot be trained; train {trained}, then quantize it" in result.err
@@ -285,7 +285,7 @@ def recommended(said: str) -> list[list[str]]:
     return [shlex.split(part)[1:] for part in re.findall(r"llm-scratch .*?(?= resumes it|\n)", said)]
 
 
-def test_what_runs_show_recommends_of_a_quantized_run_works(llm, few_bits, monkeypatch):
+def test_commands_in_runs_show_work_for_a_quantized_run(llm, few_bits, monkeypatch):
     monkeypatch.setenv("COLUMNS", "400")
     shown = llm("runs", "show", "few")
     assert "quantized to 8 bits; it cannot be trained" in in_one_line(shown.out)
@@ -296,7 +296,7 @@ def test_what_runs_show_recommends_of_a_quantized_run_works(llm, few_bits, monke
     assert "8 bits" in llm("runs", "list", ".").out
 
 
-def test_what_runs_show_recommends_of_an_imported_model_works(llm, trained, text_file, monkeypatch):
+def test_commands_in_runs_show_work_for_an_imported_model(llm, trained, text_file, monkeypatch):
     monkeypatch.setenv("COLUMNS", "400")
     assert llm("import", list_checkpoints(trained)[0], "--out", "mine").code == 0
     told = llm("plot", "mine")
@@ -314,7 +314,7 @@ def test_what_runs_show_recommends_of_an_imported_model_works(llm, trained, text
     assert llm("train", "text", text_file, "--from", "mine", "--out", "on", *words.split(), "--data.order", "shuffled").code == 0
 
 
-def test_model_without_a_text_of_its_own_is_not_measured_on_another(llm, trained, text_file):
+def test_model_without_a_text_is_not_evaluated_on_another(llm, trained, text_file):
     assert llm("quantize", list_checkpoints(trained)[0], "--text", text_file, "--out", "few").code == 0
     result = llm("evaluate", "few")
     assert (result.code, result.err.count("\n")) == (2, 1)

@@ -44,7 +44,7 @@ def say(llm, trained, monkeypatch):
     return talk
 
 
-def test_the_prompt_is_the_transcript_up_to_where_the_model_speaks():
+def test_chat_prompt_is_the_transcript_up_to_the_models_turn():
     talk = Conversation("Two hens.", [(USER, "Hello"), (ASSISTANT, " Cluck"), (USER, "Why?")], transcript=True)
     assert talk.prompt(lambda text: True) == "Two hens.\n\nYou: Hello\nModel: Cluck\nYou: Why?\nModel:"
     assert talk.prompt(lambda text: "Hello" not in text) == "Two hens.\n\nModel: Cluck\nYou: Why?\nModel:"
@@ -52,13 +52,13 @@ def test_the_prompt_is_the_transcript_up_to_where_the_model_speaks():
     assert STOP_STRINGS == ["\nYou:", "\nModel:"]
 
 
-def test_the_prompt_without_a_transcript_is_what_was_typed_last_and_continued():
+def test_chat_prompt_without_a_transcript_is_the_last_input():
     talk = Conversation("Two hens.", [(USER, "Hello"), (ASSISTANT, " Cluck"), (USER, "Why"), (ASSISTANT, ", said")])
     assert talk.prompt(lambda text: False) == "Two hens.\n\nWhy, said"
     assert Conversation(turns=[(USER, "Hello"), (ASSISTANT, " Cluck"), (USER, "Why")]).prompt(lambda text: True) == "Why"
 
 
-def test_answers_of_a_base_model_are_what_generate_prints(say, llm, trained):
+def test_chat_of_a_base_model_equals_generate(say, llm, trained):
     prompts, words = ("the hen", "a fox"), ("--max-tokens", "12", "--seed", "5", "--temperature", "1.5")
     result = say(*prompts, words=words)
     want = llm("generate", trained, *prompts, *words).out.removesuffix("\n").split("\n\n\n")
@@ -67,7 +67,7 @@ def test_answers_of_a_base_model_are_what_generate_prints(say, llm, trained):
     assert answers == [text.removeprefix(prompt).lstrip() for text, prompt in zip(want, prompts, strict=True)]
 
 
-def test_enter_continues_the_last_text(say, trained, tmp_path):
+def test_chat_enter_continues_the_last_text(say, trained, tmp_path):
     eot = load(trained)[1].eot_token
     words = ("--max-tokens", "6", "--temperature", "0", "--logit-bias", f"{eot}=-1000")
     say("the hen", "", "/save talk.json", words=words)
@@ -78,13 +78,13 @@ def test_enter_continues_the_last_text(say, trained, tmp_path):
     assert turns == [[USER, "the hen"], [ASSISTANT, twice]]
 
 
-def test_enter_after_a_text_that_the_model_ended_says_so(say, trained):
+def test_chat_enter_after_end_of_text_prints_a_note(say, trained):
     result = say("the hen", "", words=("--logit-bias", f"{load(trained)[1].eot_token}=1000"))
     assert "the text ended with" in result.err
     assert say("", "/transcript", "").err == ""
 
 
-def test_retry_answers_anew_and_undo_removes_a_turn(say, tmp_path):
+def test_chat_retry_replaces_and_undo_removes_a_turn(say, tmp_path):
     words = ("--max-tokens", "9", "--seed", "1", "--temperature", "1.5")
     result = say("the hen", "/retry", "/save retried.json", "a fox", "/undo", "/save undone.json", "/undo", "/undo", words=words)
     first, second = (answer for answer in result.out.split("\n\n")[:2])
@@ -97,7 +97,7 @@ def test_retry_answers_anew_and_undo_removes_a_turn(say, tmp_path):
     assert "no turns yet" in say("/retry").err
 
 
-def test_a_retry_that_a_setting_prevents_keeps_the_answer(say, tmp_path):
+def test_chat_retry_that_fails_keeps_the_answer(say, tmp_path):
     result = say("the hen", "/save a.json", "/set logit_bias 99999=1", "/retry", "/save b.json")
     assert "99999" in result.err
     assert (tmp_path / "a.json").read_text() == (tmp_path / "b.json").read_text()
@@ -116,12 +116,12 @@ def test_a_retry_that_a_setting_prevents_keeps_the_answer(say, tmp_path):
         ("/say  two spaces", " two spaces"),
     ],
 )
-def test_any_text_can_be_sent(typed, text, say, tmp_path):
+def test_chat_say_sends_any_text(typed, text, say, tmp_path):
     assert say(typed, "/save talk.json").err == ""
     assert json.loads((tmp_path / "talk.json").read_text())["turns"][0] == [USER, text]
 
 
-def test_the_form_of_the_prompt_is_announced_and_can_be_changed(llm, trained, monkeypatch, tmp_path):
+def test_chat_prints_the_prompt_format_and_changes_it(llm, trained, monkeypatch, tmp_path):
     said = {}
     for flag in ([], ["--transcript"]):
         monkeypatch.setattr(sys, "stdin", io.StringIO("/transcript\n/save talk.json\n"))
@@ -136,7 +136,7 @@ def test_the_form_of_the_prompt_is_announced_and_can_be_changed(llm, trained, mo
     assert transcript in said[False][3:]
 
 
-def test_answers_are_what_stream_gives_for_the_transcript(say, trained):
+def test_chat_answers_equal_stream_on_the_transcript(say, trained):
     result = say("the hen", "a fox", words=("--max-tokens", "8", "--temperature", "0", "--transcript"))
     model, tokenizer = load(trained)
     talk, want = Conversation(transcript=True), ""
@@ -149,7 +149,7 @@ def test_answers_are_what_stream_gives_for_the_transcript(say, trained):
     assert (result.code, result.out) == (0, want)
 
 
-def test_a_turn_reads_only_what_is_new(say, trained, monkeypatch):
+def test_chat_turn_computes_only_new_tokens(say, trained, monkeypatch):
     read, hidden, [letter] = [], GPTModel.hidden, load(trained)[1].encode("h")
     monkeypatch.setattr(GPTModel, "hidden", lambda self, ids, cache=None: read.append(ids.shape[1]) or hidden(self, ids, cache))
     say("a", "b", "/clear", "c", words=("--transcript", "--max-tokens", "1", "--logit-bias", f"{letter}=1000"))
@@ -160,24 +160,24 @@ def test_a_turn_reads_only_what_is_new(say, trained, monkeypatch):
     assert len(read) == 3
 
 
-def test_a_seed_repeats_the_answers(say):
+def test_chat_answers_repeat_with_the_seed(say):
     first, again, other = (say("the hen", "the hen", words=("--max-tokens", "9", "--seed", seed)).out for seed in "112")
     assert first == again != other
 
 
-def test_several_lines_between_quotes_are_one_turn(say, tmp_path):
+def test_chat_lines_between_quotes_are_one_turn(say, tmp_path):
     say('"""the hen', "sat", 'on the mat"""', '"""one line"""', "/save talk.json")
     turns = json.loads((tmp_path / "talk.json").read_text())["turns"]
     assert [what for who, what in turns if who == USER] == ["the hen\nsat\non the mat", "one line"]
 
 
-def test_a_conversation_is_saved_shown_forgotten_and_loaded(say, tmp_path):
+def test_chat_conversation_is_saved_shown_cleared_and_loaded(say, tmp_path):
     result = say("/set system Two hens.", "the hen", "/save talk.json", "/clear", "/show history", "/load talk.json", "/show history")
     assert json.loads((tmp_path / "talk.json").read_text())["system"] == "Two hens."
     assert "2 turns in talk.json\nnew conversation\nThere are no turns yet.\n2 turns from talk.json\nYou: the hen\nModel:" in result.out
 
 
-def test_settings_are_set_shown_and_taken_back(say):
+def test_chat_settings_are_set_shown_and_reset(say):
     result = say(
         "/temp 0.3", "/set top-k 5", "/set parameter min_p 0.1", "/topk off", "/set seed 9", "/set max_tokens 3", "/probs", "/show"
     )
@@ -205,7 +205,7 @@ def test_settings_are_set_shown_and_taken_back(say):
         ("/save talk", "not the name of a .json file"),
     ],
 )
-def test_a_command_that_cannot_be_done_says_why_and_the_talk_goes_on(line, said, say):
+def test_chat_continues_after_a_command_that_fails(line, said, say):
     result = say(line, "the hen", "/bye", "never read")
     assert result.code == 0
     assert said in result.err
@@ -213,32 +213,32 @@ def test_a_command_that_cannot_be_done_says_why_and_the_talk_goes_on(line, said,
     assert len(result.out) > 2
 
 
-def test_a_setting_that_a_sampler_refuses_leaves_no_turn(say):
+def test_chat_setting_that_a_sampler_rejects_leaves_no_turn(say):
     result = say("/set logit_bias 99999=1", "the hen", "/set logit_bias off", "/show history")
     assert "logit_bias: no token 99999" in result.err
     assert "You:" not in result.out
 
 
-def test_set_refuses_a_number_out_of_range_and_the_conversation_continues(say):
+def test_chat_set_rejects_a_number_out_of_range(say):
     result = say("/topk 0", "the hen", "/show history")
     assert "/set top_k: 0 is out of range; give a whole number from 1 to" in result.err
     assert "You: the hen" in result.out
 
 
-def test_every_command_is_explained(say):
+def test_chat_help_explains_every_command(say):
     out = say("/?").out
     assert all(f"\n{name}" in f"\n{out}" for name in COMMANDS if name != "/help")
     assert out == say("/help").out
 
 
-def test_a_file_that_is_no_conversation_is_named(tmp_path):
+def test_chat_load_rejects_another_file(tmp_path):
     for text in ("[]", "{", '{"system": "", "turns": [1]}'):
         (tmp_path / "x.json").write_text(text)
         with pytest.raises(UserError, match="not a conversation"):
             Conversation.load(tmp_path / "x.json")
 
 
-def test_a_session_in_a_real_terminal(trained, tmp_path):
+def test_chat_works_in_a_real_terminal(trained, tmp_path):
     """Ctrl-C stops an answer and not the program; at the prompt it says how to leave; Ctrl-D leaves."""
     pexpect = pytest.importorskip("pexpect", reason="needs the extra `dev`")
     eot = load(trained)[1].eot_token
@@ -270,12 +270,12 @@ def test_a_session_in_a_real_terminal(trained, tmp_path):
     assert child.exitstatus == 0
 
 
-def test_a_screen_shows_probabilities_in_colour(say, monkeypatch):
+def test_chat_shows_probabilities_in_color(say, monkeypatch):
     monkeypatch.setattr(token_printer, "supports_color", lambda: True)
     assert "\x1b[38;5;16;48;5;" in say("/probs on", "the hen").out
 
 
-def test_turns_that_no_longer_fit_are_reported(say):
+def test_chat_reports_turns_that_no_longer_fit(say):
     result = say("the hen sat", "the fox ran", "/bye", words=("--max-tokens", "3", "--seed", "1", "--transcript"))
     assert re.search(r"warning: the context is full: the first (turn is|2 turns are) left out", result.err), result.err
 

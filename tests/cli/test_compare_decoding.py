@@ -120,7 +120,7 @@ def test_text_of_a_method_equals_generate(name, shown, llm, trained):
     assert rest == ""
 
 
-def test_each_method_is_explained_in_a_sentence(shown):
+def test_each_decoding_method_has_an_explanation(shown):
     assert ABOUT.keys() == {*DECODING_PRESETS, "speculative"}
     said = " ".join(Reader(shown[1]).said.split())
     for about in ABOUT.values():
@@ -129,7 +129,7 @@ def test_each_method_is_explained_in_a_sentence(shown):
         assert len(about) <= 120
 
 
-def test_the_page_says_how_it_was_made(shown, trained_once):
+def test_page_has_the_command_that_made_it(shown, trained_once):
     facts = {name: html.unescape(value) for name, value in re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", shown[1])}
     made = parse(CompareDecoding, shlex.split(facts["command"])[2:], "compare-decoding")
     assert (made.run_, made.prompt, made.max_tokens, made.samples, made.seed) == (str(trained_once), "the ", 12, 2, 123)
@@ -139,7 +139,7 @@ def test_the_page_says_how_it_was_made(shown, trained_once):
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", facts["date"])
 
 
-def test_a_model_that_is_not_a_run_has_no_step(llm, trained, tmp_path):
+def test_page_of_a_model_outside_a_run_has_no_step(llm, trained, tmp_path):
     checkpoint = trained / "ckpt" / (trained / "ckpt" / "latest").read_text().strip()
     alone = shutil.copytree(checkpoint, tmp_path / "alone")
     assert llm("compare-decoding", alone, "the", "--max-tokens", 1, "--samples", 1, "--out", "p.html", "--device", "cpu").code == 0
@@ -148,13 +148,13 @@ def test_a_model_that_is_not_a_run_has_no_step(llm, trained, tmp_path):
     assert "<dt>seed</dt><dd>123</dd>" in page
 
 
-def test_methods_with_randomness_write_several_texts(shown):
+def test_random_methods_have_several_texts(shown):
     cards = re.findall(r"<article><h3>(.*?)</h3>(.*?)</article>", shown[1], re.S)
     n_texts = {name: card.count('<p class="text">') + card.count('<p class="same">') for name, card in cards}
     assert n_texts == {name: 2 if is_random(settings) else 1 for name, settings in DECODING_PRESETS.items()} | {"speculative": 1}
 
 
-def test_a_text_is_shown_once(shown):
+def test_page_shows_each_text_once(shown):
     texts = re.findall(r'<p class="text">.*?</p>', shown[1], re.S)
     assert len({re.sub("<[^>]*>", "", text) for text in texts}) == len(texts)
 
@@ -163,18 +163,18 @@ def method(name, *texts):
     return DecodingSample(name, "", tuple((TextChunk(text, 0, -0.5),) for text in texts), TextMetrics(2.0, (1.0,), None), 9.0)
 
 
-def test_a_text_that_was_written_before_is_named():
+def test_page_refers_to_a_repeated_text():
     found = repeated_texts([method("one", "a"), method("two", "b", "a", "b"), method("three", "b")])
     assert found == {(1, 1): "one", (1, 2): "two, text 1", (2, 0): "two, text 1"}
 
 
-def test_guessing_changes_no_greedy_text(shown):
+def test_speculative_greedy_text_equals_greedy(shown):
     for name in ("lookup", "speculative"):
         card = re.search(rf"<h3>{name}</h3>(.*?)</article>", shown[1], re.S)[1]
         assert "The same text as greedy." in card
 
 
-def test_the_page_is_whole_and_needs_nothing(shown):
+def test_page_is_complete_and_self_contained(shown):
     read = Reader(shown[1])
     assert not read.links
     assert not read.tags & {"script", "link", "img", "iframe"}
@@ -183,7 +183,7 @@ def test_the_page_is_whole_and_needs_nothing(shown):
     assert "%" in read.said.partition("Next-token probabilities")[2]
 
 
-def test_the_texts_stand_side_by_side_where_there_is_room_and_what_is_missing_is_told(shown):
+def test_page_shows_texts_side_by_side_and_names_missing_ones(shown):
     texts = re.search(r'<div class="texts">\n(.*?)</div>', shown[1], re.S)[1]
     assert re.findall(r"<article><h3>(.*?)<", texts) == [*DECODING_PRESETS, "speculative"]
     assert "<article>" not in shown[1].replace(texts, "")
@@ -191,7 +191,7 @@ def test_the_texts_stand_side_by_side_where_there_is_room_and_what_is_missing_is
     assert "Not shown: logit bias" in Reader(shown[1]).said
 
 
-def test_what_a_model_says_is_never_markup():
+def test_page_escapes_generated_text():
     evil = "<script>&\"'</b>"
     tokenizer = CharTokenizer(sorted(set(evil)))
     scores = TextMetrics(2.0, (1.0, float("nan"), 0.5), None)
@@ -210,7 +210,7 @@ def test_numbers():
     assert format_number(None, 0) == format_number(float("nan"), 2) == "–"
 
 
-def test_a_model_without_its_text_has_no_overlap(llm, trained, tmp_path):
+def test_model_without_a_training_text_has_no_overlap(llm, trained, tmp_path):
     checkpoint = trained / "ckpt" / (trained / "ckpt" / "latest").read_text().strip()
     alone = shutil.copytree(checkpoint, tmp_path / "alone")
     result = llm("compare-decoding", alone, "the", "--max-tokens", 3, "--device", "cpu")

@@ -34,7 +34,7 @@ def test_commands_are_completed():
     assert {name.strip() for name in at_end("/")} == {*COMMANDS, "/bye"}
 
 
-def test_text_is_left_alone():
+def test_completion_ignores_plain_text():
     assert at_end("hello wor") == at_end("//re") == at_end("") == at_end("/retry x") == at_end("/what x") == []
 
 
@@ -61,14 +61,14 @@ def test_paths_and_runs_are_completed(folder):
     assert at_end("/load nowhere/x") == []
 
 
-def test_a_path_with_a_space_is_completed_from_its_last_word(folder):
+def test_completion_of_a_path_with_a_space_starts_at_the_last_word(folder):
     assert at_end("/load my") == [f"my talks{os.sep}"]
     assert at_end("/load my ta") == [f"talks{os.sep}"]
     assert at_end("/load my talks/") == ["talks/one.json"]
     assert at_end("/load my talks/.") == ["talks/.hidden"]
 
 
-def test_without_readline_typing_still_works(monkeypatch):
+def test_chat_input_works_without_readline(monkeypatch):
     real = builtins.__import__
 
     def without_readline(name, *args, **kwargs):
@@ -81,7 +81,7 @@ def test_without_readline_typing_still_works(monkeypatch):
 
 
 @pytest.mark.parametrize(("about", "binding", "marked"), [("GNU", "tab: complete", True), ("libedit", "bind ^I rl_complete", False)])
-def test_both_line_editors_are_told_of_the_tab_key(about, binding, marked, monkeypatch):
+def test_completion_is_set_up_for_readline_and_libedit(about, binding, marked, monkeypatch):
     calls = []
     editor = types.ModuleType("readline", about)
     for name in ("set_completer", "set_completer_delims", "parse_and_bind"):

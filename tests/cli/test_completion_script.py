@@ -14,7 +14,7 @@ from llm_scratch.cli.completion_script import SHELLS
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_a_script_has_the_commands_and_flags_and_the_shell_reads_it(llm, shell, tmp_path):
+def test_completion_script_has_commands_and_flags_and_is_valid(llm, shell, tmp_path):
     result = llm("--print-completion", shell)
     assert (result.code, result.err) == (0, "")
     for command in COMMANDS:

@@ -13,7 +13,7 @@ from llm_scratch.config import RunConfig, TrainConfig, load_config, to_dict
 from llm_scratch.presets import PRESETS, preset
 
 
-def test_the_list_has_every_preset_and_what_it_is(llm):
+def test_config_lists_every_preset_with_a_description(llm):
     out = llm("config").out
     assert all(name in out for name in PRESETS)
     assert "Children's stories" in out
@@ -21,7 +21,7 @@ def test_the_list_has_every_preset_and_what_it_is(llm):
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_the_yaml_is_the_preset_and_can_be_given_to_train(name, llm, tmp_path):
+def test_config_yaml_equals_the_preset_and_is_accepted_by_train(name, llm, tmp_path):
     out = llm("config", name).out
     assert yaml.safe_load(out) == to_dict(preset(name))
     (tmp_path / "mine.yaml").write_text(out, encoding="utf-8")
@@ -35,7 +35,7 @@ def settings(cls=RunConfig, prefix=""):
         yield from settings(kind, f"{prefix}{name}.") if is_dataclass(kind) else [prefix + name]
 
 
-def test_every_setting_has_its_word_its_type_and_its_default():
+def test_every_setting_has_description_type_and_default():
     about = descriptions()
     assert list(about) == list(settings())
     assert {"system.precision", "init_from"} <= set(about)
@@ -49,7 +49,7 @@ def test_every_setting_has_its_word_its_type_and_its_default():
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_line_of_the_yaml_has_its_word(name):
+def test_every_line_of_the_config_yaml_has_a_description(name):
     bare = [line for line in commented_yaml(name).splitlines() if "#" not in line and not line.startswith("  - ")]
     assert bare == ["model:", "data:", "train:", "system:"]
 

@@ -17,5 +17,5 @@ from llm_scratch.cli.corpus import source_in_words
         ("stories:20", "stories:20"),
     ],
 )
-def test_many_paths_are_named_by_the_first_and_the_last(source, words):
+def test_source_of_many_paths_is_named_by_first_and_last(source, words):
     assert source_in_words(source) == words

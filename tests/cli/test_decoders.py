@@ -24,14 +24,14 @@ def test_beam_prints_the_best_texts(llm, trained):
 
 
 @pytest.mark.parametrize("decoder", ["speculative", "lookup"])
-def test_greedy_text_with_guesses_is_plain_greedy(decoder, llm, trained):
+def test_greedy_text_with_draft_tokens_equals_greedy(decoder, llm, trained):
     draft = ["--draft", trained] if decoder == "speculative" else []
     guessed = llm("generate", trained, *WORDS, "--temperature", "0", "--decoder", decoder, "--draft-tokens", "3", *draft)
     assert guessed.out == llm("generate", trained, *WORDS, "--temperature", "0").out
     assert re.search(r"\[8 tokens .* seed \d+\]", guessed.err)
 
 
-def test_samples_with_guesses_differ_and_repeat_by_seed(llm, trained):
+def test_samples_with_draft_tokens_repeat_by_seed(llm, trained):
     words = ["generate", trained, *WORDS, "--decoder", "lookup", "--samples", "2", "--seed", "4", "--temperature", "2"]
     first = llm(*words).out
     assert len(set(first.removesuffix("\n").split("\n\n\n"))) == 2
@@ -60,7 +60,7 @@ def test_contrastive_with_one_candidate_is_greedy(llm, trained):
         (["--decoder", "greedy"], "--decoder is 'greedy'"),
     ],
 )
-def test_a_flag_that_would_be_ignored_is_an_error(words, said, llm, trained):
+def test_decoding_flag_without_effect_is_an_error(words, said, llm, trained):
     result = llm("generate", trained, "the", *words)
     assert (result.code, result.out) == (2, "")
     assert said in result.err
@@ -69,7 +69,7 @@ def test_a_flag_that_would_be_ignored_is_an_error(words, said, llm, trained):
 @pytest.mark.parametrize(
     ("decoder", "context_overflow"), [("beam", None), ("beam", "stop"), ("sample", "stop"), ("contrastive", "stop"), ("lookup", "stop")]
 )
-def test_a_prompt_after_which_nothing_fits_is_an_error(decoder, context_overflow, llm, trained):
+def test_prompt_that_fills_the_context_is_an_error(decoder, context_overflow, llm, trained):
     words = ["--decoder", decoder, *(["--context-overflow", context_overflow] if context_overflow else [])]
     for n, code in ((16, 0), (17, 3)):
         result = llm("generate", trained, ("the hen " * 3)[:n], "--max-tokens", 3, *words)
@@ -79,13 +79,13 @@ def test_a_prompt_after_which_nothing_fits_is_an_error(decoder, context_overflow
 
 
 @pytest.mark.parametrize("decoder", ["sample", "contrastive", "lookup"])
-def test_a_long_prompt_slides_unless_it_is_to_stop(decoder, llm, trained):
+def test_long_prompt_slides_unless_context_overflow_is_stop(decoder, llm, trained):
     result = llm("generate", trained, "the hen " * 3, "--max-tokens", 3, "--decoder", decoder)
     assert result.code == 0
     assert re.search(r"\[[1-3] tokens in", result.err)
 
 
-def test_a_text_keeps_to_an_expression_or_a_schema(llm, trained, tmp_path):
+def test_constrained_text_matches_the_expression_or_schema(llm, trained, tmp_path):
     pytest.importorskip("llguidance", reason="needs the extra `constrain`")
     texts = llm("generate", trained, "the ", "--regex", "[a-f]{3} hen", "--samples", "3", "--temperature", "2").out
     assert all(re.fullmatch("the [a-f]{3} hen", text) for text in texts.removesuffix("\n").split("\n\n\n"))

@@ -46,7 +46,7 @@ def test_diagnosis_json_has_every_finding(llm, trained):
     assert result["findings"]["initial loss"].keys() == {"state", "summary", "evidence", "advice"}
 
 
-def test_diagnosis_names_what_is_wrong_with_the_run(llm, trained, tmp_path):
+def test_diagnosis_rejects_a_run_without_a_curve(llm, trained, tmp_path):
     result = llm("runs", "diagnose", "nowhere")
     assert (result.code, "no run 'nowhere' here" in result.err) == (4, True)
     (tmp_path / "folder").mkdir()

@@ -34,7 +34,7 @@ def test_terminals_and_errors_have_lookalikes_for_characters_that_the_encoding_l
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
-def test_a_file_gets_the_whole_text_in_utf8_whatever_the_encoding(encoding, monkeypatch):
+def test_file_output_is_utf8_in_every_encoding(encoding, monkeypatch):
     out = stream(encoding)
     monkeypatch.setattr("sys.stdout", out)
     use_lookalikes()
@@ -45,7 +45,7 @@ def test_a_file_gets_the_whole_text_in_utf8_whatever_the_encoding(encoding, monk
     assert out.buffer.getvalue().decode() == text + "?"
 
 
-def test_a_command_writes_the_whole_text_into_a_file(tmp_path, monkeypatch):
+def test_command_output_to_a_file_is_complete(tmp_path, monkeypatch):
     (tmp_path / "a.txt").write_text("می\u200cخواهم 日本語", encoding="utf-8")
     out = stream("cp1252")
     monkeypatch.setattr("sys.stdout", out)
@@ -54,7 +54,7 @@ def test_a_command_writes_the_whole_text_into_a_file(tmp_path, monkeypatch):
     assert "می\u200cخواهم 日本語" in out.buffer.getvalue().decode()
 
 
-def test_a_terminal_that_has_every_character_gets_all(monkeypatch):
+def test_utf8_terminal_gets_every_character(monkeypatch):
     out = stream("utf-8", terminal=True)
     monkeypatch.setattr("sys.stdout", out)
     use_lookalikes()

@@ -127,7 +127,7 @@ def mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("case", CASES, ids=list(CASES))
-def test_a_mistake_gets_one_line_and_leaves_nothing(case, llm, mistakes, tiny, trained):
+def test_usage_error_is_one_line_and_leaves_no_file(case, llm, mistakes, tiny, trained):
     words, code, said = CASES[case]
     words = [w for word in words for w in (tiny if word == "{tiny}" else [word.format(tmp=mistakes, run=trained)])]
     before = files(mistakes)
@@ -140,7 +140,7 @@ def test_a_mistake_gets_one_line_and_leaves_nothing(case, llm, mistakes, tiny, t
 
 
 @pytest.mark.parametrize(("data", "said"), [(b"", "empty; it must"), (b"\xff", "is not UTF-8 text")])
-def test_standard_input_that_is_no_text(data, said, llm, trained, monkeypatch):
+def test_standard_input_must_be_text(data, said, llm, trained, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
     result = llm("generate", trained, "-")
     assert (result.code, result.err.count("\n")) == (3, 1)
@@ -155,7 +155,7 @@ def damage(folder: Path) -> None:
     path.write_bytes(data)
 
 
-def test_a_damaged_checkpoint_is_told_and_the_older_one_taken(llm, trained, caplog):
+def test_damaged_checkpoint_gives_a_warning_and_the_older_one_is_used(llm, trained, caplog):
     best = (trained / "ckpt" / "best").read_text().strip()
     damage(trained / "ckpt" / best)
     result = llm("generate", trained, "the", "--max-tokens", "3", "--device", "cpu")
@@ -165,7 +165,7 @@ def test_a_damaged_checkpoint_is_told_and_the_older_one_taken(llm, trained, capl
     assert (trained / "ckpt" / "quarantine" / best).is_dir()
 
 
-def test_all_checkpoints_damaged(llm, trained, tiny):
+def test_run_with_only_damaged_checkpoints_is_an_error(llm, trained, tiny):
     for folder in (trained / "ckpt").glob("step-*"):
         damage(folder)
     for words in (["generate", trained, "the"], [*tiny, "--out", trained]):
@@ -195,7 +195,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(llm, tiny, trained, monkeypatch)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a file that is always full")
-def test_a_disk_that_is_full_for_metrics(llm, tiny, monkeypatch):
+def test_full_disk_for_metrics_is_an_error(llm, tiny, monkeypatch):
     from llm_scratch.training.append_log import DurableLog
     from llm_scratch.training.run_logger import RunLogger
 
@@ -213,7 +213,7 @@ def test_a_disk_that_is_full_for_metrics(llm, tiny, monkeypatch):
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs /proc, a folder that nobody can write")
-def test_a_folder_that_cannot_be_written(llm, tiny):
+def test_unwritable_folder_is_an_error(llm, tiny):
     result = llm(*tiny, "--out", "/proc/llm-scratch-run")
     assert (result.code, result.err.count("\n")) == (6, 1)
     assert "not writable" in result.err

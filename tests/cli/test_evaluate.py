@@ -24,7 +24,7 @@ from llm_scratch.run_directory import find_run, open_run
 QUIET = Console(file=io.StringIO())
 
 
-def test_held_out_text_is_that_of_the_run(llm, trained):
+def test_evaluate_uses_the_validation_text_of_the_run(llm, trained):
     model, tokenizer = load(trained)
     ids = prepare(find_run(trained).config).val
     want = evaluate_tokens(model, ids, tokenizer=tokenizer)
@@ -37,7 +37,7 @@ def test_held_out_text_is_that_of_the_run(llm, trained):
 
 
 @pytest.mark.parametrize("flag", ["--text", "--source"])
-def test_another_text(flag, llm, trained, tmp_path):
+def test_evaluate_accepts_another_text(flag, llm, trained, tmp_path):
     (tmp_path / "other.txt").write_text("the red hen sat on the fox. " * 5)
     model, tokenizer = load(trained)
     want = evaluate_tokens(model, encode_documents(read(f"file:{tmp_path}/other.txt"), tokenizer), tokenizer=tokenizer)
@@ -47,7 +47,7 @@ def test_another_text(flag, llm, trained, tmp_path):
 
 
 @pytest.mark.parametrize("n", [2, 16, 17, 18, 100, 16 * N_GROUPS, 16 * N_GROUPS + 2, 3000])
-def test_parts_add_up_to_one_pass_at_every_length(n, trained_once):
+def test_parts_of_a_text_add_up_to_the_whole_at_every_length(n, trained_once):
     model, tokenizer = load(trained_once)
     ids = np.random.default_rng(n).integers(0, 16, n)
     loss, error = evaluate_with_stderr(model, tokenizer, ids, QUIET)
@@ -57,7 +57,7 @@ def test_parts_add_up_to_one_pass_at_every_length(n, trained_once):
     assert math.isnan(error) == (n <= 17)
 
 
-def test_a_model_of_documents_is_measured_on_documents(trained_once):
+def test_evaluate_measures_a_model_of_documents_on_documents(trained_once):
     """It learned rows that begin with a start token; a window from the middle of one would be a text that it never saw."""
     model, tokenizer = load(trained_once)
     model.start_id = 3
@@ -93,7 +93,7 @@ class Letters:
         return bytes(65 for _ in ids)
 
 
-def test_the_standard_error_is_what_repeated_texts_show(monkeypatch):
+def test_standard_error_equals_the_spread_over_texts(monkeypatch):
     monkeypatch.setattr("llm_scratch.cli.commands.evaluate.N_GROUPS", 16)
     rng = np.random.default_rng(0)
     found, errors = [], []
@@ -106,7 +106,7 @@ def test_the_standard_error_is_what_repeated_texts_show(monkeypatch):
     assert np.mean(errors) == pytest.approx(np.std(found), rel=0.4)  # 30 draws know a spread to about 13 %
 
 
-def test_numbers_that_mean_the_same_are_the_same_and_the_others_are_told_apart(llm, tiny, tmp_path):
+def test_evaluate_and_training_agree_on_equal_text(llm, tiny, tmp_path):
     """One run, seen by five commands: the losses of training are a sample of the validation text, `evaluate` reads every token."""
     run = tmp_path / "run"
     trained = llm(*tiny, "--out", run).out
@@ -128,7 +128,7 @@ def test_numbers_that_mean_the_same_are_the_same_and_the_others_are_told_apart(l
     ("read", "batches", "said"),
     [(8, 20, "8 of 20 batches"), (8, None, "8 batches"), (None, 20, "all whole rows"), (8, 8, "all whole rows")],
 )
-def test_the_sample_of_an_evaluation_is_said(read, batches, said):
+def test_evaluate_states_the_share_of_text_in_training_evaluations(read, batches, said):
     config = RunConfig()
     config = replace(config, train=replace(config.train, eval_batches=read))
     assert sample_in_words(config, batches) == said

@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("transformers", reason="transformers reads what is written; install the hf extra")
 
 
-def test_a_run_is_written_compared_and_read_again(llm, trained):
+def test_export_writes_compares_and_loads_a_run(llm, trained):
     result = llm("export", "hf", trained, "out")
     assert (result.code, result.err) == (0, "")
     assert "transformers reads the same model: logits differ by at most" in result.out
@@ -19,7 +19,7 @@ def test_a_run_is_written_compared_and_read_again(llm, trained):
     assert "out is not empty" in again.err
 
 
-def test_without_transformers_it_says_that_nothing_was_compared(llm, trained, monkeypatch):
+def test_export_without_transformers_says_that_nothing_was_compared(llm, trained, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     result = llm("export", "hf", trained, "out")
     assert result.code == 0

@@ -21,12 +21,12 @@ def train(*words: str) -> Train:
     return parse(Train, words, "llm-scratch train")
 
 
-def test_a_preset_is_taken_as_it_is():
+def test_preset_without_flags_is_unchanged():
     got, want = train("quickstart"), preset("quickstart")
     assert (got.preset, got.model, got.data, got.train) == ("quickstart", want.model, want.data, want.train)
 
 
-def test_flags_win_over_the_file_and_the_file_over_the_preset(tmp_path):
+def test_flags_override_the_file_and_the_file_the_preset(tmp_path):
     file = tmp_path / "my settings.yaml"
     file.write_text("train: {lr: 0.5, seed: 7}\nmodel: {n_layers: 2}\n", encoding="utf-8")
     got, base = train("quickstart", "--config", str(file), "--train.lr", "0.25"), preset("quickstart")
@@ -34,13 +34,13 @@ def test_flags_win_over_the_file_and_the_file_over_the_preset(tmp_path):
     assert (got.train.steps, got.model.emb_dim) == (base.train.steps, base.model.emb_dim)
 
 
-def test_a_file_alone_is_enough(tmp_path):
+def test_settings_file_works_without_a_preset(tmp_path):
     (tmp_path / "mine.yaml").write_text("train: {steps: 3}", encoding="utf-8")
     got = train("--config", str(tmp_path / "mine.yaml"))
     assert (got.train, got.model) == (TrainConfig(steps=3), GPTConfig())
 
 
-def test_hyphens_underscores_and_equal_signs_are_one():
+def test_flags_accept_hyphens_underscores_and_equal_signs():
     for words in (["--train.eval-every", "7"], ["--train.eval_every", "7"], ["--train.eval-every=7"], ["--train.eval_every=7"]):
         assert train("verdict", *words).train.eval_every == 7
 
@@ -58,17 +58,17 @@ def test_hyphens_underscores_and_equal_signs_are_one():
         (["--train.prompt", "-"], "train.prompt", "-"),
     ],
 )
-def test_every_kind_of_value(words, place, value):
+def test_flags_parse_every_type_of_value(words, place, value):
     section, name = place.split(".")
     assert getattr(getattr(train("quickstart", *words), section), name) == value
 
 
-def test_the_preset_may_stand_anywhere():
+def test_preset_is_found_at_any_position():
     assert train("--model.n-layers", "3", "--fresh", "quickstart").preset == "quickstart"
     assert train("--train.betas", "0.9", "0.95", "--model.qkv-bias", "verdict").model.context_length == 256
 
 
-def test_every_setting_is_a_flag():
+def test_every_setting_has_a_flag():
     flags = flag_arity(Train)
     for section, cls in (("model", ModelConfig), ("data", DataConfig), ("train", TrainConfig)):
         for name in cls.__dataclass_fields__:
@@ -78,19 +78,19 @@ def test_every_setting_is_a_flag():
     assert "--no-fresh" not in flags
 
 
-def test_scan_tells_words_from_values():
+def test_split_args_separates_words_from_values():
     words, given = split_args(Generate, ["runs/x", "--seed", "3", "a prompt", "--max-tokens=5", "-"])
     assert (words, given) == (["runs/x", "a prompt", "-"], {"--seed": "3", "--max-tokens": "5"})
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_help_shows_the_presets_own_values(name, capsys):
+def test_help_shows_the_values_of_the_preset(name, capsys):
     with pytest.raises(SystemExit):
         train(name, "--help")
     assert f"(default: {preset(name).train.lr})" in " ".join(capsys.readouterr().out.split())
 
 
-def test_run_first_runs_the_users_file(tmp_path, monkeypatch):
+def test_import_user_file_runs_the_file(tmp_path, monkeypatch):
     file = tmp_path / "mine.py"
     file.write_text(
         "from llm_scratch.presets import PRESETS, quickstart\nPRESETS['mine'] = lambda: quickstart().with_model(n_layers=7)\n",
@@ -128,7 +128,7 @@ NO_PATHS = {"config", "data list", "data download", "doctor"}
 
 
 @pytest.mark.parametrize("verb", COMMANDS)
-def test_every_command_knows_which_of_its_arguments_are_paths(verb):
+def test_path_fields_has_the_path_arguments_of_every_command(verb):
     module, _, name = COMMANDS[verb][0].rpartition(".")
     cls = getattr(importlib.import_module(f"llm_scratch.cli.{module}"), name)
     others = {"debug", "import"}
@@ -139,7 +139,7 @@ def test_every_command_knows_which_of_its_arguments_are_paths(verb):
     assert likely <= set(path_fields(cls))
 
 
-def test_an_error_is_one_line_where_tyro_prints_in_color():
+def test_parse_error_is_one_line_without_tyros_colors():
     box = "╭─ Parsing error ──────────╮\n│ invalid choice 'int9' for  │\n│ argument '--dtype'.        │\n╰──────────────────────────╯\n"
     colored = "\n".join(f"\x1b[31m{line}\x1b[0m" for line in box.splitlines())
     assert flags._on_one_line(box) == flags._on_one_line(colored) == "invalid choice 'int9' for argument '--dtype'."
@@ -161,13 +161,13 @@ def test_an_error_is_one_line_where_tyro_prints_in_color():
     ],
     ids=lambda words: " ".join(words),
 )
-def test_an_unknown_name_of_an_extension_suggests_import(llm, words):
+def test_unknown_extension_error_suggests_import(llm, words):
     result = llm(*words)
     assert (result.code in (2, 4), result.err.count("\n")) == (True, 1), result.err
     assert "--import FILE" in result.err
 
 
-def test_an_unknown_name_of_a_fixed_choice_does_not(llm):
+def test_unknown_choice_error_does_not_suggest_import(llm):
     result = llm("train", "quickstart", "--model.init", "mine")
     assert result.code == 2
     assert "--import" not in result.err

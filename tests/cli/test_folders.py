@@ -39,7 +39,7 @@ def _here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def test_a_run_is_read_from_its_small_files():
+def test_find_run_reads_settings_and_counters():
     run = find_run(make(Path("runs/2026-07-01-quickstart-2"), step=400))
     assert run is not None
     assert (run.step, run.steps, run.scores["val_loss"], run.finished) == (400, 800, 2.0, False)
@@ -48,7 +48,7 @@ def test_a_run_is_read_from_its_small_files():
     assert find_run(make(Path("runs/bard"))).preset == "bard"  # type: ignore[union-attr]
 
 
-def test_what_is_no_run_is_none():
+def test_find_run_is_none_without_valid_settings():
     Path("other").mkdir()
     assert find_run(Path("other")) is None
     Path("other/config.yaml").write_text("train: [")
@@ -56,7 +56,7 @@ def test_what_is_no_run_is_none():
     assert find_runs(Path("none")) == []
 
 
-def test_a_run_with_broken_counters_is_still_a_run():
+def test_find_run_ignores_damaged_counters():
     make(Path("runs/a"), step=5)
     Path("runs/a/ckpt/step-00000005/state.json").write_text("{")
     run = find_run(Path("runs/a"))
@@ -64,7 +64,7 @@ def test_a_run_with_broken_counters_is_still_a_run():
     assert (run.step, run.finished) == (0, False)
 
 
-def test_a_name_is_a_path_or_a_folder_or_the_newest_of_a_preset():
+def test_resolve_model_path_accepts_a_path_a_name_and_a_preset():
     make(Path("runs/2026-07-01-quickstart"), changed=1000)
     newest = make(Path("runs/2026-06-01-quickstart"), changed=2000)
     assert [run.path.name for run in find_runs()] == ["2026-07-01-quickstart", "2026-06-01-quickstart"]
@@ -76,13 +76,13 @@ def test_a_name_is_a_path_or_a_folder_or_the_newest_of_a_preset():
     assert found.value.code == 4
 
 
-def test_a_new_run_gets_a_folder_of_today():
+def test_new_run_gets_a_folder_with_the_date():
     assert choose_output_dir(QUICK, "quickstart", "2026-07-02", False)[0] == Path("runs/2026-07-02-quickstart")
     make(Path("runs/2026-07-02-quickstart"), step=800)
     assert choose_output_dir(QUICK, "quickstart", "2026-07-02", False)[0] == Path("runs/2026-07-02-quickstart-2")
 
 
-def test_an_unfinished_run_of_the_same_settings_goes_on():
+def test_unfinished_run_with_equal_settings_is_resumed():
     make(Path("runs/2026-07-01-quickstart"), step=400)
     folder, why = choose_output_dir(QUICK, "quickstart", "2026-07-02", False)
     assert folder == Path("runs/2026-07-01-quickstart")
@@ -94,13 +94,13 @@ def test_an_unfinished_run_of_the_same_settings_goes_on():
 
 
 @pytest.mark.parametrize("name", ["new", "a/new/one", "there.txt", "."])
-def test_a_folder_that_can_be_written_is_left_as_it_is(name, tmp_path):
+def test_check_can_write_changes_nothing(name, tmp_path):
     (tmp_path / "there.txt").touch()
     check_can_write(tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == ["there.txt"]
 
 
-def test_a_folder_that_cannot_be_written_is_named_with_what_to_do(tmp_path, monkeypatch):
+def test_check_can_write_rejects_a_read_only_folder(tmp_path, monkeypatch):
     def read_only(dir):
         raise OSError(30, "Read-only file system")
 
@@ -125,7 +125,7 @@ def test_a_folder_that_cannot_be_written_is_named_with_what_to_do(tmp_path, monk
     ],
     ids=lambda words: " ".join(words[:2]),
 )
-def test_what_cannot_be_written_is_said_before_the_work(words, llm, trained, monkeypatch):
+def test_unwritable_output_is_reported_before_the_work(words, llm, trained, monkeypatch):
     def read_only(dir):
         raise OSError(30, "Read-only file system")
 

@@ -35,7 +35,7 @@ def files(tmp_path, text_file, monkeypatch):
     return tmp_path
 
 
-def test_a_file_becomes_a_run_that_trains_on_where_the_notebook_stopped(llm, files):
+def test_imported_run_continues_the_training_of_the_notebook(llm, files):
     result = llm("import", "both.pth", "--out", "run", "--preset", "small", "--heads", "1")
     assert (result.code, result.err) == (0, "")
     assert "params" not in result.out
@@ -58,7 +58,7 @@ def test_a_file_becomes_a_run_that_trains_on_where_the_notebook_stopped(llm, fil
     assert load_file("run/ckpt/step-00000006/optim.safetensors")["tok_emb.weight/step"] == memory + 6
 
 
-def test_a_run_without_memory_begins_its_own(llm, files):
+def test_imported_run_without_optimizer_state_starts_a_new_optimizer(llm, files):
     assert llm("import", "model.pth", "--out", "run", "--preset", "small", "--heads", "2").code == 0
     assert load("run")[0].cfg.n_heads == 2
     assert llm("train", "--config", "run/config.yaml", "--out", "run", "--device", "cpu").code == 0
@@ -78,7 +78,7 @@ def test_a_run_without_memory_begins_its_own(llm, files):
         (["tokenizer.json", "--out", "run"], 4, "tokenizer.json is not a file of weights alone"),
     ],
 )
-def test_what_cannot_be_imported_is_one_line_and_leaves_nothing(llm, files, words, code, message):
+def test_import_error_is_one_line_and_leaves_no_folder(llm, files, words, code, message):
     before = {path.name for path in files.iterdir()}
     result = llm("import", *words)
     assert result.code == code

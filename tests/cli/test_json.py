@@ -164,20 +164,20 @@ def test_every_command_with_json_is_documented_and_tried():
         assert "quiet" in {field.name for field in fields(command)}
 
 
-def test_an_error_leaves_stdout_empty(llm):
+def test_json_error_leaves_stdout_empty(llm):
     result = llm("runs", "show", "nowhere", "--json")
     assert (result.code, result.out) == (4, "")
     assert "no run 'nowhere'" in result.err
 
 
-def test_what_else_is_printed_goes_to_stderr(capsys):
+def test_json_notes_go_to_stderr(capsys):
     with output_mode(as_json=True, quiet=False):
         print("a hint")
         print_json({"a": 1})
     assert capsys.readouterr() == ('{"a": 1}\n', "a hint\n")
 
 
-def test_numbers_that_json_does_not_have_are_null():
+def test_json_writes_non_finite_numbers_as_null():
     values = {"nan": math.nan, "inf": [-math.inf], "float": np.float32(0.5), "int": np.int64(3), "path": Path("a"), "odd": "\ud800"}
     assert to_json(values) == {"nan": None, "inf": [None], "float": 0.5, "int": 3, "path": "a", "odd": "?"}
 
@@ -209,13 +209,13 @@ def test_generate_gives_the_text_and_the_seed_of_each_sample(llm, trained):
         assert again == f"the{sample['text']}\n"
 
 
-def test_colors_of_probabilities_and_json_exclude_each_other(llm, trained):
+def test_show_probs_and_json_exclude_each_other(llm, trained):
     result = llm("generate", trained, "the", "--json", "--show-probs")
     assert (result.code, result.out) == (2, "")
     assert "--show-probs: has no effect with --json" in result.err
 
 
-def test_a_closed_pipe_is_no_traceback(llm, monkeypatch):
+def test_json_to_a_closed_pipe_has_no_traceback(llm, monkeypatch):
     class Closed(io.StringIO):
         def write(self, text: str) -> int:
             raise BrokenPipeError

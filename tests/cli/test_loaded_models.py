@@ -66,14 +66,14 @@ def where(request, tmp_path, llm):
     return request.param(tmp_path, llm)
 
 
-def test_generate_writes_what_the_library_does(llm, where):
+def test_generate_equals_the_library_for_loaded_models(llm, where):
     model, tokenizer = load(where)
     want = "the hen" + "".join(stream(model, tokenizer, "the hen", max_new_tokens=9, temperature=0))
     result = llm("generate", where, "the hen", "--max-tokens", "9", "--temperature", "0", "--device", "cpu")
     assert (result.code, result.out.rstrip("\n")) == (0, want.rstrip("\n"))
 
 
-def test_chat_answers_what_the_library_does(llm, where, monkeypatch):
+def test_chat_equals_the_library_for_loaded_models(llm, where, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO("the hen\na fox\n"))
     result = llm("chat", where, "--max-tokens", "8", "--temperature", "0", "--device", "cpu")
     assert result.code == 0, result.err
@@ -91,7 +91,7 @@ def test_chat_answers_what_the_library_does(llm, where, monkeypatch):
 
 
 @torch.inference_mode()
-def test_evaluate_says_the_number_that_a_plain_computation_gives(llm, where, tmp_path):
+def test_evaluate_equals_a_plain_computation_for_loaded_models(llm, where, tmp_path):
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
     model, tokenizer = load(where)
     ids = torch.tensor(tokenizer.encode(TEXT))
@@ -116,7 +116,7 @@ def train(llm, where, folder, *words):
     return llm(*start, *steps.split(), "--train.lr", "1e-9", *words)
 
 
-def test_training_goes_on_with_a_shorter_context(llm, where, tmp_path):
+def test_training_continues_with_a_shorter_context(llm, where, tmp_path):
     result = train(llm, where, tmp_path, "--model.context-length", "20")
     assert result.code == 0, result.err
     (old, tokenizer), (new, same) = load(where), load(tmp_path / "on")
@@ -130,7 +130,7 @@ def test_training_goes_on_with_a_shorter_context(llm, where, tmp_path):
     assert any("loss" in row for row in rows)
 
 
-def test_a_longer_context_is_refused_with_the_reason(llm, where, tmp_path):
+def test_longer_context_is_rejected_with_the_reason(llm, where, tmp_path):
     result = train(llm, where, tmp_path, "--model.context-length", str(CONTEXT + 1))
     assert result.code == 2
     said = " ".join(result.err.split())

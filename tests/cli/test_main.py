@@ -31,7 +31,7 @@ assert not heavy, heavy
 """
 
 
-def test_no_help_imports_torch_or_numpy():
+def test_help_imports_neither_torch_nor_numpy():
     done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert done.returncode == 0, done.stderr
 
@@ -61,7 +61,7 @@ def test_every_example_can_be_parsed(llm, monkeypatch):
         assert ran, verb
 
 
-def test_the_overview_lists_every_verb(llm):
+def test_help_lists_every_command(llm):
     out = llm().out
     assert all(re.search(rf"^  {verb} ", out, re.M) for verb in COMMANDS)
     assert llm("help").out == llm("--help").out == out
@@ -87,7 +87,7 @@ def test_the_overview_lists_every_verb(llm):
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
 )
-def test_what_goes_wrong_is_one_line(error, code, said, llm, monkeypatch):
+def test_error_is_one_line(error, code, said, llm, monkeypatch):
     from llm_scratch.cli.commands.doctor import Doctor
 
     def run(self: Doctor) -> None:
@@ -103,7 +103,7 @@ def test_what_goes_wrong_is_one_line(error, code, said, llm, monkeypatch):
         llm("doctor", "--debug")
 
 
-def test_a_real_out_of_memory_of_torch():
+def test_out_of_memory_of_torch_is_one_line():
     import torch
 
     with pytest.raises(RuntimeError) as found:
@@ -111,7 +111,7 @@ def test_a_real_out_of_memory_of_torch():
     assert format_error(found.value)[1] == 6
 
 
-def test_a_warning_of_a_library_is_one_line(llm, text_file):
+def test_library_warning_is_one_line(llm, text_file):
     with warnings.catch_warnings():
         warnings.simplefilter("default")  # as for a user; in tests a warning is an error
         result = llm("tokenizer", "train", f"file:{text_file}", "--vocab-size", "900", "--out", "t.json")
@@ -120,7 +120,7 @@ def test_a_warning_of_a_library_is_one_line(llm, text_file):
     assert result.err.count("\n") == 1
 
 
-def test_a_closed_pipe_is_quiet():
+def test_closed_pipe_prints_nothing():
     words = [sys.executable, "-m", "llm_scratch", "config", "verdict"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as command:
         assert command.stdout is not None
@@ -130,7 +130,7 @@ def test_a_closed_pipe_is_quiet():
         assert command.wait(timeout=PATIENCE_SECONDS) == 141
 
 
-def test_a_terminal_without_unicode_and_colours():
+def test_terminal_without_unicode_and_colors_gets_lookalikes():
     environment = {**os.environ, "LC_ALL": "C", "LANG": "C", "PYTHONIOENCODING": "ascii", "NO_COLOR": "1", "COLUMNS": "80"}
     for words in (["generate", "--help"], ["train", "quikstart"]):
         done = subprocess.run([sys.executable, "-m", "llm_scratch", *words], env=environment, capture_output=True, timeout=PATIENCE_SECONDS)
@@ -140,7 +140,7 @@ def test_a_terminal_without_unicode_and_colours():
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows keeps the folder that a program works in")
-def test_a_working_folder_that_is_gone_is_one_line(llm, tmp_path, monkeypatch):
+def test_removed_working_folder_is_one_line(llm, tmp_path, monkeypatch):
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
@@ -149,7 +149,7 @@ def test_a_working_folder_that_is_gone_is_one_line(llm, tmp_path, monkeypatch):
     assert llm("--help").code == 0
 
 
-def test_a_path_of_an_unknown_user_is_one_line(llm):
+def test_path_of_an_unknown_user_is_one_line(llm):
     result = llm("train", "quickstart", "--data.source", "file:~nobody-of-that-name/x.txt")
     assert (result.code, result.err.count("\n")) == (2, 1)
     assert "~nobody-of-that-name/x.txt: unknown home folder; write the full path, or set HOME" in result.err
@@ -159,19 +159,19 @@ def test_a_path_of_an_unknown_user_is_one_line(llm):
     ("rank", "size", "prefix"),
     [("1", "2", "llm-scratch, process 1 of 2: "), ("0", "1", "llm-scratch: "), ("", "2", "llm-scratch: "), ("x", "many", "llm-scratch: ")],
 )
-def test_an_error_names_the_process_of_a_job(rank, size, prefix, llm, monkeypatch):
+def test_error_of_a_distributed_job_names_the_rank(rank, size, prefix, llm, monkeypatch):
     monkeypatch.setenv("RANK", rank)
     monkeypatch.setenv("WORLD_SIZE", size)
     assert llm("nonsense").err.startswith(f"{prefix}unknown command")
 
 
-def test_main_takes_the_words_of_the_process(monkeypatch, capsys):
+def test_main_uses_sys_argv_by_default(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["llm-scratch", "--version"])
     assert main() == 0
     assert __version__ in capsys.readouterr().out
 
 
-def test_the_overview_lists_every_exit_code(llm):
+def test_help_lists_every_exit_code(llm):
     listed = llm("--help").out.partition("exit codes:\n")[2].partition("\n\n")[0].splitlines()
     assert [int(line.split()[0]) for line in listed] == list(EXIT_CODES)
     codes = {value for name, value in vars(errors).items() if name.isupper() and not name.startswith("MAX_") and isinstance(value, int)}

@@ -18,7 +18,7 @@ def words_of(text):
 
 @pytest.mark.parametrize("columns", [1, 5, 20, 40, 59])
 @pytest.mark.parametrize("verb", ["generate", "train", "runs list"])
-def test_help_has_the_same_words_in_few_columns(columns, verb, llm, monkeypatch):
+def test_help_has_the_same_words_on_a_narrow_terminal(columns, verb, llm, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")  # as wide as tyro's own boxes break no word of ours
     wide = words_of(llm(*verb.split(), "--help").out)
     monkeypatch.setenv("COLUMNS", str(columns))
@@ -29,7 +29,7 @@ def test_help_has_the_same_words_in_few_columns(columns, verb, llm, monkeypatch)
 
 
 @pytest.mark.parametrize("columns", [1, 5, 20, 40])
-def test_the_overview_lists_every_command_in_few_columns(columns, llm, monkeypatch):
+def test_help_lists_every_command_on_a_narrow_terminal(columns, llm, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(columns))
     out = llm().out
     assert " ".join(out.split()).count("llm-scratch") == 5
@@ -40,7 +40,7 @@ def test_the_overview_lists_every_command_in_few_columns(columns, llm, monkeypat
 
 
 @pytest.mark.parametrize("columns", ["0", "-3", "many", ""])
-def test_a_number_of_columns_that_is_none_is_ignored(columns, llm, monkeypatch):
+def test_invalid_number_of_columns_is_ignored(columns, llm, monkeypatch):
     monkeypatch.setenv("COLUMNS", columns)
     result = llm("runs", "list", "--help")
     assert (result.code, result.err) == (0, "")
@@ -49,7 +49,7 @@ def test_a_number_of_columns_that_is_none_is_ignored(columns, llm, monkeypatch):
 
 
 @pytest.mark.parametrize("columns", ["1", "5", "20", "400"])
-def test_an_error_is_the_same_line_at_every_width(columns, llm, monkeypatch):
+def test_parse_error_is_equal_at_every_width(columns, llm, monkeypatch):
     monkeypatch.setenv("COLUMNS", columns)
     value = "many" * 12
     result = llm("train", "quickstart", "--train.steps", value)
@@ -58,7 +58,7 @@ def test_an_error_is_the_same_line_at_every_width(columns, llm, monkeypatch):
 
 
 @pytest.mark.parametrize("before", [None, "20", "200"])
-def test_the_columns_are_afterwards_what_they_were(before, monkeypatch):
+def test_at_least_columns_restores_the_variable(before, monkeypatch):
     monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setattr(shutil, "get_terminal_size", lambda fallback=(80, 24): os.terminal_size((int(os.environ.get("COLUMNS", "30")), 24)))
     if before is not None:
@@ -75,13 +75,13 @@ def test_fold_keeps_the_indent_and_long_words():
     assert fold("", 5) == ""
 
 
-def test_entries_are_side_by_side_where_there_is_room():
+def test_entries_are_side_by_side_if_they_fit():
     names = {"train": "train a model"}
     assert entries(names, 80, 8) == ["  train    train a model"]
     assert entries(names, 20, 8) == ["  train", "    train a model"]
 
 
-def test_a_box_becomes_paragraphs():
+def test_unboxed_converts_a_box_to_paragraphs():
     box = """usage: x
 
 ╭─ options ────────────────────────────╮

@@ -61,7 +61,7 @@ LONG = {
 
 
 @pytest.mark.parametrize(("verb", "name"), [(verb, name) for verb, (_, names) in WORDS.items() for name in names])
-def test_extreme_numbers_work_or_are_refused_in_one_line(verb, name, llm, trained_once, text_file):
+def test_extreme_numbers_work_or_are_rejected_in_one_line(verb, name, llm, trained_once, text_file):
     words, _ = WORDS[verb]
     flag = next(flag for flag, setting in number_flags(command(verb)) if setting == name)
     given = [word.format(run=trained_once, text=text_file) for word in words]
@@ -78,7 +78,7 @@ def test_extreme_numbers_work_or_are_refused_in_one_line(verb, name, llm, traine
 
 
 @pytest.mark.parametrize("name", ["temperature", "top_p", "mirostat", "presence_penalty", "seed", "max_tokens", "logit_bias"])
-def test_chat_refuses_extreme_numbers_and_continues(name, llm, trained_once, monkeypatch):
+def test_chat_rejects_extreme_numbers_and_continues(name, llm, trained_once, monkeypatch):
     lines = iter([*(f"/set {name} {'3=' * (name == 'logit_bias')}{value}" for value in EXTREMES), "/show"])
 
     def line(_: str) -> str:
@@ -95,7 +95,7 @@ def test_chat_refuses_extreme_numbers_and_continues(name, llm, trained_once, mon
     assert "is out of range; give " in result.err or "expected a whole number" in result.err
 
 
-def test_check_numbers_looks_at_every_field():
+def test_check_numbers_checks_every_field():
     cls = command("compare-decoding")
     with pytest.raises(OutOfRange, match="seed: -1"):
         check_numbers(cls("run", "prompt", seed=-1))

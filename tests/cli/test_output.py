@@ -53,7 +53,7 @@ def test_warnings_of_a_run_reach_stderr(llm, capsys):
         ("data prepare {text} --out new --tokenizer chars --workers 1", r"new: [\d,]+ tokens", "train on it"),
     ],
 )
-def test_results_stay_and_hints_go(llm, trained, text_file, words, result, hint):
+def test_quiet_keeps_results_and_removes_hints(llm, trained, text_file, words, result, hint):
     line = [word.format(run=trained, text=text_file) for word in words.split()]
     line = [word if word != "new" else "new quiet" for word in line]
     quiet = llm(*line, "--quiet")

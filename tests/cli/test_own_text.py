@@ -72,7 +72,7 @@ def stopped_after_one_step(llm, monkeypatch):
 
 
 @pytest.mark.filterwarnings("default:.*are left out")
-def test_one_command_trains_shows_its_choice_and_writes_from_the_texts_beginnings(llm, books):
+def test_train_text_prints_its_choice_and_continuations(llm, books):
     (books / "cover.png").write_bytes(b"\x89PNG\0")
     result = llm("train", "text", "books", *FEW)
     assert result.code == 0, result.err
@@ -97,7 +97,7 @@ def test_one_command_trains_shows_its_choice_and_writes_from_the_texts_beginning
     assert "llm-scratch generate runs/" in result.out
 
 
-def test_the_same_command_resumes_with_the_settings_it_began_with(llm, books, stopped_after_one_step, no_choosing):
+def test_train_text_resumes_with_its_settings(llm, books, stopped_after_one_step, no_choosing):
     words = ["train", "text", "books", *FEW]
     stopped_after_one_step(*words)
     (run,) = Path("runs").iterdir()
@@ -112,7 +112,7 @@ def test_the_same_command_resumes_with_the_settings_it_began_with(llm, books, st
     assert (run / "ckpt" / "step-00000004").is_dir()
 
 
-def test_a_finished_run_stays_and_another_begins(llm, books):
+def test_train_text_keeps_a_finished_run_and_starts_another(llm, books):
     words = ["train", "text", "books", *FEW]
     assert llm(*words).code == llm(*words).code == 0
     assert len(list(Path("runs").iterdir())) == 2
@@ -120,7 +120,7 @@ def test_a_finished_run_stays_and_another_begins(llm, books):
     assert "all 4 steps are done already" in llm(*words, "--out", "x").out
 
 
-def test_how_the_machine_is_used_may_change_when_a_run_resumes(llm, books, stopped_after_one_step, no_choosing):
+def test_train_text_may_change_system_settings_on_resume(llm, books, stopped_after_one_step, no_choosing):
     words = ["train", "text", "books", *FEW, "--out", "x"]
     stopped_after_one_step(*words)
     no_choosing()
@@ -135,7 +135,7 @@ def test_how_the_machine_is_used_may_change_when_a_run_resumes(llm, books, stopp
         (["--model.n-layers", "1"], "model.n_layers is chosen there, 1 here"),
     ],
 )
-def test_a_run_that_was_asked_for_something_else_stays(more, said, llm, books, stopped_after_one_step):
+def test_train_text_rejects_a_run_with_other_settings(more, said, llm, books, stopped_after_one_step):
     words = ["train", "text", "books", *FEW, "--out", "x"]
     stopped_after_one_step(*words)
     result = llm(*words, *more)
@@ -144,7 +144,7 @@ def test_a_run_that_was_asked_for_something_else_stays(more, said, llm, books, s
     assert llm(*words, *more, "--fresh", "--force").code == 0
 
 
-def test_a_text_that_changed_is_not_resumed_with(llm, books, stopped_after_one_step):
+def test_train_text_rejects_a_changed_text(llm, books, stopped_after_one_step):
     words = ["train", "text", "books", *FEW]
     stopped_after_one_step(*words)
     (books / "1.txt").write_text("the hen sat on the mat")
@@ -154,13 +154,13 @@ def test_a_text_that_changed_is_not_resumed_with(llm, books, stopped_after_one_s
     assert llm(*words, "--fresh").code == 0
 
 
-def test_a_run_of_a_preset_is_not_overwritten(llm, books, trained):
+def test_train_text_does_not_overwrite_a_run_of_a_preset(llm, books, trained):
     result = llm("train", "text", "books", *FEW, "--out", trained)
     assert result.code == 4
     assert "has a run with other settings" in result.err
 
 
-def test_print_config_prints_settings_that_train_takes_and_the_reasons(llm, books):
+def test_train_text_print_config_has_settings_and_reasons(llm, books):
     result = llm("train", "text", "books", *FEW, "--print-config")
     assert result.code == 0, result.err
     comments = [line.partition(":")[0] for line in result.out.splitlines() if line.startswith("#")]
@@ -173,7 +173,7 @@ def test_print_config_prints_settings_that_train_takes_and_the_reasons(llm, book
     assert load_config(Path("x/config.yaml")) == config
 
 
-def test_a_file_of_settings_wins_over_what_is_chosen(llm, books):
+def test_settings_file_overrides_the_choice(llm, books):
     Path("mine.yaml").write_text("model: {n_layers: 1, emb_dim: 24}\ntrain: {steps: 3, sample_every: 0}\n")
     result = llm("train", "text", "books", "--config", "mine.yaml", "--model.emb-dim", "40", "--out", "x")
     assert result.code == 0, result.err
@@ -181,7 +181,7 @@ def test_a_file_of_settings_wins_over_what_is_chosen(llm, books):
     assert (config.model.n_layers, config.model.emb_dim, config.train.steps) == (1, 40, 3)
 
 
-def test_a_model_that_is_there_goes_on_with_ones_own_text(llm, text_file, trained):
+def test_train_text_continues_from_a_model(llm, text_file, trained):
     result = llm("train", "text", text_file, "--from", trained, *FEW[:4], "--out", "x")
     assert result.code == 0, result.err
     config = load_config(Path("x/config.yaml"))
@@ -190,7 +190,7 @@ def test_a_model_that_is_there_goes_on_with_ones_own_text(llm, text_file, traine
     assert llm("train", "text", text_file, "--from", trained, *FEW[:4], "--out", "x").code == 0
 
 
-def test_several_processes_take_printed_settings(llm, books, monkeypatch):
+def test_train_text_rejects_several_processes(llm, books, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     result = llm("train", "text", "books")
     assert (result.code, "--print-config > mine.yaml" in result.err) == (2, True)

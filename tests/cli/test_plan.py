@@ -44,7 +44,7 @@ def large(monkeypatch):
     monkeypatch.setattr(planning, "estimate_memory", rehearse)
 
 
-def test_a_plan_says_all_that_a_run_takes(llm, small):
+def test_plan_table_has_every_row(llm, small):
     result = llm(*small)
     assert result.code == 0
     words = " ".join(result.out.split())
@@ -64,14 +64,14 @@ def test_a_plan_says_all_that_a_run_takes(llm, small):
     assert max(map(len, result.out.splitlines())) <= 80
 
 
-def test_as_json(llm, small):
+def test_plan_json_has_the_documented_keys(llm, small):
     said = json.loads(llm(*small, "--json").out)
     assert (said["steps"], said["tokens_per_step"], said["missing_memory_bytes"]) == (4, 32, 0)
     assert said["seconds"] > 0
     assert said["peak_memory_bytes"] > said["weights_bytes"] > 0
 
 
-def test_what_does_not_fit_is_said_with_what_does(llm, small, large):
+def test_plan_that_does_not_fit_names_settings_that_do(llm, small, large):
     words = " ".join(llm(*small, "--train.batch-size", "16").out.split())
     assert "It does not fit: " in words
     assert " too much. --train.micro-batches 8 takes " in words
@@ -79,21 +79,21 @@ def test_what_does_not_fit_is_said_with_what_does(llm, small, large):
     assert "It fits: batch_size 16 in 16 micro-batches." in words
 
 
-def test_recomputing_is_proposed_where_micro_batches_do_not_help(llm, small, large, monkeypatch):
+def test_plan_suggests_activation_checkpointing_when_micro_batches_do_not_fit(llm, small, large, monkeypatch):
     monkeypatch.setattr(planning, "free_memory", lambda device: int(1.55 * GIB))
     words = " ".join(llm(*small).out.split())
     assert "--train.micro-batches 2 --system.activation-checkpointing takes " in words
     assert "with the same result, a third slower." in words
 
 
-def test_what_never_fits_is_said_with_the_reason(llm, small, large, monkeypatch):
+def test_plan_that_never_fits_states_the_reason(llm, small, large, monkeypatch):
     monkeypatch.setattr(planning, "free_memory", lambda device: GIB // 8)
     words = " ".join(llm(*small).out.split())
     assert "Even one row at a time with activation checkpointing takes" in words
     assert "weights, gradients and optimizer alone are too large; try a smaller --model.emb-dim or --model.n-layers" in words
 
 
-def test_a_text_that_is_not_there_is_planned_without(llm, small):
+def test_plan_works_without_the_text(llm, small):
     small[small.index("--data.source") + 1] = "file:nowhere.txt"
     result = llm(*small)
     assert result.code == 0
@@ -101,13 +101,13 @@ def test_a_text_that_is_not_there_is_planned_without(llm, small):
     assert " epochs" not in result.out
 
 
-def test_a_short_run_is_compared_with_a_plan_made_now(llm, trained):
+def test_plan_of_a_short_run_is_made_when_compared(llm, trained):
     words = " ".join(llm("plan", trained).out.split())
     for what in ("predicted measured off by", "memory at most", "a step", "the whole run", "as short runs do"):
         assert what in words, what
 
 
-def test_a_long_run_keeps_its_plan(llm, tiny, tmp_path, monkeypatch):
+def test_long_run_saves_its_plan(llm, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(planning, "worth_planning", lambda *args: True)
     out = tmp_path / "long"
     told = " ".join(llm(*tiny, "--out", out).out.split())
@@ -129,7 +129,7 @@ def test_a_long_run_keeps_its_plan(llm, tiny, tmp_path, monkeypatch):
     assert (said["steps"], said["step"]) == (4, 4)
 
 
-def test_train_refuses_a_run_that_its_plan_finds_too_large_and_ignore_memory_starts_it(llm, tiny, tmp_path, large, monkeypatch):
+def test_train_rejects_a_run_that_does_not_fit_without_ignore_memory(llm, tiny, tmp_path, large, monkeypatch):
     monkeypatch.setattr(planning, "worth_planning", lambda *args: True)
     words = [*tiny, "--train.batch-size", "16", "--out", tmp_path / "run"]
     result = llm(*words)
@@ -143,7 +143,7 @@ def test_train_refuses_a_run_that_its_plan_finds_too_large_and_ignore_memory_sta
     assert "warning: It does not fit" in " ".join(result.out.split())
 
 
-def test_train_refuses_a_batch_of_a_million_rows_before_its_text_is_read(llm, tiny, tmp_path, monkeypatch):
+def test_train_rejects_a_batch_of_a_million_rows_before_reading_the_text(llm, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr("llm_scratch.planning.memory_check.free_memory", lambda device: 2**28)
     result = llm(*tiny, "--train.batch-size", "1000000", "--out", tmp_path / "run")
     assert (result.code, result.err.count("\n")) == (RESOURCES, 1)
@@ -171,7 +171,7 @@ def test_faults_are_named(llm, tmp_path):
         (1.98, "without them about 0.2 s"),
     ],
 )
-def test_the_load_of_other_programs_is_noticed(others, said, llm, small, monkeypatch, tmp_path):
+def test_plan_warns_of_the_load_of_other_programs(others, said, llm, small, monkeypatch, tmp_path):
     monkeypatch.setattr(planning.LoadMeter, "processors", lambda self: others)
     monkeypatch.setattr(planning.torch, "get_num_threads", lambda: 2)
     monkeypatch.setattr(planning, "estimate_step_time", lambda *args: StepTiming(0.5, 0.0, "nothing"))
@@ -184,6 +184,6 @@ def test_the_load_of_other_programs_is_noticed(others, said, llm, small, monkeyp
     assert read_plan(tmp_path / "run").other_load == others
 
 
-def test_the_time_is_in_words_that_people_use(llm, small, monkeypatch):
+def test_plan_formats_durations(llm, small, monkeypatch):
     monkeypatch.setattr(planning, "estimate_step_time", lambda *args: StepTiming(837 * 3600 / 4, 0.0, "nothing"))
     assert re.search(r"^time +35 days: 7.53e\+05 s a step", llm(*small).out, re.M)

@@ -16,7 +16,7 @@ from llm_scratch.data.stories import floor_bits_per_byte
 from llm_scratch.reports import panels, plot
 
 
-def test_one_run_gets_its_own_pictures(llm, trained):
+def test_plot_of_one_run_writes_into_the_run(llm, trained):
     (trained / "loss-plot.png").unlink()
     drawn = (trained / "loss-plot.pdf").read_bytes()
     result = llm("plot", trained)
@@ -26,14 +26,14 @@ def test_one_run_gets_its_own_pictures(llm, trained):
     assert (trained / "loss-plot.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_several_runs_in_one_picture(llm, trained, tmp_path):
+def test_plot_draws_several_runs_in_one_figure(llm, trained, tmp_path):
     other = shutil.copytree(trained, tmp_path / "b" / "tiny run")  # the same name in another folder
     assert llm("plot", trained, other, "--x", "tokens").out == "loss-compare.png\nloss-compare.svg\n"
     assert llm("plot", trained, other, "--out", "all.svg").out == "all.svg\n"
     assert str(other) in (tmp_path / "all.svg").read_text() or "svg" in (tmp_path / "all.svg").read_text()[:200]
 
 
-def test_panels_and_time(llm, trained, tmp_path):
+def test_plot_draws_panels_and_time(llm, trained, tmp_path):
     result = llm("plot", trained, "--panels")
     assert result.out.split("\n")[:2] == [f"{trained}/panels.png", f"{trained}/panels.svg"]
     assert (trained / "panels.png").read_bytes().startswith(b"\x89PNG")
@@ -46,7 +46,7 @@ def test_panels_and_time(llm, trained, tmp_path):
 
 
 @pytest.mark.parametrize("words", [(), ("--panels",), ("--x", "tokens")])
-def test_one_run_and_comparisons_show_the_floor_of_stories(llm, trained, tmp_path, monkeypatch, words):
+def test_plot_shows_the_floor_of_stories(llm, trained, tmp_path, monkeypatch, words):
     """Not that of the text of hens: a run becomes one on stories by its settings."""
     seen = []
     for name, module in (("loss_figure", plot), ("panel_figure", panels)):
@@ -64,7 +64,7 @@ def test_one_run_and_comparisons_show_the_floor_of_stories(llm, trained, tmp_pat
 
 
 @pytest.mark.parametrize("backend", ["Qt4Agg", "module://nowhere"])
-def test_a_leftover_backend_of_matplotlib_is_no_matter(backend, trained):
+def test_plot_ignores_the_backend_variable_of_matplotlib(backend, trained):
     """In a process of its own: matplotlib looks at the variable when it is imported."""
     words = [sys.executable, "-m", "llm_scratch", "plot", str(trained), "--out", str(trained / "p.svg")]
     done = subprocess.run(words, env=os.environ | {"MPLBACKEND": backend}, capture_output=True, text=True, timeout=120)

@@ -58,14 +58,14 @@ def test_show_reads_the_index_and_the_first_words(llm, tmp_path):
     assert "fox" not in out
 
 
-def test_a_second_time_there_is_nothing_to_do(prepare):
+def test_prepare_of_complete_shards_does_nothing(prepare):
     prepare()
     again = prepare()
     assert again.code == 0
     assert "nothing to do: the shards are complete; --fresh starts over" in again.out
 
 
-def test_stopped_it_says_so_and_goes_on(prepare, monkeypatch):
+def test_prepare_resumes_after_ctrl_c(prepare, monkeypatch):
     monkeypatch.setattr(readers, "CHUNK_BYTES", 300)
     real = PrepareProgress.on_progress
 
@@ -82,7 +82,7 @@ def test_stopped_it_says_so_and_goes_on(prepare, monkeypatch):
     assert again.out.startswith("resuming after 1,500 tokens\nout: 2,697 tokens of 1 document in 6 shards")
 
 
-def test_other_settings_need_fresh(prepare, tmp_path):
+def test_prepare_with_other_settings_needs_fresh(prepare, tmp_path):
     prepare()
     other = prepare("--shard-tokens", "1k")
     assert other.code == DATA
@@ -102,7 +102,7 @@ def test_fresh_removes_shards_and_nothing_else(tmp_path):
     remove_shards(tmp_path / "none", Console(file=StringIO()))
 
 
-def test_a_damaged_shard_is_found(prepare, llm, tmp_path):
+def test_data_check_finds_a_damaged_shard(prepare, llm, tmp_path):
     prepare()
     shard = tmp_path / "out" / "shard-00000.bin"
     shard.write_bytes(shard.read_bytes()[:-1] + b"\x07")
@@ -111,7 +111,7 @@ def test_a_damaged_shard_is_found(prepare, llm, tmp_path):
     assert re.match(r"llm-scratch: out/shard-00000.bin is damaged: .*; run `llm-scratch data prepare` again with --fresh\n", found.err)
 
 
-def test_a_run_lends_its_tokenizer(trained, text_file, llm):
+def test_prepare_uses_the_tokenizer_of_a_run(trained, text_file, llm):
     made = llm("data", "prepare", text_file, "--out", "out", "--tokenizer", trained)
     assert made.code == 0, made.err
     assert "--model.vocab-size 17" in made.out
@@ -126,24 +126,24 @@ def test_a_run_lends_its_tokenizer(trained, text_file, llm):
         (("--vocab-size", "999"), "vocab_size=999: no effect with chars", USAGE),
     ],
 )
-def test_what_cannot_be_asked(prepare, words, message, code):
+def test_prepare_rejects_invalid_arguments(prepare, words, message, code):
     result = prepare(*words)
     assert (result.code, message in result.err) == (code, True), result.err
 
 
 @pytest.mark.parametrize(("text", "number"), [("7", 7), ("500k", 500_000), ("100M", 10**8), ("2g", 2 * 10**9), ("1_000", 1000)])
-def test_numbers_may_be_short(text, number):
+def test_parse_count_accepts_suffixes(text, number):
     assert parse_count("--n", text) == number
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "1.5M", "k", "1T"])
-def test_what_is_no_number(text):
+def test_parse_count_rejects_other_text(text):
     with pytest.raises(UserError, match="expected a whole number"):
         parse_count("--n", text)
 
 
 @pytest.mark.parametrize(("terminal", "width"), [(True, 80), (False, 80), (True, 40), (True, 20)])
-def test_progress_says_how_far_and_how_fast(terminal, width):
+def test_prepare_progress_shows_bytes_and_speed(terminal, width):
     screen = Console(file=StringIO(), force_terminal=terminal, width=width, color_system=None)
     with PrepareProgress(screen, every=0) as reading:
         reading.on_start(4_000_000, SimpleNamespace(tokens=0, complete=False, done=ShardProgress()))

@@ -37,14 +37,14 @@ def a_console(terminal=False, width=80):
     return Console(file=io.StringIO(), width=width, force_terminal=terminal, color_system=None, highlight=False, markup=False, emoji=False)
 
 
-def test_what_was_chosen_for_the_machine_is_said(tmp_path):
+def test_progress_prints_the_chosen_products(tmp_path):
     console = a_console()
     with ProgressDisplay(console) as watch:
         watch.started(a_run(tmp_path, description="bfloat16: because"), resumed=False)
     assert console.file.getvalue() == "products: bfloat16: because\n"
 
 
-def test_a_line_has_every_field(tmp_path):
+def test_progress_line_has_every_field(tmp_path):
     console = a_console()
     with ProgressDisplay(console, every=0) as watch:
         watch.started(a_run(tmp_path, 0), resumed=False)
@@ -60,7 +60,7 @@ def test_a_line_has_every_field(tmp_path):
     assert (tmp_path / "log.txt").read_text() == line
 
 
-def test_lines_come_every_so_many_seconds_and_at_the_end(tmp_path, monkeypatch):
+def test_progress_lines_are_printed_at_intervals_and_at_the_end(tmp_path, monkeypatch):
     clock = iter(range(1000))
     monkeypatch.setattr("llm_scratch.cli.progress.perf_counter", lambda: next(clock))
     console = a_console()
@@ -73,7 +73,7 @@ def test_lines_come_every_so_many_seconds_and_at_the_end(tmp_path, monkeypatch):
     assert lines[-1].startswith("step 100/100 (100.00%)")
 
 
-def test_loss_and_speed_are_of_the_last_twenty_steps(tmp_path):
+def test_progress_averages_the_last_twenty_steps(tmp_path):
     with ProgressDisplay(a_console(), every=1e9) as watch:
         watch.started(a_run(tmp_path, 0), resumed=False)
         for step in range(1, 41):
@@ -82,7 +82,7 @@ def test_loss_and_speed_are_of_the_last_twenty_steps(tmp_path):
         assert watch._speed() == pytest.approx(768 / 0.5)
 
 
-def test_a_machine_that_says_less_is_shown_with_less(tmp_path):
+def test_progress_omits_unknown_mfu_and_memory(tmp_path):
     console = a_console()
     with ProgressDisplay(console, every=0) as watch:
         watch.started(a_run(tmp_path, 0), resumed=False)
@@ -90,7 +90,7 @@ def test_a_machine_that_says_less_is_shown_with_less(tmp_path):
     assert "7,680 tok/s | 7,680 tokens" in console.file.getvalue()
 
 
-def test_a_terminal_gets_a_bar_of_80_columns(tmp_path):
+def test_progress_bar_fits_80_columns(tmp_path):
     console = a_console(terminal=True)
     with ProgressDisplay(console, every=0) as watch:
         watch.started(a_run(tmp_path, 0), resumed=True)
@@ -117,7 +117,7 @@ def test_a_terminal_gets_a_bar_of_80_columns(tmp_path):
         (5, ["10%"], ["loss", "10/100", "━"]),
     ],
 )
-def test_in_few_columns_the_bar_shows_whole_numbers_or_none(width, shown, left_out, tmp_path):
+def test_progress_bar_on_a_narrow_terminal_cuts_no_number(width, shown, left_out, tmp_path):
     console = a_console(terminal=True, width=width)
     with ProgressDisplay(console, every=1e9) as watch:
         watch.started(a_run(tmp_path, 0), resumed=False)
@@ -131,7 +131,7 @@ def test_in_few_columns_the_bar_shows_whole_numbers_or_none(width, shown, left_o
 
 
 @pytest.mark.parametrize(("terminal", "width", "whole"), [(True, 20, False), (True, 80, False), (True, 100, True), (False, 20, True)])
-def test_a_terminal_gets_prose_wrapped_between_words(terminal, width, whole, tmp_path):
+def test_progress_wraps_prose_on_a_terminal(terminal, width, whole, tmp_path):
     console, line = a_console(terminal, width), "warning: the disk is slow and the checkpoints are large, see to it that there is room"
     with ProgressDisplay(console) as watch:
         watch.warn(line.removeprefix("warning: "))
@@ -140,13 +140,13 @@ def test_a_terminal_gets_prose_wrapped_between_words(terminal, width, whole, tmp
     assert " ".join(lines) == line, "no word is broken"
 
 
-def test_the_most_important_parts_of_a_line_stay():
+def test_join_to_fit_keeps_the_first_parts():
     assert join_to_fit(["loss 2.5", "", "MFU 42%", "x"], 18) == "loss 2.5 · MFU 42%"
     assert join_to_fit(["loss 2.5", "MFU 42%", "x"], 17) == "loss 2.5"
     assert join_to_fit(["loss 2.5"], 7) == ""
 
 
-def test_a_terminal_that_went_away_does_not_end_the_run(tmp_path, capsys):
+def test_run_continues_when_its_terminal_closes(tmp_path, capsys):
     """As after `| head -1`, or on a full disk."""
 
     class Gone(io.StringIO):
@@ -165,7 +165,7 @@ def test_a_terminal_that_went_away_does_not_end_the_run(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_a_sample_is_shown_as_it_is(terminal, tmp_path):
+def test_sample_is_printed_unchanged(terminal, tmp_path):
     console = a_console(terminal)
     text = "[bold]Once[/bold] :smile: \x1b[31mred\x07 é " + "word " * 400 + "END"
     with ProgressDisplay(console) as watch:
@@ -179,14 +179,14 @@ def test_a_sample_is_shown_as_it_is(terminal, tmp_path):
     assert "word word" in (tmp_path / "log.txt").read_text()
 
 
-def test_line_breaks_of_a_sample_stay(tmp_path):
+def test_sample_keeps_its_line_breaks(tmp_path):
     console = a_console()
     with ProgressDisplay(console) as watch:
         watch.sampled(a_run(tmp_path), "ROMEO:\n\nO she doth teach")
     assert "    ROMEO:\n\n    O she doth teach\n" in console.file.getvalue()
 
 
-def test_a_run_that_is_done_says_so(tmp_path):
+def test_finished_run_prints_how_to_extend_it(tmp_path):
     console = a_console()
     with ProgressDisplay(console) as watch:
         watch.started(a_run(tmp_path, 100), resumed=True)
@@ -205,7 +205,7 @@ def test_warnings_are_shown_before_and_after_the_start(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_is_told_once_and_the_run_goes_on(tmp_path):
+def test_full_disk_gives_one_warning_and_the_run_continues(tmp_path):
     (tmp_path / "log.txt").symlink_to("/dev/full")
     console = a_console()
     with ProgressDisplay(console) as watch:

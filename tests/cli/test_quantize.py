@@ -25,7 +25,7 @@ def wide(llm, tiny):
 
 
 @pytest.mark.parametrize("bits", [8, 4])
-def test_a_run_in_few_bits_is_a_run(bits, llm, wide):
+def test_quantized_run_works_in_every_command(bits, llm, wide):
     result = llm("quantize", wide, "--bits", bits)
     assert result.code == 0, result.err
     assert re.search(r"bits per byte +\d\.\d{4} +\d\.\d{4} +[+-]\d+\.\d\d%", result.out)
@@ -48,12 +48,12 @@ def test_without_a_compiler_that_is_said(llm, trained, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("words", [("--samples", 2), ("--decoder", "beam"), ("--decoder", "lookup")])
-def test_what_packed_matrices_do_faster_is_not_compiled(llm, trained, words):
+def test_compile_is_refused_when_packed_matrices_are_faster(llm, trained, words):
     result = llm("generate", trained, "the", "--max-tokens", 5, "--compile", *words)
     assert (result.code, "not compiled: for several tokens at a time" in result.err) == (0, True), result.err
 
 
-def test_a_program_is_for_a_cpu(trained, monkeypatch):
+def test_compile_needs_a_cpu(trained, monkeypatch):
     monkeypatch.setattr(loading, "choose_device", lambda wanted: DeviceChoice("cuda:1", "as requested"))
     with pytest.raises(UserError, match="compile: only CPUs are supported, and this is cuda:1; leave it out, or use the device cpu"):
         loading.load_for_inference(trained, "cuda:1", compile=True)
@@ -62,7 +62,7 @@ def test_a_program_is_for_a_cpu(trained, monkeypatch):
 @pytest.mark.slow  # a compiler works for half a minute
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++, with which torch compiles for a CPU")
 @pytest.mark.parametrize("bits", [32, 8])
-def test_compiled_it_writes_the_same_and_the_program_is_kept(llm, wide, bits, tmp_path, monkeypatch):
+def test_compiled_generation_is_equal_and_cached(llm, wide, bits, tmp_path, monkeypatch):
     monkeypatch.setenv("LLM_SCRATCH_CACHE", str(tmp_path / "cache"))
     if bits == 8:
         assert llm("quantize", wide).code == 0
@@ -77,7 +77,7 @@ def test_compiled_it_writes_the_same_and_the_program_is_kept(llm, wide, bits, tm
     assert (again.out, "Compiling" in again.err) == (plain.out, False)
 
 
-def test_what_cannot_be_is_said_and_nothing_is_written(llm, trained, wide, tmp_path):
+def test_quantize_rejects_unsupported_models_and_writes_nothing(llm, trained, wide, tmp_path):
     assert "trf_blocks.0.att.W_query: rows of 16 values" in llm("quantize", trained, "--bits", 4, "--out", "none").err
     assert not (tmp_path / "none").exists()
     assert llm("quantize", wide).code == 0
@@ -87,7 +87,7 @@ def test_what_cannot_be_is_said_and_nothing_is_written(llm, trained, wide, tmp_p
     assert not (tmp_path / "none").exists()
 
 
-def test_a_model_in_few_bits_does_not_learn(llm, tiny):
+def test_quantized_model_cannot_be_trained(llm, tiny):
     result = llm(*tiny, "--model.bits", 8, "--model.emb-dim", 32)
     assert result.code == 2
     assert "model.bits" in result.err

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def test_the_page_is_written_into_the_run(llm, trained):
+def test_report_is_written_into_the_run(llm, trained):
     result = llm("report", trained)
     assert (result.code, result.out, result.err) == (0, f"{trained}/report.html\n", "")
     page = (trained / "report.html").read_text(encoding="utf-8")
@@ -13,7 +13,7 @@ def test_the_page_is_written_into_the_run(llm, trained):
     assert llm("report", trained, "--out", "mine.html").out == "mine.html\n"
 
 
-def test_a_page_about_something_else_than_a_run_is_refused(llm, tmp_path):
+def test_report_rejects_a_folder_that_is_not_a_run(llm, tmp_path):
     (tmp_path / "folder").mkdir()
     for name in ("folder", "gpt2"):
         result = llm("report", name)
@@ -22,7 +22,7 @@ def test_a_page_about_something_else_than_a_run_is_refused(llm, tmp_path):
     assert not list(tmp_path.rglob("*.html"))
 
 
-def test_a_quantized_and_an_imported_model_have_a_page(llm, trained):
+def test_report_of_a_quantized_or_imported_model_is_written(llm, trained):
     assert llm("quantize", trained, "--out", "few").code == 0
     assert llm("import", next((trained / "ckpt").glob("step-*")), "--out", "other").code == 0
     for name, words in (("few", "quantized to 8 bits"), ("other", "Imported from")):

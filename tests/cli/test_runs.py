@@ -12,7 +12,7 @@ from llm_scratch.config import config_hash
 from .test_folders import QUICK, make
 
 
-def test_list_shows_each_run_on_one_line(llm, trained_once, tmp_path):
+def test_runs_list_has_a_line_for_each_run(llm, trained_once, tmp_path):
     shutil.copytree(trained_once, tmp_path / "runs" / "2026-07-01-shakespeare")
     make(tmp_path / "runs" / "2026-07-02-quickstart", step=400)
     make(tmp_path / "runs" / "never-began")
@@ -26,12 +26,12 @@ def test_list_shows_each_run_on_one_line(llm, trained_once, tmp_path):
     assert re.search(r"never-began .* +0/[\d,]+ +- +- ", out)
 
 
-def test_list_of_nothing_says_how_to_begin(llm):
+def test_runs_list_without_runs_says_how_to_start_one(llm):
     result = llm("runs", "list")
     assert (result.code, result.out) == (0, "no runs in runs/ yet; make one: llm-scratch train quickstart\n")
 
 
-def test_show_tells_the_run(llm, trained):
+def test_runs_show_prints_settings_curve_and_sample(llm, trained):
     from llm_scratch.run_directory import find_run
 
     out = llm("runs", "show", trained).out
@@ -45,7 +45,7 @@ def test_show_tells_the_run(llm, trained):
     assert [line.split()[0] for line in out.splitlines() if re.match(r" *\d+ +\d+ +\d\.", line)] == ["0", "2", "4"]
 
 
-def test_show_of_a_run_that_never_began(llm, tmp_path):
+def test_runs_show_of_a_run_without_a_checkpoint(llm, tmp_path):
     result = llm("runs", "show", make(tmp_path / "runs" / "x"))
     assert result.code == 0
     assert f"0/{QUICK.train.steps:,} saved; the same train command starts it" in " ".join(result.out.split())
@@ -56,7 +56,7 @@ DECIMAL = re.compile(r"\d+\.\d+")
 
 
 @pytest.mark.parametrize("words", ["runs list", "runs show bard", "data list"])
-def test_at_every_width_numbers_and_names_are_whole(words, llm, trained, tmp_path, monkeypatch):
+def test_numbers_and_names_are_whole_at_every_width(words, llm, trained, tmp_path, monkeypatch):
     (tmp_path / "runs").mkdir()
     trained.rename(tmp_path / "runs" / "bard")
     make(tmp_path / "runs" / "2026-07-02-quickstart", step=400)

@@ -15,13 +15,13 @@ def test_every_sampler_and_penalty_is_a_flag():
     assert set(SamplingFlags.__dataclass_fields__) == {*SAMPLERS, *PENALTIES, "mirostat"}
 
 
-def test_only_what_was_given_is_set():
+def test_sampling_kwargs_have_only_the_given_flags():
     assert SamplingFlags().kwargs() == {}
     assert SamplingFlags(temperature=0, logit_bias="3=-100, 7=2.5").kwargs() == {"temperature": 0, "logit_bias": {3: -100.0, 7: 2.5}}
 
 
 @pytest.mark.parametrize("words", ["3", "a=1", "3=", "3=1,,4=2"])
-def test_a_bias_that_cannot_be_read_is_named(words):
+def test_invalid_logit_bias_is_an_error(words):
     with pytest.raises(UserError, match="--logit-bias is"):
         SamplingFlags(logit_bias=words).kwargs()
 
@@ -40,7 +40,7 @@ def test_a_bias_that_cannot_be_read_is_named(words):
         ("--mirostat", "0.5"),
     ],
 )
-def test_each_flag_changes_the_text(flag, llm, trained):
+def test_each_sampling_flag_changes_the_text(flag, llm, trained):
     words = ["generate", trained, "the", "--max-tokens", "15", "--seed", "3", "--temperature", "2"]
     assert llm(*words, *flag).out != llm(*words).out
     assert llm(*words, *flag).out == llm(*words, *flag).out

@@ -41,7 +41,7 @@ def shell(command):
         pytest.param("LLM nonsense 2> /dev/full", USAGE, "", marks=full),
     ],
 )
-def test_a_command_ends_as_it_would_with_streams_that_are_there(command, code, error):
+def test_command_exits_equally_with_closed_streams(command, code, error):
     done = shell(command)
     assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr.startswith(error)
@@ -50,7 +50,7 @@ def test_a_command_ends_as_it_would_with_streams_that_are_there(command, code, e
 
 @posix
 @pytest.mark.parametrize("command", ["config verdict", "data list", "--help", "--version", "train --help"])
-def test_a_reader_that_leaves_ends_a_command_quietly(command):
+def test_command_exits_quietly_when_its_reader_closes(command):
     reader, writer = os.pipe()
     os.close(reader)
     words = [sys.executable, "-m", "llm_scratch", *command.split()]
@@ -61,7 +61,7 @@ def test_a_reader_that_leaves_ends_a_command_quietly(command):
 
 
 @posix
-def test_what_is_printed_lands_in_no_file_that_is_opened_later(tmp_path):
+def test_output_to_a_closed_stream_is_not_written_into_a_later_file(tmp_path):
     """With stdout closed the first file that is opened would get its number."""
     shell(f"cd {tmp_path} && LLM tokenizer train stories:20 --vocab-size 300 --out t.json >&-")
     assert (tmp_path / "t.json").read_text(encoding="utf-8").startswith("{")
@@ -69,12 +69,12 @@ def test_what_is_printed_lands_in_no_file_that_is_opened_later(tmp_path):
 
 
 @posix
-def test_what_a_command_starts_has_open_streams_too():
+def test_child_process_has_open_streams():
     code = "import os, llm_scratch.cli.streams as s; s.open_standard_streams(); os._exit(not all(map(os.get_inheritable, (0, 1, 2))))"
     assert shell(f"PY -c '{code}' >&- 2>&- <&-").returncode == 0
 
 
-def test_absent_streams_are_replaced(monkeypatch):
+def test_missing_streams_are_replaced(monkeypatch):
     """As under pythonw, which has none."""
     for name in ("stdin", "stdout", "stderr"):
         monkeypatch.setattr(sys, name, None)
@@ -100,7 +100,7 @@ class Broken(io.StringIO):
 
 
 @pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), OSError(28, "No space"), ValueError("I/O on closed file")])
-def test_a_lenient_stream_discards_what_cannot_be_written(error, capsys):
+def test_lenient_stream_discards_output_after_an_error(error, capsys):
     stream = LenientStream(Broken(error), "output stops")
     assert stream.write("one") == 3
     assert stream.write("two") == 3
@@ -109,7 +109,7 @@ def test_a_lenient_stream_discards_what_cannot_be_written(error, capsys):
     assert capsys.readouterr().err == "output stops\n", "said once"
 
 
-def test_a_lenient_stream_is_the_stream_while_that_works(capsys):
+def test_lenient_stream_writes_while_it_can(capsys):
     stream = LenientStream(sys.stdout, "output stops")
     stream.write("text")
     stream.flush()
@@ -118,7 +118,7 @@ def test_a_lenient_stream_is_the_stream_while_that_works(capsys):
     assert capsys.readouterr() == ("text", "")
 
 
-def test_the_last_flush_says_whether_stdout_failed(monkeypatch):
+def test_flush_returns_the_error_of_stdout(monkeypatch):
     error = OSError(28, "No space left on device")
     monkeypatch.setattr(sys, "stderr", Broken(error))
     assert flush_standard_streams() is None, "what stderr lost is no failure of the command"

@@ -25,7 +25,7 @@ from llm_scratch.formatting import format_bytes, format_count, sanitize, shell_c
         (6.9999e12, "7 T"),
     ],
 )
-def test_count(number, shown):
+def test_format_count_uses_units(number, shown):
     assert format_count(number) == shown
 
 
@@ -41,7 +41,7 @@ def test_count(number, shown):
         (3e15, "2,728 TiB"),
     ],
 )
-def test_size(number, shown):
+def test_format_bytes_uses_binary_units(number, shown):
     assert format_bytes(number) == shown
 
 
@@ -60,32 +60,32 @@ LANGUAGES = {
 
 
 @pytest.mark.parametrize("name", LANGUAGES)
-def test_printable_keeps_what_belongs_to_a_language(name):
+def test_sanitize_keeps_characters_of_languages(name):
     assert sanitize(LANGUAGES[name]) == LANGUAGES[name]
 
 
-def test_printable_replaces_all_controls_and_nothing_else():
+def test_sanitize_replaces_exactly_the_controls():
     obeyed = {*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000)}
     obeyed -= set(map(ord, "\n\t"))
     replaced = {code for code in range(0x110000) if sanitize(chr(code)) != chr(code)}
     assert replaced == obeyed
 
 
-def test_printable_keeps_text_and_takes_orders_away():
+def test_sanitize_removes_escape_sequences():
     assert sanitize("é🙂\n\tx") == "é🙂\n\tx"
     assert sanitize("a\x1b[2Jb\x07\r") == "a\ufffd[2Jb\ufffd\ufffd"
 
 
-def test_a_command_can_be_copied():
+def test_shell_command_is_quoted_for_a_shell():
     assert shell_command("generate", "my runs/x", "Once upon") == "llm-scratch generate 'my runs/x' 'Once upon'"
 
 
-def test_command_is_quoted_for_cmd_on_windows(monkeypatch):
+def test_shell_command_is_quoted_for_cmd_on_windows(monkeypatch):
     monkeypatch.setattr("sys.platform", "win32")
     assert shell_command("generate", r"my runs\x", "Once") == r'llm-scratch generate "my runs\x" Once'
 
 
-def test_short_is_one_line():
+def test_truncate_gives_one_line():
     assert truncate("one\ntwo", 20).plain == "one two"
     assert truncate("a" * 20, 5).plain == "aaaa…"
     assert truncate("stories:12,345", 12).plain == "stories:…", "a number that is cut is another number"
@@ -106,7 +106,7 @@ def grid():
     return found
 
 
-def test_a_table_that_fits_is_a_table(grid):
+def test_table_that_fits_is_printed_as_a_table(grid):
     assert shown(grid, 40) == [
         "run              loss      tokens",
         "a run of mine  2.3456  12,345,678",
@@ -114,7 +114,7 @@ def test_a_table_that_fits_is_a_table(grid):
     ]
 
 
-def test_words_give_way_before_numbers_do(grid):
+def test_table_folds_words_before_numbers(grid):
     assert shown(grid, 28) == [
         "run         loss      tokens",
         "a run of  2.3456  12,345,678",
@@ -123,7 +123,7 @@ def test_words_give_way_before_numbers_do(grid):
     ]
 
 
-def test_a_table_that_does_not_fit_is_a_list_with_whole_numbers(grid):
+def test_table_that_does_not_fit_becomes_a_list(grid):
     assert shown(grid, 20) == ["a run of mine", " loss: 2.3456", " tokens: 12,345,678", "", "another", " loss: 10.5", " tokens: 9,999"]
 
 
@@ -135,7 +135,7 @@ def test_a_table_that_does_not_fit_is_a_list_with_whole_numbers(grid):
         (14, ["first", " source:", "stories:12,000", " loss: 2.345"]),
     ],
 )
-def test_a_column_that_may_be_shortened_gives_way_first_and_cuts_no_number(width, lines):
+def test_table_shortens_ellipsis_columns_first(width, lines):
     grid = table("run", "source", "loss")
     grid.columns[1].justify, grid.columns[1].overflow = "left", "ellipsis"
     grid.add_row("first", truncate("stories:12,000", 20), "2.345")
@@ -143,7 +143,7 @@ def test_a_column_that_may_be_shortened_gives_way_first_and_cuts_no_number(width
 
 
 @pytest.mark.parametrize("width", range(36, 100))
-def test_no_word_is_broken_while_another_column_has_room(width):
+def test_table_breaks_no_word_while_another_column_has_space(width):
     grid = table("source", "what it is", "where", left=3)
     grid.add_row("shakespeare", "40,000 lines of Shakespeare's plays, a text of any size", "on this machine")
     grid.add_row("shards:FOLDER", "Tokens that `llm-scratch data prepare` made: books/**/*.txt", "your files")
@@ -152,7 +152,7 @@ def test_no_word_is_broken_while_another_column_has_room(width):
         assert word in words
 
 
-def test_a_name_is_whole_beside_a_long_text():
+def test_table_keeps_a_name_whole_next_to_a_long_text():
     grid = table("", "", left=2)
     grid.show_header = False
     grid.add_row("bits per byte", "a text that is much longer than the line has room for")
@@ -160,14 +160,14 @@ def test_a_name_is_whole_beside_a_long_text():
 
 
 @pytest.mark.parametrize("width", range(1, 60))
-def test_at_no_width_is_anything_lost(grid, width):
+def test_table_loses_nothing_at_any_width(grid, width):
     letters = "".join(shown(grid, width)).replace(" ", "")
     for cell in ("arunofmine", "another", "2.3456", "12,345,678", "10.5", "9,999"):
         assert cell in letters or (cell == "arunofmine" and width > 20)
     assert max(map(len, shown(grid, width))) <= width
 
 
-def test_names_and_values_without_a_header_stay_on_a_line():
+def test_table_without_header_keeps_name_and_value_on_a_line():
     grid = table("", "", left=2)
     grid.show_header = False
     grid.add_row("memory", "12.3 GiB of 16")
@@ -176,11 +176,11 @@ def test_names_and_values_without_a_header_stay_on_a_line():
 
 
 @pytest.mark.parametrize(("width", "first"), [(100, 88), (40, 40)])
-def test_a_box_is_as_wide_as_the_terminal_up_to_88(width, first):
+def test_box_is_as_wide_as_the_terminal_up_to_88(width, first):
     lines = shown(boxed("some text", "title", width), width)
     assert lines[0].startswith("╭─ title ─")
     assert len(lines[0]) == first
 
 
-def test_a_box_in_few_columns_is_its_text():
+def test_box_on_a_narrow_terminal_is_plain_text():
     assert shown(boxed("some text", "title", 20), 20) == ["title:", "some text"]

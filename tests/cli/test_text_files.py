@@ -40,7 +40,7 @@ def words(name, trained, path="a.txt"):
 
 @pytest.mark.parametrize("name", COMMANDS)
 @pytest.mark.parametrize("kind", BAD)
-def test_a_file_that_is_not_text_is_named_with_its_place(name, kind, llm, trained, tmp_path):
+def test_invalid_text_error_names_file_and_position(name, kind, llm, trained, tmp_path):
     data, problem = BAD[kind]
     (tmp_path / "a.txt").write_bytes(data)
     result = llm(*words(name, trained))
@@ -68,7 +68,7 @@ def test_encodings_and_line_ends_do_not_change_what_commands_read(llm, trained, 
 
 
 @pytest.mark.filterwarnings("default:.*are left out")
-def test_empty_documents_are_left_out_and_counted(llm, trained, tmp_path, monkeypatch):
+def test_empty_documents_are_skipped_and_counted(llm, trained, tmp_path, monkeypatch):
     """300 texts among 1,000 empty ones once ended `train text` in ZeroDivisionError."""
     monkeypatch.setattr("llm_scratch.planning.choose_run.TRIAL_SECONDS", 0.02)
     monkeypatch.setattr("llm_scratch.planning.choose_run.PLAN_SECONDS", 0.02)

@@ -31,30 +31,30 @@ def contrast(one, other):
     return (lighter + 0.05) / (darker + 0.05)
 
 
-def test_the_contrast_of_black_and_white_is_21():
+def test_contrast_of_black_and_white_is_21():
     assert contrast(16, 231) == pytest.approx(21)
     assert contrast(231, 229) < 1.1, "pale yellow on white"
 
 
 @pytest.mark.parametrize("background", [color for _, color in PROBABILITY_COLORS if color is not None])
-def test_letters_are_readable_on_each_background(background):
+def test_text_color_is_readable_on_each_background(background):
     assert contrast(LETTERS, background) >= MIN_CONTRAST
 
 
 @pytest.mark.parametrize("p", [1.0, 0.8, 0.79, 0.3, 0.05, 0.02, 1e-9])
-def test_a_color_never_depends_on_the_background_of_the_terminal(p):
+def test_color_does_not_depend_on_the_terminals_background(p):
     style = style_of(log(p) + 1e-12)
     assert style == "" or re.fullmatch(r"\x1b\[38;5;\d+;48;5;\d+m", style)
 
 
-def test_each_range_of_probabilities_has_its_own_color():
+def test_each_probability_range_has_its_own_color():
     styles = [style_of(log(p) + 1e-12) for p in (0.8, 0.79, 0.3, 0.05, 0.02, 1e-9)]
     assert styles == ["", *(f"\x1b[38;5;{LETTERS};48;5;{color}m" for _, color in PROBABILITY_COLORS[1:])]
     assert len(set(styles)) == 6
     assert style_of(0.0) == ""
 
 
-def test_text_without_a_probability_is_plain():
+def test_token_without_a_probability_has_no_color():
     assert style_of(None) == ""
     assert annotate("a", None) == "a"
     assert annotate("a", log(0.25)) == "a{25%}"
@@ -66,7 +66,7 @@ def test_each_style_is_readable_on_its_own_background(style):
     assert contrast(parsed.color.number, parsed.bgcolor.number) >= MIN_CONTRAST
 
 
-def test_no_command_uses_the_colors_of_the_terminal_for_text():
+def test_commands_do_not_use_the_terminals_colors_for_text():
     """Their contrast is not known: yellow on white and dim on gray cannot be read."""
     for path in Path(cli.__file__).parent.glob("*.py"):
         found = re.findall(
@@ -75,7 +75,7 @@ def test_no_command_uses_the_colors_of_the_terminal_for_text():
         assert not found, f"{path.name}: {found}; cli/styles.py has readable ones"
 
 
-def test_the_legend_names_every_color():
+def test_legend_names_every_color():
     parts = legend()
     assert [text.replace("\u00a0", " ") for text, _ in parts[2::2]] == ["≥ 80%", "≥ 50%", "≥ 20%", "≥ 5%", "≥ 1%", "< 1%"]
     assert [style for _, style in parts[2::2]] == [style_of(log(p)) for p in (0.9, 0.6, 0.3, 0.06, 0.02, 0.001)]

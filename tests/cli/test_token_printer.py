@@ -12,7 +12,7 @@ from llm_scratch.cli.token_printer import GenerationTimer, format_chunk, print_s
 from llm_scratch.generation.detokenizer import TextChunk
 
 
-def test_the_first_sample_is_shown_as_it_comes_and_the_others_after_it(capsys):
+def test_first_sample_is_streamed_and_the_others_follow(capsys):
     seen, timer = [], GenerationTimer()
 
     def rows():
@@ -27,7 +27,7 @@ def test_the_first_sample_is_shown_as_it_comes_and_the_others_after_it(capsys):
     assert re.fullmatch(r"5 tokens in \d+\.\d s, \d+ tokens/s, the first after \d\.\d{3} s", timer.summary())
 
 
-def test_what_was_held_back_is_no_token_and_no_text_is_a_prompt(capsys):
+def test_timer_counts_tokens_only(capsys):
     timer = GenerationTimer()
     print_samples(iter([(0, TextChunk("a", 1)), (0, TextChunk("!"))]), "p", 1, timer)
     print_samples(iter([]), "q", 1, timer, gap=True)
@@ -36,7 +36,7 @@ def test_what_was_held_back_is_no_token_and_no_text_is_a_prompt(capsys):
 
 
 @pytest.mark.parametrize(("no_color", "text"), [("", ("fox", "\x1b[38;5;16;48;5;157m")), ("1", ("fox{25%}", ""))])
-def test_probabilities_are_numbers_where_colors_are_not_wanted(no_color, text, monkeypatch):
+def test_probabilities_are_numbers_without_colors(no_color, text, monkeypatch):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     for name, value in {"NO_COLOR": no_color, "TERM": "xterm-256color"}.items():
         monkeypatch.setenv(name, value)

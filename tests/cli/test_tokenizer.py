@@ -11,7 +11,7 @@ from llm_scratch.formatting import show_whitespace
 from llm_scratch.tokenizers import ByteBPE, load_tokenizer
 
 
-def test_train_writes_what_the_library_learns(llm, tmp_path):
+def test_tokenizer_train_equals_the_library(llm, tmp_path):
     result = llm("tokenizer", "train", "stories:40", "--vocab-size", "300", "--out", "my tokens.json")
     assert result.code == 0, result.err
     assert re.match(r"300 tokens trained in \d\.\d s from [\d,]+ bytes; \d\.\d\d bytes a token\n", result.out)
@@ -25,7 +25,7 @@ def test_train_writes_what_the_library_learns(llm, tmp_path):
 
 
 @pytest.mark.parametrize(("flags", "large", "want"), [((), False, 1), ((), True, 7), (("--workers", "3"), True, 3)])
-def test_train_takes_more_processes_where_they_pay(llm, monkeypatch, flags, large, want):
+def test_tokenizer_train_uses_several_processes_for_large_text(llm, monkeypatch, flags, large, want):
     asked = []
     train = ByteBPE.train
     monkeypatch.setattr(ByteBPE, "train", lambda texts, size, processes, **more: (asked.append(processes), train(texts, size))[1])
@@ -35,7 +35,7 @@ def test_train_takes_more_processes_where_they_pay(llm, monkeypatch, flags, larg
     assert asked == [want]
 
 
-def test_train_refuses_a_negative_number_of_workers(llm):
+def test_tokenizer_train_rejects_a_negative_number_of_workers(llm):
     assert "--workers: -1 is out of range" in llm("tokenizer", "train", "stories:40", "--workers", "-1").err
 
 
@@ -45,7 +45,7 @@ def tokens(llm, tmp_path):
     return load_tokenizer(tmp_path / "t.json")
 
 
-def test_show_prints_every_id_under_its_token(tokens, llm):
+def test_tokenizer_show_prints_every_id_below_its_token(tokens, llm):
     text = "Once upon a time,\na fox\tsat. é"
     out = llm("tokenizer", "show", "t.json", text).out
     pieces, ids = out.splitlines()[0:-2:2], out.splitlines()[1:-2:2]
@@ -56,21 +56,21 @@ def test_show_prints_every_id_under_its_token(tokens, llm):
     assert max(map(len, out.splitlines())) <= 80
 
 
-def test_show_of_a_run(llm, trained):
+def test_tokenizer_show_accepts_a_run(llm, trained):
     assert "3 tokens, 3 bytes" in llm("tokenizer", "show", trained, "hen").out
 
 
-def test_show_of_gpt2(llm, gpt2):
+def test_tokenizer_show_accepts_gpt2(llm, gpt2):
     out = llm("tokenizer", "show", "gpt2", "Hello, do you like tea?").out
     assert "15496 11 466 345  588   8887 30" in out
     assert "7 tokens, 23 bytes" in out
 
 
-def test_visible():
+def test_show_whitespace_marks_spaces_and_controls():
     assert show_whitespace(" a\n\tb\x00é") == "·a⏎→b\\x00é"
 
 
-def test_compare_counts_with_each(llm, gpt2, text_file):
+def test_tokenizer_compare_counts_tokens_of_each(llm, gpt2, text_file):
     out = llm("tokenizer", "compare", "--source", f"file:{text_file}", "--vocab-size", "280").out
     table = out.partition("bytes a token\n")[2]
     rows = {line.split()[0]: line.split()[1:] for line in table.splitlines()}
@@ -81,7 +81,7 @@ def test_compare_counts_with_each(llm, gpt2, text_file):
     assert rows["gpt2"][:2] == ["50,257", f"{len(gpt2.encode(text)):,}"]
 
 
-def test_compare_says_which_tokenizer_cannot(llm, monkeypatch, tmp_path, text_file):
+def test_tokenizer_compare_notes_a_tokenizer_that_fails(llm, monkeypatch, tmp_path, text_file):
     for name in ("LLM_SCRATCH_DATA", "TIKTOKEN_CACHE_DIR", "DATA_GYM_CACHE_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LLM_SCRATCH_CACHE", str(tmp_path / "cache"))

@@ -41,7 +41,7 @@ def test_print_config_prints_what_would_run(name, llm):
     assert to_dict(from_dict(RunConfig, printed)) == want
 
 
-def test_a_run_has_everything_and_says_where(llm, tiny, tmp_path):
+def test_train_writes_every_file_and_prints_its_path(llm, tiny, tmp_path):
     result = llm(*tiny, "--out", "my run")
     assert result.code == 0, result.err
     here = files(tmp_path / "my run")
@@ -62,7 +62,7 @@ def test_a_run_has_everything_and_says_where(llm, tiny, tmp_path):
     assert yaml.safe_load((tmp_path / "my run" / "config.yaml").read_text())["train"]["steps"] == 4
 
 
-def test_ctrl_c_saves_and_the_same_command_goes_on_to_the_same_bits(llm, tiny, trained_once, monkeypatch):
+def test_train_resumes_after_ctrl_c_to_the_same_bits(llm, tiny, trained_once, monkeypatch):
     step = ProgressDisplay.step
 
     def stop_after_one(self, run, row):
@@ -82,7 +82,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on_to_the_same_bits(llm, tiny, t
     assert Path("x", end).read_bytes() == (trained_once / end).read_bytes()
 
 
-def test_a_finished_run_stays_as_it_is(llm, tiny, trained):
+def test_train_does_not_change_a_finished_run(llm, tiny, trained):
     before = (trained / "metrics.jsonl").read_bytes()
     result = llm(*tiny, "--out", trained)
     assert result.code == 0
@@ -92,7 +92,7 @@ def test_a_finished_run_stays_as_it_is(llm, tiny, trained):
     assert (trained / "metrics.jsonl").read_bytes() == before
 
 
-def test_fresh_alone_leaves_the_run_that_is_there(llm, tiny, trained):
+def test_fresh_without_force_keeps_an_existing_run(llm, tiny, trained):
     before = sorted(trained.rglob("*"))
     result = llm(*tiny, "--out", trained, "--fresh")
     assert (result.code, result.err.count("\n")) == (4, 1)
@@ -101,13 +101,13 @@ def test_fresh_alone_leaves_the_run_that_is_there(llm, tiny, trained):
     assert llm(*tiny, "--out", trained / "new", "--fresh", "--train.steps", "1").code == 0, "where there is none, it is no matter"
 
 
-def test_force_alone_is_an_error(llm, tiny, trained):
+def test_force_without_fresh_is_an_error(llm, tiny, trained):
     result = llm(*tiny, "--out", trained, "--force")
     assert (result.code, result.err.count("\n")) == (2, 1)
     assert "--fresh --force" in result.err
 
 
-def test_fresh_with_force_removes_the_run_and_says_so(llm, tiny, trained):
+def test_fresh_with_force_removes_the_run(llm, tiny, trained):
     (trained / "mine.txt").write_text("of an older run")
     result = llm(*tiny, "--out", trained, "--fresh", "--force", "--train.lr", "0.5", "--train.steps", "1")
     assert result.code == 0
@@ -116,7 +116,7 @@ def test_fresh_with_force_removes_the_run_and_says_so(llm, tiny, trained):
     assert yaml.safe_load((trained / "config.yaml").read_text())["train"]["lr"] == 0.5
 
 
-def test_without_out_the_folder_is_of_today_and_an_unfinished_run_goes_on(llm, tiny, monkeypatch):
+def test_train_without_out_resumes_an_unfinished_run_or_uses_a_dated_folder(llm, tiny, monkeypatch):
     step = ProgressDisplay.step
 
     def stop(self, run, row):
@@ -135,7 +135,7 @@ def test_without_out_the_folder_is_of_today_and_an_unfinished_run_goes_on(llm, t
     assert len(list(Path("runs").iterdir())) == 2
 
 
-def test_stories_are_measured_against_their_floor(llm, monkeypatch):
+def test_run_on_stories_is_compared_with_the_entropy_floor(llm, monkeypatch):
     from llm_scratch.evaluation import skills
 
     few = 16
@@ -164,7 +164,7 @@ def fail(*_, **__):
     raise FAILURE
 
 
-def test_skills_that_cannot_be_measured_do_not_spoil_the_training(llm, monkeypatch):
+def test_failure_of_the_skills_does_not_fail_the_training(llm, monkeypatch):
     monkeypatch.setattr("llm_scratch.evaluation.skills.story_bits_per_byte", fail)
     words = "--data.source stories:60 --data.val-fraction 0.2 --model.vocab-size 400 --model.context-length 64 --model.emb-dim 16"
     words += " --model.n-heads 2 --model.n-layers 1 --train.steps 1 --train.batch-size 2 --train.eval-batches 1 --train.sample-every 0"
@@ -193,7 +193,7 @@ def test_skills_that_cannot_be_measured_do_not_spoil_the_training(llm, monkeypat
         ),
     ],
 )
-def test_what_is_shown_beside_a_training_does_not_spoil_it(name, said, llm, tiny, monkeypatch, trained_once):
+def test_failure_of_plan_or_summary_does_not_fail_the_training(name, said, llm, tiny, monkeypatch, trained_once):
     monkeypatch.setattr(name, fail)
     result = llm(*tiny, "--out", "x")
     assert (result.code, result.err) == (0, "")
@@ -202,7 +202,7 @@ def test_what_is_shown_beside_a_training_does_not_spoil_it(name, said, llm, tiny
     assert Path("x", end).read_bytes() == (trained_once / end).read_bytes()
 
 
-def test_a_leftover_rank_is_said_and_the_run_is_saved_and_shown(llm, tiny, monkeypatch):
+def test_leftover_rank_gives_a_notice_and_the_run_is_saved(llm, tiny, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     result = llm(*tiny, "--out", "x")
@@ -212,7 +212,7 @@ def test_a_leftover_rank_is_said_and_the_run_is_saved_and_shown(llm, tiny, monke
     assert Path("x/ckpt/step-00000004").is_dir()
 
 
-def test_a_leftover_world_size_is_one_line_before_any_work(llm, tiny, monkeypatch):
+def test_leftover_world_size_is_an_error_before_the_work(llm, tiny, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("RANK", raising=False)
     result = llm(*tiny, "--out", "x")
@@ -222,7 +222,7 @@ def test_a_leftover_world_size_is_one_line_before_any_work(llm, tiny, monkeypatc
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows tells a broken pipe otherwise")
-def test_training_goes_on_when_the_reader_of_its_output_leaves(tiny, tmp_path, trained_once):
+def test_training_continues_when_the_reader_of_its_output_closes(tiny, tmp_path, trained_once):
     reader, writer = os.pipe()
     os.close(reader)
     words = [sys.executable, "-m", "llm_scratch", *tiny, "--out", str(tmp_path / "x")]
@@ -235,7 +235,7 @@ def test_training_goes_on_when_the_reader_of_its_output_leaves(tiny, tmp_path, t
     assert "step 4/4" in (tmp_path / "x" / "log.txt").read_text()
 
 
-def test_an_import_brings_a_preset_and_a_source(llm, tmp_path, monkeypatch):
+def test_imported_file_adds_a_preset_and_a_source(llm, tmp_path, monkeypatch):
     from llm_scratch.data.sources import SOURCES
 
     monkeypatch.setitem(PRESETS, "mine", PRESETS["shakespeare"])
@@ -254,7 +254,7 @@ def test_an_import_brings_a_preset_and_a_source(llm, tmp_path, monkeypatch):
     assert "each epoch leaves out 7 tokens" in result.out  # 359 targets, rows of 8
 
 
-def test_a_run_with_gaps_in_its_ids_is_generated_from_and_measured(llm, tiny, tmp_path, monkeypatch):
+def test_run_with_gaps_in_its_ids_generates_and_evaluates(llm, tiny, tmp_path, monkeypatch):
     """As with tiktoken's cl100k_base: its ids are not 0 to n, and a model can choose an id that no token has."""
     monkeypatch.setitem(TOKENIZERS, "gaps", None)
     monkeypatch.setattr("sys.dont_write_bytecode", True)
@@ -273,7 +273,7 @@ def test_a_run_with_gaps_in_its_ids_is_generated_from_and_measured(llm, tiny, tm
         assert result.code == 0, result.err
 
 
-def test_a_text_of_one_document_becomes_windows_where_rows_were_to_be_documents(llm, tiny, text_file, monkeypatch):
+def test_order_documents_becomes_shuffled_for_a_text_of_one_document(llm, tiny, text_file, monkeypatch):
     """As `train quickstart --data.source shakespeare`: the order is changed and kept, and the same command resumes."""
     words = [*tiny, "--data.order", "documents"]
     result = llm(*words, "--out", "x")
@@ -295,14 +295,14 @@ def test_a_text_of_one_document_becomes_windows_where_rows_were_to_be_documents(
     assert "resuming at step 1 of 4" in llm(*words).out, "found in runs/, too"
 
 
-def test_a_plan_takes_the_rows_that_the_text_allows(llm, tiny):
+def test_plan_uses_the_order_that_the_text_allows(llm, tiny):
     result = llm("plan", *tiny[1:], "--data.order", "documents", "--json")
     assert result.code == 0
     assert "the text is one document" in result.err
     assert json.loads(result.out)["tokens_per_step"] == 2 * 16
 
 
-def test_a_tokenizer_of_ones_own_is_named_by_its_path(llm, tiny, text_file, trained, monkeypatch):
+def test_tokenizer_flag_accepts_a_path(llm, tiny, text_file, trained, monkeypatch):
     """A file's vocabulary sets the model's; a run that resumes needs the file no more."""
     assert llm("tokenizer", "train", f"file:{text_file}", "--vocab-size", "270", "--out", "class.json").code == 0
     words = [word for word in tiny if word not in ("--data.tokenizer", "chars", "--model.vocab-size", "40")]
@@ -322,7 +322,7 @@ def test_a_tokenizer_of_ones_own_is_named_by_its_path(llm, tiny, text_file, trai
     assert "resuming at step 2 of 4" in resumed.out
 
 
-def test_a_vocabulary_is_learned_once(llm, tiny, monkeypatch):
+def test_tokenizer_is_trained_once_per_run(llm, tiny, monkeypatch):
     """A run that resumes has its tokenizer in the checkpoint; bit for bit what it would learn."""
     words = [word for word in tiny if word != "40"]
     words[words.index("chars")] = "bpe"
@@ -337,14 +337,14 @@ def test_a_vocabulary_is_learned_once(llm, tiny, monkeypatch):
         assert Path("x/ckpt/step-00000004", name).read_bytes() == end[name]
 
 
-def test_divergence_is_told_with_its_code(llm, tiny):
+def test_divergence_has_its_exit_code(llm, tiny):
     result = llm(*tiny, "--out", "x", "--train.optimizer", "adamw", "--train.lr", "1e6", "--train.warmup-steps", "0")
     assert result.code == 5
     assert "training diverged" in result.err
     assert result.err.count("\n") == 1
 
 
-def test_resume_goes_on_from_a_checkpoint_in_a_new_run(llm, tiny, trained):
+def test_resume_of_a_checkpoint_continues_in_a_new_run(llm, tiny, trained):
     """The first run stays as it is; the new one ends with the bits that the first ended with."""
     before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
     result = llm(*tiny, "--resume", trained / "ckpt" / "step-00000002", "--out", "new")
@@ -358,7 +358,7 @@ def test_resume_goes_on_from_a_checkpoint_in_a_new_run(llm, tiny, trained):
     assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == before
 
 
-def test_resume_of_a_run_goes_on_there(llm, tiny, trained):
+def test_resume_of_a_run_continues_in_its_folder(llm, tiny, trained):
     shutil.rmtree(trained / "ckpt" / "step-00000004")
     (trained / "ckpt" / "latest").write_text("step-00000002\n")
     result = llm(*tiny, "--resume", trained)
@@ -382,7 +382,7 @@ def test_resume_of_a_run_goes_on_there(llm, tiny, trained):
         (["--resume", "{run}", "--out", "new", "--train.lr", "0.5"], 4, "other settings (train.lr is 0.02 there, 0.5 here)"),
     ],
 )
-def test_a_resume_that_cannot_be(words, code, said, llm, tiny, trained):
+def test_resume_rejects_invalid_arguments(words, code, said, llm, tiny, trained):
     result = llm(*tiny, *(word.format(run=trained) for word in words))
     assert (result.code, result.err.count("\n")) == (code, 1)
     assert said.format(run=trained) in result.err
@@ -396,7 +396,7 @@ def test_resume_from_a_damaged_checkpoint_is_an_error(llm, tiny, trained):
     assert not Path("new").exists()
 
 
-def test_the_first_line_says_how_many_processes_train(llm, tiny, monkeypatch):
+def test_train_prints_the_number_of_processes(llm, tiny, monkeypatch):
     """The rest of the job is not started here: the run ends where the processes would connect."""
     for name, value in {"RANK": "0", "WORLD_SIZE": "3", "LOCAL_RANK": "0"}.items():
         monkeypatch.setenv(name, value)

@@ -38,7 +38,7 @@ def test_lines_fit_and_no_word_is_broken(columns, size):
         assert len(lines) > 4
 
 
-def test_a_word_is_written_as_it_grows_and_held_only_near_the_edge():
+def test_word_is_buffered_only_near_the_edge():
     start = "x" * 8 + " "
     after, written = streamed([start, "some", "thing", " else", "where", " now"], len(start) + MAX_HELD_COLUMNS)
     assert after[:3] == [start, start + "some", start + "something"]
@@ -46,19 +46,19 @@ def test_a_word_is_written_as_it_grows_and_held_only_near_the_edge():
     assert written == start + "something elsewhere now"
 
 
-def test_a_held_word_that_does_not_fit_moves_to_the_next_line_at_once():
+def test_buffered_word_that_does_not_fit_moves_to_the_next_line():
     after, _ = streamed(["aaaaaa ", "bb", "bbb"], 10)
     assert after == ["aaaaaa ", "aaaaaa ", "aaaaaa \nbbbbb"]
 
 
-def test_a_word_longer_than_a_line_is_left_to_the_terminal():
+def test_word_longer_than_a_line_is_not_wrapped():
     _, written = streamed(["a ", "b" * 25, " c"], 10)
     assert written == "a \n" + "b" * 25 + " c"
     _, written = streamed(["b" * 25, " cccccc"], 10)
     assert written == "b" * 25 + " \ncccccc"
 
 
-def test_elsewhere_than_on_a_terminal_the_text_is_unchanged():
+def test_text_is_not_wrapped_off_a_terminal():
     for size in (1, 9):
         pieces = [STORY[at : at + size] for at in range(0, len(STORY), size)]
         after, written = streamed(pieces, None)
@@ -87,17 +87,17 @@ def test_joined_characters_stay_together(cluster):
     assert not any(breaks_between(*pair) for pair in zip(cluster, cluster[1:], strict=False))
 
 
-def test_marks_of_zero_width_take_no_room():
+def test_zero_width_marks_take_no_columns():
     _, written = streamed(["e\u0301" * 4 + " " + "e\u0301" * 5], 10)
     assert "\n" not in written
 
 
-def test_a_tab_counts_up_to_the_next_multiple_of_eight():
+def test_tab_counts_to_the_next_multiple_of_eight():
     assert streamed(["a\tbcd"], 11)[1] == "a\tbcd"
     assert streamed(["a\tbcd"], 10)[1] == "a\t\nbcd"
 
 
-def test_a_style_ends_at_each_line_break():
+def test_style_ends_at_each_line_break():
     written = []
     wrapper = WordWrapper(written.append, lambda: 8)
     wrapper.add("one two three", "\x1b[1m")
@@ -112,7 +112,7 @@ def test_a_style_ends_at_each_line_break():
     assert unwrapped == ["\x1b[1ma\x1b[0m\n\n\x1b[1mb\x1b[0m"]
 
 
-def test_a_terminal_that_changes_its_width_is_followed():
+def test_wrapping_follows_the_width_of_the_terminal():
     width, written = [20], []
     wrapper = WordWrapper(written.append, lambda: width[0])
     wrapper.add("one two three four ")
@@ -122,7 +122,7 @@ def test_a_terminal_that_changes_its_width_is_followed():
     assert "".join(written) == "one two three four \none two \nthree"
 
 
-def test_wrap_keeps_a_command_whole_where_it_fits():
+def test_wrap_keeps_a_command_on_one_line_if_it_fits():
     assert wrap("see `a b c` for it", 9) == "see\n`a b c`\nfor it"
     assert wrap("see `a b c` for it", 5) == "see\n`a b\nc`\nfor\nit"
     assert wrap("short", 80) == "short"

@@ -19,14 +19,14 @@ def here(monkeypatch, cuda: bool, mps: bool) -> None:
 @pytest.mark.parametrize(
     ("cuda", "mps", "name"), [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")]
 )
-def test_auto_takes_the_fastest_that_is_here(cuda, mps, name, monkeypatch):
+def test_device_auto_chooses_the_fastest_available(cuda, mps, name, monkeypatch):
     here(monkeypatch, cuda, mps)
     choice = choose_device("auto")
     assert choice.name == name
     assert name in choice.description
 
 
-def test_the_cpu_says_threads_and_why(monkeypatch):
+def test_device_description_of_a_cpu_has_threads_and_reason(monkeypatch):
     here(monkeypatch, False, False)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     assert str(choose_device("auto")) == "cpu, 1 thread (no CUDA or MPS device here)"
@@ -34,7 +34,7 @@ def test_the_cpu_says_threads_and_why(monkeypatch):
     assert str(choose_device("cpu")) == "cpu, 2 threads (as requested)"
 
 
-def test_what_is_not_here_is_an_error(monkeypatch):
+def test_missing_device_is_an_error(monkeypatch):
     here(monkeypatch, True, False)
     assert choose_device("cuda:0").name == "cuda:0"
     for name in ("cuda:1", "mps", "meta"):

@@ -1,6 +1,6 @@
 """Initialize training from a model (`train PRESET --from gpt2`), a run or a checkpoint (`train --resume PATH`).
 
-Tests: tests/cli/test_beginning.py.
+Tests: tests/cli/test_init_from.py.
 """
 
 from __future__ import annotations

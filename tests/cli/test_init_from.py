@@ -33,7 +33,7 @@ def go_on(llm, trained, text_file):
     return lambda *words, start=trained: llm("train", "shakespeare", "--from", start, "--data.source", f"file:{text_file}", *STEPS, *words)
 
 
-def test_training_begins_with_the_models_weights_and_tokenizer(llm, trained, go_on):
+def test_training_from_a_model_starts_with_its_weights_and_tokenizer(llm, trained, go_on):
     result = go_on("--out", "on", "--train.lr", "1e-9")
     assert result.code == 0, result.err
     assert f"parameters, from {trained}" in result.out
@@ -47,7 +47,7 @@ def test_training_begins_with_the_models_weights_and_tokenizer(llm, trained, go_
     assert "init_from: " in llm("train", "shakespeare", "--from", trained, "--print-config").out
 
 
-def test_it_resumes_without_the_model_that_it_began_with(llm, trained, go_on):
+def test_run_from_a_model_resumes_without_the_model(llm, trained, go_on):
     assert go_on("--out", "whole").code == 0
     assert go_on("--out", "cut").code == 0
     shutil.rmtree("cut/ckpt/step-00000004")
@@ -57,7 +57,7 @@ def test_it_resumes_without_the_model_that_it_began_with(llm, trained, go_on):
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), cut.parameters(), strict=True))
 
 
-def test_another_beginning_is_another_run(llm, trained, go_on, tiny):
+def test_run_from_another_model_is_a_new_run(llm, trained, go_on, tiny):
     assert go_on("--out", "on").code == 0
     again = llm("train", "--config", "on/config.yaml", "--from", "on", "--out", "on")
     assert again.code == 4
@@ -65,7 +65,7 @@ def test_another_beginning_is_another_run(llm, trained, go_on, tiny):
     assert "here); choose another --out" in again.err
 
 
-def test_a_shorter_context_cuts_the_positions(go_on, trained):
+def test_shorter_context_drops_the_last_positions(go_on, trained):
     assert go_on("--out", "on", "--model.context-length", "9", "--model.drop-rate", "0.2", "--train.lr", "1e-9").code == 0
     (old, _), (new, _) = load(trained), load("on")
     assert (new.cfg.context_length, new.cfg.drop_rate) == (9, 0.2)
@@ -82,19 +82,19 @@ def test_a_shorter_context_cuts_the_positions(go_on, trained):
         (["--data.tokenizer", "bpe"], 2, "--data.tokenizer cannot be combined with --from"),
     ],
 )
-def test_what_the_weights_are_not_is_refused(go_on, words, code, message):
+def test_from_rejects_settings_that_do_not_fit_the_weights(go_on, words, code, message):
     result = go_on("--out", "on", *words)
     assert result.code == code
     assert message in result.err
 
 
-def test_a_name_that_is_none_is_refused(go_on):
+def test_from_rejects_an_unknown_model(go_on):
     result = go_on("--out", "on", start="gpt3")
     assert result.code == 4
     assert "no run 'gpt3' here or in runs/; list the runs with `llm-scratch runs list`, or use gpt2, gpt2-medium" in result.err
 
 
-def test_gpt2_without_network_says_what_to_do(go_on, monkeypatch, tmp_path):
+def test_from_gpt2_without_network_says_what_to_do(go_on, monkeypatch, tmp_path):
     monkeypatch.setenv("LLM_SCRATCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("LLM_SCRATCH_DATA", raising=False)
     result = go_on("--out", "on", start="gpt2")
@@ -103,7 +103,7 @@ def test_gpt2_without_network_says_what_to_do(go_on, monkeypatch, tmp_path):
     assert "LLM_SCRATCH_DATA" in result.err
 
 
-def test_token_shards_of_another_tokenizer_are_refused(llm, trained, text_file):
+def test_from_rejects_shards_of_another_tokenizer(llm, trained, text_file):
     assert llm("data", "prepare", f"file:{text_file}", "--out", "shards", "--tokenizer", "chars").code == 0
     words = ["train", "shakespeare", "--from", trained, "--data.source", "shards:shards", *STEPS]
     assert llm(*words, "--out", "same").code == 0
@@ -116,7 +116,7 @@ def test_token_shards_of_another_tokenizer_are_refused(llm, trained, text_file):
     assert "the shards have another tokenizer" in other.err
 
 
-def test_the_library_says_the_same(trained):
+def test_load_for_training_rejects_the_same_settings(trained):
     model, tokenizer = load(trained)
     made, same = load_for_training(trained, model.cfg)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), made.parameters(), strict=True))
