@@ -7,10 +7,11 @@ import math
 import re
 import statistics
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 
-from llm_scratch.data.stories import HELD_OUT, SHAPES, SKILLS, begins, bits, entropy, generate_story, parse
+from llm_scratch.data.stories import HELD_OUT, SHAPES, SKILLS, begins, bits, entropy, generate_story, parse, prefix_bits
 from llm_scratch.data.story_grammar import ALIAS, HOLE, SKILL, Pick, compile_pattern, inflect, match
 from llm_scratch.data.story_sentences import BEATS
 from llm_scratch.data.story_shapes import SCENES, STORY_SHAPES
@@ -36,6 +37,38 @@ def n_sentences(text: str) -> int:
 def test_parse_recovers_choices(stories):
     for story in stories:
         assert parse(story.text) == story.choices, story.text
+
+
+def test_prefix_bits_grow_from_zero_to_the_storys_bits(stories):
+    for story in stories[:5]:
+        grown = [prefix_bits(story.text[:end]) for end in range(0, len(story.text) + 1, 7)]
+        assert grown[0] == 0
+        assert all(later >= earlier - 1e-9 for earlier, later in pairwise(grown))
+        assert prefix_bits(story.text) == pytest.approx(bits(story.text))
+
+
+def test_prefix_probability_is_the_sum_over_the_next_letter(stories):
+    """Also where an article ends the prefix: the next letter decides between "a" and "an"."""
+    letters = sorted({letter for story in stories for letter in story.text})
+    n_articles = 0
+    for story in stories[:5]:
+        ends = [article.end() for article in re.finditer(r"\b[Aa]n? ?", story.text)]
+        n_articles += sum(story.text[:end].endswith(("an", "an ")) for end in ends[:6])
+        for prefix in (story.text[:end] for end in (*ends[:6], len(story.text) // 2)):
+            following = [2.0 ** -prefix_bits(prefix + letter) for letter in letters]
+            assert sum(following) == pytest.approx(2.0 ** -prefix_bits(prefix)), prefix
+    assert n_articles > 0
+
+
+def test_prefix_probability_is_how_often_stories_begin_so(stories):
+    for prefix in ("The tale of", "The story of Anna", "The story of Ben, A", "The tale of Tom, Lily and the k"):
+        expected = 2.0 ** -prefix_bits(prefix) * len(stories)
+        assert abs(sum(story.text.startswith(prefix) for story in stories) - expected) <= 4 * math.sqrt(expected)
+
+
+@pytest.mark.parametrize("text", ["The tall", "the story", "The story of Anna, Anna", "The story of Ben and a apple"])
+def test_what_begins_no_story_has_infinite_bits(text):
+    assert prefix_bits(text) == math.inf
 
 
 @pytest.mark.slow

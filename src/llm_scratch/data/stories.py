@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import math
 import random
+import re
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
@@ -107,6 +109,36 @@ def bits(text: str) -> float:
     writer = StoryWriter(lambda n: next(choices))
     writer.say((_SHAPES,))
     return sum(map(math.log2, writer.sizes))
+
+
+def prefix_bits(text: str) -> float:
+    """Exact information of a story's beginning: -log2 of the probability that a story begins with it; inf if none does.
+
+    The difference between two prefixes is the surprise of the text between them, for someone who
+    knows the grammar; the end of a whole story carries `bits(text) - prefix_bits(text)`.
+    """
+    if re.search(r"\b[Aa] [aeiou]", text):
+        return math.inf
+    pattern = without_an(text)
+    probability = _pattern_probability(pattern)
+    # Patterns write "a" where a story has "an", so the next letter decides what an article at the end is.
+    if article := re.search(r"\b[Aa]n ?$", pattern):
+        probability += sum(_pattern_probability(f"{pattern[: article.start() + 1]} {vowel}") for vowel in "aeiou")
+    elif re.search(r"\b[Aa] $", pattern):
+        probability -= sum(_pattern_probability(pattern + vowel) for vowel in "aeiou")
+    return 0.0 - math.log2(min(1.0, probability)) if probability > 0 else math.inf
+
+
+def _pattern_probability(prefix: str) -> float:
+    """Probability that a story as the patterns write it begins with this: the sum over its partial parses."""
+    total = 0.0
+    for choices in match((_SHAPES,), prefix, 0, {}, partial=True):
+        made = iter(choices)
+        writer = StoryWriter(lambda n, made=made: next(made))  # type: ignore[misc]
+        with suppress(StopIteration):  # the choices after the prefix are open
+            writer.say((_SHAPES,))
+        total += math.prod(1 / size for size in writer.sizes)
+    return total
 
 
 @cache

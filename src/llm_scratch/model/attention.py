@@ -28,11 +28,16 @@ def attention_weights(q: Tensor, k: Tensor) -> Tensor:
 
     Rows sum to 1.
     """
+    return attention_scores(q, k).softmax(-1)  # [B, H, T, T]
+
+
+def attention_scores(q: Tensor, k: Tensor) -> Tensor:
+    """q k^T / sqrt(D), -inf for later positions. q, k: [B, H, T, D] -> [B, H, T, T]."""
     B, H, T, D = q.shape
     future = torch.full((T, T), float("-inf"), dtype=q.dtype, device=q.device).triu(1)  # [T, T]
     # product, scale and mask in one pass
     scores = torch.baddbmm(future, q.flatten(0, 1), k.flatten(0, 1).mT, alpha=D**-0.5)
-    return scores.softmax(-1).view(B, H, T, T)  # [B, H, T, T]
+    return scores.view(B, H, T, T)  # [B, H, T, T]
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: Dropout) -> Tensor:
@@ -45,10 +50,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: Dropou
     Args:
         q, k, v: [B, H, T, D], [B, H, S, D], [B, H, S, D].
         mask: positions that each new token may attend to, as from `KVCache.mask`; None: causal.
-        dropout: applied to the weights while training.
+        dropout: applied to the weights while training. While it has observers, the formula is used.
     Returns:
         [B, H, T, D].
     """
+    if dropout.observers:
+        return observed_attention(q, k, v, mask, dropout)
     T = q.shape[2]
     p = dropout.p if dropout.training else 0.0
     if T == 1 and q.device.type == "cpu" and not p:
@@ -66,6 +73,22 @@ def decode_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Te
     if mask is not None:
         scores = scores.masked_fill(~mask[:, :, 0], float("-inf"))
     return (v * scores.softmax(-1)[..., None]).sum(2, keepdim=True).type_as(q)  # [B, H, 1, D]
+
+
+def observed_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: Dropout) -> Tensor:
+    """`attend` by the formula, with each step shown to the observers of `dropout`.
+
+    The steps have TransformerLens's names: `rot_q` and `rot_k` are the queries and keys after any
+    rotation, [B, H, T, D] and [B, H, S, D]; `attn_scores` and `pattern` are [B, H, T, S].
+    """
+    q, k = dropout.observe("rot_q", q), dropout.observe("rot_k", k)
+    if mask is None and q.shape[2] == k.shape[2]:
+        scores = attention_scores(q, k)
+    else:
+        scores = q @ k.mT * q.shape[-1] ** -0.5
+        scores = scores if mask is None else scores.masked_fill(~mask, float("-inf"))
+    scores = dropout.observe("attn_scores", scores)
+    return dropout(dropout.observe("pattern", scores.softmax(-1))) @ v
 
 
 def qkv_projections(att: Any, x: Tensor) -> tuple[Tensor, ...]:

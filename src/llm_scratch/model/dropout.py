@@ -8,9 +8,13 @@ Source: Srivastava et al. 2014, "Dropout", https://jmlr.org/papers/v15/srivastav
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
+Observer = Callable[[str, Tensor], Tensor]
+"""(name of a step of the attention, its tensor) -> the tensor to continue with"""
 THRESHOLD_LEVELS = 2**16  # resolution of the probability: 0.1 becomes 6554 levels, or 0.100006
 
 
@@ -37,9 +41,18 @@ class Dropout(nn.Dropout):
 
     Attributes:
         fast: draw by `dropout_mask` on a CPU; set by `training.model_with_loss`.
+        observers: functions that see and may replace the steps of the attention whose weights this
+            layer drops; set by `interpretability.capture`.
     """
 
     fast = False
+    observers: tuple[Observer, ...] = ()
+
+    def observe(self, name: str, x: Tensor) -> Tensor:
+        """Show a step of the attention to every observer; return it as they leave it."""
+        for observer in self.observers:
+            x = observer(name, x)
+        return x
 
     def forward(self, input: Tensor) -> Tensor:
         """Return x in eval mode or for p = 0, else x times a random mask."""

@@ -93,6 +93,7 @@ class NanoChatGPT(nn.Module):
     """
 
     start_id: int | None = None
+    final_norm = staticmethod(rms_norm)
 
     def __init__(self, cfg: Mapping[str, Any]) -> None:
         super().__init__()
@@ -140,7 +141,7 @@ class NanoChatGPT(nn.Module):
             x = block(x, angles, cache)  # [B, T, C]
         if cache is not None:
             cache.advance(T)
-        return rms_norm(x)  # [B, T, C]
+        return self.final_norm(x)  # [B, T, C]
 
     def new_cache(self, batch_size: int, block: int | None = 256) -> KVCache:
         """Create an empty cache for `batch_size` sequences; `block` as in `KVCache`."""

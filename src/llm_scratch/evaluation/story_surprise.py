@@ -1,0 +1,58 @@
+"""Surprise of each token of a story: the model's beside the grammar's, which knows the truth.
+
+Where the model is more surprised than the grammar, it has not learned what decides the token.
+Tests: tests/evaluation/test_story_surprise.py.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from llm_scratch.data.stories import prefix_bits
+from llm_scratch.interpretability.lenses import surprise_bits
+from llm_scratch.model.introspection import check_ids, device_of
+
+
+class TokenSurprise(NamedTuple):
+    """The surprise of one token.
+
+    Attributes:
+        text: of the token; a part of a character becomes U+FFFD.
+        model_bits: -log2 of the probability that the model gave it; None for the first token of all.
+        grammar_bits: -log2 of the probability of its letters under the grammar; None from where the
+            text is not the beginning of a story.
+    """
+
+    text: str
+    model_bits: float | None
+    grammar_bits: float | None
+
+
+def token_surprises(model: nn.Module, tokenizer: Any, ids: list[int]) -> list[TokenSurprise]:
+    """The surprise of each token of a text; special tokens at its start are read, not returned.
+
+    The model predicts tokens, and the grammar letters: that a token ends where it does is a part of
+    the model's surprise alone. Summed over a story, the difference is small.
+
+    Args:
+        model: a plain model in eval mode.
+        tokenizer: of the model.
+        ids: of the text, as from `decode.encode_prompt`.
+    """
+    row = torch.tensor([ids], device=device_of(model))
+    check_ids(model, row)
+    of_model: list[float | None] = [None, *(surprise_bits(model, row)[0].tolist() if len(ids) > 1 else [])]
+    start = 1 if ids and ids[0] == getattr(model, "start_id", None) else 0
+    surprises = []
+    before = 0.0
+    for end in range(start + 1, len(ids) + 1):
+        after = prefix_bits(tokenizer.decode_bytes(ids[start:end]).decode("utf-8", "replace"))
+        grammar = after - before if math.isfinite(after) else None
+        text = tokenizer.decode_bytes(ids[end - 1 : end]).decode("utf-8", "replace")
+        surprises.append(TokenSurprise(text, of_model[end - 1], grammar))
+        before = after
+    return surprises

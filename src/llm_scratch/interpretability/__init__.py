@@ -1,0 +1,1 @@
+"""Interpretability: see what a model computes, change it, and measure what follows."""

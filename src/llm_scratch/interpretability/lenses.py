@@ -1,0 +1,170 @@
+"""Lenses: what a model would predict if it stopped at a layer, and which parts a prediction is made of.
+
+A block only adds to the residual stream, so the stream of any layer can be read as if it were the
+last one (`logit_lens`), and a logit is the sum of what each head and each feed-forward network
+added (`direct_logit_attribution`). `surprise_bits` measures how unexpected each token was.
+Tests: tests/interpretability/test_lenses.py (equal to TransformerLens's formulas, parts sum to the
+logit).
+Source: logit lens, nostalgebraist 2020, "interpreting GPT: the logit lens"; KL by layer as in
+Belrose et al. 2023, https://arxiv.org/abs/2303.08112; direct logit attribution, Elhage et al. 2021,
+https://transformer-circuits.pub/2021/framework/index.html.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from llm_scratch.errors import UserError
+from llm_scratch.interpretability.capture import capture
+from llm_scratch.model.loss import next_token_loss
+
+
+def residual_stream(model: Any, ids: Tensor) -> Tensor:
+    """The residual stream before the first block and after each of the L blocks: [B, T] -> [L + 1, B, T, C]."""
+    with torch.no_grad(), capture(model, "blocks.0.hook_resid_pre", "blocks.*.hook_resid_post") as acts:
+        model(ids)
+    return torch.stack(list(acts.values()))
+
+
+def read_out(model: Any, stream: Tensor, normalize: bool = True) -> Tensor:
+    """Logits of a residual stream as if it were the last layer's: [..., C] -> [..., V].
+
+    Args:
+        model: with `final_norm` and `out_head`.
+        stream: [..., C].
+        normalize: apply the final norm, as the model does; False: the output head alone.
+    """
+    with torch.no_grad():
+        return model.out_head(model.final_norm(stream) if normalize else stream)
+
+
+def logit_lens(model: nn.Module, ids: Tensor, normalize: bool = True) -> Tensor:
+    """Logit lens: logits as if the model stopped before the first block or after each block.
+
+    Args:
+        model: a plain model in eval mode.
+        ids: [B, T].
+        normalize: as in `read_out`.
+    Returns:
+        [L + 1, B, T, V]; the last row is the model's own output if `normalize`.
+    """
+    return read_out(model, residual_stream(model, ids), normalize)
+
+
+def kl_to_final_bits(logits: Tensor) -> Tensor:
+    """How far each layer's prediction is from the last one's: KL(last || layer) in bits, 0 at the end.
+
+    [L + 1, B, T, V], as from `logit_lens`, -> [L + 1, B, T].
+    """
+    log_p = logits[-1].float().log_softmax(-1)
+    log_q = logits.float().log_softmax(-1)
+    return (log_p.exp() * (log_p - log_q)).sum(-1) / math.log(2)
+
+
+def surprise_bits(model: nn.Module, ids: Tensor) -> Tensor:
+    """Surprise of each token but the first: -log2 of the probability that the model gave it.
+
+    [B, T] -> [B, T - 1]. The mean is the loss in bits per token.
+    """
+    with torch.no_grad():
+        return next_token_loss(model(ids[:, :-1]), ids[:, 1:], "none") / math.log(2)
+
+
+class Attribution(NamedTuple):
+    """A logit split into the parts of the model that add to it.
+
+    Attributes:
+        names: "embedding", "0.2" (head 2 of block 0), "0.mlp", "0.bias" (of its attention), ...,
+            "bias" (of the final norm and the output head).
+        values: [N, B, T], one row a name; their sum is the logit.
+    """
+
+    names: tuple[str, ...]
+    values: Tensor
+
+
+def direct_logit_attribution(model: Any, ids: Tensor, targets: Tensor) -> Attribution:
+    """Direct logit attribution: how much each head, feed-forward network and embedding adds to a logit.
+
+    The final norm divides by a scale that depends on the whole stream. The scale is taken as it is,
+    and the rest is linear. Effects through later layers are not counted; ablation measures those
+    (`patching.ablate`).
+
+    Args:
+        model: a plain model in eval mode.
+        ids: [B, T].
+        targets: [B, T], the token at each position whose logit is split.
+    """
+    blocks = len(model.trf_blocks)
+    with (
+        torch.no_grad(),
+        capture(model, "blocks.0.hook_resid_pre", "*.hook_result", "*.hook_mlp_out", f"blocks.{blocks - 1}.hook_resid_post") as acts,
+    ):
+        model(ids)
+    parts = {"embedding": acts["blocks.0.hook_resid_pre"]}
+    for layer, block in enumerate(model.trf_blocks):
+        heads = acts[f"blocks.{layer}.attn.hook_result"].unbind(-2)
+        parts |= {f"{layer}.{head}": result for head, result in enumerate(heads)}
+        if block.att.out_proj.bias is not None:
+            parts[f"{layer}.bias"] = block.att.out_proj.bias.detach().expand_as(parts["embedding"])
+        if f"blocks.{layer}.hook_mlp_out" in acts:
+            parts[f"{layer}.mlp"] = acts[f"blocks.{layer}.hook_mlp_out"]
+    norm = linear_norm(model.final_norm, acts[f"blocks.{blocks - 1}.hook_resid_post"])
+    direction = model.out_head.weight.detach()[targets]  # [B, T, C]
+    values = [(norm.scaled(part) * direction).sum(-1) for part in parts.values()]
+    bias = (norm.shift * direction).sum(-1)
+    if model.out_head.bias is not None:
+        bias = bias + model.out_head.bias.detach()[targets]
+    return Attribution((*parts, "bias"), torch.stack([*values, bias]))
+
+
+class LinearNorm(NamedTuple):
+    """A norm at a fixed stream, as a linear map: norm(x) = scaled(x) + shift.
+
+    Attributes:
+        gain: [C], up to a factor that is in `scale`.
+        scale: [..., 1], for each position.
+        centers: whether the mean of a vector is subtracted first.
+        shift: [C].
+    """
+
+    gain: Tensor
+    scale: Tensor
+    centers: bool
+    shift: Tensor
+
+    def scaled(self, part: Tensor) -> Tensor:
+        """The share of a part of the stream in the normalized stream: [..., C] -> [..., C]."""
+        return _centered(part, self.centers) * self.gain * self.scale
+
+
+def linear_norm(norm: Any, stream: Tensor) -> LinearNorm:
+    """Find the linear map that a norm is at `stream`, [..., C], by applying it to three vectors.
+
+    Layer norm and RMS norm are norm(x) = gain * P(x) / s(x) + shift, where P subtracts the mean or
+    nothing and s is one value a vector. Zeros give the shift, ones tell P, alternating signs give
+    the gain up to a factor, and the stream itself gives s.
+
+    Raises:
+        UserError: the norm is not of this form.
+    """
+    with torch.no_grad():
+        zeros = torch.zeros_like(stream[..., :1, :].flatten(0, -2)[0])  # [C]
+        shift = norm(zeros)
+        centers = torch.allclose(norm(zeros + 1), shift, atol=1e-5)
+        signs = _centered(1.0 - 2 * (torch.arange(len(zeros), device=zeros.device) % 2).to(zeros), centers)
+        gain = (norm(signs) - shift) / signs
+        unscaled = _centered(stream, centers) * gain
+        output = norm(stream) - shift
+        scale = (output * unscaled).sum(-1, keepdim=True) / unscaled.square().sum(-1, keepdim=True)
+        if not torch.allclose(unscaled * scale, output, rtol=1e-3, atol=1e-3 * output.abs().max().item()):
+            raise UserError("logits cannot be attributed: the final norm is not a scaled projection, as layer norm and RMS norm are")
+    return LinearNorm(gain, scale, centers, shift)
+
+
+def _centered(x: Tensor, centers: bool) -> Tensor:
+    return x - x.mean(-1, keepdim=True) if centers else x
