@@ -51,7 +51,7 @@ def make(kind):
     return model.eval()
 
 
-@pytest.fixture(params=["gpt", "gpt-erf", "modern", "outside"])
+@pytest.fixture(params=["gpt", "gpt-exact-gelu", "nanochat", "outside"])
 def model(request):
     return make(request.param)
 

@@ -62,7 +62,7 @@ def test_resid_mid_is_the_sum_that_the_block_computes(gpt, ids):
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("kind", ["gpt", "modern"])
+@pytest.mark.parametrize("kind", ["gpt", "nanochat"])
 @pytest.mark.parametrize("padded", [False, True], ids=["plain", "padded"])
 def test_pattern_with_a_cache_is_a_row_of_the_whole_pattern(kind, padded, ids):
     torch.manual_seed(0)
@@ -169,7 +169,7 @@ class Operations(TorchDispatchMode):
         return func(*args, **kwargs or {})
 
 
-@pytest.mark.parametrize("kind", ["gpt", "modern"])
+@pytest.mark.parametrize("kind", ["gpt", "nanochat"])
 def test_unused_capture_costs_one_attribute_a_layer(kind, ids, monkeypatch):
     """A decoding step after a capture runs the operations of a model that never was captured, and reads `observers` once a layer."""
     model = build(ModelConfig(architecture=kind, vocab_size=V, context_length=16, emb_dim=C, n_heads=H, n_layers=L)).eval()

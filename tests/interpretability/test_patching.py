@@ -22,7 +22,7 @@ D = 4
 
 
 def narrow_of(block):
-    return block.ff.layers[-1] if hasattr(block, "ff") else block.narrow
+    return block.ff.layers[-1] if hasattr(block, "ff") else block.down_proj
 
 
 def without_head(model, layer, number):
