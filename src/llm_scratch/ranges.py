@@ -126,6 +126,7 @@ RANGES: dict[str, Range] = {
     "eval_batches": count(most=MAX_STEPS, hint="or None"),
     "save_every": count(most=MAX_STEPS),
     "sample_every": count(0, MAX_STEPS),
+    "snapshot_every": count(0, MAX_STEPS),
     "log_every": count(most=MAX_STEPS),
     "minutes": Range(0.01, 1e6),
     # sampling

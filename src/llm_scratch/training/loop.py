@@ -36,6 +36,7 @@ from llm_scratch.training.prompt import choose_prompt
 from llm_scratch.training.resume import resume
 from llm_scratch.training.run_logger import Callback, NullCallback, NullLogger, RunLogger
 from llm_scratch.training.run_text import prepare_for_run
+from llm_scratch.training.snapshot import take_snapshot
 from llm_scratch.training.spike_detector import MAX_CONSECUTIVE_BAD, SpikeDetector
 from llm_scratch.training.state import optimizer_tensors, seed_everything
 from llm_scratch.training.stop_signals import StopRequest, stop_signals
@@ -210,6 +211,7 @@ def _loop(run: Trainer, logger: RunLogger, watcher: Callback, stop: StopRequest,
     best = run.best
     if run.step == 0:
         _evaluate(run, logger, watcher)
+        take_snapshot(run, watcher.warn)
     run.model.train()
     while run.step < run.steps:
         forward = _step(run, logger, watcher, writer, run.step if stopping else _next_due(cfg, run.step, run.steps))
@@ -232,6 +234,8 @@ def _loop(run: Trainer, logger: RunLogger, watcher: Callback, stop: StopRequest,
         if sample:
             gathered = replace(run, model=run.gathered_model())
             logger.log_sample(gathered, watcher)
+        if run.step % (cfg.snapshot_every or run.steps) == 0:
+            take_snapshot(run, watcher.warn)
         if save or better:
             _save(run, logger, writer, better, last or bool(stopping))
         if stopping and not last:
@@ -289,7 +293,7 @@ def _describe_bad_step(row: dict[str, float]) -> str:
 
 def _next_due(cfg: TrainConfig, step: int, steps: int) -> int:
     """The next step after which an evaluation, a save or a sample is due."""
-    intervals = (cfg.eval_every, cfg.save_every, cfg.sample_every or steps)
+    intervals = (cfg.eval_every, cfg.save_every, cfg.sample_every or steps, cfg.snapshot_every or steps)
     return min(steps, *((step // every + 1) * every for every in intervals))
 
 
