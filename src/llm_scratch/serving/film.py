@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from llm_scratch.data.stories import HELD_OUT, SKILLS, generate_story
-from llm_scratch.evaluation.head_skills import all_parts
 from llm_scratch.evaluation.skills import score_choices
 from llm_scratch.interpretability.capture import capture
 from llm_scratch.interpretability.heads import pattern_scores
@@ -19,7 +18,7 @@ from llm_scratch.interpretability.lenses import surprise_bits
 from llm_scratch.interpretability.patching import ablate
 from llm_scratch.serving.arrays import rounded
 from llm_scratch.serving.inspection import token_text
-from llm_scratch.serving.question import Question, integer
+from llm_scratch.serving.question import Question, ablatable_parts, integer
 
 SKILL_STORIES = 8
 """Stories of a skill measurement in the page; each has about 11 probes."""
@@ -73,7 +72,7 @@ def skills(question: Question) -> dict[str, Any]:
     whole = score_choices(question.model, question.tokenizer, probes)
     ablated = whole
     if question.without:
-        known = all_parts(question.model)
+        known = ablatable_parts(question.model)
         parts = [known[name] for name in question.without]
         with ablate(question.model, *parts, by="zero" if question.reference is None else "mean", reference=question.reference):
             ablated = score_choices(question.model, question.tokenizer, probes)

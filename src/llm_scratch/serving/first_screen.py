@@ -19,7 +19,7 @@ from llm_scratch.model.introspection import context_length
 SEARCHED_STORIES = 60
 MIN_TOKENS, MAX_TOKENS = 20, 40
 """Length of the first text: long enough for a head to look back, short enough to read."""
-MIN_PROBABILITY, MAX_PROBABILITY = 0.5, 0.98
+MIN_PROBABILITY, MAX_PROBABILITY = 0.8, 0.98
 """Of the right name: known, but not so surely that no other token is worth showing."""
 FALLBACK_TEXT = "Once upon a time"
 

@@ -25,6 +25,7 @@ from llm_scratch.storage.safe_parse import parse_json
 log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 1 << 20
+MIN_GZIP_BYTES = 1000
 TIMEOUT_SECONDS = 30
 """Longest wait for the next bytes of a request."""
 SECURITY_HEADERS = {
@@ -95,6 +96,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Log nothing: requests contain the reader's text."""
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answer a request that is not valid HTTP, or of another method."""
+        self.close_connection = True
+        self._send_error(code, "invalid_request", f"HTTP: {message or 'not understood'}; use GET or POST")
 
     def do_GET(self) -> None:
         """Answer with a static file; the URL with the secret sets the cookie and leads to the page."""
@@ -189,17 +195,17 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def _send_error(self, status: int, code: str, message: str) -> None:
-        if self.command == "POST" and not getattr(self, "_body_read", False):
+        if getattr(self, "command", None) != "GET" and not getattr(self, "_body_read", False):
             self.close_connection = True  # an unread body would be taken for the next request
         self._send(status, encode({"error": error_body(code, message)}), {"Content-Type": "application/json"})
 
     def _send(self, status: int, content: bytes, headers: Mapping[str, str], compress: bool = False) -> None:
         headers = dict(headers)
-        if compress and len(content) > 1000 and "gzip" in self.headers.get("Accept-Encoding", ""):
+        if compress and len(content) > MIN_GZIP_BYTES and "gzip" in self.headers.get("Accept-Encoding", ""):
             content = gzip.compress(content, 5)
             headers["Content-Encoding"] = "gzip"
         self._send_head(status, headers | {"Content-Length": str(len(content))})
-        if self.command != "HEAD":
+        if getattr(self, "command", None) != "HEAD":
             self.wfile.write(content)
         self._body_read = False
 

@@ -14,14 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llm_scratch.evaluation.head_skills import all_parts
 from llm_scratch.evaluation.story_surprise import token_surprises
 from llm_scratch.interpretability.capture import capture
 from llm_scratch.interpretability.heads import pattern_scores
 from llm_scratch.interpretability.jacobian_lens import JacobianLens
 from llm_scratch.interpretability.lenses import direct_logit_attribution, kl_to_final_bits, logit_lens
 from llm_scratch.serving.arrays import halves, rounded, shares
-from llm_scratch.serving.question import Question, integer
+from llm_scratch.serving.question import Question, ablatable_parts, integer
 
 TOP = 20
 """Most likely tokens that are listed."""
@@ -183,7 +182,7 @@ def ablations(question: Question, body: Mapping[str, Any]) -> dict[str, Any]:
     position = integer(body, "position", question.n_tokens - 1)
     candidate = integer(body, "candidate", question.tokenizer.n_vocab - 1)
     rows = []
-    for name in all_parts(question.model):
+    for name in ablatable_parts(question.model):
         logits = question.logits(name)[position]
         best = int(logits.argmax())
         rows.append(

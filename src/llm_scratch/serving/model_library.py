@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,26 +39,28 @@ class ModelLibrary:
     """Models by name and training step.
 
     Args:
-        paths: name -> what `loading.load` takes; the first one is the model of the page.
+        sources: name -> what `loading.load` takes, or a loaded model; the first one is the page's.
+        snapshots: the run whose snapshots are the page's film (default: the first source).
     Raises:
         UserError: the first model cannot be loaded, or is quantized.
     """
 
-    def __init__(self, paths: Mapping[str, str | Path]) -> None:
-        self.paths = dict(paths)
-        self.main = next(iter(self.paths))
+    def __init__(self, sources: Mapping[str, str | Path | NamedModel], snapshots: Path | None = None) -> None:
+        self.sources = dict(sources)
+        self.main, first = next(iter(self.sources.items()))
+        self.run = snapshots if snapshots is not None or isinstance(first, NamedModel) else Path(first)
         self._models: OrderedDict[tuple[str, int | None], NamedModel] = OrderedDict()
         self.get()
 
     @property
     def names(self) -> list[str]:
         """All models that can be shown."""
-        return [*self.paths, UNTRAINED]
+        return [*self.sources, *([UNTRAINED] if isinstance(getattr(self.get().model, "cfg", None), Mapping | ModelConfig) else [])]
 
     @property
     def steps(self) -> list[int]:
-        """The training steps of the main model's snapshots."""
-        return list_snapshots(Path(self.paths[self.main]))
+        """The training steps of the snapshots."""
+        return [] if self.run is None else list_snapshots(self.run)
 
     def get(self, name: str = "", step: int | None = None) -> NamedModel:
         """A model in eval mode, of a snapshot if `step` is given.
@@ -66,7 +69,7 @@ class ModelLibrary:
             UserError: there is none of that name or step.
         """
         name = name or self.main
-        if name not in self.names:
+        if name != self.main and name not in self.names:
             raise unknown("model", name, self.names)
         key = (name, step)
         if key not in self._models:
@@ -78,21 +81,24 @@ class ModelLibrary:
         return self._models[key]
 
     def _load(self, name: str, step: int | None) -> NamedModel:
-        if name == UNTRAINED or step is not None:
-            main, tokenizer = self.get()
-            model = _like(main)
-            if name != UNTRAINED:
-                checkpoint.set_weights(model, load_snapshot(Path(self.paths[name]), step or 0), f"snapshot {step}")
+        if step is not None:
+            model, tokenizer = self.get()
+            weights = load_snapshot(self.run or Path(name), step)
+            model = deepcopy(model)
+            checkpoint.set_weights(model, weights, f"snapshot {step}")
             return NamedModel(model, tokenizer)
-        model, tokenizer = load(self.paths[name])
+        if name == UNTRAINED:
+            return _untrained(*self.get())
+        source = self.sources[name]
+        model, tokenizer = source if isinstance(source, NamedModel) else load(source)
         check_plain(model)
         if self._models and tokenizer.n_vocab != self.get().tokenizer.n_vocab:
             raise UserError(f"{name}: has another vocabulary than {self.main}; compare runs with the same tokenizer", CHECKPOINT)
         return NamedModel(model, tokenizer)
 
 
-def _like(model: Any) -> nn.Module:
+def _untrained(model: Any, tokenizer: Any) -> NamedModel:
     """A model of the same settings with random weights."""
     fresh = build(ModelConfig.of(model.cfg)).eval()
     fresh.start_id = getattr(model, "start_id", None)  # type: ignore[assignment]
-    return fresh
+    return NamedModel(fresh, tokenizer)

@@ -29,7 +29,7 @@ from llm_scratch.serving import inspection
 from llm_scratch.serving.film import film, skills
 from llm_scratch.serving.first_screen import FirstScreen, first_screen, is_story_model
 from llm_scratch.serving.http_server import LocalServer, Route, encode
-from llm_scratch.serving.model_library import ModelLibrary
+from llm_scratch.serving.model_library import ModelLibrary, NamedModel
 from llm_scratch.serving.pieces import pieces
 from llm_scratch.serving.question import Question, integer, read_question, string
 from llm_scratch.serving.source_lines import all_sources
@@ -143,7 +143,6 @@ class Playground:
             "steps": self.library.steps,
             "layers": len(model.trf_blocks),  # type: ignore[arg-type]
             "heads": [block.att.num_heads for block in model.trf_blocks],  # type: ignore[union-attr]
-            "networks": [hasattr(block, "ff") for block in model.trf_blocks],  # type: ignore[union-attr]
             "width": model.tok_emb.weight.shape[1],  # type: ignore[union-attr, index]
             "context": context_length(model),
             "parameters": sum(p.numel() for p in model.parameters()),
@@ -224,17 +223,18 @@ class Playground:
 
 
 def open_playground(
-    paths: Mapping[str, str | Path],
+    sources: Mapping[str, str | Path | NamedModel],
     texts: Sequence[str] = (),
     curve: Sequence[Mapping[str, Any]] = (),
     host: str = "127.0.0.1",
     port: int = DEFAULT_PORT,
     secret: str | None = None,
+    snapshots: Path | None = None,
 ) -> LocalServer:
     """Load a run and make the server of its playground; `serve_forever` starts it.
 
     Args:
-        paths: name -> model, the page's first; see `ModelLibrary`.
+        sources, snapshots: the models, the page's first; see `ModelLibrary`.
         texts, curve: see `Playground`.
         host: the address to listen at, of this machine.
         port: 0 takes a free one.
@@ -244,6 +244,6 @@ def open_playground(
     """
     if host not in ("127.0.0.1", "::1", "localhost"):
         raise UserError(f"--host {host}: other machines could reach it; use 127.0.0.1, or forward the port: ssh -L {port}:127.0.0.1:{port}")
-    playground = Playground(ModelLibrary(paths), texts, curve)
+    playground = Playground(ModelLibrary(sources, snapshots), texts, curve)
     address = ("127.0.0.1" if host == "localhost" else host, port)
     return LocalServer(address, static_files(), playground.routes, secret or secrets.token_urlsafe(24))

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from llm_scratch.errors import UserError
 from llm_scratch.evaluation.head_skills import all_parts, check_parts
 from llm_scratch.generation.decode import encode_prompt
-from llm_scratch.interpretability.patching import ablate
+from llm_scratch.interpretability.capture import activation_names
+from llm_scratch.interpretability.patching import Part, ablate
 from llm_scratch.model.introspection import context_length, vocab_size
 from llm_scratch.serving.model_library import ModelLibrary
 from llm_scratch.serving.request_guard import RequestError
@@ -51,6 +52,12 @@ def string(body: Mapping[str, Any], name: str, default: str = "") -> str:
     return value
 
 
+def ablatable_parts(model: Any) -> dict[str, Part]:
+    """Every head and feed-forward network that the model has: name -> part."""
+    names = set(activation_names(model))
+    return {name: part for name, part in all_parts(model).items() if part.name in names}
+
+
 @dataclass(frozen=True)
 class Question:
     """A model, a text, and the parts of the model that are ablated.
@@ -78,7 +85,7 @@ class Question:
     @contextmanager
     def changed(self, *more: str) -> Iterator[nn.Module]:
         """The model with `without` and further parts ablated inside the block; gradients are off."""
-        known = all_parts(self.model)
+        known = ablatable_parts(self.model)
         parts = [known[name] for name in dict.fromkeys((*self.without, *more))]
         by: Literal["zero", "mean"] = "zero" if self.reference is None else "mean"
         with torch.no_grad(), ablate(self.model, *parts, by=by, reference=self.reference if parts or by == "mean" else None):
@@ -113,7 +120,7 @@ def read_question(library: ModelLibrary, body: Mapping[str, Any], reference: Ten
     without = body.get("without", [])
     if not isinstance(without, list) or not all(isinstance(name, str) for name in without) or len(without) > 1000:
         raise UserError("without: expected a list of parts, such as 1.3 or 0.mlp")
-    known = all_parts(model)
+    known = ablatable_parts(model)
     for name in without:
         check_parts(known, name)
     return Question(model, tokenizer, torch.tensor([ids]), n_start, tuple(without), reference)
