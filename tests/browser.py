@@ -17,7 +17,7 @@ from pathlib import Path
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-pipe", "--disable-dev-shm-usage"]
 FLAGS += ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--force-color-profile=srgb"]
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 20
 
 
 class BrowserError(Exception):
@@ -122,7 +122,8 @@ class Browser:
             except BrowserError:
                 pass  # the page is on its way
             time.sleep(0.03)
-        raise BrowserError(f"still false: {condition}")
+        shown = self.run("document.body.innerText")[:300]
+        raise BrowserError(f"still false: {condition}; the page says: {shown}")
 
     def settle(self):
         """Wait until the view is drawn."""

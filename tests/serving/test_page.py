@@ -41,7 +41,7 @@ def test_first_proof_head_is_found_ablated_and_missing_before_training(page):
     best = page.run("document.querySelector('.heads button').dataset.part")
     assert best == "1.0"
     page.click(".heads button")
-    assert "Head 1.0 at d looks 100 % at e, five tokens back" in page.text(".sentence")
+    assert "Head 1.0 at d looks 100 % at e, six tokens back" in page.text(".sentence")
     show(page, "whatif")
     assert recalled(page) > 99
     page.click("[data-part='1.0']")

@@ -102,7 +102,7 @@ def direct_logit_attribution(model: Any, ids: Tensor, targets: Tensor) -> Attrib
     blocks = len(model.trf_blocks)
     with (
         torch.no_grad(),
-        capture(model, "blocks.0.hook_resid_pre", "*.hook_result", "*.hook_mlp_out", f"blocks.{blocks - 1}.hook_resid_post") as acts,
+        capture(model, "blocks.0.hook_resid_pre", "*.hook_result", "blocks.*.hook_*_out", f"blocks.{blocks - 1}.hook_resid_post") as acts,
     ):
         model(ids)
     parts = {"embedding": acts["blocks.0.hook_resid_pre"]}

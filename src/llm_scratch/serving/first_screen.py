@@ -47,7 +47,8 @@ class FirstScreen(NamedTuple):
 
 def is_story_model(texts: Sequence[str]) -> bool:
     """Whether the texts of a run are the grammar's stories, so that right answers are known."""
-    return bool(texts) and all(begins(text[:60].rpartition(" ")[0]) for text in texts[:2])
+    starts = [text[:60].rpartition(" ")[0] for text in texts[:2]]  # whole words
+    return bool(starts) and all(start and begins(start) for start in starts)
 
 
 def first_screen(model: Any, tokenizer: Any, texts: Sequence[str]) -> FirstScreen:

@@ -165,7 +165,7 @@ def flow(question: Question, body: Mapping[str, Any]) -> dict[str, Any]:
     targets[0, position] = candidate
     with question.changed() as model:
         attribution = direct_logit_attribution(model, question.ids, targets)
-        with capture(model, "blocks.0.hook_resid_pre", "*.hook_attn_out", "*.hook_mlp_out", "*.hook_resid_post") as acts:
+        with capture(model, "blocks.0.hook_resid_pre", "blocks.*.hook_*_out", "*.hook_resid_post") as acts:
             logits = model(question.ids)[0]
     norms = {name: rounded(x[0].norm(dim=-1), 3) for name, x in acts.items()}
     return {

@@ -23,7 +23,7 @@ from torch import Tensor
 from llm_scratch.errors import UserError
 from llm_scratch.evaluation.head_skills import reference_ids, skill_changes
 from llm_scratch.generation.decode import encode_prompt, stream_chunks
-from llm_scratch.interpretability.jacobian_lens import JacobianLens, fit_jacobian_lens
+from llm_scratch.interpretability.jacobian_lens import SKIPPED_POSITIONS, JacobianLens, fit_jacobian_lens
 from llm_scratch.model.introspection import context_length
 from llm_scratch.serving import inspection
 from llm_scratch.serving.film import film, skills
@@ -41,6 +41,8 @@ MAX_ANSWERS = 512
 MAX_NEW_TOKENS = 400
 LENS_TEXTS = 8
 """Texts that the Jacobian lens is fitted on; more change it little and take longer."""
+MAX_LENS_TOKENS = 128
+"""Of each of those texts."""
 HEAD_SKILL_STORIES = 12
 """Stories on which each head's share in each skill is measured."""
 
@@ -58,7 +60,7 @@ class Playground:
         self.library, self.texts, self.curve = library, list(texts), list(curve)
         self._lock, self._slow_lock = threading.Lock(), threading.Lock()
         self._answers: OrderedDict[bytes, bytes] = OrderedDict()
-        self._lenses: dict[tuple[str, int | None], JacobianLens | None] = {}
+        self._lenses: dict[tuple[str, int | None], JacobianLens] = {}
         self._references: dict[tuple[str, int | None], Tensor | None] = {}
         self._start: FirstScreen | None = None
 
@@ -128,9 +130,9 @@ class Playground:
             return None
         if key not in self._lenses:
             model, tokenizer = self.library.get(*key)
-            size = context_length(model) or 256
-            rows = [encode_prompt(model, tokenizer, text)[:size] for text in self.texts[:LENS_TEXTS]]
-            self._lenses[key] = fit_jacobian_lens(model, rows) if rows else None
+            size = context_length(model) or MAX_LENS_TOKENS
+            rows = [encode_prompt(model, tokenizer, text)[: min(size, MAX_LENS_TOKENS)] for text in self.texts[:LENS_TEXTS]]
+            self._lenses[key] = fit_jacobian_lens(model, rows, skip=min(SKIPPED_POSITIONS, size // 4))
         return self._lenses[key]
 
     def start(self, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,6 +151,7 @@ class Playground:
             "vocabulary": [inspection.token_text(tokenizer, token) for token in range(tokenizer.n_vocab)],
             "curve": self.curve,
             "stories": is_story_model(self.texts),
+            "lenses": ["norm", "raw", *(["jacobian"] if self.texts else [])],
             "first": self._start._asdict(),
             "sources": all_sources(),
         }

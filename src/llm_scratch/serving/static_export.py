@@ -21,7 +21,6 @@ from llm_scratch.storage.files import atomic_write
 
 IMPORT = re.compile(r'^import (?:\{ (?P<names>[^}]+) \}|\* as (?P<all>\w+)) from "(?P<path>[^"]+)";$', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:async )?(?:function\*?|const|class) (?P<name>\w+))", re.MULTILINE)
-LENSES = ("norm", "raw", "jacobian")
 Body = dict[str, Any]
 Ask = Callable[[str, Body], Any]
 
@@ -118,10 +117,9 @@ def _record_token(ask: Ask, facts: Mapping[str, Any], about: Body, position: int
     ask("continue", about)
     if facts["stories"]:
         ask("skills", about)
-    for kind in LENSES if whole else LENSES[:1]:
+    for kind in facts["lenses"] if whole else ["norm"]:
         ask("lens", {**about, "kind": kind})
-        layers = range(facts["layers"] + 1) if everything else [facts["layers"]]
-        for layer in layers:
+        for layer in range(facts["layers"] + 1) if everything else [facts["layers"]]:
             ask("lens-cell", {**about, "kind": kind, "layer": layer, "position": position})
     if whole:
         _record_others(ask, facts, about, point, position, everything)

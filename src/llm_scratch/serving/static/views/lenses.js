@@ -88,7 +88,7 @@ export function render(el, data, state) {
     h(
       "div",
       { class: "controls" },
-      choices("Lens", LENSES, state.lens, (lens) => state.set({ lens })),
+      choices("Lens", LENSES.filter(([name]) => facts.lenses.includes(name)), state.lens, (lens) => state.set({ lens })),
       h("label", {}, "shade", h("select", { onchange: (event) => state.set({ shade: event.target.value }) }, SHADES.map(([value, text]) => h("option", { value, selected: value === state.shade }, text)))),
     ),
     h(

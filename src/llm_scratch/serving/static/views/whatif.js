@@ -10,7 +10,7 @@ export const title = "What breaks without this?";
 
 const whole = (state) => ({ ...about(state), without: undefined });
 
-export function needs(state) {
+export function needs(state, facts) {
   const point = { position: state.token, candidate: state.candidate };
   const found = {
     now: ["ablate", { ...about(state), ...point }],
@@ -18,7 +18,7 @@ export function needs(state) {
     text: ["continue", about(state)],
     textBefore: ["continue", clean(whole(state))],
   };
-  if (state.without.length) found.skills = ["skills", about(state)];
+  if (state.without.length && facts.stories) found.skills = ["skills", about(state)];
   return found;
 }
 
