@@ -107,6 +107,8 @@ class TrainConfig:
     """steps between samples; 0: none"""
     prompt: str = "Once upon a time"
     """prompt of the samples"""
+    snapshot_every: int = 0
+    """steps between snapshots, small copies of the weights for the training film of `llm-scratch play`; 0: none"""
     log_every: int = 10
     """steps between rows of metrics.jsonl"""
 
@@ -185,7 +187,7 @@ def config_hash(config: Any) -> str:
     return hashlib.sha256(json.dumps(resume_relevant(to_dict(config)), sort_keys=True).encode()).hexdigest()[:16]
 
 
-OBSERVATION_SETTINGS = frozenset({"eval_every", "eval_batches", "save_every", "sample_every", "prompt", "log_every"})
+OBSERVATION_SETTINGS = frozenset({"eval_every", "eval_batches", "save_every", "sample_every", "prompt", "snapshot_every", "log_every"})
 """Fields of `TrainConfig` for measuring, sampling and saving; they change no weight."""
 
 

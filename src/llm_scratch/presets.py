@@ -22,7 +22,7 @@ def quickstart() -> RunConfig:
         DataConfig(source="stories:12000", tokenizer="bpe", val_fraction=0.02, order="documents"),
         TrainConfig(
             steps=1100, batch_size=8, optimizer="muon", lr=0.02, weight_decay=0.0, schedule="linear", warmup_steps=20,
-            eval_every=100, eval_batches=10, save_every=550, sample_every=100, prompt="The story of",
+            eval_every=100, eval_batches=10, save_every=550, sample_every=100, prompt="The story of", snapshot_every=50,
         ),
     )  # fmt: skip
 

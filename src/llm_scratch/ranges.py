@@ -128,6 +128,7 @@ RANGES: dict[str, Range] = {
     "eval_batches": count(most=MAX_STEPS, hint="or None"),
     "save_every": count(most=MAX_STEPS),
     "sample_every": count(0, MAX_STEPS),
+    "snapshot_every": count(0, MAX_STEPS),
     "log_every": count(most=MAX_STEPS),
     "seeds": count(2, 1000),
     "smallest_effect": Range(MIN_POSITIVE, MAX_FACTOR, hint=LEAVE_OUT),

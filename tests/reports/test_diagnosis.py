@@ -245,7 +245,7 @@ def trained(folder, corpus, tokens=None, model=None, **settings):
 def _fast():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda number: None)
-        patch.setattr("llm_scratch.training.checkpoint_writer.Snapshot.write", lambda *args: None)
+        patch.setattr("llm_scratch.training.checkpoint_writer.CheckpointData.write", lambda *args: None)
         yield
 
 

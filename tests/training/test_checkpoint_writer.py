@@ -10,7 +10,7 @@ from effort import PATIENCE_SECONDS
 
 from llm_scratch.errors import CHECKPOINT, RESOURCES, UserError
 from llm_scratch.training import checkpoint_writer
-from llm_scratch.training.checkpoint_writer import MEMORY_FACTOR, MIN_ASYNC_BYTES, CheckpointWriter, Snapshot, should_save_async
+from llm_scratch.training.checkpoint_writer import MEMORY_FACTOR, MIN_ASYNC_BYTES, CheckpointData, CheckpointWriter, should_save_async
 
 
 class FreeLock:
@@ -50,13 +50,13 @@ def disk(monkeypatch):
     return disk
 
 
-def a_snapshot(step, best=2.0):
-    return Snapshot(step, {}, {}, {}, {"best": best})
+def some_data(step, best=2.0):
+    return CheckpointData(step, {}, {}, {}, {"best": best})
 
 
 def outcomes_of(writer, steps):
     """What `_write` returns for each step."""
-    return [writer._write(writer.lock, a_snapshot(step), is_best=False, is_last=False) for step in range(steps)]
+    return [writer._write(writer.lock, some_data(step), is_best=False, is_last=False) for step in range(steps)]
 
 
 def test_writer_warns_and_continues_after_a_failed_save(disk, pauses):
@@ -81,7 +81,7 @@ def test_writer_retries_the_last_save_three_times(row, ends_well, disk, pauses):
     writer = CheckpointWriter(FreeLock(), lambda message: None)
     disk(*row)
     with nullcontext() if ends_well else pytest.raises(UserError, match="3 saves in a row failed"):
-        writer.submit(a_snapshot(9), is_last=True)
+        writer.submit(some_data(9), is_last=True)
     assert pauses == [checkpoint_writer.RETRY_DELAY_SECONDS] * (len(row) - 1)
 
 
@@ -91,7 +91,7 @@ def test_writer_raises_at_once_for_other_errors(monkeypatch):
 
     monkeypatch.setattr(checkpoint_writer.checkpoint, "save", save)
     with pytest.raises(UserError, match="something else"):
-        CheckpointWriter(FreeLock(), pytest.fail).submit(a_snapshot(1), is_last=True)
+        CheckpointWriter(FreeLock(), pytest.fail).submit(some_data(1), is_last=True)
 
 
 def test_writer_raises_at_once_when_the_run_directory_is_gone(disk):
@@ -100,7 +100,7 @@ def test_writer_raises_at_once_when_the_run_directory_is_gone(disk):
             raise UserError("it was removed", RESOURCES)
 
     with pytest.raises(UserError, match="it was removed"):
-        CheckpointWriter(LostLock(), pytest.fail).submit(a_snapshot(1), is_last=True)
+        CheckpointWriter(LostLock(), pytest.fail).submit(some_data(1), is_last=True)
 
 
 def test_writer_wraps_each_save_in_the_fault_hook(disk):
@@ -120,7 +120,7 @@ def test_async_save_blocks_only_in_wait(disk):
     may_write, done = threading.Event(), []
     disk(True)
     with CheckpointWriter(FreeLock(), pytest.fail, lambda: (may_write.wait(PATIENCE_SECONDS), done.append("saved"))) as writer:
-        writer.submit(a_snapshot(1), in_background=True)
+        writer.submit(some_data(1), in_background=True)
         assert done == []
         may_write.set()
         writer.wait()
@@ -134,7 +134,7 @@ def test_best_is_that_of_the_saved_checkpoints(disk):
     heard = []
     with CheckpointWriter(FreeLock(), lambda message: None, best=3.0) as writer:
         for step, best in ((1, 2.5), (2, 2.0), (3, 2.2), (4, 2.2)):
-            writer.submit(a_snapshot(step, best))
+            writer.submit(some_data(step, best))
             heard += [writer.wait(), writer.wait()]
     assert heard == [2.5, 2.5, 2.5, 2.5, 2.2, 2.2, 2.2, 2.2]
     assert disk.marked == [1, 3]
@@ -143,7 +143,7 @@ def test_best_is_that_of_the_saved_checkpoints(disk):
 def test_rollback_restarts_the_best(disk):
     disk(True)
     with CheckpointWriter(FreeLock(), pytest.fail, best=3.0) as writer:
-        writer.submit(a_snapshot(1, 2.5))
+        writer.submit(some_data(1, 2.5))
         writer.wait()
         writer.restart(2.8)
         assert writer.wait() == 2.8
@@ -154,9 +154,9 @@ def test_third_failure_in_the_background_is_raised_by_wait(disk):
     disk(False, False, False)
     with CheckpointWriter(FreeLock(), said.append) as writer:
         for step in range(2):
-            writer.submit(a_snapshot(step), in_background=True)
+            writer.submit(some_data(step), in_background=True)
             writer.wait()
-        writer.submit(a_snapshot(2), in_background=True)
+        writer.submit(some_data(2), in_background=True)
         with pytest.raises(UserError, match=r"the disk is full \(3 saves in a row failed\)"):
             writer.wait()
     assert said == ["the disk is full (training continues; the next save tries again)"] * 2
@@ -166,7 +166,7 @@ def test_save_that_is_not_in_the_background_is_done_when_submit_returns(disk):
     with CheckpointWriter(FreeLock(), lambda message: None) as writer:
         disk(True, False)
         for step in range(2):
-            writer.submit(a_snapshot(step))
+            writer.submit(some_data(step))
             assert writer._in_progress.done()
             writer.wait()
 
@@ -177,7 +177,7 @@ def test_writer_finishes_the_save_on_an_error_in_the_block(disk):
 
     def fail():
         with CheckpointWriter(FreeLock(), pytest.fail, lambda: (may_write.wait(PATIENCE_SECONDS), done.append("saved"))) as writer:
-            writer.submit(a_snapshot(1), in_background=True)
+            writer.submit(some_data(1), in_background=True)
             threading.Timer(0.05, may_write.set).start()
             raise KeyError
 
@@ -188,9 +188,9 @@ def test_writer_finishes_the_save_on_an_error_in_the_block(disk):
 
 def test_ranks_that_do_not_write_have_a_writer_too(disk):
     with CheckpointWriter(None, pytest.fail, best=3.0) as writer:
-        writer.submit(a_snapshot(1, 2.0))
+        writer.submit(some_data(1, 2.0))
         assert writer.wait() == 2.0
-        writer.submit(a_snapshot(2, 2.0), is_last=True)
+        writer.submit(some_data(2, 2.0), is_last=True)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Write checkpoints, in a background thread where that pays. Up to two consecutive failures are tolerated.
 
-Training hands over a `Snapshot`, plain data, and waits only until weights and optimizer state are
+Training hands over `CheckpointData`, plain data, and waits only until weights and optimizer state are
 copied; a thread writes the copy while training continues. One save is in progress at a time. Where
 the copy is small, or memory has no room for it, training waits for the disk. So a disk that is full
 for an hour costs nothing, and one that stays full ends the run while its last checkpoint is still
@@ -42,7 +42,7 @@ RETRY_DELAY_SECONDS = 1.0  # before a last save is tried again
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class CheckpointData:
     """A run at one step, as plain data: the content of a checkpoint (see `storage.checkpoint`)."""
 
     step: int
@@ -113,22 +113,22 @@ class CheckpointWriter:
     def __exit__(self, *error: object) -> None:
         self._worker.shutdown()
 
-    def submit(self, snapshot: Snapshot, *, in_background: bool = False, is_last: bool = False) -> None:
+    def submit(self, data: CheckpointData, *, in_background: bool = False, is_last: bool = False) -> None:
         """Write a checkpoint; a new `best` is marked as such. Call `wait` before the next one.
 
         Args:
-            snapshot: on ranks that do not write, its tensors are not needed.
-            in_background: return at once; `snapshot` must then hold copies.
+            data: on ranks that do not write, its tensors are not needed.
+            in_background: return at once; `data` must then hold copies.
             is_last: no more steps follow, so a failure is retried until it counts as the third.
         Raises:
             UserError: as `wait`, if `is_last`.
         """
-        is_best = snapshot.best < self.best
-        self._submitted_best = snapshot.best
+        is_best = data.best < self.best
+        self._submitted_best = data.best
         if is_last:
-            self._distributed.broadcast(self.lock is None or self._write(self.lock, snapshot, is_best, is_last))
+            self._distributed.broadcast(self.lock is None or self._write(self.lock, data, is_best, is_last))
         elif self.lock is not None:
-            self._in_progress = self._worker.submit(self._write, self.lock, snapshot, is_best, is_last)
+            self._in_progress = self._worker.submit(self._write, self.lock, data, is_best, is_last)
             if not in_background:
                 futures.wait([self._in_progress])
 
@@ -149,13 +149,13 @@ class CheckpointWriter:
         """Continue after a rollback to a checkpoint with this lowest validation loss."""
         self.best = self._submitted_best = best
 
-    def _write(self, lock: RunLock, snapshot: Snapshot, is_best: bool, is_last: bool) -> bool:
+    def _write(self, lock: RunLock, data: CheckpointData, is_best: bool, is_last: bool) -> bool:
         """Write a checkpoint; False if it failed and training may continue."""
         lock.check()
         while True:
             try:
-                with self._inject_fault(snapshot.step, None):
-                    snapshot.write(lock.folder, is_best, self._before_save)
+                with self._inject_fault(data.step, None):
+                    data.write(lock.folder, is_best, self._before_save)
             except UserError as e:
                 self.failed += 1
                 if e.code != RESOURCES:

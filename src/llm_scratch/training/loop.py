@@ -38,6 +38,7 @@ from llm_scratch.training.resume import resume
 from llm_scratch.training.run_data import PreparedRun, RunData, prepare_for_run, text_data
 from llm_scratch.training.run_logger import RunLogger, StepTimer, environment, metrics_until
 from llm_scratch.training.samples import choose_prompt, generate_sample
+from llm_scratch.training.snapshot import take_snapshot
 from llm_scratch.training.state import optimizer_tensors
 from llm_scratch.training.stop_signals import StopRequest, stop_signals
 from llm_scratch.training.tensorboard import TensorBoardLogger
@@ -121,6 +122,7 @@ def _run(run: Trainer, callbacks: Callbacks, lock: RunLock | None) -> None:
             callbacks.note(extension)
         if run.step == 0:
             _evaluate(run, callbacks)
+            take_snapshot(run, callbacks.warn)
         flush = partial(callbacks.emit, Callback.flush)
         with CheckpointWriter(lock, callbacks.warn, flush, run.best, run.distributed, run.inject_fault) as writer:
             try:
@@ -162,6 +164,7 @@ def _train(run: Trainer, callbacks: Callbacks, writer: CheckpointWriter, stop: S
         ends = is_last or bool(signum)
         evaluate = is_last or run.step % cfg.eval_every == 0
         sample = bool(cfg.sample_every) and (is_last or run.step % cfg.sample_every == 0)
+        snapshot = bool(cfg.snapshot_every) and (is_last or run.step % cfg.snapshot_every == 0)
         save = ends or (run.step % cfg.save_every == 0 and not run.recovery.counts.consecutive_bad)
 
         if evaluate or sample or save:
@@ -175,6 +178,8 @@ def _train(run: Trainer, callbacks: Callbacks, writer: CheckpointWriter, stop: S
             save = False
         if sample:
             _sample(run, callbacks)
+        if snapshot:
+            take_snapshot(run, callbacks.warn)
         if save:
             _save(run, writer, is_last=ends)
         if signum and not is_last:
@@ -262,7 +267,7 @@ def _save(run: Trainer, writer: CheckpointWriter, is_last: bool) -> None:
     """Write a checkpoint: in the background, unless it is the last or memory has no room for a copy."""
     run.check_finite(optimizer_tensors(run.model, run.optimizer))
     in_background = not is_last and should_save_async(run.config.system.async_save, run.checkpoint_bytes, free_memory())
-    writer.submit(run.snapshot(copies=in_background), in_background=in_background, is_last=is_last)
+    writer.submit(run.checkpoint_data(copies=in_background), in_background=in_background, is_last=is_last)
 
 
 def _log(run: Trainer, callbacks: Callbacks, row: dict[str, float]) -> None:
@@ -273,7 +278,7 @@ def _log(run: Trainer, callbacks: Callbacks, row: dict[str, float]) -> None:
 
 def _next_due(cfg: TrainConfig, step: int, steps: int) -> int:
     """The next step after which an evaluation, a save or a sample is due."""
-    intervals = (cfg.eval_every, cfg.save_every, cfg.sample_every or steps)
+    intervals = (cfg.eval_every, cfg.save_every, cfg.sample_every or steps, cfg.snapshot_every or steps)
     return min(steps, *((step // every + 1) * every for every in intervals))
 
 

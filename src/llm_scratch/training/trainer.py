@@ -26,7 +26,7 @@ from llm_scratch.errors import DIVERGED, UserError
 from llm_scratch.model import as_language_model, build
 from llm_scratch.storage import checkpoint
 from llm_scratch.training.callbacks import TrainState
-from llm_scratch.training.checkpoint_writer import Snapshot
+from llm_scratch.training.checkpoint_writer import CheckpointData
 from llm_scratch.training.distributed import Distributed, is_sharded, local_shard, shard_like
 from llm_scratch.training.fault_injection import FaultHook, no_fault
 from llm_scratch.training.model_with_loss import Loss, ModelWithLoss, prepare_for_training
@@ -203,7 +203,7 @@ class Trainer(TrainState):
         checkpoint.set_weights(model, weights, "the run")
         return model
 
-    def snapshot(self, copies: bool = False) -> Snapshot:
+    def checkpoint_data(self, copies: bool = False) -> CheckpointData:
         """What a checkpoint of this moment stores; a collective call.
 
         Args:
@@ -221,7 +221,7 @@ class Trainer(TrainState):
             state["text"] = asdict(self.data.text)
         if self.frozen_sha256:
             state["frozen_sha256"] = self.frozen_sha256
-        return Snapshot(self.step, to_dict(self.config), weights, optimizer, state, self.data.tokenizer)
+        return CheckpointData(self.step, to_dict(self.config), weights, optimizer, state, self.data.tokenizer)
 
     def state_tensors(self, copies: bool = False) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Unsharded trained weights and optimizer state, for rank 0; a collective call. `copies` as for `gather`."""

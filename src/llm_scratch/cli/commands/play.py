@@ -1,0 +1,105 @@
+"""`play`: a page on which to see inside a model. Tests: tests/cli/test_play.py."""
+
+from __future__ import annotations
+
+import sys
+import webbrowser
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from rich.console import Console
+from tyro.conf import Positional, arg
+
+from llm_scratch.cli.flags import Flag, ReportCommand, option
+from llm_scratch.cli.folders import check_can_write, resolve_model_path
+from llm_scratch.cli.output import print_json
+from llm_scratch.cli.terminal import console
+from llm_scratch.run_directory import find_run
+
+N_TEXTS = 64
+"""Validation texts that the page begins with and fits its lens on."""
+
+
+@dataclass(frozen=True)
+class Play(ReportCommand):
+    """Open the playground: a page on which to see inside the model in RUN.
+
+    Type a text; see what each token, head and layer does; switch a part off and watch what follows.
+
+    The page is served to this machine alone. Ctrl-C ends it.
+
+    examples:
+      llm-scratch play quickstart
+      llm-scratch play runs/a --compare runs/b
+      llm-scratch play quickstart --export page/
+    """
+
+    run_: Positional[Annotated[str, arg(name="run", metavar="RUN")]]
+    """a run, a preset (its newest run), gpt2, hf:org/name, or a checkpoint file or folder (docs/weights.md)"""
+    compare: Annotated[str, option("RUN")] = ""
+    """another model with the same tokenizer, to see both side by side"""
+    host: Annotated[str, option("ADDRESS")] = "127.0.0.1"
+    """the address to listen at; only addresses of this machine alone are accepted"""
+    port: int = 8765
+    """the port to listen at; 0 takes a free one"""
+    export: Annotated[str, option("FOLDER")] = ""
+    """write the page with its first text into a folder that opens without a server, instead of serving it"""
+    no_browser: Flag = False
+    """do not open the page in a browser"""
+
+    def run(self) -> None:
+        """Load the model, print the address and serve until Ctrl-C; or write the folder."""
+        path = resolve_model_path(self.run_)
+        paths: dict[str, str | Path] = {path.name or str(path): path}
+        if self.compare:
+            other = resolve_model_path(self.compare)
+            paths[other.name if other.name not in paths else str(other)] = other
+        if self.export:
+            check_can_write(Path(self.export), "--export")
+        from llm_scratch.serving.playground import open_playground
+
+        screen = console()
+        with screen.status("loading the model …"):
+            texts, curve = _texts_of(path), _curve_of(path)
+            server = open_playground(paths, texts, curve, self.host, 0 if self.export else self.port)
+        with server:
+            if self.export:
+                self._export(server, screen)
+            else:
+                self._serve(server, screen)
+
+    def _export(self, server: Any, screen: Console) -> None:
+        from llm_scratch.serving.static_export import export_playground
+
+        page = export_playground(server, Path(self.export))
+        if self.json:
+            print_json({"page": page})
+            return
+        screen.print(str(page), soft_wrap=True)
+
+    def _serve(self, server: Any, screen: Console) -> None:
+        if self.json:
+            print_json({"url": server.url})
+        else:
+            screen.print(f"{server.url}\nCtrl-C ends it.", soft_wrap=True, highlight=False)
+        if sys.stdout.isatty() and not self.no_browser and not self.json:
+            webbrowser.open(server.url)
+        server.serve_forever()
+
+
+def _texts_of(path: Path) -> list[str]:
+    """Some validation texts of a run; none for a model without a run, or whose text cannot be read any more."""
+    run = find_run(path)
+    if run is None or not run.config.data.source:
+        return []
+    from llm_scratch.serving.run_texts import validation_texts
+
+    return validation_texts(run.config, N_TEXTS)
+
+
+def _curve_of(path: Path) -> list[dict[str, float]]:
+    """The validation losses of a run by step."""
+    from llm_scratch.training.run_logger import iter_metrics
+
+    return [{"step": row["step"], "val_loss": row["val_loss"]} for row in iter_metrics(path / "metrics.jsonl") if "val_loss" in row]

@@ -1,0 +1,111 @@
+"""What the playground shows first: a text of the run's own kind, and the head that matters for its next token.
+
+Tests: tests/serving/test_first_screen.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from llm_scratch.data.stories import HELD_OUT, Probe, begins, generate_story
+from llm_scratch.generation.decode import encode_prompt
+from llm_scratch.interpretability.capture import capture
+from llm_scratch.interpretability.lenses import direct_logit_attribution
+from llm_scratch.model.introspection import context_length
+
+SEARCHED_STORIES = 60
+MIN_TOKENS, MAX_TOKENS = 20, 40
+"""Length of the first text: long enough for a head to look back, short enough to read."""
+MIN_PROBABILITY, MAX_PROBABILITY = 0.8, 0.98
+"""Of the right name: known, but not so surely that no other token is worth showing."""
+FALLBACK_TEXT = "Once upon a time"
+
+
+class FirstScreen(NamedTuple):
+    """The first state of the page.
+
+    Attributes:
+        text: to read.
+        position: the token that is selected: its next token is predicted.
+        candidate: the next token whose probability is followed.
+        answer: its text.
+        layer, head: the head that adds most to the candidate's logit.
+        key: the position that the head attends to most.
+    """
+
+    text: str
+    position: int
+    candidate: int
+    answer: str
+    layer: int
+    head: int
+    key: int
+
+
+def is_story_model(texts: Sequence[str]) -> bool:
+    """Whether the texts of a run are the grammar's stories, so that right answers are known."""
+    starts = [text[:60].rpartition(" ")[0] for text in texts[:2]]  # whole words
+    return bool(starts) and all(start and begins(start) for start in starts)
+
+
+def first_screen(model: Any, tokenizer: Any, texts: Sequence[str]) -> FirstScreen:
+    """Choose a text and find the head that matters for its next token.
+
+    Of a model of the stories it is a place where the name of a child is recalled, and rightly; of
+    any other model, the beginning of one of its texts.
+    """
+    with torch.no_grad():
+        if is_story_model(texts):
+            for probe in _name_probes():
+                answer = tokenizer.encode(probe.answer)
+                ids = encode_prompt(model, tokenizer, probe.prompt)
+                if len(answer) != 1 or not MIN_TOKENS <= len(ids) <= MAX_TOKENS or len(ids) > (context_length(model) or len(ids)):
+                    continue
+                if MIN_PROBABILITY <= float(model(torch.tensor([ids]))[0, -1].softmax(-1)[answer[0]]) <= MAX_PROBABILITY:
+                    return _with_head(model, tokenizer, probe.prompt, ids, answer[0])
+        text = _beginning(model, tokenizer, texts)
+        ids = encode_prompt(model, tokenizer, text)
+        best = int(model(torch.tensor([ids]))[0, -1, : tokenizer.n_vocab].argmax())
+        return _with_head(model, tokenizer, text, ids, best)
+
+
+def _name_probes() -> Iterator[Probe]:
+    """Places in new stories where a name is recalled that stands in the text before."""
+    for number in range(SEARCHED_STORIES):
+        for probe in generate_story(HELD_OUT + number).probes:
+            if (
+                probe.skill == "name"
+                and probe.answer.strip() in probe.prompt
+                and any(other.strip() in probe.prompt for other in probe.others)
+            ):
+                yield probe
+
+
+def _beginning(model: Any, tokenizer: Any, texts: Sequence[str]) -> str:
+    """The beginning of the first text, cut to fit, or a few words that any model can read."""
+    size = min(MAX_TOKENS, (context_length(model) or MAX_TOKENS) * 3 // 4)
+    for text in texts:
+        ids = tokenizer.encode(text[: 8 * size], disallowed_special=())
+        if ids:
+            return tokenizer.decode_bytes(ids[: max(1, size - 1)]).decode("utf-8", "ignore")
+    return FALLBACK_TEXT
+
+
+def _with_head(model: Any, tokenizer: Any, text: str, ids: list[int], candidate: int) -> FirstScreen:
+    """Find the head that adds most to the candidate's logit."""
+    row = torch.tensor([ids])
+    targets = row.clone()
+    targets[0, -1] = candidate
+    attribution = direct_logit_attribution(model, row, targets)
+    written = dict(zip(attribution.names, attribution.values[:, 0, -1].tolist(), strict=True))
+    heads = [(layer, number) for layer, block in enumerate(model.trf_blocks) for number in range(block.att.num_heads)]
+    layer, number = max(heads, key=lambda at: written[f"{at[0]}.{at[1]}"])
+    name = f"blocks.{layer}.attn.hook_pattern"
+    with capture(model, name) as acts:
+        model(row)
+    key = int(acts[name][0, number, -1].argmax())
+    answer = tokenizer.decode_bytes([candidate]).decode("utf-8", "replace")
+    return FirstScreen(text, len(ids) - 1, candidate, answer, layer, number, key)

@@ -1,0 +1,252 @@
+"""The playground: a page on which a learner sees inside a model, and the requests that it makes.
+
+`open_playground` loads a run and returns a server. The page (`static/`) has one ES module a view; a
+view asks for numbers by the routes of `Playground.routes`, and every answer is computed here by the
+functions of `interpretability`. Answers are kept, since a text is looked at from many sides.
+Tests: tests/serving/, tests/reliability/ (rows S1 to S4, S10 to S12, P1 to P4).
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llm_scratch.errors import UserError
+from llm_scratch.evaluation.head_skills import reference_ids, skill_changes
+from llm_scratch.generation.decode import encode_prompt, stream_chunks
+from llm_scratch.interpretability.jacobian_lens import SKIPPED_POSITIONS, JacobianLens, fit_jacobian_lens
+from llm_scratch.model.introspection import context_length
+from llm_scratch.serving import inspection
+from llm_scratch.serving.film import film, skills
+from llm_scratch.serving.first_screen import FirstScreen, first_screen, is_story_model
+from llm_scratch.serving.http_server import LocalServer, Route, encode
+from llm_scratch.serving.model_library import ModelLibrary, NamedModel
+from llm_scratch.serving.pieces import pieces
+from llm_scratch.serving.question import Question, integer, read_question, string
+from llm_scratch.serving.source_lines import all_sources
+from llm_scratch.serving.static_files import static_files
+
+DEFAULT_PORT = 8765
+MAX_ANSWERS = 512
+"""Answers kept in memory."""
+MAX_NEW_TOKENS = 400
+LENS_TEXTS = 8
+"""Texts that the Jacobian lens is fitted on; more change it little and take longer."""
+MAX_LENS_TOKENS = 128
+"""Of each of those texts."""
+HEAD_SKILL_STORIES = 12
+"""Stories on which each head's share in each skill is measured."""
+
+
+class Playground:
+    """The requests of the page, about one run.
+
+    Args:
+        library: the models; the first one is the page's.
+        texts: texts of the kind that the model was trained on, for the first screen and the lens.
+        curve: rows of the loss curve, {"step", "val_loss"}.
+    """
+
+    def __init__(self, library: ModelLibrary, texts: Sequence[str], curve: Sequence[Mapping[str, Any]] = ()) -> None:
+        self.library, self.texts, self.curve = library, list(texts), list(curve)
+        self._lock, self._slow_lock = threading.Lock(), threading.Lock()
+        self._answers: OrderedDict[bytes, bytes] = OrderedDict()
+        self._lenses: dict[tuple[str, int | None], JacobianLens] = {}
+        self._references: dict[tuple[str, int | None], Tensor | None] = {}
+        self._start: FirstScreen | None = None
+
+    @property
+    def routes(self) -> dict[str, Route]:
+        """URL path -> function."""
+        about_text: dict[str, Callable[[Question, Mapping[str, Any]], Any]] = {
+            "inspect": lambda question, body: inspection.inspect_text(question),
+            "logits": inspection.logits_at,
+            "attention": inspection.attention,
+            "dot": inspection.dot_product,
+            "lens": lambda question, body: inspection.lens(question, body, self._lens(body)),
+            "lens-cell": lambda question, body: inspection.lens_cell(question, body, self._lens(body)),
+            "flow": inspection.flow,
+            "ablate": inspection.ablations,
+            "skills": lambda question, body: skills(question),
+            "continue": self._continue,
+        }
+        routes: dict[str, Route] = {f"/api/{name}": self._kept(name, self._about_text(f)) for name, f in about_text.items()}
+        routes["/api/start"] = self._kept("start", self.start)
+        routes["/api/tokenize"] = self._kept("tokenize", lambda body: pieces(self.library.get().tokenizer, string(body, "text")))
+        routes["/api/film"] = self._kept("film", self._film)
+        routes["/api/head-skills"] = self._kept("head-skills", self._head_skills, self._slow_lock)
+        routes["/api/ping"] = lambda body: {}
+        return routes | {"/api/complete": self.complete}
+
+    def _kept(self, name: str, compute: Route, lock: threading.Lock | None = None) -> Route:
+        """A route whose answers are kept; one request computes at a time, since ablations change the model."""
+        lock = lock or self._lock
+
+        def answer(body: Mapping[str, Any]) -> bytes:
+            key = json.dumps([name, body], sort_keys=True).encode()
+            with lock:
+                if key not in self._answers:
+                    self._answers[key] = encode(compute(body))
+                    while len(self._answers) > MAX_ANSWERS:
+                        self._answers.popitem(last=False)
+                return self._answers[key]
+
+        return answer
+
+    def _about_text(self, compute: Callable[[Question, Mapping[str, Any]], Any]) -> Route:
+        return lambda body: compute(self._question(body), body)
+
+    def _question(self, body: Mapping[str, Any]) -> Question:
+        reference = self._reference(body) if body.get("without") else None
+        return read_question(self.library, body, reference)
+
+    def _key(self, body: Mapping[str, Any]) -> tuple[str, int | None]:
+        step = body.get("step")
+        return string(body, "model"), None if step is None else integer(body, "step", 2**40)
+
+    def _reference(self, body: Mapping[str, Any]) -> Tensor | None:
+        """Texts whose mean replaces an ablated part; None for a model that was not trained on stories."""
+        model, tokenizer = self.library.get(*self._key(body))
+        if not is_story_model(self.texts):
+            return None
+        key = self._key(body)
+        if key not in self._references:
+            self._references[key] = reference_ids(model, tokenizer)
+        return self._references[key]
+
+    def _lens(self, body: Mapping[str, Any]) -> JacobianLens | None:
+        """The Jacobian lens of a model, fitted when it is first needed."""
+        key = self._key(body)
+        if body.get("kind") != "jacobian":
+            return None
+        if key not in self._lenses:
+            model, tokenizer = self.library.get(*key)
+            size = context_length(model) or MAX_LENS_TOKENS
+            rows = [encode_prompt(model, tokenizer, text)[: min(size, MAX_LENS_TOKENS)] for text in self.texts[:LENS_TEXTS]]
+            self._lenses[key] = fit_jacobian_lens(model, rows, skip=min(SKIPPED_POSITIONS, size // 4))
+        return self._lenses[key]
+
+    def start(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Facts about the model, and what the first screen shows."""
+        model, tokenizer = self.library.get()
+        self._start = self._start or first_screen(model, tokenizer, self.texts)
+        return {
+            "name": self.library.main,
+            "models": self.library.names,
+            "steps": self.library.steps,
+            "layers": len(model.trf_blocks),  # type: ignore[arg-type]
+            "heads": [block.att.num_heads for block in model.trf_blocks],  # type: ignore[union-attr]
+            "width": model.tok_emb.weight.shape[1],  # type: ignore[union-attr, index]
+            "context": context_length(model),
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "vocabulary": [inspection.token_text(tokenizer, token) for token in range(tokenizer.n_vocab)],
+            "curve": self.curve,
+            "stories": is_story_model(self.texts),
+            "lenses": ["norm", "raw", *(["jacobian"] if self.texts else [])],
+            "first": self._start._asdict(),
+            "sources": all_sources(),
+        }
+
+    def _film(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        frames = [(step, self._question({**body, "step": step})) for step in self.library.steps]
+        return film(frames, body)
+
+    def _head_skills(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """How much each skill falls without each part, for a model of the stories.
+
+        It takes seconds, so it works on a copy of the model while other requests are answered.
+        """
+        if not is_story_model(self.texts):
+            return {"changes": []}
+        model, tokenizer = self.library.get(*self._key(body))
+        changes = skill_changes(deepcopy(model), tokenizer, n_stories=HEAD_SKILL_STORIES)
+        return {
+            "changes": [
+                {
+                    "part": change.part,
+                    "skill": change.skill,
+                    "n": change.n,
+                    "accuracy": round(change.accuracy, 4),
+                    "ablated": round(change.ablated, 4),
+                    "interval": [round(end, 4) for end in change.interval],
+                }
+                for change in changes
+            ]
+        }
+
+    def _continue(self, question: Question, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The most likely continuation by the changed model."""
+        count = integer(body, "tokens", 40, 16)
+        ids, size = question.ids, context_length(question.model)
+        with question.changed() as model:
+            for _ in range(count):
+                best = model(ids[:, -size:] if size else ids)[:, -1, : question.tokenizer.n_vocab].argmax(-1)
+                ids = torch.cat([ids, best[None]], 1)
+        return {"text": question.tokenizer.decode_bytes(ids[0, question.n_tokens :].tolist()).decode("utf-8", "replace")}
+
+    def complete(self, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Continue a text as a stream of events; the generation ends when the reader goes away."""
+        question = self._question(body)
+        limit = integer(body, "max_tokens", MAX_NEW_TOKENS, 100)
+        settings = {
+            name: body[name] for name in ("temperature", "top_k", "top_p", "min_p", "repetition_penalty") if body.get(name) is not None
+        }
+        chunks = stream_chunks(
+            question.model,
+            question.tokenizer,
+            string(body, "text"),
+            seed=integer(body, "seed", 2**53, 0),
+            max_new_tokens=limit,
+            top=3,
+            **settings,
+        )
+        return self._events(question, chunks)
+
+    def _events(self, question: Question, chunks: Iterator[Any]) -> Iterator[dict[str, Any]]:
+        try:
+            while True:
+                with self._lock, question.changed():
+                    chunk = next(chunks, None)
+                if chunk is None:
+                    yield {"done": True}
+                    return
+                if chunk.text:
+                    yield {"text": chunk.text, "logprob": chunk.logprob}
+        finally:
+            getattr(chunks, "close", lambda: None)()
+
+
+def open_playground(
+    sources: Mapping[str, str | Path | NamedModel],
+    texts: Sequence[str] = (),
+    curve: Sequence[Mapping[str, Any]] = (),
+    host: str = "127.0.0.1",
+    port: int = DEFAULT_PORT,
+    secret: str | None = None,
+    snapshots: Path | None = None,
+) -> LocalServer:
+    """Load a run and make the server of its playground; `serve_forever` starts it.
+
+    Args:
+        sources, snapshots: the models, the page's first; see `ModelLibrary`.
+        texts, curve: see `Playground`.
+        host: the address to listen at, of this machine.
+        port: 0 takes a free one.
+        secret: required from visitors (default: a new one).
+    Raises:
+        UserError: an address that other machines reach; a model that cannot be shown.
+    """
+    if host not in ("127.0.0.1", "::1", "localhost"):
+        raise UserError(f"--host {host}: other machines could reach it; use 127.0.0.1, or forward the port: ssh -L {port}:127.0.0.1:{port}")
+    playground = Playground(ModelLibrary(sources, snapshots), texts, curve)
+    address = ("127.0.0.1" if host == "localhost" else host, port)
+    return LocalServer(address, static_files(), playground.routes, secret or secrets.token_urlsafe(24))

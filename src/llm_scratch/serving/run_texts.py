@@ -1,0 +1,35 @@
+"""Texts of the kind that a run was trained on, for the page to begin with. Tests: tests/serving/test_first_screen.py."""
+
+from __future__ import annotations
+
+import logging
+
+from llm_scratch.config import RunConfig
+from llm_scratch.data.sources import read
+from llm_scratch.data.stories import HELD_OUT, generate_story
+from llm_scratch.errors import UserError
+
+log = logging.getLogger(__name__)
+
+MAX_CHARACTERS = 4000
+"""Of each text; the page shows the beginning, and a lens needs no more."""
+
+
+def validation_texts(config: RunConfig, n: int) -> list[str]:
+    """Up to `n` texts: new stories for a run of the stories, else the last documents of its source.
+
+    A source that cannot be read any more gives none: the page works without.
+    """
+    if config.data.source.partition(":")[0] == "stories":
+        return [generate_story(HELD_OUT + number).text for number in range(n)]
+    try:
+        documents = read(config.data.source)
+    except UserError as e:
+        log.warning("%s; the page begins with a text of its own", e)
+        return []
+    texts = [text[-MAX_CHARACTERS:] for text in documents[-n:] if text.strip()]
+    if len(texts) == 1:  # one long text: its end is the validation part
+        text = documents[-1]
+        start = int(len(text) * (1 - config.data.val_fraction))
+        texts = [text[at : at + MAX_CHARACTERS] for at in range(start, len(text), MAX_CHARACTERS)][:n]
+    return texts

@@ -1,0 +1,138 @@
+// Next token: the distribution, and what each sampler makes of it, computed here from the logits.
+
+import { decode, fill, fixed, h, once, percent, token, visible } from "../dom.js";
+import { bestFirst, draw, processLogits, softmax } from "../sampler.js";
+import { request } from "../api.js";
+import { about } from "../state.js";
+import { shadeChips } from "../text.js";
+
+export const label = "Next token";
+export const title = "What comes next, and why?";
+
+const ROWS = 20;
+/** name: [label, lowest, highest, step, value that does nothing]; temperature and top-k move on a curve of their own. */
+const SLIDERS = {
+  temperature: { label: "temperature", to: (x) => (x <= 0.5 ? 4 * x : 2 + 3 * ((x - 0.5) / 0.5) ** 1.5), from: (v) => (v <= 2 ? v / 4 : 0.5 + 0.5 * ((v - 2) / 3) ** (2 / 3)), show: (v) => fixed(v) },
+  top_k: { label: "top-k", show: (v) => (v ? String(v) : "off") },
+  top_p: { label: "top-p", to: (x) => 1 - x, from: (v) => 1 - v, show: (v) => (v < 1 ? fixed(v) : "off") },
+  min_p: { label: "min-p", to: (x) => x ** 2, from: (v) => Math.sqrt(v), show: (v) => (v ? fixed(v, 3) : "off") },
+  typical_p: { label: "typical-p", to: (x) => 1 - x, from: (v) => 1 - v, show: (v) => (v < 1 ? fixed(v) : "off") },
+  repetition_penalty: { label: "repetition penalty", to: (x) => 1 + x, from: (v) => v - 1, show: (v) => (v === 1 ? "off" : fixed(v)) },
+};
+const round = (value) => Math.round(1000 * value) / 1000;
+
+/** The samplers that are set, by the names that Python has. */
+export function settings(state) {
+  return {
+    temperature: state.temperature === 1 ? null : state.temperature,
+    top_k: state.top_k || null,
+    top_p: state.top_p < 1 ? state.top_p : null,
+    min_p: state.min_p || null,
+    typical_p: state.typical_p < 1 ? state.typical_p : null,
+    repetition_penalty: state.repetition_penalty === 1 ? null : state.repetition_penalty,
+  };
+}
+
+function outcome(data, state) {
+  const before = softmax(data.logits);
+  const ids = data.inspect.tokens.slice(0, state.token + 1).map(({ id }) => id);
+  const { logits, cutBy } = processLogits(data.logits, settings(state), ids);
+  const after = softmax(logits);
+  return { before, after, cutBy, order: bestFirst(data.logits) };
+}
+
+const entropy = (shares) => shares.reduce((sum, share) => sum - (share > 0 ? share * Math.log2(share) : 0), 0);
+
+export function reading(data, state) {
+  const { before, after, cutBy, order } = outcome(data, state);
+  const bits = entropy(before);
+  const changed = Object.entries(settings(state)).find(([, value]) => value !== null)?.[0];
+  const rows = Array.from(order.slice(0, 100), (id) => [id, data.facts.vocabulary[id], Number(before[id].toPrecision(4)), Number(after[id].toPrecision(4)), cutBy.get(id) ?? ""]);
+  return {
+    sentence: [
+      "After ", token(data.inspect.tokens[state.token].text), ", ", token(data.facts.vocabulary[order[0]]), " has ", h("b", {}, percent(before[order[0]])),
+      `; the choice is worth ${fixed(bits)} bits, as between ${fixed(2 ** bits, 1)} equal tokens.`,
+      cutBy.size ? ` The samplers exclude ${cutBy.size} tokens.` : "",
+    ],
+    label: `probability of ${visible(data.name)}`,
+    value: percent(after[state.candidate]),
+    note: after[state.candidate] === before[state.candidate] ? `logit ${fixed(data.logits[state.candidate])}` : `${percent(before[state.candidate])} before the samplers; logit ${fixed(data.logits[state.candidate])}`,
+    formula: "probability = e^(logit / temperature)\n  ÷ sum over all tokens that are left",
+    source: changed ?? "process_logits",
+    table: { columns: ["id", "token", "before", "after", "cut by"], rows },
+  };
+}
+
+function build(el) {
+  const bars = h("div", { class: "bars", role: "group", "aria-label": "Most likely tokens" });
+  const sliders = h("div", { class: "sliders" });
+  const inputs = {};
+  const actions = {};
+  for (const [name, { label }] of Object.entries(SLIDERS)) {
+    const output = h("output");
+    const input = h("input", { type: "range", min: "0", max: "1", step: "0.005", "aria-label": label, oninput: () => actions.move(name, Number(input.value)) });
+    sliders.append(h("span", {}, label), input, output);
+    inputs[name] = { input, output };
+  }
+  const buttons = h(
+    "p",
+    {},
+    h("button", { type: "button", class: "primary", onclick: () => actions.draw() }, "Draw a token"),
+    " ",
+    h("button", { type: "button", onclick: () => actions.best() }, "Take the best"),
+    " ",
+    h("button", { type: "button", onclick: () => actions.reset() }, "Reset"),
+  );
+  const hint = h("p", { class: "small muted" }, "A bar picks the token that all views follow. Drawing adds a token to the text.");
+  fill(el, h("div", { class: "columns" }, h("div", { class: "grow" }, bars), h("div", {}, sliders, h("div", { style: { height: "1rem" } }), buttons, hint)));
+  return { bars, inputs, actions };
+}
+
+export function render(el, data, state) {
+  shadeChips(null);
+  const { bars, inputs, actions } = once(el, () => build(el));
+  const V = data.logits.length;
+  const curves = { ...SLIDERS, top_k: { ...SLIDERS.top_k, to: (x) => (x === 0 ? 0 : Math.max(1, Math.round(V ** (1 - x)))), from: (v) => (v ? 1 - Math.log(v) / Math.log(V) : 0) } };
+  for (const [name, { input, output }] of Object.entries(inputs)) {
+    if (document.activeElement !== input) input.value = String(curves[name].from(state[name]));
+    output.textContent = curves[name].show(state[name]);
+    input.setAttribute("aria-valuetext", output.textContent);
+  }
+  actions.move = (name, x) => state.set({ [name]: round(curves[name].to(x)) });
+  actions.reset = () => state.set({ temperature: 1, top_k: 0, top_p: 1, min_p: 0, typical_p: 1, repetition_penalty: 1 });
+  const { before, after, cutBy, order } = outcome(data, state);
+  const add = (id, more = {}) => state.set({ text: textUntil(data, state.token) + data.facts.vocabulary[id], ...more });
+  actions.draw = () => add(draw(after, state.seed), { seed: state.seed + 1 });
+  actions.best = () => add(order[0]);
+  const top = Array.from(order.slice(0, ROWS));
+  const rest = top.reduce((sum, id) => sum - before[id], 1);
+  const focused = bars.contains(document.activeElement) ? document.activeElement.dataset.id : null;
+  fill(
+    bars,
+    top.map((id) => row(id, data, state, before[id], after[id], cutBy.get(id))),
+    h("div", { class: "row muted" }, h("span", {}, `${V - top.length} others`), track(rest, top.reduce((sum, id) => sum - after[id], 1)), h("span", { class: "number" }, percent(Math.max(0, rest)))),
+  );
+  if (focused) bars.querySelector(`[data-id="${focused}"]`)?.focus();
+}
+
+const track = (before, after) =>
+  h("span", { class: "track" }, h("span", { class: "fill", style: { width: `${100 * Math.max(0, after)}%` } }), h("span", { class: "before", style: { width: `${100 * Math.max(0, before)}%` } }));
+
+function row(id, data, state, before, after, cut) {
+  return h(
+    "button",
+    { type: "button", class: cut ? "row cut" : "row", "data-id": String(id), "aria-pressed": String(id === state.candidate), onclick: () => state.set({ candidate: id }) },
+    token(data.facts.vocabulary[id]),
+    track(before, after),
+    h("span", { class: "number" }, cut ? `cut: ${cut.replace("_", "-")}` : percent(after)),
+  );
+}
+
+const textUntil = (data, position) => data.inspect.tokens.slice(data.inspect.n_start, position + 1).map(({ text }) => text).join("");
+
+/** Append the best token after the end of the text. */
+export async function append(state, set, facts) {
+  const inspect = await request("inspect", about(state));
+  const logits = decode(inspect.logits);
+  set({ text: state.text + facts.vocabulary[bestFirst(logits)[0]] });
+}

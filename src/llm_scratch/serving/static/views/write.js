@@ -1,0 +1,87 @@
+// Write: let the model continue the text, token by token, until Stop.
+
+import { isExport, stream } from "../api.js";
+import { fill, fixed, h, once, percent } from "../dom.js";
+import { about } from "../state.js";
+import { shadeChips } from "../text.js";
+import { settings } from "./next.js";
+
+export const label = "Write";
+export const title = "What does it write?";
+
+const written = { text: "", tokens: [], seconds: 0, of: null };
+
+export function reading(data, state) {
+  const rows = written.tokens.map(({ text, logprob }, i) => [i, text, Number(Math.exp(logprob).toPrecision(4))]);
+  const mean = written.tokens.reduce((sum, { logprob }) => sum - logprob / Math.LN2, 0) / Math.max(1, written.tokens.length);
+  return {
+    sentence: written.tokens.length
+      ? [h("b", {}, `${written.tokens.length} tokens`), written.seconds ? `, ${fixed(written.tokens.length / written.seconds, 0)} a second` : "", `; their mean surprise is ${fixed(mean)} bits.`]
+      : "The model continues the text with the samplers of “Next token”. The line under a token is thin where the model was sure.",
+    label: "tokens written",
+    value: String(written.tokens.length),
+    note: command(data, state),
+    formula: "Read the text, choose a token from the\ndistribution, append it, repeat.",
+    source: "generate",
+    table: rows.length ? { columns: ["number", "token", "probability"], rows } : null,
+  };
+}
+
+/** The same by the command line. */
+function command(data, state) {
+  const quoted = `'${state.text.replaceAll("'", "'\\''")}'`;
+  const flags = Object.entries(settings(state)).filter(([, value]) => value !== null).map(([name, value]) => ` --${name.replaceAll("_", "-")} ${value}`);
+  return `llm-scratch generate ${data.facts.name} ${quoted}${flags.join("")} --seed ${state.seed}`;
+}
+
+function build(el) {
+  const story = h("p", { class: "story", tabindex: "0", "aria-label": "Text and continuation" });
+  const start = h("button", { type: "button", class: "primary" }, "Write");
+  const keep = h("button", { type: "button" }, "Keep as the text");
+  const announce = h("p", { class: "unseen", "aria-live": "polite" });
+  fill(el, h("div", { class: "controls" }, start, keep, h("span", { class: "muted" }, "Esc stops it")), story, announce);
+  return { story, start, keep, announce, running: null };
+}
+
+export function render(el, data, state) {
+  shadeChips(null);
+  const ui = once(el, () => build(el));
+  if (written.of !== state.text) Object.assign(written, { text: "", tokens: [], seconds: 0, of: state.text });
+  show(ui, state);
+  ui.start.disabled = isExport();
+  ui.start.onclick = () => (ui.running ? ui.running.abort() : run(ui, state));
+  ui.keep.onclick = () => state.set({ text: state.text + written.text });
+}
+
+function show(ui, state) {
+  fill(ui.story, state.text, written.tokens.map(({ text, logprob }) => h("span", { class: "new", title: percent(Math.exp(logprob)), style: { "text-decoration-thickness": `${Math.min(6, 1 - logprob)}px` } }, text)));
+  ui.start.textContent = ui.running ? "Stop" : "Write";
+  ui.start.toggleAttribute("data-stop", Boolean(ui.running));
+  ui.keep.disabled = !written.tokens.length;
+}
+
+async function run(ui, state) {
+  ui.running = new AbortController();
+  Object.assign(written, { text: "", tokens: [], seconds: 0 });
+  const began = performance.now();
+  let sentence = "";
+  try {
+    const body = { ...about(state), seed: state.seed, max_tokens: 160 };
+    for (const [name, value] of Object.entries(settings(state))) if (value !== null) body[name] = value;
+    for await (const event of stream("complete", body, ui.running.signal)) {
+      if (event.error) throw new Error(event.error.message);
+      if (!event.text) continue;
+      written.text += event.text;
+      written.tokens.push(event);
+      sentence += event.text;
+      if (/[.!?]["”]?$/.test(sentence)) (ui.announce.textContent = sentence), (sentence = "");
+      show(ui, state);
+    }
+  } catch (error) {
+    if (error.name !== "AbortError") ui.announce.textContent = error.message;
+  }
+  written.seconds = (performance.now() - began) / 1000;
+  ui.running = null;
+  show(ui, state);
+  state.set({ seed: state.seed + 1 });
+}

@@ -1,0 +1,29 @@
+"""A running playground of the hand-built model, and a browser."""
+
+import pytest
+from browser import CHROMIUM, Browser
+from playground_server import playing
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    with playing(tmp_path_factory.mktemp("film")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed: apt install chromium")
+    with Browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(chromium, server):
+    """The page of the playground, opened anew."""
+    chromium.events.clear()
+    chromium.open(server.url)
+    chromium.run("localStorage.clear()")
+    yield chromium
+    assert chromium.problems() == []

@@ -1,0 +1,155 @@
+"""The numbers of the views equal those of the tools, called directly."""
+
+import base64
+
+import numpy as np
+import pytest
+import torch
+from playground_server import TEXT, hand_built
+
+from llm_scratch.config import ModelConfig
+from llm_scratch.interpretability.capture import capture
+from llm_scratch.interpretability.jacobian_lens import fit_jacobian_lens
+from llm_scratch.interpretability.lenses import logit_lens
+from llm_scratch.interpretability.patching import ablate, head
+from llm_scratch.model import build
+from llm_scratch.serving.model_library import ModelLibrary, NamedModel
+from llm_scratch.serving.playground import Playground
+
+LETTERS = "abcdefghijk"
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A small GPT with random weights and the tokenizer of the hand-built one."""
+    torch.manual_seed(0)
+    made = build(ModelConfig(vocab_size=11, context_length=24, emb_dim=12, n_heads=3, n_layers=2, drop_rate=0.0))
+    for weight in made.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+    return made.eval()
+
+
+@pytest.fixture(scope="module")
+def ask(model):
+    texts = [LETTERS * 2] * 3
+    playground = Playground(ModelLibrary({"gpt": NamedModel(model, hand_built().tokenizer)}), texts)
+
+    def call(name, **body):
+        import json
+
+        return json.loads(playground.routes[f"/api/{name}"]({"text": TEXT, **body}))
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def ids():
+    return torch.tensor([[LETTERS.index(letter) for letter in TEXT]])
+
+
+def values(answer):
+    """The numbers of an array, as the page reads them."""
+    return np.frombuffer(base64.b64decode(answer["data"]), answer["dtype"]).reshape(answer["shape"])
+
+
+def test_logits_are_the_models_in_float16(ask, model, ids):
+    with torch.no_grad():
+        logits = model(ids)[0]
+    assert np.allclose(values(ask("inspect")["logits"]), logits[-1], rtol=2**-10, atol=1e-4)
+    for position in (0, 4):
+        assert np.allclose(values(ask("logits", position=position)["logits"]), logits[position], rtol=2**-10, atol=1e-4)
+
+
+def test_surprise_is_minus_log2_of_the_probability(ask, model, ids):
+    with torch.no_grad():
+        bits = -model(ids)[0].log_softmax(-1) / np.log(2)
+    shown = [token["bits"] for token in ask("inspect")["tokens"]]
+    assert shown[0] is None
+    assert shown[1:] == pytest.approx([float(bits[i, ids[0, i + 1]]) for i in range(len(TEXT) - 1)], abs=1e-3)
+
+
+def test_attention_is_the_pattern_to_half_a_step(ask, model, ids):
+    with torch.no_grad(), capture(model, "blocks.1.attn.hook_pattern") as acts:
+        model(ids)
+    shown = values(ask("attention", layer=1)["pattern"]) / 255
+    assert np.abs(shown - acts["blocks.1.attn.hook_pattern"][0].numpy()).max() <= 1 / 510 + 1e-6
+
+
+def test_numbers_of_a_cell_multiply_out(ask):
+    dot = ask("dot", layer=1, head=2, query=6, key=3)
+    assert dot["dot"] == pytest.approx(sum(q * k for q, k in zip(dot["q"], dot["k"])), abs=2e-3)
+    assert dot["score"] == pytest.approx(dot["dot"] * dot["scale"], abs=1e-3)
+    exponentials = np.exp(dot["scores"])
+    assert dot["weights"] == pytest.approx(exponentials / exponentials.sum(), abs=1e-4)
+    assert len(dot["weights"]) == 7
+
+
+@pytest.mark.parametrize("kind", ["norm", "raw", "jacobian"])
+def test_lens_is_the_tools(ask, model, ids, kind):
+    jacobian = fit_jacobian_lens(model, [[*range(11)] * 2] * 3)
+    with torch.no_grad():
+        logits = (jacobian(model, ids) if kind == "jacobian" else logit_lens(model, ids, normalize=kind == "norm"))[:, 0]
+    shown = ask("lens", kind=kind)
+    assert shown["token"] == logits.argmax(-1).tolist()
+    assert np.allclose(shown["probability"], logits.softmax(-1).amax(-1), atol=1e-4)
+    assert shown["kl_bits"][-1] == [0] * len(TEXT)
+    top = ask("lens-cell", kind=kind, layer=1, position=4)["top"]
+    assert [row["id"] for row in top] == logits[1, 4].argsort(descending=True).tolist()
+
+
+def test_flow_adds_up_to_the_logit(ask, model, ids):
+    flow = ask("flow", position=5, candidate=7)
+    with torch.no_grad():
+        assert flow["logit"] == pytest.approx(float(model(ids)[0, 5, 7]), abs=1e-3)
+    assert sum(row[5] for row in flow["values"]) == pytest.approx(flow["logit"], abs=0.01)
+
+
+def test_ablation_is_the_tools_and_reaches_every_view(ask, model, ids):
+    with torch.no_grad(), ablate(model, head(0, 1)):
+        expected = model(ids)[0]
+    rows = {row["part"]: row for row in ask("ablate", position=9, candidate=3)["parts"]}
+    assert rows["0.1"]["probability"] == pytest.approx(float(expected[9].softmax(-1)[3]), abs=1e-5)
+    assert rows.keys() == {*(f"{layer}.{number}" for layer in range(2) for number in range(3)), "0.mlp", "1.mlp"}
+    assert np.allclose(values(ask("inspect", without=["0.1"])["logits"]), expected[-1], rtol=2**-10, atol=1e-4)
+    whole = ask("inspect")
+    assert values(whole["logits"]).tolist() != expected[-1].tolist()  # the model itself is as before
+
+
+def test_swapped_token_is_read_instead(ask):
+    assert ask("inspect", swap=[[2, 10]])["logits"] == ask("inspect", text=TEXT[:2] + "k" + TEXT[3:])["logits"]
+
+
+def test_continuation_is_greedy(ask, model, ids):
+    text = ask("continue", tokens=5)["text"]
+    row = ids
+    with torch.no_grad():
+        for _ in range(5):
+            row = torch.cat([row, model(row)[:, -1:].argmax(-1)], 1)
+    assert text == "".join(LETTERS[token] for token in row[0, len(TEXT) :])
+
+
+def test_film_shows_when_the_head_appeared(tmp_path):
+    import json
+
+    from playground_server import untaught
+
+    from llm_scratch.storage.snapshots import save_snapshot
+
+    named = hand_built()
+    save_snapshot(tmp_path, 0, untaught(named.model))
+    save_snapshot(tmp_path, 10, named.model.state_dict())
+    playground = Playground(ModelLibrary({"by hand": named}, tmp_path), [TEXT])
+    film = json.loads(playground.routes["/api/film"]({"text": TEXT, "position": 9, "candidate": 3, "layer": 1, "head": 0}))
+    before, after = film["rows"]
+    assert film["key"] == 3
+    assert (before["step"], after["step"]) == (0, 10)
+    assert before["probability"] < 0.2 < 0.99 < after["probability"]
+    assert after["scores"]["look"][1][0] > 0.99
+
+
+def test_first_screen_shows_the_head_that_writes_the_answer():
+    import json
+
+    named = hand_built()
+    first = json.loads(Playground(ModelLibrary({"by hand": named}), [TEXT + "d"]).routes["/api/start"]({}))["first"]
+    assert (first["layer"], first["head"], first["answer"], first["key"]) == (1, 0, "d", 3)

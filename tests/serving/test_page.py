@@ -1,0 +1,163 @@
+"""The page in a real browser: the first proof, the keyboard, links, accessibility, and what the page may load."""
+
+import json
+from pathlib import Path
+
+import pytest
+from playground_server import TEXT
+
+VIEWS = ["pieces", "flow", "attention", "lenses", "next", "whatif", "film", "write", "compare", "help"]
+AXE = Path(__file__).parents[2] / "node_modules/axe-core/axe.min.js"
+
+
+def show(page, view):
+    """Show a view, and wait until it is drawn."""
+    page.run(f"location.hash = location.hash.replace(/&?view=\\w+/, '') + '&view={view}'")
+    page.wait(f"document.querySelector('#view').dataset.view === '{view}'")
+    page.settle()
+
+
+def press(page, key, shift=False):
+    page.press(key, shift)
+    page.settle()
+
+
+def recalled(page):
+    """The probability in the inspector as a number."""
+    return float(page.text("#inspector .value").strip("<> %"))
+
+
+def test_first_proof_head_is_found_ablated_and_missing_before_training(page):
+    """Type a text, find the recalling head by its score, switch it off, go back to before it existed."""
+    page.run("document.querySelector('#text textarea').select()")
+    page.press("/")
+    page.run("document.activeElement.select()")
+    page.type("bcdefgabcd")
+    press(page, "Enter")
+    page.press("Escape")
+    show(page, "attention")
+    page.run("const sort = document.querySelector('select'); sort.value = 'induction'; sort.dispatchEvent(new Event('change'))")
+    page.settle()
+    best = page.run("document.querySelector('.heads button').dataset.part")
+    assert best == "1.0"
+    page.click(".heads button")
+    assert "Head 1.0 at d looks 100 % at e, six tokens back" in page.text(".sentence")
+    show(page, "whatif")
+    assert recalled(page) > 99
+    page.click("[data-part='1.0']")
+    assert recalled(page) < 15
+    assert "Without head 1.0, e falls from" in page.text(".sentence")
+    page.click("#bar .without button")
+    show(page, "film")
+    assert "has had at least 50 % since step 10" in page.text(".sentence")
+    press(page, "s")
+    press(page, "S", shift=True)
+    page.run("document.querySelector('#bar input').value = 0; document.querySelector('#bar input').dispatchEvent(new Event('input'))")
+    page.settle()
+    assert recalled(page) < 15
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_view_is_drawn_with_title_sentence_and_number(page, view):
+    show(page, view)
+    assert page.text("h1").endswith("?")
+    assert page.text(".sentence")
+    assert page.text("#inspector .value")
+    assert page.run("document.querySelector('#view').childElementCount") > 0
+
+
+def test_link_restores_the_state(page):
+    page.run("location.hash = '#view=lenses&text=abcabc&token=2&lens=raw&without=0.0&step=10&lensLayer=1'")
+    page.wait("document.querySelector('#view').dataset.view === 'lenses'")
+    page.settle()
+    before = page.text("#stage"), page.run("location.hash")
+    page.call("Page.reload")
+    page.wait("document.documentElement.dataset.ready === 'true' && document.querySelector('#stage h1').textContent")
+    page.settle()
+    assert (page.text("#stage"), page.run("location.hash")) == before
+    assert "Without" not in before[0]
+    assert page.text("#bar .without") == "without0.0 ×"
+
+
+def test_keyboard_moves_the_selection(page):
+    show(page, "attention")
+    position = "Number(document.querySelector('.chip[aria-pressed=true]').dataset.position)"
+    start = page.run(position)
+    press(page, "ArrowLeft")
+    assert page.run(position) == start - 1
+    press(page, "ArrowUp")
+    assert "layer=0" in page.run("location.hash") or "layer" not in page.run("location.hash")
+    for number, view in enumerate(VIEWS[:9], 1):
+        press(page, str(number))
+        assert page.run("document.querySelector('#view').dataset.view") == view
+    press(page, "g")
+    page.wait(f"document.querySelectorAll('.chip').length === {len(TEXT) + 1}")
+    press(page, "?")
+    assert page.text("h1") == "How do I use this?"
+
+
+def test_keyboard_alone_takes_the_tour(page):
+    """Only Tab, Enter and the keys of the page: every step has its question, answered."""
+    press(page, "t")
+    steps = 0
+    while page.run("document.querySelector('.band') !== null"):
+        steps += 1
+        for selector in (".band .answers button", ".band nav .primary"):
+            tabs = 0
+            while not page.run(f"document.activeElement.matches({json.dumps(selector)})"):
+                page.press("Tab")
+                tabs += 1
+                assert tabs < 300, f"step {steps}: Tab does not reach {selector}"
+            press(page, "Enter")
+            if "answers" in selector:
+                assert page.text(".band [role=status]")
+        assert steps < 20
+    assert steps == 12
+
+
+def test_tab_leaves_every_grid(page):
+    """No keyboard trap: from the matrix, Tab goes on to what follows."""
+    show(page, "attention")
+    page.run("document.querySelector('[role=grid]').focus()")
+    press(page, "ArrowLeft")
+    assert page.run("document.activeElement.getAttribute('role')") == "grid"
+    page.press("Tab")
+    assert page.run("document.activeElement.getAttribute('role')") != "grid"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_serious(page, theme):
+    if not AXE.is_file():
+        pytest.skip("axe-core is not installed: npm install --no-save axe-core")
+    page.media(prefers_color_scheme=theme)
+    page.call("Page.setBypassCSP", enabled=True)
+    found = []
+    for view in VIEWS:
+        show(page, view)
+        page.run(AXE.read_text(encoding="utf-8") + "; true")
+        violations = page.run("axe.run(document, {resultTypes: ['violations']}).then((result) => result.violations)")
+        serious = [each for each in violations if each["impact"] in ("serious", "critical")]
+        found += [f"{view}: {each['id']}: {each['nodes'][0]['html'][:150]}" for each in serious]
+    page.call("Page.setBypassCSP", enabled=False)
+    page.media()
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("width", [360, 1024, 1440])
+def test_page_is_no_wider_than_the_window(page, width):
+    page.resize(width, 800)
+    try:
+        for view in VIEWS:
+            show(page, view)
+            assert page.run("document.documentElement.scrollWidth") <= width, view
+    finally:
+        page.resize(1440, 900)
+
+
+def test_long_text_fills_the_context(page):
+    """The whole context, here 15 tokens; one more is refused with a sentence, and the page stays."""
+    page.run(f"location.hash = '#view=attention&text={'abcde' * 3}'")
+    page.wait("document.querySelectorAll('.chip').length === 15")
+    page.run(f"location.hash = '#view=attention&text={'abcde' * 3}f'")
+    page.wait("document.querySelector('.sentence').textContent.includes('has 16 tokens, and the model reads 15')")
+    page.events.clear()  # the refused request is logged as an error

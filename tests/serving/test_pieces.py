@@ -1,0 +1,39 @@
+"""Pieces and merges are what the tokenizer does."""
+
+from llm_scratch.serving.pieces import MAX_STEPS, merge_steps, pieces
+from llm_scratch.tokenizers.bpe import ByteBPE
+from llm_scratch.tokenizers.chars import CharTokenizer
+
+TEXT = "the hen saw the fox, the hen ran\n  and ran – 12 é"
+
+
+def tokenizer():
+    return ByteBPE.train(["the hen saw the fox and the hen ran and ran and the fox ran " * 20], 270)
+
+
+def test_last_step_of_every_piece_is_its_tokens():
+    bpe = tokenizer()
+    found = pieces(bpe, TEXT)["pieces"]
+    assert "".join(piece["text"] for piece in found) == TEXT
+    assert [token for piece in found for token in piece["ids"]] == bpe.encode(TEXT)
+    for piece in found:
+        assert len(piece["steps"][-1]) == len(piece["ids"])
+        assert len(piece["steps"]) == len(piece["merges"]) + 1
+        assert len(piece["steps"][0]) == piece["bytes"]
+
+
+def test_parts_of_a_character_are_shown_as_bytes():
+    assert pieces(tokenizer(), "é")["pieces"][0]["steps"][0] == ["\\xc3", "\\xa9"]
+
+
+def test_characters_have_one_step():
+    found = pieces(CharTokenizer.train(["abc"]), "cab")["pieces"]
+    assert found == [{"text": "cab", "bytes": 3, "steps": [["c", "a", "b"]], "ids": [2, 0, 1]}]
+
+
+def test_long_piece_has_only_its_last_step():
+    data = bytes(range(97, 123)) * 4
+    ranks = {(data[:n], data[n : n + 1]): n for n in range(1, MAX_STEPS + 10)}
+    steps, merged = merge_steps(data[: MAX_STEPS + 10], ranks)
+    assert steps == [[data[: MAX_STEPS + 10]]]
+    assert merged == []

@@ -1,0 +1,50 @@
+"""The exported folder opens from file://, and answers what its first text asks."""
+
+import pytest
+from browser import CHROMIUM, Browser
+from playground_server import playing
+
+from llm_scratch.serving.static_export import bundle, export_playground
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    with playing(tmp_path_factory.mktemp("film")) as server:
+        return export_playground(server, tmp_path_factory.mktemp("page"))
+
+
+def test_exported_page_has_four_files(exported):
+    assert {path.name for path in exported.parent.iterdir()} == {"index.html", "style.css", "page.js", "answers.js"}
+
+
+def test_every_view_of_the_exported_page_is_drawn(exported):
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed: apt install chromium")
+    with Browser() as page:
+        page.open(exported.as_uri())
+        for view in ["pieces", "flow", "attention", "lenses", "next", "whatif", "film", "write", "compare", "help"]:
+            page.run(f"location.hash = location.hash.replace(/&?view=\\w+/, '') + '&view={view}'")
+            page.wait(f"document.querySelector('#view').dataset.view === '{view}'")
+            page.settle()
+            assert "This page was exported" not in page.text(".sentence"), view
+        page.press("3")
+        page.settle()
+        for key in ["ArrowLeft", "ArrowUp", "2", "4", "5", "6", "7"]:
+            page.press(key)
+            page.settle()
+            assert "This page was exported" not in page.text(".sentence"), key
+        page.run("location.hash = '#view=attention&text=kkk'")
+        page.wait("document.querySelector('.sentence').textContent.includes('llm-scratch play')")
+        assert page.problems() == []
+        assert all(url.startswith(("file://", "data:", "about:")) for url in page.requested())
+
+
+def test_bundle_refuses_forms_that_it_does_not_know():
+    with pytest.raises(ValueError, match="cannot be bundled: export default"):
+        bundle({"a.js": "export default 3;\n"})
+
+
+def test_bundle_orders_modules_by_their_imports():
+    script = bundle({"views/a.js": 'import { b } from "../b.js";\nexport const a = b + 1;\n', "b.js": "export const b = 1;\n"})
+    assert script.index("// b.js") < script.index("// views/a.js")
+    assert 'const { b } = modules["b.js"];' in script
