@@ -7,7 +7,7 @@ import pytest
 import torch
 from playground_server import TEXT, hand_built
 
-from llm_scratch.config import ModelConfig
+from llm_scratch.config import GPTConfig
 from llm_scratch.interpretability.capture import capture
 from llm_scratch.interpretability.jacobian_lens import fit_jacobian_lens
 from llm_scratch.interpretability.lenses import logit_lens
@@ -23,7 +23,7 @@ LETTERS = "abcdefghijk"
 def model():
     """A small GPT with random weights and the tokenizer of the hand-built one."""
     torch.manual_seed(0)
-    made = build(ModelConfig(vocab_size=11, context_length=24, emb_dim=12, n_heads=3, n_layers=2, drop_rate=0.0))
+    made = build(GPTConfig(vocab_size=11, context_length=24, emb_dim=12, n_heads=3, n_layers=2, drop_rate=0.0))
     for weight in made.parameters():
         torch.nn.init.normal_(weight, std=0.3)
     return made.eval()
