@@ -206,7 +206,9 @@ class ShowSolution(_OneExercise, Command):
         """Print its source."""
         if not self.exercise:
             raise UserError("ID is missing; name the exercise whose solution you want to see")
-        print(open_sealed(find_exercise(self.exercise).id).solution)
+        exercise = find_exercise(self.exercise)
+        solution = open_sealed(exercise.id).solution
+        print(solution.replace("def solve(", f"def {exercise.function or 'answer'}("))
 
 
 @dataclass(frozen=True)
