@@ -67,6 +67,7 @@ class ListExercises(_InFolder, ReportCommand):
 
     examples:
       llm-scratch learn list
+      llm-scratch learn list --json
     """
 
     def run(self) -> None:
@@ -180,6 +181,7 @@ class ShowHint(_OneExercise, Command):
     """Show the next hint; there are three for each exercise.
 
     examples:
+      llm-scratch learn hint
       llm-scratch learn hint 0.3
     """
 
@@ -200,6 +202,7 @@ class ShowSolution(_OneExercise, Command):
 
     examples:
       llm-scratch learn solution 0.3
+      llm-scratch learn solution 1.5
     """
 
     def run(self) -> None:
@@ -213,13 +216,13 @@ class ShowSolution(_OneExercise, Command):
 
 @dataclass(frozen=True)
 class GradeClass(ReportCommand):
-    """Grade a class at once: FOLDER has one folder of answers for each learner. Their code is run.
+    """Grade a class at once: FOLDER has a folder of answers for each learner.
 
-    Code is graded again; an answer that is a value counts if the learner's progress says so, as its numbers
-    were drawn for that learner.
+    Their code is run and graded again; values count as their progress says.
 
     examples:
       llm-scratch learn grade class-of-may
+      llm-scratch learn grade class-of-may --json
     """
 
     folder: Positional[Annotated[str, option("FOLDER")]]
