@@ -517,3 +517,4 @@ mark("5.3", None if calls(bad) is None else [calls(harmless), calls(bad)], [0, 1
 # - Shapes do not notice a changed bit. Checksums do.
 #
 # What runs: `src/llm_scratch/interop/` and `checkpoint.py`, `manifest.py`. In and out: `llm-scratch import`, `llm-scratch export hf`.
+# Next: `lessons/step6_run.py` takes the recipe of a real run apart.

@@ -47,6 +47,7 @@ CASES: dict[str, str] = {
     "runs show RUN": "runs show {run}",
     "learn list": "learn list",
     "learn check ID": "learn check 0.1 (1,)",
+    "learn grade FOLDER": "learn grade {runs}",
     "explain": "explain loss",
     "config": "config",
     "config PRESET": "config quickstart",

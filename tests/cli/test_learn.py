@@ -72,7 +72,10 @@ def test_hints_open_one_by_one_and_are_kept(llm):
 
 
 def test_solution_opens_on_request_only(llm):
-    assert llm("learn", "solution", "0.3").out == open_sealed("0.3").solution + "\n"
+    namespace: dict = {}
+    exec(llm("learn", "solution", "0.3").out, namespace)
+    assert namespace["row_shares"]([[1, 3]]) == [[0.25, 0.75]]
+    assert llm("learn", "solution", "0.2").out.startswith("def answer(")
     assert llm("learn", "solution").err == "llm-scratch: ID is missing; name the exercise whose solution you want to see\n"
 
 
@@ -107,3 +110,16 @@ def test_all_solved_is_said(llm):
     Path("exercises", "progress.json").write_text(json.dumps({"seed": "1", "exercises": records}), encoding="utf-8")
     assert "all exercises are solved; name one to see it again" in llm("learn", "next").err
     assert llm("learn", "next", "0.3").code == 0
+
+
+def test_grade_reads_a_class(llm):
+    for name, code in (("anna", SOLVED), ("ben", BY_COLUMNS), ("cleo", "def row_shares(table) 1/0")):
+        llm("learn", "next", "0.3", "--folder", f"class/{name}")
+        Path("class", name, FILE.name).write_text(code, encoding="utf-8")
+    llm("learn", "check", "0.1", "--folder", "class/anna", "()")
+    before = {path: path.read_bytes() for path in Path("class").rglob("*") if path.is_file()}
+    lines = llm("learn", "grade", "class").out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["anna", "ben", "cleo"]
+    assert [re.search(r"(\d+) of", line)[1] for line in lines[1:]] == ["1", "0", "0"]
+    assert {path: path.read_bytes() for path in Path("class").rglob("*") if path.is_file()} == before, "grading changes nothing"
+    assert "no such folder" in llm("learn", "grade", "nowhere").err

@@ -88,16 +88,10 @@ class Progress:
 
     def grade(self, exercise: Exercise, answer: Any) -> Verdict:
         """Grade an answer, and record it."""
-        verdict = grade(exercise, answer, self.question_seed(exercise))
-        record = self.record(exercise)
-        if verdict.answered:
-            record.attempts += not verdict.right
-            record.solved = record.solved or verdict.right
-        self.save()
-        return verdict
+        return self._recorded(exercise, grade(exercise, answer, self.question_seed(exercise)))
 
     def grade_file(self, exercise: Exercise) -> Verdict:
-        """Run the exercise's file and grade the function in it.
+        """Run the exercise's file, grade the function in it, and record the verdict.
 
         Raises:
             UserError: there is no such file.
@@ -105,12 +99,32 @@ class Progress:
         path = self.file(exercise)
         if not path.is_file():
             raise UserError(f"{path}: no such file; write it with `llm-scratch learn next {exercise.id}`", DATA)
+        return self._recorded(exercise, self.verdict_of_file(exercise))
+
+    def verdict_of_file(self, exercise: Exercise) -> Verdict:
+        """Run the exercise's file and grade the function in it; records nothing."""
+        path = self.file(exercise)
         namespace: dict[str, Any] = {"__name__": path.stem}
         try:
             exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), namespace)
         except Exception as e:
-            line = getattr(e, "lineno", None) or (e.__traceback__.tb_next.tb_lineno if e.__traceback__ and e.__traceback__.tb_next else 0)
-            return Verdict(False, f"{path}, line {line}: {describe_error(e, named=True)}")
+            return Verdict(False, f"{path}, line {_line(e)}: {describe_error(e, named=True)}")
         if exercise.function not in namespace:
             return Verdict(False, f"{path}: it has no function `{exercise.function}`; keep the name of the one it began with")
-        return self.grade(exercise, namespace[exercise.function])
+        return grade(exercise, namespace[exercise.function], self.question_seed(exercise))
+
+    def _recorded(self, exercise: Exercise, verdict: Verdict) -> Verdict:
+        record = self.record(exercise)
+        if verdict.answered:
+            record.attempts += not verdict.right
+            record.solved = record.solved or verdict.right
+        self.save()
+        return verdict
+
+
+def _line(error: Exception) -> int:
+    """The line of a file that is run at which an error was raised, or that cannot be parsed."""
+    if isinstance(error, SyntaxError):
+        return error.lineno or 0
+    trace = error.__traceback__
+    return trace.tb_next.tb_lineno if trace and trace.tb_next else 0

@@ -1,4 +1,4 @@
-"""`learn list`, `next`, `check`, `hint` and `solution`: the exercises of the course in a terminal.
+"""`learn list`, `next`, `check`, `hint`, `solution` and `grade`: the exercises of the course in a terminal.
 
 Tests: tests/cli/test_learn.py.
 """
@@ -16,8 +16,8 @@ from tyro.conf import Positional
 from llm_scratch.cli.flags import Command, Flag, ReportCommand, option
 from llm_scratch.cli.output import print_json
 from llm_scratch.cli.terminal import console, table
-from llm_scratch.errors import UserError
-from llm_scratch.formatting import shell_command
+from llm_scratch.errors import DATA, UserError
+from llm_scratch.formatting import sanitize, shell_command
 from llm_scratch.learn.exercise import KINDS, Exercise, Verdict
 from llm_scratch.learn.progress import DEFAULT_FOLDER, Progress
 from llm_scratch.learn.registry import EXERCISES, find_exercise
@@ -67,6 +67,7 @@ class ListExercises(_InFolder, ReportCommand):
 
     examples:
       llm-scratch learn list
+      llm-scratch learn list --json
     """
 
     def run(self) -> None:
@@ -180,6 +181,7 @@ class ShowHint(_OneExercise, Command):
     """Show the next hint; there are three for each exercise.
 
     examples:
+      llm-scratch learn hint
       llm-scratch learn hint 0.3
     """
 
@@ -200,10 +202,62 @@ class ShowSolution(_OneExercise, Command):
 
     examples:
       llm-scratch learn solution 0.3
+      llm-scratch learn solution 1.5
     """
 
     def run(self) -> None:
         """Print its source."""
         if not self.exercise:
             raise UserError("ID is missing; name the exercise whose solution you want to see")
-        print(open_sealed(find_exercise(self.exercise).id).solution)
+        exercise = find_exercise(self.exercise)
+        solution = open_sealed(exercise.id).solution
+        print(solution.replace("def solve(", f"def {exercise.function or 'answer'}("))
+
+
+@dataclass(frozen=True)
+class GradeClass(ReportCommand):
+    """Grade a class at once: FOLDER has a folder of answers for each learner.
+
+    Their code is run and graded again; values count as their progress says.
+
+    examples:
+      llm-scratch learn grade class-of-may
+      llm-scratch learn grade class-of-may --json
+    """
+
+    folder: Positional[Annotated[str, option("FOLDER")]]
+    """folder of the learners' folders"""
+
+    def run(self) -> None:
+        """Print the table."""
+        root = Path(self.folder)
+        if not root.is_dir():
+            raise UserError(f"{root}: no such folder; check the path", DATA)
+        learners = {path.name: solved_exercises(path) for path in sorted(root.iterdir()) if path.is_dir()}
+        if self.json:
+            rows = [
+                {"name": name, "solved": solved, "open": [e for e in EXERCISES if e not in solved]} for name, solved in learners.items()
+            ]
+            print_json({"folder": root, "learners": rows})
+            return
+        if not learners:
+            print(f"{root}: no folder of answers in it")
+            return
+        lessons = sorted({name.split(".")[0] for name in EXERCISES})
+        grid = table("learner", *(f"lesson {lesson}" for lesson in lessons), "solved")
+        for name, solved in learners.items():
+            counts = [str(sum(e.startswith(f"{lesson}.") for e in solved)) for lesson in lessons]
+            grid.add_row(sanitize(name), *counts, f"{len(solved)} of {len(EXERCISES)}")
+        console().print(grid)
+
+
+def solved_exercises(folder: Path) -> list[str]:
+    """The exercises that a learner's folder solves."""
+    progress = Progress(folder)
+    return [name for name, exercise in EXERCISES.items() if _is_solved(progress, exercise)]
+
+
+def _is_solved(progress: Progress, exercise: Exercise) -> bool:
+    if not exercise.function:
+        return progress.record(exercise).solved
+    return progress.file(exercise).is_file() and progress.verdict_of_file(exercise).right
