@@ -34,7 +34,7 @@ def test_a_run_in_few_bits_is_a_run(bits, llm, wide):
     want, _ = load(wide)
     ids = torch.tensor([tokenizer.encode("the hen sat")])
     assert torch.equal(few(ids), quantize(want, bits)(ids)), "what is written is what was measured"
-    assert load_run_info(Path(f"wide-int{bits}")).config.model.bits == bits
+    assert load_run_info(Path(f"wide-int{bits}")).bits == bits
     for verb in (("generate", f"wide-int{bits}", "the", "--max-tokens", 5, "--seed", 1), ("evaluate", f"wide-int{bits}")):
         assert llm(*verb).code == 0
 
