@@ -1,5 +1,6 @@
 """One door for every model: what was trained comes back, the notebooks' files load, and nothing in a file is run."""
 
+import json
 import os
 import pickle
 from pathlib import Path
@@ -13,7 +14,9 @@ from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.interop.notebook import config_of
 from llm_scratch.loading import load
 from llm_scratch.model.gpt import GPTModel
+from llm_scratch.model.quantized import quantize
 from llm_scratch.storage.checkpoint import save
+from llm_scratch.storage.manifest import _with_hash
 from llm_scratch.tokenizers import TOKENIZERS, save_tokenizer
 from llm_scratch.training.state import unique_state_dict
 
@@ -176,3 +179,37 @@ def test_a_missing_tensor_is_named(tmp_path):
     torch.save(state, tmp_path / "model.pth")
     with pytest.raises(UserError, match=r"trf_blocks\.1\.norm2\.shift is missing"):
         load(tmp_path / "model.pth")
+
+
+@pytest.mark.parametrize(
+    ("order", "state", "expected"),
+    [
+        ("documents", {}, "end of text"),  # formats 1 and 2: implied by the order of the rows
+        ("shuffled", {}, None),
+        ("documents", {"start_id": 3}, 3),
+        ("shuffled", {"start_id": None}, None),
+    ],
+)
+def test_start_id_is_that_of_the_checkpoint(tmp_path, order, state, expected):
+    tokenizer = TOKENIZERS["bpe"](["the cat"], 257)
+    cfg = GPTConfig(tokenizer.n_vocab, 8, 12, 2, 1, drop_rate=0.0)
+    config = to_dict(RunConfig(cfg, DataConfig(source="file:x", tokenizer="bpe", order=order)))
+    counters = {"step": 1, "steps": 1, "tokens": 1, **state}
+    save(tmp_path / "run", 1, config, unique_state_dict(GPTModel(cfg)), {}, counters, lambda folder: save_tokenizer(tokenizer, folder))
+    assert load(tmp_path / "run")[0].start_id == (tokenizer.eot_token if expected == "end of text" else expected)
+
+
+def test_quantized_checkpoint_of_an_older_format_is_read(tmp_path):
+    """Format 2 has the bits in the settings of the model, too."""
+    model, tokenizer = saved(tmp_path / "run", 1), CHARS
+    few = quantize(load(tmp_path / "run")[0], 8)
+    config = to_dict(RunConfig(model.cfg))
+    old = {**config, "model": {**config["model"], "bits": 8}}
+    state = {"step": 0, "steps": 0, "tokens": 0, "quantized": 8}
+    folder = save(tmp_path / "few", 0, old, unique_state_dict(few), {}, state, lambda into: save_tokenizer(tokenizer, into))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_bytes(_with_hash({**manifest, "format": 2}))
+    again = load(tmp_path / "few")[0]
+    ids = torch.zeros(1, 3, dtype=torch.long)
+    assert torch.equal(again(ids), few(ids))
+    assert again.cfg == model.cfg

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from llm_scratch.cli.commands.evaluate import N_GROUPS, evaluate_with_stderr
 from llm_scratch.cli.run_text import sample_in_words
-from llm_scratch.config import RunConfig
+from llm_scratch.config import GPTConfig, RunConfig
 from llm_scratch.data.corpus import encode_documents, prepare
 from llm_scratch.data.sources import read
 from llm_scratch.evaluation.loss import evaluate_tokens
@@ -72,7 +72,8 @@ def test_evaluate_measures_a_model_of_documents_on_documents(trained_once):
 class Coin(torch.nn.Module):
     """Every token costs a known number of nats: fair among `k` of 64 letters for a whole window, and k differs by window."""
 
-    cfg = {"context_length": 16, "vocab_size": 64}
+    cfg = GPTConfig(context_length=16, vocab_size=64)
+    start_id = None
 
     def __init__(self) -> None:
         super().__init__()

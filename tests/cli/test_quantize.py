@@ -35,7 +35,7 @@ def test_quantized_run_works_in_every_command(bits, llm, wide):
     want, _ = load(wide)
     ids = torch.tensor([tokenizer.encode("the hen sat")])
     assert torch.equal(few(ids), quantize(want, bits)(ids)), "what is written is what was measured"
-    assert find_run(Path(f"wide-int{bits}")).config.model.bits == bits
+    assert find_run(Path(f"wide-int{bits}")).bits == bits
     for verb in (("generate", f"wide-int{bits}", "the", "--max-tokens", 5, "--seed", 1), ("evaluate", f"wide-int{bits}")):
         assert llm(*verb).code == 0
 

@@ -7,13 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from llm_scratch.config import GPTConfig
 from llm_scratch.errors import USAGE, UserError
 from llm_scratch.training import precision
 from llm_scratch.training.precision import bfloat16_speedup, can_multiply_bfloat16, choose_precision, precision_of_run
 
 CPU = torch.device("cpu")
-WIDE = GPTConfig(emb_dim=768)
+WIDE = 768
 
 
 @pytest.mark.parametrize(("gain", "name"), [(2.0, "bfloat16"), (1.3, "bfloat16"), (1.2, "float32"), (0.5, "float32")])
@@ -28,7 +27,7 @@ def test_precision_auto_follows_the_timing(gain, name, monkeypatch):
 def test_requested_precision_is_not_timed(wanted, monkeypatch):
     monkeypatch.setattr(precision, "bfloat16_speedup", lambda *_: pytest.fail("tried"))
     assert choose_precision(wanted, WIDE, CPU).name == wanted
-    assert choose_precision("auto", GPTConfig(emb_dim=48, n_heads=4), CPU).name == "float32", "a small model is not tried either"
+    assert choose_precision("auto", 48, CPU).name == "float32", "a small model is not tried either"
 
 
 def test_bfloat16_rounds_products_but_not_weights():

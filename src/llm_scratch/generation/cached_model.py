@@ -96,8 +96,7 @@ class CachedModel:
             UserError: the model has no cache.
             ValueError: the cache has another number of rows.
         """
-        if not self.model.has_cache:
-            self.model.new_cache(len(idx))  # raises the reason
+        self.model.check_cache()
         if len(idx) != cache.rows:
             raise ValueError(f"cache: has {cache.rows} rows, the text {len(idx)}; create it with new_cache({len(idx)})")
         self.cache = cache

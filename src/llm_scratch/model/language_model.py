@@ -104,6 +104,13 @@ class LanguageModel(nn.Module):
         """Create an empty cache for `batch_size` sequences; `block` as in `KVCache`."""
         return KVCache(self.cache_shape(batch_size), self.dtype, device_of(self), block)
 
+    def check_cache(self) -> None:
+        """Check that the model can use a cache.
+
+        Raises:
+            UserError: a wrapped model without one.
+        """
+
     @property
     def dtype(self) -> torch.dtype:
         """Data type of the weights; float32 if all matrices are quantized."""
@@ -177,14 +184,18 @@ class WrappedModel(LanguageModel):
         """Width, from `cfg`; 0 without one."""
         return int(self.settings.get("emb_dim", 0))
 
-    def new_cache(self, batch_size: int, block: int | None = 256) -> KVCache:
-        """The model's own cache.
+    def check_cache(self) -> None:
+        """Check that the model has a cache.
 
         Raises:
             UserError: it has none.
         """
         if not self.has_cache:
             raise UserError(f"cache: {type(self.model).__name__} does not support one; leave it out")
+
+    def new_cache(self, batch_size: int, block: int | None = 256) -> KVCache:
+        """The model's own cache; errors as in `check_cache`."""
+        self.check_cache()
         return self.model.new_cache(batch_size)
 
     def cache_bytes(self, tokens: int) -> int:
