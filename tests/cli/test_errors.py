@@ -199,11 +199,13 @@ def test_full_disk_for_metrics_is_an_error(llm, tiny, monkeypatch):
     from llm_scratch.training.append_log import DurableLog
     from llm_scratch.training.run_logger import RunLogger
 
-    def enter(self: RunLogger) -> RunLogger:
-        self._metrics = DurableLog(Path("/dev/full"), self._warn)
-        return self
+    started = RunLogger.started
 
-    monkeypatch.setattr(RunLogger, "__enter__", enter)
+    def started_on_a_full_disk(self, state, resumed):
+        started(self, state, resumed)
+        self._metrics = self._logs[0] = DurableLog(Path("/dev/full"), self._warn)
+
+    monkeypatch.setattr(RunLogger, "started", started_on_a_full_disk)
     monkeypatch.setattr("llm_scratch.training.checkpoint_writer.RETRY_DELAY_SECONDS", 0.0)
     result = llm(*tiny, "--out", "x")
     assert (result.code, result.err.count("\n")) == (6, 1)
