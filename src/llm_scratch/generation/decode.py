@@ -77,8 +77,8 @@ def generate(
         top_k, top_p: see `sampling.top_k` and `sampling.top_p`.
         eos_id: the token that ends a text; a row that has ended is padded with it. Generation stops
             when all rows have ended.
-        generator: random generator; None: PyTorch's default, set by `torch.manual_seed`. A list has one for each row, which is then
-            sampled as if it were alone.
+        generator: random generator; None: PyTorch's default, set by `torch.manual_seed`. A list has
+            one for each row, which is then sampled as if it were alone.
         samples, context_overflow, prefill_chunk, cache: as in `steps.steps`. A row that is full, or
             in which every token is excluded, is padded with `cached_model.PAD`.
         settings: any other sampler or penalty, as in `steps.build_sampler`.
@@ -88,12 +88,9 @@ def generate(
         UserError: an empty prompt, an id outside the vocabulary, a setting out of range.
     """
     check_prompt(model, idx)
-    for name, value in (
-        ("max_new_tokens", max_new_tokens),
-        ("context_size", context_size),
-        ("temperature", temperature),
-    ):
-        check(name, value)
+    check("max_new_tokens", max_new_tokens)
+    check("context_size", context_size)
+    check("temperature", temperature)
     choose = build_sampler(generator, temperature=temperature, top_k=top_k, top_p=top_p, **settings)
     if context_overflow == "slide":
         warn_of_cut_prompt(model, idx.shape[1])
@@ -110,14 +107,16 @@ def generate(
     )
     new_ids = [step.ids for step in islice(new_steps, max_new_tokens)]
     ids = torch.cat([idx.repeat_interleave(samples, 0), *new_ids], dim=1)
-    if (ended := (ids == NO_CHOICE).any(1).sum()) > 0:
-        warnings.warn(
-            f"{int(ended)} of {len(ids)} texts end early: {EXHAUSTED}",
-            GenerationWarning,
-            stacklevel=2,
-        )
-        ids = ids.masked_fill(ids == NO_CHOICE, PAD)
-    return ids
+    return _pad_after_exhaustion(ids)
+
+
+def _pad_after_exhaustion(ids: Tensor) -> Tensor:
+    """Pad the texts in which every token was excluded, and warn of them: [B, S] -> [B, S]."""
+    ended = int((ids == NO_CHOICE).any(1).sum())
+    if ended:
+        early = f"{ended} of {len(ids)} texts end early: {EXHAUSTED}"
+        warnings.warn(early, GenerationWarning, stacklevel=3)
+    return ids.masked_fill(ids == NO_CHOICE, PAD)
 
 
 def generate_text_simple(model: nn.Module, idx: Tensor, max_new_tokens: int, context_size: int) -> Tensor:
@@ -223,10 +222,8 @@ def stream_batch(
         raise ValueError(f"cache: holds one text, and there are {n} prompts; leave it out")
     settings |= {"max_tokens": max_new_tokens, "prefill_chunk": prefill_chunk, "cache": cache}
     settings = {name: value for name, value in settings.items() if value is not None}
-    check_settings(
-        strategy,
-        [*settings, *(["seed"] if seed is not None else []), *(["samples"] if samples > 1 else [])],
-    )
+    if_set = {"seed": seed is not None, "samples": samples > 1}
+    check_settings(strategy, [*settings, *(name for name, is_set in if_set.items() if is_set)])
     if settings.get("context_overflow") != "stop" and "context_overflow" in settings_of(strategy):
         warn_of_cut_prompt(model, max(map(len, encoded)))
     rows = [ids for ids in encoded for _ in range(samples)]
