@@ -112,7 +112,16 @@ class DecodingFlags(SamplingFlags):
         if self.json_schema:
             settings["json_schema"] = read_text_argument(self.json_schema)
         first_seed = seed if self.is_random() else None
-        return stream_batch(model, tokenizer, [prompt], samples=samples, seed=first_seed, strategy=self.decoder, **settings, **streaming)
+        return stream_batch(
+            model,
+            tokenizer,
+            [prompt],
+            samples=samples,
+            seed=first_seed,
+            strategy=self.decoder,
+            **settings,
+            **streaming,
+        )
 
     def _settings(self, context_overflow: ContextOverflow | None) -> dict[str, Any]:
         """The flags that are set, by the names of their settings in Python."""

@@ -37,9 +37,9 @@ class GenerationConfig:
     stop_at_eot: bool = True
     """end at the end-of-text token, which is never part of the text"""
     context_overflow: ContextOverflow = "slide"
-    """when the context is full: "slide" drops the oldest token at each step, "stop" ends the text"""
+    """of a full context: "slide" drops the oldest token at each step, "stop" ends the text"""
     top: int | None = None
-    """add log-probabilities to each chunk: of its token and this many most likely ones; None: none"""
+    """number of most likely tokens whose log-probabilities each chunk has, beside its own; None: none"""
     seed: int | None = None
     """the same seed gives the same text, alone or in a batch; None: PyTorch's default generator"""
     temperature: float = DEFAULT_TEMPERATURE
@@ -70,9 +70,13 @@ class GenerationConfig:
             raise UserError("a stop string is empty; expected at least one character")
         check_fields(self)
         if self.mirostat is not None and self.temperature == 0:
-            raise UserError("mirostat: has no effect at temperature=0, which is greedy; leave out one of the two")
+            raise UserError(
+                "mirostat: has no effect at temperature=0, which is greedy; leave out one of the two",
+            )
         if self.regex is not None and self.json_schema is not None:
-            raise UserError("a constraint is either a regular expression or a JSON schema; pass one of the two")
+            raise UserError(
+                "a constraint is either a regular expression or a JSON schema; pass one of the two",
+            )
 
     @classmethod
     def of(cls, **settings: Any) -> GenerationConfig:
@@ -92,4 +96,5 @@ class GenerationConfig:
     def sampling(self) -> dict[str, Any]:
         """The samplers and penalties that are set, as keywords of `sampling.process_logits`."""
         named = {name: getattr(self, name, None) for name in (*PENALTIES, *SAMPLERS)}
-        return {name: value for name, value in named.items() if value is not None} | dict(self.extra_samplers)
+        given = {name: value for name, value in named.items() if value is not None}
+        return given | dict(self.extra_samplers)

@@ -27,7 +27,13 @@ from llm_scratch.generation.engine import Engine
 from llm_scratch.generation.row import Row
 from llm_scratch.generation.sampling import Generators, wrap_seed
 from llm_scratch.generation.steps import build_sampler, steps
-from llm_scratch.generation.strategies import SAMPLE, TEXT_SETTINGS, check_settings, decode_by, settings_of
+from llm_scratch.generation.strategies import (
+    SAMPLE,
+    TEXT_SETTINGS,
+    check_settings,
+    decode_by,
+    settings_of,
+)
 from llm_scratch.model.introspection import context_length
 from llm_scratch.model.kv_cache import KVCache
 from llm_scratch.model.language_model import as_language_model
@@ -70,9 +76,10 @@ def generate(
         context_size: maximum number of tokens the model reads at once; None: its context length.
         temperature: 0 is greedy; see `sampling.temperature`.
         top_k, top_p: see `sampling.top_k` and `sampling.top_p`.
-        eos_id: the token that ends a text; a row that has ended is padded with it. Generation stops when all rows have ended.
-        generator: random generator; None: PyTorch's default, set by `torch.manual_seed`. A list has one for each row, which is then
-            sampled as if it were alone.
+        eos_id: the token that ends a text; a row that has ended is padded with it. Generation stops
+            when all rows have ended.
+        generator: random generator; None: PyTorch's default, set by `torch.manual_seed`. A list has
+            one for each row, which is then sampled as if it were alone.
         samples, context_overflow, prefill_chunk, cache: as in `steps.steps`. A row that is full, or
             in which every token is excluded, is padded with `cached_model.PAD`.
         settings: any other sampler or penalty, as in `steps.build_sampler`.
@@ -82,8 +89,9 @@ def generate(
         UserError: an empty prompt, an id outside the vocabulary, a setting out of range.
     """
     check_prompt(model, idx)
-    for name, value in (("max_new_tokens", max_new_tokens), ("context_size", context_size), ("temperature", temperature)):
-        check(name, value)
+    check("max_new_tokens", max_new_tokens)
+    check("context_size", context_size)
+    check("temperature", temperature)
     choose = build_sampler(generator, temperature=temperature, top_k=top_k, top_p=top_p, **settings)
     if context_overflow == "slide":
         warn_of_cut_prompt(model, idx.shape[1])
@@ -100,10 +108,16 @@ def generate(
     )
     new_ids = [step.ids for step in islice(new_steps, max_new_tokens)]
     ids = torch.cat([idx.repeat_interleave(samples, 0), *new_ids], dim=1)
-    if (ended := (ids == NO_CHOICE).any(1).sum()) > 0:
-        warnings.warn(f"{int(ended)} of {len(ids)} texts end early: {EXHAUSTED}", GenerationWarning, stacklevel=2)
-        ids = ids.masked_fill(ids == NO_CHOICE, PAD)
-    return ids
+    return _pad_after_exhaustion(ids)
+
+
+def _pad_after_exhaustion(ids: Tensor) -> Tensor:
+    """Pad the texts in which every token was excluded, and warn of them: [B, S] -> [B, S]."""
+    ended = int((ids == NO_CHOICE).any(1).sum())
+    if ended:
+        early = f"{ended} of {len(ids)} texts end early: {EXHAUSTED}"
+        warnings.warn(early, GenerationWarning, stacklevel=3)
+    return ids.masked_fill(ids == NO_CHOICE, PAD)
 
 
 def generate_text_simple(model: nn.Module, idx: Tensor, max_new_tokens: int, context_size: int) -> Tensor:
@@ -130,8 +144,8 @@ def stream(
 ) -> Generator[str]:
     """Continue a text and yield it in chunks as it is generated, without the prompt.
 
-    A token may contain half a character; its bytes are held back until the character is complete. Invalid UTF-8 becomes U+FFFD. To end
-    early, stop iterating: closing the stream frees the cache.
+    A token may contain half a character; its bytes are held back until the character is complete.
+    Invalid UTF-8 becomes U+FFFD. To end early, stop iterating: closing the stream frees the cache.
 
     Args:
         model, tokenizer: as from `load`.
@@ -147,7 +161,15 @@ def stream(
             print(chunk, end="", flush=True)
     """
     settings |= {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-    chunks = stream_chunks(model, tokenizer, prompt, max_new_tokens=max_new_tokens, seed=seed, strategy=strategy, **settings)
+    chunks = stream_chunks(
+        model,
+        tokenizer,
+        prompt,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+        strategy=strategy,
+        **settings,
+    )
     return (chunk.text for chunk in chunks if chunk.text)
 
 
@@ -201,10 +223,12 @@ def stream_batch(
     for name, value in (("samples", samples), ("max_new_tokens", max_new_tokens)):
         check(name, value)
     if cache is not None and len(prompts) != 1:
-        raise ValueError(f"cache: holds one text, and there are {len(prompts)} prompts; leave it out")
+        n = len(prompts)
+        raise ValueError(f"cache: holds one text, and there are {n} prompts; leave it out")
     settings |= {"max_tokens": max_new_tokens, "prefill_chunk": prefill_chunk, "cache": cache}
     settings = {name: value for name, value in settings.items() if value is not None}
-    check_settings(strategy, [*settings, *(["seed"] if seed is not None else []), *(["samples"] if samples > 1 else [])])
+    if_set = {"seed": seed is not None, "samples": samples > 1}
+    check_settings(strategy, [*settings, *(name for name, is_set in if_set.items() if is_set)])
     if settings.get("context_overflow") != "stop" and "context_overflow" in settings_of(strategy):
         warn_of_cut_prompt(model, max(map(len, encoded)))
     rows = [ids for ids in encoded for _ in range(samples)]
@@ -216,7 +240,13 @@ def stream_batch(
     return _warn_of_early_ends(chunks, len(rows))
 
 
-def _sampled(model: nn.Module, tokenizer: Any, prompts: Sequence[Ids], seeds: Sequence[int | None], settings: dict[str, Any]) -> Chunks:
+def _sampled(
+    model: nn.Module,
+    tokenizer: Any,
+    prompts: Sequence[Ids],
+    seeds: Sequence[int | None],
+    settings: dict[str, Any],
+) -> Chunks:
     """Sample all rows at once, in an `Engine`."""
     shared = {name: settings.pop(name, None) for name in ("prefill_chunk", "cache")}
     config = GenerationConfig.of(**settings)
@@ -224,7 +254,8 @@ def _sampled(model: nn.Module, tokenizer: Any, prompts: Sequence[Ids], seeds: Se
 
     def chunks() -> Chunks:
         with Engine(model, tokenizer, **shared) as engine:
-            row_of = {engine.add(*row): number for number, row in enumerate(zip(prompts, configs, strict=True))}
+            ids = [engine.add(*row) for row in zip(prompts, configs, strict=True)]
+            row_of = {id: row for row, id in enumerate(ids)}
             while engine:
                 for id, chunk in engine.step().items():
                     yield row_of[id], chunk
@@ -242,7 +273,8 @@ def _by_strategy(
     settings: dict[str, Any],
 ) -> Chunks:
     """Decode the samples of one prompt after the other by a strategy."""
-    config = GenerationConfig.of(**{name: settings.pop(name) for name in TEXT_SETTINGS & settings.keys()})
+    text_settings = {name: settings.pop(name) for name in TEXT_SETTINGS & settings.keys()}
+    config = GenerationConfig.of(**text_settings)
     rows = [Row(prompt, config, tokenizer) for prompt in prompts]
 
     def chunks() -> Chunks:
@@ -260,7 +292,11 @@ def _warn_of_early_ends(chunks: Chunks, n_rows: int) -> Chunks:
         yield row, chunk
         if chunk.stop_reason in EARLY_ENDS:
             text = "the text" if n_rows == 1 else f"text {row + 1} of {n_rows}"
-            warnings.warn(f"{text} ends early: {EARLY_ENDS[chunk.stop_reason]}", GenerationWarning, stacklevel=2)
+            warnings.warn(
+                f"{text} ends early: {EARLY_ENDS[chunk.stop_reason]}",
+                GenerationWarning,
+                stacklevel=2,
+            )
 
 
 def warn_of_cut_prompt(model: nn.Module, length: int) -> None:
@@ -272,7 +308,11 @@ def warn_of_cut_prompt(model: nn.Module, length: int) -> None:
     size = context_length(model)
     if size is not None and length > size:
         dropped = f"the first {length - size} are dropped"
-        warnings.warn(f"the prompt has {length} tokens and the model sees {size}: {dropped}", GenerationWarning, stacklevel=3)
+        warnings.warn(
+            f"the prompt has {length} tokens and the model sees {size}: {dropped}",
+            GenerationWarning,
+            stacklevel=3,
+        )
 
 
 def encode_prompt(model: nn.Module, tokenizer: Any, prompt: str) -> list[int]:

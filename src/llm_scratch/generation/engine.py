@@ -1,7 +1,7 @@
 """The generation engine: one running batch, which texts join and leave at any step.
 
     engine = Engine(model, tokenizer)
-    first = engine.add(encode_prompt(model, tokenizer, "The story of Anna"), GenerationConfig(seed=1))
+    id = engine.add(encode_prompt(model, tokenizer, "The story"), GenerationConfig(seed=1))
     while engine:
         for id, chunk in engine.step().items(): ...
 
@@ -109,7 +109,11 @@ class Engine:
             `stop_reason`, and the text has left the batch.
         """
         added, self._added = self._added, []
-        chunks = {row.id: row.end(reason) for row in added if (reason := row.reached_limit()) is not None}
+        chunks = {}
+        for row in added:
+            reason = row.reached_limit()
+            if reason is not None:
+                chunks[row.id] = row.end(reason)
         new = self._batches_of([row for row in added if row.stop_reason is None])
         for batch in (*new, *self._batches):
             chunks |= batch.step()
@@ -160,7 +164,7 @@ class Engine:
         return batches
 
     def _regroup(self, batches: Sequence[RowBatch], removed: int | None = None) -> None:
-        """Drop texts that have ended, and merge the others into one cached and one sliding batch."""
+        """Drop texts that have ended; merge the others into one cached and one sliding batch."""
         merged: dict[bool, RowBatch] = {}
         for batch in batches:
             for part in self._parts_of(batch, removed):
@@ -174,12 +178,14 @@ class Engine:
             self._spare_cache = last.reader.cache if len(last.rows) == 1 else None
 
     def _parts_of(self, batch: RowBatch, removed: int | None) -> Iterator[RowBatch]:
-        """The texts of a batch that continue: those that outgrew the context, and those that fit."""
-        running = [i for i, row in enumerate(batch.rows) if row.stop_reason is None and row.id != removed]
-        outgrown = [] if batch.slides else [i for i in running if batch.rows[i].overflows]
+        """The texts of a batch that continue: those that outgrew the context, those that fit."""
+        outgrown: list[int] = []
+        fitting: list[int] = []
+        for i, row in enumerate(batch.rows):
+            if row.stop_reason is None and row.id != removed:
+                (outgrown if row.overflows and not batch.slides else fitting).append(i)
         if outgrown:
             yield batch.sliding(outgrown)
-            running = [i for i in running if i not in outgrown]
-        if running:
-            batch.keep(running)
+        if fitting:
+            batch.keep(fitting)
             yield batch

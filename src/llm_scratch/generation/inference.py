@@ -81,13 +81,19 @@ def prepare_for_inference(
     elif generates:
         pack(model, long_generation)
     if generates:
-        # Each prompt frees and allocates the same large tensors. After loading, so that memory is returned first.
+        # Each prompt frees and allocates the same large tensors. After loading, so that its own
+        # memory is returned first.
         keep_freed_memory()
-    return InferenceSetup(choice, "compiled" if compile else "packed" if generates else "plain", reason)
+    if compile:
+        return InferenceSetup(choice, "compiled")
+    return InferenceSetup(choice, "packed" if generates else "plain", reason)
 
 
 def _batches_compile(model: nn.Module, bits: Literal[8, 4] | None) -> bool:
-    """Whether compiled steps of several tokens are faster: for quantized models whose fastest kernel can be traced."""
+    """Whether compiled steps of several tokens are faster than packed ones.
+
+    They are for quantized models whose fastest kernel can be traced.
+    """
     if bits is None:
         return False
     cfg: Any = model.cfg
@@ -96,7 +102,10 @@ def _batches_compile(model: nn.Module, bits: Literal[8, 4] | None) -> bool:
 
 def _compile(model: nn.Module, long_generation: bool, single_sequence: bool, on_compile: Callable[[], None]) -> None:
     """Compile the generation step; for a single sequence, at once instead of at the first token."""
-    from llm_scratch.model.compiled import MIN_CONTEXT, compile_steps  # imports torch's compiler: 2 s
+    from llm_scratch.model.compiled import (
+        MIN_CONTEXT,
+        compile_steps,
+    )  # imports torch's compiler: 2 s
 
     announced = False
 

@@ -47,7 +47,8 @@ class Row:
         self._eot = None if tokenizer is None else end_of_text(tokenizer)
         self._detokenizer = None
         if tokenizer is not None:
-            self._detokenizer = StreamingDetokenizer(tokenizer, self.prompt[-1], self._eot, config.stop, config.stop_at_eot)
+            last = self.prompt[-1]
+            self._detokenizer = StreamingDetokenizer(tokenizer, last, self._eot, config.stop, config.stop_at_eot)
         elif config.stop:
             raise UserError("stop: strings need a tokenizer; pass one, or leave them out")
 
@@ -98,4 +99,6 @@ class Row:
         return self.reached_limit()
 
     def _flush(self) -> str:
-        return "" if self._detokenizer is None or self._detokenizer.done else self._detokenizer.flush()
+        if self._detokenizer is None or self._detokenizer.done:
+            return ""
+        return self._detokenizer.flush()

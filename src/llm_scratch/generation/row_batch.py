@@ -38,7 +38,14 @@ class SampledRow(Row):
         choose: for a row that needs a sampler with a state of its own (constraint, mirostat).
     """
 
-    def __init__(self, id: int, model: torch.nn.Module, prompt: Sequence[int], config: GenerationConfig, tokenizer: Any | None) -> None:
+    def __init__(
+        self,
+        id: int,
+        model: torch.nn.Module,
+        prompt: Sequence[int],
+        config: GenerationConfig,
+        tokenizer: Any | None,
+    ) -> None:
         super().__init__(prompt, config, tokenizer, context_length(model))
         self.id = id
         self.n_vocab = None if tokenizer is None else tokenizer.n_vocab
@@ -98,7 +105,7 @@ class RowBatch:
         return cls(rows, pad_left(prompts, device_of(reader.model)), reader, slides, copies)
 
     def reuse(self, cache: KVCache | None) -> None:
-        """Use a cache with as many rows; tokens that it shares with the prompts are not read again."""
+        """Use a cache with as many rows; tokens that it shares with the prompts are kept."""
         if cache is not None and cache.rows == len(self.idx):
             self.reader.append(cache, self.idx)
 
@@ -112,8 +119,8 @@ class RowBatch:
         tokens = self._choose(logits)  # [B, 1]
         self.idx = torch.cat([self.idx, tokens.clamp(min=0)], dim=1)
         logits = logits[:, : self.rows[0].n_vocab]
-        chosen = tokens.flatten().tolist()
-        return {row.id: row.push(token, own) for row, token, own in zip(self.rows, chosen, logits, strict=True)}
+        pushed = zip(self.rows, tokens.flatten().tolist(), logits, strict=True)
+        return {row.id: row.push(token, row_logits) for row, token, row_logits in pushed}
 
     def keep(self, kept: Sequence[int]) -> None:
         """Drop the other rows, and the padding that only they required."""
@@ -134,7 +141,8 @@ class RowBatch:
     def sliding(self, outgrown: Sequence[int]) -> RowBatch:
         """A batch of these rows, which have outgrown the context, without a cache yet."""
         reader = CachedModel(self.reader.model, prefill_chunk=self.reader.chunk)
-        return RowBatch([self.rows[i] for i in outgrown], self.idx[list(outgrown)], reader, slides=True)
+        rows = [self.rows[i] for i in outgrown]
+        return RowBatch(rows, self.idx[list(outgrown)], reader, slides=True)
 
     def merge(self, other: RowBatch) -> None:
         """Add the rows of a batch that slides as this one does."""
@@ -143,7 +151,8 @@ class RowBatch:
         elif self.reader.cache is not None and other.reader.cache is not None:
             self.reader.cache.merge(other.reader.cache)
         longest = max(self.idx.shape[1], other.idx.shape[1])
-        self.idx = torch.cat([F.pad(idx, (longest - idx.shape[1], 0), value=PAD) for idx in (self.idx, other.idx)])
+        parts = (self.idx, other.idx)
+        self.idx = torch.cat([F.pad(idx, (longest - idx.shape[1], 0), value=PAD) for idx in parts])
         self.rows += other.rows
         self._groups = []
 
@@ -174,6 +183,8 @@ def _grouped(rows: Sequence[SampledRow]) -> list[_Group]:
         else:
             members.append(i)
     for (sampling, _), members in alike:
-        generators = [generator for i in members if (generator := rows[i].generator) is not None] or None
-        groups.append(_Group(members, build_sampler(generators, n_vocab=rows[0].n_vocab, **sampling)))
+        generators = [rows[i].generator for i in members]
+        own = [generator for generator in generators if generator is not None]
+        choose = build_sampler(own or None, n_vocab=rows[0].n_vocab, **sampling)
+        groups.append(_Group(members, choose))
     return groups

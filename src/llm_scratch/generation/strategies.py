@@ -57,9 +57,9 @@ def settings_of(strategy: str) -> set[str]:
         return own | SAMPLERS.keys() | PENALTIES.keys() | {"samples", "prefill_chunk", "cache"}
     if strategy not in STRATEGIES:
         raise unknown("strategy", strategy, [SAMPLE, *STRATEGIES])
-    keywords = [p for p in signature(STRATEGIES[strategy]).parameters.values() if p.kind != Parameter.POSITIONAL_OR_KEYWORD]
-    own = {p.name for p in keywords if p.kind == Parameter.KEYWORD_ONLY} - PROVIDED
-    if any(p.kind == Parameter.VAR_KEYWORD for p in keywords):
+    parameters = signature(STRATEGIES[strategy]).parameters.values()
+    own = {p.name for p in parameters if p.kind == Parameter.KEYWORD_ONLY} - PROVIDED
+    if any(p.kind == Parameter.VAR_KEYWORD for p in parameters):
         own |= SAMPLERS.keys() | PENALTIES.keys()
     return own | ({"samples"} if "seed" in own else set())
 
@@ -78,18 +78,20 @@ def check_settings(strategy: str, names: Collection[str]) -> None:
     """
     own = settings_of(strategy)
     if missing := [name for name in own if name not in names and _is_required(strategy, name)]:
-        raise UserError(f"strategy={strategy!r} needs {missing[0]}; pass it, or choose another strategy")
+        raise UserError(f"strategy={strategy!r} needs {missing[0]}; pass it, or another strategy")
     for name in names:
         if name in own or name in TEXT_SETTINGS:
             continue
-        others = strategies_with(name)
-        if not others:
+        users = ", ".join(strategies_with(name))
+        if not users:
             raise unknown("setting", name, own | TEXT_SETTINGS)
-        raise UserError(f"{name} has no effect with strategy={strategy!r}; it applies to {', '.join(others)}")
+        raise UserError(f"{name} has no effect with strategy={strategy!r}; it applies to {users}")
 
 
 def _is_required(strategy: str, setting: str) -> bool:
-    keyword = signature(STRATEGIES[strategy]).parameters.get(setting) if strategy != SAMPLE else None
+    if strategy == SAMPLE:
+        return False
+    keyword = signature(STRATEGIES[strategy]).parameters.get(setting)
     return keyword is not None and keyword.default is Parameter.empty
 
 
@@ -113,16 +115,22 @@ def decode_by(
     function = STRATEGIES[strategy]
     names = signature(function).parameters
     max_tokens = rows[0].config.max_tokens
-    context = {"n_vocab": tokenizer.n_vocab, "eos_id": end_of_text(tokenizer), "max_new_tokens": max_tokens}
+    context = {
+        "n_vocab": tokenizer.n_vocab,
+        "eos_id": end_of_text(tokenizer),
+        "max_new_tokens": max_tokens,
+    }
     keywords = {**settings, **{name: value for name, value in context.items() if name in names}}
     idx = torch.tensor([rows[0].prompt], device=device_of(model))  # [B, T]
     calls: list[tuple[range, dict[str, Any]]] = [(range(len(rows)), {"samples": len(rows)})]
     if "samples" not in names:
-        calls = [(range(i, i + 1), {} if seed is None else {"seed": seed}) for i, seed in enumerate(seeds)]
+        one_by_one = [{} if seed is None else {"seed": seed} for seed in seeds]
+        calls = [(range(i, i + 1), own) for i, own in enumerate(one_by_one)]
     for members, own in calls:
         for step in islice(function(model, idx, **keywords, **own), max_tokens):
             ids = step.ids.flatten().tolist()
-            for i, token, logits in zip(members, ids, step.logits[:, : tokenizer.n_vocab], strict=True):
+            all_logits = step.logits[:, : tokenizer.n_vocab]
+            for i, token, logits in zip(members, ids, all_logits, strict=True):
                 if rows[i].stop_reason is None:
                     yield i, rows[i].push(token, logits)
             if all(rows[i].stop_reason is not None for i in members):

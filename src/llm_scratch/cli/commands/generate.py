@@ -67,8 +67,8 @@ class Generate(ReportCommand, DecodingFlags):
         """Load the model once, then generate every sample of every prompt."""
         if self.json and self.show_probs:
             raise UserError("--show-probs: has no effect with --json; leave out one of them", USAGE)
-        self.validate(self.samples, self.seed, self.context_overflow)
         path = resolve_model_path(self.run_)
+        self.validate(self.samples, self.seed, self.context_overflow)
         prompts = [read_text_argument(prompt) if prompt == "-" else prompt for prompt in self.prompts]
         prompts += [read_text_argument(self.file)] if self.file else []
         prompts = prompts or [""]
