@@ -31,7 +31,6 @@ def test_film_keeps_every_checkpoint(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(inside_figures, "preset", lambda name: config)
     monkeypatch.setattr(inside_figures, "SAVE_EVERY", 2)
-    monkeypatch.setattr("llm_scratch.training.run_logger.plot_runs", lambda *args: None)
     checkpoints = inside_figures.film(tmp_path / "run")
     assert list(checkpoints) == [2, 4, 6, 8, 10, 12]  # the run itself keeps fewer
     assert len(list_checkpoints(tmp_path / "run")) < 6
