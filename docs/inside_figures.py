@@ -128,7 +128,7 @@ def mistakes_table(model: Any, tokenizer: Any) -> str:
         asked, missed = ([probe for probe in group if probe.skill == skill] for group in (probes, wrong))
         at_start = [sum(probe.prompt.endswith((".", '"')) for probe in group) for group in (missed, asked)]
         rows.append([skill, f"{len(missed)} of {len(asked):,}", f"{at_start[0]} of {at_start[1]:,}"])
-    return table(["skill", "wrong", "wrong at the beginning of a sentence"], rows)
+    return table(["skill", "wrong", "of those at the beginning of a sentence"], rows)
 
 
 def lens_table(model: Any, tokenizer: Any) -> str:

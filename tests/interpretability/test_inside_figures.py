@@ -6,8 +6,8 @@ from importlib import import_module
 import pytest
 import torch
 
-from llm_scratch.config import DataConfig, GPTConfig, RunConfig, TrainConfig
 from llm_scratch.evaluation.head_skills import SkillChange
+from llm_scratch.presets import preset
 from llm_scratch.storage.checkpoint import list_checkpoints
 
 inside_figures = import_module("inside_figures")
@@ -24,14 +24,12 @@ def test_page_has_every_table_and_picture_once():
 
 def test_film_keeps_every_checkpoint(tmp_path, monkeypatch):
     (tmp_path / "text.txt").write_text("the hen sat on the red mat, and the fox ran off.\n" * 30)
-    config = RunConfig(
-        GPTConfig(vocab_size=40, context_length=16, emb_dim=16, n_heads=2, n_layers=1),
-        DataConfig(source=f"file:{tmp_path / 'text.txt'}", tokenizer="chars", val_fraction=0.2),
-        TrainConfig(steps=12, batch_size=2, eval_every=6, eval_batches=1, sample_every=0, log_every=1),
-    )
+    model = "model.vocab_size=40 model.context_length=16 model.emb_dim=16 model.n_heads=2 model.n_layers=1"
+    data = f"data.source=file:{tmp_path / 'text.txt'} data.val_fraction=0.2"
+    steps = "train.steps=12 train.batch_size=2 train.eval_every=6 train.eval_batches=1 train.sample_every=0 train.log_every=1"
+    config = preset("shakespeare").override(f"{model} {data} {steps} train.warmup_steps=1".split())
     monkeypatch.setattr(inside_figures, "preset", lambda name: config)
     monkeypatch.setattr(inside_figures, "SAVE_EVERY", 2)
-    monkeypatch.setattr("llm_scratch.training.run_logger.plot_runs", lambda *args: None)
     checkpoints = inside_figures.film(tmp_path / "run")
     assert list(checkpoints) == [2, 4, 6, 8, 10, 12]  # the run itself keeps fewer
     assert len(list_checkpoints(tmp_path / "run")) < 6
