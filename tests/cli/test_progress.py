@@ -1,4 +1,4 @@
-"""The watcher: a line with every field elsewhere, a bar on a terminal, samples as they are, log.txt beside."""
+"""Progress of training: lines, a bar on a terminal, samples, log.txt."""
 
 from __future__ import annotations
 

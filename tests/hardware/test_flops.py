@@ -1,4 +1,4 @@
-"""FLOPs by formula are those that torch counts, operation by operation; MFU is what its definition says."""
+"""The FLOPs formula equals torch's count, operation by operation; MFU equals its definition."""
 
 import pytest
 import torch
