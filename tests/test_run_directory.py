@@ -55,6 +55,14 @@ def test_metrics_skip_a_line_that_is_not_a_row(folder, torn):
     assert open_run(folder).metrics == ROWS
 
 
+def test_evaluations_skip_a_loss_that_is_not_a_number(folder):
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 5, "val_loss": "low"}\n{"step": 6, "val_loss": null}\n')
+    run = open_run(folder)
+    assert (run.best, run.final) == (ROWS[2], ROWS[3])
+    assert run.metrics[-1]["step"] == 6
+
+
 def test_new_run_has_no_metrics_samples_or_checkpoints(folder):
     (folder / "metrics.jsonl").unlink()
     run = open_run(folder)

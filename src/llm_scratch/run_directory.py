@@ -65,7 +65,7 @@ class RunInfo:
     @property
     def evaluations(self) -> list[dict[str, Any]]:
         """The rows with a validation loss: `step`, `tokens`, `train_loss`, `val_loss`, `val_bits_per_byte`."""
-        return [row for row in self.metrics if "val_loss" in row]
+        return [row for row in self.metrics if isinstance(row.get("val_loss"), (int, float))]
 
     @property
     def best(self) -> dict[str, Any]:

@@ -75,13 +75,13 @@ def test_parts_share_the_time_and_late_ones_are_shortened_or_skipped(gpu):
     assert reported == results
 
 
-def test_a_part_names_the_packages_that_it_lacks(gpu):
+def test_gpu_part_names_missing_packages(gpu):
     part = gpu.Part("a", "no:where", 1, ("json", "no_such_package"))
     (result,) = gpu.run_parts((part,), 100, pytest.fail, lambda result: None)
     assert (result.status, result.why) == ("skipped", "not installed: no_such_package")
 
 
-def test_a_part_that_fails_dies_or_hangs_does_not_end_the_rest(gpu, tmp_path, monkeypatch, capfd):
+def test_gpu_script_continues_after_a_part_that_fails_or_hangs(gpu, tmp_path, monkeypatch, capfd):
     (tmp_path / "broken.py").write_text(BROKEN, encoding="utf-8")
     hanging = tmp_path / "hanging"
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -134,7 +134,7 @@ PARTS = {  # what the rows of each part must have, at least once
 
 
 @pytest.mark.parametrize("function", PARTS)
-def test_every_part_reports_its_rows(setup, function, monkeypatch):
+def test_gpu_parts_report_their_rows(setup, function, monkeypatch):
     """Without transformers, whose import takes longer than all the rest; it has a slow test."""
     module, _, name = function.partition(":")
     module = importlib.import_module(module)
@@ -166,7 +166,7 @@ def test_values_are_rounded_to_four_digits_and_nan_is_text(gpu, value, reported)
     assert importlib.import_module("gpu_setup").rounded(value) == reported
 
 
-def test_a_table_has_a_column_for_every_key(gpu):
+def test_gpu_table_has_a_column_for_every_key(gpu):
     text = gpu.table([{"name": "a", "x": 1.5}, {"name": "bcd", "y": 12345.6}])
     assert text.splitlines() == ["name    x       y", "a     1.5", "bcd        12,346"]
 
@@ -179,12 +179,12 @@ def script(*words, **environment):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the script would measure the GPU")
-def test_without_a_gpu_it_says_so():
+def test_gpu_script_without_a_gpu_says_so():
     message = "skipped: torch finds no GPU; --device cpu --tiny tries the script itself\n"
     assert script() == (0, message, "")
 
 
-def test_with_no_minutes_every_part_is_skipped(gpu, tmp_path):
+def test_gpu_script_without_time_skips_every_part(gpu, tmp_path):
     out = tmp_path / "out.jsonl"
     code, _, errors = script("--device", "cpu", "--tiny", "--minutes", "0", "--out", out)
     assert (code, errors) == (0, "")
@@ -192,7 +192,7 @@ def test_with_no_minutes_every_part_is_skipped(gpu, tmp_path):
     assert {line["status"] for line in lines(out)} == {"skipped"}
 
 
-def test_with_torch_and_numpy_alone_the_parts_that_can_run_do(tmp_path):
+def test_gpu_script_runs_the_possible_parts_with_torch_and_numpy_only(tmp_path):
     """As on a machine where nothing is installed: a module that is None cannot be imported."""
     absent = "tyro regex tiktoken safetensors rich yaml matplotlib transformers tokenizers pytest"
     code = f"import sys\nsys.modules |= dict.fromkeys({absent.split()})\n"
@@ -212,7 +212,7 @@ def test_with_torch_and_numpy_alone_the_parts_that_can_run_do(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_whole_script_on_a_cpu(tmp_path):
+def test_gpu_script_runs_on_a_cpu(tmp_path):
     """The tests marked `gpu` too, and transformers beside us."""
     out = tmp_path / "out.jsonl"
     code, printed, errors = script("--device", "cpu", "--tiny", "--minutes", "30", "--out", out)

@@ -1,4 +1,4 @@
-"""A command line to call, a small text, and one tiny trained run that tests copy."""
+"""A command line to call, a small text, and a tiny trained run that tests copy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of products in `doctor`: what works, how fast, what is used; the same as the code that multiplies chooses."""
+"""The table of products in `doctor`: what works, its speed and its use agree with the kernels that the code chooses."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What people do to their runs: other intervals, another prompt, more steps, a changed text, a learning rate far too high."""
+"""Changed runs: other intervals, another prompt, more steps, a changed text, a learning rate that is far too high."""
 
 from __future__ import annotations
 

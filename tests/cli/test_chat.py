@@ -1,4 +1,4 @@
-"""A conversation: the transcript and its commands, and a session in a real terminal."""
+"""`chat`: the transcript, its commands, and a session in a real terminal."""
 
 from __future__ import annotations
 

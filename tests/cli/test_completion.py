@@ -1,4 +1,4 @@
-"""Tab in `chat`: what a word may become."""
+"""Tab completion in `chat`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Presets and their settings by command."""
+"""`config`: presets and their settings."""
 
 from __future__ import annotations
 

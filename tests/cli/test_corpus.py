@@ -1,4 +1,4 @@
-"""How sources are named on a terminal; reading them is tested in test_train.py."""
+"""Names of sources on a terminal; test_train.py reads them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sources by command."""
+"""`data`: sources, downloads and statistics."""
 
 from __future__ import annotations
 

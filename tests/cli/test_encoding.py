@@ -1,4 +1,4 @@
-"""What standard streams do with characters that their encoding lacks."""
+"""Output of characters that the encoding of a stream lacks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each mistake: one line that says what was wrong, the exit code of the table, and nothing left behind."""
+"""Each user error is one line with its exit code, and leaves no files."""
 
 from __future__ import annotations
 

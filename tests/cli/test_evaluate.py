@@ -1,4 +1,4 @@
-"""Numbers of a model: those of the library, with an error that is honest."""
+"""`evaluate` gives the values of the library, with a correct standard error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run as a folder of transformers, from the command line."""
+"""`export hf` writes a folder of transformers."""
 
 import sys
 

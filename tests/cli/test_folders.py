@@ -1,4 +1,4 @@
-"""Runs on disk: found, named, and where a new one goes."""
+"""Run directories: finding, naming, and the folder of a new run."""
 
 from __future__ import annotations
 

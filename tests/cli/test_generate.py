@@ -1,4 +1,4 @@
-"""Text from a run: streamed, seeded, from words or standard input; speed on stderr."""
+"""`generate`: streamed, seeded, with a prompt from arguments, a file or standard input."""
 
 from __future__ import annotations
 

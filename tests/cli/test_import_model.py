@@ -1,4 +1,4 @@
-"""From another program's file to a run: it writes, is measured, and training goes on from it."""
+"""`import`: a file of another program becomes a run that generates, is evaluated and continues training."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""train --from: the weights, shape and tokenizer of a model that is there, on another text; what it cannot be is refused."""
+"""`train --from`: weights, shape and tokenizer of a model, on another text; settings that do not fit are rejected."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""`--json` of every command that has it: one JSON object a line on stdout, with the keys that docs/json.md lists."""
+"""`--json` of every command: one JSON object per line on stdout, with the keys of docs/json.md."""
 
 from __future__ import annotations
 

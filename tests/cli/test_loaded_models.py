@@ -1,4 +1,4 @@
-"""Everything works on weights from elsewhere: OpenAI's release, a folder of transformers in many files, a .pth of the notebooks."""
+"""Every command works on weights of other programs: OpenAI's release, a folder of transformers, a .pth of the notebooks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dispatch: help at once and without torch, one line for every kind of error, quiet pipes."""
+"""The command line: fast help without torch, one line for every error, quiet pipes."""
 
 from __future__ import annotations
 

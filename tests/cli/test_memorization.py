@@ -1,4 +1,4 @@
-"""A model that recites is found out, one that does not is not blamed."""
+"""`memorization` reports a model that repeats its training text, and only that."""
 
 from __future__ import annotations
 

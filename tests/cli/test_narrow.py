@@ -1,4 +1,4 @@
-"""Few columns: help, errors and the overview in whole words, with nothing left out and nothing that takes forever."""
+"""Narrow terminals: help and errors in whole words, complete, in bounded time."""
 
 from __future__ import annotations
 

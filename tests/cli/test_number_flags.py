@@ -1,4 +1,4 @@
-"""Every flag that takes a number refuses what is out of its range in one line, before any work; what it takes, works."""
+"""Every numeric flag rejects a value out of its range in one line before any work, and works in its range."""
 
 from __future__ import annotations
 

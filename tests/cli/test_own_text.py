@@ -1,4 +1,4 @@
-"""`train text PATH`: settings are chosen, shown and kept; flags win; the same command resumes with what was chosen."""
+"""`train text PATH`: settings are chosen, printed and saved; flags take precedence; the same command resumes."""
 
 from __future__ import annotations
 

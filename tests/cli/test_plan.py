@@ -1,4 +1,4 @@
-"""The plan on a terminal: what fits and what does not, a run held against its plan, faults."""
+"""`plan`: what fits and what does not, comparison with a run, errors."""
 
 from __future__ import annotations
 

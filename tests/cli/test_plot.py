@@ -1,4 +1,4 @@
-"""Pictures by command."""
+"""`plot`: figures of runs."""
 
 from __future__ import annotations
 

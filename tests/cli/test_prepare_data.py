@@ -1,4 +1,4 @@
-"""Shards by command: made, checked, trained on, gone on with; what is wrong in one line and with its code."""
+"""`data prepare`, `check` and `show`: shards are written, verified, trained on and resumed; errors are one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The progress display: a line with every field, a bar on a terminal, samples as they are, and log.txt."""
+"""Progress of training: lines, a bar on a terminal, samples, log.txt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run in few bits: written as a run, loaded as one, measured before and after; nothing is written when something is wrong."""
+"""`quantize`: the result is a run, its loss is measured before and after, and an error writes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report by command."""
+"""`report` writes its page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs by command."""
+"""`runs list` and `runs show`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Standard streams that are closed, absent or break: the command does its work and exits as it would."""
+"""Standard streams that are closed, missing or broken: the command works and exits with its code."""
 
 from __future__ import annotations
 

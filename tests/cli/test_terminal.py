@@ -1,4 +1,4 @@
-"""Numbers and texts as people read them."""
+"""Formatting of numbers, tables and texts for a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every command reads text files by the same rules: encodings, line ends, empty documents, and errors with their place."""
+"""Every command reads text files by the same rules: encodings, line ends, empty documents, errors with their position."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts while they come: the first at once, the others after it; tokens and seconds counted."""
+"""Printing of generated text: the first sample streamed, the others after it, tokens and seconds counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vocabularies by command."""
+"""`tokenizer`: train, show and compare."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training by command: what lies in the run, going on, starting over, what is printed."""
+"""`train`: files of a run, resuming, starting over, output."""
 
 from __future__ import annotations
 

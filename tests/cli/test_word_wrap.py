@@ -1,4 +1,4 @@
-"""Streamed text is wrapped between words, whatever the pieces it comes in."""
+"""Streamed text is wrapped between words, however it is split into chunks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From documents to two streams of ids: nothing is lost at the cut, and held-out text trains no tokenizer."""
+"""From documents to training and validation ids: the split loses nothing, and validation text trains no tokenizer."""
 
 import dataclasses
 import os

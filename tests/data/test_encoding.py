@@ -1,4 +1,4 @@
-"""Portions to ids: in order, with their counts, the same from one process and from several, which end with their parent."""
+"""Portions to ids: in order, with their counts, equal for any number of processes, which end with their parent."""
 
 from __future__ import annotations
 

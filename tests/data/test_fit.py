@@ -1,4 +1,4 @@
-"""Rows that do not fit into a text: what is changed, and which flags are named."""
+"""Rows that do not fit a text: the changed order, and the flags in the error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loader: a pure function of (seed, step), each window once a pass, targets one token later."""
+"""The loader is a function of (seed, step), reads each window once per epoch, and shifts targets by one token."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Portions of a source: every byte in exactly one, no token changed by a cut, and what cannot be read is named with its place."""
+"""Portions of a source: every byte is in exactly one, cuts change no token, errors have their position."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sources into shards: the same bytes however many workers there are and however often the work is stopped; nothing half-written."""
+"""Sources into shards: equal bytes for any number of workers and interruptions; no partial files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shards: one long row in several files behaves as an array, reads only what is asked, and every damage is named."""
+"""Shards behave like one array, read only the requested tokens, and report every damage."""
 
 from __future__ import annotations
 

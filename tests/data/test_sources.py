@@ -1,4 +1,4 @@
-"""Sources: each gives its text, and what cannot be read is one clear error."""
+"""Sources: each returns its text, and an unreadable one is one clear error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stories: text and choices are one to one, the entropy is what it is said to be, and every probe has one answer."""
+"""Stories: text and choices correspond one to one, the entropy is exact, and every probe has one answer."""
 
 from __future__ import annotations
 

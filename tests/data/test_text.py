@@ -1,4 +1,4 @@
-"""Windows and batches of a text: the notebooks' printed values first, then what holds for any text."""
+"""Windows and batches of a text: the notebooks' printed values, then properties for any text."""
 
 from __future__ import annotations
 

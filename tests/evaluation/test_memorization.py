@@ -1,4 +1,4 @@
-"""Runs are found as by a plain search, and windows are counted correctly."""
+"""Common runs equal a plain search, and windows are counted correctly."""
 
 from __future__ import annotations
 

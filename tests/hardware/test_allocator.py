@@ -1,4 +1,4 @@
-"""Freed memory is kept: a large block that is freed and allocated again is not taken anew."""
+"""Freed memory is kept: a large block is not requested from the system again."""
 
 import ctypes
 import json

@@ -1,4 +1,4 @@
-"""Measured rates of this machine: work by seconds, measured once, warm-up excluded."""
+"""Measured rates of this machine: operations per second, measured once, without the warmup."""
 
 from itertools import count
 

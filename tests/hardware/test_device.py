@@ -1,4 +1,4 @@
-"""Which device, and why."""
+"""The choice of a device, and its reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Large pages: what lies in them is what was there, at the same address; the system is asked for each page once."""
+"""Huge pages keep content and address; the system is asked once per page."""
 
 import copy
 import platform

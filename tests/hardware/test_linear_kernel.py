@@ -1,4 +1,4 @@
-"""oneDNN's linear layer is used only where a trial finds it faster, shape by shape."""
+"""oneDNN's linear layer is used only for shapes for which a timing finds it faster."""
 
 import pytest
 import torch

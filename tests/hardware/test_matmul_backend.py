@@ -1,4 +1,4 @@
-"""The matrix library is found by trial, is float32-exact, and is not chosen by a name or by noise."""
+"""The matrix library is chosen by a timing, is exact in float32, and does not depend on names or noise."""
 
 import pytest
 import torch

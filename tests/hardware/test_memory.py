@@ -1,4 +1,4 @@
-"""Memory figures: they agree with the process and with the limits of containers."""
+"""Memory values agree with the process and with the limits of containers."""
 
 import mmap
 

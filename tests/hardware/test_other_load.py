@@ -1,4 +1,4 @@
-"""The load that other programs put on our processors, from what the system counts."""
+"""The load of other programs, from the counters of the system."""
 
 from __future__ import annotations
 

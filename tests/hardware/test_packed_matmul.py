@@ -1,4 +1,4 @@
-"""Packed products: right for each data type that is said to work, and used only where they are faster."""
+"""Packed products are correct for each dtype that counts as supported, and used only if they are faster."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The processor's name, to be shown."""
+"""The processor's name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fingerprint repeats, and differs where something rounds differently."""
+"""The fingerprint of rounding repeats, and differs if something rounds differently."""
 
 import torch
 

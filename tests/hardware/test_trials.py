@@ -1,4 +1,4 @@
-"""Timed trials: the fastest way is found on a busy machine too, remembered, and measured again when it must be."""
+"""Timed trials find the fastest candidate on a busy machine too, are cached, and are repeated if necessary."""
 
 import json
 

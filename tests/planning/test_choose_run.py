@@ -92,7 +92,7 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_every_shape_of_text_gets_settings_that_train_on_it(shape, tmp_path):
+def test_choose_run_fits_every_kind_of_text(shape, tmp_path):
     choice, plan, corpus = chosen(tmp_path, SHAPES[shape])
     config = choice.config
     again = prepare(config)  # checks that rows fit, and learns the same vocabulary again
@@ -117,7 +117,7 @@ def test_short_documents_are_rows(tmp_path):
     assert (choice.config.data.order, choice.config.data.split) == ("documents", "documents")
 
 
-def test_a_longer_time_gives_a_longer_run_or_a_larger_model(tmp_path):
+def test_choose_run_uses_more_time_for_steps_or_size(tmp_path):
     work = []
     for seconds in (20, 100, 500):
         choice, plan, _ = chosen(tmp_path, SHAPES["three books"], seconds)
@@ -164,7 +164,7 @@ def test_fixed_settings_are_kept(settings, tmp_path):
         assert choice.config.train.lr < 0.01, "0.05 is Muon's"
 
 
-def test_a_tokenizer_file_gives_its_vocabulary(tmp_path):
+def test_choose_run_takes_the_vocabulary_of_a_tokenizer_file(tmp_path):
     ByteBPE.train([text(3000)], 280).save(tmp_path / "class.json")
     choice, _, corpus = chosen(tmp_path, SHAPES["a story"], data={"tokenizer": str(tmp_path / "class.json")})
     assert corpus.tokenizer.n_vocab == choice.config.model.vocab_size == 280
@@ -194,7 +194,7 @@ def test_token_shards_are_not_read_as_text(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("free", "why"), [(10**12, "can be read in so few --minutes"), (1000, "memory can hold")])
-def test_a_text_that_is_too_large_is_sent_to_shards_before_it_is_read(free, why, tmp_path, monkeypatch):
+def test_choose_run_rejects_a_large_text_before_reading_it(free, why, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "free_memory", lambda: free)
     monkeypatch.setattr(module, "read", lambda source: pytest.fail("read"))
     seconds = 1e-4 if free > 1000 else 60.0
@@ -203,7 +203,7 @@ def test_a_text_that_is_too_large_is_sent_to_shards_before_it_is_read(free, why,
     assert "`llm-scratch train text shards/mine`" in str(error.value)
 
 
-def test_a_text_without_a_row_is_an_error(tmp_path):
+def test_choose_run_rejects_a_text_shorter_than_a_row(tmp_path):
     with pytest.raises(UserError, match="one window takes 9"):
         chosen(tmp_path, ["the hen"])
 
@@ -217,7 +217,7 @@ def test_choice_round_trips(tmp_path):
         assert Choice.load(tmp_path) is None
 
 
-def test_the_fingerprint_changes_with_any_document():
+def test_fingerprint_changes_with_every_document():
     texts = ["a", "bc"]
     assert TextFingerprint.of(texts) == TextFingerprint.of(["a", "bc"])
     assert len({TextFingerprint.of(t) for t in (texts, ["ab", "c"], ["bc", "a"], ["a"], ["a", "bC"])}) == 5

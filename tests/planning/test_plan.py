@@ -51,7 +51,7 @@ def machine(monkeypatch):
     return said
 
 
-def test_on_a_gpu_mfu_is_a_share_of_the_bfloat16_rate_as_in_the_metrics(machine, corpus, monkeypatch):
+def test_plan_mfu_on_a_gpu_refers_to_the_bfloat16_rate(machine, corpus, monkeypatch):
     """Against the float32 rate, a tenth of the other, plans promised an MFU of several hundred percent."""
     tried = []
     monkeypatch.setattr(planning, "choose_precision", lambda *_: Precision("float32", "as requested"))

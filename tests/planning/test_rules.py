@@ -36,7 +36,7 @@ def test_tokenizer_is_characters_for_small_and_bpe_for_large_texts(facts, name, 
     assert (settings["data.tokenizer"], settings["model.vocab_size"]) == (name, size)
 
 
-def test_a_larger_text_and_more_time_give_a_larger_vocabulary():
+def test_vocabulary_grows_with_text_and_time():
     def size(factor, budget):
         return rules.choose_tokenizer(replace(BOOKS, n_characters=factor * 200_000), budget).settings["model.vocab_size"]
 
@@ -44,7 +44,7 @@ def test_a_larger_text_and_more_time_give_a_larger_vocabulary():
     assert size(100, Budget(30, 1e11)) < size(100, LAPTOP)
 
 
-def test_a_long_text_is_sampled_for_its_vocabulary():
+def test_vocabulary_of_a_long_text_is_trained_on_a_sample():
     assert "data.tokenizer_sample" not in rules.choose_tokenizer(BOOKS, LAPTOP).settings
     long = replace(BOOKS, n_characters=50_000_000)
     assert rules.choose_tokenizer(long, LAPTOP).settings["data.tokenizer_sample"] == rules.SAMPLE_ALPHABET
@@ -68,7 +68,7 @@ def test_short_documents_are_rows_and_long_ones_are_windows():
         assert rules.choose_rows(facts, facts.n_characters, facts.n_characters / 10, LAPTOP).settings["data.order"] == "shuffled"
 
 
-def test_a_row_is_never_longer_than_a_quarter_of_the_validation_part():
+def test_rows_are_at_most_a_quarter_of_the_validation_text():
     for n_val in (40, 100, 600, 10**6):
         context = rules.choose_rows(STORY, 10 * n_val, n_val, LAPTOP).settings["model.context_length"]
         assert rules.MIN_CONTEXT <= context <= max(rules.MIN_CONTEXT, n_val / 4)
@@ -81,7 +81,7 @@ def speed(size):
     return n_params, 3e10 / (6 * n_params)
 
 
-def test_more_time_gives_a_larger_model_and_less_text_a_smaller_one():
+def test_model_grows_with_time_and_text():
     def layers_and_width(n_train, seconds):
         settings = rules.choose_size(n_train, speed, seconds).settings
         return settings["model.n_layers"], settings["model.emb_dim"]
@@ -95,7 +95,7 @@ def test_more_time_gives_a_larger_model_and_less_text_a_smaller_one():
     assert small[0] == rules.SIZES[0]
 
 
-def test_the_reason_says_whether_text_or_time_is_short():
+def test_reason_states_whether_text_or_time_is_short():
     assert "overfit" in rules.choose_size(10_000, speed, 10**9).reason
     assert "takes longer" in rules.choose_size(10**9, speed, 60).reason
     assert "no larger" in rules.choose_size(10**9, speed, 10**9).reason
@@ -166,5 +166,5 @@ def test_advice_names_text_or_time(curve, epochs, expected):
     assert re.match(expected, line)
 
 
-def test_without_a_curve_there_is_no_advice():
+def test_advice_is_empty_without_a_curve():
     assert rules.advice([], 0, 5) == []

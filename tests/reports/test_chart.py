@@ -38,7 +38,7 @@ def test_chart_points_are_at_their_values():
     assert (cx, cy) == pytest.approx((x1, low), abs=0.1), "the best evaluation is marked"
 
 
-def test_an_outlier_does_not_flatten_the_chart():
+def test_chart_range_ignores_an_outlier():
     wild = lines(batch=((10, 50, 90), (3.0, 1e6, 1.2)))
     assert wild.limits() == (100, 0.5, pytest.approx(4.4))
 
@@ -53,13 +53,13 @@ def test_chart_elements_are_inside_its_area(width, height):
     assert max(numbers["y"]) <= height
 
 
-def test_a_run_of_one_evaluation_can_be_drawn():
+def test_chart_of_one_evaluation_is_drawn():
     svg = loss_chart(lines(val=((0,), (4.0,)), train=EMPTY, batch=EMPTY, floor=None), 340, 300)
     assert "<circle" in svg
     assert "nan" not in svg
 
 
-def test_the_legend_names_each_line_that_is_drawn_and_no_other():
+def test_chart_legend_names_exactly_the_drawn_lines():
     said = legend(lines())
     for words in ("validation, best 1.000 at step 100", "training, 0.900 at the end", "single batches", "entropy of the text: 0.500"):
         assert words in said
@@ -80,7 +80,7 @@ def test_ticks_are_round_numbers(low, high, n, want):
     assert ticks(low, high, n) == pytest.approx(want)
 
 
-def test_a_long_line_keeps_its_shape_and_its_end():
+def test_chart_thins_a_long_line_and_keeps_shape_and_end():
     x = np.arange(100_000.0)
     few = thin_out(np.stack([x, x / 10]))
     assert few.shape == (2, MAX_POINTS)

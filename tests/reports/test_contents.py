@@ -68,7 +68,7 @@ def test_quantized_model_is_reported_as_quantized(tmp_path):
     assert (found.state, found.run.description) == ("quantized", "runs/a quantized to 8 bits")
 
 
-def test_a_run_under_way_is_running_until_its_lock_is_free(tmp_path):
+def test_report_state_is_running_while_the_run_is_locked(tmp_path):
     folder = make(tmp_path)
     with exclusive_writer(folder, print):
         assert collect(folder).state == "running"
@@ -94,13 +94,13 @@ def test_collect_skips_non_finite_values(tmp_path):
     assert found.rows[-1] == {"step": 101, "tokens": 1010}
 
 
-def test_a_folder_that_is_not_a_run_is_an_error(tmp_path):
+def test_collect_rejects_a_folder_that_is_not_a_run(tmp_path):
     with pytest.raises(UserError, match="not a run directory") as error:
         collect(tmp_path)
     assert error.value.code == CHECKPOINT
 
 
-def test_few_of_many_samples_are_spread_out():
+def test_spread_out_keeps_first_last_and_even_spacing():
     many = [Sample(i, 1, "") for i in range(101)]
     few = spread_out(many, MAX_SAMPLES)
     assert (len(few), few[0].step, few[-1].step) == (MAX_SAMPLES, 0, 100)
@@ -109,7 +109,7 @@ def test_few_of_many_samples_are_spread_out():
     assert spread_out(many[:3], MAX_SAMPLES) == many[:3]
 
 
-def test_settings_that_differ_are_found(tmp_path):
+def test_report_lists_settings_that_differ_from_the_preset(tmp_path):
     config = replace(QUICK, train=replace(QUICK.train, steps=100))
     found = collect(make(tmp_path / "quickstart", config))
     assert [asdict(change) for change in found.changes] == [{"name": "train.steps", "value": 100, "preset_value": 1100}]

@@ -27,7 +27,7 @@ def test_void_elements_have_no_end_tag():
     assert element("meta", charset="utf-8") == '<meta charset="utf-8">'
 
 
-def test_a_table_has_a_header_for_each_row_and_escapes_its_cells():
+def test_html_table_has_row_headers_and_escapes_cells():
     made = table(("name", "value"), [(HOSTILE, HOSTILE)])
     assert made.count("<th ") == 3
     assert f'<th scope="row">{ESCAPED}</th><td>{ESCAPED}</td>' in made

@@ -70,7 +70,7 @@ def complete(folder):
     return folder
 
 
-def test_a_complete_run_has_every_section(tmp_path):
+def test_page_of_a_complete_run_has_every_section(tmp_path):
     said = page_of(complete(tmp_path / "mine")).said
     for words in (
         "mine", "finished", "625k parameters", "Validation loss 2.100", "Above the floor", "best 2.100 at step 100",
@@ -81,7 +81,7 @@ def test_a_complete_run_has_every_section(tmp_path):
         assert words in said, words
 
 
-def test_the_page_needs_no_other_file_and_runs_nothing(tmp_path):
+def test_page_is_self_contained_and_has_no_scripts(tmp_path):
     text = render(collect(complete(tmp_path)))
     page = Page(text)
     assert not page.tags & {"script", "link", "img", "iframe", "object", "base", "form"}
@@ -89,7 +89,7 @@ def test_the_page_needs_no_other_file_and_runs_nothing(tmp_path):
     assert not re.search(r"url\((?!#)|@import|https?://", text)
 
 
-def test_the_style_has_dark_narrow_and_print_rules(tmp_path):
+def test_page_style_has_dark_narrow_and_print_rules(tmp_path):
     style = re.search(r"<style>(.*)</style>", render(collect(complete(tmp_path))), re.S)[1]
     assert style.count("{") == style.count("}")
     assert "prefers-color-scheme: dark" in style
@@ -122,7 +122,7 @@ def test_page_escapes_hostile_text_everywhere(tmp_path):
     assert page.said.count("alert(1)") >= 9
 
 
-def test_a_run_without_skills_or_samples_or_environment_says_so(tmp_path):
+def test_page_states_missing_skills_samples_and_environment(tmp_path):
     folder = make(tmp_path, replace(QUICK, data=replace(QUICK.data, source="verdict")), state=FINISHED)
     said = page_of(folder).said
     assert "No samples were generated" in said
@@ -131,7 +131,7 @@ def test_a_run_without_skills_or_samples_or_environment_says_so(tmp_path):
     assert "Skills Not measured" in page_of(make(tmp_path / "b", state=FINISHED)).said
 
 
-def test_a_quantized_model_says_what_it_is_and_recommends_no_training(tmp_path):
+def test_page_of_a_quantized_model_has_no_training_advice(tmp_path):
     folder = make(tmp_path / "small", QUICK, rows=None, state={"step": 0, "steps": 0, "quantized": 8, "made_from": "runs/a"})
     said = page_of(folder).said
     assert "Runs/a quantized to 8 bits" in said or "runs/a quantized to 8 bits" in said
@@ -141,7 +141,7 @@ def test_a_quantized_model_says_what_it_is_and_recommends_no_training(tmp_path):
     assert "--resume" not in said
 
 
-def test_an_imported_model_says_where_it_is_from(tmp_path):
+def test_page_of_an_imported_model_names_its_origin(tmp_path):
     folder = make(tmp_path, rows=None, state={"step": 0, "steps": 0, "made_from": "model.pth"})
     said = page_of(folder).said
     assert "Imported from model.pth" in said
@@ -149,7 +149,7 @@ def test_an_imported_model_says_where_it_is_from(tmp_path):
     assert "--resume" not in said
 
 
-def test_a_run_under_way_and_a_killed_run_say_how_far_they_are(tmp_path):
+def test_page_of_an_unfinished_run_states_its_progress(tmp_path):
     folder = make(tmp_path / "a run", state={"step": 50, "steps": 1100})
     with exclusive_writer(folder, print):
         assert "the first 100 of 1,100 steps" in page_of(folder).said
@@ -180,7 +180,7 @@ def test_page_compares_plan_and_measurement(tmp_path):
     assert "whole run 1 min 20 s 1 min 40 s -20%" in said
 
 
-def test_the_page_of_a_run_is_the_same_each_time(tmp_path):
+def test_page_of_a_run_is_deterministic(tmp_path):
     folder = complete(tmp_path / "run")
     first = write_report(folder)
     assert first == folder / "report.html"
@@ -188,7 +188,7 @@ def test_the_page_of_a_run_is_the_same_each_time(tmp_path):
     assert again.read_bytes() == first.read_bytes()
 
 
-def test_a_setting_of_another_preset_is_shown_first(tmp_path):
+def test_page_lists_changed_settings_first(tmp_path):
     config = replace(QUICK, train=replace(QUICK.train, steps=7, prompt=""))
     said = page_of(make(tmp_path / "quickstart", config)).said
     assert "2 settings differ from the preset quickstart : setting this run preset train.steps 7 1100" in said
@@ -196,14 +196,14 @@ def test_a_setting_of_another_preset_is_shown_first(tmp_path):
     assert preset("quickstart") == QUICK
 
 
-def test_the_table_of_evaluations_has_the_first_and_the_last(tmp_path):
+def test_page_evaluations_include_the_first_and_the_last(tmp_path):
     rows = [{**ROWS[0], "step": step, "tokens": step} for step in range(0, 3100, 100)]
     table = re.search(r"<table>.*?</table>", render(collect(make(tmp_path, rows=rows))), re.S)[0]
     steps = [int(step.replace(",", "")) for step in re.findall(r'<th scope="row">([\d,]+)</th>', table)]
     assert (steps[0], steps[-1], len(steps)) == (0, 3000, 8)
 
 
-def test_a_model_without_training_has_no_empty_sections(tmp_path):
+def test_page_of_an_untrained_model_has_no_empty_sections(tmp_path):
     folder = make(tmp_path, QUICK, rows=None, state={"step": 0, "steps": 0, "quantized": 4, "made_from": "a"})
     headings = re.findall(r"<h2>(.*?)</h2>", render(collect(folder)))
     assert headings == ["Settings", "Reproduce"]

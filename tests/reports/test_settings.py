@@ -29,7 +29,7 @@ CHANGED = {
 
 @pytest.mark.parametrize("config", CHANGED.values(), ids=CHANGED)
 @pytest.mark.parametrize("base", ["quickstart", "verdict"])
-def test_the_command_gives_the_same_settings(config, base):
+def test_reproduction_command_gives_the_same_settings(config, base):
     words = train_words(config, base, "runs/again")
     assert words[:2] == ["train", base]
     parsed = parse(Train, words[1:], "train")
@@ -37,11 +37,11 @@ def test_the_command_gives_the_same_settings(config, base):
     assert parsed.out == "runs/again"
 
 
-def test_a_run_as_its_preset_needs_no_flags():
+def test_reproduction_of_a_preset_needs_no_flags():
     assert train_words(QUICK, "quickstart", "x") == ["train", "quickstart", "--out", "x"]
 
 
-def test_a_run_from_a_model_takes_shape_and_tokenizer_from_it():
+def test_reproduction_of_a_run_from_a_model_takes_its_shape_and_tokenizer():
     config = replace(QUICK.with_model(emb_dim=768, drop_rate=0.1), data=replace(QUICK.data, tokenizer="gpt2"), init_from="gpt2")
     words = train_words(config, "quickstart", "x")
     assert words[2:4] == ["--from", "gpt2"]
@@ -58,7 +58,7 @@ def test_changes_are_named_with_both_values():
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_the_nearest_preset_is_the_one_with_the_fewest_changes(name):
+def test_nearest_preset_has_the_fewest_changes(name):
     config = preset(name)
     assert nearest_preset(replace(config, train=replace(config.train, seed=9))) == name
     assert nearest_preset(RunConfig(data=DataConfig(source="x")), "verdict") == "verdict", "a folder's name decides"

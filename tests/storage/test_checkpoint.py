@@ -1,4 +1,4 @@
-"""Checkpoints: what comes back is what was written, every kind of damage is noticed, and a failed save leaves the old one whole."""
+"""Checkpoints: loading returns what was saved, every damage is detected, a failed save keeps the old one."""
 
 import errno
 import hashlib

@@ -1,4 +1,4 @@
-"""Downloads against a server that fails in every way we know: each ends in the pinned file or in one clear error."""
+"""Downloads against a server with every known failure: each ends with the expected file or one clear error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file is whole or not there, whatever happens on the way."""
+"""Atomic writes: a file or folder is complete or missing, whatever fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of strangers: plain ones are read as the libraries read them, the others are refused with the place and the reason."""
+"""Untrusted settings: plain ones are parsed like the libraries do, others are rejected with position and reason."""
 
 import json
 

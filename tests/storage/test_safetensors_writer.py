@@ -1,4 +1,4 @@
-"""The pieces are, put together, byte for byte the file that the safetensors library writes."""
+"""The written bytes equal those of the safetensors library."""
 
 import pytest
 import safetensors.torch

@@ -1,4 +1,4 @@
-"""Where a user's files go: the system's cache folder, and for a user without a home folder a private temporary one."""
+"""Folders of a user: the system's cache folder, or a private temporary one without a home folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Worker processes: what keeps them from starting is a warning and no end, what ends them is named by its real reason."""
+"""Worker processes: a failure to start is a warning, a failure of the work is an error with its cause."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GPT-2's vocabulary in our own tokenizer, read from its two published files."""
+"""GPT-2's vocabulary in our tokenizer, read from its two published files."""
 
 from __future__ import annotations
 

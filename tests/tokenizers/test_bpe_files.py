@@ -1,4 +1,4 @@
-"""T5 and the file formats: equal ids on the way out and in, and damaged or hostile files are refused with the reason, quickly."""
+"""T5 and the file formats: equal ids after writing and reading; damaged or hostile files are rejected quickly."""
 
 from __future__ import annotations
 

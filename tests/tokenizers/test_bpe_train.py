@@ -1,4 +1,4 @@
-"""Learning merges: equal to counting anew for each merge, equal to the tokenizers library, the same on every road."""
+"""BPE training: equal to recounting after each merge, equal to the tokenizers library, equal for every algorithm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tokenizer from a path: every kind of file, folder and run that holds one."""
+"""Opening a tokenizer by path: every kind of file, folder and run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The merge rule: its two versions agree, with each other and with tiktoken's way of doing it."""
+"""The merge rule: its two implementations agree with each other and with tiktoken."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first cut: units and chunks change nothing, and both regular-expression libraries see the same pieces."""
+"""Splitting into pieces: units and chunks change nothing, and both regex libraries split equally."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""T4: no spelling in a user's text reaches a special token."""
+"""T4: no spelling in a user's text produces a special token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of tokenizers, saving and loading any of them, GPT-2's without a network, and one from outside."""
+"""The registry of tokenizers: saving and loading, GPT-2's without a network, and one from outside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is a vocabulary: accepted exactly when every token can be made from its own bytes."""
+"""Vocabularies are accepted exactly if every token can be produced from its own bytes."""
 
 from __future__ import annotations
 

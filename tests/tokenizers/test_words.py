@@ -1,4 +1,4 @@
-"""Words: the values that the notebooks print, what was mended, and no silent loss."""
+"""Words: the values that the notebooks print, the corrected bugs, and no silent loss."""
 
 from __future__ import annotations
 

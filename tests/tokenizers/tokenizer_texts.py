@@ -1,4 +1,4 @@
-"""Texts that are hard on tokenizers: many scripts, code, controls, random Unicode, very long words."""
+"""Texts that are difficult for tokenizers: many scripts, code, controls, random Unicode, very long words."""
 
 from __future__ import annotations
 

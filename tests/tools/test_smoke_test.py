@@ -7,19 +7,19 @@ import smoke_test
 import torch
 
 
-def test_every_module_is_imported():
+def test_smoke_test_imports_every_module():
     assert smoke_test.import_all() is None
     assert "llm_scratch.cli.commands.plot" in sys.modules
     assert "text_data" in sys.modules
 
 
-def test_a_module_that_cannot_be_imported_is_named(monkeypatch):
+def test_smoke_test_names_a_module_that_cannot_be_imported(monkeypatch):
     monkeypatch.setitem(sys.modules, "llm_scratch.cli.commands.plot", None)  # so that its import fails
     error = smoke_test.import_all()
     assert error.startswith("llm_scratch.cli.commands.plot: ModuleNotFoundError")
 
 
-def test_a_command_that_fails_shows_its_output(tmp_path):
+def test_smoke_test_shows_the_output_of_a_failed_command(tmp_path):
     assert smoke_test.run_command("--version", tmp_path) is None
     error = smoke_test.run_command("train no-such-preset", tmp_path)
     assert error.startswith("exit code 2\n")
@@ -27,7 +27,7 @@ def test_a_command_that_fails_shows_its_output(tmp_path):
 
 
 @pytest.mark.parametrize(("resumed", "error"), [(1.0, None), (1.0000001, "other weights")])
-def test_a_resumed_run_is_compared_bit_by_bit(monkeypatch, tmp_path, resumed, error):
+def test_smoke_test_compares_a_resumed_run_bit_by_bit(monkeypatch, tmp_path, resumed, error):
     models = {"whole": torch.nn.Linear(2, 2), "resumed": torch.nn.Linear(2, 2)}
     for name, weight in (("whole", 1.0), ("resumed", resumed)):
         (tmp_path / name).mkdir()
@@ -43,7 +43,7 @@ def test_runs_that_were_not_made_are_not_compared(tmp_path):
     assert smoke_test.compare_runs(tmp_path) == "nothing to compare: no resumed run was made"
 
 
-def test_a_failure_is_printed_and_sets_the_exit_code(monkeypatch, capsys):
+def test_smoke_test_failure_sets_the_exit_code(monkeypatch, capsys):
     monkeypatch.setattr(smoke_test, "import_all", lambda: None)
     monkeypatch.setattr(smoke_test, "COMMANDS", {"bad": "", "good": ""})
     monkeypatch.setattr(smoke_test, "compare_runs", lambda folder: None)

@@ -66,7 +66,7 @@ def index(monkeypatch) -> Iterator[http.server.ThreadingHTTPServer]:
     thread.join()
 
 
-def test_a_reachable_index_is_used_without_an_nvidia_driver(index, tmp_path):
+def test_cpu_index_is_used_without_an_nvidia_driver(index, tmp_path):
     flags, reason = choose("2.13.0", tmp_path, "", index.url)
     assert flags == f"--extra-index-url {index.url}"
     assert "no NVIDIA driver was found" in reason
@@ -75,7 +75,7 @@ def test_a_reachable_index_is_used_without_an_nvidia_driver(index, tmp_path):
 
 
 @pytest.mark.parametrize("file", torch_index.DRIVER_FILES)
-def test_an_nvidia_driver_keeps_the_default_build(index, tmp_path, file):
+def test_default_build_is_kept_with_an_nvidia_driver(index, tmp_path, file):
     (tmp_path / file).parent.mkdir(parents=True)
     (tmp_path / file).touch()
     flags, reason = choose("2.13.0", tmp_path, "", index.url)
@@ -106,7 +106,7 @@ def test_nvidia_smi_keeps_the_default_build(index, tmp_path):
     ],
     ids=["release", "Python", "processor", "free-threaded", "CUDA", "no index"],
 )
-def test_an_index_without_the_wheel_is_not_used(index, tmp_path, page):
+def test_cpu_index_without_the_wheel_is_not_used(index, tmp_path, page):
     index.page = page
     flags, reason = choose("2.13.0", tmp_path, "", index.url)
     assert flags == ""
@@ -118,7 +118,7 @@ def test_any_release_will_do_where_none_is_pinned(index, tmp_path):
     assert choose(None, tmp_path, "", index.url)[0]
 
 
-def test_an_unreachable_index_is_not_used(index, tmp_path):
+def test_unreachable_cpu_index_is_not_used(index, tmp_path):
     index.shutdown()
     index.server_close()
     flags, reason = choose("2.13.0", tmp_path, "", index.url)
@@ -126,14 +126,14 @@ def test_an_unreachable_index_is_not_used(index, tmp_path):
     assert "cannot be reached" in reason
 
 
-def test_a_slow_index_is_given_up_before_it_has_answered(index, tmp_path):
+def test_slow_cpu_index_is_given_up(index, tmp_path):
     index.slow = True  # no single read takes long; only a limit for the whole page ends this
     flags, reason = choose("2.13.0", tmp_path, "", index.url, seconds=0.3)
     assert flags == ""
     assert "no answer within 0.3 s" in reason
 
 
-def test_a_proxy_of_the_environment_is_used(index, tmp_path, monkeypatch):
+def test_cpu_index_request_uses_the_proxy(index, tmp_path, monkeypatch):
     monkeypatch.setenv("http_proxy", index.url)
     flags, _ = choose("2.13.0", tmp_path, "", "http://index.invalid/whl/cpu")
     assert flags == "--extra-index-url http://index.invalid/whl/cpu"
@@ -144,7 +144,7 @@ def test_a_proxy_of_the_environment_is_used(index, tmp_path, monkeypatch):
     "proxy",
     ["http://127.0.0.1:1", "nonsense://", "http://127.0.0.1:port", "http:/no-host"],
 )
-def test_a_proxy_that_does_not_work_is_no_error(index, tmp_path, monkeypatch, proxy):
+def test_cpu_index_request_ignores_a_broken_proxy(index, tmp_path, monkeypatch, proxy):
     monkeypatch.setenv("http_proxy", proxy)
     flags, reason = choose("2.13.0", tmp_path, "", "http://index.invalid/whl/cpu")
     assert flags == ""
@@ -161,7 +161,7 @@ def test_a_proxy_that_does_not_work_is_no_error(index, tmp_path, monkeypatch, pr
         ("win32", None, False),
     ],
 )
-def test_the_index_is_asked_before_an_install_on_linux(
+def test_cpu_index_is_requested_before_an_install_on_linux(
     monkeypatch,
     capsys,
     system,
@@ -179,7 +179,7 @@ def test_the_index_is_asked_before_an_install_on_linux(
     assert (out, err) == ((f"--flag {pinned}\n", "reason\n") if asks else ("", ""))
 
 
-def test_the_installed_release_has_no_build_tag():
+def test_installed_release_is_read_without_its_build_tag():
     import torch
 
     assert torch_index.installed_release() == torch.__version__.partition("+")[0]
@@ -240,7 +240,7 @@ def test_pip_takes_the_cpu_build_of_either_index(tmp_path, main, extra):
     ],
     ids=["chosen by the tool", "argument", "empty argument", "environment"],
 )
-def test_the_makefile_hands_the_flags_to_pip(tmp_path, arguments, environment, flags):
+def test_makefile_passes_the_flags_to_pip(tmp_path, arguments, environment, flags):
     make = shutil.which("make")
     if make is None:
         pytest.skip("needs make")

@@ -24,7 +24,7 @@ def write_program(path: Path, text: str) -> Path:
     return path
 
 
-def test_the_rows_cover_what_pyproject_promises():
+def test_version_rows_cover_pyproject():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     floor = project["requires-python"].removeprefix(">=")
     assert Row(floor, lowest=True) in ROWS
@@ -37,7 +37,7 @@ def test_the_rows_cover_what_pyproject_promises():
 
 
 @posix
-def test_a_python_is_found_in_pyenv_and_a_shim_that_fails_is_passed_over(tmp_path, monkeypatch):
+def test_find_python_skips_a_pyenv_shim_that_fails(tmp_path, monkeypatch):
     monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "pyenv"))
     shim = write_program(tmp_path / "bin" / "python9.9", "exit 127")
     monkeypatch.setenv("PATH", f"{shim.parent}:/usr/bin:/bin")
@@ -47,12 +47,12 @@ def test_a_python_is_found_in_pyenv_and_a_shim_that_fails_is_passed_over(tmp_pat
     assert environments.find_python("9.9") == real
 
 
-def test_this_python_is_found():
+def test_find_python_finds_the_running_version():
     version = "{}.{}".format(*sys.version_info[:2])
     assert environments.find_python(version) == Path(sys.executable)
 
 
-def test_a_python_that_is_nowhere_is_unavailable_with_both_reasons(tmp_path, monkeypatch):
+def test_missing_python_is_unavailable_with_both_reasons(tmp_path, monkeypatch):
     monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
     monkeypatch.setattr(sys, "platform", "linux")
     with pytest.raises(Unavailable, match=r"no Python 9.9 .*; no suite of Debian has Python 9.9"):
@@ -95,7 +95,7 @@ def test_missing_tools_are_installed_by_root_alone(monkeypatch):
 
 
 @posix
-def test_a_command_that_fails_says_its_last_lines(tmp_path):
+def test_failed_command_reports_its_last_lines(tmp_path):
     lines = "echo noise; echo; echo first; echo second >&2; echo third; exit 3"
     program = write_program(tmp_path / "fails", lines)
     with pytest.raises(Unavailable, match=r"fails one two .*failed: first second third$"):
@@ -103,7 +103,7 @@ def test_a_command_that_fails_says_its_last_lines(tmp_path):
 
 
 @posix
-def test_an_environment_runs_python_in_its_folder(tmp_path):
+def test_environment_runs_python_in_its_folder(tmp_path):
     place = Environment((sys.executable,), (), tmp_path, {"GREETING": "hen"})
     code = """import os, sys
 print(os.getcwd(), os.environ["GREETING"], sys.stdin.read())
@@ -113,13 +113,13 @@ sys.exit(3)"""
 
 @pytest.mark.timing  # Python must start within the time-out
 @posix
-def test_a_command_that_takes_too_long_is_ended(tmp_path):
+def test_command_is_killed_after_its_timeout(tmp_path):
     place = Environment((sys.executable,), (), tmp_path)
     code = "import time; print('begun', flush=True); time.sleep(600)"
     assert place.run("-c", code, timeout=3) == (124, "begun\n")
 
 
-def test_the_source_is_copied_without_what_is_made_from_it(tmp_path):
+def test_source_is_copied_without_build_files(tmp_path):
     (tmp_path / "old").write_text("from the row before")
     version_matrix.copy_source(tmp_path)
     assert not (tmp_path / "old").exists()
@@ -138,7 +138,7 @@ def test_the_source_is_copied_without_what_is_made_from_it(tmp_path):
     ],
     ids=lambda value: value.name if isinstance(value, Row) else "",
 )
-def test_a_row_is_installed_as_it_says(tmp_path, monkeypatch, row, words):
+def test_row_installs_its_versions(tmp_path, monkeypatch, row, words):
     commands = []
     monkeypatch.setattr(version_matrix, "run_quietly", commands.append)
     place = Environment(("python",), ("--target", "here"), tmp_path)
@@ -180,7 +180,7 @@ def try_with(tmp_path, monkeypatch, capsys):
     return try_row
 
 
-def test_a_row_that_passes(try_with, tmp_path):
+def test_row_that_passes_is_reported(try_with, tmp_path):
     code, line = try_with(0, 0)
     assert code == 0
     assert line.startswith("ok        Python 3.11, constraints.txt ")
@@ -191,13 +191,13 @@ def test_a_row_that_passes(try_with, tmp_path):
 
 
 @pytest.mark.parametrize(("smoke", "tests"), [(1, 0), (0, 1)])
-def test_a_row_that_fails(try_with, smoke, tests):
+def test_row_that_fails_is_reported(try_with, smoke, tests):
     code, line = try_with(smoke, tests)
     assert code == 1
     assert line.startswith("FAILED    Python 3.11, constraints.txt ")
 
 
-def test_a_row_that_cannot_be_had_is_no_failure(try_with):
+def test_row_that_cannot_be_installed_is_not_a_failure(try_with):
     code, line = try_with(0, 0, install="fails")
     assert code == 0
     assert line.startswith("not tried Python 3.11, constraints.txt ")
