@@ -104,6 +104,12 @@ class Browser:
         self.wait("document.documentElement.dataset.ready === 'true'")
         self.settle()
 
+    def leave(self):
+        """Leave the page and forget its events."""
+        self.call("Page.navigate", url="about:blank")
+        self.run("1")
+        self.events.clear()
+
     def run(self, script):
         """The value of an expression in the page; a promise is awaited."""
         answer = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
