@@ -129,6 +129,7 @@ RANGES: dict[str, Range] = {
     "snapshot_every": count(0, MAX_STEPS),
     "log_every": count(most=MAX_STEPS),
     "minutes": Range(0.01, 1e6),
+    "port": count(0, 65_535),
     # sampling
     "temperature": Range(1e-6, MAX_FACTOR, zero=True),
     "top_k": count(hint=LEAVE_OUT),
