@@ -14,10 +14,11 @@ import time
 from collections import deque
 from pathlib import Path
 
+from effort import PATIENCE_SECONDS
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-pipe", "--disable-dev-shm-usage"]
 FLAGS += ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--force-color-profile=srgb"]
-PATIENCE_SECONDS = 20
 
 
 class BrowserError(Exception):
@@ -103,6 +104,12 @@ class Browser:
         self.call("Page.navigate", url=url)
         self.wait("document.documentElement.dataset.ready === 'true'")
         self.settle()
+
+    def leave(self):
+        """Leave the page and forget its events."""
+        self.call("Page.navigate", url="about:blank")
+        self.run("1")
+        self.events.clear()
 
     def run(self, script):
         """The value of an expression in the page; a promise is awaited."""

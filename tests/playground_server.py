@@ -6,6 +6,7 @@ import threading
 from contextlib import contextmanager
 
 import torch
+from effort import PATIENCE_SECONDS
 from interpretability.test_heads import InductionModel
 
 from llm_scratch.serving.model_library import NamedModel
@@ -54,7 +55,7 @@ def playing(folder, models=None, texts=(TEXT,), port=0):
 
 def ask(server, path, body=None, method="POST", headers=None, raw=None):
     """A request with the secret: (status, headers, JSON or bytes)."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=PATIENCE_SECONDS)
     sent = {"Authorization": f"Bearer {SECRET}", "Content-Type": "application/json", **(headers or {})}
     content = raw if raw is not None else None if body is None else json.dumps(body).encode()
     connection.request(method, path, content, {name: value for name, value in sent.items() if value is not None})

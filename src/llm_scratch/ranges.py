@@ -133,6 +133,7 @@ RANGES: dict[str, Range] = {
     "seeds": count(2, 1000),
     "smallest_effect": Range(MIN_POSITIVE, MAX_FACTOR, hint=LEAVE_OUT),
     "minutes": Range(0.01, 1e6),
+    "port": count(0, 65_535),
     # sampling
     "temperature": Range(1e-6, MAX_FACTOR, zero=True),
     "top_k": count(hint=LEAVE_OUT),

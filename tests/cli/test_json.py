@@ -43,6 +43,7 @@ CASES: dict[str, str] = {
     "export hf": "export hf {run} {new}",
     "plot RUN": "plot {run} --out {new}.png",
     "report RUN": "report {run}",
+    "play RUN": "play {run} --export {new}",
     "runs list": "runs list {runs}",
     "runs show RUN": "runs show {run}",
     "learn list": "learn list",

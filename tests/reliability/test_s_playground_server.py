@@ -4,6 +4,7 @@ import json
 import socket
 
 import pytest
+from effort import PATIENCE_SECONDS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from playground_server import SECRET, TEXT, ask, playing
@@ -21,7 +22,7 @@ def server(tmp_path_factory):
 
 def raw(server, data):
     """What the server answers to these bytes."""
-    with socket.create_connection(("127.0.0.1", server.server_port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=PATIENCE_SECONDS) as connection:
         connection.sendall(data)
         answer = b""
         while chunk := connection.recv(1 << 16):
@@ -282,7 +283,7 @@ def test_s12_reader_who_leaves_ends_the_generation(server, monkeypatch):
     monkeypatch.setitem(server.routes, "/api/complete", endless)
     body = b"{}"
     head = post_head(server, "complete")
-    with socket.create_connection(("127.0.0.1", server.server_port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=PATIENCE_SECONDS) as connection:
         connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         connection.recv(1000)
     for _ in range(200):

@@ -1,6 +1,7 @@
 """The numbers of the views equal those of the tools, called directly."""
 
 import base64
+import json
 
 import numpy as np
 import pytest
@@ -8,13 +9,15 @@ import torch
 from playground_server import TEXT, hand_built
 
 from llm_scratch.config import GPTConfig
+from llm_scratch.data.stories import HELD_OUT, generate_story
 from llm_scratch.interpretability.capture import capture
 from llm_scratch.interpretability.jacobian_lens import fit_jacobian_lens
 from llm_scratch.interpretability.lenses import logit_lens
-from llm_scratch.interpretability.patching import ablate, head
+from llm_scratch.interpretability.patching import ablate, feed_forward, head
 from llm_scratch.model import build
 from llm_scratch.serving.model_library import ModelLibrary, NamedModel
 from llm_scratch.serving.playground import Playground
+from llm_scratch.tokenizers.chars import CharTokenizer
 
 LETTERS = "abcdefghijk"
 
@@ -35,7 +38,6 @@ def ask(model):
     playground = Playground(ModelLibrary({"gpt": NamedModel(model, hand_built().tokenizer)}), texts)
 
     def call(name, **body):
-        import json
 
         return json.loads(playground.routes[f"/api/{name}"]({"text": TEXT, **body}))
 
@@ -86,7 +88,7 @@ def test_numbers_of_a_cell_multiply_out(ask):
 
 @pytest.mark.parametrize("kind", ["norm", "raw", "jacobian"])
 def test_lens_is_the_tools(ask, model, ids, kind):
-    jacobian = fit_jacobian_lens(model, [[*range(11)] * 2] * 3)
+    jacobian = fit_jacobian_lens(model, [[*range(11)] * 2] * 3, skip=6)
     with torch.no_grad():
         logits = (jacobian(model, ids) if kind == "jacobian" else logit_lens(model, ids, normalize=kind == "norm"))[:, 0]
     shown = ask("lens", kind=kind)
@@ -115,6 +117,32 @@ def test_ablation_is_the_tools_and_reaches_every_view(ask, model, ids):
     assert values(whole["logits"]).tolist() != expected[-1].tolist()  # the model itself is as before
 
 
+def test_part_is_ablated_alike_alone_and_in_all_views():
+    """A model of the stories: both take the part's mean over stories."""
+    texts = [generate_story(HELD_OUT + number).text for number in range(3)]
+    letters = CharTokenizer.train([generate_story(HELD_OUT + number).text for number in range(40)])
+    torch.manual_seed(0)
+    made = build(ModelConfig(vocab_size=letters.n_vocab, context_length=1500, emb_dim=12, n_heads=3, n_layers=1, drop_rate=0.0)).eval()
+    for weight in made.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+    routes = Playground(ModelLibrary({"gpt": NamedModel(made, letters)}), texts).routes
+    body = {"text": texts[0][:30], "position": 20, "candidate": 3}
+    alone = {row["part"]: row["probability"] for row in json.loads(routes["/api/ablate"](body))["parts"]}
+    for part in ("0.1", "0.mlp"):
+        together = json.loads(routes["/api/ablate"]({**body, "without": [part]}))
+        assert together["probability"] == alone[part]
+        zero = together["probability"] - ablated_by_zero(made, letters, body, part)
+        assert abs(zero) > 1e-5
+
+
+def ablated_by_zero(model, letters, body, part):
+    """The same probability with zero in place of the part."""
+    known = {"0.1": head(0, 1), "0.mlp": feed_forward(0)}
+    with torch.no_grad(), ablate(model, known[part]):
+        logits = model(torch.tensor([letters.encode(body["text"])]))
+    return float(logits[0, body["position"]].softmax(-1)[body["candidate"]])
+
+
 def test_swapped_token_is_read_instead(ask):
     assert ask("inspect", swap=[[2, 10]])["logits"] == ask("inspect", text=TEXT[:2] + "k" + TEXT[3:])["logits"]
 
@@ -129,7 +157,6 @@ def test_continuation_is_greedy(ask, model, ids):
 
 
 def test_film_shows_when_the_head_appeared(tmp_path):
-    import json
 
     from playground_server import untaught
 
@@ -148,7 +175,6 @@ def test_film_shows_when_the_head_appeared(tmp_path):
 
 
 def test_first_screen_shows_the_head_that_writes_the_answer():
-    import json
 
     named = hand_built()
     first = json.loads(Playground(ModelLibrary({"by hand": named}), [TEXT + "d"]).routes["/api/start"]({}))["first"]

@@ -129,7 +129,7 @@ def test_tab_leaves_every_grid(page):
 def test_axe_finds_nothing_serious(page, theme):
     if not AXE.is_file():
         pytest.skip("axe-core is not installed: npm install --no-save axe-core")
-    page.media(prefers_color_scheme=theme)
+    page.media(prefers_color_scheme=theme, prefers_reduced_motion="reduce")
     page.call("Page.setBypassCSP", enabled=True)
     found = []
     for view in VIEWS:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from effort import PATIENCE_SECONDS
 
 import llm_scratch
 from llm_scratch.generation.sampling import process_logits
@@ -51,7 +52,7 @@ def test_javascript_samplers_equal_pythons():
         pytest.skip("node is not installed: apt install nodejs")
     cases = list(golden_cases())
     command = [NODE, "--input-type=module", "-e", SCRIPT % json.dumps(SAMPLER.as_uri())]
-    result = subprocess.run(command, input=json.dumps(cases), capture_output=True, text=True, timeout=60, check=True)
+    result = subprocess.run(command, input=json.dumps(cases), capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True)
     worst = 0.0
     for case, shares in zip(cases, json.loads(result.stdout), strict=True):
         logits = process_logits(torch.tensor([case["logits"]], dtype=torch.float64), torch.tensor([case["ids"]]), **case["settings"])

@@ -106,8 +106,7 @@ class Playground:
         return lambda body: compute(self._question(body), body)
 
     def _question(self, body: Mapping[str, Any]) -> Question:
-        reference = self._reference(body) if body.get("without") else None
-        return read_question(self.library, body, reference)
+        return read_question(self.library, body, self._reference(body))
 
     def _key(self, body: Mapping[str, Any]) -> tuple[str, int | None]:
         step = body.get("step")

@@ -7,7 +7,7 @@ Tests: tests/serving/test_inspection.py, tests/reliability/test_s10_s12_limits.p
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -85,11 +85,14 @@ class Question:
     @contextmanager
     def changed(self, *more: str) -> Iterator[nn.Module]:
         """The model with `without` and further parts ablated inside the block; gradients are off."""
-        known = ablatable_parts(self.model)
-        parts = [known[name] for name in dict.fromkeys((*self.without, *more))]
-        by: Literal["zero", "mean"] = "zero" if self.reference is None else "mean"
-        with torch.no_grad(), ablate(self.model, *parts, by=by, reference=self.reference if parts or by == "mean" else None):
+        names = dict.fromkeys((*self.without, *more))
+        with torch.no_grad(), self._without(*names) if names else nullcontext():
             yield self.model
+
+    def _without(self, *names: str) -> AbstractContextManager[None]:
+        known = ablatable_parts(self.model)
+        by: Literal["zero", "mean"] = "zero" if self.reference is None else "mean"
+        return ablate(self.model, *(known[name] for name in names), by=by, reference=self.reference)
 
     def logits(self, *more: str) -> Tensor:
         """The model's output, [T, V], without `more` parts."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import webbrowser
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,7 +26,7 @@ N_TEXTS = 64
 class Play(ReportCommand):
     """Open the playground: a page on which to see inside the model in RUN.
 
-    Type a text; see what each token, head and layer does; switch a part off and watch what follows.
+    Type a text, see what each token, head and layer does, switch a part off.
 
     The page is served to this machine alone. Ctrl-C ends it.
 
@@ -74,18 +75,19 @@ class Play(ReportCommand):
 
         page = export_playground(server, Path(self.export))
         if self.json:
-            print_json({"page": page})
+            print_json({"url": None, "page": page})
             return
         screen.print(str(page), soft_wrap=True)
 
     def _serve(self, server: Any, screen: Console) -> None:
         if self.json:
-            print_json({"url": server.url})
+            print_json({"url": server.url, "page": None})
         else:
             screen.print(f"{server.url}\nCtrl-C ends it.", soft_wrap=True, highlight=False)
         if sys.stdout.isatty() and not self.no_browser and not self.json:
             webbrowser.open(server.url)
-        server.serve_forever()
+        with suppress(KeyboardInterrupt):  # the way to end it
+            server.serve_forever()
 
 
 def _texts_of(path: Path) -> list[str]:

@@ -99,6 +99,7 @@ export function render(el, data, state) {
   const labels = inspect.tokens.map((each, i) => (i < inspect.n_start ? "▸" : each.text));
   const beside = el.clientWidth - ui.heads.offsetWidth - GAP; // where there is no room beside the heads, below them
   const width = Math.min(MAX_WIDTH, beside >= MIN_WIDTH ? beside : el.clientWidth);
+  ui.box.style.maxWidth = `${width}px`;
   ui.matrix.show({ values, tokens: labels, row: state.token, col: key, width });
   ui.actions.hover(state.token, key);
   renderDetail(ui.detail, data.dot, state, key);
