@@ -266,7 +266,8 @@ def _method_words(report: ExperimentReport) -> list[str]:
         "first weights where shapes agree. The difference of an arm is the mean of its differences from the reference, seed by seed.",
         "A difference is shown if the paired t-test, corrected for several arms by Holm's method, is below the level of its look. It is "
         "ruled out if two one-sided tests place it within the smallest difference that matters. A run that diverged or failed counts "
-        f"against its arm. {LOOK_RULE} The 95 % intervals of all arms at all looks cover the truth together.",
+        f"against its arm. {LOOK_RULE} The 95 % intervals of all arms at all looks cover the truth together; "
+        "with several arms they are a little wider than the test.",
     ]
     if report.experiment.search:
         names = ", ".join(name for name, _ in report.experiment.search)
