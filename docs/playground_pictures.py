@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from browser import Browser
 
-from llm_scratch.run_directory import load_run_info
+from llm_scratch.run_directory import open_run
 from llm_scratch.serving.playground import open_playground
 from llm_scratch.serving.run_texts import validation_texts
 
@@ -31,7 +31,7 @@ PICTURES = {  # file -> (state, width, height, theme)
 
 def take(run: Path, out: Path) -> None:
     """Serve a run, and save every picture."""
-    info = load_run_info(run)
+    info = open_run(run)
     if info is None:
         raise SystemExit(f"{run} is not a run directory; train one: llm-scratch train quickstart")
     server = open_playground({"quickstart": run}, validation_texts(info.config, 64), port=0)

@@ -122,7 +122,7 @@ def test_part_is_ablated_alike_alone_and_in_all_views():
     texts = [generate_story(HELD_OUT + number).text for number in range(3)]
     letters = CharTokenizer.train([generate_story(HELD_OUT + number).text for number in range(40)])
     torch.manual_seed(0)
-    made = build(ModelConfig(vocab_size=letters.n_vocab, context_length=1500, emb_dim=12, n_heads=3, n_layers=1, drop_rate=0.0)).eval()
+    made = build(GPTConfig(vocab_size=letters.n_vocab, context_length=1500, emb_dim=12, n_heads=3, n_layers=1, drop_rate=0.0)).eval()
     for weight in made.parameters():
         torch.nn.init.normal_(weight, std=0.3)
     routes = Playground(ModelLibrary({"gpt": NamedModel(made, letters)}), texts).routes
