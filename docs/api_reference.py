@@ -36,8 +36,6 @@ EXTENSIONS = (
     "data.corpus.prepare",
     "data.loader.TokenLoader",
     "data.loader.BatchSource",
-    "architectures.base.Architecture",
-    "model.language_model.LanguageModel",
     "training.callbacks.Callback",
     "generation.sampling.SAMPLERS",
     "generation.penalties.PENALTIES",
@@ -86,7 +84,7 @@ class Entry:
 
 
 def find(name: str, module: str) -> Entry:
-    """Find the definition of a name in the source of its module, or of the one that it is imported from.
+    """Find the definition of a name in the source of its module.
 
     Raises:
         LookupError: the module does not define it.
@@ -99,8 +97,6 @@ def find(name: str, module: str) -> Entry:
         targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
         if any(isinstance(target, ast.Name) and target.id == name for target in targets):
             return Entry(name, module, node, _string(below))
-        if isinstance(node, ast.ImportFrom) and any(alias.name == name for alias in node.names):
-            return find(name, str(node.module).removeprefix("llm_scratch."))
     raise LookupError(f"llm_scratch.{module} does not define {name}")
 
 
