@@ -29,7 +29,7 @@ def lines(figure: Figure) -> dict[str, list[list[float]]]:
 
 
 def write(folder, rows):
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(dump_config(RunConfig()))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder

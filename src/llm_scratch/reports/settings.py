@@ -31,9 +31,13 @@ def flatten(config: RunConfig) -> dict[str, Any]:
 
 
 def changes(config: RunConfig, base: RunConfig) -> list[Change]:
-    """The settings in which a run differs from `base`, in the order of the config classes."""
+    """The settings in which a run differs from `base`, in the order of the config classes.
+
+    Settings that only the run's architecture has are compared with their defaults.
+    """
     here = flatten(config)
-    there = flatten(base)
+    there = flatten(base.with_model(architecture=config.model.architecture))
+    there["model.architecture"] = base.model.architecture
     return [Change(name, value, there[name]) for name, value in here.items() if value != there[name]]
 
 
