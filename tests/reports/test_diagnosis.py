@@ -78,7 +78,7 @@ SICK = {
     "a look jumps": ({"held_out": lambda s: falling(s) * (1.5 if s == 500 else 1)}, "learning rate", "warning", "validation loss jumps"),
     "rough start": ({"loss": lambda s: falling(s) + (3 if 0 < s < 50 else 0)}, "warmup", "problem", "start is unstable"),
     "dead": ({"loss": lambda s: START}, "progress", "problem", "does not decrease"),
-    "dead, no gradient": ({"loss": lambda s: START, "norm": lambda s: 0.0}, "progress", "problem", "no gradient"),
+    "dead, no gradient": ({"loss": lambda s: START, "norm": lambda s: 0.0}, "progress", "problem", "the gradient is 0"),
     "overfitting": (
         {"held_out": lambda s: falling(s) if s < 300 else falling(300) + (s - 300) / 500, "learned": lambda s: falling(s) * (1 - s / 2000)},
         "overfitting", "problem", "overfitting from step 300 on: the validation loss rises",
