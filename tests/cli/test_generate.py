@@ -91,7 +91,7 @@ def test_generate_reads_the_prompt_from_a_file(llm, trained, tmp_path):
     (tmp_path / "prompt.txt").write_text("the red\nhen\n")
     assert llm("generate", trained, "--file", "prompt.txt", "--max-tokens", "0", "--seed", "1").out == "the red\nhen\n"
     assert llm("generate", trained, "fox", "--file", "prompt.txt", "--max-tokens", "0").out == "fox\n\n\nthe red\nhen\n"
-    for name, wrong in (("none.txt", "No such file"), ("empty.txt", "is empty"), ("bytes.txt", "not UTF-8")):
+    for name, wrong in (("none.txt", "No such file"), ("empty.txt", "empty; it must"), ("bytes.txt", "not UTF-8")):
         (tmp_path / "empty.txt").touch()
         (tmp_path / "bytes.txt").write_bytes(b"\xff\x00")
         result = llm("generate", trained, "--file", name)

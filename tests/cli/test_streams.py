@@ -33,7 +33,7 @@ def shell(command):
         ("LLM train --help >&-", 0, ""),
         ("LLM nonsense >&-", USAGE, "llm-scratch: unknown command 'nonsense'"),
         ("LLM nonsense 2>&-", USAGE, ""),
-        ("LLM tokenizer show nowhere - <&-", DATA, "llm-scratch: standard input is empty"),
+        ("LLM tokenizer show nowhere - <&-", DATA, "llm-scratch: standard input: empty"),
         pytest.param("LLM config verdict > /dev/full", RESOURCES, "llm-scratch: No space left on device", marks=full),
         pytest.param("LLM --version > /dev/full", RESOURCES, "llm-scratch: No space left on device", marks=full),
         pytest.param("LLM data list > /dev/full", RESOURCES, "llm-scratch: No space left on device", marks=full),

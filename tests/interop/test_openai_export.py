@@ -57,9 +57,9 @@ def test_another_kind_of_model_is_refused(tmp_path, change):
     assert not (tmp_path / "new").exists()
 
 
-def test_a_tokenizer_that_cuts_otherwise_is_refused(tmp_path):
+def test_save_gpt2_rejects_a_tokenizer_with_another_split_pattern(tmp_path):
     tokenizer = ByteBPE.train(["the theatre"], 257, pattern=r"\s+|\S+")
-    with pytest.raises(UserError, match="cuts otherwise"):
+    with pytest.raises(UserError, match="needs GPT-2's split pattern"):
         save_gpt2(GPTModel(SMALL), tokenizer, tmp_path / "new")
 
 

@@ -44,7 +44,7 @@ def save_gpt2(model: LanguageModel, tokenizer: ByteBPE, folder: str | Path) -> N
                 "`llm-scratch export hf` writes more kinds"
             )
     if tokenizer.splitter.pattern != GPT2_PATTERN:
-        raise UserError("tokenizer: OpenAI's release needs GPT-2's way to split text, and this one does not; train another one")
+        raise UserError("tokenizer: OpenAI's release needs GPT-2's split pattern, and this one has another; train a new tokenizer")
     if len(tokenizer.merges) + 256 + len(tokenizer.special_tokens) < tokenizer.n_vocab:
         raise UserError(
             "OpenAI's release numbers its tokens without gaps, and the ids of this tokenizer have some; use `llm-scratch export hf`"
