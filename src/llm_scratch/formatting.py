@@ -78,6 +78,12 @@ def sanitize(text: str) -> str:
     return _CONTROL.sub("\ufffd", text)
 
 
+def show_whitespace(piece: str) -> str:
+    """A token's text with visible whitespace: · for a space, ⏎ for a line break, → for a tab."""
+    shown = piece.replace(" ", "·").replace("\n", "⏎").replace("\t", "→")
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in shown)
+
+
 def shell_command(*words: str | Path) -> str:
     """An `llm-scratch` command line to copy, quoted where needed: `llm-scratch generate 'my runs/x'`."""
     return f"llm-scratch {quote(*words)}"

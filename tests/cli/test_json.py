@@ -27,6 +27,7 @@ DOC = Path(__file__).parents[2] / "docs" / "json.md"
 
 CASES: dict[str, str] = {
     "evaluate RUN": "evaluate {run}",
+    "inspect RUN PROMPT": "inspect {run} the --ablate 0.1+0.mlp",
     "memorization RUN": "memorization {run} --samples 2 --max-tokens 8 --window 4 --prefix-tokens 4",
     "plan PRESET": "plan {plan}",
     "plan RUN": "plan {run}",

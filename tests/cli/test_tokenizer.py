@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from llm_scratch.cli.commands.tokenizer import show_whitespace
+from llm_scratch.formatting import show_whitespace
 from llm_scratch.tokenizers import ByteBPE, load_tokenizer
 
 

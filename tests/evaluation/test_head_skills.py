@@ -8,7 +8,7 @@ import torch
 
 from llm_scratch.data.stories import HELD_OUT, SKILLS, generate_story
 from llm_scratch.errors import UserError
-from llm_scratch.evaluation.head_skills import _change, all_parts, reference_ids, skill_changes
+from llm_scratch.evaluation.head_skills import _change, answer_attention, known_parts, reference_ids, skill_changes
 from llm_scratch.evaluation.skills import measure_skills
 from llm_scratch.interpretability.capture import capture
 from llm_scratch.model.gpt import GPTModel
@@ -30,7 +30,7 @@ def model(tokenizer):
 
 
 def test_every_part_has_a_name(model):
-    assert list(all_parts(model)) == ["0.0", "0.1", "0.mlp"]
+    assert list(known_parts(model)) == ["0.0", "0.1", "0.mlp"]
 
 
 def test_ablated_accuracy_is_that_of_a_model_with_weights_of_zero(model, tokenizer):
@@ -68,6 +68,22 @@ def test_error_counts_probes_of_a_story_as_dependent():
     # deviations from the mean of -0.5: -0.5 and -0.5 in story 0, 0.5 and 0.5 in story 1
     assert change.stderr == pytest.approx(math.sqrt(1**2 + 1**2) / 4)
     assert change.interval == pytest.approx((-0.5 - 1.96 * change.stderr, -0.5 + 1.96 * change.stderr))
+
+
+def test_answer_attention_is_the_weight_on_earlier_mentions(model, tokenizer):
+    """By hand for one probe at a time: the pattern of its own prompt, and the letters of the prompt that equal the answer's first."""
+    by_skill = {}
+    for seed in (HELD_OUT, HELD_OUT + 1):
+        for probe in generate_story(seed).probes:
+            ids = torch.tensor([[tokenizer.eot_token, *tokenizer.encode(probe.prompt)]])
+            with torch.no_grad(), capture(model, "*.hook_pattern") as acts:
+                model(ids)
+            mentions = ids[0] == tokenizer.encode(probe.answer)[0]
+            by_skill.setdefault(probe.skill, []).append((acts["blocks.0.attn.hook_pattern"][0, :, -1] * mentions).sum(-1))
+    attention = answer_attention(model, tokenizer, 2)
+    assert set(attention) == set(by_skill)
+    for skill, rows in by_skill.items():
+        torch.testing.assert_close(attention[skill], torch.stack(rows).mean(0)[None])
 
 
 def test_unknown_parts_suggest_the_nearest(model, tokenizer):

@@ -12,7 +12,7 @@ from torch import nn
 
 from llm_scratch.data.stories import HELD_OUT, SKILLS, Probe, generate_story
 from llm_scratch.errors import UserError
-from llm_scratch.evaluation.skills import measure_skills, score_choices, story_bits_per_byte
+from llm_scratch.evaluation.skills import longest_rows, measure_skills, score_choices, story_bits_per_byte
 from llm_scratch.model.gpt import GPTModel
 
 
@@ -113,6 +113,28 @@ def test_score_choices_equals_one_answer_at_a_time(gpt, tokenizer, stories):
     assert score_choices(gpt, tokenizer, probes, batch_size=7) == want
     assert gpt.training, "the model is in the mode that it was in"
     assert 0 < sum(want) < len(want)
+
+
+def test_probes_of_a_story_share_a_row(gpt, tokenizer, stories, monkeypatch):
+    read = []
+    monkeypatch.setattr(gpt, "forward", lambda ids, forward=gpt.forward: read.append(ids.shape) or forward(ids))
+    words = [Probe(p.skill, p.prompt, p.answer, tuple(o for o in p.others if o in tokenizer.ids)) for p in stories[0].probes]
+    words = [probe for probe in words if probe.others]  # every answer is one token
+    score_choices(gpt, tokenizer, words)
+    assert len(words) > 5
+    assert read == [(1, max(1 + len(tokenizer.encode(probe.prompt)) for probe in words))]
+
+
+@pytest.mark.parametrize(
+    ("rows", "longest"),
+    [
+        ([(1, 2), (1, 2, 3), (1,), (1, 2, 3, 0)], [(1, 2, 3, 0)] * 4),
+        ([(2,), (1, 2), (2, 1), (2, 0)], [(2, 0), (1, 2), (2, 1), (2, 0)]),
+        ([(3, 1), (3, 1)], [(3, 1)] * 2),
+    ],
+)
+def test_longest_rows_begin_with_the_row(rows, longest):
+    assert [longest_rows(rows)[row] for row in rows] == longest
 
 
 def test_skills_are_the_same_on_a_device_without_float64(gpt, tokenizer, stories):

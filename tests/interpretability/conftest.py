@@ -62,5 +62,10 @@ def gpt():
 
 
 @pytest.fixture
+def modern():
+    return make("modern")
+
+
+@pytest.fixture
 def ids():
     return torch.randint(0, CFG.vocab_size, (2, 7), generator=torch.Generator().manual_seed(1))

@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from equivalence import transformers_gpt2, transformers_nanochat
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from llm_scratch.config import ModelConfig
 from llm_scratch.errors import UserError
+from llm_scratch.interop import hf
 from llm_scratch.interpretability.capture import activation_names, capture, patch
 from llm_scratch.model import MODELS, build, quantize
 from llm_scratch.model.attention import attention_weights
@@ -194,3 +196,26 @@ def test_unused_capture_costs_one_attribute_a_layer(kind, ids, monkeypatch):
         vars(part).pop("observers", None)
     step()
     assert len(reads) == 2 * L  # a prompt and a step
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("kind", ["gpt", "modern"])
+def test_patterns_and_residual_streams_equal_transformers(kind, modern, tmp_path):
+    if kind == "gpt":
+        theirs = transformers_gpt2(attn_implementation="eager")
+        theirs.save_pretrained(tmp_path)
+        shape = {"vocab_size": 97, "context_length": 32, "emb_dim": 24, "n_heads": 6, "n_layers": 2, "qkv_bias": True}
+        file = tmp_path / "model.safetensors"
+        ours = hf.load_weights(ModelConfig.of(shape | {"tie_embeddings": True}), [file], file, "config.json").eval()
+    else:
+        ours = modern
+        theirs = transformers_nanochat(ours)
+        theirs.set_attn_implementation("eager")
+    ids = torch.randint(0, V, (B, T))
+    with capture(ours, "*.hook_pattern", "*.hook_resid_pre") as acts:
+        ours(ids)
+    result = theirs(ids, output_attentions=True, output_hidden_states=True)
+    assert len(result.attentions) == L
+    for layer in range(L):
+        torch.testing.assert_close(acts[f"blocks.{layer}.attn.hook_pattern"], result.attentions[layer], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(acts[f"blocks.{layer}.hook_resid_pre"], result.hidden_states[layer], rtol=1e-4, atol=1e-4)

@@ -13,6 +13,7 @@ from llm_scratch.interpretability.heads import (
     top_heads,
     uniform_scores,
 )
+from llm_scratch.interpretability.lenses import direct_logit_attribution
 from llm_scratch.interpretability.patching import ablate, head
 from llm_scratch.model.attention import MultiHeadAttention
 
@@ -85,6 +86,15 @@ def test_hand_built_induction_head_is_found(distinct):
     ranked = top_heads(model, repeated=distinct)
     assert (ranked["induction"][0].layer, ranked["induction"][0].head) == (1, 0)
     assert (ranked["previous"][0].layer, ranked["previous"][0].head) == (0, 0)
+
+
+def test_induction_head_adds_the_whole_logit_of_what_it_predicts(distinct):
+    model, targets = InductionModel().eval(), distinct.roll(-1, 1)
+    attribution = direct_logit_attribution(model, distinct, targets)
+    assert attribution.names == ("embedding", "0.0", "0.bias", "1.0", "1.bias", "bias")
+    second_half = attribution.values[:, :, HALF + 1 : -1]
+    assert (second_half[3] > 0.99).all()
+    assert not second_half[[0, 1, 2, 4, 5]].any()
 
 
 def test_uniform_attention_scores_the_mean_of_1_over_n(distinct):

@@ -43,6 +43,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "play": ("commands.play.Play", "see inside a model, in the browser"),
     "compare-decoding": ("commands.compare_decoding.CompareDecoding", "one prompt under every decoding strategy"),
     "evaluate": ("commands.evaluate.Evaluate", "loss, perplexity, bits per byte, skills"),
+    "inspect": ("commands.inspect.Inspect", "see what the layers and heads of a model do on a text"),
     "memorization": ("commands.memorization.Memorization", "how much of its training text a model repeats"),
     "tokenizer train": ("commands.tokenizer.TrainTokenizer", "train a byte-pair tokenizer on a text"),
     "tokenizer show": ("commands.tokenizer.ShowTokens", "show the tokens of a text"),

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from llm_scratch.cli.capabilities import Capability
     from llm_scratch.cli.decoding_sample import DecodingSample
     from llm_scratch.data.shards import ShardIndex
+    from llm_scratch.evaluation.head_skills import SkillChange
+    from llm_scratch.evaluation.inspection import Ablation, Inspection, Weighted
     from llm_scratch.evaluation.loss import Loss
     from llm_scratch.evaluation.memorization import Overlap
     from llm_scratch.evaluation.skill_results import SkillResults
@@ -255,3 +257,58 @@ def decoding_json(model: Path, prompt: str, page: str, device: str, shown: Itera
         for sample in shown
     ]
     return {"model": model, "prompt": prompt, "page": page, "device": device, "strategies": rows}
+
+
+def inspection_json(
+    model: Path, device: str, prompt: str, inspection: Inspection, ablation: Ablation | None, skills: Sequence[SkillChange] | None
+) -> dict[str, Any]:
+    """The result of `inspect`; `ablation` and `skills` as far as they were asked for."""
+    rows = [{"text": row.text, "bits": row.model_bits, "grammar_bits": row.grammar_bits} for row in inspection.surprises]
+    lens = [{"after": row.layer, "kl_bits": row.kl_bits, "next": shares_json(row.top)} for row in inspection.lens]
+    contributions = [
+        {
+            "part": part.part,
+            "logits": part.logits,
+            "attends_to": part.attends and part.attends.text,
+            "attention": part.attends and part.attends.share,
+        }
+        for part in inspection.contributions
+    ]
+    heads = [
+        {"rule": rule, "head": f"{head.layer}.{head.head}", "attention": head.score, "attention_if_uniform": head.uniform}
+        for rule, head in inspection.heads.items()
+    ]
+    changed = ablation and {
+        "parts": ablation.parts,
+        "bits_before": ablation.bits_before,
+        "bits_after": ablation.bits_after,
+        "next_before": shares_json(ablation.before),
+        "next_after": shares_json(ablation.after),
+        "skills": skills
+        and [
+            {
+                "skill": change.skill,
+                "accuracy": change.accuracy,
+                "accuracy_ablated": change.ablated,
+                "change_low": change.interval[0],
+                "change_high": change.interval[1],
+                "questions": change.n,
+            }
+            for change in skills
+        ],
+    }
+    return {
+        "model": model,
+        "device": device,
+        "prompt": prompt,
+        "tokens": rows,
+        "logit_lens": lens,
+        "contributions": contributions,
+        "heads": heads,
+        "ablation": changed,
+    }
+
+
+def shares_json(tokens: Iterable[Weighted]) -> list[dict[str, Any]]:
+    """Tokens with their probabilities."""
+    return [{"text": token.text, "probability": token.share} for token in tokens]

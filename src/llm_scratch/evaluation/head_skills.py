@@ -1,8 +1,9 @@
 """Which part of a model serves which skill: accuracy on the stories' probes with a head or network ablated.
 
 The grammar knows the right answer of every probe. A skill that falls when a part is ablated needs
-that part. Tests: tests/evaluation/test_head_skills.py (equal to a model with those weights set to
-zero).
+that part (`skill_changes`). A head that attends to earlier mentions of the answer, where the answer
+comes next, may be what recalls it (`answer_attention`).
+Tests: tests/evaluation/test_head_skills.py (equal to a model with those weights set to zero).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor
 from llm_scratch.data.stories import HELD_OUT, SKILLS, generate_story
 from llm_scratch.errors import unknown
 from llm_scratch.evaluation.skills import score_choices
+from llm_scratch.interpretability.capture import capture
 from llm_scratch.interpretability.patching import Part, ablate, feed_forward, head
 from llm_scratch.model.introspection import device_of
 from llm_scratch.ranges import check
@@ -56,7 +58,7 @@ class SkillChange(NamedTuple):
         return self.change - 1.96 * self.stderr, self.change + 1.96 * self.stderr
 
 
-def all_parts(model: Any) -> dict[str, Part]:
+def known_parts(model: Any) -> dict[str, Part]:
     """Every head and feed-forward network of a model: name -> part."""
     parts: dict[str, Part] = {}
     for layer, block in enumerate(model.trf_blocks):
@@ -89,7 +91,7 @@ def skill_changes(
     Args:
         model: a plain model in eval mode, trained on the stories.
         tokenizer: its tokenizer.
-        parts: names as from `all_parts` (default: all of them). Ablate several together with "+":
+        parts: names as from `known_parts` (default: all of them). Ablate several together with "+":
             "0.1+0.2".
         n_stories: validation stories; each has about 11 probes.
         by: "mean" replaces a part by its mean over stories, "zero" by zero.
@@ -97,7 +99,7 @@ def skill_changes(
         UserError: an unknown part, or as `measure_skills`.
     """
     check("n_stories", n_stories)
-    known = all_parts(model)
+    known = known_parts(model)
     named = list(known) if parts is None else [check_parts(known, name) for name in parts]
     stories = [generate_story(HELD_OUT + i) for i in range(n_stories)]
     probes = [probe for story in stories for probe in story.probes]
@@ -123,6 +125,34 @@ def _change(part: str, skill: str, before: Sequence[bool], after: Sequence[bool]
         by_story[story] = by_story.get(story, 0.0) + (new - old - mean)
     stderr = math.sqrt(sum(total**2 for total in by_story.values())) / n
     return SkillChange(part, skill, n, sum(before) / n, sum(after) / n, stderr)
+
+
+@torch.no_grad()
+def answer_attention(model: Any, tokenizer: Any, n_stories: int = 40) -> dict[str, Tensor]:
+    """Attention of every head to the answer: from the token before it to its earlier mentions, summed, [L, H] for each skill.
+
+    Probes whose answer was not mentioned before, such as the next number, are left out, and so is a
+    skill that has only such probes.
+
+    Args:
+        model: a plain model in eval mode, trained on the stories.
+        tokenizer: its tokenizer.
+        n_stories: validation stories.
+    """
+    check("n_stories", n_stories)
+    attended: dict[str, list[Tensor]] = {skill: [] for skill in SKILLS}
+    for seed in range(HELD_OUT, HELD_OUT + n_stories):
+        story = generate_story(seed)
+        ids = torch.tensor([end_of_text(tokenizer), *tokenizer.encode(story.text)], device=device_of(model))
+        with capture(model, "*.hook_pattern") as acts:
+            model(ids[None])
+        patterns = torch.stack([pattern[0] for pattern in acts.values()])  # [L, H, T, T]
+        for probe in story.probes:
+            query = len(tokenizer.encode(probe.prompt))  # the token before the answer, after the end-of-text token
+            mentions = ids[: query + 1] == tokenizer.encode(probe.answer)[0]
+            if mentions.any():
+                attended[probe.skill].append(patterns[:, :, query, : query + 1][..., mentions].sum(-1))
+    return {skill: torch.stack(rows).mean(0) for skill, rows in attended.items() if rows}
 
 
 def reference_ids(model: Any, tokenizer: Any) -> Tensor:

@@ -9,7 +9,7 @@ Tests: tests/evaluation/test_skills.py.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -72,20 +72,21 @@ def answer_log_probs(
 ) -> list[list[float]]:
     """Log-probability in nats of each answer of each probe, the true answer first.
 
-    Answers that differ only in their last token, as one-token answers do, share a row of the batch.
+    Answers and probes of the same beginning share a row of the batch, as a token does not see later ones.
     """
     eot = _end_of_text(tokenizer)
-    rows: dict[Row, int] = {}
-    queries: list[list[tuple[int, int, Row]]] = []  # for each probe and answer: (row, length of the prompt, answer's ids)
+    queries: list[list[tuple[Row, int, Row]]] = []  # for each probe and answer: (row, length of the prompt, answer's ids)
     for probe in probes:
         prompt = (eot, *tokenizer.encode(probe.prompt))
         answers = [tuple(tokenizer.encode(answer)) for answer in (probe.answer, *probe.others)]
-        queries.append([(rows.setdefault(prompt + answer[:-1], len(rows)), len(prompt), answer) for answer in answers])
+        queries.append([(prompt + answer[:-1], len(prompt), answer) for answer in answers])
+    longest = longest_rows(row for answers_of_probe in queries for row, _, _ in answers_of_probe)
+    rows = {row: number for number, row in enumerate(dict.fromkeys(longest.values()))}
     targets: list[list[tuple[int, int, int]]] = [[] for _ in rows]  # for each row: (index of the answer, position, token)
     n_answers = 0
     for answers_of_probe in queries:
         for row, start, answer in answers_of_probe:
-            targets[row] += [(n_answers, start - 1 + i, token) for i, token in enumerate(answer)]
+            targets[rows[longest[row]]] += [(n_answers, start - 1 + i, token) for i, token in enumerate(answer)]
             n_answers += 1
     log_probs = torch.zeros(n_answers, dtype=torch.float64)
     for numbers, logits in _logits(model, list(rows), batch_size, device):
@@ -96,6 +97,17 @@ def answer_log_probs(
         log_probs.index_add_(0, answer_ids.cpu(), scores.cpu())
     totals = iter(log_probs.tolist())
     return [[next(totals) for _ in answers_of_probe] for answers_of_probe in queries]
+
+
+def longest_rows(rows: Iterable[Row]) -> dict[Row, Row]:
+    """For each row of ids a longest one that begins with it: row -> row."""
+    longest: dict[Row, Row] = {}
+    current: Row = ()
+    for row in sorted(rows, reverse=True):  # a row follows all those that begin with it
+        if current[: len(row)] != row:
+            current = row
+        longest[row] = current
+    return longest
 
 
 def skill_examples(model: nn.Module, tokenizer: Any) -> list[SkillExample]:

@@ -6,7 +6,8 @@ reads and adds to:
 
     hook_embed, hook_pos_embed            token and position embeddings, [B, T, C] and [T, C]
     blocks.0.hook_resid_pre               residual stream before block 0, [B, T, C]
-    blocks.0.ln1.hook_normalized          what attention reads, [B, T, C]
+    blocks.0.ln1.hook_normalized          what attention reads, after the norm's scale and shift (in
+                                          TransformerLens 4: ln1.hook_out), [B, T, C]
     blocks.0.attn.hook_q, _k, _v          queries, keys, values, [B, T, H, D]
     blocks.0.attn.hook_rot_q, _rot_k      queries and keys of the product, after rotary positions,
                                           [B, T, H, D] and [B, S, H, D]
@@ -28,8 +29,9 @@ Any model works whose modules have the package's names: `tok_emb`, `trf_blocks`,
 costs nothing. The steps inside attention, from `rot_q` to `pattern`, exist only in the written-out
 formula, which is used while one of them is captured. It is what runs anyway for whole texts of up
 to 512 tokens on a CPU, so the logits are the same to the bit there; elsewhere they differ in the
-last bits.
-Tests: tests/interpretability/test_capture.py.
+last bits. The hooks are on the model itself: while it is captured or patched, use it in one thread.
+Tests: tests/interpretability/test_capture.py (equal to transformers' attentions and hidden states),
+tests/interop/test_transformer_lens.py (every activation equals TransformerLens's).
 Source: names as in TransformerLens, Nanda and Bloom 2022,
 https://transformerlensorg.github.io/TransformerLens/.
 """
@@ -37,7 +39,7 @@ https://transformerlensorg.github.io/TransformerLens/.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
@@ -132,7 +134,7 @@ def activation_names(model: nn.Module) -> list[str]:
     return list(points(model))
 
 
-def match_names(names: list[str], patterns: Any) -> list[str]:
+def match_names(names: list[str], patterns: Sequence[str]) -> list[str]:
     """The names that match any of the patterns, in their order.
 
     Raises:
@@ -185,8 +187,9 @@ def _block_points(block: Any) -> dict[str, Point]:
     found = {"hook_resid_pre": _input(block), "ln1.hook_normalized": _input(att)}
     for letter, part in zip("qkv", (att.W_query, att.W_key, att.W_value)):
         found[f"attn.hook_{letter}"] = _output(part, att.head_dim)
-    if hasattr(att.dropout, "observers"):
-        found |= {f"attn.hook_{step}": _step(att.dropout, step) for step in ("rot_q", "rot_k", "attn_scores", "pattern")}
+    dropout = getattr(att, "dropout", None)
+    if hasattr(dropout, "observers"):
+        found |= {f"attn.hook_{step}": _step(dropout, step) for step in ("rot_q", "rot_k", "attn_scores", "pattern")}
     found |= {
         "attn.hook_z": _input(att.out_proj, att.head_dim),
         "attn.hook_result": _per_head(att),

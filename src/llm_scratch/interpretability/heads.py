@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from llm_scratch.interpretability.capture import capture
-from llm_scratch.model.introspection import device_of, vocab_size
+from llm_scratch.model.introspection import context_length, device_of, vocab_size
 
 SCORES = ("previous", "first", "duplicate", "induction")
 
@@ -90,7 +90,8 @@ def uniform_scores(ids: Tensor) -> dict[str, float]:
 
 
 def repeated_tokens(model: nn.Module, length: int = 48, rows: int = 8, seed: int = 0) -> Tensor:
-    """Random tokens, then the same ones again, to test for induction: [rows, 2 x length]."""
+    """Random tokens, then the same ones again, to test for induction: [rows, 2 x length], at most the model's context."""
+    length = min(length, (context_length(model) or 2 * length) // 2)
     draw = torch.Generator().manual_seed(seed)
     half = torch.randint(vocab_size(model) or 1, (rows, length), generator=draw)
     return torch.cat([half, half], 1).to(device_of(model))

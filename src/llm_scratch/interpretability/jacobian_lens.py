@@ -4,7 +4,8 @@ The logit lens reads an early layer as if it spoke the last layer's language. Th
 translates first: for each layer, the matrix J is the mean derivative of the final residual stream
 by that layer's, [C, C], and the readout is softmax(head(norm(J h))). J = identity is the logit lens.
 A change of a token's stream reaches later tokens too, through attention; those effects are summed.
-Tests: tests/interpretability/test_jacobian_lens.py (finite differences, TransformerLens's fit).
+Tests: tests/interpretability/test_jacobian_lens.py (equal to finite differences),
+tests/interop/test_transformer_lens.py (equal to TransformerLens's).
 Source: Gurnee et al. 2026, "Verbalizable Representations Form a Global Workspace in Language
 Models", https://transformer-circuits.pub/2026/workspace/index.html.
 """

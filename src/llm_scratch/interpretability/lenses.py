@@ -3,8 +3,8 @@
 A block only adds to the residual stream, so the stream of any layer can be read as if it were the
 last one (`logit_lens`), and a logit is the sum of what each head and each feed-forward network
 added (`direct_logit_attribution`). `surprise_bits` measures how unexpected each token was.
-Tests: tests/interpretability/test_lenses.py (equal to TransformerLens's formulas, parts sum to the
-logit).
+Tests: tests/interpretability/test_lenses.py (parts sum to the logit),
+tests/interop/test_transformer_lens.py.
 Source: logit lens, nostalgebraist 2020, "interpreting GPT: the logit lens"; KL by layer as in
 Belrose et al. 2023, https://arxiv.org/abs/2303.08112; direct logit attribution, Elhage et al. 2021,
 https://transformer-circuits.pub/2021/framework/index.html.
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from llm_scratch.errors import UserError
-from llm_scratch.interpretability.capture import capture
+from llm_scratch.interpretability.capture import activation_names, capture
 from llm_scratch.model.loss import next_token_loss
 
 
@@ -99,13 +99,11 @@ def direct_logit_attribution(model: Any, ids: Tensor, targets: Tensor) -> Attrib
         ids: [B, T].
         targets: [B, T], the token at each position whose logit is split.
     """
-    blocks = len(model.trf_blocks)
-    with (
-        torch.no_grad(),
-        capture(model, "blocks.0.hook_resid_pre", "*.hook_result", "blocks.*.hook_*_out", f"blocks.{blocks - 1}.hook_resid_post") as acts,
-    ):
+    first, last = "blocks.0.hook_resid_pre", f"blocks.{len(model.trf_blocks) - 1}.hook_resid_post"
+    added = [name for name in activation_names(model) if name.endswith(("hook_result", "hook_mlp_out"))]
+    with torch.no_grad(), capture(model, first, *added, last) as acts:
         model(ids)
-    parts = {"embedding": acts["blocks.0.hook_resid_pre"]}
+    parts = {"embedding": acts[first]}
     for layer, block in enumerate(model.trf_blocks):
         heads = acts[f"blocks.{layer}.attn.hook_result"].unbind(-2)
         parts |= {f"{layer}.{head}": result for head, result in enumerate(heads)}
@@ -113,7 +111,7 @@ def direct_logit_attribution(model: Any, ids: Tensor, targets: Tensor) -> Attrib
             parts[f"{layer}.bias"] = block.att.out_proj.bias.detach().expand_as(parts["embedding"])
         if f"blocks.{layer}.hook_mlp_out" in acts:
             parts[f"{layer}.mlp"] = acts[f"blocks.{layer}.hook_mlp_out"]
-    norm = linear_norm(model.final_norm, acts[f"blocks.{blocks - 1}.hook_resid_post"])
+    norm = linear_norm(model.final_norm, acts[last])
     direction = model.out_head.weight.detach()[targets]  # [B, T, C]
     values = [(norm.scaled(part) * direction).sum(-1) for part in parts.values()]
     bias = (norm.shift * direction).sum(-1)

@@ -95,10 +95,10 @@ def ablate(
         with ablate(model, head(1, 3)):
             loss_without = next_token_loss(model(ids), targets)
     """
-    if (by == "zero") != (reference is None):
-        raise UserError(
-            f"ablation: by={by!r} {'takes no' if by == 'zero' else 'needs a'} reference; {'leave it out' if by == 'zero' else 'pass ids'}"
-        )
+    if by != "zero" and reference is None:
+        raise UserError(f"ablation: by={by!r} needs a reference; pass ids")
+    if by == "zero" and reference is not None:
+        raise UserError("ablation: by='zero' takes no reference; leave it out")
     values = {} if reference is None else activations_of(model, reference, parts)
 
     def value(part: Part, x: Tensor) -> Tensor:
@@ -137,8 +137,7 @@ def activations_of(model: nn.Module, ids: Tensor, parts: Sequence[Part]) -> Mapp
 def activation_patching(model: nn.Module, ids: Tensor, source_ids: Tensor, parts: Sequence[Part], metric: Metric) -> Tensor:
     """Activation patching: the change of a metric when a part takes its value from another prompt.
 
-    One forward pass per part. Patching every part's cause at once would reproduce the other prompt;
-    a part with a large effect alone carries what the prompts differ in.
+    One forward pass per part. A part with a large effect carries what the prompts differ in.
 
     Args:
         model: a plain model in eval mode.

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from llm_scratch.errors import UserError
-from llm_scratch.evaluation.head_skills import all_parts, check_parts
+from llm_scratch.evaluation.head_skills import check_parts, known_parts
 from llm_scratch.generation.decode import encode_prompt
 from llm_scratch.interpretability.capture import activation_names
 from llm_scratch.interpretability.patching import Part, ablate
@@ -55,7 +55,7 @@ def string(body: Mapping[str, Any], name: str, default: str = "") -> str:
 def ablatable_parts(model: Any) -> dict[str, Part]:
     """Every head and feed-forward network that the model has: name -> part."""
     names = set(activation_names(model))
-    return {name: part for name, part in all_parts(model).items() if part.name in names}
+    return {name: part for name, part in known_parts(model).items() if part.name in names}
 
 
 @dataclass(frozen=True)

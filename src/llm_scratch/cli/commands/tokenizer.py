@@ -20,7 +20,7 @@ from llm_scratch.cli.result_json import tokens_json
 from llm_scratch.cli.styles import NEIGHBORS
 from llm_scratch.cli.terminal import console, keeps_lines, on_terminal, shows_colors, table
 from llm_scratch.errors import USAGE, UserError
-from llm_scratch.formatting import shell_command
+from llm_scratch.formatting import shell_command, show_whitespace
 
 if TYPE_CHECKING:
     from llm_scratch.tokenizers import Tokenizer
@@ -126,12 +126,6 @@ def resolve_tokenizer(name: str) -> Tokenizer:
         plugin = "if a Python file of yours defines it, add --import FILE"
         raise UserError(f"unknown tokenizer {name!r}; known: {known}; {plugin}", e.code) from e
     return open_tokenizer(where)
-
-
-def show_whitespace(piece: str) -> str:
-    """A token's text with visible whitespace: · for a space, ⏎ for a line break, → for a tab."""
-    shown = piece.replace(" ", "·").replace("\n", "⏎").replace("\t", "→")
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in shown)
 
 
 def _rows(tokenizer: Tokenizer, ids: list[int], width: int, colored: bool) -> list[Text]:
