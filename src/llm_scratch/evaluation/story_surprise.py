@@ -47,12 +47,24 @@ def token_surprises(model: nn.Module, tokenizer: Any, ids: list[int]) -> list[To
     check_ids(model, row)
     of_model: list[float | None] = [None, *(surprise_bits(model, row)[0].tolist() if len(ids) > 1 else [])]
     start = 1 if ids and ids[0] == getattr(model, "start_id", None) else 0
-    surprises = []
+    of_grammar = grammar_bits(tokenizer, ids[start:])
+    texts = (tokenizer.decode_bytes([token]).decode("utf-8", "replace") for token in ids[start:])
+    return [TokenSurprise(*row) for row in zip(texts, of_model[start:], of_grammar, strict=True)]
+
+
+def grammar_bits(tokenizer: Any, ids: list[int]) -> list[float | None]:
+    """Surprise of each token for the grammar, in bits; None from where the text is not the beginning of a story.
+
+    Args:
+        tokenizer: with `decode_bytes`.
+        ids: of the text, without special tokens.
+    """
+    bits: list[float | None] = []
     before = 0.0
-    for end in range(start + 1, len(ids) + 1):
-        after = prefix_bits(tokenizer.decode_bytes(ids[start:end]).decode("utf-8", "replace"))
-        grammar = max(0.0, after - before) if math.isfinite(after) else None  # rounding may be negative
-        text = tokenizer.decode_bytes(ids[end - 1 : end]).decode("utf-8", "replace")
-        surprises.append(TokenSurprise(text, of_model[end - 1], grammar))
+    for end in range(1, len(ids) + 1):
+        after = prefix_bits(tokenizer.decode_bytes(ids[:end]).decode("utf-8", "replace"))
+        if not math.isfinite(after):
+            return bits + [None] * (len(ids) - len(bits))  # no story begins so, whatever follows
+        bits.append(max(0.0, after - before))  # rounding may be negative
         before = after
-    return surprises
+    return bits

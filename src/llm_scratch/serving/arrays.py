@@ -1,6 +1,6 @@
 """Tensors as JSON: shape, data type and base64 of the bytes, which the page reads without parsing numbers.
 
-Tests: tests/serving/test_arrays.py.
+Tests: tests/serving/test_inspection.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The training film: what a prediction and the heads were at each snapshot of a run.
 
-Tests: tests/serving/test_film.py.
+Tests: tests/serving/test_inspection.py.
 """
 
 from __future__ import annotations

@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llm_scratch.evaluation.story_surprise import token_surprises
+from llm_scratch.evaluation.story_surprise import grammar_bits
 from llm_scratch.interpretability.capture import capture
 from llm_scratch.interpretability.heads import pattern_scores
 from llm_scratch.interpretability.jacobian_lens import JacobianLens
 from llm_scratch.interpretability.lenses import direct_logit_attribution, kl_to_final_bits, logit_lens
+from llm_scratch.model.loss import next_token_loss
 from llm_scratch.serving.arrays import halves, rounded, shares
 from llm_scratch.serving.question import Question, ablatable_parts, integer
 
@@ -38,33 +39,27 @@ def inspect_text(question: Question) -> dict[str, Any]:
     """Tokens with their surprise in bits, head scores, and the logits of the last position."""
     ids = question.ids[0].tolist()
     with question.changed() as model, capture(model, "*.hook_pattern") as acts:
-        surprises = token_surprises(model, question.tokenizer, ids)
-        logits = model(question.ids)[0]
+        logits = model(question.ids)  # [1, T, V]
+    bits = next_token_loss(logits[:, :-1], question.ids[:, 1:], "none")[0] / math.log(2) if len(ids) > 1 else torch.empty(0)
+    start = question.n_start
+    columns = zip(ids, [None, *rounded(bits, 3)], [None] * start + grammar_bits(question.tokenizer, ids[start:]), strict=True)
     tokens = [
-        {"id": token, "text": token_text(question.tokenizer, token), "bits": None, "grammar_bits": None}
-        for token in ids[: question.n_start]
+        {
+            "id": token,
+            "text": token_text(question.tokenizer, token),
+            "bits": of_model,
+            "grammar_bits": None if of_grammar is None else round(of_grammar, 3),
+        }
+        for token, of_model, of_grammar in columns
     ]
-    for token, surprise in zip(ids[question.n_start :], surprises, strict=True):
-        tokens.append(
-            {
-                "id": token,
-                "text": surprise.text,
-                "bits": _short(surprise.model_bits),
-                "grammar_bits": _short(surprise.grammar_bits),
-            }
-        )
     pattern = torch.stack(list(acts.values()))  # [L, 1, H, T, T]
     scores = pattern_scores(pattern, question.ids)  # name -> [L, H]
     return {
         "tokens": tokens,
         "n_start": question.n_start,
         "head_scores": {name: rounded(score) for name, score in scores.items()},
-        "logits": halves(logits[-1, : question.tokenizer.n_vocab]),
+        "logits": halves(logits[0, -1, : question.tokenizer.n_vocab]),
     }
-
-
-def _short(bits: float | None) -> float | None:
-    return None if bits is None or not math.isfinite(bits) else round(bits, 3)
 
 
 def logits_at(question: Question, body: Mapping[str, Any]) -> dict[str, Any]:

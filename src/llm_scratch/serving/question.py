@@ -1,7 +1,7 @@
 """What a request of the playground is about: a model, a text, and what is changed in the model.
 
 Every field is checked here, so that the views' functions compute and nothing else.
-Tests: tests/serving/test_inspection.py, tests/reliability/test_s10_s12_limits.py.
+Tests: tests/serving/test_inspection.py, tests/reliability/test_s_playground_server.py.
 """
 
 from __future__ import annotations

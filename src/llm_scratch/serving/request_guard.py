@@ -4,7 +4,7 @@ A web page from elsewhere can make the reader's browser send requests to 127.0.0
 refuse them: the Host header must name this server (against DNS rebinding), an Origin header must be
 its own (against cross-site requests), and a secret must come with the request. The secret is in the
 URL that the program prints, once; the first visit turns it into a cookie.
-Tests: tests/reliability/test_s02_s04_requests.py, tests/reliability/test_p_playground.py.
+Tests: tests/reliability/test_s_playground_server.py, tests/reliability/test_p_playground.py.
 Source: DNS rebinding against local model servers, CVE-2024-28224.
 """
 

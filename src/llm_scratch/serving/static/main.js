@@ -46,7 +46,7 @@ function set(changes) {
 /** Load what the state needs, then draw; an older update that is still waiting is dropped. */
 async function update() {
   const number = ++drawn;
-  renderBar(zone("bar"), facts, state, set, number);
+  renderBar(zone("bar"), facts, state, set);
   renderRail();
   renderTour(tour, facts, state, set);
   view.setAttribute("aria-busy", "true");
@@ -95,7 +95,7 @@ function draw(data) {
   heading.textContent = module.title;
   fill(sentence, reading.sentence);
   module.render(view, data, api);
-  renderInspector(zone("inspector"), reading, data, api);
+  renderInspector(zone("inspector"), reading, data);
   say(sentence.textContent);
 }
 

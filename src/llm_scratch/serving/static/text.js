@@ -5,7 +5,7 @@ import { fill, fixed, h, once, token, visible } from "./dom.js";
 const HEIGHT_PER_BIT = 0.6;
 const MAX_HEIGHT = 6;
 
-function build(el, state) {
+function build(el) {
   const form = h("form", { onsubmit: (event) => (event.preventDefault(), form.run()) });
   const field = h("textarea", {
     rows: "1",
@@ -26,7 +26,7 @@ function build(el, state) {
 }
 
 export function renderText(el, data, state) {
-  const { form, field, strip } = once(el, () => build(el, state));
+  const { form, field, strip } = once(el, () => build(el));
   form.run = () => state.set({ text: field.value });
   if (document.activeElement !== field) field.value = state.text;
   const { tokens, n_start } = data.inspect;

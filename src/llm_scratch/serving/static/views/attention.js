@@ -2,7 +2,6 @@
 
 import { back, choices, decode, fill, fixed, h, once, percent, token, visible } from "../dom.js";
 import { Matrix, legend, thumbnail } from "../matrix.js";
-import { request } from "../api.js";
 import { about } from "../state.js";
 import { shadeChips } from "../text.js";
 
@@ -61,7 +60,7 @@ export function reading(data, state) {
   };
 }
 
-function build(el, state) {
+function build(el) {
   const heads = h("div", { class: "heads" });
   const controls = h("div", { class: "controls" });
   const box = h("div", {});
@@ -79,7 +78,7 @@ function build(el, state) {
 }
 
 export function render(el, data, state) {
-  const ui = once(el, () => build(el, state));
+  const ui = once(el, () => build(el));
   const { facts, inspect } = data;
   const size = inspect.tokens.length;
   const values = pattern(data, state.layer, state.head);

@@ -56,8 +56,9 @@ export function render(el, data, state) {
   const last = rows.at(-1).step;
   const x = (step) => LEFT + ((WIDTH - LEFT - 20) * step) / last;
   const y = (share) => 14 + (CHART - 30) * (1 - share);
-  const highest = Math.max(...rows.map(({ bits }) => bits));
-  const line = (value) => rows.map((row, i) => `${i ? "L" : "M"}${x(row.step).toFixed(1)} ${y(value(row)).toFixed(1)}`).join("");
+  const losses = data.facts.curve.filter(({ step }) => step <= last).map((row) => ({ step: row.step, bits: row.val_loss / Math.LN2 }));
+  const highest = Math.max(...rows.map(({ bits }) => bits), ...losses.map(({ bits }) => bits));
+  const line = (value, points = rows) => points.map((row, i) => `${i ? "L" : "M"}${x(row.step).toFixed(1)} ${y(value(row)).toFixed(1)}`).join("");
   const now = rows.find(({ step }) => step === state.step) ?? rows.at(-1);
   const go = (event) => {
     const box = event.currentTarget.getBoundingClientRect();
@@ -71,6 +72,7 @@ export function render(el, data, state) {
     [0, 0.5, 1].map((share) => [h("line", { class: "hair", x1: LEFT, x2: WIDTH - 20, y1: y(share), y2: y(share) }), h("text", { x: LEFT - 8, y: y(share) + 4, "text-anchor": "end" }, percent(share))]).flat(),
     ticks.map((step) => h("text", { x: x(step), y: CHART - 2, "text-anchor": "middle" }, String(step))),
     h("path", { d: line(({ bits }) => bits / highest), fill: "none", stroke: "var(--muted)", "stroke-width": 1.25 }),
+    h("path", { d: line(({ bits }) => bits / highest, losses), fill: "none", stroke: "var(--muted)", "stroke-width": 1, "stroke-dasharray": "3 3" }),
     h("path", { d: line(({ probability }) => probability), fill: "none", stroke: "var(--accent)", "stroke-width": 2 }),
     h("line", { x1: x(now.step), x2: x(now.step), y1: 8, y2: CHART - 16, stroke: "var(--accent)" }),
     h("circle", { cx: x(now.step), cy: y(now.probability), r: 4, fill: "var(--accent)" }),
@@ -86,7 +88,9 @@ export function render(el, data, state) {
       "probability of ",
       token(data.name),
       h("span", { style: { width: "1.5rem", "border-top": "1px solid var(--muted)", "margin-left": "1rem" } }),
-      `surprise of the text, from 0 to ${fixed(highest, 1)} bits a token`,
+      "surprise of this text",
+      losses.length ? [h("span", { style: { width: "1.5rem", "border-top": "1px dashed var(--muted)", "margin-left": "1rem" } }), "of validation texts"] : null,
+      h("span", { style: { "margin-left": "1rem" } }, `from 0 to ${fixed(highest, 1)} bits a token`),
     ),
     h("div", { class: "controls", style: { margin: "1.75rem 0 0.75rem" } }, h("h2", {}, "When did each head appear?"), choices("Score", SCORES, score, (chosen) => ((score = chosen), state.set({})))),
     score === "look" ? h("p", { class: "small muted", style: { "margin-bottom": "0.5rem" } }, "How much of its attention each head puts from ", token(shown(data, state.token)), " on ", token(shown(data, data.film.key))) : null,

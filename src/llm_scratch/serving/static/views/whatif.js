@@ -1,7 +1,6 @@
 // What if: switch parts of the model off, or put another token in, and see what follows.
 
-import { fill, fixed, h, percent, token, visible } from "../dom.js";
-import { request } from "../api.js";
+import { fill, h, percent, token, visible } from "../dom.js";
 import { about } from "../state.js";
 import { shadeChips } from "../text.js";
 
