@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from llm_scratch.config import RunConfig, dump_config, to_dict
+from llm_scratch.model import LanguageModel
 from llm_scratch.storage import checkpoint
 from llm_scratch.storage.files import atomic_write
 from llm_scratch.tokenizers import Tokenizer, save_tokenizer
@@ -21,7 +22,7 @@ from llm_scratch.training.state import unique_state_dict
 def write_initial_run(
     folder: Path,
     config: RunConfig,
-    model: nn.Module,
+    model: LanguageModel,
     tokenizer: Tokenizer,
     state: Mapping[str, Any],
     optimizer: dict[str, Tensor] | None = None,
@@ -37,7 +38,7 @@ def write_initial_run(
     Raises:
         UserError: the disk is full or not writable (code 6).
     """
-    counters = {"step": 0, "steps": 0, "tokens": 0, **state}
+    counters = {"step": 0, "steps": 0, "tokens": 0, "start_id": model.start_id, **state}
     weights = unique_state_dict(model)
     checkpoint.save(folder, 0, to_dict(config), weights, optimizer or {}, counters, lambda into: save_tokenizer(tokenizer, into), best=True)
     atomic_write(folder / "config.yaml", dump_config(config))

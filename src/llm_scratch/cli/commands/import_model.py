@@ -98,7 +98,7 @@ def save(loaded: Loaded, config: RunConfig, folder: Path) -> None:
     from llm_scratch.training.state import rng_state
 
     state = {
-        "best": math.inf, "last_eval": {}, "made_from": config.init_from, "start_id": loaded.model.start_id,
+        "best": math.inf, "last_eval": {}, "made_from": config.init_from,
         "random": rng_state(), "threads": torch.get_num_threads(), "torch": torch.__version__,
     }  # fmt: skip
     write_initial_run(folder, config, loaded.model, loaded.tokenizer, state, loaded.optimizer)

@@ -79,9 +79,7 @@ class Quantize(ReportCommand):
             raise UserError(str(e)) from e
         after, less = evaluate_with_stderr(model, tokenizer, ids, screen)[0].bits_per_byte, stored_bytes(model)
         config = replace(run.config if run else RunConfig(data=DataConfig(source="")), model=model.cfg)
-        state = {
-            "quantized": self.bits, "made_from": str(where), "start_id": model.start_id, "text": run.text if run else {},
-        }  # fmt: skip
+        state = {"quantized": self.bits, "made_from": str(where), "text": run.text if run else {}}
         write_initial_run(out, config, model, tokenizer, state)
         kernel = choose_kernel(self.bits, model.emb_dim)
         if self.json:
