@@ -5,13 +5,13 @@ Tests: tests/reports/test_settings.py.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from llm_scratch.config import RunConfig, to_dict
 from llm_scratch.presets import PRESETS
 
-GROUPS = ("model", "data", "train", "machine")
+GROUPS = ("model", "data", "train", "system")
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,12 @@ def flatten(config: RunConfig) -> dict[str, Any]:
 
 
 def changes(config: RunConfig, base: RunConfig) -> list[Change]:
-    """The settings in which a run differs from `base`, in the order of the config classes."""
+    """The settings in which a run differs from `base`, in the order of the config classes.
+
+    A setting that the architecture of `base` lacks has its default there, as after `--model.architecture`.
+    """
     here = flatten(config)
-    there = flatten(base)
+    there = {f"model.{setting.name}": setting.default for setting in fields(config.model)} | flatten(base)
     return [Change(name, value, there[name]) for name, value in here.items() if value != there[name]]
 
 
