@@ -41,8 +41,6 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from llm_scratch.training.run_text import prepare_for_run
-from llm_scratch.training.spike_detector import SpikeDetector
 from torch import nn
 
 from llm_scratch.data.loader import TokenLoader
@@ -54,6 +52,8 @@ from llm_scratch.model.loss import IGNORE, next_token_loss
 from llm_scratch.presets import PRESETS
 from llm_scratch.training.loop import train
 from llm_scratch.training.optim import OPTIMIZERS, orthogonalize
+from llm_scratch.training.recovery import SpikeDetector
+from llm_scratch.training.run_data import prepare_for_run
 from llm_scratch.training.schedule import learning_rate
 
 run_as_script(globals())

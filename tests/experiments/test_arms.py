@@ -58,6 +58,8 @@ def test_arms_change_the_base_and_nothing_else(experiment):
     assert (slow.config.train.lr, fast.config.train.lr) == (0.001, 0.01)
     assert differing_settings([slow, fast]) == {"train.lr": [0.001, 0.01]}
     assert fast.run_config(7).train.seed == 7
+    other = replace(slow, config=slow.config.with_model(architecture="nanochat"))
+    assert differing_settings([slow, other])["model.init"] == ["torch", None]
     assert fast.config.train.sample_every == 0
 
 

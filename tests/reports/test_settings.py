@@ -24,11 +24,12 @@ CHANGED = {
     "with a space": replace(QUICK, data=replace(QUICK.data, source="file:my books/*.txt")),
     "a vocabulary that the tokenizer would change": replace(QUICK, data=replace(QUICK.data, tokenizer="gpt2")),
     "another": preset("verdict"),
+    "another architecture": QUICK.with_model(architecture="nanochat", emb_dim=96),
 }
 
 
 @pytest.mark.parametrize("config", CHANGED.values(), ids=CHANGED)
-@pytest.mark.parametrize("base", ["quickstart", "verdict"])
+@pytest.mark.parametrize("base", ["quickstart", "verdict", "shakespeare-modern"])
 def test_reproduction_command_gives_the_same_settings(config, base):
     words = train_words(config, base, "runs/again")
     assert words[:2] == ["train", base]

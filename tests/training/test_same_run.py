@@ -56,3 +56,10 @@ def test_run_may_get_longer(train):
 def test_run_may_not_get_shorter(old, new, message):
     with pytest.raises(UserError, match=message):
         check_same_run(Path("x"), changed(**old), changed(**new))
+
+
+def test_another_architecture_is_another_run():
+    """Settings that only one of the two architectures has are not compared."""
+    other = BASE.with_model(architecture="nanochat")
+    assert difference(BASE, other) == "model.architecture is gpt there, nanochat here"
+    assert difference(other, BASE) == "model.architecture is nanochat there, gpt here"

@@ -230,10 +230,14 @@ def validation_half(corpus: Corpus, first: bool) -> Corpus:
 
 
 def differing_settings(arms: list[ResolvedArm]) -> dict[str, list[Any]]:
-    """Setting -> its value in each arm, for the settings that are not the same in all arms; the seed is left out."""
+    """Setting -> its value in each arm, for the settings that are not the same in all arms; the seed is left out.
+
+    A setting that the architecture of an arm does not have is None there.
+    """
     flat = [flatten_settings(arm.config) for arm in arms]
-    names = [name for name in flat[0] if any(other[name] != flat[0][name] for other in flat)]
-    return {name: [values[name] for values in flat] for name in names}
+    names = dict.fromkeys(name for values in flat for name in values)
+    columns = {name: [values.get(name) for values in flat] for name in names}
+    return {name: column for name, column in columns.items() if any(value != column[0] for value in column)}
 
 
 def flatten_settings(config: RunConfig) -> dict[str, Any]:

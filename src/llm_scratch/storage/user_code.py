@@ -6,6 +6,7 @@ Tests: tests/cli/test_flags.py, tests/experiments/test_arms.py.
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 
 from llm_scratch.errors import UserError, describe_error
@@ -20,11 +21,13 @@ def run_user_file(path: Path, shown: str) -> None:
     Raises:
         UserError: no such file, or an error inside it.
     """
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(f"imported_{path.stem}", path)
     if not path.is_file() or spec is None or spec.loader is None:
         raise UserError(f"{shown}: no such Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look up the module of their class
     try:
-        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+        spec.loader.exec_module(module)
     except UserError:
         raise
     except Exception as e:

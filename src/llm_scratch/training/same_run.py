@@ -69,5 +69,5 @@ def difference(old: RunConfig, new: RunConfig) -> str:
     if old.init_from != new.init_from:
         return f"it starts from {old.init_from or 'random weights'} there, from {new.init_from or 'random weights'} here"
     there, here = resume_relevant(to_dict(old)), resume_relevant(to_dict(new))
-    pairs = [(f"{part}.{key}", there[part][key], here[part][key]) for part in here if part != "init_from" for key in here[part]]
+    pairs = [(f"{part}.{key}", there[part].get(key), here[part][key]) for part in here if part != "init_from" for key in here[part]]
     return next((f"{name} is {a} there, {b} here" for name, a, b in pairs if a != b), "")
