@@ -27,7 +27,7 @@ from .conftest import files
 @pytest.fixture(autouse=True)
 def _few_pictures(request, monkeypatch):
     """The loss is drawn where a test looks at it, not elsewhere: a picture takes longer than such a run."""
-    if "everything" not in request.node.name:
+    if "every_file" not in request.node.name:
         monkeypatch.setattr("llm_scratch.reports.plot.plot_runs", lambda runs, out: [])
 
 
@@ -45,8 +45,8 @@ def test_train_writes_every_file_and_prints_its_path(llm, tiny, tmp_path):
     result = llm(*tiny, "--out", "my run")
     assert result.code == 0, result.err
     here = files(tmp_path / "my run")
-    papers = {"config.yaml", "env.json", "log.txt", "loss-plot.pdf", "loss-plot.png", "metrics.jsonl", "samples.md"}
-    assert papers <= here
+    expected = {"config.yaml", "env.json", "log.txt", "loss-plot.pdf", "loss-plot.png", "metrics.jsonl", "samples.md"}
+    assert expected <= here
     assert {"ckpt/best", "ckpt/latest", "ckpt/step-00000004/model.safetensors"} <= here
     assert not [name for name in here if ".part" in name or ".tmp" in name]
     for said in ("device: cpu", "hens and foxes.txt, 2,156 training tokens, 539 validation tokens", "sample:", "Done in "):
