@@ -2,6 +2,7 @@
 
 import base64
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -179,3 +180,18 @@ def test_first_screen_shows_the_head_that_writes_the_answer():
     named = hand_built()
     first = json.loads(Playground(ModelLibrary({"by hand": named}), [TEXT + "d"]).routes["/api/start"]({}))["first"]
     assert (first["layer"], first["head"], first["answer"], first["key"]) == (1, 0, "d", 3)
+
+
+def test_requests_at_once_get_the_answers_that_they_get_alone(model):
+    """Ablations are in the model while it computes: threads must not see each other's."""
+    bodies = [{"text": TEXT[:length], "without": parts} for length in (4, 6, 8) for parts in ([], ["0.0"], ["0.mlp", "1.2"], ["1.1"])]
+    named = NamedModel(model, hand_built().tokenizer)
+    routes = Playground(ModelLibrary({"gpt": named}), [LETTERS * 2]).routes
+    alone = [routes["/api/inspect"](body) for body in bodies]
+    assert len(set(alone)) == len(bodies)
+    together = Playground(ModelLibrary({"gpt": named}), [LETTERS * 2]).routes
+    with ThreadPoolExecutor(8) as pool:
+        lenses = [pool.submit(together["/api/lens"], {"text": TEXT, "kind": "jacobian"}) for _ in range(3)]
+        answers = list(pool.map(together["/api/inspect"], bodies))
+    assert answers == alone
+    assert len({lens.result() for lens in lenses}) == 1

@@ -161,3 +161,39 @@ def test_long_text_fills_the_context(page):
     page.run(f"location.hash = '#view=attention&text={'abcde' * 3}f'")
     page.wait("document.querySelector('.sentence').textContent.includes('has 16 tokens, and the model reads 15')")
     page.events.clear()  # the refused request is logged as an error
+
+
+def test_write_streams_tokens_and_stops(page):
+    page.run("location.hash = '#view=write&text=abcdefgabc&temperature=0'")
+    page.wait("document.querySelector('#view').dataset.view === 'write'")
+    page.settle()
+    page.click("#view .primary")
+    page.wait("document.querySelectorAll('.story .new').length >= 3")
+    assert page.text(".story").startswith("abcdefgabcdefg")
+    if page.run("document.querySelector('#view .primary').textContent === 'Stop'"):
+        page.press("Escape")
+    page.wait("document.querySelector('#view .primary').textContent === 'Write'")
+    page.settle()
+    assert "tokens" in page.text(".sentence")
+    assert "llm-scratch generate by hand 'abcdefgabc' --temperature 0 --seed" in page.text("#inspector")
+
+
+def test_sliders_change_the_bars_in_the_page_alone(page):
+    show(page, "next")
+    asked = len(page.requested())
+    page.run("const slider = document.querySelectorAll('.sliders input')[1]; slider.value = 1; slider.dispatchEvent(new Event('input'))")
+    page.settle()
+    assert "top_k=1" in page.run("location.hash")
+    assert page.run("document.querySelectorAll('.bars .cut').length") == 10
+    assert "The samplers exclude 10 tokens" in page.text(".sentence")
+    assert not [url for url in page.requested()[asked:] if not url.endswith("/api/ping")]
+
+
+def test_cell_shows_how_its_number_is_computed(page):
+    show(page, "attention")
+    page.run("document.querySelector('[role=grid]').focus()")
+    press(page, "Home")
+    press(page, "Enter")
+    assert "key=0" in page.run("location.hash")
+    assert "query · key" in page.text("#view")
+    assert "= weight" in page.text("#view")

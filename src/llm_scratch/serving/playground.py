@@ -36,8 +36,8 @@ from llm_scratch.serving.source_lines import all_sources
 from llm_scratch.serving.static_files import static_files
 
 DEFAULT_PORT = 8765
-MAX_ANSWERS = 512
-"""Answers kept in memory."""
+MAX_KEPT_BYTES = 1 << 26
+"""Of answers that are kept, with their questions."""
 MAX_NEW_TOKENS = 400
 LENS_TEXTS = 8
 """Texts that the Jacobian lens is fitted on; more change it little and take longer."""
@@ -58,7 +58,9 @@ class Playground:
 
     def __init__(self, library: ModelLibrary, texts: Sequence[str], curve: Sequence[Mapping[str, Any]] = ()) -> None:
         self.library, self.texts, self.curve = library, list(texts), list(curve)
-        self._lock, self._slow_lock = threading.Lock(), threading.Lock()
+        self._lock = threading.Lock()  # of the models: an ablation is in the model itself while it computes
+        self._slow_lock = threading.Lock()  # of work that takes seconds, on a copy of a model
+        self._answers_lock = threading.Lock()
         self._answers: OrderedDict[bytes, bytes] = OrderedDict()
         self._lenses: dict[tuple[str, int | None], JacobianLens] = {}
         self._references: dict[tuple[str, int | None], Tensor | None] = {}
@@ -79,7 +81,10 @@ class Playground:
             "skills": lambda question, body: skills(question),
             "continue": self._continue,
         }
-        routes: dict[str, Route] = {f"/api/{name}": self._kept(name, self._about_text(f)) for name, f in about_text.items()}
+        routes: dict[str, Route] = {
+            f"/api/{name}": self._kept(name, self._about_text(f), prepare=self._fit_lens if name.startswith("lens") else None)
+            for name, f in about_text.items()
+        }
         routes["/api/start"] = self._kept("start", self.start)
         routes["/api/tokenize"] = self._kept("tokenize", lambda body: pieces(self.library.get().tokenizer, string(body, "text")))
         routes["/api/film"] = self._kept("film", self._film)
@@ -87,20 +92,35 @@ class Playground:
         routes["/api/ping"] = lambda body: {}
         return routes | {"/api/complete": self.complete}
 
-    def _kept(self, name: str, compute: Route, lock: threading.Lock | None = None) -> Route:
-        """A route whose answers are kept; one request computes at a time, since ablations change the model."""
+    def _kept(self, name: str, compute: Route, lock: threading.Lock | None = None, prepare: Route | None = None) -> Route:
+        """A route whose answers are kept; one request computes at a time, since ablations change the model.
+
+        Args:
+            name: of the route.
+            compute: the answer to a request.
+            lock: held while it computes (default: the lock of the models).
+            prepare: called before, without that lock.
+        """
         lock = lock or self._lock
 
         def answer(body: Mapping[str, Any]) -> bytes:
             key = json.dumps([name, body], sort_keys=True).encode()
+            if (kept := self._answers.get(key)) is not None:
+                return kept
+            if prepare is not None:
+                prepare(body)
             with lock:
-                if key not in self._answers:
-                    self._answers[key] = encode(compute(body))
-                    while len(self._answers) > MAX_ANSWERS:
-                        self._answers.popitem(last=False)
-                return self._answers[key]
+                content = encode(compute(body))
+            self._keep(key, content)
+            return content
 
         return answer
+
+    def _keep(self, key: bytes, content: bytes) -> None:
+        with self._answers_lock:
+            self._answers[key] = content
+            while len(self._answers) > 1 and sum(len(k) + len(v) for k, v in self._answers.items()) > MAX_KEPT_BYTES:
+                self._answers.popitem(last=False)
 
     def _about_text(self, compute: Callable[[Question, Mapping[str, Any]], Any]) -> Route:
         return lambda body: compute(self._question(body), body)
@@ -123,16 +143,27 @@ class Playground:
         return self._references[key]
 
     def _lens(self, body: Mapping[str, Any]) -> JacobianLens | None:
-        """The Jacobian lens of a model, fitted when it is first needed."""
+        """The Jacobian lens of a request, which `_fit_lens` has fitted; None for another lens."""
+        return self._lenses[self._key(body)] if body.get("kind") == "jacobian" else None
+
+    def _fit_lens(self, body: Mapping[str, Any]) -> None:
+        """Fit the Jacobian lens of a model, if a request needs it and there is none."""
         key = self._key(body)
         if body.get("kind") != "jacobian":
-            return None
-        if key not in self._lenses:
-            model, tokenizer = self.library.get(*key)
-            size = context_length(model) or MAX_LENS_TOKENS
-            rows = [encode_prompt(model, tokenizer, text)[: min(size, MAX_LENS_TOKENS)] for text in self.texts[:LENS_TEXTS]]
+            return
+        with self._slow_lock:
+            if key in self._lenses:
+                return
+            model, tokenizer = self._copy_of(key)
+            size = min(context_length(model) or MAX_LENS_TOKENS, MAX_LENS_TOKENS)
+            rows = [encode_prompt(model, tokenizer, text)[:size] for text in self.texts[:LENS_TEXTS]]
             self._lenses[key] = fit_jacobian_lens(model, rows, skip=min(SKIPPED_POSITIONS, size // 4))
-        return self._lenses[key]
+
+    def _copy_of(self, key: tuple[str, int | None]) -> NamedModel:
+        """A copy of a model to compute with while other requests use the model."""
+        with self._lock:
+            model, tokenizer = self.library.get(*key)
+            return NamedModel(deepcopy(model), tokenizer)
 
     def start(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Facts about the model, and what the first screen shows."""
@@ -160,14 +191,11 @@ class Playground:
         return film(frames, body)
 
     def _head_skills(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """How much each skill falls without each part, for a model of the stories.
-
-        It takes seconds, so it works on a copy of the model while other requests are answered.
-        """
+        """How much each skill falls without each part, for a model of the stories."""
         if not is_story_model(self.texts):
             return {"changes": []}
-        model, tokenizer = self.library.get(*self._key(body))
-        changes = skill_changes(deepcopy(model), tokenizer, n_stories=HEAD_SKILL_STORIES)
+        model, tokenizer = self._copy_of(self._key(body))
+        changes = skill_changes(model, tokenizer, n_stories=HEAD_SKILL_STORIES)
         return {
             "changes": [
                 {
