@@ -2,7 +2,7 @@
 
 import json
 import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import quote
 
 import pytest
@@ -140,7 +140,7 @@ class Foreign(BaseHTTPRequestHandler):
 
 def test_p3_foreign_page_reaches_no_route(chromium, tmp_path):
     """A page of another port, in a browser that has the cookie, sends what browsers allow it to send."""
-    foreign = HTTPServer(("127.0.0.1", 0), Foreign)
+    foreign = ThreadingHTTPServer(("127.0.0.1", 0), Foreign)
     threading.Thread(target=foreign.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     with playing(tmp_path) as server:
         reached = []
