@@ -2,7 +2,7 @@
 
 import json
 import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import quote
 
 import pytest
@@ -80,7 +80,7 @@ VIEWS = ["pieces", "flow", "attention", "lenses", "next", "whatif", "film", "wri
 STRANGE = "document.querySelectorAll('script, img, iframe, object, embed, video, form, link, meta, base, style, math, a').length"
 
 
-def test_p1_text_of_tokens_names_and_hash_is_never_markup(chromium, tmp_path):
+def test_p1_text_of_tokens_names_and_hash_is_never_markup(chromium, tmp_path, measured):
     assert len(XSS) == 40
     chromium.call("Page.enable")
     for number in range(0, 40, 10):
@@ -105,9 +105,14 @@ def test_p1_text_of_tokens_names_and_hash_is_never_markup(chromium, tmp_path):
             assert chromium.problems() == []
             assert not [event for event in chromium.events if event.get("method") == "Page.javascriptDialogOpening"]
             chromium.leave()
+    measured(
+        "P1",
+        f"{len(XSS)} strings as tokens, names and hash in {len(VIEWS)} views: 0 scripts, 0 new elements",
+        "40 strings, 0 script runs, 0 new elements",
+    )
 
 
-def test_p2_page_requests_nothing_from_elsewhere(chromium, tmp_path):
+def test_p2_page_requests_nothing_from_elsewhere(chromium, tmp_path, measured):
     """Every request of every view goes to the server, and none is stopped by the content security policy."""
     with playing(tmp_path) as server:
         chromium.events.clear()
@@ -123,6 +128,7 @@ def test_p2_page_requests_nothing_from_elsewhere(chromium, tmp_path):
         assert not [event for event in chromium.events if event.get("method") == "Network.loadingFailed"]
         assert chromium.problems() == []
         chromium.leave()
+    measured("P2", f"{len(requested)} requests, 0 foreign, 0 failed, 0 reports of the policy", "0 foreign, 0 failed")
 
 
 class Foreign(BaseHTTPRequestHandler):
@@ -138,9 +144,9 @@ class Foreign(BaseHTTPRequestHandler):
         pass
 
 
-def test_p3_foreign_page_reaches_no_route(chromium, tmp_path):
+def test_p3_foreign_page_reaches_no_route(chromium, tmp_path, measured):
     """A page of another port, in a browser that has the cookie, sends what browsers allow it to send."""
-    foreign = HTTPServer(("127.0.0.1", 0), Foreign)
+    foreign = ThreadingHTTPServer(("127.0.0.1", 0), Foreign)
     threading.Thread(target=foreign.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     with playing(tmp_path) as server:
         reached = []
@@ -162,9 +168,10 @@ def test_p3_foreign_page_reaches_no_route(chromium, tmp_path):
     foreign.shutdown()
     foreign.server_close()
     chromium.leave()
+    measured("P3", "6 of 6 posts of another page refused", "0 accepted")
 
 
-def test_p4_page_says_that_the_server_stopped_and_connects_again(chromium, tmp_path):
+def test_p4_page_says_that_the_server_stopped_and_connects_again(chromium, tmp_path, measured):
     with playing(tmp_path) as server:
         port = server.server_port
         chromium.open(server.url)
@@ -177,6 +184,7 @@ def test_p4_page_says_that_the_server_stopped_and_connects_again(chromium, tmp_p
         chromium.wait("document.querySelector('#banner').hidden")
         assert chromium.run("document.querySelector('#text textarea').value").endswith(" typed")
     chromium.leave()
+    measured("P4", "a banner, connected again, the typed text kept", "banner, reconnect, text kept")
 
 
 def test_p1_attack_would_be_seen(chromium, tmp_path):

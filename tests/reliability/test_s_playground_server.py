@@ -42,11 +42,12 @@ def status(answer):
     return int(answer.split(b" ", 2)[1])
 
 
-def test_s1_server_listens_on_this_machine_alone(server):
+def test_s1_server_listens_on_this_machine_alone(server, measured):
     assert server.server_address[0] == "127.0.0.1"
     for host in ("0.0.0.0", "::", "192.168.0.1", "example.com"):
         with pytest.raises(UserError, match="other machines could reach it"):
             open_playground({}, host=host)
+    measured("S1", "127.0.0.1; 4 of 4 other addresses refused", "127.0.0.1 and ::1 only")
 
 
 FOREIGN_HOSTS = [
@@ -86,13 +87,14 @@ def test_s2_foreign_host_is_refused(server, host):
         assert status(raw(server, request.encode())) == 403
 
 
-def test_s2_host_is_required_once_and_own_names_pass(server):
+def test_s2_host_is_required_once_and_own_names_pass(server, measured):
     own = f"127.0.0.1:{server.server_port}"
     assert status(raw(server, b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")) == 403
     assert status(raw(server, f"GET / HTTP/1.1\r\nHost: {own}\r\nHost: {own}\r\nConnection: close\r\n\r\n".encode())) == 403
     for name in ("127.0.0.1", "localhost", "[::1]"):
         request = f"GET / HTTP/1.1\r\nHost: {name}:{server.server_port}\r\nConnection: close\r\n\r\n"
         assert status(raw(server, request.encode())) == 200
+    measured("S2", f"{len(FOREIGN_HOSTS)} foreign values, none and two refused; 3 own names answered", "25 values, all foreign refused")
 
 
 @pytest.mark.parametrize(
@@ -105,7 +107,7 @@ def test_s3_foreign_origin_is_refused(server, origin):
     assert not [name for name in headers if name.lower().startswith("access-control")]
 
 
-def test_s3_body_must_be_json_and_secret_is_required(server):
+def test_s3_body_must_be_json_and_secret_is_required(server, measured):
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data", None):
         assert ask(server, "/api/start", {}, headers={"Content-Type": kind})[0] == 415
     for secret in (None, "Bearer wrong", "Bearer ", f"Bearer {SECRET}x", "Bearer \xe9"):
@@ -115,6 +117,9 @@ def test_s3_body_must_be_json_and_secret_is_required(server):
     code, headers, _ = ask(server, "/api/ping", {}, headers={"Origin": own})
     assert code == 200
     assert not [name for name in headers if name.lower().startswith("access-control")]
+    measured(
+        "S3", "6 foreign origins, 4 types of body, 5 wrong tokens refused; no Access-Control header", "403 or 415, no Access-Control-*"
+    )
 
 
 def test_s3_visit_with_token_sets_a_cookie_that_scripts_and_other_pages_cannot_use(server):
@@ -141,7 +146,7 @@ def outside_paths():
     yield from (f"/index.html{tail}" for tail in ("/", "/..", "%00", "%20", ".", "::$DATA", "/../../__init__.py", "\\..\\..\\x"))
 
 
-def test_s4_no_url_reads_a_file_outside(server):
+def test_s4_no_url_reads_a_file_outside(server, measured):
     page = server.files["/index.html"].content
     urls = list(outside_paths())
     assert len(urls) > 150
@@ -149,6 +154,7 @@ def test_s4_no_url_reads_a_file_outside(server):
         request = f"GET {url} HTTP/1.1\r\nHost: 127.0.0.1:{server.server_port}\r\nConnection: close\r\n\r\n"
         answer = raw(server, request.encode())
         assert status(answer) == 404 or answer.endswith(page), url
+    measured("S4", f"{len(urls)} forms of a URL: 0 bytes from outside", "200 URL forms, 0 bytes from outside")
 
 
 def test_s4_models_are_names_never_paths(server):
@@ -158,20 +164,22 @@ def test_s4_models_are_names_never_paths(server):
         assert "unknown model" in answer["error"]["message"]
 
 
-def test_s10_large_body_is_refused_before_it_is_read(server):
+def test_s10_large_body_is_refused_before_it_is_read(server, measured):
     head = post_head(server, "inspect")
     assert status(raw(server, f"{head}Content-Length: {MAX_BODY_BYTES + 1}\r\n\r\n".encode())) == 413
     assert status(raw(server, f"{head}Content-Length: {'9' * 5000}\r\n\r\n".encode())) == 413
     for length in ("-1", "1e3", "x", "+5"):
         assert status(raw(server, f"{head}Content-Length: {length}\r\n\r\n".encode())) == 411
     assert status(raw(server, f"{head}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n".encode())) == 411
+    measured("S10", "413 before the body is read; without a length 411", "413 before reading")
 
 
-def test_s10_text_longer_than_the_context_is_an_error(server):
+def test_s10_text_longer_than_the_context_is_an_error(server, measured):
     code, _, answer = ask(server, "/api/inspect", {"text": "a" * 16})
     assert code == 400
     assert answer["error"]["code"] == "context_length_exceeded"
     assert "has 16 tokens, and the model reads 15; delete 1 tokens" in answer["error"]["message"]
+    measured("S10", "400 context_length_exceeded, with the tokens to delete", "400, never truncated")
 
 
 JSON = st.recursive(
@@ -253,7 +261,7 @@ def test_s12_error_inside_a_request_leaves_the_server_working(server, monkeypatc
     assert ask(server, "/api/inspect", {"text": TEXT})[0] == 200
 
 
-def test_s12_error_in_a_stream_is_its_last_event(server, monkeypatch):
+def test_s12_error_in_a_stream_is_its_last_event(server, monkeypatch, measured):
     def failing(body):
         yield {"text": "a"}
         raise RuntimeError("injected")
@@ -268,6 +276,7 @@ def test_s12_error_in_a_stream_is_its_last_event(server, monkeypatch):
     monkeypatch.undo()
     answer = ask(server, "/api/complete", {"text": TEXT, "max_tokens": 3, "temperature": 0})[2]
     assert '"text":"d"' in answer.decode()
+    measured("S12", "20 of 20 streams end with an error event; the next request works", "error event, then close")
 
 
 def test_s12_reader_who_leaves_ends_the_generation(server, monkeypatch):
