@@ -153,7 +153,7 @@ def compare_resumed(config: RunConfig, corpus: Any, setup: Setup) -> Row:
         advance(whole, n_steps)
         first = begin(folder / "run")
         advance(first, n_steps // 2)
-        first.snapshot().write(folder / "run", is_best=False)
+        first.checkpoint_data().write(folder / "run", is_best=False)
         resumed = begin(folder / "run")
         resumed.restore(load_latest(folder / "run", partial(print, file=sys.stderr)))
         row: Row = {"steps": n_steps, "resumed_at": resumed.step}
