@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from browser import CHROMIUM, Browser
 
-from llm_scratch.config import ModelConfig
+from llm_scratch.config import GPTConfig
 from llm_scratch.model import build
 from llm_scratch.serving.http_server import LocalServer
 from llm_scratch.serving.model_library import NamedModel
@@ -58,7 +58,7 @@ SLIDER = """new Promise((done) => {
 def server_of_a_large_model() -> LocalServer:
     """A playground of 6 layers and 6 heads with GPT-2's width of a head."""
     torch.manual_seed(0)
-    cfg = ModelConfig(vocab_size=len(LETTERS), context_length=256, emb_dim=384, n_heads=6, n_layers=6, drop_rate=0.0)
+    cfg = GPTConfig(vocab_size=len(LETTERS), context_length=256, emb_dim=384, n_heads=6, n_layers=6, drop_rate=0.0)
     text = (LETTERS * 10)[:128]
     tokenizer = CharTokenizer.train([LETTERS], end_of_text=False)
     return open_playground({"random": NamedModel(build(cfg).eval(), tokenizer)}, [text], port=0)

@@ -18,7 +18,7 @@ def test_report_rejects_a_folder_that_is_not_a_run(llm, tmp_path):
     for name in ("folder", "gpt2"):
         result = llm("report", name)
         assert (result.code, result.err.count("\n")) == (4, 1)
-        assert f"{name} is not a run directory" in result.err
+        assert f"{name}: not a run directory" in result.err
     assert not list(tmp_path.rglob("*.html"))
 
 

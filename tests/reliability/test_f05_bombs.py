@@ -118,12 +118,13 @@ def test_f5_a_tensor_that_claims_more_than_it_brings_is_refused(tmp_path):
 
 
 def test_f5_no_line_of_ours_unpacks_an_archive():
+    compresses = {"http_server.py": "gzip"}  # answers of the playground; `decompress` is refused there too
     found = []
     for path in SRC.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
-                found += [f"{path.name}:{node.lineno} {name}" for name in names if name in MODULES]
+                found += [f"{path.name}:{node.lineno} {name}" for name in names if name in MODULES and compresses.get(path.name) != name]
             elif isinstance(node, ast.Attribute) and node.attr in UNPACKERS:
                 found.append(f"{path.name}:{node.lineno} {node.attr}")
     assert not found, found

@@ -24,7 +24,7 @@ INSIDE = 0.002  # seconds into a save, at most, at which the process is stopped
 
 def half_written(run: Path) -> set[Path]:
     """The folders of saves in progress, and of those that a kill cut off."""
-    return set((run / "ckpt").glob("*.tmp-*"))
+    return {*(run / "ckpt").glob("*.tmp-*"), *(run / "ckpt").glob(".*.part")}
 
 
 def stop_inside_a_save(process: Process, run: Path, before: set[Path], rng: random.Random) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import signal
 
 import pytest
@@ -51,7 +52,7 @@ class SignalDisk(files.FileSystem):
         super().write(path, pieces)
         if path.name != "optim.safetensors" or self.callback.sent_at_step is not None:
             return
-        if (step := int(path.parent.name[5:13])) >= self.callback.at:
+        if (step := int(re.search(r"step-(\d{8})", path.parent.name)[1])) >= self.callback.at:
             self.callback.send(step)
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from llm_scratch.config import DataConfig, ModelConfig, RunConfig
+from llm_scratch.config import DataConfig, GPTConfig, RunConfig
 from llm_scratch.data.stories import HELD_OUT, begins, generate_story
 from llm_scratch.model import build
 from llm_scratch.serving.first_screen import FALLBACK_TEXT, first_screen, is_story_model
@@ -41,6 +41,6 @@ def test_untaught_model_of_stories_begins_with_a_story_and_one_without_texts_wit
     texts = [generate_story(HELD_OUT + number).text for number in range(3)]
     letters = CharTokenizer.train([*(generate_story(HELD_OUT + number).text for number in range(80)), FALLBACK_TEXT])
     torch.manual_seed(0)
-    model = build(ModelConfig(vocab_size=letters.n_vocab, context_length=128, emb_dim=8, n_heads=2, n_layers=1, drop_rate=0.0)).eval()
+    model = build(GPTConfig(vocab_size=letters.n_vocab, context_length=128, emb_dim=8, n_heads=2, n_layers=1, drop_rate=0.0)).eval()
     assert texts[0].startswith(first_screen(model, letters, texts).text)
     assert first_screen(model, letters, []).text == FALLBACK_TEXT

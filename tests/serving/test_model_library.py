@@ -4,7 +4,7 @@ import pytest
 import torch
 from playground_server import hand_built, untaught
 
-from llm_scratch.config import ModelConfig
+from llm_scratch.config import GPTConfig
 from llm_scratch.errors import UserError
 from llm_scratch.model import build
 from llm_scratch.serving.model_library import MAX_MODELS, UNTRAINED, ModelLibrary, NamedModel
@@ -13,7 +13,7 @@ from llm_scratch.tokenizers.chars import CharTokenizer
 
 
 def gpt():
-    return build(ModelConfig(vocab_size=11, context_length=16, emb_dim=8, n_heads=2, n_layers=1, drop_rate=0.0)).eval()
+    return build(GPTConfig(vocab_size=11, context_length=16, emb_dim=8, n_heads=2, n_layers=1, drop_rate=0.0)).eval()
 
 
 def test_unknown_models_and_steps_are_errors(tmp_path):

@@ -1,6 +1,6 @@
 """Sealed solutions: readable by the program, and by a person only on purpose.
 
-A sealed file holds Python source, compressed and encoded as text, so that browsing or searching the
+A sealed file holds Python source, encoded as text, so that browsing or searching the
 repository does not spoil an exercise. `llm-scratch learn solution ID` opens one. Inside, `solve` is the
 solution; every other function is a common mistake, and its docstring is the diagnosis.
 To edit them: `python lessons/seal.py --open`, then `python lessons/seal.py`.
@@ -12,7 +12,6 @@ from __future__ import annotations
 import ast
 import base64
 import textwrap
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -54,10 +53,10 @@ def open_sealed(exercise_id: str) -> Sealed:
 
 def seal(source: str) -> str:
     """Source as the text of a sealed file."""
-    packed = base64.b64encode(zlib.compress(source.encode("utf-8"), 9)).decode("ascii")
+    packed = base64.b64encode(source.encode("utf-8")).decode("ascii")
     return textwrap.fill(packed, 88) + "\n"
 
 
 def unseal(text: str) -> str:
     """The source in a sealed file's text."""
-    return zlib.decompress(base64.b64decode(text)).decode("utf-8")
+    return base64.b64decode(text).decode("utf-8")
