@@ -11,10 +11,13 @@ from llm_scratch.model.gpt import GPTModel
 from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.state import optimizer_tensors, unique_state_dict
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))  # scripts, not a package
+BENCHMARKS = str(Path(__file__).resolve().parents[2] / "benchmarks")
+sys.path.insert(0, BENCHMARKS)  # scripts, not a package
 
 import scale as tables  # noqa: E402
 from cluster_costs import ADAMW, GRADIENT, STATE, WEIGHT, Cluster, Shape, activations, costs, critical_batch_size  # noqa: E402
+
+sys.path.remove(BENCHMARKS)  # its reliability.py would hide tests/reliability
 
 SMALL = Shape("small", 100e6, 10, 1000, 1024, 50257, 2**20)
 

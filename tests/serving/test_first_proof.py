@@ -9,7 +9,7 @@ import pytest
 from browser import CHROMIUM, Browser
 
 from llm_scratch.cli import main
-from llm_scratch.run_directory import load_run_info
+from llm_scratch.run_directory import open_run
 from llm_scratch.serving.playground import open_playground
 from llm_scratch.serving.run_texts import validation_texts
 
@@ -37,7 +37,7 @@ def skills(page):
 def test_first_proof_on_the_quickstart(quickstart):
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed: apt install chromium")
-    texts = validation_texts(load_run_info(quickstart).config, 64)
+    texts = validation_texts(open_run(quickstart).config, 64)
     server = open_playground({"quickstart": quickstart}, texts, port=0)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     with server, Browser() as page:
