@@ -114,7 +114,7 @@ class RowBatch:
         logits = self.reader(self.idx)[:, -1]  # [B, V]
         if self._copies is not None:
             self.reader.select_rows(self._copies)
-            self.idx, logits = self.idx[self._copies], logits[self._copies]
+            self.idx, logits = _rows_of(self.idx, self._copies), _rows_of(logits, self._copies)
             self._copies = None
         tokens = self._choose(logits)  # [B, 1]
         self.idx = torch.cat([self.idx, tokens.clamp(min=0)], dim=1)
@@ -127,7 +127,7 @@ class RowBatch:
         if len(kept) == len(self.rows):
             return
         self.rows = [self.rows[i] for i in kept]
-        self.idx = self.idx[list(kept)]
+        self.idx = _rows_of(self.idx, kept)
         self._groups = []
         n_padding = self.idx.shape[1] - max(row.length for row in self.rows)
         if self.slides:
@@ -142,7 +142,7 @@ class RowBatch:
         """A batch of these rows, which have outgrown the context, without a cache yet."""
         reader = CachedModel(self.reader.model, prefill_chunk=self.reader.chunk)
         rows = [self.rows[i] for i in outgrown]
-        return RowBatch(rows, self.idx[list(outgrown)], reader, slides=True)
+        return RowBatch(rows, _rows_of(self.idx, outgrown), reader, slides=True)
 
     def merge(self, other: RowBatch) -> None:
         """Add the rows of a batch that slides as this one does."""
@@ -164,8 +164,14 @@ class RowBatch:
             return self._groups[0].choose(logits, self.idx)  # [B, 1]
         tokens = self.idx.new_empty(len(self.rows), 1)  # [B, 1]
         for members, choose in self._groups:
-            tokens[members] = choose(logits[members], self.idx[members])
+            index = torch.tensor(members, device=tokens.device)
+            tokens[index] = choose(logits[index], self.idx[index])
         return tokens  # [B, 1]
+
+
+def _rows_of(x: Tensor, rows: Sequence[int]) -> Tensor:
+    """These rows of a tensor, in this order; the index is made on its device."""
+    return x[torch.tensor(rows, device=x.device)]
 
 
 def _grouped(rows: Sequence[SampledRow]) -> list[_Group]:
