@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -60,7 +59,7 @@ def test_watch_checks_again_when_the_file_is_saved(llm, monkeypatch):
             while FILE.stat().st_mtime_ns == before:  # where the file system's clock is coarse
                 FILE.touch()
 
-    monkeypatch.setattr(time, "sleep", edit)
+    monkeypatch.setattr("llm_scratch.cli.commands.learn.sleep", edit)
     lines = [line for line in llm("learn", "check", "0.3", "--watch").out.splitlines() if line.startswith("exercise")]
     assert [line.split()[2] for line in lines] == ["not", "You", "right"]
 

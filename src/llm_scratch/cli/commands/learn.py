@@ -6,9 +6,9 @@ Tests: tests/cli/test_learn.py.
 from __future__ import annotations
 
 import ast
-import time
 from dataclasses import dataclass
 from pathlib import Path
+from time import sleep
 from typing import Annotated
 
 from tyro.conf import Positional
@@ -153,7 +153,7 @@ class CheckAnswer(_OneExercise, ReportCommand):
                 self._report(progress, exercise, verdict)
                 if verdict.right:
                     return
-            time.sleep(WATCH_SECONDS)
+            sleep(WATCH_SECONDS)
 
     def _report(self, progress: Progress, exercise: Exercise, verdict: Verdict) -> None:
         if self.json:
