@@ -17,9 +17,9 @@ from llm_scratch.errors import UserError
 from llm_scratch.planning import choose_run as module
 from llm_scratch.planning.choice import Choice
 from llm_scratch.planning.choose_run import choose_run
-from llm_scratch.planning.plan import loader_for
 from llm_scratch.planning.step_timing import StepTiming
 from llm_scratch.tokenizers import ByteBPE, CharTokenizer
+from llm_scratch.training.run_data import text_loaders
 
 WORDS = [
     "the",
@@ -99,7 +99,7 @@ def test_choose_run_fits_every_kind_of_text(shape, tmp_path):
     assert np.array_equal(again.train, corpus.train)
     assert np.array_equal(again.val, corpus.val)
     assert corpus.tokenizer.n_vocab == config.model.vocab_size
-    loader = loader_for(config, corpus)
+    loader, _ = text_loaders(config, corpus)
     left_out = ["left out"] if loader.left_out > 0.01 * len(corpus.train) else []
     assert list(choice.lines) == ["text", "tokenizer", "rows", "model", "training", *left_out]
     assert f"{loader.left_out:,} of {len(corpus.train):,} training tokens" in choice.lines.get("left out", "") or not left_out

@@ -55,9 +55,9 @@ def test_settings_of_a_model_become_those_of_its_architecture(old, new):
     assert upgrade_settings({"model": old}) == {"model": new}
 
 
-@pytest.mark.parametrize("settings", [None, [], "text", {"train": 3, "machine": None}, {"data": {"order": 5}}])
+@pytest.mark.parametrize("settings", [None, [], "text", {"train": 3, "system": None}, {"data": {"order": 5}}])
 def test_malformed_settings_are_left_to_the_parser(settings):
-    upgrade_settings(settings)
+    assert upgrade_settings(settings) == settings
 
 
 def test_config_file_of_an_older_run_is_read(tmp_path):

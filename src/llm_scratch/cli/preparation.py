@@ -101,9 +101,9 @@ class Preparation(Callback):
 
 def print_header(config: RunConfig, corpus: Corpus, screen: Console) -> None:
     """Print the text and the model of a run."""
-    from llm_scratch.planning.plan import loader_for
+    from llm_scratch.training.run_data import text_loaders
 
-    left_out = loader_for(config, corpus).left_out
+    left_out = text_loaders(config, corpus)[0].left_out
     screen.print(
         f"text: {source_in_words(config.data.source)}, {format_count(len(corpus.train))} training tokens, "
         f"{format_count(len(corpus.val))} validation tokens, "

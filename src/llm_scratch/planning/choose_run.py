@@ -26,11 +26,13 @@ from llm_scratch.hardware.memory import free_memory
 from llm_scratch.planning import rules
 from llm_scratch.planning.choice import Choice
 from llm_scratch.planning.describe import describe
-from llm_scratch.planning.plan import SAMPLE_TOKENS, Plan, loader_for, make_plan
+from llm_scratch.planning.plan import Plan, make_plan
 from llm_scratch.planning.step_timing import estimate_step_time
 from llm_scratch.planning.text_facts import TextFacts, beginnings, text_facts
 from llm_scratch.tokenizers import Tokenizer
 from llm_scratch.tokenizers.special import end_of_text
+from llm_scratch.training.run_data import text_loaders
+from llm_scratch.training.samples import SAMPLE_TOKENS
 
 CLOSING_SECONDS = 4.0  # for the loss plot and the last samples
 READ_RATE = 2e6  # largest text in bytes per second of the run: reading it takes at most a third of the time
@@ -139,7 +141,7 @@ def choose_run(
     row_tokens = min(chooser.config.model.context_length, n_train / facts.n_documents)
     _choose_model(chooser, n_train, row_tokens, seconds - spent(), budget, device)
     plan = _choose_steps(chooser, corpus, lambda: seconds - spent() - CLOSING_SECONDS, device)
-    left_out = loader_for(chooser.config, corpus).left_out
+    left_out = text_loaders(chooser.config, corpus)[0].left_out
     lines = describe(chooser.config, facts, plan, chooser.reasons, n_train, n_val, left_out)
     is_shards = base.data.source.startswith("shards:")
     fingerprint = "" if is_shards or corpus.text is None else corpus.text.sha256

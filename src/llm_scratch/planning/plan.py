@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from llm_scratch.config import RunConfig
+from llm_scratch.config import RunConfig, TrainConfig
 from llm_scratch.data.corpus import Corpus
 from llm_scratch.data.loader import TokenLoader
 from llm_scratch.hardware.benchmark import matmul_dtype, matmul_flops, read_bandwidth
@@ -27,13 +27,16 @@ from llm_scratch.model.flops import flops_per_token, mfu
 from llm_scratch.planning.memory_estimate import MemoryEstimate, estimate_memory
 from llm_scratch.planning.step_timing import TYPICAL_MFU, estimate_step_time
 from llm_scratch.storage.files import atomic_write
-from llm_scratch.tokenizers.special import end_of_text
 from llm_scratch.training.checkpoint_writer import should_save_async
 from llm_scratch.training.precision import choose_precision
+from llm_scratch.training.run_data import text_loaders, total_steps
+from llm_scratch.training.samples import SAMPLE_TOKENS
+
+Loaders = tuple[TokenLoader, TokenLoader]
+"""Training and validation batches of a text."""
 
 HEAP_OVERHEAD = {"cpu": 1.2}  # memory of the process over that of tensors: heap fragmentation (benchmarks/plan.py)
 LIBRARIES = {"cpu": 25 * 2**20}  # bytes that the kernels themselves take once they run
-SAMPLE_TOKENS = 180  # as in `RunLogger.log_sample`
 MIN_OTHER_LOAD = 0.15  # share of our processors used by other programs, from which a timing is doubtful
 MIN_SHARE = 0.1  # least share of the processors that this process gets next to others
 MARGIN = 0.95  # largest share of the free memory that a proposal fills
@@ -123,7 +126,7 @@ def read_plan(run: Path) -> Plan | None:
 
 def worth_planning(config: RunConfig, corpus: Corpus, device: torch.device, seconds: float = 60.0) -> bool:
     """Whether a run takes longer than about `seconds`, so that planning time does not matter."""
-    n_tokens = _steps(config, corpus) * config.train.batch_size * config.model.context_length
+    n_tokens = total_steps(config.train, text_loaders(config, corpus)[0]) * config.train.batch_size * config.model.context_length
     work = flops_per_token(config.model) * n_tokens
     return work > seconds * TYPICAL_MFU * matmul_flops(device, matmul_dtype(device))
 
@@ -141,9 +144,9 @@ def make_plan(config: RunConfig, device: torch.device, corpus: Corpus | None = N
     cfg = config.train
     T = config.model.context_length
     device_type = device.type
-    loader = None if corpus is None else loader_for(config, corpus)
-    steps = _steps(config, corpus)
-    width, n_targets = (T, cfg.batch_size * T) if loader is None else _rows(loader)
+    loaders = None if corpus is None else text_loaders(config, corpus)
+    steps = _steps(cfg, loaders)
+    width, n_targets = (T, cfg.batch_size * T) if loaders is None else _rows(loaders[0])
     precision = choose_precision(config.system.precision, config.model.emb_dim, device)
     memory = estimate_memory(config, device, precision)
     before = (resident_memory() or 0) if device_type == "cpu" else 0
@@ -173,27 +176,17 @@ def make_plan(config: RunConfig, device: torch.device, corpus: Corpus | None = N
         passes=None if corpus is None else steps * n_targets / len(corpus.train),
         memory=memory, before=before, peak_memory=peak_of(config, memory), free_memory=available,
         micro_batches=parts, activation_checkpointing=activation_checkpointing, fitting_peak=fitting_peak,
-        seconds_per_step=timing.seconds, look_seconds=evaluations * _eval_batches(config, corpus) * timing.eval_seconds,
+        seconds_per_step=timing.seconds, look_seconds=evaluations * _eval_batches(cfg, loaders) * timing.eval_seconds,
         sample_seconds=samples * SAMPLE_TOKENS * memory.weights / bandwidth,
         mfu=mfu(flops, n_targets / timing.seconds, rate), trial=timing.method, precision=precision.name, other_load=other_load,
     )  # fmt: skip
 
 
-def loader_for(config: RunConfig, corpus: Corpus, validation: bool = False) -> TokenLoader:
-    """The batches of a run's training text, in its order; or with `validation`, those of its validation text."""
-    order = config.data.order
-    ids = corpus.val if validation else corpus.train
-    if validation and order != "documents":
-        order = "sequential"  # type: ignore[assignment]
-    return TokenLoader(ids, config.model.context_length, config.train.batch_size, config.train.seed, order, end_of_text(corpus.tokenizer))
-
-
-def _steps(config: RunConfig, corpus: Corpus | None) -> int:
+def _steps(cfg: TrainConfig, loaders: Loaders | None) -> int:
     """Optimizer steps of the whole run; without a text an epoch counts as one step."""
-    cfg = config.train
-    if cfg.epochs is None:
-        return cfg.steps
-    return cfg.epochs * (1 if corpus is None else len(loader_for(config, corpus)))
+    if loaders is not None:
+        return total_steps(cfg, loaders[0])
+    return cfg.steps if cfg.epochs is None else cfg.epochs
 
 
 def _rows(loader: TokenLoader, batches: int = 32) -> tuple[int, float]:
@@ -203,12 +196,11 @@ def _rows(loader: TokenLoader, batches: int = 32) -> tuple[int, float]:
     return width, sum(int((targets >= 0).sum()) for targets in seen) / len(seen)
 
 
-def _eval_batches(config: RunConfig, corpus: Corpus | None) -> int:
+def _eval_batches(cfg: TrainConfig, loaders: Loaders | None) -> int:
     """Batches of an evaluation, on training and validation text together."""
-    most = config.train.eval_batches
-    if corpus is None:
+    most = cfg.eval_batches
+    if loaders is None:
         return 2 * (most or 1)
-    loaders = (loader_for(config, corpus), loader_for(config, corpus, validation=True))
     return sum(min(len(loader), most or len(loader)) for loader in loaders)
 
 

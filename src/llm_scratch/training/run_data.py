@@ -83,12 +83,17 @@ class RunData:
 
 
 def text_data(config: RunConfig, corpus: Corpus) -> RunData:
-    """The batches of a text, in the order that the settings name; validation text is read from start to end."""
+    """The batches of a text, to train on and to evaluate."""
+    return RunData(*text_loaders(config, corpus), corpus.tokenizer, corpus)
+
+
+def text_loaders(config: RunConfig, corpus: Corpus) -> tuple[TokenLoader, TokenLoader]:
+    """Training batches in the order that the settings name, and validation batches from start to end."""
     T, cfg, order = config.model.context_length, config.train, config.data.order
     eot = end_of_text(corpus.tokenizer)
     train = TokenLoader(corpus.train, T, cfg.batch_size, cfg.seed, order, eot)
     val = TokenLoader(corpus.val, T, cfg.batch_size, 0, order if order == "documents" else "sequential", eot)
-    return RunData(train, val, corpus.tokenizer, corpus)
+    return train, val
 
 
 def total_steps(cfg: TrainConfig, source: BatchSource) -> int:
