@@ -46,7 +46,7 @@ class SamplingFlags:
     """add to the logits of token ids, such as 262=-100,11=2.5; `tokenizer show` prints ids"""
 
     def kwargs(self) -> dict[str, Any]:
-        """The flags that are set, as keyword arguments of `steps.chooser`.
+        """The flags that are set, as keyword arguments of `steps.build_sampler`.
 
         Raises:
             UserError: --logit-bias is not ID=BIAS,..., or a number is out of range.

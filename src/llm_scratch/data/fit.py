@@ -53,7 +53,7 @@ def check_fit(config: RunConfig, train: Tokens, val: Tokens, eot: int | None) ->
     rows = {"training": B if data.order == "notebook" else 1, "validation": 1}
     for (name, n_rows), ids in zip(rows.items(), (train, val)):
         if len(ids) < n_rows * T + 1:
-            batch = f", and order 'epochs' needs a batch of {B}" if n_rows > 1 else ""
+            batch = f", and order 'notebook' needs a batch of {B}" if n_rows > 1 else ""
             raise UserError(
                 f"the {name} part of {data.source!r} has {len(ids):,} tokens, "
                 f"one window takes {T + 1}{batch}; "

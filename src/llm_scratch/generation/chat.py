@@ -80,7 +80,8 @@ class Conversation:
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
             turns = [(str(role), str(text)) for role, text in data["turns"]]
-            return cls(str(data["system"]), turns, bool(data.get("transcript", True)))  # older files are transcripts
+            transcript = bool(data.get("transcript", True))  # older files are transcripts
+            return cls(str(data["system"]), turns, transcript=transcript)
         except OSError as e:
             raise UserError(f"{path}: {e.strerror}; expected a conversation that /save wrote", DATA) from e
         except (ValueError, KeyError, TypeError) as e:

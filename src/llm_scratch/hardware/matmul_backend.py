@@ -33,7 +33,7 @@ def select_matmul_backend() -> str:
 
     The setting is torch's own and process-wide: it changes the last bits and the speed of every
     float32 product on the CPU, not its precision. Inference does not depend on it otherwise.
-    Training stores the name with the run (`training.trainee`), as it changes bits.
+    Training stores the name with the run (`training.model_with_loss`), as it changes bits.
     """
     return _in_use or use_matmul_backend(fastest_matmul_backend())
 

@@ -7,7 +7,7 @@ and how its layout differs:
 
 `#` is the number of a layer, and several names in braces are one tensor there. Nothing here knows an
 architecture: names and shapes come from the model, built without memory.
-Tests: tests/interop/test_weight_map.py, and those of each format.
+Tests: tests/interop/test_gpt2_weight_map.py, and those of each format.
 """
 
 from __future__ import annotations

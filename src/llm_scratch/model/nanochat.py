@@ -40,7 +40,7 @@ def rms_norm(x: Tensor) -> Tensor:
     return F.rms_norm(x, x.shape[-1:], eps=EPS)
 
 
-class ModernAttention(nn.Module):
+class NanoChatAttention(nn.Module):
     """Causal attention with RMS-normalized, rotated queries and keys. [B, T, C] -> [B, T, C]."""
 
     def __init__(self, cfg: NanoChatConfig, layer: int) -> None:
@@ -69,19 +69,19 @@ class ModernAttention(nn.Module):
         return self.out_proj(y.transpose(1, 2).reshape(B, T, -1))  # [B, T, C]
 
 
-class ModernBlock(nn.Module):
+class NanoChatBlock(nn.Module):
     """Transformer block without biases and norm weights. [B, T, C] -> [B, T, C]."""
 
     def __init__(self, cfg: NanoChatConfig, layer: int) -> None:
         super().__init__()
         C = cfg.emb_dim
-        self.att = ModernAttention(cfg, layer)
+        self.att = NanoChatAttention(cfg, layer)
         self.up_proj = nn.Linear(C, 4 * C, bias=False)
         self.down_proj = nn.Linear(4 * C, C, bias=False)
         self.drop_shortcut = Dropout(cfg.drop_rate)
 
     def forward(self, x: Tensor, angles: RotaryAngles, cache: KVCache | None = None) -> Tensor:
-        """Add attention, then the feed-forward network; `angles` as in `ModernAttention`."""
+        """Add attention, then the feed-forward network; `angles` as in `NanoChatAttention`."""
         x = x + self.drop_shortcut(self.att(rms_norm(x), angles, cache))  # [B, T, C]
         hidden = self.up_proj(rms_norm(x)).relu().square()  # [B, T, F]
         return x + self.drop_shortcut(self.down_proj(hidden))  # [B, T, C]
@@ -102,7 +102,7 @@ class NanoChatGPT(LanguageModel):
         self.cfg = cfg = NanoChatConfig.of(cfg)
         self.tok_emb = nn.Embedding(cfg.vocab_size, cfg.emb_dim)
         self.drop_emb = Dropout(cfg.drop_rate)
-        blocks = [ModernBlock(cfg, layer) for layer in range(cfg.n_layers)]
+        blocks = [NanoChatBlock(cfg, layer) for layer in range(cfg.n_layers)]
         self.trf_blocks = nn.Sequential(*blocks)
         self.out_head = nn.Linear(cfg.emb_dim, cfg.vocab_size, bias=False)
         for block in blocks:

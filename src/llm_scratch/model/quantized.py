@@ -71,7 +71,7 @@ class QuantizedLinear(nn.Module):
     """Linear layer with a quantized weight; the bias keeps its type. [..., K] -> [..., N].
 
     Args:
-        numbers, scale: as from `to_int8` or `to_int4`.
+        qweight, scale: as from `to_int8` or `to_int4`.
         bias: [N], or None.
     """
 

@@ -26,7 +26,7 @@ _WHERE = {
 def describe(
     config: RunConfig, facts: TextFacts, plan: Plan, reasons: Mapping[str, str], n_train: int, n_val: int, left_out: int = 0
 ) -> dict[str, str]:
-    """Five subjects (text, tokenizer, rows, model, training), each with a sentence; a sixth if an epoch leaves out
+    """Five subjects (text, tokenizer, rows, model, training), each with a sentence; a sixth if an epoch leaves tokens out.
 
     Args:
         config: the chosen settings.

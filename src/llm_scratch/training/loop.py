@@ -167,7 +167,7 @@ def _train(run: Trainer, callbacks: Callbacks, writer: CheckpointWriter, stop: S
         snapshot = bool(cfg.snapshot_every) and (is_last or run.step % cfg.snapshot_every == 0)
         save = ends or (run.step % cfg.save_every == 0 and not run.recovery.counts.consecutive_bad)
 
-        if evaluate or sample or save:
+        if evaluate or sample or snapshot or save:
             run.check_finite(dict(run.model.named_parameters()))
             run.best = writer.wait()  # a best whose save failed is none
         if evaluate:

@@ -38,7 +38,7 @@ def check_same_run(folder: Path, old: RunConfig, new: RunConfig) -> None:
 def check_length(folder: Path, old: TrainConfig, new: TrainConfig) -> None:
     """Check that a run does not get shorter, as far as the settings alone show.
 
-    Steps and epochs can only be compared with the text (see `loop.train`).
+    Steps and epochs can only be compared with the text (see `resume.resume`).
 
     Raises:
         UserError: it would get shorter, or steps are set for a run of epochs (exit code 4).

@@ -1,6 +1,6 @@
 """`experiment run`, `plan`, `report` and `scaling`: experiments from a YAML file.
 
-Tests: tests/cli/test_experiment.py.
+Tests: tests/experiments/test_experiment.py.
 """
 
 from __future__ import annotations
