@@ -99,9 +99,8 @@ def load(
     """Load a model for inference, and its tokenizer.
 
     On a CPU this also selects the faster matrix library for float32 (`hardware.matmul_backend`),
-    for
-    the whole process, as torch has no narrower setting: the last bits of the caller's own products
-    may change, not their precision.
+    for the whole process, as torch has no narrower setting: the last bits of the caller's own
+    products may change, not their precision.
 
     Args:
         where: a file or folder of a format in `FORMATS` (of a run directory its best checkpoint),

@@ -231,6 +231,17 @@ def test_chat_help_explains_every_command(say):
     assert out == say("/help").out
 
 
+@pytest.mark.parametrize("transcript", [False, True])
+def test_loaded_chat_equals_the_saved_one(transcript, tmp_path):
+    talk = Conversation("Two hens.", [(USER, "Hello"), (ASSISTANT, " Cluck")], transcript=transcript)
+    talk.save(tmp_path / "x.json")
+    assert Conversation.load(tmp_path / "x.json") == talk
+    older = json.loads((tmp_path / "x.json").read_text())
+    del older["transcript"]
+    (tmp_path / "x.json").write_text(json.dumps(older))
+    assert Conversation.load(tmp_path / "x.json").transcript, "before the key existed, chats were transcripts"
+
+
 def test_chat_load_rejects_another_file(tmp_path):
     for text in ("[]", "{", '{"system": "", "turns": [1]}'):
         (tmp_path / "x.json").write_text(text)

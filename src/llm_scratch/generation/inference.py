@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
@@ -18,8 +18,9 @@ from torch import nn
 from llm_scratch.errors import UserError
 from llm_scratch.generation.dtype import Dtype, DtypeChoice, with_dtype
 from llm_scratch.hardware.allocator import keep_freed_memory
-from llm_scratch.model.introspection import context_length
+from llm_scratch.model.introspection import context_length, device_of
 from llm_scratch.model.kernel_choice import choose_kernel
+from llm_scratch.model.language_model import as_language_model
 from llm_scratch.model.packed import pack
 from llm_scratch.model.quantized_kernels import TRACEABLE
 from llm_scratch.storage.download import cache_folder
@@ -86,7 +87,8 @@ def prepare_for_inference(
         keep_freed_memory()
     if compile:
         return InferenceSetup(choice, "compiled")
-    return InferenceSetup(choice, "packed" if generates else "plain", reason)
+    packed = generates and device_of(model).type == "cpu"  # `pack` leaves a model on a GPU as it is
+    return InferenceSetup(choice, "packed" if packed else "plain", reason)
 
 
 def _batches_compile(model: nn.Module, bits: Literal[8, 4] | None) -> bool:
@@ -96,8 +98,7 @@ def _batches_compile(model: nn.Module, bits: Literal[8, 4] | None) -> bool:
     """
     if bits is None:
         return False
-    cfg: Any = model.cfg
-    return choose_kernel(bits, int(cfg["emb_dim"])).kernel in TRACEABLE
+    return choose_kernel(bits, as_language_model(model).emb_dim).kernel in TRACEABLE
 
 
 def _compile(model: nn.Module, long_generation: bool, single_sequence: bool, on_compile: Callable[[], None]) -> None:

@@ -2,7 +2,7 @@
 
 PyTorch's dropout draws a 53-bit number for each element, which takes an eighth of a training step
 on a CPU; `dropout_mask` draws 16 bits.
-Tests: tests/model/test_dropout.py. Gain: `python benchmarks/train.py --parts`.
+Tests: tests/model/test_dropout.py. Gain: LOG.md.
 Source: Srivastava et al. 2014, "Dropout", https://jmlr.org/papers/v15/srivastava14a.html.
 """
 

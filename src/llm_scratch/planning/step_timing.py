@@ -19,11 +19,10 @@ from llm_scratch.config import RunConfig
 from llm_scratch.hardware.benchmark import repeat_timings
 from llm_scratch.model import build
 from llm_scratch.model.flops import flops_per_token
-from llm_scratch.training.model_with_loss import prepare_for_training
+from llm_scratch.training.model_with_loss import TYPICAL_MFU, prepare_for_training
 from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.parallel import checkpoint_activations
 
-TYPICAL_MFU = 0.4  # only to guess what can be timed in the given time
 REPEATS = 3  # a warm-up, and two that count
 SLICE_VOCABULARY = 8192
 

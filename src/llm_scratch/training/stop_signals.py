@@ -23,13 +23,12 @@ SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if 
 class StopRequest:
     """Whether a stop was requested, and by which signal (1: SIGHUP, 2: Ctrl-C, 15: SIGTERM)."""
 
-    requested: bool = False
     signum: int = 0
 
     @property
-    def code(self) -> int:
-        """The exit code for the signal: 129, 130, 143."""
-        return 128 + self.signum
+    def requested(self) -> bool:
+        """Whether a signal came."""
+        return self.signum != 0
 
 
 @contextmanager
@@ -48,7 +47,6 @@ def stop_signals() -> Iterator[StopRequest]:
         if interrupts > 1:  # torchrun sends SIGTERM after a Ctrl-C, so only a second Ctrl-C counts
             raise KeyboardInterrupt
         if not stop.requested:
-            stop.requested = True
             stop.signum = signum
         if signum not in (signal.SIGINT, signal.SIGTERM):
             _redirect_to_devnull(terminals)
