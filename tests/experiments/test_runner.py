@@ -207,3 +207,15 @@ def test_a_real_run_is_the_one_of_train(experiment, tmp_path):
 def test_folder_names_are_safe():
     assert folder_name("train.lr=0.01 model/x: [a, b]") == "train.lr=0.01_model_x_a_b"
     assert folder_name("../..") == "arm"
+    long = "train.prompt=" + 90 * "a"
+    assert folder_name(f"{long} train.lr=1") != folder_name(f"{long} train.lr=2")
+    assert len(folder_name(long)) == 80
+
+
+@pytest.mark.parametrize("other", ["A<b", "a>b"])
+def test_arms_that_would_share_a_folder_are_an_error(experiment, tmp_path, fake_training, other):
+    arms = (replace(experiment.arms[0], name="a<b"), replace(experiment.arms[1], name=other))
+    with pytest.raises(UserError, match="would share the folder"):
+        run_experiment(replace(experiment, arms=arms), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert not fake_training

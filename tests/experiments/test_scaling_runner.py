@@ -71,6 +71,15 @@ def test_prediction_that_was_written_is_not_made_again(grid, tmp_path, known_law
     assert run_scaling(grid, tmp_path / "out").prediction.loss == 9.0
 
 
+def test_other_grid_in_the_folder_is_an_error(grid, tmp_path, known_law):
+    run_scaling(grid, tmp_path / "out")
+    changed = replace(grid, sizes=(replace(grid.sizes[0], settings=(*grid.sizes[0].settings, "train.lr=0.5")), *grid.sizes[1:]))
+    with pytest.raises(UserError, match="holds a run with other settings"):
+        run_scaling(changed, tmp_path / "out")
+    with pytest.raises(UserError, match="equal to three digits"):
+        run_scaling(replace(grid, flops=(1e7, 1.0001e7)), tmp_path / "new")
+
+
 def test_run_that_diverges_stops_the_grid_with_its_name(grid, tmp_path, monkeypatch):
     def train(config, folder, **more):
         raise UserError("training diverged", DIVERGED)

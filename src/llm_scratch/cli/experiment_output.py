@@ -36,27 +36,32 @@ def run_and_print(experiment: Experiment, out: str, device: str, as_json: bool) 
         device: "auto", "cpu", "cuda" or "mps".
         as_json: print the outcome as JSON.
     """
+    folder = experiment_folder(experiment, out)
+    _run(experiment, folder, device)
+    report_and_print(folder, as_json)
+
+
+def _run(experiment: Experiment, folder: Path, device: str, max_seeds: int | None = None) -> None:
+    """Run what is left, with a progress display; with `max_seeds`, a pilot."""
     from llm_scratch.cli.experiment_progress import ExperimentProgress
     from llm_scratch.experiments.runner import run_experiment
     from llm_scratch.hardware.allocator import keep_freed_memory
     from llm_scratch.hardware.device import choose_device
 
-    folder = experiment_folder(experiment, out)
     check_can_write(folder)
     keep_freed_memory()
     with ExperimentProgress(console(), folder) as progress:
-        run_experiment(experiment, folder, device=choose_device(device).name, callback=progress)
-    report_and_print(folder, as_json)
+        run_experiment(experiment, folder, device=choose_device(device).name, callback=progress, max_seeds=max_seeds)
 
 
 def report_and_print(folder: Path, as_json: bool) -> None:
     """Write the report of an experiment, and print its verdicts, values and paths."""
     from llm_scratch.experiments.contents import collect
-    from llm_scratch.experiments.report import write_report
+    from llm_scratch.experiments.report import save_report
     from llm_scratch.experiments.verdict import format_value
 
-    page, markdown = write_report(folder)
     report = collect(folder)
+    page, markdown = save_report(report)
     if as_json:
         print_json(experiment_json(report, page, markdown))
         return
@@ -83,16 +88,13 @@ def report_and_print(folder: Path, as_json: bool) -> None:
 
 def plan_and_print(experiment: Experiment, out: str, device: str, pilot: bool, noise_from: str, as_json: bool) -> None:
     """Plan an experiment and print it; with `pilot`, run its first two seeds before."""
-    from llm_scratch.cli.experiment_progress import ExperimentProgress
     from llm_scratch.experiments.plan import plan_experiment
-    from llm_scratch.experiments.runner import run_experiment
     from llm_scratch.hardware.device import choose_device
 
     folder = experiment_folder(experiment, out)
     place = choose_device(device).name
     if pilot:
-        with ExperimentProgress(console(), folder) as progress:
-            run_experiment(experiment, folder, device=place, callback=progress, max_seeds=2)
+        _run(experiment, folder, device, max_seeds=2)
     plan = plan_experiment(experiment, folder, device=place, noise_from=Path(noise_from) if noise_from else None)
     if as_json:
         print_json(plan_json(plan))

@@ -30,10 +30,12 @@ def run_and_print(experiment: ScalingExperiment, out: str, device: str, as_json:
     """Run what is left of a grid, and print its law."""
     from llm_scratch.cli.experiment_progress import ExperimentProgress
     from llm_scratch.experiments.scaling_runner import run_scaling
+    from llm_scratch.hardware.allocator import keep_freed_memory
     from llm_scratch.hardware.device import choose_device
 
     folder = Path(out) if out else RUNS_FOLDER / f"scaling-{experiment.name}"
     check_can_write(folder)
+    keep_freed_memory()
     screen = console()
     with ExperimentProgress(screen, folder) as progress:
         outcome = run_scaling(experiment, folder, device=choose_device(device).name, callback=progress)

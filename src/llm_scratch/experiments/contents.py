@@ -24,7 +24,7 @@ from llm_scratch.experiments.runner import folder_name, load_experiment, prepare
 from llm_scratch.experiments.search import edge_warnings
 from llm_scratch.experiments.verdict import Comparison, compare_arms
 from llm_scratch.reports.plot import series
-from llm_scratch.training.run_logger import iter_metrics
+from llm_scratch.run_directory import iter_metrics
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llm_scratch.errors import UserError, unknown
-from llm_scratch.training.run_logger import iter_metrics
+from llm_scratch.run_directory import iter_metrics
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,12 @@ class Metric:
         smallest_effect: the smallest difference that matters, unless the experiment sets it; None:
             it must set it.
         higher_is_better: whether an arm with a larger value is better.
-        depends_on_time: whether a repeated run gives another value.
     """
 
     name: str
     measure: Callable[[Path], float | None]
     smallest_effect: float | None = None
     higher_is_better: bool = False
-    depends_on_time: bool = False
 
 
 def bits_per_byte(argument: str) -> Metric:
@@ -85,7 +83,7 @@ def seconds_to_loss(argument: str) -> Metric:
         rows = iter_metrics(run / "metrics.jsonl")
         return next((float(row["elapsed"]) for row in rows if row.get("val_loss", math.inf) <= target), None)
 
-    return Metric(f"seconds to a loss of {target:g}", measure, depends_on_time=True)
+    return Metric(f"seconds to a loss of {target:g}", measure)
 
 
 METRICS: dict[str, Callable[[str], Metric]] = {

@@ -134,7 +134,7 @@ def plan_experiment(
     return ExperimentPlan(
         plans=plans,
         n_runs=len(arms) * len(experiment.seeds),
-        n_done=len(done),
+        n_done=sum(result.state != "failed" for result in done),
         n_search=len(arms) * len(candidates_of(experiment)) if experiment.search else 0,
         n_seeds=len(experiment.seeds),
         n_arms=len(arms) - 1,

@@ -49,7 +49,11 @@ def write_report(folder: str | Path) -> tuple[Path, Path]:
     Raises:
         UserError: there is no experiment, or it has no results yet.
     """
-    report = collect(folder)
+    return save_report(collect(folder))
+
+
+def save_report(report: ExperimentReport) -> tuple[Path, Path]:
+    """Write the pages of a report that is collected; returns their paths."""
     page, markdown = report.folder / HTML_FILE, report.folder / MARKDOWN_FILE
     atomic_write(page, render(report))
     atomic_write(markdown, render_markdown(report))

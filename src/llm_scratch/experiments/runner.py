@@ -12,9 +12,10 @@ Tests: tests/experiments/test_runner.py.
 from __future__ import annotations
 
 import gc
+import hashlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from llm_scratch.experiments.search import SEARCH_SEED, search, tuned_arms
 from llm_scratch.experiments.statistics import distributions
 from llm_scratch.experiments.verdict import Comparison, compare_arms
 from llm_scratch.model.flops import flops_per_token
+from llm_scratch.run_directory import iter_metrics
 from llm_scratch.storage.files import atomic_write
 from llm_scratch.storage.safe_parse import read_yaml
 from llm_scratch.storage.user_code import run_user_file
@@ -36,9 +38,10 @@ from llm_scratch.training.callbacks import Callback
 from llm_scratch.training.fault_injection import inject_requested
 from llm_scratch.training.lock import exclusive_writer
 from llm_scratch.training.loop import train
-from llm_scratch.training.run_logger import iter_metrics
 
 EXPERIMENT_FILE = "experiment.yaml"
+MAX_NAME = 80
+"""Characters of a folder's name."""
 STOPPED = (RESOURCES, INTERRUPTED, 129, 143)
 """Exit codes of errors that say nothing about the arm: the experiment stops there."""
 
@@ -113,6 +116,7 @@ def run_experiment(
     corpora = Corpora(halve_validation=bool(experiment.search))
     session = Session(folder, prepare(experiment), corpora, device, callback or ExperimentCallback())
     arms = [replace(arm, config=corpora.fit(arm.config)) for arm in resolve_arms(experiment, device)]
+    check_folder_names(arm.name for arm in arms)
     _claim(folder, experiment)
     arms = [_settled(folder, arm) for arm in arms]
     tuned = tuned_arms(experiment, arms) if experiment.search else {}
@@ -193,8 +197,24 @@ def rotated(arms: Sequence[ResolvedArm], shift: int) -> list[ResolvedArm]:
 
 
 def folder_name(arm: str) -> str:
-    """The name of an arm's folders: letters, digits and `.=+-` of its name."""
-    return re.sub(r"[^\w.=+-]+", "_", arm).strip("._")[:80] or "arm"
+    """The name of an arm's folders: letters, digits and `.=+-` of its name; a hash ends a long one."""
+    name = re.sub(r"[^\w.=+-]+", "_", arm).strip("._") or "arm"
+    if len(name) <= MAX_NAME:
+        return name
+    return f"{name[: MAX_NAME - 9]}-{hashlib.sha256(arm.encode()).hexdigest()[:8]}"
+
+
+def check_folder_names(names: Iterable[str]) -> None:
+    """Check that every arm gets a folder of its own, also where capital letters do not count.
+
+    Raises:
+        UserError: two arms would share one.
+    """
+    known: dict[str, str] = {}
+    for name in names:
+        other = known.setdefault(folder_name(name).casefold(), name)
+        if other != name:
+            raise UserError(f"arms {other!r} and {name!r}: would share the folder {folder_name(name)}; rename one of them")
 
 
 def run_once(job: Job, corpus: Corpus, metric: Metric, device: str, callback: Callback) -> RunResult:

@@ -22,14 +22,21 @@ from typing import Any
 
 import numpy as np
 
-from llm_scratch.config import RunConfig
+from llm_scratch.config import RunConfig, dump_config, load_config
 from llm_scratch.data.stories import floor_bits_per_byte
 from llm_scratch.errors import USAGE, UserError, unknown
 from llm_scratch.experiments.arms import Corpora, arm_config, base_config, with_budget
 from llm_scratch.experiments.experiment import Arm, Budget, parse_settings
 from llm_scratch.experiments.metrics import find_metric
 from llm_scratch.experiments.results import Results, RunResult
-from llm_scratch.experiments.runner import ExperimentCallback, Job, Session, folder_name
+from llm_scratch.experiments.runner import (
+    ExperimentCallback,
+    Job,
+    Session,
+    check_folder_names,
+    folder_name,
+    settings_file,
+)
 from llm_scratch.experiments.scaling import ScalingFit, fit_scaling_law, parabola_minimum
 from llm_scratch.experiments.statistics import distributions
 from llm_scratch.model import build
@@ -168,8 +175,11 @@ def run_scaling(
     session = Session(folder, find_metric("bits_per_byte"), Corpora(), device, callback or ExperimentCallback())
     configs = _configs(experiment, session.corpora)
     predicted = configs.pop(PREDICTED, None)
+    all_configs = configs if predicted is None else {**configs, PREDICTED: predicted}
+    check_folder_names(all_configs)
     folder.mkdir(parents=True, exist_ok=True)
     with exclusive_writer(folder, lambda message: None):
+        _claim(folder, all_configs)
         results = Results(folder, [(name, experiment.seed) for name in (*configs, PREDICTED)])
         session.callback.started(len(configs) + (predicted is not None), len(results.all()))
         runs = tuple(
@@ -196,9 +206,25 @@ def _configs(experiment: ScalingExperiment, corpora: Corpora) -> dict[str, RunCo
     configs = {
         f"{size.name} {budget:.3g}": _config(experiment, size, budget, corpora) for budget in experiment.flops for size in experiment.sizes
     }
+    if len(configs) < len(experiment.flops) * len(experiment.sizes):
+        raise UserError("flops: two budgets are equal to three digits; leave one out")
     if experiment.predicted is not None:
         configs[PREDICTED] = _config(experiment, experiment.predicted, experiment.predicted_flops, corpora)
     return configs
+
+
+def _claim(folder: Path, configs: Mapping[str, RunConfig]) -> None:
+    """Write the settings of every run, or check that they are those that are there.
+
+    Raises:
+        UserError: the folder holds runs with other settings.
+    """
+    for name, config in configs.items():
+        path = settings_file(folder, name)
+        if not path.is_file():
+            atomic_write(path, dump_config(config))
+        elif load_config(path) != config:
+            raise UserError(f"{folder}: holds a run with other settings ({path}); choose another --out")
 
 
 def _run(session: Session, results: Results, job: Job) -> RunResult:

@@ -1,6 +1,6 @@
 """`experiment run`, `plan`, `report` and `scaling`: experiments from a YAML file.
 
-Tests: tests/experiments/test_experiment.py.
+Tests: tests/cli/test_compare.py, tests/cli/test_scaling.py.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class RunExperiment(ReportCommand):
     docs/experiments.md describes the file.
 
     examples:
-      llm-scratch experiment run experiments/init.yaml
-      llm-scratch experiment run experiments/init.yaml --out runs/init --json
+      llm-scratch experiment run experiments/small-changes.yaml
+      llm-scratch experiment run experiments/small-changes.yaml --out runs/init --json
     """
 
     file: Positional[Annotated[str, arg(metavar="FILE")]]
@@ -45,8 +45,8 @@ class PlanExperiment(ReportCommand):
     """Predict time, memory and what the experiment in FILE can show.
 
     examples:
-      llm-scratch experiment plan experiments/init.yaml
-      llm-scratch experiment plan experiments/init.yaml --pilot
+      llm-scratch experiment plan experiments/small-changes.yaml
+      llm-scratch experiment plan experiments/small-changes.yaml --pilot
     """
 
     file: Positional[Annotated[str, arg(metavar="FILE")]]
@@ -80,8 +80,8 @@ class ReportExperiment(ReportCommand):
     """Write the report of the experiment in FOLDER again, as HTML and Markdown.
 
     examples:
-      llm-scratch experiment report runs/experiment-init
-      llm-scratch experiment report runs/experiment-init --json
+      llm-scratch experiment report runs/experiment-small-changes
+      llm-scratch experiment report runs/experiment-small-changes --json
     """
 
     folder: Positional[Annotated[str, arg(metavar="FOLDER")]]
