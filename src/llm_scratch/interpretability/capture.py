@@ -141,7 +141,7 @@ def match_names(names: list[str], patterns: Sequence[str]) -> list[str]:
         UserError: a pattern matches nothing; suggests the nearest name.
     """
     for pattern in patterns:
-        if not fnmatch.filter(names, pattern):
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
             raise unknown("activation", pattern, names)
     return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
 

@@ -34,5 +34,6 @@ def rounded(x: Tensor, digits: int = 4) -> Any:
 
 
 def _encoded(x: Tensor, dtype: str) -> dict[str, Any]:
-    data = x.detach().cpu().contiguous().numpy().astype(f"<{x.numpy(force=True).dtype.str[1:]}").tobytes()
+    values = x.numpy(force=True)
+    data = values.astype(values.dtype.newbyteorder("<")).tobytes()
     return {"dtype": dtype, "shape": list(x.shape), "data": base64.b64encode(data).decode("ascii")}

@@ -15,10 +15,9 @@ from llm_scratch.evaluation.skills import score_choices
 from llm_scratch.interpretability.capture import capture
 from llm_scratch.interpretability.heads import pattern_scores
 from llm_scratch.interpretability.lenses import surprise_bits
-from llm_scratch.interpretability.patching import ablate
 from llm_scratch.serving.arrays import rounded
 from llm_scratch.serving.inspection import token_text
-from llm_scratch.serving.question import Question, ablatable_parts, integer
+from llm_scratch.serving.question import Question, integer
 
 SKILL_STORIES = 8
 """Stories of a skill measurement in the page; each has about 11 probes."""
@@ -72,10 +71,8 @@ def skills(question: Question) -> dict[str, Any]:
     whole = score_choices(question.model, question.tokenizer, probes)
     ablated = whole
     if question.without:
-        known = ablatable_parts(question.model)
-        parts = [known[name] for name in question.without]
-        with ablate(question.model, *parts, by="zero" if question.reference is None else "mean", reference=question.reference):
-            ablated = score_choices(question.model, question.tokenizer, probes)
+        with question.changed() as model:
+            ablated = score_choices(model, question.tokenizer, probes)
     rows = []
     for skill in SKILLS:
         chosen = [number for number, probe in enumerate(probes) if probe.skill == skill]

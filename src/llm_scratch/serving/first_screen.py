@@ -14,7 +14,7 @@ from llm_scratch.data.stories import HELD_OUT, Probe, begins, generate_story
 from llm_scratch.generation.decode import encode_prompt
 from llm_scratch.interpretability.capture import capture
 from llm_scratch.interpretability.lenses import direct_logit_attribution
-from llm_scratch.model.introspection import context_length
+from llm_scratch.model.introspection import context_length, device_of
 
 SEARCHED_STORIES = 60
 MIN_TOKENS, MAX_TOKENS = 20, 40
@@ -64,11 +64,15 @@ def first_screen(model: Any, tokenizer: Any, texts: Sequence[str]) -> FirstScree
                 ids = encode_prompt(model, tokenizer, probe.prompt)
                 if len(answer) != 1 or not MIN_TOKENS <= len(ids) <= MAX_TOKENS or len(ids) > (context_length(model) or len(ids)):
                     continue
-                if MIN_PROBABILITY <= float(model(torch.tensor([ids]))[0, -1].softmax(-1)[answer[0]]) <= MAX_PROBABILITY:
+                if (
+                    MIN_PROBABILITY
+                    <= float(model(torch.tensor([ids], device=device_of(model)))[0, -1].softmax(-1)[answer[0]])
+                    <= MAX_PROBABILITY
+                ):
                     return _with_head(model, tokenizer, probe.prompt, ids, answer[0])
         text = _beginning(model, tokenizer, texts)
         ids = encode_prompt(model, tokenizer, text)
-        best = int(model(torch.tensor([ids]))[0, -1, : tokenizer.n_vocab].argmax())
+        best = int(model(torch.tensor([ids], device=device_of(model)))[0, -1, : tokenizer.n_vocab].argmax())
         return _with_head(model, tokenizer, text, ids, best)
 
 
@@ -96,7 +100,7 @@ def _beginning(model: Any, tokenizer: Any, texts: Sequence[str]) -> str:
 
 def _with_head(model: Any, tokenizer: Any, text: str, ids: list[int], candidate: int) -> FirstScreen:
     """Find the head that adds most to the candidate's logit."""
-    row = torch.tensor([ids])
+    row = torch.tensor([ids], device=device_of(model))
     targets = row.clone()
     targets[0, -1] = candidate
     attribution = direct_logit_attribution(model, row, targets)

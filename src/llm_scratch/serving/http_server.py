@@ -11,9 +11,10 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import os
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
@@ -62,6 +63,7 @@ class LocalServer(ThreadingHTTPServer):
 
     daemon_threads = True
     request_queue_size = 64
+    allow_reuse_address = os.name != "nt"  # on Windows it would let two servers take one port
 
     def __init__(self, address: tuple[str, int], files: Mapping[str, StaticFile], routes: Mapping[str, Route], secret: str) -> None:
         self._connections: set[Any] = set()
@@ -146,7 +148,10 @@ class Handler(BaseHTTPRequestHandler):
             self._send_error(500, "internal_error", f"unexpected {describe_error(e, named=True)}; this is a bug")
 
     def _get(self) -> None:
-        url = urlsplit(self.path)
+        try:
+            url = urlsplit(self.path)
+        except ValueError:
+            raise RequestError(400, "invalid_request", "the address is not valid; open /") from None
         token = parse_qs(url.query).get("token", [""])[0]
         if url.path == "/" and token:
             if not self.server.guard.is_secret(token):
@@ -168,7 +173,7 @@ class Handler(BaseHTTPRequestHandler):
         if route is None:
             raise RequestError(404, "not_found", "there is no such request; the page has the list")
         answer = route(parse_json(self._body(), "request", 2))
-        if isinstance(answer, Iterator):
+        if isinstance(answer, Generator):
             self._stream(answer)
             return
         content = answer if isinstance(answer, bytes) else encode(answer)
@@ -190,7 +195,7 @@ class Handler(BaseHTTPRequestHandler):
         self._body_read = True
         return body
 
-    def _stream(self, events: Iterator[Any]) -> None:
+    def _stream(self, events: Generator[Any]) -> None:
         """Send events as they are made; an error becomes the last event."""
         self.close_connection = True
         self._send_head(200, {"Content-Type": "text/event-stream", "Connection": "close"})
@@ -205,9 +210,7 @@ class Handler(BaseHTTPRequestHandler):
             message = str(e) if isinstance(e, UserError) else f"unexpected {describe_error(e, named=True)}; this is a bug"
             self._send_event({"error": error_body("generation_failed", message)})
         finally:
-            close = getattr(events, "close", None)
-            if close:
-                close()
+            events.close()
 
     def _send_event(self, event: Any) -> None:
         self.wfile.write(b"data: " + encode(event) + b"\n\n")

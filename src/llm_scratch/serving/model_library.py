@@ -55,7 +55,8 @@ class ModelLibrary:
     @property
     def names(self) -> list[str]:
         """All models that can be shown."""
-        return [*self.sources, *([UNTRAINED] if isinstance(getattr(self.get().model, "cfg", None), Mapping | ModelConfig) else [])]
+        can_be_untrained = UNTRAINED not in self.sources and isinstance(getattr(self.get().model, "cfg", None), Mapping | ModelConfig)
+        return [*self.sources, *[UNTRAINED] * can_be_untrained]
 
     @property
     def steps(self) -> list[int]:
@@ -87,7 +88,7 @@ class ModelLibrary:
             model = deepcopy(model)
             checkpoint.set_weights(model, weights, f"snapshot {step}")
             return NamedModel(model, tokenizer)
-        if name == UNTRAINED:
+        if name not in self.sources:
             return _untrained(*self.get())
         source = self.sources[name]
         model, tokenizer = source if isinstance(source, NamedModel) else load(source)

@@ -12,7 +12,7 @@ import json
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ DEFAULT_PORT = 8765
 MAX_KEPT_BYTES = 1 << 26
 """Of answers that are kept, with their questions."""
 MAX_NEW_TOKENS = 400
+SAMPLER_FIELDS = ("temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty")
+"""Settings of a request to complete a text."""
 LENS_TEXTS = 8
 """Texts that the Jacobian lens is fitted on; more change it little and take longer."""
 MAX_LENS_TOKENS = 128
@@ -220,13 +222,12 @@ class Playground:
                 ids = torch.cat([ids, best[None]], 1)
         return {"text": question.tokenizer.decode_bytes(ids[0, question.n_tokens :].tolist()).decode("utf-8", "replace")}
 
-    def complete(self, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    def complete(self, body: Mapping[str, Any]) -> Generator[dict[str, Any]]:
         """Continue a text as a stream of events; the generation ends when the reader goes away."""
-        question = self._question(body)
+        with self._lock:
+            question = self._question(body)
         limit = integer(body, "max_tokens", MAX_NEW_TOKENS, 100)
-        settings = {
-            name: body[name] for name in ("temperature", "top_k", "top_p", "min_p", "repetition_penalty") if body.get(name) is not None
-        }
+        settings = {name: body[name] for name in SAMPLER_FIELDS if body.get(name) is not None}
         chunks = stream_chunks(
             question.model,
             question.tokenizer,
@@ -238,7 +239,7 @@ class Playground:
         )
         return self._events(question, chunks)
 
-    def _events(self, question: Question, chunks: Iterator[Any]) -> Iterator[dict[str, Any]]:
+    def _events(self, question: Question, chunks: Generator[Any]) -> Generator[dict[str, Any]]:
         try:
             while True:
                 with self._lock, question.changed():
@@ -249,7 +250,7 @@ class Playground:
                 if chunk.text:
                     yield {"text": chunk.text, "logprob": chunk.logprob}
         finally:
-            getattr(chunks, "close", lambda: None)()
+            chunks.close()
 
 
 def open_playground(

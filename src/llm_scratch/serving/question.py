@@ -19,7 +19,7 @@ from llm_scratch.evaluation.head_skills import check_parts, known_parts
 from llm_scratch.generation.decode import encode_prompt
 from llm_scratch.interpretability.capture import activation_names
 from llm_scratch.interpretability.patching import Part, ablate
-from llm_scratch.model.introspection import context_length, vocab_size
+from llm_scratch.model.introspection import context_length, device_of, vocab_size
 from llm_scratch.serving.model_library import ModelLibrary
 from llm_scratch.serving.request_guard import RequestError
 
@@ -126,7 +126,7 @@ def read_question(library: ModelLibrary, body: Mapping[str, Any], reference: Ten
     known = ablatable_parts(model)
     for name in without:
         check_parts(known, name)
-    return Question(model, tokenizer, torch.tensor([ids]), n_start, tuple(without), reference)
+    return Question(model, tokenizer, torch.tensor([ids], device=device_of(model)), n_start, tuple(without), reference)
 
 
 def _swaps(body: Mapping[str, Any], n_tokens: int, n_vocab: int) -> dict[int, int]:

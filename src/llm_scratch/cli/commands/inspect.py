@@ -21,7 +21,7 @@ from llm_scratch.cli.result_json import inspection_json
 from llm_scratch.cli.terminal import console, keeps_lines, print_note, table
 from llm_scratch.errors import USAGE, UserError
 from llm_scratch.formatting import sanitize, shell_command, show_whitespace
-from llm_scratch.run_directory import RunInfo, find_run
+from llm_scratch.run_directory import RunInfo, run_of
 
 if TYPE_CHECKING:
     from llm_scratch.evaluation.head_skills import SkillChange
@@ -70,7 +70,7 @@ class Inspect(ReportCommand):
         if self.skills and not self.ablate:
             raise UserError("--skills: has no effect without --ablate; add --ablate PARTS, or use `llm-scratch evaluate --skills`", USAGE)
         path, screen = resolve_model_path(self.run_), console()
-        run = find_run(path)
+        run = run_of(path)
         prompt = read_text_argument("-") if self.prompt == "-" else self.prompt or default_prompt(run)
         if not prompt:
             raise UserError(f"inspect: no PROMPT, and {self.run_} records none; give one", USAGE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import webbrowser
 from contextlib import suppress
@@ -16,7 +17,7 @@ from llm_scratch.cli.flags import Flag, ReportCommand, option
 from llm_scratch.cli.folders import check_can_write, resolve_model_path
 from llm_scratch.cli.output import print_json
 from llm_scratch.cli.terminal import console
-from llm_scratch.run_directory import find_run
+from llm_scratch.run_directory import RunInfo, run_of
 
 N_TEXTS = 64
 """Validation texts that the page begins with and fits its lens on."""
@@ -62,7 +63,8 @@ class Play(ReportCommand):
 
         screen = console()
         with screen.status("loading the model …"):
-            texts, curve = _texts_of(path), _curve_of(path)
+            run = run_of(path)
+            texts, curve = _texts_of(run), _curve_of(run)
             server = open_playground(paths, texts, curve, self.host, 0 if self.export else self.port)
         with server:
             if self.export:
@@ -90,9 +92,8 @@ class Play(ReportCommand):
             server.serve_forever()
 
 
-def _texts_of(path: Path) -> list[str]:
+def _texts_of(run: RunInfo | None) -> list[str]:
     """Some validation texts of a run; none for a model without a run, or whose text cannot be read any more."""
-    run = find_run(path)
     if run is None or not run.config.data.source:
         return []
     from llm_scratch.serving.run_texts import validation_texts
@@ -100,8 +101,7 @@ def _texts_of(path: Path) -> list[str]:
     return validation_texts(run.config, N_TEXTS)
 
 
-def _curve_of(path: Path) -> list[dict[str, float]]:
-    """The validation losses of a run by step."""
-    from llm_scratch.training.run_logger import iter_metrics
-
-    return [{"step": row["step"], "val_loss": row["val_loss"]} for row in iter_metrics(path / "metrics.jsonl") if "val_loss" in row]
+def _curve_of(run: RunInfo | None) -> list[dict[str, float]]:
+    """The validation losses of a run by step; JSON cannot express those that are not finite."""
+    rows = run.evaluations if run is not None else []
+    return [{"step": row["step"], "val_loss": row["val_loss"]} for row in rows if math.isfinite(row["val_loss"])]

@@ -50,9 +50,18 @@ function toggleTheme() {
   const root = document.documentElement;
   const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   root.dataset.theme = dark ? "light" : "dark";
-  localStorage.setItem("theme", root.dataset.theme);
+  remembered((storage) => storage.setItem("theme", root.dataset.theme));
   dispatchEvent(new Event("themechange"));
 }
 
-const chosen = localStorage.getItem("theme");
+/** Use the browser's storage; null where it is blocked. */
+function remembered(use) {
+  try {
+    return use(localStorage);
+  } catch {
+    return null;
+  }
+}
+
+const chosen = remembered((storage) => storage.getItem("theme"));
 if (chosen === "dark" || chosen === "light") document.documentElement.dataset.theme = chosen;

@@ -10,7 +10,7 @@ export const label = "Next token";
 export const title = "What comes next, and why?";
 
 const ROWS = 20;
-/** name: [label, lowest, highest, step, value that does nothing]; temperature and top-k move on a curve of their own. */
+/** name: its label, slider position (0 to 1) -> value, the way back, and the words shown; top-k gets its curve in `render`. */
 const SLIDERS = {
   temperature: { label: "temperature", to: (x) => (x <= 0.5 ? 4 * x : 2 + 3 * ((x - 0.5) / 0.5) ** 1.5), from: (v) => (v <= 2 ? v / 4 : 0.5 + 0.5 * ((v - 2) / 3) ** (2 / 3)), show: (v) => fixed(v) },
   top_k: { label: "top-k", show: (v) => (v ? String(v) : "off") },

@@ -9,7 +9,8 @@ import { settings } from "./next.js";
 export const label = "Write";
 export const title = "What does it write?";
 
-const written = { text: "", tokens: [], seconds: 0, of: null };
+/** What was written, of which text; the request under way, and where it is shown. */
+const written = { text: "", tokens: [], seconds: 0, of: null, running: null, ui: null };
 
 export function reading(data, state) {
   const rows = written.tokens.map(({ text, logprob }, i) => [i, text, Number(Math.exp(logprob).toPrecision(4))]);
@@ -27,10 +28,13 @@ export function reading(data, state) {
   };
 }
 
+/** The samplers of Python's `stream`, whose own temperature is not 1. */
+const sampling = (state) => ({ ...settings(state), temperature: state.temperature });
+
 /** The same by the command line. */
 function command(data, state) {
   const quoted = `'${state.text.replaceAll("'", "'\\''")}'`;
-  const flags = Object.entries(settings(state)).filter(([, value]) => value !== null).map(([name, value]) => ` --${name.replaceAll("_", "-")} ${value}`);
+  const flags = Object.entries(sampling(state)).filter(([, value]) => value !== null).map(([name, value]) => ` --${name.replaceAll("_", "-")} ${value}`);
   return `llm-scratch generate ${data.facts.name} ${quoted}${flags.join("")} --seed ${state.seed}`;
 }
 
@@ -38,50 +42,58 @@ function build(el) {
   const story = h("p", { class: "story", tabindex: "0", "aria-label": "Text and continuation" });
   const start = h("button", { type: "button", class: "primary" }, "Write");
   const keep = h("button", { type: "button" }, "Keep as the text");
+  const error = h("p", { role: "alert" });
   const announce = h("p", { class: "unseen", "aria-live": "polite" });
-  fill(el, h("div", { class: "controls" }, start, keep, h("span", { class: "muted" }, "Esc stops it")), story, announce);
-  return { story, start, keep, announce, running: null };
+  fill(el, h("div", { class: "controls" }, start, keep, h("span", { class: "muted" }, "Esc stops it")), error, story, announce);
+  return { story, start, keep, error, announce };
 }
 
 export function render(el, data, state) {
   shadeChips(null);
   const ui = once(el, () => build(el));
-  if (written.of !== state.text) Object.assign(written, { text: "", tokens: [], seconds: 0, of: state.text });
+  if (written.of !== state.text) {
+    written.running?.abort();
+    Object.assign(written, { text: "", tokens: [], seconds: 0, of: state.text, running: null });
+  }
+  written.ui = ui;
   show(ui, state);
   ui.start.disabled = isExport();
-  ui.start.onclick = () => (ui.running ? ui.running.abort() : run(ui, state));
+  ui.start.onclick = () => (written.running ? written.running.abort() : run(state));
   ui.keep.onclick = () => state.set({ text: state.text + written.text });
 }
 
 function show(ui, state) {
   fill(ui.story, state.text, written.tokens.map(({ text, logprob }) => h("span", { class: "new", title: percent(Math.exp(logprob)), style: { "text-decoration-thickness": `${Math.min(6, 1 - logprob)}px` } }, text)));
-  ui.start.textContent = ui.running ? "Stop" : "Write";
-  ui.start.toggleAttribute("data-stop", Boolean(ui.running));
+  ui.start.textContent = written.running ? "Stop" : "Write";
+  ui.start.toggleAttribute("data-stop", Boolean(written.running));
   ui.keep.disabled = !written.tokens.length;
 }
 
-async function run(ui, state) {
-  ui.running = new AbortController();
-  Object.assign(written, { text: "", tokens: [], seconds: 0 });
+async function run(state) {
+  const controller = new AbortController();
+  Object.assign(written, { text: "", tokens: [], seconds: 0, running: controller });
+  written.ui.error.textContent = "";
   const began = performance.now();
   let sentence = "";
   try {
     const body = { ...about(state), seed: state.seed, max_tokens: 160 };
-    for (const [name, value] of Object.entries(settings(state))) if (value !== null) body[name] = value;
-    for await (const event of stream("complete", body, ui.running.signal)) {
+    for (const [name, value] of Object.entries(sampling(state))) if (value !== null) body[name] = value;
+    for await (const event of stream("complete", body, controller.signal)) {
+      if (written.running !== controller) return; // of another text
       if (event.error) throw new Error(event.error.message);
       if (!event.text) continue;
       written.text += event.text;
       written.tokens.push(event);
       sentence += event.text;
-      if (/[.!?]["”]?$/.test(sentence)) (ui.announce.textContent = sentence), (sentence = "");
-      show(ui, state);
+      if (/[.!?]["”]?$/.test(sentence)) (written.ui.announce.textContent = sentence), (sentence = "");
+      show(written.ui, state);
     }
   } catch (error) {
-    if (error.name !== "AbortError") ui.announce.textContent = error.message;
+    if (error.name !== "AbortError") written.ui.error.textContent = error.message;
   }
+  if (written.running !== controller) return;
   written.seconds = (performance.now() - began) / 1000;
-  ui.running = null;
-  show(ui, state);
+  written.running = null;
+  show(written.ui, state);
   state.set({ seed: state.seed + 1 });
 }
