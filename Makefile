@@ -1,4 +1,4 @@
-# Each target is one or two plain commands; README.md prints them for machines without make.
+# Each target is one or two plain commands; README.md prints those of demo and test for machines without make.
 #   make demo                 install, train a small GPT on stories (two minutes), let it write
 #   make test                 install with the developer's tools, run the default tests
 # PIP_FLAGS goes to pip. By default, tools/torch_index.py finds out whether the machine needs CUDA; `make demo PIP_FLAGS=` is plain pip.

@@ -25,7 +25,8 @@ README = Path(__file__).parents[1] / "README.md"
 TREE = re.compile(r"(?<=<!-- packages -->\n).*?(?=<!-- end of packages -->)", re.S)
 """The part of README.md that is written."""
 ORDER = (
-    "tokenizers", "data", "model", "generation", "training", "evaluation",
+    "tokenizers", "data", "architectures", "model", "generation", "training", "evaluation",
+    "interpretability", "experiments", "serving", "learn",
     "interop", "planning", "reports", "storage", "hardware", "cli",
 )  # fmt: skip
 """Packages in the order in which the data passes through them, then those beside it; others follow by name."""
@@ -229,7 +230,7 @@ def package_tree() -> str:
     root = Path(llm_scratch.__file__).parent
     packages = sorted(path.parent.name for path in root.glob("*/__init__.py"))
     packages.sort(key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
-    lines = [f"  {name + '/':<16} {_sentence(name)}" for name in packages]
+    lines = [f"  {name + '/':<18} {_sentence(name)}" for name in packages]
     return "\n".join(["```", "src/llm_scratch/", *lines, "```", ""])
 
 
@@ -237,7 +238,8 @@ def _sentence(package: str) -> str:
     """The first sentence of a package's docstring, without its period and without the package's name before a colon."""
     text = inspect.getdoc(import_module(f"llm_scratch.{package}")) or ""
     sentence = text.split("\n\n")[0].replace("\n", " ").split(". ")[0].rstrip(".")
-    return re.sub(rf"^{package}: ", "", sentence, flags=re.I)
+    sentence = re.sub(rf"^{package}: ", "", sentence, flags=re.I)
+    return sentence[:1].upper() + sentence[1:]
 
 
 def main() -> None:

@@ -191,8 +191,8 @@ assert begin < 0.05
 # %% [markdown]
 # ## 6.4 An order that needs no memory
 # Stories are shuffled in every epoch. Which ones are in the batch of step 1000? If the
-# order comes from a generator that was set once, only someone who has counted along
-# knows. Here it is a function of **seed and step** alone: the epoch follows from the step,
+# order comes from a generator that was set once, only a count of all earlier steps
+# tells. Here it is a function of **seed and step** alone: the epoch follows from the step,
 # and the seed and the epoch give the shuffle.
 
 
@@ -447,9 +447,9 @@ assert not fresh.accept(torch.tensor(2.0), torch.tensor(math.inf))
 # %% [markdown]
 # ## 6.9 To stop and to resume
 # Long runs are interrupted. A checkpoint holds everything that the next step depends on:
-# weights, the optimizer's averages, the state of chance, the losses that the guard knows,
-# and the step, from which the order of the data follows (6.4). So a run that was stopped
-# and **resumed** ends with the same bits as one that was not.
+# weights, the optimizer's averages, the state of the random generators, the losses that
+# the guard knows, and the step, from which the order of the data follows (6.4). So a run
+# that was stopped and **resumed** ends with the same bits as one that was not.
 #
 # ![A run that stops at a checkpoint and resumes takes the same steps as one that is
 # never interrupted](drawings/resume.svg)
@@ -467,7 +467,7 @@ ended = [train(SMALL.override(whole), FOLDER / name, corpus=CORPUS).model for na
 assert all(torch.equal(a, b) for a, b in zip(ended[0].parameters(), ended[1].parameters()))
 
 # %% [markdown]
-# **Taken away**: keep the weights, and forget the rest. The run goes on, but it is another
+# **Taken away**: keep the weights, and forget the rest. The run continues, but it is another
 # run: momentum starts from zero, and the first stories come a second time.
 
 # %%

@@ -27,7 +27,7 @@ def small(tiny):
 def _quick(monkeypatch, request):
     """A trial takes its three seconds whatever it tries; one test looks at a real one."""
     monkeypatch.setattr(planning.LoadMeter, "processors", lambda self: None)
-    if "all_that_a_run_takes" not in request.node.name:
+    if "table_has_every_row" not in request.node.name:
         monkeypatch.setattr(planning, "estimate_step_time", lambda *args: StepTiming(0.5, 0.1, "nothing"))
 
 

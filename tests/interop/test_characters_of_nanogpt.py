@@ -56,7 +56,7 @@ def test_bytes_are_counted_without_an_end_of_text_token(nano):
 
 
 def test_settings_that_need_an_end_of_text_token_raise():
-    with pytest.raises(UserError, match="2 documents: this tokenizer has no <|endoftext|> to stand between them; join them"):
+    with pytest.raises(UserError, match=r"2 documents: this tokenizer has no <\|endoftext\|> to separate them; join them"):
         encode_documents(["the", "hen"], CHARACTERS)
     with pytest.raises(UserError, match="data.order 'documents': this tokenizer has no .* use --data.order shuffled"):
         start_id(DataConfig(order="documents"), CHARACTERS)

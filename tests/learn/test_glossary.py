@@ -64,9 +64,21 @@ def test_terms_are_in_the_order_of_the_course():
     assert len(places) >= 60
 
 
-@pytest.mark.parametrize("name", ["loss", "Loss", "cross-entropy", "bits-per-byte", "BITS PER BYTE", "kv-cache", "heads"])
-def test_term_is_found_by_any_of_its_names(name):
-    assert find_term(name).name in ("loss", "bits per byte", "key/value cache", "head")
+@pytest.mark.parametrize(
+    ("name", "term"),
+    [
+        ("loss", "loss"),
+        ("Loss", "loss"),
+        ("cross-entropy", "loss"),
+        ("bits-per-byte", "bits per byte"),
+        ("BITS PER BYTE", "bits per byte"),
+        ("kv-cache", "key/value cache"),
+        ("heads", "head"),
+        ("weight", "parameter"),
+    ],
+)
+def test_term_is_found_by_any_of_its_names(name, term):
+    assert find_term(name).name == term
 
 
 def test_unknown_term_names_the_nearest():

@@ -83,6 +83,24 @@ def test_damaged_progress_is_a_user_error(tmp_path, text):
         Progress(tmp_path)
 
 
+@pytest.mark.parametrize("code", ["exit()", "import sys; sys.exit(3)"])
+def test_file_that_exits_is_a_wrong_answer(tmp_path, code):
+    progress = Progress(tmp_path)
+    path = progress.begin(FUNCTION)
+    for text in (code, f"def {FUNCTION.function}(*values):\n    {code}\n"):
+        path.write_text(text, encoding="utf-8")
+        verdict = progress.grade_file(FUNCTION)
+        assert not verdict.right
+        assert "SystemExit" in str(verdict)
+
+
+def test_error_names_the_line_of_the_answer(tmp_path):
+    progress = Progress(tmp_path)
+    path = progress.begin(FUNCTION)
+    path.write_text(f"import statistics\n\n\ndef {FUNCTION.function}(*values):\n    return statistics.mean([])\n", encoding="utf-8")
+    assert "line 5" in str(progress.grade_file(FUNCTION))
+
+
 def test_progress_file_is_plain(tmp_path):
     progress = Progress(tmp_path)
     progress.grade(VALUE, "x")

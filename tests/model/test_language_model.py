@@ -62,7 +62,7 @@ def test_cropped_context_gives_the_same_logits(name):
     assert model.cfg.context_length == 7
     assert model.cfg.n_params == sum(parameter.numel() for parameter in model.parameters())
     assert set(build(model.cfg).state_dict()) == set(model.state_dict())
-    with pytest.raises(ValueError, match="7 tokens do not fit|8 tokens do not fit context_length=7"):
+    with pytest.raises(ValueError, match="8 tokens do not fit context_length=7"):
         model(torch.zeros(1, 8, dtype=torch.long))
     with pytest.raises(ValueError, match="context_length=7 cannot be extended to 9"):
         model.crop_context(9)

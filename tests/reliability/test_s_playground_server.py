@@ -4,7 +4,7 @@ import json
 import socket
 
 import pytest
-from effort import PATIENCE_SECONDS
+from effort import PATIENCE_SECONDS, wait_until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from playground_server import SECRET, TEXT, ask, playing
@@ -295,8 +295,5 @@ def test_s12_reader_who_leaves_ends_the_generation(server, monkeypatch):
     with socket.create_connection(("127.0.0.1", server.server_port), timeout=PATIENCE_SECONDS) as connection:
         connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         connection.recv(1000)
-    for _ in range(200):
-        ask(server, "/api/ping", {})
-        if closed:
-            break
-    assert closed
+    wait_until(lambda: closed, "the end of the generation")
+    assert ask(server, "/api/ping", {})[0] == 200

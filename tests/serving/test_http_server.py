@@ -3,6 +3,7 @@
 import gzip
 import http.client
 import json
+import socket
 from contextlib import closing
 
 import pytest
@@ -39,6 +40,22 @@ def test_answers_are_compressed_where_the_reader_can(server):
         assert answer.headers["Content-Encoding"] == "gzip"
         assert json.loads(gzip.decompress(answer.read()))["name"] == "by hand"
     assert ask(server, "/api/start", {})[1]["Content-Encoding"] is None
+
+
+def test_malformed_address_is_an_error_of_the_request(server):
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=PATIENCE_SECONDS) as connection:
+        connection.sendall(f"GET http://[ HTTP/1.1\r\nHost: 127.0.0.1:{server.server_port}\r\n\r\n".encode())
+        assert connection.recv(1000).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"temperature": 0}, {"top_k": 1}, {"top_p": 1e-6}, {"min_p": 1.0}, {"typical_p": 1e-6}],
+    ids=lambda setting: next(iter(setting)),
+)
+def test_every_sampler_of_the_page_counts_in_a_completion(server, setting):
+    body = {"text": TEXT, "max_tokens": 8, "seed": 3, "temperature": 5.0}
+    assert ask(server, "/api/complete", body | setting)[2] != ask(server, "/api/complete", body)[2]
 
 
 def test_connection_stays_open_after_an_error_of_a_request(server):

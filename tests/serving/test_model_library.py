@@ -25,6 +25,13 @@ def test_unknown_models_and_steps_are_errors(tmp_path):
         library.get(step=3)
 
 
+def test_model_may_be_called_untrained():
+    made = NamedModel(gpt(), CharTokenizer.train(["abcdefghij"]))
+    library = ModelLibrary({UNTRAINED: made})
+    assert library.names == [UNTRAINED]
+    assert library.get().model is made.model
+
+
 def test_snapshot_leaves_the_model_as_it_is(tmp_path):
     named = hand_built()
     save_snapshot(tmp_path, 5, untaught(named.model))

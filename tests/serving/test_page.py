@@ -160,7 +160,10 @@ def test_long_text_fills_the_context(page):
     page.wait("document.querySelectorAll('.chip').length === 15")
     page.run(f"location.hash = '#view=attention&text={'abcde' * 3}f'")
     page.wait("document.querySelector('.sentence').textContent.includes('has 16 tokens, and the model reads 15')")
-    page.events.clear()  # the refused request is logged as an error
+    assert page.text("h1").endswith("?")
+    (problem,) = page.problems()  # the refused request
+    assert "400" in problem
+    page.events.clear()
 
 
 def test_write_streams_tokens_and_stops(page):

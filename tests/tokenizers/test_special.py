@@ -87,5 +87,5 @@ def test_special_pattern_prefers_the_longer_name(verdict):
 
 
 def test_end_of_text_is_none_for_a_tokenizer_without_one(verdict):
-    with pytest.raises(UserError, match="has no <|endoftext|>; train it with"):
+    with pytest.raises(UserError, match=r"has no <\|endoftext\|>; train it with"):
         _ = ByteBPE.train([verdict], 300, special_tokens=()).eot_token

@@ -63,7 +63,7 @@ def test_words_reject_a_vocabulary_without_unk_or_with_a_shared_id():
         SimpleTokenizerV1({"a": 0, "b": 0})
     with pytest.raises(UserError, match="use one of raise, drop"):
         SimpleTokenizerV1({"a": 0}, unknown="unk")
-    with pytest.raises(UserError, match="has no <|endoftext|>"):
+    with pytest.raises(UserError, match=r"has no <\|endoftext\|>"):
         _ = SimpleTokenizerV1({"a": 0}).eot_token
     with pytest.raises(ValueError, match="id 7 is not in this vocabulary of 1 words"):
         SimpleTokenizerV1({"a": 0}).decode([7])

@@ -41,7 +41,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "generate": ("commands.generate.Generate", "continue a text"),
     "chat": ("commands.chat.Chat", "chat with a model in the terminal"),
     "play": ("commands.play.Play", "see inside a model, in the browser"),
-    "compare-decoding": ("commands.compare_decoding.CompareDecoding", "one prompt under every decoding strategy"),
+    "compare-decoding": ("commands.compare_decoding.CompareDecoding", "one prompt under every decoding method"),
     "evaluate": ("commands.evaluate.Evaluate", "loss, perplexity, bits per byte, skills"),
     "inspect": ("commands.inspect.Inspect", "see what the layers and heads of a model do on a text"),
     "memorization": ("commands.memorization.Memorization", "how much of its training text a model repeats"),

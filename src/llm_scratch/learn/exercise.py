@@ -142,7 +142,7 @@ def _outcome(function: Callable[..., Any], inputs: Sequence[Any]) -> _Outcome:
     """Call a function with copies of the inputs, so that it cannot change them for the others."""
     try:
         return _Outcome(function(*copy.deepcopy(inputs)))
-    except Exception as e:
+    except (Exception, SystemExit) as e:  # `exit()` in an answer must not end the grading
         return _Outcome(error=e)
 
 
@@ -174,11 +174,10 @@ def _general(got: list[_Outcome], expected: list[_Outcome], wrong: list[int]) ->
 
 
 def _line(error: BaseException) -> str:
-    """Where an error was raised, as ", line 7"."""
-    trace, line = error.__traceback__, 0
-    while trace is not None:
-        line, trace = trace.tb_lineno, trace.tb_next
-    return f", line {line}" if line else ""
+    """The line of the answer that an error comes from, as ", line 7"."""
+    ours = error.__traceback__
+    answer = ours and ours.tb_next
+    return f", line {answer.tb_lineno}" if answer else ""
 
 
 def _kind(value: Any) -> str:

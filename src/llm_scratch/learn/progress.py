@@ -107,7 +107,7 @@ class Progress:
         namespace: dict[str, Any] = {"__name__": path.stem}
         try:
             exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), namespace)
-        except Exception as e:
+        except (Exception, SystemExit) as e:  # `exit()` in a learner's file must not end the grading
             return Verdict(False, f"{path}, line {_line(e)}: {describe_error(e, named=True)}")
         if exercise.function not in namespace:
             return Verdict(False, f"{path}: it has no function `{exercise.function}`; keep the name of the one it began with")
@@ -122,7 +122,7 @@ class Progress:
         return verdict
 
 
-def _line(error: Exception) -> int:
+def _line(error: BaseException) -> int:
     """The line of a file that is run at which an error was raised, or that cannot be parsed."""
     if isinstance(error, SyntaxError):
         return error.lineno or 0

@@ -1,4 +1,4 @@
-"""`compare-decoding`: one prompt under every decoding strategy, in the terminal and as an HTML page.
+"""`compare-decoding`: one prompt under every decoding method, in the terminal and as an HTML page.
 
 Tests: tests/cli/test_compare_decoding.py. The strategies: docs/decoding.md.
 """

@@ -15,7 +15,7 @@ from tyro.conf import Positional
 
 from llm_scratch.cli.flags import Command, Flag, ReportCommand, option
 from llm_scratch.cli.output import print_json
-from llm_scratch.cli.terminal import console, table
+from llm_scratch.cli.terminal import console, print_note, table
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.formatting import sanitize, shell_command
 from llm_scratch.learn.exercise import KINDS, Exercise, Verdict
@@ -24,7 +24,7 @@ from llm_scratch.learn.registry import EXERCISES, find_exercise
 from llm_scratch.learn.sealed import open_sealed
 
 WATCH_SECONDS = 0.3
-"""Between two looks at a watched file."""
+"""Seconds between two checks of a watched file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +147,7 @@ class CheckAnswer(_OneExercise, ReportCommand):
     def _watch(self, progress: Progress, exercise: Exercise) -> None:
         path, seen = progress.begin(exercise), 0
         while True:
-            changed = path.stat().st_mtime_ns
+            changed = path.stat().st_mtime_ns if path.is_file() else seen  # an editor may save by renaming
             if changed != seen:
                 seen, verdict = changed, progress.grade_file(exercise)
                 self._report(progress, exercise, verdict)
@@ -172,7 +172,7 @@ def parse_answer(text: str) -> object:
     """An answer as it is typed: a Python value if it is one, else text."""
     try:
         return ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError):  # TypeError: {[1]: 2}
         return text.strip()
 
 
@@ -233,7 +233,10 @@ class GradeClass(ReportCommand):
         root = Path(self.folder)
         if not root.is_dir():
             raise UserError(f"{root}: no such folder; check the path", DATA)
-        learners = {path.name: solved_exercises(path) for path in sorted(root.iterdir()) if path.is_dir()}
+        learners: dict[str, list[str]] = {}
+        for path in sorted(root.iterdir()):
+            if path.is_dir():
+                learners[path.name] = _solved_or_none(path)
         if self.json:
             rows = [
                 {"name": name, "solved": solved, "open": [e for e in EXERCISES if e not in solved]} for name, solved in learners.items()
@@ -249,6 +252,15 @@ class GradeClass(ReportCommand):
             counts = [str(sum(e.startswith(f"{lesson}.") for e in solved)) for lesson in lessons]
             grid.add_row(sanitize(name), *counts, f"{len(solved)} of {len(EXERCISES)}")
         console().print(grid)
+
+
+def _solved_or_none(folder: Path) -> list[str]:
+    """The exercises that a learner's folder solves; none, with a note, if its progress is damaged."""
+    try:
+        return solved_exercises(folder)
+    except UserError as e:
+        print_note(str(e))
+        return []
 
 
 def solved_exercises(folder: Path) -> list[str]:
