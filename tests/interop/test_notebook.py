@@ -76,7 +76,7 @@ def test_next_step_equals_the_notebooks(tmp_path, trained):
     step(model, optimizer)
     loaded = read(path, HEADS)
     ours = OPTIMIZERS["adamw"](loaded.model, TrainConfig(**loaded.train))
-    restore_optimizer(loaded.model, ours, loaded.optimizer)
+    restore_optimizer(loaded.model, ours, loaded.optimizer.items())
     step(loaded.model.eval(), ours)
     for name, parameter in loaded.model.named_parameters():
         torch.testing.assert_close(parameter, model.get_parameter(name), rtol=1e-6, atol=1e-8, msg=name)
@@ -105,7 +105,7 @@ def test_resumed_losses_equal_the_notebooks(tmp_path, trained):
     path = saved(tmp_path / "both.pth", {"model_state_dict": model.state_dict(), "optimizer_state_dict": optimizer.state_dict()})
     config = settings(loaded := read(path, HEADS), RunConfig(), "both.pth")
     ours = OPTIMIZERS[config.train.optimizer](loaded.model, config.train)
-    restore_optimizer(loaded.model, ours, loaded.optimizer)
+    restore_optimizer(loaded.model, ours, loaded.optimizer.items())
     detector, model_with_loss, longest = SpikeDetector(config.train.spike_sigmas), ModelWithLoss(loaded.model.eval()), 0.0
     assert config.system.precision == "float32"
     for at, batch in enumerate(batches[3:]):

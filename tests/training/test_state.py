@@ -48,7 +48,7 @@ def test_restored_optimizer_continues_with_the_same_bits(name, tied):
     other = GPTModel(cfg)
     other.load_state_dict(weights, strict=False)
     other_optimizer = OPTIMIZERS[name](other, TrainConfig())
-    restore_optimizer(other, other_optimizer, tensors)
+    restore_optimizer(other, other_optimizer, tensors.items())
     restore_random(states)
     steps(other, other_optimizer, 3)
     for (name_, a), b in zip(model.named_parameters(), other.parameters()):

@@ -22,6 +22,7 @@ from llm_scratch.interop.hf_tokenizer import check_exportable, write_tokenizer
 from llm_scratch.interop.safetensors import SINGLE
 from llm_scratch.interop.weight_map import expand
 from llm_scratch.model import LanguageModel
+from llm_scratch.model.introspection import device_of
 from llm_scratch.storage import files
 from llm_scratch.storage.safetensors_writer import iter_bytes
 from llm_scratch.tokenizers import CharTokenizer, Tokenizer
@@ -103,7 +104,10 @@ def compare(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> Checked
             transformers.utils.logging.enable_progress_bar()
     difference = logits_differ(model, theirs)
     if not difference <= TOLERANCE:
-        raise UserError(f"transformers reads another model: logits differ by {difference:.1e} of the largest, expected 1e-4", CHECKPOINT)
+        raise UserError(
+            f"transformers reads another model: logits differ by {difference:.1e} of the largest, expected at most {TOLERANCE:g}",
+            CHECKPOINT,
+        )
     texts = sample_texts(tokenizer, N_TEXTS)
     first = [] if model.start_id is None else [model.start_id]
     for text, ids in zip(texts, their_tokenizer(texts, verbose=False)["input_ids"]):
@@ -140,7 +144,7 @@ def check_continuation(model: LanguageModel, tokenizer: Tokenizer, pipeline: Any
         raise UserError(
             f"transformers begins the prompt {prompt[:60]!r} with other ids: {ids[:4]}, expected {[*first, *own][:4]}", CHECKPOINT
         )
-    device = next(model.parameters()).device
+    device = device_of(model)
     logits = model(torch.tensor([ids], device=device)).float()[0, start - 1 : -1]  # [tokens, V]
     chosen = logits.gather(-1, torch.tensor(ids[start:], device=device)[:, None])[:, 0]
     if (logits.max(-1).values - chosen).max() > TOLERANCE * logits.abs().max():
@@ -153,7 +157,7 @@ def logits_differ(model: LanguageModel, theirs: Any) -> float:
     cfg = model.cfg
     draw = torch.Generator().manual_seed(0)
     ids = torch.randint(0, cfg.vocab_size, (N_ROWS, min(cfg.context_length, MAX_ROW_LENGTH)), generator=draw)
-    device = next(model.parameters()).device
+    device = device_of(model)
     ours, want = model(ids.to(device)).float().cpu(), theirs(ids).logits.float()
     return ((ours - want).abs().max() / want.abs().max()).item()
 

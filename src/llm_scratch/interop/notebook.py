@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from llm_scratch.architectures import GPTConfig
 from llm_scratch.errors import CHECKPOINT, UserError, describe_error
+from llm_scratch.interop.gpt2_weight_map import EMBEDDING, HEAD
 from llm_scratch.interop.openai import model_configs
 from llm_scratch.interop.torch_file import StateDictSource
 
@@ -25,8 +26,6 @@ REQUIRED_DEFAULTS = {"eps": 1e-8, "amsgrad": False, "maximize": False, "decouple
 """AdamW's defaults, the only values that are supported."""
 DROP_RATE = 0.1
 """Dropout of the notebooks' models, which cannot be read from the weights."""
-HEAD = "out_head.weight"
-EMBEDDING = "tok_emb.weight"
 
 
 def weights_of(saved: Any, path: Path) -> dict[str, Tensor]:
@@ -38,7 +37,7 @@ def weights_of(saved: Any, path: Path) -> dict[str, Tensor]:
     nested = (saved.get(key) for key in NESTED) if isinstance(saved, dict) else ()
     state = next((state for state in nested if isinstance(state, dict)), saved)
     source = StateDictSource(state, path)
-    if "tok_emb.weight" not in source.tensors:
+    if EMBEDDING not in source.tensors:
         raise UserError(f"{path} holds no state_dict of a GPTModel; expected tok_emb.weight and the rest", CHECKPOINT)
     weights = {name: tensor for name, tensor in source.tensors.items() if not name.endswith("att.mask")}
     for name, tensor in weights.items():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,10 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
     return {f"{names[p]}/{key}": value for p, slots in optimizer.state.items() for key, value in slots.items()}
 
 
-def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Restore what `optimizer_tensors` returned."""
+def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Iterable[tuple[str, Tensor]]) -> None:
+    """Restore the items of what `optimizer_tensors` returned, one by one."""
     params = dict(model.named_parameters())
-    for full, value in tensors.items():
+    for full, value in tensors:
         name, key = full.rsplit("/", 1)
         optimizer.state[params[name]][key] = shard_like(params[name], value.clone().to(params[name].device))
 

@@ -233,8 +233,7 @@ class Trainer(TrainState):
         own = self.model.state_dict()
         weights = {name: shard_like(own.get(name, full), full) for name, full in self.distributed.broadcast_tensors(saved.weights)}
         checkpoint.set_weights(self.model, self._frozen_weights() | weights, str(saved.folder))
-        for name, full in self.distributed.broadcast_tensors(saved.optimizer):
-            restore_optimizer(self.model, self.optimizer, {name: full})
+        restore_optimizer(self.model, self.optimizer, self.distributed.broadcast_tensors(saved.optimizer))
         restore_random(saved.state["random"])
         stored = {"precision": "float32"} | saved.state  # the first format did not store it
         self.model_with_loss.restore_choices(stored, self.config.system, self.device)
