@@ -148,6 +148,35 @@ def is_short(timeout: ast.expr) -> bool:
     return seconds is not None and seconds < MIN_TIMEOUT_SECONDS
 
 
+def patches_of_time(tree: ast.AST) -> list[int]:
+    """The lines on which a function of the module `time` is replaced, for every thread of the process.
+
+    A thread that sleeps in a loop then spins, or takes what the test prepared for the code under test.
+    """
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "setattr" and node.args:
+            target = node.args[0]
+            named = isinstance(target, ast.Name) and target.id == "time"
+            if named or (isinstance(target, ast.Constant) and re.match(r"(.*\.)?time\.\w+$", str(target.value))):
+                found.append(node.lineno)
+    return found
+
+
+def test_no_test_replaces_the_clock_of_the_whole_process():
+    found = [
+        f"{path.relative_to(TESTS)}:{line}: replace the name that the module imported, as in mine.sleep"
+        for path in sorted(TESTS.rglob("*.py"))
+        for line in patches_of_time(ast.parse(path.read_text(encoding="utf-8")))
+    ]
+    assert not found, found
+
+
+def test_replaced_clocks_are_found():
+    code = 'm.setattr(time, "sleep", f)\nm.setattr("llm_scratch.x.time.sleep", f)\nm.setattr("llm_scratch.x.sleep", f)\n'
+    assert patches_of_time(ast.parse(code)) == [1, 2]
+
+
 def test_default_tests_do_not_assert_on_clocks():
     files = sorted(TESTS.rglob("*.py"))
     assert len(files) > 100
