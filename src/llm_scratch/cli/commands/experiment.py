@@ -22,7 +22,7 @@ class RunExperiment(ReportCommand):
 
     examples:
       llm-scratch experiment run experiments/small-changes.yaml
-      llm-scratch experiment run experiments/small-changes.yaml --out runs/init --json
+      llm-scratch experiment run experiments/small-changes.yaml --json
     """
 
     file: Positional[Annotated[str, arg(metavar="FILE")]]
